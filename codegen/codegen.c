@@ -1,0 +1,191 @@
+/* codegen.c: the road from Programs to an artefact: lower and schedule every kernel, share equal ones, print them through
+ * LLVM, build the plans, write weights, link. */
+#include <errno.h>
+#include <string.h>
+#include <time.h>
+
+#include "codegen.h"
+#include "llvm.h"
+#include "object.h"
+#include "runtime/abi.h"
+#include "ukr.h"
+
+extern const unsigned char accelc_rt_blob[], accelc_rt_blob_end[], accelc_rt_omp_blob[], accelc_rt_omp_blob_end[];
+
+static double seconds(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static const char *identifier(Ctx *c, const char *s) {
+    char *out = ctx_printf(c, "%s", s);
+    for (char *p = out; *p; p++)
+        if (!((*p >= 'a' && *p <= 'z') || (*p >= 'A' && *p <= 'Z') || (*p >= '0' && *p <= '9'))) *p = '_';
+    return out;
+}
+
+/* Every kernel of a level; equal code gets one function. */
+static bool compile_level(Ctx *c, Level *l, const CodegenOptions *o, Buf *kernels) {
+    Graph *g = l->program->g;
+    l->code = NEWN(c, KernelCode *, g->node.n);
+    l->symbol = NEWN(c, const char *, g->node.n);
+    l->function = NEWN(c, const char *, g->node.n + 1);
+    l->lir = NEWN(c, Lir *, g->node.n + 1);
+    uint64_t *hash = NEWN(c, uint64_t, g->node.n + 1);
+    for (uint32_t i = 0; i < g->node.n; i++) {
+        Node *n = g->node.v[i];
+        if (n->op != P_GROUP) continue;
+        Kernel *k = kernel_lower(c, g, n, l->program->storage);
+        if (kernels && o->emit == EMIT_KERNELS) kernel_print(kernels, k);
+        KernelCode *code = l->code[i] = kernel_compile(c, k, l->target, o->sched);
+        if (!code) continue;
+        if (kernels && o->emit == EMIT_KERNELS) {
+            buf_puts(kernels, "  schedule: ");
+            sched_print(kernels, &code->sched);
+            buf_printf(kernels, "\n  estimate: %.0f cycles\n\n", code->cycles);
+        }
+        uint64_t h = lir_hash(code->lir);
+        uint32_t f = 0;
+        while (f < l->nsymbol && !(hash[f] == h && lir_equal(l->lir[f], code->lir))) f++;
+        if (f == l->nsymbol) {
+            const char *name = ctx_printf(c, "accelc_%s_%s_k%u_%s", o->name, identifier(c, l->target->name), f, identifier(c, k->name));
+            lir_rename(code->lir, name);
+            l->lir[f] = code->lir;
+            l->function[f] = name;
+            hash[f] = h;
+            l->nsymbol++;
+        }
+        l->symbol[i] = l->function[f];
+    }
+    return ctx_errors(c) == 0;
+}
+
+static bool write_text(Ctx *c, const char *path, const char *s, size_t n) { return link_write_file(c, path, s, n); }
+
+static bool write_listing(Ctx *c, Level *level, uint32_t n, const CodegenOptions *o, Buf *text, const char *path) {
+    for (uint32_t i = 0; i < n; i++) {
+        if (o->emit == EMIT_LIR) {
+            for (uint32_t f = 0; f < level[i].nsymbol; f++) lir_print(text, level[i].lir[f]);
+        } else if (o->emit == EMIT_LLVM || o->emit == EMIT_ASM) {
+            LlvmOut out = {.kind = o->emit == EMIT_LLVM ? LLVM_TEXT : LLVM_ASSEMBLY};
+            if (!llvm_compile(c, level[i].target, level[i].nsymbol, level[i].lir, &out)) return false;
+            for (uint32_t b = 0; b < out.nblob; b++) buf_printf(text, "%.*s\n", (int)out.blob[b].bytes, (const char *)out.blob[b].data);
+        }
+    }
+    return write_text(c, path, buf_str(text), text->n);
+}
+
+static const char *header_text(Ctx *c, const CodegenOptions *o, const Level *l, const Weights *w) {
+    Buf b = {.c = c};
+    const Graph *g = l->program->g;
+    buf_printf(&b, "/* Model \"%s\", compiled by %s for %s.\n", o->name, o->producer, l->target->name);
+    for (int side = 0; side < 2; side++)
+        for (uint32_t i = 0; i < (side ? g->out.n : g->in.n); i++) {
+            Port p = side ? g->out.v[i] : g->in.v[i];
+            buf_printf(&b, " * %s %u: %s ", side ? "output" : "input ", i, p.name ? p.name : "");
+            type_print(&b, c, val_type(g, p.val));
+            buf_puts(&b, "\n");
+        }
+    char upper[128];
+    size_t n = 0;
+    for (const char *s = o->name; *s && n + 1 < sizeof upper; s++) upper[n++] = (char)(*s >= 'a' && *s <= 'z' ? *s - 32 : *s);
+    upper[n] = 0;
+    buf_printf(&b, " */\n#ifndef ACCELC_MODEL_%s_H\n#define ACCELC_MODEL_%s_H\n#include <accelc_rt.h>\n", upper, upper);
+    buf_printf(&b, "#define %s_INPUTS %u\n#define %s_OUTPUTS %u\n", upper, g->in.n, upper, g->out.n);
+    buf_printf(&b, "#define %s_WEIGHT_BYTES %lluull\n#define %s_ARENA_BYTES %lluull /* of the part that is placed at compile time */\n", upper,
+               (unsigned long long)w->bytes, upper, (unsigned long long)l->arena);
+    for (int side = 0; side < 2; side++)
+        for (uint32_t i = 0; i < (side ? g->out.n : g->in.n); i++) {
+            const Type *t = val_type(g, (side ? g->out.v[i] : g->in.v[i]).val);
+            int64_t count;
+            if (dim_is_const(c, type_count(c, t), &count))
+                buf_printf(&b, "#define %s_%s%u_BYTES %zu\n", upper, side ? "OUT" : "IN", i, dt_bytes(t->dtype, count));
+        }
+    buf_printf(&b, "#ifdef __cplusplus\nextern \"C\"\n#endif\nconst accelc_api *%s_accelc(void);\n#endif\n", o->name);
+    return buf_str(&b);
+}
+
+static bool write_objects(Ctx *c, const CodegenOptions *o, Level *level, uint32_t n, Weights *w, const char *path, const char *dir, CodegenStats *st) {
+    VEC(const char *) obj = {0};
+    uint64_t code = 0, digest = hash_bytes(o->options_digest, strlen(o->options_digest), 0);
+    double t0 = seconds();
+    for (uint32_t i = 0; i < n; i++) {
+        LlvmOut out = {.kind = LLVM_OBJECT};
+        if (!llvm_compile(c, level[i].target, level[i].nsymbol, level[i].lir, &out)) return false;
+        for (uint32_t b = 0; b < out.nblob; b++) {
+            const char *name = ctx_printf(c, "%s/k%u_%u.o", dir, i, b);
+            if (!link_write_file(c, name, out.blob[b].data, out.blob[b].bytes)) return false;
+            digest = hash_bytes(out.blob[b].data, out.blob[b].bytes, digest);
+            code += out.blob[b].bytes;
+            vec_push(c, &obj, name);
+        }
+        digest = hash_bytes(level[i].plan, level[i].plan_bytes, digest);
+    }
+    st->llvm_seconds = seconds() - t0;
+    t0 = seconds();
+    if (w->bytes) {
+        const char *name = ctx_printf(c, "%s/w.o", dir);
+        if (!elf_write_weights(name, weights_symbol(c, o), w, &digest)) {
+            diag(c, SEV_ERROR, (Loc){0}, "E0602", "cannot write %s: %s", name, strerror(errno));
+            return false;
+        }
+        vec_push(c, &obj, name);
+    }
+    Blob model;
+    if (!object_model(c, o, level, n, w, code, digest, o->emit == EMIT_SO, &model)) return false;
+    bool omp = o->executor == RT_EXEC_OPENMP;
+    const unsigned char *rt = omp ? accelc_rt_omp_blob : accelc_rt_blob, *end = omp ? accelc_rt_omp_blob_end : accelc_rt_blob_end;
+    const char *m = ctx_printf(c, "%s/m.o", dir), *r = ctx_printf(c, "%s/rt1.o", dir);
+    if (!link_write_file(c, m, model.data, model.bytes) || !link_write_file(c, r, rt, (size_t)(end - rt))) return false;
+    vec_push(c, &obj, m);
+    vec_push(c, &obj, r);
+    st->code_bytes = code;
+    st->weight_bytes = w->bytes;
+    bool ok = o->emit == EMIT_SO ? link_shared(c, path, obj.n, obj.v, omp) :
+              o->emit == EMIT_OBJ ? link_relocatable(c, path, obj.n, obj.v) : link_archive(c, path, obj.n, obj.v);
+    st->link_seconds = seconds() - t0;
+    return ok;
+}
+
+bool codegen_write(Ctx *c, Program *const *program, const CodegenOptions *o, const char *path, CodegenStats *stats) {
+    Level *level = NEWN(c, Level, o->ntarget);
+    Weights w = {0};
+    Buf text = {.c = c};
+    memset(stats, 0, sizeof *stats);
+    for (uint32_t i = 0; i < o->ntarget; i++) {
+        level[i] = (Level){.target = o->target[i], .program = program[i]};
+        if (!compile_level(c, &level[i], o, &text)) return false;
+        stats->unique_kernels += level[i].nsymbol;
+        for (uint32_t k = 0; k < program[i]->g->node.n; k++) stats->kernels += level[i].code[k] != NULL;
+    }
+    if (o->emit == EMIT_KERNELS || o->emit == EMIT_LIR || o->emit == EMIT_LLVM || o->emit == EMIT_ASM)
+        return write_listing(c, level, o->ntarget, o, &text, path);
+    for (uint32_t i = 0; i < o->ntarget; i++)
+        if (!plan_build(c, &level[i], &w)) return false;
+    stats->arena_bytes = level[0].arena;
+    if (o->emit == EMIT_HEADER) {
+        const char *h = header_text(c, o, &level[0], &w);
+        return write_text(c, path, h, strlen(h));
+    }
+    const char *dir = link_temp_dir(c);
+    bool ok = dir && write_objects(c, o, level, o->ntarget, &w, path, dir, stats);
+    link_remove_dir(dir);
+    return ok;
+}
+
+bool codegen_describe(Ctx *c, Program *p, const Target *t, Buf *out) {
+    Graph *g = p->g;
+    for (uint32_t i = 0; i < g->node.n; i++) {
+        if (g->node.v[i]->op != P_GROUP) continue;
+        Kernel *k = kernel_lower(c, g, g->node.v[i], p->storage);
+        KernelCode *code = kernel_compile(c, k, t, NULL);
+        if (!code) return false;
+        buf_printf(out, "%-28s %12.0f cycles  ", k->name, code->cycles);
+        sched_print(out, &code->sched);
+        buf_printf(out, "  [%s]\n", k->nodes);
+    }
+    return true;
+}
+
+const char *codegen_templates(Ctx *c) { return templates_text(c); }

@@ -1,0 +1,434 @@
+/* emit.c: the hooks through which templates evaluate stage bodies. In: a Kernel stage, an expression and a Point;
+ * out: Lir. Values are kept in their "register type": f16, bf16 and f8 live as f32 (rounded after every operation, which
+ * is the correctly rounded result for + - * / sqrt since 24 >= 2*11+2), 4- and 2-bit integers as bytes.
+ *
+ * A vector Point varies along one axis. An expression that does not use that axis is emitted as a scalar; a load that is
+ * affine along it becomes a scalar, vector or strided load; anything else a gather. */
+#include <string.h>
+
+#include "emit_internal.h"
+
+enum { MEMO_SLOTS = 4096 };
+typedef struct MemoEntry { uint32_t expr, mode, stamp; LVal v; } MemoEntry;
+struct EmitMemo { MemoEntry e[MEMO_SLOTS]; uint32_t stamp; };
+
+DType reg_type(DType t) {
+    switch (t) {
+    case DT_F16: case DT_BF16: case DT_F8E4M3: case DT_F8E4M3Z: case DT_F8E5M2: case DT_F8E5M2Z: case DT_F4E2M1:
+    case DT_F8E8M0: return DT_F32;
+    case DT_U4: case DT_U2: return DT_U8;
+    case DT_I4: case DT_I2: return DT_I8;
+    default: return t;
+    }
+}
+
+static bool narrow_float(DType t) { return dt_is_float(t) && reg_type(t) != t; }
+
+/* The type of an element in memory: packed types are unpacked to bytes in values. */
+static DType mem_type(DType t) { return dt_is_packed(t) && !dt_is_float(t) ? reg_type(t) : t; }
+
+void emit_begin(Emit *e) {
+    e->memo = NEW(e->c, struct EmitMemo);
+    e->memo->stamp = 1;
+    e->code->buf = NEWN(e->c, Val, K_BUFS);
+    e->code->dim = NULL;
+    e->code->tasks = dim_const(e->c, 1);
+    e->code->scratch = dim_const(e->c, 0);
+    e->code->grain = 1;
+    for (uint32_t k = 0; k < e->k->nbuf; k++) {
+        if (e->k->buf[k].kind == KB_TEMP) continue;
+        for (uint32_t j = 0; j < k; j++) /* views of one value share its pointer */
+            if (e->k->buf[j].kind == e->k->buf[k].kind && e->k->buf[j].val.i == e->k->buf[k].val.i) e->ptr[k] = e->ptr[j];
+        if (e->ptr[k].i) continue;
+        e->ptr[k] = lir_buf(e->l, e->code->nbuf);
+        e->code->buf[e->code->nbuf++] = e->k->buf[k].val;
+    }
+}
+
+void emit_memo_reset(Emit *e) { e->memo->stamp++; }
+
+LVal emit_dim(Emit *e, Dim d) {
+    int64_t v;
+    if (dim_is_const(e->c, d, &v)) return lir_i64(e->l, v);
+    KernelCode *k = e->code;
+    for (uint32_t i = 0; i < k->ndim; i++)
+        if (k->dim[i].i == d.i) return lir_dim(e->l, i);
+    if (k->ndim % 32 == 0) {
+        Dim *grown = NEWN(e->c, Dim, k->ndim + 32);
+        if (k->ndim) memcpy(grown, k->dim, k->ndim * sizeof *grown);
+        k->dim = grown;
+    }
+    k->dim[k->ndim] = d;
+    return lir_dim(e->l, k->ndim++);
+}
+
+/* ---- one operation on register values ---- */
+
+static LVal round_to(Emit *e, LVal v, DType t) {
+    return narrow_float(t) ? math_cast(e->l, e->t, math_cast(e->l, e->t, v, DT_F32, t), t, DT_F32) : v;
+}
+
+static LVal cast_reg(Emit *e, LVal v, DType from, DType to) {
+    if (from == to) return v;
+    if (narrow_float(to)) {
+        LVal wide = narrow_float(from) ? v : math_cast(e->l, e->t, v, from, DT_F32);
+        return round_to(e, wide, to);
+    }
+    if (dt_is_packed(to)) return math_cast(e->l, e->t, v, reg_type(from), to);
+    return math_cast(e->l, e->t, v, reg_type(from), to);
+}
+
+static uint16_t lanes_of(Emit *e, LVal v) { return lir_type(e->l, v).lanes; }
+
+static LVal widen(Emit *e, LVal v, uint16_t lanes) {
+    return lanes > 1 && lanes_of(e, v) == 1 ? lir_splat(e->l, v, lanes) : v;
+}
+
+/* ---- loads ---- */
+
+/* The element offset of an access as one index expression. */
+static Expr offset_expr(Emit *e, uint16_t buf, int rank, const Expr *at) {
+    Ctx *c = e->c;
+    Expr sum = expr_dim(c, e->k->buf[buf].offset);
+    for (int d = 0; d < rank; d++) {
+        Dim s = e->k->buf[buf].stride[d];
+        if (dim_is(c, s, 0)) continue;
+        sum = expr_op(c, S_ADD, sum, expr_op(c, S_MUL, at[d], expr_dim(c, s), (Expr){0}), (Expr){0});
+    }
+    return sum;
+}
+
+/* The step along `axis` of an index expression: 0, a constant, or false when it is no constant multiple. */
+static bool step_along(Emit *e, const Stage *s, Expr x, int axis, int64_t *step) {
+    if (!expr_uses_axis(e->c, x, (uint32_t)axis)) return *step = 0, true;
+    Expr coef[K_AXES] = {{0}}, rest;
+    if (!expr_affine(e->c, x, s->naxis, coef, &rest)) {
+        /* The rest may be non-affine in other axes: look at the difference along this one only. */
+        Expr sub[K_AXES] = {{0}};
+        sub[axis] = expr_op(e->c, S_ADD, expr_axis(e->c, (uint32_t)axis), expr_int(e->c, DT_I64, 1), (Expr){0});
+        Dim extent[K_AXES];
+        for (int a = 0; a < s->naxis; a++) extent[a] = s->axis[a].extent;
+        Expr diff = expr_op(e->c, S_SUB, expr_subst_axes(e->c, x, sub, s->naxis), x, (Expr){0});
+        diff = expr_simplify_index(e->c, diff, extent, s->naxis);
+        const ExprInfo *i = expr_info(e->c, diff);
+        if (i->kind != E_CONST) return false;
+        return *step = i->val.i, true;
+    }
+    if (!coef[axis].i) return *step = 0, true;
+    const ExprInfo *i = expr_info(e->c, coef[axis]);
+    if (i->kind != E_CONST) return false;
+    return *step = i->val.i, true;
+}
+
+static LVal emit_mode(Emit *e, const Stage *s, Expr x, const Point *p, bool scalar);
+
+static Point scalar_point(const Point *p) {
+    Point q = *p;
+    q.vaxis = -1;
+    q.lanes = 1;
+    q.mask = (LVal){0};
+    return q;
+}
+
+LVal emit_address(Emit *e, const Stage *s, uint16_t buf, int rank, const Expr *at, const Point *p, int64_t *step, LVal *vec) {
+    Expr off = offset_expr(e, buf, rank, at);
+    *vec = (LVal){0};
+    *step = 0;
+    if (p->vaxis >= 0 && !step_along(e, s, off, p->vaxis, step)) {
+        *step = -1;
+        *vec = widen(e, emit_mode(e, s, off, p, false), p->lanes);
+        return (LVal){0};
+    }
+    return emit_mode(e, s, off, p, true);
+}
+
+/* In-bounds condition of a load: a scalar or mask, or none if always in range. */
+static LVal bounds(Emit *e, const Stage *s, const KBuf *b, int rank, const Expr *at, const Point *p) {
+    Dim extent[K_AXES];
+    for (int a = 0; a < s->naxis; a++) extent[a] = s->axis[a].extent;
+    LVal all = {0};
+    for (int d = 0; d < rank; d++) {
+        int64_t lo, hi;
+        bool known = expr_range(e->c, at[d], extent, s->naxis, &lo, &hi);
+        if (known && lo >= 0 && hi < dim_lo(e->c, b->dim[d])) continue;
+        LVal i = emit_mode(e, s, at[d], p, p->vaxis < 0 || !expr_uses_axis(e->c, at[d], (uint32_t)p->vaxis));
+        LVal n = emit_dim(e, b->dim[d]);
+        LVal ok = lir_ltu(e->l, i, widen(e, n, lanes_of(e, i)));
+        if (all.i && lanes_of(e, all) != lanes_of(e, ok)) {
+            uint16_t w = p->lanes;
+            all = widen(e, all, w);
+            ok = widen(e, ok, w);
+        }
+        all = all.i ? lir_op2(e->l, S_AND, all, ok) : ok;
+    }
+    return all;
+}
+
+static LVal from_memory(Emit *e, LVal v, DType t) {
+    return narrow_float(t) ? math_cast(e->l, e->t, v, t, DT_F32) : v;
+}
+
+static LVal load_strided(Emit *e, LVal ptr, LVal base, int64_t step, DType mt, uint16_t lanes, LVal mask) {
+    LVal idx = lir_add(e->l, lir_splat(e->l, base, lanes), lir_mul(e->l, lir_iota(e->l, DT_I64, lanes), lir_splat(e->l, lir_i64(e->l, step), lanes)));
+    return lir_gather(e->l, ptr, idx, mt, mask);
+}
+
+static LVal emit_load(Emit *e, const Stage *s, const ExprInfo *x, const Point *p) {
+    uint16_t bufno = (uint16_t)x->index;
+    const KBuf *b = &e->k->buf[bufno];
+    int rank = b->rank;
+    Expr at[MAX_RANK];
+    for (int d = 0; d < rank; d++) at[d] = x->arg[d];
+    Oob oob = x->oob;
+    if (e->temp[bufno]) return e->temp[bufno](e, e->temp_data[bufno], at, p);
+    if (oob == OOB_CLAMP) {
+        for (int d = 0; d < rank; d++) {
+            Expr top = expr_dim(e->c, dim_addi(e->c, b->dim[d], -1)), zero = expr_int(e->c, DT_I64, 0);
+            at[d] = expr_op(e->c, S_MAX, expr_op(e->c, S_MIN, at[d], top, (Expr){0}), zero, (Expr){0});
+        }
+        oob = OOB_NEVER;
+    }
+    LVal ok = {0};
+    if (oob == OOB_VALUE || oob == OOB_FAIL) ok = bounds(e, s, b, rank, at, p);
+    if (oob == OOB_FAIL && ok.i) {
+        LVal bad = lir_op1(e->l, S_NOT, ok);
+        if (lanes_of(e, bad) > 1) {
+            if (p->mask.i) bad = lir_op2(e->l, S_AND, bad, p->mask);
+            bad = lir_any(e->l, bad);
+        } else if (p->mask.i) {
+            bad = lir_op2(e->l, S_AND, bad, lir_any(e->l, p->mask));
+        }
+        lir_fail_if(e->l, bad, x->guard);
+        ok = (LVal){0}; /* lanes beyond the mask are covered by p->mask below */
+    }
+    DType mt = mem_type(b->dtype);
+    int64_t step;
+    LVal vec, base = emit_address(e, s, bufno, rank, at, p, &step, &vec);
+    LVal v;
+    if (p->vaxis >= 0 && (step != 0 || vec.i)) {
+        LVal mask = p->mask;
+        if (ok.i) mask = mask.i ? lir_op2(e->l, S_AND, widen(e, ok, p->lanes), mask) : widen(e, ok, p->lanes);
+        if (vec.i) v = lir_gather(e->l, e->ptr[bufno], vec, mt, mask);
+        else if (step == 1) v = lir_load(e->l, e->ptr[bufno], base, (LTy){(uint8_t)mt, p->lanes}, mask, 0);
+        else v = load_strided(e, e->ptr[bufno], base, step, mt, p->lanes, mask);
+    } else if (ok.i && lanes_of(e, ok) > 1) { /* one address, but lanes differ in being inside */
+        v = lir_load(e->l, e->ptr[bufno], base, (LTy){(uint8_t)mt, 1}, lir_any(e->l, ok), 0);
+    } else {
+        v = lir_load(e->l, e->ptr[bufno], base, (LTy){(uint8_t)mt, 1}, ok, 0);
+    }
+    v = from_memory(e, v, b->dtype);
+    if (oob == OOB_VALUE && ok.i) {
+        const Expr pad = x->arg[x->narg - 1];
+        LVal other = emit_mode(e, s, pad, p, p->vaxis < 0 || !expr_uses_axis(e->c, pad, (uint32_t)p->vaxis));
+        uint16_t w = lanes_of(e, ok) > lanes_of(e, v) ? lanes_of(e, ok) : lanes_of(e, v);
+        if (lanes_of(e, other) > w) w = lanes_of(e, other);
+        v = lir_op3(e->l, S_SELECT, widen(e, ok, w), widen(e, v, w), widen(e, other, w));
+    }
+    return v;
+}
+
+/* ---- expressions ---- */
+
+static LVal emit_const(Emit *e, Scalar s) {
+    DType r = reg_type(s.t);
+    if (s.t == DT_BOOL) return lir_bool(e->l, s.i != 0);
+    return dt_is_float(s.t) ? lir_float(e->l, r, s.f) : lir_int(e->l, r, s.i);
+}
+
+static LVal emit_node(Emit *e, const Stage *s, Expr x, const Point *p) {
+    ExprInfo i = *expr_info(e->c, x); /* a copy: emission may intern expressions */
+    switch ((ExprKind)i.kind) {
+    case E_CONST: return emit_const(e, i.val);
+    case E_DIM: return emit_dim(e, (Dim){i.index});
+    case E_AXIS:
+        if ((int)i.index == p->vaxis)
+            return lir_add(e->l, lir_splat(e->l, p->axis[i.index], p->lanes), lir_iota(e->l, DT_I64, p->lanes));
+        return p->axis[i.index];
+    case E_LOAD: return emit_load(e, s, &i, p);
+    case E_CAST: {
+        DType from = expr_info(e->c, i.arg[0])->dtype;
+        return cast_reg(e, emit_mode(e, s, i.arg[0], p, false), from, i.dtype);
+    }
+    case E_BITCAST: {
+        DType from = expr_info(e->c, i.arg[0])->dtype;
+        LVal v = emit_mode(e, s, i.arg[0], p, false);
+        if (narrow_float(from)) v = math_cast(e->l, e->t, v, DT_F32, from);
+        return from_memory(e, lir_bitcast(e->l, v, i.dtype), i.dtype);
+    }
+    case E_OP: {
+        LVal a[3];
+        uint16_t w = 1;
+        for (int k = 0; k < i.narg; k++) {
+            a[k] = emit_mode(e, s, i.arg[k], p, false);
+            if (lanes_of(e, a[k]) > w) w = lanes_of(e, a[k]);
+        }
+        for (int k = 0; k < i.narg; k++) a[k] = widen(e, a[k], w);
+        DType ot = expr_info(e->c, i.arg[i.op == S_SELECT ? 1 : 0])->dtype;
+        return round_to(e, math_op(e->l, e->t, i.op, reg_type(ot), i.narg, a), i.dtype);
+    }
+    case E_ARG: case E_NONE: break;
+    }
+    ICE("kernel %s: an expression of kind %d cannot be emitted", e->k->name, i.kind);
+}
+
+/* scalar: at lane 0 only (addresses, invariants). */
+static LVal emit_mode(Emit *e, const Stage *s, Expr x, const Point *p, bool scalar) {
+    Point q;
+    if (p->vaxis < 0) scalar = true;
+    else if (!scalar && !expr_uses_axis(e->c, x, (uint32_t)p->vaxis)) {
+        bool plain = true; /* an invariant expression is one scalar, unless its loads must see the lane mask or a register home */
+        for (uint32_t k = 0; k < e->k->nbuf; k++) if (e->temp[k]) plain = false;
+        scalar = plain;
+    }
+    if (scalar && p->vaxis >= 0) {
+        q = scalar_point(p);
+        p = &q;
+    }
+    uint32_t mode = scalar ? 1 : 2, h = (x.i * 2654435761u ^ mode * 40503u) % MEMO_SLOTS;
+    MemoEntry *m = &e->memo->e[h];
+    if (m->stamp == e->memo->stamp && m->expr == x.i && m->mode == mode) return m->v;
+    LVal v = emit_node(e, s, x, p);
+    *m = (MemoEntry){x.i, mode, e->memo->stamp, v};
+    return v;
+}
+
+LVal emit_expr(Emit *e, const Stage *s, Expr x, const Point *p) { return emit_mode(e, s, x, p, false); }
+
+LVal emit_vec(Emit *e, const Stage *s, Expr x, const Point *p) { return widen(e, emit_expr(e, s, x, p), p->lanes); }
+
+/* ---- stores ---- */
+
+LVal emit_to_acc(Emit *e, LVal v, DType from, DType acc) { return cast_reg(e, v, from, acc); }
+
+void emit_store(Emit *e, const Stage *s, int r, LVal v, const Point *p) {
+    const KOut *o = &s->out[r];
+    const KBuf *b = &e->k->buf[o->buf];
+    LVal ok = o->oob == OOB_DROP ? bounds(e, s, b, o->rank, o->at, p) : (LVal){0};
+    v = cast_reg(e, v, s->acc[r], b->dtype);
+    if (narrow_float(b->dtype)) v = math_cast(e->l, e->t, v, DT_F32, b->dtype);
+    int64_t step;
+    LVal vec, base = emit_address(e, s, o->buf, o->rank, o->at, p, &step, &vec);
+    if (p->vaxis < 0) {
+        lir_store(e->l, e->ptr[o->buf], base, v, ok, 0);
+        return;
+    }
+    LVal mask = p->mask;
+    if (ok.i) mask = mask.i ? lir_op2(e->l, S_AND, widen(e, ok, p->lanes), mask) : widen(e, ok, p->lanes);
+    v = widen(e, v, p->lanes);
+    if (vec.i) lir_scatter(e->l, e->ptr[o->buf], vec, v, mask);
+    else if (step == 1) lir_store(e->l, e->ptr[o->buf], base, v, mask, 0);
+    else {
+        LVal idx = lir_add(e->l, lir_splat(e->l, base, p->lanes),
+                           lir_mul(e->l, lir_iota(e->l, DT_I64, p->lanes), lir_splat(e->l, lir_i64(e->l, step), p->lanes)));
+        lir_scatter(e->l, e->ptr[o->buf], idx, v, mask);
+    }
+}
+
+/* ---- epilogues: later stages on register values ---- */
+
+typedef struct Held { LVal v; DType from, to; } Held; /* a result in registers: accumulator type, buffer type */
+
+static LVal held_value(Emit *e, void *data, const Expr *at, const Point *p) {
+    (void)at; (void)p; /* the very point: checked by epilogue_mask */
+    const Held *h = data;
+    return cast_reg(e, h->v, h->from, h->to);
+}
+
+LVal emit_combine(Emit *e, const Stage *s, int r, const LVal *acc, const LVal *nw) {
+    typedef struct Frame { Expr e; LVal v; } Frame;
+    Frame memo[64];
+    int n = 0;
+    /* The combiner is a small tree over 2n arguments: evaluate it bottom-up. */
+    ExprInfo top = *expr_info(e->c, s->comb[r]);
+    if (top.kind == E_ARG) return top.index < s->nres ? acc[top.index] : nw[top.index - s->nres];
+    LVal arg[3] = {{0}};
+    Stage part = *s;
+    uint16_t w = 1;
+    for (int k = 0; k < top.narg; k++) {
+        for (int m = 0; m < n; m++) if (memo[m].e.i == top.arg[k].i) arg[k] = memo[m].v;
+        if (!arg[k].i) {
+            part.comb[r] = top.arg[k];
+            arg[k] = expr_info(e->c, top.arg[k])->kind == E_CONST ? emit_const(e, expr_info(e->c, top.arg[k])->val) : emit_combine(e, &part, r, acc, nw);
+            if (n < 64) memo[n++] = (Frame){top.arg[k], arg[k]};
+        }
+        if (lanes_of(e, arg[k]) > w) w = lanes_of(e, arg[k]);
+    }
+    for (int k = 0; k < top.narg; k++) arg[k] = widen(e, arg[k], w);
+    if (top.kind == E_CAST) return cast_reg(e, arg[0], expr_info(e->c, top.arg[0])->dtype, top.dtype);
+    CHECK(top.kind == E_OP);
+    DType ot = expr_info(e->c, top.arg[top.op == S_SELECT ? 1 : 0])->dtype;
+    return round_to(e, math_op(e->l, e->t, top.op, reg_type(ot), top.narg, arg), top.dtype);
+}
+
+LVal emit_hreduce(Emit *e, const Stage *s, LVal v) {
+    uint16_t n = lanes_of(e, v);
+    int16_t idx[64];
+    while (n > 1) {
+        n /= 2;
+        LVal half[2];
+        for (int h = 0; h < 2; h++) {
+            for (int i = 0; i < n; i++) idx[i] = (int16_t)(i + h * n);
+            half[h] = lir_shuffle(e->l, v, v, n, idx);
+        }
+        v = emit_combine(e, s, 0, &half[0], &half[1]);
+    }
+    return lir_type(e->l, v).lanes == 1 ? v : lir_extract(e->l, v, 0);
+}
+
+void emit_epilogue(Emit *e, int of, const LVal *acc, const Point *p) {
+    const Stage *a = &e->k->stage[of];
+    uint64_t mask = epilogue_mask(e->k, of);
+    Held held[K_RES], later[32];
+    int n = 0;
+    for (int r = 0; r < a->nres; r++) {
+        uint16_t b = a->out[r].buf;
+        if (e->ptr[b].i) emit_store(e, a, r, acc[r], p);
+        held[r] = (Held){acc[r], a->acc[r], e->k->buf[b].dtype};
+        e->temp[b] = held_value;
+        e->temp_data[b] = &held[r];
+    }
+    emit_memo_reset(e);
+    for (int st = of + 1; st < e->k->nstage; st++) {
+        const Stage *s = &e->k->stage[st];
+        if (!(mask >> st & 1)) continue;
+        for (int r = 0; r < s->nres; r++) {
+            LVal v = cast_reg(e, emit_vec(e, s, s->body[r], p), expr_info(e->c, s->body[r])->dtype, s->acc[r]);
+            uint16_t b = s->out[r].buf;
+            if (e->ptr[b].i) emit_store(e, s, r, v, p);
+            CHECK(n < 32);
+            later[n] = (Held){v, s->acc[r], e->k->buf[b].dtype};
+            e->temp[b] = held_value;
+            e->temp_data[b] = &later[n++];
+        }
+    }
+    for (int r = 0; r < a->nres; r++) e->temp[a->out[r].buf] = NULL;
+    for (int st = of + 1; st < e->k->nstage; st++)
+        if (mask >> st & 1)
+            for (int r = 0; r < e->k->stage[st].nres; r++) e->temp[e->k->stage[st].out[r].buf] = NULL;
+    emit_memo_reset(e);
+}
+
+bool access_affine(const Kernel *k, const Stage *s, uint16_t buf, int rank, const Expr *at, Affine *out) {
+    Ctx *c = k->c;
+    memset(out, 0, sizeof *out);
+    for (int a = 0; a < K_AXES; a++) out->coef[a] = dim_const(c, 0);
+    out->rest = expr_dim(c, k->buf[buf].offset);
+    for (int d = 0; d < rank; d++) {
+        Expr coef[K_AXES] = {{0}}, rest;
+        Dim stride = k->buf[buf].stride[d];
+        if (dim_is(c, stride, 0)) continue;
+        if (!expr_affine(c, at[d], s->naxis, coef, &rest)) return false;
+        for (int a = 0; a < s->naxis; a++) {
+            if (!coef[a].i) continue;
+            const ExprInfo *i = expr_info(c, coef[a]);
+            Dim f;
+            if (i->kind == E_CONST) f = dim_const(c, i->val.i);
+            else if (i->kind == E_DIM) f = (Dim){i->index};
+            else return false;
+            out->coef[a] = dim_add(c, out->coef[a], dim_mul(c, f, stride));
+            out->has[a] = !dim_is(c, out->coef[a], 0);
+        }
+        out->rest = expr_op(c, S_ADD, out->rest, expr_op(c, S_MUL, rest, expr_dim(c, stride), (Expr){0}), (Expr){0});
+    }
+    return true;
+}

@@ -1,0 +1,23 @@
+/* emit_internal.h: what templates share besides kernel.h. */
+#ifndef ACCELC_EMIT_INTERNAL_H
+#define ACCELC_EMIT_INTERNAL_H
+#include "kernel.h"
+
+/* emit.c */
+DType reg_type(DType t);                                      /* type that a value of type t has in registers */
+LVal emit_to_acc(Emit *e, LVal v, DType from, DType acc);     /* register value of type `from` as accumulator type `acc` */
+LVal emit_combine(Emit *e, const Stage *s, int r, const LVal *acc, const LVal *nw); /* comb[r] on register values of acc types */
+LVal emit_hreduce(Emit *e, const Stage *s, LVal v);           /* lanes of accumulator 0 combined by halves (comb is one commutative operation) */
+
+/* kernel.c: questions about kernels */
+typedef void (*LoadFn)(void *data, const ExprInfo *load);
+void expr_loads(Ctx *c, Expr e, LoadFn fn, void *data);       /* every E_LOAD below e, once each, inner ones too */
+uint64_t expr_bufs(Ctx *c, Expr e);                           /* bit set of kernel buffers loaded below e */
+/* Stages after `of` that are pointwise over its parallel axes, read its results (or those of such stages) at the very point, and
+ * otherwise only what earlier stages wrote: they can run on its accumulators. Their number is the bit. */
+uint64_t epilogue_mask(const Kernel *k, int of);
+/* Merges neighbouring axes wherever every access walks them as one; call before choosing a schedule. */
+void kernel_collapse(Kernel *k);
+double dim_typical(Ctx *c, Dim d);                            /* the value that costs assume: 1 for a batch-like symbol with lower bound 0 .. */
+extern const Tmpl tmpl_nest;
+#endif

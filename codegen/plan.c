@@ -1,0 +1,369 @@
+/* plan.c: Program + compiled kernels -> the plan of runtime/abi.h: dims program, buffers, ports, guards, steps. The only
+ * writer of that format. */
+#include <string.h>
+
+#include "plan.h"
+#include "runtime/abi.h"
+
+void bytes_put(Bytes *b, const void *p, size_t n) {
+    if (b->n + n > b->cap) {
+        size_t cap = b->cap ? 2 * b->cap : 4096;
+        while (cap < b->n + n) cap *= 2;
+        uint8_t *grown = ctx_alloc(b->c, cap);
+        if (b->n) memcpy(grown, b->p, b->n);
+        b->p = grown;
+        b->cap = cap;
+    }
+    memcpy(b->p + b->n, p, n);
+    b->n += n;
+}
+
+/* Bytes of a constant as kernels read it: packed types unpacked, one byte each. */
+static uint64_t const_bytes(const ConstData *d) {
+    unsigned bits = dt_bits(d->dtype);
+    return (uint64_t)d->count * (bits < 8 ? 1 : bits / 8);
+}
+
+uint64_t weights_add(Ctx *c, Weights *w, const ConstData *d) {
+    for (uint32_t i = 0; i < w->item.n; i++) {
+        const ConstData *o = w->item.v[i].data;
+        if (o == d || (o->count == d->count && o->dtype == d->dtype && o->splat == d->splat && o->bytes == d->bytes &&
+                       (o->data == d->data || !memcmp(o->data, d->data, d->bytes)))) return w->item.v[i].offset;
+    }
+    uint64_t at = w->bytes, n = const_bytes(d);
+    vec_push(c, &w->item, (WeightItem){d, at, n});
+    w->bytes = (at + n + 63) / 64 * 64;
+    return at;
+}
+
+enum { MAX_SEGMENTS = 256 };
+typedef VEC(rt_dimop) DimOps;
+
+typedef struct Build {
+    Ctx *c;
+    Level *l;
+    Graph *g;
+    Weights *w;
+    VEC(uint32_t) sym;          /* plan index -> symbol id of the Ctx */
+    int32_t *sym_index;         /* per Ctx symbol: plan index or -1 */
+    int32_t *sym_segment;       /* per Ctx symbol: 0 = bound by inputs, k = by the k-th bind */
+    uint32_t nsegment;
+    VEC(Dim) dim;               /* distinct dims, by plan index - nsym */
+    int32_t *dim_index;         /* per interned Dim (grows) */
+    uint32_t dim_room;
+    uint32_t ndim;
+    DimOps ops[MAX_SEGMENTS];
+    VEC(rt_buf) buf;
+    int32_t *buf_index;         /* per value: 1 + buffer */
+    VEC(int32_t) arg, iodim;
+    VEC(rt_iobind) iobind;
+    VEC(rt_io) in, out;
+    VEC(rt_guard) entry, guard;
+    VEC(rt_step) step;
+    Buf str;
+    uint32_t nsym;
+} Build;
+
+static int32_t text(Build *b, const char *s) {
+    int32_t at = (int32_t)b->str.n;
+    buf_puts(&b->str, s ? s : "");
+    b->str.n++; /* keep the terminating NUL that buf_puts wrote */
+    buf_printf(&b->str, "%s", "");
+    return at;
+}
+
+/* ---- dims ---- */
+
+static void note_symbols(Build *b, Dim d) {
+    DimInfo i = *dim_info(b->c, d);
+    if (i.kind == D_SYM && b->sym_index[i.val] < 0) {
+        b->sym_index[i.val] = (int32_t)b->sym.n;
+        vec_push(b->c, &b->sym, (uint32_t)i.val);
+    }
+    for (int k = 0; k < i.n; k++) note_symbols(b, i.arg[k]);
+}
+
+static int segment_of(Build *b, Dim d) {
+    DimInfo i = *dim_info(b->c, d);
+    int s = i.kind == D_SYM ? b->sym_segment[i.val] : 0;
+    for (int k = 0; k < i.n; k++) {
+        int t = segment_of(b, i.arg[k]);
+        if (t > s) s = t;
+    }
+    return s;
+}
+
+static int32_t emit_op(Build *b, int seg, uint32_t op, int32_t x, int32_t y, int32_t z, int64_t imm) {
+    int32_t dst = (int32_t)b->ndim++;
+    vec_push(b->c, &b->ops[seg], (rt_dimop){.op = op, .dst = dst, .a = x, .b = y, .c = z, .imm = imm});
+    return dst;
+}
+
+static int32_t dim_at(Build *b, Dim d) {
+    static const int32_t op_of[] = {[D_ADD] = RT_DIM_ADD, [D_MUL] = RT_DIM_MUL, [D_FLOORDIV] = RT_DIM_FLOORDIV,
+        [D_CEILDIV] = RT_DIM_CEILDIV, [D_MOD] = RT_DIM_MOD, [D_MIN] = RT_DIM_MIN, [D_MAX] = RT_DIM_MAX,
+        [D_BCAST] = RT_DIM_BCAST, [D_EQ] = RT_DIM_EQ, [D_LT] = RT_DIM_LT, [D_SELECT] = RT_DIM_SELECT};
+    if (d.i >= b->dim_room) {
+        uint32_t room = 2 * d.i + 256;
+        int32_t *grown = NEWN(b->c, int32_t, room);
+        if (b->dim_room) memcpy(grown, b->dim_index, b->dim_room * sizeof *grown);
+        b->dim_index = grown;
+        b->dim_room = room;
+    }
+    if (b->dim_index[d.i]) return b->dim_index[d.i] - 1;
+    DimInfo i = *dim_info(b->c, d);
+    int32_t at;
+    int seg = segment_of(b, d);
+    switch (i.kind) {
+    case D_CONST: at = emit_op(b, 0, RT_DIM_CONST, -1, -1, -1, i.val); break;
+    case D_SYM: at = b->sym_index[i.val]; CHECK(at >= 0); break;
+    case D_POISON: ICE("a poison dim reached the plan");
+    case D_SELECT: {
+        int32_t x = dim_at(b, i.arg[0]), y = dim_at(b, i.arg[1]), z = dim_at(b, i.arg[2]);
+        at = emit_op(b, seg, RT_DIM_SELECT, x, y, z, 0);
+        break;
+    }
+    default:
+        at = dim_at(b, i.arg[0]);
+        for (int k = 1; k < i.n; k++) {
+            int32_t y = dim_at(b, i.arg[k]);
+            at = emit_op(b, seg, (uint32_t)op_of[i.kind], at, y, -1, 0);
+        }
+    }
+    b->dim_index[d.i] = at + 1;
+    return at;
+}
+
+/* ---- buffers ---- */
+
+static int32_t buffer(Build *b, Val v) {
+    v = graph_resolve(b->g, v);
+    if (b->buf_index[v.i]) return b->buf_index[v.i] - 1;
+    const Storage *s = &b->l->program->storage[v.i];
+    const Type *t = val_type(b->g, v);
+    unsigned bits = dt_bits(t->dtype) < 8 ? 8 : dt_bits(t->dtype);
+    rt_buf x = {.dtype = t->dtype, .index = -1, .offset_dim = -1, .first = s->first, .last = s->last};
+    switch ((StorageKind)s->kind) {
+    case ST_VIEW:
+        x.kind = RT_BUF_VIEW;
+        x.index = buffer(b, s->root);
+        x.offset_dim = dim_at(b, dim_muli(b->c, s->offset, bits / 8));
+        break;
+    case ST_ARENA: x.kind = RT_BUF_ARENA; x.offset = s->place; break;
+    case ST_CONST: {
+        const ConstData *d = val_const(b->g, v);
+        CHECK(d);
+        x.kind = RT_BUF_WEIGHT;
+        x.offset = (int64_t)weights_add(b->c, b->w, d);
+        break;
+    }
+    case ST_INPUT: x.kind = RT_BUF_INPUT; x.index = s->port; break;
+    case ST_OUTPUT: x.kind = RT_BUF_OUTPUT; x.index = s->port; break;
+    case ST_NONE: ICE("a value without storage reached the plan");
+    }
+    x.bytes_dim = dim_at(b, dim_muli(b->c, type_count(b->c, t), bits / 8));
+    vec_push(b->c, &b->buf, x);
+    b->buf_index[v.i] = (int32_t)b->buf.n;
+    return b->buf_index[v.i] - 1;
+}
+
+/* ---- ports ---- */
+
+static void symbols(Build *b) {
+    uint32_t n = dim_nsyms(b->c);
+    b->sym_index = NEWN(b->c, int32_t, n + 1);
+    b->sym_segment = NEWN(b->c, int32_t, n + 1);
+    for (uint32_t i = 0; i <= n; i++) b->sym_index[i] = -1;
+    for (uint32_t i = 0; i < b->g->in.n; i++) {
+        const Type *t = val_type(b->g, b->g->in.v[i].val);
+        for (int d = 0; d < t->rank; d++) note_symbols(b, t->dim[d]);
+    }
+    for (uint32_t i = 0; i < b->g->node.n; i++) {
+        Node *x = b->g->node.v[i];
+        if (x->op != P_BIND) continue;
+        const BindAttr *a = x->attr;
+        const DimInfo *s = dim_info(b->c, a->sym);
+        if (s->kind != D_SYM) continue;
+        b->sym_segment[s->val] = (int32_t)++b->nsegment;
+        CHECK(b->nsegment < MAX_SEGMENTS);
+        note_symbols(b, a->sym);
+    }
+    b->nsym = b->sym.n;
+    b->ndim = b->nsym;
+}
+
+static bool ports(Build *b) {
+    bool *bound = NEWN(b->c, bool, dim_nsyms(b->c) + 1);
+    for (int side = 0; side < 2; side++) {
+        uint32_t n = side ? b->g->out.n : b->g->in.n;
+        for (uint32_t i = 0; i < n; i++) {
+            Port p = side ? b->g->out.v[i] : b->g->in.v[i];
+            const Type *t = val_type(b->g, p.val);
+            rt_io io = {.name = text(b, p.name), .dtype = t->dtype, .kind = ACCELC_TENSOR, .rank = t->rank, .dim = (int32_t)b->iodim.n};
+            for (int d = 0; d < t->rank; d++) {
+                const DimInfo *s = dim_info(b->c, t->dim[d]);
+                rt_iobind bind = {.sym = -1, .lo = 0, .hi = -1};
+                if (!side && s->kind == D_SYM && !bound[s->val]) {
+                    const SymInfo *info = dim_sym_info(b->c, (uint32_t)s->val);
+                    bound[s->val] = true;
+                    bind = (rt_iobind){.sym = b->sym_index[s->val], .lo = info->lo, .hi = info->hi == DIM_INF ? -1 : info->hi};
+                }
+                vec_push(b->c, &b->iodim, dim_at(b, t->dim[d]));
+                vec_push(b->c, &b->iobind, bind);
+            }
+            io.buf = buffer(b, p.val);
+            if (side) vec_push(b->c, &b->out, io);
+            else vec_push(b->c, &b->in, io);
+        }
+    }
+    for (uint32_t i = 0; i < b->nsym; i++) {
+        if (bound[b->sym.v[i]] || b->sym_segment[b->sym.v[i]]) continue;
+        diag(b->c, SEV_UNSUPPORTED, (Loc){0}, "U0402", "size \"%s\" occurs only inside sums or products of input dims; give it with --dim",
+             dim_sym_info(b->c, b->sym.v[i])->name);
+        return false;
+    }
+    return true;
+}
+
+/* ---- steps ---- */
+
+static void add_guard(Build *b, const Node *n, const GuardAttr *a, int32_t x, int32_t y, bool entry) {
+    static const int32_t cmp_of[] = {[G_EQ] = RT_CMP_EQ, [G_LE] = RT_CMP_LE, [G_LT] = RT_CMP_LT, [G_BCAST] = RT_CMP_BCAST, [G_TRUE] = RT_CMP_TRUE};
+    const LocInfo *l = loc_info(b->c, n->loc);
+    const char *who = l->name && *l->name ? ctx_printf(b->c, "node \"%s\" (%s): %s", l->name, l->op ? l->op : "", a->text ? a->text : "")
+                                          : ctx_printf(b->c, "%s%s%s", l->op ? l->op : "", l->op ? ": " : "", a->text ? a->text : "");
+    rt_guard g = {.cmp = cmp_of[a->cmp], .a = x, .b = y, .msg = text(b, who)};
+    if (entry) vec_push(b->c, &b->entry, g);
+    else vec_push(b->c, &b->guard, g);
+}
+
+static void kernel_step(Build *b, uint32_t i) {
+    Node *n = b->g->node.v[i];
+    KernelCode *k = b->l->code[i];
+    const GroupAttr *ga = n->attr;
+    rt_step s = {.op = RT_KERNEL, .barrier = b->l->program->barrier_after[i] != 0, .nbuf = (uint16_t)k->nbuf, .ndim = (uint16_t)k->ndim,
+                 .arg = (int32_t)b->arg.n, .grain = (int32_t)(k->grain > INT32_MAX ? INT32_MAX : k->grain), .scratch = -1};
+    for (uint32_t f = 0; f < b->l->nsymbol; f++)
+        if (b->l->function[f] == b->l->symbol[i]) s.kernel = (int32_t)f;
+    for (uint32_t a = 0; a < k->nbuf; a++) vec_push(b->c, &b->arg, buffer(b, k->buf[a]));
+    for (uint32_t a = 0; a < k->ndim; a++) vec_push(b->c, &b->arg, dim_at(b, k->dim[a]));
+    s.tasks = dim_at(b, k->tasks);
+    if (!dim_is(b->c, k->scratch, 0)) s.scratch = dim_at(b, k->scratch);
+    s.name = text(b, ga->note ? ga->note : "kernel");
+    Buf nodes = {.c = b->c};
+    Loc last = {0};
+    for (uint32_t j = 0; j < ga->body->node.n; j++) {
+        Loc l = ga->body->node.v[j]->loc;
+        if (!l.i || l.i == last.i || nodes.n > 400) continue;
+        const char *name = loc_info(b->c, last = l)->name;
+        if (name && *name) buf_printf(&nodes, "%s%s", nodes.n ? ", " : "", name);
+    }
+    s.nodes = text(b, buf_str(&nodes));
+    vec_push(b->c, &b->step, s);
+}
+
+/* After the k-th bind: evaluate what it decides. The range of dimops is patched in when all are known. */
+static void steps(Build *b) {
+    uint32_t segment = 0;
+    for (uint32_t i = 0; i < b->g->node.n; i++) {
+        Node *n = b->g->node.v[i];
+        if (n->op == P_GROUP) kernel_step(b, i);
+        else if (n->op == P_BIND) {
+            const BindAttr *a = n->attr;
+            DimInfo s = *dim_info(b->c, a->sym);
+            if (s.kind != D_SYM) continue;
+            const SymInfo *info = dim_sym_info(b->c, (uint32_t)s.val);
+            const LocInfo *l = loc_info(b->c, n->loc);
+            vec_push(b->c, &b->step, (rt_step){.op = RT_BIND, .a = b->sym_index[s.val], .b = buffer(b, n->in[0]), .imm = a->index,
+                     .lo = info->lo, .hi = info->hi == DIM_INF ? -1 : info->hi, .scratch = -1, .name = text(b, info->name), .nodes = text(b, l->name)});
+            vec_push(b->c, &b->step, (rt_step){.op = RT_DIMS, .a = (int32_t)++segment, .scratch = -1});
+        } else if (n->op == P_GUARD) {
+            const GuardAttr *a = n->attr;
+            bool value = a->cmp == G_TRUE && n->nin;
+            if (value) {
+                int32_t hidden = (int32_t)b->ndim++;
+                vec_push(b->c, &b->step, (rt_step){.op = RT_BIND, .a = hidden, .b = buffer(b, n->in[0]), .lo = 0, .hi = -1, .scratch = -1, .name = text(b, "condition")});
+                add_guard(b, n, a, hidden, hidden, false);
+            } else {
+                bool entry = segment_of(b, a->a) == 0 && segment_of(b, a->b) == 0;
+                add_guard(b, n, a, dim_at(b, a->a), dim_at(b, a->b), entry);
+                if (entry) continue;
+            }
+            vec_push(b->c, &b->step, (rt_step){.op = RT_GUARDS, .a = (int32_t)b->guard.n - 1, .b = (int32_t)b->guard.n, .scratch = -1});
+        }
+    }
+    vec_push(b->c, &b->step, (rt_step){.op = RT_END, .scratch = -1});
+}
+
+static rt_arr put(Bytes *o, const void *p, uint32_t n, size_t elem) {
+    static const uint8_t zero[16];
+    if (o->n % 8) bytes_put(o, zero, 8 - o->n % 8);
+    rt_arr a = {(uint32_t)o->n, n};
+    if (n) bytes_put(o, p, n * elem);
+    return a;
+}
+
+bool plan_build(Ctx *c, Level *l, Weights *w) {
+    Build build = {.c = c, .l = l, .g = l->program->g, .w = w, .str = {.c = c}}, *b = &build;
+    b->buf_index = NEWN(c, int32_t, b->g->val.n);
+    text(b, "");
+    symbols(b);
+    if (!ports(b)) return false;
+    steps(b);
+    rt_plan p = {.magic = RT_MAGIC, .version = RT_VERSION, .nsym = b->nsym, .ndim = b->ndim, .arena = l->program->arena, .scratch = -1};
+    p.flags = b->nsym == 0 ? RT_STATIC : 0;
+    int64_t scratch = 0;
+    for (uint32_t i = 0; i < b->g->node.n && scratch >= 0; i++) {
+        int64_t v = 0;
+        if (!l->code[i]) continue;
+        if (!dim_is_const(c, l->code[i]->scratch, &v)) scratch = -1;
+        else if (v > scratch) scratch = v;
+    }
+    p.scratch = scratch;
+    /* One array of dimops: segment 0, then those of each bind; RT_DIMS steps get their range. */
+    DimOps all = {0};
+    uint32_t begin[MAX_SEGMENTS + 1];
+    for (uint32_t s = 0; s <= b->nsegment; s++) {
+        begin[s] = all.n;
+        for (uint32_t i = 0; i < b->ops[s].n; i++) vec_push(c, &all, b->ops[s].v[i]);
+    }
+    begin[b->nsegment + 1] = all.n;
+    for (uint32_t i = 0; i < b->step.n; i++)
+        if (b->step.v[i].op == RT_DIMS) {
+            uint32_t s = (uint32_t)b->step.v[i].a;
+            b->step.v[i].a = (int32_t)begin[s];
+            b->step.v[i].b = (int32_t)begin[s + 1];
+        }
+    p.entry_dimops = begin[1];
+    /* Guards: entry, mid-run, then those that kernels return (index = kernel_guard0 + id). */
+    uint32_t nentry = b->entry.n;
+    for (uint32_t i = 0; i < b->step.n; i++)
+        if (b->step.v[i].op == RT_GUARDS) {
+            b->step.v[i].a += (int32_t)nentry;
+            b->step.v[i].b += (int32_t)nentry;
+        }
+    for (uint32_t i = 0; i < b->guard.n; i++) vec_push(c, &b->entry, b->guard.v[i]);
+    p.entry_guards = nentry;
+    p.kernel_guard0 = b->entry.n;
+    for (uint32_t g = 0; expr_guard_text(c, g); g++)
+        vec_push(c, &b->entry, (rt_guard){.cmp = RT_CMP_TRUE, .a = -1, .b = -1, .msg = text(b, expr_guard_text(c, g))});
+    Bytes o = {.c = c};
+    bytes_put(&o, &p, sizeof p);
+    p.dimop = put(&o, all.v, all.n, sizeof *all.v);
+    p.buf = put(&o, b->buf.v, b->buf.n, sizeof *b->buf.v);
+    p.in = put(&o, b->in.v, b->in.n, sizeof *b->in.v);
+    p.out = put(&o, b->out.v, b->out.n, sizeof *b->out.v);
+    p.iodim = put(&o, b->iodim.v, b->iodim.n, sizeof *b->iodim.v);
+    p.iobind = put(&o, b->iobind.v, b->iobind.n, sizeof *b->iobind.v);
+    p.guard = put(&o, b->entry.v, b->entry.n, sizeof *b->entry.v);
+    p.step = put(&o, b->step.v, b->step.n, sizeof *b->step.v);
+    p.arg = put(&o, b->arg.v, b->arg.n, sizeof *b->arg.v);
+    p.str = put(&o, b->str.s, (uint32_t)b->str.n, 1);
+    p.bytes = (uint32_t)o.n;
+    p.ndim = b->ndim;
+    memcpy(o.p, &p, sizeof p);
+    l->plan = o.p;
+    l->plan_bytes = o.n;
+    l->arena = (uint64_t)p.arena;
+    return true;
+}

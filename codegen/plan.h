@@ -1,0 +1,28 @@
+/* plan.h: a compiled level of a model on its way into an object. */
+#ifndef ACCELC_PLAN_H
+#define ACCELC_PLAN_H
+#include "ir/storage.h"
+#include "kernel.h"
+
+typedef struct Bytes { Ctx *c; uint8_t *p; size_t n, cap; } Bytes;
+void bytes_put(Bytes *b, const void *p, size_t n);
+
+/* Constant data of all levels, each piece once. Offsets are 64-byte aligned. */
+typedef struct WeightItem { const ConstData *data; uint64_t offset, bytes; } WeightItem;
+typedef struct Weights { VEC(WeightItem) item; uint64_t bytes; } Weights;
+uint64_t weights_add(Ctx *c, Weights *w, const ConstData *d);
+
+typedef struct Level {          /* one CPU level */
+    const Target *target;
+    Program *program;
+    KernelCode **code;          /* per node of the program's graph; NULL where it is no kernel */
+    const char **symbol;        /* per node: name of the function */
+    uint32_t nsymbol;           /* distinct functions, in order of first use */
+    const char **function;      /* nsymbol names */
+    Lir **lir;                  /* their code */
+    const uint8_t *plan;        /* rt_plan bytes */
+    size_t plan_bytes;
+    uint64_t arena;
+} Level;
+bool plan_build(Ctx *c, Level *l, Weights *w); /* fills plan; false after messages */
+#endif

@@ -1,0 +1,477 @@
+/* ukr_nest.c: template `nest`, row 0 of the table: takes every kernel and is always right. Leading parallel axes that all
+ * stages share are the task space (so softmax and the norms run a whole row per task, temporaries in the thread's
+ * scratch); inside a task each stage is a loop nest, vectorised along one axis: a parallel one if an access is contiguous
+ * there, else the innermost reduced one.
+ *
+ * Order of reduction along a vectorised reduced axis of extent n with L lanes: element i goes to lane i mod (L*U), with U = 4 if n is known
+ * to be at least 4*L, else 1; lanes are combined by halves. It depends on shapes and the CPU level alone. */
+#include <string.h>
+
+#include "emit_internal.h"
+
+enum { PAR_PREFIX, PAR_CHUNK, N_PARS };
+enum { CHUNK = 2048, UNROLL = 4 };
+
+typedef struct Nest {
+    Emit *e;
+    const Kernel *k;
+    int prefix;                     /* shared leading axes = task space */
+    int chunk_axis;                 /* axis cut into chunks of CHUNK points (single-axis kernels), or -1 */
+    Dim extent[K_AXES];             /* of the prefix */
+    bool done[64];                  /* stages already run as somebody's epilogue */
+    uint64_t epilogue[64];
+} Nest;
+
+static uint64_t stage_reads(const Kernel *k, const Stage *s) {
+    uint64_t m = 0;
+    for (int r = 0; r < s->nres; r++) m |= expr_bufs(k->c, s->body[r]);
+    return m;
+}
+
+/* ---- the shared prefix ---- */
+
+static bool same_dim_index(const Kernel *k, Expr a, Expr b, int axis) {
+    Expr ax = expr_axis(k->c, (uint32_t)axis);
+    bool ua = expr_uses_axis(k->c, a, (uint32_t)axis), ub = expr_uses_axis(k->c, b, (uint32_t)axis);
+    return ua == ub && (!ua || (a.i == ax.i && b.i == ax.i));
+}
+
+typedef struct LoadCheck { const Kernel *k; int prefix; bool ok; } LoadCheck;
+
+static void check_load(void *data, const ExprInfo *x) {
+    LoadCheck *lc = data;
+    const Kernel *k = lc->k;
+    if (k->buf[x->index].kind == KB_IN) return;
+    for (int st = 0; st < k->nstage; st++)
+        for (int r = 0; r < k->stage[st].nres; r++) {
+            const KOut *o = &k->stage[st].out[r];
+            if (o->buf != x->index) continue;
+            for (int p = 0; p < lc->prefix; p++) {
+                bool used = false;
+                for (int d = 0; d < o->rank; d++) {
+                    if (dim_is(k->c, k->buf[o->buf].dim[d], 1) && dim_is(k->c, k->stage[st].axis[p].extent, 1)) { used = true; continue; }
+                    if (!same_dim_index(k, o->at[d], x->arg[d], p)) lc->ok = false;
+                    used |= expr_uses_axis(k->c, o->at[d], (uint32_t)p);
+                }
+                if (!used && !dim_is(k->c, k->stage[st].axis[p].extent, 1)) lc->ok = false;
+            }
+        }
+}
+
+static int shared_prefix(const Kernel *k) {
+    int p = k->stage[0].naxis;
+    for (int st = 0; st < k->nstage; st++) {
+        const Stage *s = &k->stage[st];
+        int n = 0;
+        while (n < p && n < s->naxis && s->axis[n].kind == AX_PAR && dim_same(k->c, s->axis[n].extent, k->stage[0].axis[n].extent)) n++;
+        p = n;
+        if (s->kind != ST_NEST && s->kind != ST_SCAN) p = 0;
+    }
+    for (; p > 0; p--) {
+        LoadCheck lc = {k, p, true};
+        for (int st = 0; st < k->nstage; st++)
+            for (int r = 0; r < k->stage[st].nres; r++) expr_loads(k->c, k->stage[st].body[r], check_load, &lc);
+        if (lc.ok) break;
+    }
+    return p;
+}
+
+/* ---- choosing the vector axis of a stage ---- */
+
+typedef struct AxisScore { const Kernel *k; const Stage *s; int axis; int unit, zero, other; } AxisScore;
+
+static void score_access(AxisScore *a, uint16_t buf, int rank, const Expr *at) {
+    Affine f;
+    if (!access_affine(a->k, a->s, buf, rank, at, &f)) {
+        for (int d = 0; d < rank; d++) if (expr_uses_axis(a->k->c, at[d], (uint32_t)a->axis)) { a->other++; return; }
+        a->zero++;
+        return;
+    }
+    if (!f.has[a->axis]) a->zero++;
+    else if (dim_is(a->k->c, f.coef[a->axis], 1)) a->unit++;
+    else a->other++;
+}
+
+static void score_load(void *data, const ExprInfo *x) {
+    AxisScore *a = data;
+    score_access(a, (uint16_t)x->index, a->k->buf[x->index].rank, x->arg);
+}
+
+static int axis_score(const Kernel *k, const Stage *s, int axis) {
+    AxisScore a = {.k = k, .s = s, .axis = axis};
+    for (int r = 0; r < s->nres; r++) {
+        expr_loads(k->c, s->body[r], score_load, &a);
+        if (s->axis[axis].kind == AX_PAR) score_access(&a, s->out[r].buf, s->out[r].rank, s->out[r].at);
+    }
+    if (a.unit == 0 && a.other > 0) return -1;
+    int64_t lo = dim_lo(k->c, s->axis[axis].extent);
+    int small = dim_hi(k->c, s->axis[axis].extent) < 4 ? -8 : lo >= 8 ? 2 : 0;
+    return 1 + 4 * a.unit - 3 * a.other + small;
+}
+
+static bool lane_reducible(const Kernel *k, const Stage *s) {
+    if (s->nres != 1) return false;
+    const ExprInfo *i = expr_info(k->c, s->comb[0]);
+    if (i->kind != E_OP || i->narg != 2) return false;
+    const ExprInfo *a = expr_info(k->c, i->arg[0]), *b = expr_info(k->c, i->arg[1]);
+    if (a->kind != E_ARG || b->kind != E_ARG) return false;
+    switch (i->op) {
+    case S_ADD: case S_MUL: case S_MIN: case S_MAX: case S_AND: case S_OR: return true;
+    default: return false;
+    }
+}
+
+static int vector_axis(const Kernel *k, const Stage *s, int first) {
+    int best = -1, best_score = 0, last_red = -1;
+    for (int a = first; a < s->naxis; a++) {
+        if (s->axis[a].kind == AX_RED) last_red = a;
+        if (s->axis[a].kind != AX_PAR) continue;
+        int sc = axis_score(k, s, a);
+        if (sc > 0 && sc >= best_score) { best = a; best_score = sc; }
+    }
+    if (last_red >= 0 && lane_reducible(k, s)) {
+        int sc = axis_score(k, s, last_red);
+        if (sc > best_score + 2) best = last_red;
+    }
+    return best;
+}
+
+/* ---- loops ---- */
+
+static DType widest(const Kernel *k, const Stage *s) {
+    DType w = DT_I32;
+    for (int r = 0; r < s->nres; r++) {
+        DType t = reg_type(s->acc[r]), b = reg_type(k->buf[s->out[r].buf].dtype);
+        if (dt_bits(t) > dt_bits(w)) w = t;
+        if (dt_bits(b) > dt_bits(w)) w = b;
+    }
+    return w;
+}
+
+static void combine(Nest *n, const Stage *s, LVal *acc, const Point *p) {
+    Emit *e = n->e;
+    emit_memo_reset(e);
+    LVal nw[K_RES], out[K_RES];
+    for (int r = 0; r < s->nres; r++) {
+        DType from = expr_info(e->c, s->body[r])->dtype;
+        nw[r] = emit_to_acc(e, p->lanes > 1 ? emit_vec(e, s, s->body[r], p) : emit_expr(e, s, s->body[r], p), from, s->acc[r]);
+    }
+    for (int r = 0; r < s->nres; r++) out[r] = emit_combine(e, s, r, acc, nw);
+    for (int r = 0; r < s->nres; r++) acc[r] = out[r];
+}
+
+static LVal initial(Nest *n, const Stage *s, int r, uint16_t lanes) {
+    DType t = reg_type(s->acc[r]);
+    LVal v = s->acc[r] == DT_BOOL ? lir_bool(n->e->l, s->init[r].i != 0) :
+             dt_is_float(t) ? lir_float(n->e->l, t, s->init[r].f) : lir_int(n->e->l, t, s->init[r].i);
+    return lir_splat(n->e->l, v, lanes);
+}
+
+/* Loops over the reduced axes from `a` on, except `skip`; acc in, acc out. */
+static void reduce_loops(Nest *n, const Stage *s, int a, int skip, LVal *acc, Point *p, void (*leaf)(Nest *, const Stage *, LVal *, Point *, int), int arg) {
+    while (a < s->naxis && (s->axis[a].kind != AX_RED || a == skip)) a++;
+    if (a == s->naxis) {
+        leaf(n, s, acc, p, arg);
+        return;
+    }
+    Lir *l = n->e->l;
+    LFor f = lir_for(l, lir_i64(l, 0), emit_dim(n->e, s->axis[a].extent), lir_i64(l, 1), s->nres, acc);
+    p->axis[a] = f.iv;
+    LVal next[K_RES];
+    memcpy(next, f.c, s->nres * sizeof *next);
+    reduce_loops(n, s, a + 1, skip, next, p, leaf, arg);
+    lir_for_end(l, &f, next, acc);
+}
+
+static void leaf_combine(Nest *n, const Stage *s, LVal *acc, Point *p, int arg) {
+    (void)arg;
+    combine(n, s, acc, p);
+}
+
+/* The innermost reduced axis across lanes: main loops of U*L and L points, then a masked tail. */
+static void leaf_lanes(Nest *n, const Stage *s, LVal *acc, Point *p, int axis) {
+    Lir *l = n->e->l;
+    uint16_t lanes = lir_type(l, acc[0]).lanes;
+    LVal extent = emit_dim(n->e, s->axis[axis].extent), pos = lir_i64(l, 0);
+    int unroll = dim_lo(n->e->c, s->axis[axis].extent) >= UNROLL * lanes ? UNROLL : 1;
+    p->vaxis = (int8_t)axis;
+    p->lanes = lanes;
+    if (unroll > 1) {
+        LVal many[UNROLL], main = lir_op2(l, S_MUL, lir_op2(l, S_DIV, extent, lir_i64(l, unroll * lanes)), lir_i64(l, unroll * lanes));
+        many[0] = acc[0];
+        for (int u = 1; u < unroll; u++) many[u] = initial(n, s, 0, lanes);
+        LFor f = lir_for(l, pos, main, lir_i64(l, unroll * lanes), (uint32_t)unroll, many);
+        LVal next[UNROLL];
+        for (int u = 0; u < unroll; u++) {
+            next[u] = f.c[u];
+            p->axis[axis] = lir_addi(l, f.iv, u * lanes);
+            combine(n, s, &next[u], p);
+        }
+        lir_for_end(l, &f, next, many);
+        for (int u = 1; u < unroll; u++) acc[0] = u == 1 ? emit_combine(n->e, s, 0, &many[0], &many[1]) : emit_combine(n->e, s, 0, acc, &many[u]);
+        pos = main;
+    }
+    LVal whole = lir_op2(l, S_MUL, lir_op2(l, S_DIV, extent, lir_i64(l, lanes)), lir_i64(l, lanes));
+    LFor f = lir_for(l, pos, whole, lir_i64(l, lanes), 1, acc);
+    LVal next = f.c[0];
+    p->axis[axis] = f.iv;
+    combine(n, s, &next, p);
+    lir_for_end(l, &f, &next, acc);
+    if (!dim_divisible(n->e->c, s->axis[axis].extent, lanes)) {
+        LVal left = lir_sub(l, extent, whole);
+        LIf i = lir_if(l, lir_op2(l, S_GT, left, lir_i64(l, 0)), 1);
+        p->mask = lir_mask(l, left, lanes);
+        p->axis[axis] = whole;
+        LVal sum = acc[0];
+        combine(n, s, &sum, p);
+        sum = lir_op3(l, S_SELECT, p->mask, sum, acc[0]);
+        lir_else(l, &i, &sum);
+        lir_endif(l, &i, acc, acc);
+    }
+    p->mask = (LVal){0};
+    p->vaxis = -1;
+    p->lanes = 1;
+}
+
+static void finish(Nest *n, int st, LVal *acc, Point *p) {
+    const Stage *s = &n->k->stage[st];
+    (void)s;
+    emit_epilogue(n->e, st, acc, p);
+}
+
+/* One point (or vector of points) of the parallel axes. */
+static void point(Nest *n, int st, Point *p, int red_lanes_axis, uint16_t red_lanes) {
+    Emit *e = n->e;
+    const Stage *s = &n->k->stage[st];
+    LVal acc[K_RES];
+    bool reduces = s->comb[0].i != 0;
+    if (!reduces) {
+        emit_memo_reset(e);
+        for (int r = 0; r < s->nres; r++) {
+            LVal v = p->lanes > 1 ? emit_vec(e, s, s->body[r], p) : emit_expr(e, s, s->body[r], p);
+            acc[r] = emit_to_acc(e, v, expr_info(e->c, s->body[r])->dtype, s->acc[r]);
+        }
+        finish(n, st, acc, p);
+        return;
+    }
+    uint16_t lanes = red_lanes_axis >= 0 ? red_lanes : p->lanes;
+    for (int r = 0; r < s->nres; r++) acc[r] = initial(n, s, r, lanes);
+    Point q = *p;
+    if (red_lanes_axis >= 0) {
+        reduce_loops(n, s, 0, red_lanes_axis, acc, &q, leaf_lanes, red_lanes_axis);
+        if (lanes > 1) acc[0] = emit_hreduce(e, s, acc[0]);
+    } else {
+        reduce_loops(n, s, 0, -1, acc, &q, leaf_combine, 0);
+    }
+    /* The epilogue is indexed by the parallel axes alone. */
+    Point par = *p;
+    int np = 0;
+    par.vaxis = -1;
+    for (int a = 0; a < s->naxis; a++)
+        if (s->axis[a].kind == AX_PAR) {
+            if (a == p->vaxis) par.vaxis = (int8_t)np;
+            par.axis[np++] = p->axis[a];
+        }
+    emit_memo_reset(e);
+    finish(n, st, acc, &par);
+}
+
+static void vector_loop(Nest *n, int st, Point *p, int v, uint16_t lanes, LVal lo, LVal hi) {
+    Lir *l = n->e->l;
+    LVal len = lir_sub(l, hi, lo);
+    LVal whole = lir_add(l, lo, lir_op2(l, S_MUL, lir_op2(l, S_DIV, len, lir_i64(l, lanes)), lir_i64(l, lanes)));
+    p->vaxis = (int8_t)v;
+    p->lanes = lanes;
+    LFor f = lir_for(l, lo, whole, lir_i64(l, lanes), 0, NULL);
+    p->axis[v] = f.iv;
+    point(n, st, p, -1, 1);
+    lir_for_end(l, &f, NULL, NULL);
+    bool exact = dim_divisible(n->e->c, n->k->stage[st].axis[v].extent, lanes) && n->chunk_axis != v;
+    if (!exact && (n->e->t->flags & F_AVX512)) {
+        LIf i = lir_if(l, lir_op2(l, S_LT, whole, hi), 0);
+        p->mask = lir_mask(l, lir_sub(l, hi, whole), lanes);
+        p->axis[v] = whole;
+        point(n, st, p, -1, 1);
+        lir_else(l, &i, NULL);
+        lir_endif(l, &i, NULL, NULL);
+        p->mask = (LVal){0};
+    } else if (!exact) {
+        p->vaxis = -1;
+        p->lanes = 1;
+        f = lir_for(l, whole, hi, lir_i64(l, 1), 0, NULL);
+        p->axis[v] = f.iv;
+        point(n, st, p, -1, 1);
+        lir_for_end(l, &f, NULL, NULL);
+    }
+    p->vaxis = -1;
+    p->lanes = 1;
+}
+
+static void scan_stage(Nest *n, int st, Point *p) {
+    Emit *e = n->e;
+    Lir *l = e->l;
+    const Stage *s = &n->k->stage[st];
+    const ScanAttr *a = s->node->attr;
+    LVal acc[K_RES], out[K_RES], extent = emit_dim(e, s->axis[a->axis].extent);
+    for (int r = 0; r < s->nres; r++) acc[r] = initial(n, s, r, 1);
+    LFor f = lir_for(l, lir_i64(l, 0), extent, lir_i64(l, 1), s->nres, acc);
+    p->axis[a->axis] = a->reverse ? lir_sub(l, lir_addi(l, extent, -1), f.iv) : f.iv;
+    memcpy(out, f.c, sizeof(LVal) * s->nres);
+    combine(n, s, out, p);
+    for (int r = 0; r < s->nres; r++) emit_store(e, s, r, a->exclusive ? f.c[r] : out[r], p);
+    lir_for_end(l, &f, out, acc);
+}
+
+/* Parallel axes from `a` on; the vector axis innermost. */
+static void stage_loops(Nest *n, int st, int a, Point *p, int v, uint16_t lanes) {
+    const Stage *s = &n->k->stage[st];
+    Lir *l = n->e->l;
+    bool vpar = v >= 0 && s->axis[v].kind == AX_PAR;
+    while (a < s->naxis && (s->axis[a].kind != AX_PAR || a == v)) a++;
+    if (a < s->naxis) {
+        LFor f = lir_for(l, lir_i64(l, 0), emit_dim(n->e, s->axis[a].extent), lir_i64(l, 1), 0, NULL);
+        p->axis[a] = f.iv;
+        stage_loops(n, st, a + 1, p, v, lanes);
+        lir_for_end(l, &f, NULL, NULL);
+        return;
+    }
+    if (s->kind == ST_SCAN) scan_stage(n, st, p);
+    else if (vpar && n->chunk_axis == v) vector_loop(n, st, p, v, lanes, p->axis[v], p->axis[K_AXES - 1]);
+    else if (vpar) vector_loop(n, st, p, v, lanes, lir_i64(l, 0), emit_dim(n->e, s->axis[v].extent));
+    else point(n, st, p, v, lanes);
+}
+
+/* ---- the template ---- */
+
+static bool nest_match(const Kernel *k, const Target *t) {
+    (void)t;
+    for (int st = 0; st < k->nstage; st++)
+        if (k->stage[st].kind != ST_NEST && k->stage[st].kind != ST_SCAN) return false;
+    return true;
+}
+
+static int nest_candidates(const Kernel *k, const Target *t, Sched *out, int max) {
+    (void)t; (void)max;
+    out[0].par[PAR_PREFIX] = shared_prefix(k);
+    const Stage *s = &k->stage[0];
+    int prefix = (int)out[0].par[PAR_PREFIX], npar = 0;
+    for (int a = 0; a < s->naxis; a++) npar += s->axis[a].kind == AX_PAR;
+    out[0].par[PAR_CHUNK] = 0;
+    uint64_t mask = k->nstage > 1 ? epilogue_mask(k, 0) | 1 : 1;
+    bool one = mask == (k->nstage == 64 ? ~0ull : (1ull << k->nstage) - 1);
+    if (one && s->kind == ST_NEST) { /* a single nest: free to leave axes inside the task */
+        int v = vector_axis(k, s, 0);
+        if (npar == 1 && s->naxis == 1 && v == 0) out[0].par[PAR_CHUNK] = CHUNK;
+        if (prefix > 0 && v >= 0 && v < prefix) prefix = v;
+        if (out[0].par[PAR_CHUNK]) prefix = 0;
+        out[0].par[PAR_PREFIX] = prefix;
+    }
+    return 1;
+}
+
+static double nest_cost(const Kernel *k, const Sched *s, const Target *t) {
+    (void)s;
+    double total = 0;
+    for (int st = 0; st < k->nstage; st++) {
+        const Stage *g = &k->stage[st];
+        double points = 1;
+        for (int a = 0; a < g->naxis; a++) points *= dim_typical(k->c, g->axis[a].extent);
+        int cost = 2;
+        for (int r = 0; r < g->nres; r++) cost += expr_cost(k->c, g->body[r]);
+        int v = vector_axis(k, g, 0);
+        total += points * cost / (v >= 0 ? target_lanes(t, DT_F32) : 1);
+    }
+    return total;
+}
+
+/* Temporaries read by anything but an epilogue live in scratch, one task's worth. */
+static void place_temps(Nest *n) {
+    Emit *e = n->e;
+    const Kernel *k = n->k;
+    Kernel *local = NEW(e->c, Kernel);
+    *local = *k;
+    Dim at = dim_const(e->c, 0);
+    uint64_t homeless = 0;
+    for (int st = 0; st < k->nstage; st++) {
+        uint64_t reads = 0;
+        for (int u = st + 1; u < k->nstage; u++)
+            if (!(n->epilogue[st] >> u & 1)) reads |= stage_reads(k, &k->stage[u]);
+        uint64_t written = 0;
+        for (int u = st; u < k->nstage; u++)
+            if (u == st || n->epilogue[st] >> u & 1)
+                for (int r = 0; r < k->stage[u].nres; r++) written |= 1ull << k->stage[u].out[r].buf;
+        homeless |= reads & written;
+    }
+    for (uint16_t b = 0; b < k->nbuf; b++) {
+        KBuf *x = &local->buf[b];
+        if (x->kind != KB_TEMP || !(homeless >> b & 1)) continue;
+        Dim dense = dim_const(e->c, 1);
+        const KOut *o = NULL;
+        for (int st = 0; st < k->nstage; st++)
+            for (int r = 0; r < k->stage[st].nres; r++) if (k->stage[st].out[r].buf == b) o = &k->stage[st].out[r];
+        for (int d = x->rank - 1; d >= 0; d--) {
+            bool shared = dim_is(e->c, x->dim[d], 1);
+            for (int p = 0; p < n->prefix; p++) shared |= expr_uses_axis(e->c, o->at[d], (uint32_t)p);
+            x->stride[d] = shared ? dim_const(e->c, 0) : dense;
+            if (!shared) dense = dim_mul(e->c, dense, x->dim[d]);
+        }
+        e->ptr[b] = lir_ptr_bytes(e->l, lir_scratch(e->l), emit_dim(e, at));
+        DType mt = dt_is_packed(x->dtype) ? DT_U8 : x->dtype;
+        Dim bytes = dim_addi(e->c, dim_muli(e->c, dense, (int64_t)dt_bits(mt) / 8), 64);
+        at = dim_add(e->c, at, dim_muli(e->c, dim_ceildiv(e->c, bytes, dim_const(e->c, 64)), 64));
+    }
+    e->code->scratch = at;
+    e->k = local;
+    n->k = local;
+}
+
+static void nest_build(Emit *e) {
+    Nest n = {.e = e, .k = e->k, .prefix = (int)e->s->par[PAR_PREFIX], .chunk_axis = -1};
+    Lir *l = e->l;
+    CHECK(e->k->nstage <= 64);
+    for (int st = 0; st < e->k->nstage; st++) n.epilogue[st] = e->k->stage[st].kind == ST_NEST ? epilogue_mask(e->k, st) : 0;
+    place_temps(&n);
+    const Stage *first = &n.k->stage[0];
+    int64_t chunk = e->s->par[PAR_CHUNK];
+    Dim tasks = dim_const(e->c, 1);
+    double work = nest_cost(n.k, e->s, e->t);
+    if (chunk) {
+        n.chunk_axis = 0;
+        tasks = dim_ceildiv(e->c, first->axis[0].extent, dim_const(e->c, chunk));
+    }
+    for (int a = 0; a < n.prefix; a++) tasks = dim_mul(e->c, tasks, first->axis[a].extent);
+    e->code->tasks = tasks;
+    double per_task = work / (double)(dim_typical(e->c, tasks) > 0 ? dim_typical(e->c, tasks) : 1);
+    e->code->grain = per_task >= 4000 ? 1 : (int64_t)(4000 / (per_task + 1)) + 1;
+    LFor t = lir_for(l, lir_t0(l), lir_t1(l), lir_i64(l, 1), 0, NULL);
+    Point p = {.vaxis = -1, .lanes = 1};
+    LVal rest = t.iv;
+    for (int a = n.prefix - 1; a >= 0; a--) {
+        if (a == 0) { p.axis[0] = rest; break; }
+        LVal x = emit_dim(e, first->axis[a].extent);
+        p.axis[a] = lir_op2(l, S_REM, rest, x);
+        rest = lir_op2(l, S_DIV, rest, x);
+    }
+    if (chunk) {
+        p.axis[0] = lir_muli(l, t.iv, chunk);
+        LVal end = lir_addi(l, p.axis[0], chunk), n0 = emit_dim(e, first->axis[0].extent);
+        p.axis[K_AXES - 1] = lir_op2(l, S_MIN, end, n0);
+    }
+    for (int st = 0; st < n.k->nstage; st++) {
+        if (n.done[st]) continue;
+        for (int u = st + 1; u < n.k->nstage; u++) if (n.epilogue[st] >> u & 1) n.done[u] = true;
+        const Stage *s = &n.k->stage[st];
+        int v = s->kind == ST_SCAN ? -1 : n.chunk_axis >= 0 ? 0 : vector_axis(n.k, s, n.prefix);
+        uint16_t lanes = v >= 0 ? target_lanes(e->t, widest(n.k, s)) : 1;
+        if (v >= 0) {
+            int64_t hi = dim_hi(e->c, s->axis[v].extent);
+            while (lanes > 2 && lanes / 2 >= hi) lanes /= 2;
+        }
+        Point q = p;
+        if (!chunk) for (int a = n.prefix; a < K_AXES; a++) q.axis[a] = (LVal){0};
+        stage_loops(&n, st, n.chunk_axis >= 0 ? 1 : n.prefix, &q, v, lanes);
+    }
+    lir_for_end(l, &t, NULL, NULL);
+}
+
+const Tmpl tmpl_nest = {"nest", "prefix chunk", 0, nest_match, nest_candidates, nest_cost, nest_build};

@@ -1,0 +1,52 @@
+/* graph_internal.h: what graph.c, attr.c, tidy.c, infer.c, elem.c, build*.c and verify.c share. Not for other folders.
+ *
+ * Attributes are plain structs chosen by the primitive; attr.c is the one place that knows which of their fields hold
+ * dims, expressions, types and regions, so that every walk over "all dims of a node" is written once. */
+#ifndef ACCELC_GRAPH_INTERNAL_H
+#define ACCELC_GRAPH_INTERNAL_H
+#include "ir.h"
+
+#define MAX_NODES (1u << 20)    /* of one graph */
+#define MAX_OPERANDS 60000      /* of one node */
+#define MAX_ELEMS 64            /* known elements of a small integer tensor */
+#define MAX_REGION_DEPTH 100
+
+typedef struct PrimInfo { const char *text; int min, max, nout; size_t attr_size; } PrimInfo;
+const PrimInfo *prim_info(PrimOp op);
+
+/* ==== attr.c ====================================================================================================== */
+typedef Dim (*DimFn)(void *data, Ctx *c, Dim d);
+/* Calls fn on every dim of n's attribute, of its expressions and, if `deep`, of the graphs in it. */
+void attr_visit(Ctx *c, const Graph *g, const Node *n, bool deep, DimFn fn, void *data);
+/* A copy of the attribute with every dim replaced by fn's answer (fn NULL: as it is) and every region copied. */
+const void *attr_copy(Ctx *c, const Graph *g, const Node *n, DimFn fn, void *data);
+Type type_map(Ctx *c, const Type *t, DimFn fn, void *data);     /* fn NULL: *t */
+int node_regions(const Node *n, Graph *out[2]);                 /* how many; out holds them */
+/* Calls fn(data, id) for each symbol that d mentions. */
+void dim_each_sym(const Ctx *c, Dim d, void (*fn)(void *data, uint32_t sym), void *data);
+bool dim_mentions(const Ctx *c, Dim d, uint32_t sym);
+bool dim_lone_sym(const Ctx *c, Dim d, uint32_t *sym);          /* d is a symbol */
+/* Calls fn on each expression reachable from e once, arguments in no order. false as soon as fn answers false. */
+bool expr_each(Ctx *c, Expr e, bool (*fn)(void *data, Ctx *c, const ExprInfo *i), void *data);
+
+/* ==== elem.c ====================================================================================================== */
+/* The elements of result r of such a node (of type t) as dims, in the arena, or NULL. */
+const Dim *elem_infer(Graph *g, PrimOp op, int nin, const Val *in, const void *attr, int nout, int r, const Type *t);
+bool elem_dtype(DType t);                                       /* i32, i64, bool: element types that are tracked */
+bool elem_count(Ctx *c, const Type *t, int64_t *dim, int64_t *n); /* constant dims, at most MAX_ELEMS elements */
+
+/* ==== graph.c, infer.c ============================================================================================ */
+/* graph_node with the known elements of result 0 (NULL: compute them). */
+Node *graph_node_elems(Graph *g, PrimOp op, int nin, const Val *in, int nout, const Type *outtype, const void *attr,
+                       Loc loc, const Dim *elem);
+void graph_rebuild_uses(Graph *g);
+/* Result type of an `if` or a `loop` from two types that the value can have: dims on which they agree stay, others are
+ * poison in *out. false if kinds, element types or ranks differ. */
+bool type_join(Ctx *c, const Type *a, const Type *b, Type *out);
+bool dim_may_be_one(const Ctx *c, Dim d);
+bool dim_in_bcast(const Ctx *c, Dim whole, Dim d);              /* whole is bcast(.., d, ..) */
+int label_count(const uint8_t *label);                          /* labels before 0xff */
+const char *dim_text(Ctx *c, Dim d);
+const char *type_text(Ctx *c, const Type *t);
+bool absent_ok(PrimOp op);                                      /* operands may be poison */
+#endif

@@ -1,0 +1,130 @@
+/* bufferise.c: decides what must exist in memory, by inserting `copy` nodes ("materialise here") in front of fusion:
+ * - zero padding read by contractions becomes concats of slabs, so that the producer writes into the middle of the padded
+ *   buffer and only the border is filled;
+ * - operands of concat are written in place by their producers; what cannot be (views, inputs, constants, values placed
+ *   elsewhere, results of the graph) is copied;
+ * - a reshape that strides cannot express is a copy, which fusion lets the producer write directly;
+ * - results of the graph and operands of control nodes are values of their own.
+ * After this pass every view chain from a materialised value is a strided view, a pad, or a broadcast. */
+#include "ir/storage.h"
+
+#include "internal.h"
+
+static Val copy_of(Graph *g, Val v, Loc loc) {
+    static const CopyAttr here = {0};
+    Type t = *val_type(g, v);
+    return graph_node(g, P_COPY, 1, &v, 1, &t, &here, loc)->out[0];
+}
+
+static bool reads_as_contract(Graph *g, Val v, Node *const *node, uint32_t n) {
+    for (uint32_t i = 0; i < n; i++) {
+        for (int k = 0; k < node[i]->nin; k++) {
+            if (graph_resolve(g, node[i]->in[k]).i != v.i) continue;
+            if (node[i]->op == P_CONTRACT) return true;
+            if (is_view(node[i]) && reads_as_contract(g, node[i]->out[0], node, n)) return true;
+        }
+    }
+    return false;
+}
+
+static Val slab(B *b, const PadAttr *a, int rank, const Dim *dim, int axis, Dim size) {
+    Dim d[MAX_RANK];
+    for (int i = 0; i < rank; i++) d[i] = i == axis ? size : dim[i];
+    Expr body = expr_const(b->c, a->value);
+    Val v;
+    b_map(b, 1, &body, 0, NULL, rank, d, &v);
+    return copy_of(b->g, v, b->loc); /* a splat would be inlined again */
+}
+
+static bool pad_to_concat(Graph *g, Node *n) {
+    const PadAttr *a = n->attr;
+    const Type *x = val_type(g, n->in[0]);
+    if (a->mode != PAD_VALUE || a->interior || (n->nin > 1 && n->in[1].i)) return false;
+    for (int d = 0; d < x->rank; d++) if (dim_lo(g->c, a->lo[d]) < 0 || dim_lo(g->c, a->hi[d]) < 0) return false;
+    B b = builder(g, n->loc);
+    Dim dim[MAX_RANK];
+    Val v = n->in[0];
+    int rank = x->rank;
+    for (int d = 0; d < rank; d++) dim[d] = x->dim[d];
+    for (int d = rank - 1; d >= 0; d--) { /* innermost first: the outermost slabs are the largest and contiguous */
+        Val part[3];
+        int np = 0;
+        if (!dim_is(g->c, a->lo[d], 0)) part[np++] = slab(&b, a, rank, dim, d, a->lo[d]);
+        part[np++] = v;
+        if (!dim_is(g->c, a->hi[d], 0)) part[np++] = slab(&b, a, rank, dim, d, a->hi[d]);
+        if (np == 1) continue;
+        v = b_concat(&b, np, part, d);
+        dim[d] = val_type(g, v)->dim[d];
+    }
+    graph_replace(g, n->out[0], v);
+    return true;
+}
+
+/* ---- reshapes that strides cannot express ---- */
+
+typedef struct Known { bool set, pitched; Strides s; } Known; /* pitched: lies in another buffer, strides not known yet */
+
+static void materialise_reshapes(Graph *g, const bool *placed) {
+    uint32_t nval = g->val.n, nnode = g->node.n;
+    Known *k = NEWN(g->c, Known, nval);
+    for (uint32_t i = 0; i < nnode; i++) {
+        Node *n = g->node.v[i];
+        if (!is_view(n) || n->op == P_PAD) continue;
+        Val x = graph_resolve(g, n->in[0]);
+        if (!k[x.i].set) k[x.i] = (Known){true, placed[x.i], strides_dense(g->c, val_type(g, x))};
+        Known out = {.set = true, .pitched = k[x.i].pitched};
+        bool fits = strides_view(g->c, g, n, &k[x.i].s, &out.s) && !(out.pitched && n->op == P_RESHAPE);
+        if (fits) {
+            k[n->out[0].i] = out;
+        } else if (n->op == P_RESHAPE) {
+            Val view = n->out[0], c = copy_of(g, view, n->loc);
+            Node *cn = val_def(g, c);
+            graph_replace(g, view, c);
+            cn->in[0] = view;
+        }
+    }
+}
+
+/* ---- concats and results ---- */
+
+static bool producer_can_place(Graph *g, Val v, const bool *taken) {
+    Node *d = val_def(g, v);
+    if (!d || taken[v.i]) return false;
+    if (is_view(d) || d->op == P_CONST || d->op == P_IF || d->op == P_LOOP) return false;
+    return true;
+}
+
+bool pass_bufferise(Graph *g, PassCtx *p) {
+    (void)p;
+    uint32_t n = g->node.n;
+    for (uint32_t i = 0; i < n; i++)
+        if (g->node.v[i]->op == P_PAD && reads_as_contract(g, g->node.v[i]->out[0], g->node.v, n)) pad_to_concat(g, g->node.v[i]);
+    graph_tidy(g);
+
+    /* Values that will lie inside another buffer, or are results. Copies are new values: leave room for them. */
+    uint32_t room = g->val.n + g->out.n;
+    for (uint32_t i = 0; i < g->node.n; i++) room += 2u + g->node.v[i]->nin;
+    bool *taken = NEWN(g->c, bool, room), *placed = NEWN(g->c, bool, room);
+    for (uint32_t o = 0; o < g->out.n; o++) {
+        Val v = graph_resolve(g, g->out.v[o].val);
+        if (!producer_can_place(g, v, taken)) v = g->out.v[o].val = copy_of(g, v, (Loc){0});
+        taken[v.i] = true;
+    }
+    n = g->node.n;
+    for (uint32_t i = 0; i < n; i++) {
+        Node *c = g->node.v[i];
+        bool control = c->op == P_BIND || c->op == P_GUARD || c->op == P_LOOP || c->op == P_IF;
+        for (int k = 0; control && k < c->nin; k++)
+            if (c->in[k].i && val_def(g, c->in[k]) && is_view(val_def(g, c->in[k]))) c->in[k] = copy_of(g, c->in[k], c->loc);
+        if (c->op != P_CONCAT) continue;
+        for (int k = 0; k < c->nin; k++) {
+            Val v = graph_resolve(g, c->in[k]);
+            if (!producer_can_place(g, v, taken)) v = copy_of(g, v, c->loc);
+            c->in[k] = v;
+            taken[v.i] = placed[v.i] = true;
+        }
+    }
+    materialise_reshapes(g, placed);
+    graph_tidy(g);
+    return true;
+}

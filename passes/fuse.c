@@ -1,0 +1,378 @@
+/* fuse.c: partitions the graph into kernels. In: a graph after `bufferise`; out: the same graph in which all work is in
+ * `group "kernel"` nodes; what remains beside them is const, concat (placed), bind, guard, loop and if.
+ *
+ * Nodes are visited in order; each joins the group of one of its producers or starts its own. A group is of one kind:
+ *   map       pointwise over one domain
+ *   contract  one contraction and what follows it over its result
+ *   rows      reductions over the same trailing axes and maps over the rows or their results (softmax, norms)
+ *   reduce    one reduction, pointwise producers, and what follows it
+ *   alone     scan, sort, scatter, ...: nothing joins
+ * Views belong to whoever reads them: they are copied into the reader's group. A merge must not create a cycle between groups. */
+#include <string.h>
+
+#include "ir/storage.h"
+
+#include "internal.h"
+
+typedef enum { G_MAP, G_CONTRACT, G_ROWS, G_REDUCE, G_ALONE } GroupKind;
+enum { ROW_BYTES = 512 << 10, MAX_OPERANDS = 24, CHEAP = 20 };
+
+typedef struct Grp {
+    GroupKind kind;
+    uint32_t first, last;       /* positions of its first and last member */
+    VEC(Node *) node;
+    uint8_t rank;               /* domain of map, contract (its result) and rows (the full rows) */
+    const Dim *dim;
+    uint32_t axes;              /* rows, reduce: reduced axes of the full domain */
+    uint32_t seen;              /* stamp of the cycle search */
+    bool emitted;
+} Grp;
+
+typedef struct Fuse {
+    Graph *g;
+    Ctx *c;
+    PassCtx *p;
+    uint32_t *pos;              /* per value: position of its definition */
+    uint32_t *group;            /* per value: 1 + group that makes it, 0 = none */
+    uint32_t *uses;
+    VEC(Grp *) grp;
+    VEC(uint32_t) bind;         /* positions of bind nodes */
+    uint32_t stamp;
+} Fuse;
+
+static bool is_work(const Node *n) {
+    switch (n->op) {
+    case P_MAP: case P_REDUCE: case P_CONTRACT: case P_SCAN: case P_GATHER: case P_SCATTER: case P_UPDATE: case P_SORT:
+    case P_TOPK: case P_COMPACT: case P_COPY: case P_RANDOM: case P_GROUP: return true;
+    default: return false;
+    }
+}
+
+/* Generators without operands, shapes: computed wherever they are read. */
+static bool is_inline(const Fuse *f, const Node *n) {
+    if (n->op == P_SHAPE) return true;
+    if (n->op != P_MAP || n->nin || n->nout != 1) return false;
+    return expr_cost(f->c, ((const MapAttr *)n->attr)->body[0]) < CHEAP;
+}
+
+static bool reads_through(const Fuse *f, const Node *n) { return n && (is_view(n) || is_inline(f, n)); }
+
+/* The value that a view chain starts from. */
+static Val base_of(Fuse *f, Val v) {
+    v = graph_resolve(f->g, v);
+    for (Node *d = val_def(f->g, v); d && is_view(d); d = val_def(f->g, v)) v = graph_resolve(f->g, d->in[0]);
+    return v;
+}
+
+static uint32_t group_of(Fuse *f, Val v) { return f->group[base_of(f, v).i]; }
+
+static Dim count_of(Fuse *f, Val v) { return type_count(f->c, val_type(f->g, v)); }
+
+static bool same_dims(Ctx *c, int n, const Dim *a, const Dim *b) {
+    for (int d = 0; d < n; d++) if (!dim_same(c, a[d], b[d])) return false;
+    return true;
+}
+
+static bool type_is(Ctx *c, const Type *t, int rank, const Dim *dim) { return t->rank == rank && same_dims(c, rank, t->dim, dim); }
+
+/* ---- cycles ---- */
+
+static bool reaches(Fuse *f, Val v, uint32_t target) {
+    Val b = graph_resolve(f->g, v);
+    Node *d = val_def(f->g, b);
+    if (!d) return false;
+    uint32_t gi = f->group[b.i];
+    if (gi == target) return true;
+    Grp *t = f->grp.v[target - 1];
+    if (!gi) { /* a view, const, concat or control node: look through it */
+        if (f->pos[b.i] < t->first) return false;
+        for (int k = 0; k < d->nin; k++) if (d->in[k].i && reaches(f, d->in[k], target)) return true;
+        return false;
+    }
+    Grp *g = f->grp.v[gi - 1];
+    if (g->seen == f->stamp || g->last < t->first) return false;
+    g->seen = f->stamp;
+    for (uint32_t i = 0; i < g->node.n; i++)
+        for (int k = 0; k < g->node.v[i]->nin; k++)
+            if (g->node.v[i]->in[k].i && reaches(f, g->node.v[i]->in[k], target)) return true;
+    return false;
+}
+
+/* Would node n in group gi make the group depend on itself through others? */
+static bool makes_cycle(Fuse *f, Node *n, uint32_t gi) {
+    Grp *t = f->grp.v[gi - 1];
+    for (uint32_t b = 0; b < f->bind.n; b++) /* sizes computed in between: do not reach across */
+        if (f->bind.v[b] > t->first) return true;
+    f->stamp++;
+    for (int k = 0; k < n->nin; k++) {
+        if (!n->in[k].i || group_of(f, n->in[k]) == gi) continue;
+        if (reaches(f, n->in[k], gi)) return true;
+    }
+    return false;
+}
+
+/* ---- joining ---- */
+
+/* From the group's value to the operand only reshapes and permutes that nobody else reads (so they can ride along). */
+static bool pure_path(Fuse *f, Val v) {
+    v = graph_resolve(f->g, v);
+    for (Node *d = val_def(f->g, v); d && is_view(d); d = val_def(f->g, v)) {
+        if ((d->op != P_RESHAPE && d->op != P_PERMUTE) || f->uses[v.i] != 1) return false;
+        v = graph_resolve(f->g, d->in[0]);
+    }
+    return true;
+}
+
+static bool direct(Fuse *f, Val v) { Node *d = val_def(f->g, v); return !d || !is_view(d); }
+
+static bool trailing(uint32_t axes, int rank) {
+    int lo = 0;
+    while (lo < rank && !(axes >> lo & 1)) lo++;
+    return lo < rank && axes == ((rank == 32 ? ~0u : (1u << rank) - 1) & ~((1u << lo) - 1));
+}
+
+static bool row_fits(Fuse *f, const Grp *g) {
+    Dim n = dim_const(f->c, 4);
+    for (int d = 0; d < g->rank; d++) if (g->axes >> d & 1) n = dim_mul(f->c, n, g->dim[d]);
+    return dim_hi(f->c, n) == DIM_INF || dim_hi(f->c, n) <= ROW_BYTES;
+}
+
+static uint32_t operands(const Grp *g) {
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < g->node.n; i++) n += g->node.v[i]->nin;
+    return n;
+}
+
+/* Is t the result of reducing g's rows (with or without the reduced dims)? */
+static bool is_reduced_domain(Fuse *f, const Grp *g, const Type *t) {
+    if (t->rank != g->rank) return false;
+    for (int d = 0; d < t->rank; d++) {
+        if (g->axes >> d & 1 ? !dim_is(f->c, t->dim[d], 1) : !dim_same(f->c, t->dim[d], g->dim[d])) return false;
+    }
+    return true;
+}
+
+static bool map_joins(Fuse *f, Node *n, int k, Grp *g) {
+    const Type *out = val_type(f->g, n->out[0]);
+    const Dim *dom = out->dim;
+    int rank = out->rank;
+    bool path = direct(f, n->in[k]);
+    if (n->nout != 1) return false;
+    if (n->op == P_GATHER && k == 0) return false; /* reads the table at other places */
+    if (n->op == P_UPDATE) return false;
+    switch (g->kind) {
+    case G_MAP:
+        return (path || pure_path(f, n->in[k])) && dim_same(f->c, count_of(f, n->in[k]), type_count(f->c, out)) &&
+               (!path || type_is(f->c, out, g->rank, g->dim) || n->op == P_COPY);
+    case G_CONTRACT:
+        return (path || pure_path(f, n->in[k])) && dim_same(f->c, count_of(f, n->in[k]), type_count(f->c, out));
+    case G_ROWS: case G_REDUCE:
+        if (path && rank == g->rank && same_dims(f->c, rank, dom, g->dim)) return trailing(g->axes, g->rank) && row_fits(f, g);
+        if (path && is_reduced_domain(f, g, out)) return true;
+        if (path && g->kind == G_REDUCE && dim_same(f->c, count_of(f, n->in[k]), type_count(f->c, out)) &&
+            type_is(f->c, val_type(f->g, n->in[k]), rank, dom)) return true;
+        return !path && n->op == P_COPY && pure_path(f, n->in[k]);
+    case G_ALONE: return false;
+    }
+    return false;
+}
+
+static bool only_used_by(Fuse *f, Grp *g, Node *n) {
+    for (uint32_t i = 0; i < g->node.n; i++)
+        for (int r = 0; r < g->node.v[i]->nout; r++) {
+            Val v = g->node.v[i]->out[r];
+            uint32_t inside = 0;
+            for (uint32_t j = 0; j < g->node.n; j++)
+                for (int k = 0; k < g->node.v[j]->nin; k++) inside += graph_resolve(f->g, g->node.v[j]->in[k]).i == v.i;
+            for (int k = 0; k < n->nin; k++) inside += graph_resolve(f->g, n->in[k]).i == v.i;
+            if (inside != f->uses[v.i]) return false;
+        }
+    return true;
+}
+
+static bool reduce_joins(Fuse *f, Node *n, int k, Grp *g) {
+    const ReduceAttr *a = n->attr;
+    const Type *x = val_type(f->g, n->in[0]);
+    if (!direct(f, n->in[k])) return false;
+    for (int j = 0; j < n->nin; j++) if (!type_is(f->c, val_type(f->g, n->in[j]), x->rank, x->dim)) return false;
+    if (g->kind == G_ROWS || g->kind == G_REDUCE)
+        return type_is(f->c, x, g->rank, g->dim) && g->axes == a->axes && trailing(a->axes, x->rank) && a->keep && row_fits(f, g);
+    if (g->kind != G_MAP || !type_is(f->c, x, g->rank, g->dim)) return false;
+    for (uint32_t i = 0; i < g->node.n; i++) if (g->node.v[i]->op != P_MAP) return false;
+    if (only_used_by(f, g, n)) return true;
+    Grp rows = {.rank = x->rank, .dim = x->dim, .axes = a->axes};
+    return trailing(a->axes, x->rank) && row_fits(f, &rows);
+}
+
+static void join(Fuse *f, Node *n, uint32_t gi, uint32_t at) {
+    Grp *g = f->grp.v[gi - 1];
+    const Type *x = n->nin ? val_type(f->g, n->in[0]) : NULL;
+    if (n->op == P_REDUCE) {
+        const ReduceAttr *a = n->attr;
+        g->kind = g->kind == G_MAP && !(trailing(a->axes, x->rank)) ? G_REDUCE : g->kind == G_MAP ? G_ROWS : g->kind;
+        if (g->kind == G_REDUCE && trailing(a->axes, x->rank)) g->kind = G_ROWS;
+        g->axes = a->axes;
+        g->rank = x->rank;
+        g->dim = x->dim;
+    }
+    vec_push(f->c, &g->node, n);
+    if (at > g->last) g->last = at;
+    for (int r = 0; r < n->nout; r++) f->group[n->out[r].i] = gi;
+}
+
+static void start(Fuse *f, Node *n, uint32_t at) {
+    Grp *g = NEW(f->c, Grp);
+    const Type *out = val_type(f->g, n->out[0]);
+    g->kind = n->op == P_CONTRACT ? G_CONTRACT : n->op == P_REDUCE ? G_REDUCE :
+              n->op == P_MAP || n->op == P_GATHER || n->op == P_COPY || n->op == P_UPDATE ? G_MAP : G_ALONE;
+    if (n->nout != 1 && n->op == P_MAP) g->kind = G_ALONE;
+    g->first = g->last = at;
+    g->rank = out->rank;
+    g->dim = out->dim;
+    vec_push(f->c, &f->grp, g);
+    if (n->op == P_REDUCE) {
+        const ReduceAttr *a = n->attr;
+        const Type *x = val_type(f->g, n->in[0]);
+        g->axes = a->axes;
+        g->rank = x->rank;
+        g->dim = x->dim;
+    }
+    join(f, n, f->grp.n, at);
+}
+
+static void place_node(Fuse *f, Node *n, uint32_t at) {
+    uint32_t best = 0;
+    if (n->op == P_MAP || n->op == P_REDUCE || n->op == P_COPY || n->op == P_GATHER) {
+        for (int k = 0; k < n->nin; k++) {
+            uint32_t gi = n->in[k].i ? group_of(f, n->in[k]) : 0;
+            if (!gi || (best && f->grp.v[gi - 1]->last <= f->grp.v[best - 1]->last && gi != best)) continue;
+            Grp *g = f->grp.v[gi - 1];
+            if (g->kind == G_ALONE || operands(g) + n->nin > MAX_OPERANDS) continue;
+            bool fits = n->op == P_REDUCE ? reduce_joins(f, n, k, g) : map_joins(f, n, k, g);
+            if (fits && !makes_cycle(f, n, gi)) best = gi;
+        }
+    }
+    if (best && pass_allow(f->p)) join(f, n, best, at);
+    else start(f, n, at);
+}
+
+/* ---- writing the groups out ---- */
+
+typedef struct Body { Graph *g; Val *map; VEC(Val) in; } Body; /* map: outer value -> body value */
+
+static Val import_value(Fuse *f, Body *b, uint32_t gi, Val v);
+
+static Node *clone_node(Fuse *f, Body *b, uint32_t gi, Node *n) {
+    Val in[64], *args = n->nin <= 64 ? in : NEWN(f->c, Val, n->nin);
+    Type *t = NEWN(f->c, Type, n->nout);
+    for (int k = 0; k < n->nin; k++) args[k] = n->in[k].i ? import_value(f, b, gi, n->in[k]) : (Val){0};
+    for (int r = 0; r < n->nout; r++) t[r] = *val_type(f->g, n->out[r]);
+    Node *m = graph_node(b->g, n->op, n->nin, args, n->nout, t, n->attr, n->loc);
+    for (int r = 0; r < n->nout; r++) b->map[n->out[r].i] = m->out[r];
+    return m;
+}
+
+static Val import_value(Fuse *f, Body *b, uint32_t gi, Val v) {
+    v = graph_resolve(f->g, v);
+    if (b->map[v.i].i) return b->map[v.i];
+    Node *d = val_def(f->g, v);
+    Scalar s;
+    if (d && reads_through(f, d)) {
+        clone_node(f, b, gi, d);
+    } else if (d && d->op == P_CONST && val_scalar(f->g, v, &s)) {
+        B bb = builder(b->g, d->loc);
+        const Type *t = val_type(f->g, v);
+        Val x = b_scalar(&bb, s);
+        b->map[v.i] = t->rank ? b_broadcast(&bb, x, t->rank, t->dim) : x;
+    } else {
+        CHECK(f->group[v.i] != gi || !gi);
+        b->map[v.i] = graph_input(b->g, NULL, *val_type(f->g, v));
+        vec_push(f->c, &b->in, v);
+    }
+    return b->map[v.i];
+}
+
+static const char *describe(Fuse *f, const Grp *g) {
+    Buf b = {.c = f->c};
+    const char *last = "";
+    int n = 0;
+    for (uint32_t i = 0; i < g->node.n && n < 5; i++) {
+        Node *x = g->node.v[i];
+        const char *s = x->op == P_GROUP ? ((const GroupAttr *)x->attr)->name : prim_name(x->op);
+        if (!strcmp(s, last)) continue;
+        buf_printf(&b, "%s%s", n++ ? "_" : "", s);
+        last = s;
+    }
+    for (char *s = (char *)(uintptr_t)buf_str(&b); *s; s++) if (*s >= 'A' && *s <= 'Z') *s = (char)(*s - 'A' + 'a');
+    return buf_str(&b);
+}
+
+static void emit_group(Fuse *f, uint32_t gi, const bool *outside) {
+    Grp *g = f->grp.v[gi - 1];
+    Body b = {.g = graph_new(f->c, "kernel", f->g), .map = NEWN(f->c, Val, f->g->val.n)};
+    VEC(Val) outs = {0};
+    /* A claimed group brings its own body. */
+    for (uint32_t i = 0; i < g->node.n; i++) {
+        Node *n = g->node.v[i];
+        if (n->op == P_GROUP) {
+            const GroupAttr *a = n->attr;
+            Val *in = NEWN(f->c, Val, n->nin + 1), *out = NEWN(f->c, Val, n->nout);
+            for (int k = 0; k < n->nin; k++) in[k] = import_value(f, &b, gi, n->in[k]);
+            graph_inline(b.g, a->body, in, out);
+            for (int r = 0; r < n->nout; r++) b.map[n->out[r].i] = out[r];
+        } else {
+            clone_node(f, &b, gi, n);
+        }
+        for (int r = 0; r < n->nout; r++) if (outside[n->out[r].i]) vec_push(f->c, &outs, n->out[r]);
+    }
+    Type *t = NEWN(f->c, Type, outs.n + 1);
+    for (uint32_t o = 0; o < outs.n; o++) {
+        graph_output(b.g, NULL, b.map[outs.v[o].i]);
+        t[o] = *val_type(f->g, outs.v[o]);
+    }
+    graph_tidy(b.g);
+    GroupAttr *a = NEW(f->c, GroupAttr);
+    *a = (GroupAttr){.name = "kernel", .body = b.g, .note = describe(f, g)};
+    Node *k = graph_node(f->g, P_GROUP, (int)b.in.n, b.in.v, (int)outs.n, t, a, g->node.v[g->node.n - 1]->loc);
+    for (uint32_t o = 0; o < outs.n; o++) graph_replace(f->g, outs.v[o], k->out[o]);
+}
+
+bool pass_fuse(Graph *g, PassCtx *p) {
+    graph_tidy(g);
+    Fuse fuse = {.g = g, .c = g->c, .p = p}, *f = &fuse;
+    uint32_t nnode = g->node.n, nval = g->val.n;
+    Node **node = ctx_dup(g->c, g->node.v, nnode * sizeof *node);
+    f->pos = NEWN(g->c, uint32_t, nval);
+    f->group = NEWN(g->c, uint32_t, nval);
+    f->uses = graph_uses(g);
+    for (uint32_t i = 0; i < nnode; i++) {
+        for (int r = 0; r < node[i]->nout; r++) f->pos[node[i]->out[r].i] = i + 1;
+        if (node[i]->op == P_BIND) vec_push(g->c, &f->bind, i);
+        if (is_work(node[i]) && !is_inline(f, node[i])) place_node(f, node[i], i);
+    }
+    /* Which values leave their group: read by a node of another group, by control, concat, or as a result; through views. */
+    bool *outside = NEWN(g->c, bool, nval);
+    for (uint32_t o = 0; o < g->out.n; o++) outside[base_of(f, g->out.v[o].val).i] = true;
+    for (uint32_t i = 0; i < nnode; i++) {
+        Node *n = node[i];
+        if (reads_through(f, n)) continue;
+        for (int k = 0; k < n->nin; k++) {
+            if (!n->in[k].i) continue;
+            Val b = base_of(f, n->in[k]);
+            if (!n->nout || f->group[b.i] != f->group[n->out[0].i] || !f->group[b.i]) outside[b.i] = true;
+        }
+    }
+    for (uint32_t i = 0; i < nnode; i++) { /* a generator that a control node or result reads must exist */
+        if (!is_inline(f, node[i]) || !outside[node[i]->out[0].i]) continue;
+        bool needed = false;
+        for (uint32_t o = 0; o < g->out.n; o++) needed |= graph_resolve(g, g->out.v[o].val).i == node[i]->out[0].i;
+        for (uint32_t j = 0; j < nnode; j++)
+            for (int k = 0; k < node[j]->nin; k++)
+                needed |= graph_resolve(g, node[j]->in[k]).i == node[i]->out[0].i && !is_work(node[j]) && !is_view(node[j]);
+        if (needed) start(f, node[i], i);
+        else outside[node[i]->out[0].i] = false;
+    }
+    for (uint32_t gi = 1; gi <= f->grp.n; gi++) emit_group(f, gi, outside);
+    graph_tidy(g);
+    return true;
+}

@@ -1,0 +1,17 @@
+/* internal.h: what passes share. */
+#ifndef ACCELC_PASSES_INTERNAL_H
+#define ACCELC_PASSES_INTERNAL_H
+#include "passes.h"
+
+/* A node without work of its own: its result is other coordinates of its operand. */
+static inline bool is_view(const Node *n) {
+    switch (n->op) {
+    case P_RESHAPE: case P_PERMUTE: case P_BROADCAST: case P_SLICE: case P_WINDOW: case P_PAD: return true;
+    default: return false;
+    }
+}
+/* One prototype per pass of the table in pipeline.c. */
+#define PASS(name, fn, level, brief) bool fn(Graph *g, PassCtx *p);
+#include "passes.def"
+#undef PASS
+#endif

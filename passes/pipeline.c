@@ -1,0 +1,72 @@
+/* pipeline.c: the table of passes and its manager: order, dumps, verification, timing, bisection. */
+#include <string.h>
+#include <time.h>
+
+#include "internal.h"
+
+const Pass pass_table[] = {
+#define PASS(name, fn, level, brief) {name, fn, level, brief},
+#include "passes.def"
+#undef PASS
+};
+const int npasses = (int)(sizeof pass_table / sizeof *pass_table);
+
+void passes_list(Buf *b) {
+    for (int i = 0; i < npasses; i++) buf_printf(b, "  %-12s %s\n", pass_table[i].name, pass_table[i].brief);
+}
+
+static double seconds(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static const Pass *find(const char *name, size_t n) {
+    for (int i = 0; i < npasses; i++)
+        if (strlen(pass_table[i].name) == n && !memcmp(pass_table[i].name, name, n)) return &pass_table[i];
+    return NULL;
+}
+
+static bool known(Ctx *c, const char *name, const char *option) {
+    if (!name || !strcmp(name, "all") || find(name, strlen(name))) return true;
+    diag(c, SEV_ERROR, (Loc){0}, "E0501", "--%s: there is no pass \"%s\" (see --list-passes)", option, name);
+    return false;
+}
+
+static bool run_one(Graph *g, PassCtx *p, const Pass *pass, const PassOptions *o) {
+    double t0 = o->time_passes ? seconds() : 0;
+    bool changed = pass->run(g, p);
+    if (o->time_passes) fprintf(stderr, "%-14s %8.2f ms%s\n", pass->name, 1e3 * (seconds() - t0), changed ? "" : "  (no change)");
+    bool dump = o->dump_after && o->dump && (!strcmp(o->dump_after, pass->name) || (changed && !strcmp(o->dump_after, "all")));
+    if (dump) {
+        Buf b = {.c = g->c};
+        buf_printf(&b, "# after %s\n", pass->name);
+        graph_print(&b, g);
+        fputs(buf_str(&b), o->dump);
+    }
+    if (ctx_errors(g->c)) return false;
+    return !o->verify_each || graph_verify(g, pass->name);
+}
+
+bool passes_run(Graph *g, const PassOptions *o) {
+    if (!known(g->c, o->stop_after, "stop-after") || !known(g->c, o->dump_after, "dump-after")) return false;
+    PassCtx p = {.c = g->c, .target = o->target, .level = o->level, .max_changes = o->bisect, .explain = o->explain, .explain_out = o->explain_out};
+    if (o->only) {
+        for (const char *s = o->only; *s;) {
+            size_t n = strcspn(s, ",");
+            const Pass *pass = find(s, n);
+            if (!pass) {
+                diag(g->c, SEV_ERROR, (Loc){0}, "E0501", "--passes: there is no pass \"%.*s\" (see --list-passes)", (int)n, s);
+                return false;
+            }
+            if (!run_one(g, &p, pass, o)) return false;
+            s += n + (s[n] == ',');
+        }
+        return true;
+    }
+    for (int i = 0; i < npasses; i++) {
+        if (pass_table[i].level <= o->level && !run_one(g, &p, &pass_table[i], o)) return false;
+        if (o->stop_after && !strcmp(o->stop_after, pass_table[i].name)) break;
+    }
+    return true;
+}
