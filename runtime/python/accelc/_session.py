@@ -1,0 +1,416 @@
+"""Models and sessions over the C interface.
+
+A run costs little more than its C call: the arguments of run() are structs that stay as they are while the same arrays
+come in, and outputs are written straight into arrays that the caller gets. Such an array is used again only when
+nobody else refers to it any more, so results are never overwritten.
+"""
+import ctypes as c
+import os
+import re
+import sys
+import tempfile
+import threading
+from typing import NamedTuple
+
+import numpy as np
+
+from . import _abi as abi
+from ._errors import Error
+
+_ndarray, _refs = np.ndarray, getattr(sys, "getrefcount", None)
+_SETS = 2                   # sets of output arrays to keep for each combination of shapes
+_KEEP_BYTES = 1 << 20       # larger ones only for the latest combination
+
+
+class Port(NamedTuple):
+    """An input or output. Sizes are numbers, or symbols and expressions of symbols as str."""
+    name: str
+    dtype: np.dtype
+    shape: tuple
+    optional: bool
+
+
+def _unused(arrays):
+    """Whether nobody but the tuple refers to the arrays. _BASE is what getrefcount says then."""
+    for a in arrays:
+        if _refs(a) != _BASE:
+            return False
+    return True
+
+
+def _base():
+    """getrefcount of an array in a tuple, counted in the same way as in _unused."""
+    for a in (np.empty(1),):
+        return _refs(a)
+
+
+_BASE = _base() if _refs else -1
+
+
+class _Set:
+    """Output arrays and the structs that make run() write to them."""
+    __slots__ = ("arrays", "values", "address")
+
+    def __init__(self, spec):
+        self.arrays = tuple(None if s is None else np.empty(*s) for s in spec.shapes)
+        self.values = (abi.Value * max(1, len(spec.shapes)))()
+        for v, a in zip(self.values, self.arrays):
+            if a is not None:
+                v.data, v.bytes = a.__array_interface__["data"][0], a.nbytes
+        self.address = c.addressof(self.values)
+
+
+class _Spec:
+    """What is known of the outputs for one combination of input shapes."""
+    __slots__ = ("shapes", "whole", "bytes", "sets")
+
+    def __init__(self, shapes):
+        self.shapes = shapes            # (shape, dtype) or None where only the run can tell
+        self.whole = None not in shapes
+        self.bytes = sum(int(np.prod(s[0], dtype=np.int64)) * s[1].itemsize for s in shapes if s)
+        self.sets = []
+
+    def take(self):
+        """A set of arrays that nobody holds."""
+        for s in self.sets:
+            if self.whole and _refs and _unused(s.arrays):
+                return s
+        new = _Set(self)
+        if self.whole and self.bytes:
+            if len(self.sets) == _SETS:
+                del self.sets[0]
+            self.sets.append(new)
+        return new
+
+
+class Session:
+    """Runs a model. One run at a time; other sessions are independent. Made by Model.session()."""
+
+    def __init__(self, model, threads=0, *, spin_us=0, cpu=None, weights=None, mem_limit=0, seed=0, sym_max=None,
+                 on_step=None):
+        self._handle = None
+        self.model = model
+        api, desc = model._api, model._desc
+        config = abi.Config(size=c.sizeof(abi.Config), threads=threads, spin_us=spin_us, mem_limit=mem_limit, seed=seed,
+                            cpu=cpu.encode() if cpu else None, weights_path=os.fsencode(weights) if weights else None)
+        if sym_max:
+            unknown = set(sym_max) - set(model.symbols)
+            if unknown:
+                raise Error(f"the model has no symbol {', '.join(sorted(unknown))}", abi.EINVAL)
+            config.sym_max = (c.c_int64 * max(1, desc.nsym))(*[sym_max.get(s, 0) for s in model.symbols])
+        if on_step:
+            self._on_step = abi.ON_STEP(lambda ctx, *a: on_step(*a))
+            config.on_step = self._on_step
+        handle, message = c.c_void_p(), c.create_string_buffer(512)
+        status = api.create(c.byref(config), c.byref(handle), message, len(message))
+        if status:
+            raise Error(f"{model.path}: {message.value.decode(errors='replace')}", status)
+        self._handle = handle.value
+        self._run = api.run
+        self._lock = threading.Lock()
+        n = len(model.inputs)
+        self._in_names = tuple(p.name for p in model.inputs)
+        self._out_names = tuple(p.name for p in model.outputs)
+        self._values = (abi.Value * max(1, n))()
+        self._in_address = c.addressof(self._values)
+        self._dims = [(c.c_int64 * max(1, model._desc.in_[i].rank))() for i in range(n)]
+        self._last = [None] * n         # the array whose pointer is in _values, if it is the caller's own
+        self._keep = [None] * n         # what else must stay alive for _values
+        self._shapes = [None] * n
+        self._specs, self._spec = {}, None
+
+    # --- inputs ---
+
+    def _set_absent(self, i):
+        self._values[i] = abi.Value(kind=abi.ABSENT)
+        self._last[i] = None
+        if self._shapes[i] is not None:
+            self._shapes[i], self._spec = None, None
+
+    def _set(self, i, x):
+        """Input i is x from now on."""
+        want = self.model._in_number[i]
+        name = self._in_names[i]
+        mine = x
+        if not isinstance(x, _ndarray):
+            if isinstance(x, (list, tuple)) and self.model._desc.in_[i].kind != abi.TENSOR:
+                raise Error(f"input {name!r}: sequences are not supported", abi.EINVAL)
+            x = np.asarray(x) if isinstance(x, np.generic) else np.asarray(x, self.model.inputs[i].dtype)
+        number, shape = abi.number_of(x.dtype), x.shape
+        if number == abi.STRING and want == abi.STRING:
+            x, self._keep[i] = _strings(x)
+        elif number in abi.PACKED:
+            x = self._keep[i] = abi.pack(x, abi.PACKED[number])
+        else:
+            if not x.dtype.isnative:
+                x = x.astype(x.dtype.newbyteorder("="))
+                number = abi.number_of(x.dtype)
+            if not x.flags.c_contiguous or not x.flags.aligned:
+                x = np.require(x, requirements=("C", "A"))
+            self._keep[i] = x
+        v, dims = self._values[i], self._dims[i]
+        if len(dims) < len(shape):
+            dims = self._dims[i] = (c.c_int64 * len(shape))()
+        dims[:len(shape)] = shape
+        v.kind, v.dtype, v.rank, v.dims = abi.TENSOR, number, len(shape), c.addressof(dims)
+        v.data, v.bytes = x.__array_interface__["data"][0], x.nbytes
+        if self._shapes[i] != shape:
+            self._shapes[i], self._spec = shape, None
+        self._last[i] = mine if x is mine else None
+
+    def _bind(self, feeds):
+        """Feeds that are not simply one array per input: says what is wrong, or leaves optional ones out."""
+        unknown = [k for k in feeds if k not in self._in_names]
+        if unknown:
+            raise Error(f"the model has no input {unknown[0]!r}; it has {', '.join(self._in_names) or 'none'}", abi.EINVAL)
+        for i, name in enumerate(self._in_names):
+            x = feeds.get(name)
+            if x is not None:
+                self._set(i, x)
+            elif self.model.inputs[i].optional or self.model._desc.in_[i].state >= 0:
+                self._set_absent(i)
+            else:
+                raise Error(f"input {name!r} is missing", abi.EINVAL)
+
+    # --- running ---
+
+    def run(self, feeds):
+        """A dict of outputs for a dict of inputs. Inputs are not copied if they are C-contiguous arrays of the
+        right type; everything else that numpy can make one of is converted."""
+        if not self._lock.acquire(False):
+            raise Error("the session is running in another thread", abi.EBUSY)
+        try:
+            if self._handle is None:
+                raise Error("the session is closed", abi.EINVAL)
+            names, last, shapes = self._in_names, self._last, self._shapes
+            if len(feeds) != len(names):
+                self._bind(feeds)
+            else:
+                i = 0
+                for name in names:
+                    x = feeds.get(name)
+                    if x is not last[i] or x is None or x.shape != shapes[i]:
+                        if x is None:
+                            self._bind(feeds)
+                            break
+                        self._set(i, x)
+                    i += 1
+            spec = self._spec
+            if spec is None:
+                spec = self._find_spec()
+            out = spec.take()
+            status = self._run(self._handle, self._in_address, out.address)
+            if status:
+                return self._failed(status, out)
+            if spec.whole:
+                return dict(zip(self._out_names, out.arrays))
+            return self._collect(spec, out)
+        finally:
+            self._lock.release()
+
+    def _find_spec(self):
+        if self._specs:                 # the shapes changed: large arrays of others are not worth their memory
+            for s in self._specs.values():
+                if s.bytes > _KEEP_BYTES:
+                    s.sets.clear()
+        key = tuple(self._shapes)
+        spec = self._specs.get(key)
+        if spec is None:
+            if len(self._specs) >= 64:
+                self._specs.clear()
+            spec = self._specs[key] = _Spec((None,) * len(self._out_names))
+        self._spec = spec
+        return spec
+
+    def _collect(self, spec, out):
+        """Outputs of which some were the session's: copies of those. What depends on shapes alone is known now."""
+        result = {}
+        for i, name in enumerate(self._out_names):
+            a = out.arrays[i]
+            result[name] = self._copy(out.values[i]) if a is None else a
+        learned = tuple((a.shape, a.dtype) if fixed else None
+                        for a, fixed in zip(result.values(), self.model._out_fixed))
+        if learned != spec.shapes and any(learned):
+            spec = self._spec = self._specs[tuple(self._shapes)] = _Spec(learned)
+        return result
+
+    def _copy(self, v):
+        """A session-owned value as an array."""
+        if v.kind != abi.TENSOR:
+            raise Error("sequences and maps as outputs are not supported", abi.EINVAL)
+        shape = tuple((c.c_int64 * v.rank).from_address(v.dims)) if v.rank else ()
+        if v.dtype == abi.STRING:
+            return _from_strings(v, shape)
+        if v.dtype in abi.PACKED:
+            packed = np.empty(v.bytes, np.uint8)
+            c.memmove(packed.ctypes.data, v.data, v.bytes) if v.bytes else None
+            return abi.unpack(packed, shape, v.dtype)
+        a = np.empty(shape, abi.dtype_of(v.dtype))
+        if v.bytes:
+            c.memmove(a.ctypes.data, v.data, min(v.bytes, a.nbytes))
+        return a
+
+    def _failed(self, status, out):
+        """Raises the session's error, except for a buffer that was too small: fetches what run() computed."""
+        api = self.model._api
+        if status != abi.ESPACE:
+            raise Error(api.error(self._handle).decode(errors="replace") or f"status {status}", status)
+        self._specs.clear()
+        self._spec = None
+        result = {}
+        for i, name in enumerate(self._out_names):
+            v = out.values[i]
+            shape = tuple((c.c_int64 * v.rank).from_address(v.dims)) if v.rank else ()
+            a = out.arrays[i]
+            if a is None or a.shape != shape:
+                v.data = None
+            if api.fetch(self._handle, i, c.byref(v)):
+                raise Error(api.error(self._handle).decode(errors="replace"), status)
+            result[name] = a if a is not None and a.shape == shape else self._copy(v)
+        return result
+
+    def reset(self):
+        """States back to their initial values, the counter of random operators to 0."""
+        self._check(self.model._api.reset(self._live()))
+
+    def cancel(self):
+        """Stops a run in another thread at its next phase; that run raises Error with status ECANCEL."""
+        self.model._api.cancel(self._live())
+
+    def close(self):
+        with self._lock:
+            handle, self._handle = self._handle, None
+            if handle:
+                self.model._api.destroy(handle)
+
+    def _live(self):
+        if self._handle is None:
+            raise Error("the session is closed", abi.EINVAL)
+        return self._handle
+
+    def _check(self, status):
+        if status:
+            raise Error(self.model._api.error(self._handle).decode(errors="replace") or
+                        "the session is running in another thread", status)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    def __del__(self):
+        if getattr(self, "_handle", None):
+            self.model._api.destroy(self._handle)
+            self._handle = None
+
+
+# --- strings ---------------------------------------------------------------------------------------------
+
+def _strings(x):
+    """An array of accelc_str as int64 pairs, and what must stay alive with it."""
+    texts = [s if isinstance(s, bytes) else str(s).encode() for s in x.reshape(-1).tolist()]
+    ends = np.cumsum([0] + [len(t) for t in texts])
+    blob = np.frombuffer(b"".join(texts) + b"\0", np.uint8)
+    table = np.empty((len(texts), 2), np.int64)
+    table[:, 0] = blob.__array_interface__["data"][0] + ends[:-1]
+    table[:, 1] = np.diff(ends)
+    return table, (table, blob)
+
+
+def _from_strings(v, shape):
+    count = v.bytes // c.sizeof(abi.Str)
+    flat = np.empty(count, object)
+    if count:
+        for i, s in enumerate((abi.Str * count).from_address(v.data)):
+            flat[i] = c.string_at(s.ptr, s.len).decode(errors="replace") if s.len else ""
+    return flat.reshape(shape)
+
+
+# --- models ----------------------------------------------------------------------------------------------
+
+_loaded = {}                # real path -> identity of the file that the process has loaded under that name
+
+
+def _open(path):
+    """dlopen, which answers a name that it has seen with the old library even if the file is another one by now; so a
+    file that changed is opened under a new name."""
+    real = os.path.realpath(path)
+    try:
+        st = os.stat(real)
+    except OSError as e:
+        raise Error(f"{path}: {e.strerror}", abi.EINVAL) from None
+    identity = (st.st_dev, st.st_ino, st.st_mtime_ns, st.st_size)
+    try:
+        if _loaded.setdefault(real, identity) == identity:
+            return c.CDLL(real)
+        with tempfile.TemporaryDirectory(prefix="accelc-") as folder:
+            other = os.path.join(folder, "model.so")
+            os.symlink(real, other)
+            return c.CDLL(other)
+    except OSError as e:
+        raise Error(f"{path} cannot be loaded: {e}", abi.EINVAL) from None
+
+
+def _ports(ports, n):
+    def one(p):
+        exprs = [p.dims[k].expr.decode() for k in range(p.rank)] if p.kind == abi.TENSOR else []
+        shape = tuple(int(e) if re.fullmatch(r"-?\d+", e) else e for e in exprs)
+        return Port(p.name.decode(), abi.dtype_of(p.dtype) if p.kind == abi.TENSOR else None, shape, bool(p.optional))
+    return tuple(one(ports[i]) for i in range(n))
+
+
+class Model:
+    """A compiled model: its description, and a maker of sessions."""
+
+    def __init__(self, path):
+        self.path = os.fspath(path)
+        self._library = _open(self.path)
+        try:
+            entry = self._library.accelc_main
+        except AttributeError:
+            raise Error(f"{self.path} is not a compiled model: it has no accelc_main", abi.EABI) from None
+        entry.restype, entry.argtypes = c.POINTER(abi.Api), []
+        api = entry()
+        if not api or api.contents.abi != abi.ABI or api.contents.size < c.sizeof(abi.Api):
+            raise Error(f"{self.path} was made for another version of the runtime interface", abi.EABI)
+        self._api = api.contents
+        self._desc = desc = self._api.desc.contents
+        self.name = (desc.name or b"").decode(errors="replace")
+        self.producer = (desc.producer or b"").decode(errors="replace")
+        self.target = (desc.target or b"").decode(errors="replace")
+        self.symbols = tuple(desc.sym[i].decode() for i in range(desc.nsym))
+        self.inputs = _ports(desc.in_, desc.nin)
+        self.outputs = _ports(desc.out, desc.nout)
+        self._in_number = tuple(desc.in_[i].dtype for i in range(desc.nin))
+        given = sorted({e for p in self.inputs for e in p.shape if isinstance(e, str)}, key=len, reverse=True)
+        known = re.compile("|".join([r"\w+(?=\()", r"(?<!\w)\d+(?!\w)"] +
+                                    [rf"(?<!\w){re.escape(e)}(?!\w)" for e in given]))
+
+        def fixed(i):
+            p, raw = self.outputs[i], desc.out[i]
+            return raw.kind == abi.TENSOR and raw.dtype != abi.STRING and raw.dtype not in abi.PACKED and \
+                not any(isinstance(e, str) and (not e or re.search(r"[^\s()+*/,%-]", known.sub("", e)))
+                        for e in p.shape)       # a name that no input defines: only a run can tell
+        self._out_fixed = tuple(fixed(i) for i in range(desc.nout))
+
+    def session(self, threads=0, **config):
+        """A Session. threads 0: as many as there are usable CPUs; other keywords: those of Session."""
+        return Session(self, threads, **config)
+
+    def step_name(self, step):
+        """(kernel, ONNX nodes) of a step as on_step numbers it."""
+        kernel, nodes = c.c_char_p(), c.c_char_p()
+        if self._api.step_name(step, c.byref(kernel), c.byref(nodes)):
+            raise IndexError(step)
+        return kernel.value.decode(), nodes.value.decode()
+
+    def __repr__(self):
+        def text(ports):
+            return ", ".join(f"{p.name}: {p.dtype}{list(p.shape)}" for p in ports)
+        return f"<accelc.Model {self.path}: ({text(self.inputs)}) -> ({text(self.outputs)})>"
+
+
+def load(path):
+    """The compiled model in a shared object."""
+    return Model(path)
