@@ -1,0 +1,108 @@
+/* lir.h: Lir, the code IR. Structured SSA over scalars and vectors; the only thing templates emit, and the only thing
+ * the printers (LLVM IR, text) and the interpreter see. A Lir is one kernel with the signature of rt_kernel (runtime/abi.h).
+ *
+ * The builder folds constants, numbers pure values (scoped by region), and lets constants float outward in i64 index
+ * arithmetic: mul(add(x, 3), 8) becomes add(mul(x, 8), 24), add(add(x, 3), y) becomes add(add(x, y), 3), so that the
+ * address parts shared by the elements of a tile are computed once and the rest becomes displacements of loads.
+ * Every operation is whitelisted in lir.def; scalar operations that need an expansion (exp, integer division, NaN rules)
+ * never reach Lir: math.h expands them. */
+#ifndef ACCELC_LIR_H
+#define ACCELC_LIR_H
+#include "ir/ir.h"
+
+typedef struct Lir Lir;
+typedef struct { uint32_t i; } LVal;                   /* 0 = none */
+typedef struct { uint8_t dt; uint16_t lanes; } LTy;    /* DType (DT_PTR allowed) and number of lanes; DT_BOOL is i1 / a mask */
+
+Lir *lir_new(Ctx *c, const char *name, uint32_t nbuf, uint32_t ndim);
+const char *lir_name(const Lir *l);
+void lir_rename(Lir *l, const char *name);
+/* Parameters. */
+LVal lir_buf(Lir *l, uint32_t k);          /* pointer to buffer k; buffers do not alias unless lir_alias says so */
+void lir_alias(Lir *l, uint32_t a, uint32_t b);
+LVal lir_dim(Lir *l, uint32_t k);          /* i64 size argument k */
+LVal lir_t0(Lir *l);
+LVal lir_t1(Lir *l);
+LVal lir_scratch(Lir *l);                  /* pointer, 64-byte aligned, private to the thread */
+/* Constants. */
+LVal lir_i64(Lir *l, int64_t v);
+LVal lir_int(Lir *l, DType t, int64_t v);
+LVal lir_float(Lir *l, DType t, double v);
+LVal lir_bool(Lir *l, bool v);
+LVal lir_iota(Lir *l, DType t, uint16_t lanes);         /* {0, 1, ..} of an integer type */
+LVal lir_table(Lir *l, DType t, uint16_t lanes, const Scalar *v); /* constant vector */
+LTy lir_type(const Lir *l, LVal v);
+bool lir_is_const(const Lir *l, LVal v, int64_t *out);  /* scalar integer constant */
+/* Arithmetic: both operands of one type (a scalar operand is splatted if the other is a vector). Integers wrap; DIV, REM,
+ * FDIV, MOD only on i64/i32 with a divisor known to be nonzero (index arithmetic); shifts in range only. Floats: f32, f64
+ * (others only in load/store/cast). Whitelisted SOps: ADD SUB MUL DIV REM FDIV MOD NEG ABS FLOOR CEIL TRUNC RINT SQRT FMA EQ..GE AND OR XOR NOT SHL
+ * SHR SELECT; MIN and MAX here mean `a < b ? a : b`, `a > b ? a : b` (b if unordered: one instruction on x86). */
+LVal lir_op1(Lir *l, SOp op, LVal a);
+LVal lir_op2(Lir *l, SOp op, LVal a, LVal b);
+LVal lir_op3(Lir *l, SOp op, LVal a, LVal b, LVal c);
+static inline LVal lir_add(Lir *l, LVal a, LVal b) { return lir_op2(l, S_ADD, a, b); }
+static inline LVal lir_sub(Lir *l, LVal a, LVal b) { return lir_op2(l, S_SUB, a, b); }
+static inline LVal lir_mul(Lir *l, LVal a, LVal b) { return lir_op2(l, S_MUL, a, b); }
+LVal lir_addi(Lir *l, LVal a, int64_t b);
+LVal lir_muli(Lir *l, LVal a, int64_t b);
+LVal lir_shru(Lir *l, LVal a, LVal b);     /* logical shift right */
+LVal lir_ltu(Lir *l, LVal a, LVal b);      /* unsigned less-than: bounds checks */
+LVal lir_fma(Lir *l, LVal a, LVal b, LVal c);
+LVal lir_cast(Lir *l, LVal v, DType to);   /* int<->int (sign from source type), int->float, float<->float, float->int only in range;
+                                              bool -> 0/1; f16/bf16 <-> f32 */
+LVal lir_bitcast(Lir *l, LVal v, DType to);/* same width per lane */
+LVal lir_splat(Lir *l, LVal s, uint16_t lanes);         /* identity if already that many lanes */
+LVal lir_extract(Lir *l, LVal v, uint16_t lane);
+LVal lir_insert(Lir *l, LVal v, uint16_t lane, LVal s);
+LVal lir_shuffle(Lir *l, LVal a, LVal b, uint16_t lanes, const int16_t *idx); /* idx into a ++ b; -1 undefined */
+LVal lir_permute_var(Lir *l, LVal table, LVal idx);     /* table[idx & (lanes-1)], idx i32 vector (vpermps); table f32 */
+LVal lir_hreduce(Lir *l, SOp op, LVal v);               /* ADD MUL MIN MAX AND OR: fixed tree, halves first: v[i] op v[i+n/2] ... */
+LVal lir_mask(Lir *l, LVal n, uint16_t lanes);          /* lane i active iff i < n (n i64) */
+LVal lir_any(Lir *l, LVal mask);                        /* scalar bool: any lane set */
+LVal lir_dot4(Lir *l, LVal acc, LVal u8x4, LVal s8x4);  /* i32 lanes += dot of 4 u8 (packed in i32 lanes) and 4 s8: vpdpbusd semantics, exact */
+LVal lir_scalef(Lir *l, LVal x, LVal n);                /* x * 2^n for float n integral-valued, with overflow to inf and gradual underflow */
+/* Memory. Address = ptr + (idx + disp) * size of element, idx i64; bool in memory is a byte 0/1 (converted to/from masks).
+ * With `mask` (or none) inactive lanes read as 0 / are not written. align: bytes known (0: element size). */
+LVal lir_load(Lir *l, LVal ptr, LVal idx, LTy ty, LVal mask, uint32_t align);
+void lir_store(Lir *l, LVal ptr, LVal idx, LVal v, LVal mask, uint32_t align);
+LVal lir_gather(Lir *l, LVal ptr, LVal idx /* i64 or i32 vector */, DType t, LVal mask);
+void lir_scatter(Lir *l, LVal ptr, LVal idx, LVal v, LVal mask); /* lanes in order: a later lane wins */
+void lir_volatile_next(Lir *l);            /* the next load must stay a separate load (keeps splats of overlapping loads unmerged) */
+LVal lir_ptr_add(Lir *l, LVal ptr, LVal idx, DType elem); /* ptr + idx * size */
+LVal lir_ptr_bytes(Lir *l, LVal ptr, LVal bytes);
+void lir_prefetch(Lir *l, LVal ptr, LVal idx, DType elem, int level); /* 1: L1, 2: L2, 3: L3 */
+/* Structure. for iv in [lo, hi) by step (> 0): carried values c[] start as init[], become next[] at the end. */
+typedef struct LFor { LVal iv; LVal c[64]; uint32_t n, ins; } LFor;
+LFor lir_for(Lir *l, LVal lo, LVal hi, LVal step, uint32_t n, const LVal *init);
+void lir_for_end(Lir *l, LFor *f, const LVal *next, LVal *result);   /* result[n]: values after the loop */
+typedef struct LIf { uint32_t ins, n; } LIf;
+LIf lir_if(Lir *l, LVal cond, uint32_t n);
+void lir_else(Lir *l, LIf *i, const LVal *v);                        /* v[n]: results of the then part */
+void lir_endif(Lir *l, LIf *i, const LVal *v, LVal *result);         /* v[n]: results of the else part (empty else: lir_else, then lir_endif) */
+void lir_fail_if(Lir *l, LVal cond, uint32_t guard);                 /* return 1 + guard from the kernel if cond */
+
+/* Instruction list, for printers and the interpreter (see lir.def for the meaning of the fields per operation). */
+typedef enum LOp { L_NONE,
+#define LIR(e, text, narg) L_##e,
+#include "lir.def"
+#undef LIR
+    L_COUNT } LOp;
+typedef struct LIns { uint16_t op; uint8_t sop, flags; LTy ty; uint16_t narg; uint32_t arg; /* first, in lir_args */
+                      int64_t imm; double fimm; uint32_t aux; /* guard, alignment, index into lir_aux tables */ } LIns;
+const LIns *lir_ins(const Lir *l, uint32_t *n);   /* 1-based: instruction i defines LVal i */
+const LVal *lir_args(const Lir *l);
+const int16_t *lir_shuffles(const Lir *l);
+const Scalar *lir_tables(const Lir *l);
+uint32_t lir_nbuf(const Lir *l);
+uint32_t lir_ndim(const Lir *l);
+bool lir_may_alias(const Lir *l, uint32_t a, uint32_t b);
+void lir_print(Buf *b, const Lir *l);
+bool lir_verify(Ctx *c, const Lir *l);
+/* Canonical hash of code (names excluded): equal kernels are compiled once. */
+uint64_t lir_hash(const Lir *l);
+bool lir_equal(const Lir *a, const Lir *b);
+/* The interpreter: runs tasks [t0, t1) with bounds checks: bytes[k] is the size of buffer k (reads may use `slack` bytes
+ * after it). Returns rt_kernel's status, or -1 with a message in the Ctx for an out-of-bounds access. */
+int32_t lir_run(Ctx *c, const Lir *l, void *const *buf, const size_t *bytes, const int64_t *dim, int64_t t0, int64_t t1,
+                void *scratch, size_t scratch_bytes, size_t slack);
+#endif

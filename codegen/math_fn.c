@@ -1,0 +1,269 @@
+/* math_fn.c: exp, log, tanh, erf, sigmoid, trigonometric functions, pow as Lir. Range reduction, then minimax polynomials (Remez,
+ * fitted to relative error on the reduced range). exp, log, tanh, erf and sigmoid of f32 are computed in f32; the other
+ * functions of f32 are computed in f64 and rounded, where the polynomial's error is far below half an ulp of f32.
+ * Method of exp and log: W. J. Cody, W. Waite, Software Manual for the Elementary Functions (1980). CODEGEN.md has the errors in ULP. */
+#include <math.h>
+
+#include "math_fn.h"
+
+static LVal poly(const M *m, LVal x, int n, const double *c) { /* c[0] + c[1] x + .. */
+    LVal p = m_f(m, c[n - 1]);
+    for (int i = n - 2; i >= 0; i--) p = m_fma(m, p, x, m_f(m, c[i]));
+    return p;
+}
+#define POLY(m, x, ...) poly((m), (x), (int)(sizeof((double[]){__VA_ARGS__}) / sizeof(double)), (const double[]){__VA_ARGS__})
+
+static DType int_of(const M *m) { return m->ty == DT_F32 ? DT_I32 : DT_I64; }
+
+LVal m_copysign(const M *m, LVal v, LVal s) {
+    DType it = int_of(m);
+    int64_t sign = m->ty == DT_F32 ? INT32_MIN : INT64_MIN;
+    LVal bits = lir_op2(m->l, S_AND, lir_bitcast(m->l, s, it), m_i(m, it, sign));
+    return lir_bitcast(m->l, lir_op2(m->l, S_OR, lir_bitcast(m->l, v, it), bits), m->ty);
+}
+
+/* 2^n for integral n in the range of normal numbers, f64. */
+static LVal pow2(const M *m, LVal n) {
+    LVal e = lir_op2(m->l, S_ADD, lir_cast(m->l, n, DT_I64), m_i(m, DT_I64, 1023));
+    return lir_bitcast(m->l, lir_op2(m->l, S_SHL, e, m_i(m, DT_I64, 52)), DT_F64);
+}
+
+static LVal fn_exp(const M *m, LVal x) {
+    bool f = m->ty == DT_F32;
+    double hi = f ? 89 : 710, lo = f ? -104 : -746;
+    /* In this order a NaN passes (MIN and MAX yield the second operand if unordered). */
+    x = lir_op2(m->l, S_MIN, m_f(m, hi), lir_op2(m->l, S_MAX, m_f(m, lo), x));
+    LVal n = lir_op1(m->l, S_RINT, m_mul(m, x, m_f(m, 1.4426950408889634)));
+    /* ln 2 in two parts; the first has trailing zeros, so that its product with n is exact */
+    LVal r = m_fma(m, n, m_f(m, f ? -0.693359375 : -0x1.62e42fee00000p-1), x);
+    r = m_fma(m, n, m_f(m, f ? 2.12194440054690583e-4 : -0x1.a39ef35793c76p-33), r);
+    if (f) {
+        LVal p = POLY(m, r, 0.499999921, 0.166664202, 0.0416682256, 0.00837481578, 0.00138368461);
+        LVal y = m_add(m, m_fma(m, m_mul(m, r, r), p, r), m_f(m, 1));
+        return lir_scalef(m->l, y, n);
+    }
+    LVal p = POLY(m, r, 0.5, 0.16666666666666702, 0.041666666666665936, 0.0083333333333100845, 0.0013888888889141847,
+                  0.00019841269908154208, 2.4801586915588763e-05, 2.7557225844302134e-06, 2.7557574104142631e-07,
+                  2.5114601081023637e-08, 2.0832019876600545e-09);
+    LVal y = m_add(m, m_fma(m, m_mul(m, r, r), p, r), m_f(m, 1));
+    LVal half = lir_op1(m->l, S_FLOOR, m_mul(m, n, m_f(m, 0.5)));
+    LVal bad = m_cmp(m, S_NE, x, x); /* keep the conversion of n in range */
+    half = m_sel(m, bad, m_f(m, 0), half);
+    LVal rest = m_sel(m, bad, m_f(m, 0), m_sub(m, n, half));
+    return m_mul(m, m_mul(m, y, pow2(m, half)), pow2(m, rest));
+}
+
+static LVal fn_log(const M *m, LVal x) {
+    bool f = m->ty == DT_F32;
+    DType it = int_of(m);
+    LVal zero = m_f(m, 0), tiny = m_cmp(m, S_LT, x, m_f(m, f ? 0x1p-126 : 0x1p-1022));
+    LVal y = m_sel(m, tiny, m_mul(m, x, m_f(m, f ? 0x1p25 : 0x1p54)), x);
+    LVal bits = lir_bitcast(m->l, y, it);
+    int mant = f ? 23 : 52, bias = f ? 127 : 1023;
+    LVal e = lir_op2(m->l, S_SUB, lir_shru(m->l, bits, m_i(m, it, mant)), m_i(m, it, bias));
+    LVal frac = lir_op2(m->l, S_OR, lir_op2(m->l, S_AND, bits, m_i(m, it, (1ll << mant) - 1)), m_i(m, it, (int64_t)bias << mant));
+    LVal v = lir_bitcast(m->l, frac, m->ty);
+    LVal big = m_cmp(m, S_GT, v, m_f(m, 1.4142135623730951));
+    v = m_sel(m, big, m_mul(m, v, m_f(m, 0.5)), v);
+    LVal k = lir_cast(m->l, e, m->ty);
+    k = m_add(m, k, m_sel(m, big, m_f(m, 1), zero));
+    k = m_sub(m, k, m_sel(m, tiny, m_f(m, f ? 25 : 54), zero));
+    LVal r, g = m_sub(m, v, m_f(m, 1));
+    if (f) {
+        LVal p = POLY(m, g, -0.499999909, 0.333333089, -0.25001404, 0.200029488, -0.166134899, 0.141654497, -0.1319333, 0.129894612, -0.0784110465);
+        LVal t = m_fma(m, m_mul(m, g, g), p, m_mul(m, k, m_f(m, -2.12194440054690583e-4)));
+        r = m_fma(m, k, m_f(m, 0.693359375), m_add(m, g, t));
+    } else {
+        LVal s = m_div(m, g, m_add(m, g, m_f(m, 2))), z = m_mul(m, s, s);
+        LVal q = POLY(m, z, 0.66666666666666663, 0.40000000000000885, 0.2857142857079823, 0.22222222392819571, 0.18181795531944753,
+                      0.15386245136385424, 0.13268637835009001, 0.13087949654809949);
+        LVal t = m_fma(m, m_mul(m, s, z), q, m_mul(m, k, m_f(m, 0x1.a39ef35793c76p-33)));
+        r = m_fma(m, k, m_f(m, 0x1.62e42fee00000p-1), m_add(m, m_add(m, s, s), t));
+    }
+    r = m_sel(m, m_cmp(m, S_EQ, x, m_f(m, INFINITY)), x, r);
+    r = m_sel(m, m_cmp(m, S_EQ, x, zero), m_f(m, -INFINITY), r);
+    return m_sel(m, m_cmp(m, S_GE, x, zero), r, m_f(m, NAN)); /* negative or NaN */
+}
+
+static LVal fn_tanh(const M *m, LVal x) {
+    LVal a = m_abs(m, x), z = m_mul(m, x, x), p;
+    if (m->ty == DT_F32) p = POLY(m, z, -0.333333332, 0.13333305, -0.0539595503, 0.0217709958, -0.0083500084, 0.00229894184);
+    else p = POLY(m, z, -0.33333333333333326, 0.13333333333327041, -0.053968253961717574, 0.02186948827108447, -0.0088632300057063049,
+                  0.0035920606449773925, -0.0014553189846993339, 0.00058747212236352785, -0.00023085187883171271, 7.9690679462807013e-05,
+                  -1.7291486319944026e-05);
+    LVal small = m_fma(m, m_mul(m, x, z), p, x);
+    LVal e = fn_exp(m, m_add(m, a, a));
+    LVal big = m_copysign(m, m_sub(m, m_f(m, 1), m_div(m, m_f(m, 2), m_add(m, e, m_f(m, 1)))), x);
+    return m_sel(m, m_cmp(m, S_LT, a, m_f(m, 0.625)), small, big);
+}
+
+static LVal fn_erf(const M *m, LVal x) {
+    bool f = m->ty == DT_F32;
+    LVal a = m_abs(m, x), z = m_mul(m, x, x), p, q;
+    LVal top = lir_op2(m->l, S_MIN, m_f(m, f ? 4 : 6), a);
+    if (f) {
+        p = POLY(m, z, 0.128379166, -0.376126271, 0.112836002, -0.0268544446, 0.00518953545, -0.000802084233, 7.88912325e-05);
+        q = POLY(m, top, -0.000112465214, 1.12913232, 0.634370399, 0.106718132, -0.0236219379, 0.00323645228, -5.5014795e-05,
+                 -7.54720282e-05, 1.39692008e-05, -8.74567816e-07);
+    } else {
+        p = POLY(m, z, 0.12837916709551259, -0.37612638903183754, 0.11283791670955121, -0.026866170645129868, 0.005223977625423609,
+                 -0.00085483270219559565, 0.00012055332903810192, -1.4925647594442384e-05, 1.6462045979718871e-06, -1.6364649543326847e-07,
+                 1.4792469597636778e-08, -1.2164968492971448e-09, 8.7104654028869754e-11, -4.2331303372651324e-12);
+        q = POLY(m, top, -2.2871494585440892e-08, 1.1283794587126941, 0.63661801144712127, 0.10277930283205376, -0.019146467857110785,
+                 -0.00017274687976900278, 0.0016386745753647564, -0.00051755214725403157, -4.8371641846596964e-05, 0.00012658083058717754,
+                 -7.218410896797772e-05, 2.6940894261068255e-05, -7.4573850695053093e-06, 1.556420911774327e-06, -2.3305190527113968e-07,
+                 1.9888949097185798e-08, 7.6451717288563525e-10, -5.8538341255404152e-10, 1.0641313973969678e-10, -1.1601753006917457e-11,
+                 8.1113069289001176e-13, -3.3860523642560315e-14, 6.4727611037626077e-16);
+    }
+    LVal small = m_fma(m, x, p, x);
+    LVal tail = m_sub(m, m_f(m, 1), fn_exp(m, lir_op1(m->l, S_NEG, q)));
+    LVal big = m_copysign(m, m_sel(m, m_cmp(m, S_GE, a, m_f(m, f ? 4 : 6)), m_f(m, 1), tail), x);
+    return m_sel(m, m_cmp(m, S_GE, a, m_f(m, 1)), big, small); /* NaN takes the polynomial */
+}
+
+static LVal fn_sigmoid(const M *m, LVal x) {
+    return m_div(m, m_f(m, 1), m_add(m, m_f(m, 1), fn_exp(m, lir_op1(m->l, S_NEG, x))));
+}
+
+/* ---- f64 only from here on ---- */
+
+/* x = n * pi/2 + r, |r| <= pi/4; n as integer. Three parts of pi/2 with 33 bits each: exact products for |n| < 2^20; beyond |x| ~ 1e6
+ * the reduced argument loses accuracy gradually. */
+static LVal quadrant(const M *m, LVal x, LVal *r) {
+    LVal n = lir_op1(m->l, S_RINT, m_mul(m, x, m_f(m, 0.63661977236758134)));
+    LVal ok = m_cmp(m, S_LT, m_abs(m, x), m_f(m, 0x1p62));
+    n = m_sel(m, ok, n, m_f(m, 0));
+    LVal v = m_sub(m, x, m_mul(m, n, m_f(m, 0x1.921fb54400000p+0)));
+    v = m_sub(m, v, m_mul(m, n, m_f(m, 0x1.0b4611a600000p-34)));
+    v = m_sub(m, v, m_mul(m, n, m_f(m, 0x1.3198a2e037073p-69)));
+    *r = m_sel(m, ok, v, m_sub(m, x, x)); /* Inf and NaN give NaN */
+    return lir_cast(m->l, n, DT_I64);
+}
+
+static void sin_cos(const M *m, LVal x, LVal *s, LVal *c) {
+    LVal r, n = quadrant(m, x, &r), z = m_mul(m, r, r);
+    LVal sp = POLY(m, z, -0.16666666666666666, 0.0083333333333333315, -0.00019841269841264824, 2.755731921915246e-06,
+                   -2.5052106167855059e-08, 1.6058521424029532e-10, -7.5860987518480778e-13);
+    LVal cp = POLY(m, z, 0.041666666666666664, -0.0013888888888888887, 2.4801587301584513e-05, -2.7557319221298925e-07,
+                   2.0876755755139453e-09, -1.1470455215277946e-11, 4.745538999591975e-14);
+    LVal sr = m_fma(m, m_mul(m, r, z), sp, r);
+    LVal cr = m_fma(m, m_mul(m, z, z), cp, m_sub(m, m_f(m, 1), m_mul(m, z, m_f(m, 0.5))));
+    LVal one = m_i(m, DT_I64, 1), two = m_i(m, DT_I64, 2), zero = m_i(m, DT_I64, 0);
+    LVal odd = m_cmp(m, S_NE, lir_op2(m->l, S_AND, n, one), zero);
+    LVal sneg = m_cmp(m, S_NE, lir_op2(m->l, S_AND, n, two), zero);
+    LVal cneg = m_cmp(m, S_NE, lir_op2(m->l, S_AND, lir_op2(m->l, S_ADD, n, one), two), zero);
+    LVal sv = m_sel(m, odd, cr, sr), cv = m_sel(m, odd, sr, cr);
+    *s = m_sel(m, sneg, lir_op1(m->l, S_NEG, sv), sv);
+    *c = m_sel(m, cneg, lir_op1(m->l, S_NEG, cv), cv);
+}
+
+static LVal fn_sin(const M *m, LVal x) { LVal s, c; sin_cos(m, x, &s, &c); return m_sel(m, m_cmp(m, S_EQ, x, m_f(m, 0)), x, s); }
+static LVal fn_cos(const M *m, LVal x) { LVal s, c; sin_cos(m, x, &s, &c); return c; }
+static LVal fn_tan(const M *m, LVal x) { LVal s, c; sin_cos(m, x, &s, &c); return m_sel(m, m_cmp(m, S_EQ, x, m_f(m, 0)), x, m_div(m, s, c)); }
+
+static LVal fn_atan(const M *m, LVal x) {
+    LVal a = m_abs(m, x), one = m_f(m, 1);
+    LVal inv = m_cmp(m, S_GT, a, one);
+    LVal t = m_sel(m, inv, m_div(m, m_f(m, -1), a), a); /* atan(a) = pi/2 + atan(-1/a) */
+    LVal at = m_abs(m, t), mid = m_cmp(m, S_GT, at, m_f(m, 0.41421356237309503));
+    LVal u = m_div(m, m_sub(m, at, one), m_add(m, at, one)); /* atan(t) = pi/4 + atan((t-1)/(t+1)) */
+    LVal r = m_sel(m, mid, u, at), z = m_mul(m, r, r);
+    LVal p = POLY(m, z, -0.33333333333333331, 0.19999999999999815, -0.14285714285662485, 0.11111111105396369, -0.090909087647128198,
+                  0.076922966794830211, -0.066664300403707577, 0.05878985051627645, -0.052308458768206605, 0.045532921662029074,
+                  -0.03461221796937608, 0.016329864594813087);
+    LVal v = m_fma(m, m_mul(m, r, z), p, r);
+    v = m_sel(m, mid, m_add(m, m_f(m, 0.78539816339744828), v), v);
+    v = m_copysign(m, v, t);
+    v = m_sel(m, inv, m_add(m, m_f(m, 1.5707963267948966), v), v);
+    return m_sel(m, m_cmp(m, S_EQ, x, x), m_copysign(m, v, x), x);
+}
+
+static LVal fn_asin(const M *m, LVal x) { /* atan(x / sqrt((1-x)(1+x))) */
+    LVal d = lir_op1(m->l, S_SQRT, m_mul(m, m_sub(m, m_f(m, 1), x), m_add(m, m_f(m, 1), x)));
+    return fn_atan(m, m_div(m, x, d));
+}
+
+static LVal fn_acos(const M *m, LVal x) { /* 2 atan(sqrt((1-x)/(1+x))) */
+    LVal q = lir_op1(m->l, S_SQRT, m_div(m, m_sub(m, m_f(m, 1), x), m_add(m, m_f(m, 1), x)));
+    LVal v = fn_atan(m, q);
+    return m_add(m, v, v);
+}
+
+static LVal fn_expm1(const M *m, LVal x) { /* tanh form avoids cancellation: 2t / (1-t), t = tanh(x/2) */
+    LVal t = fn_tanh(m, m_mul(m, x, m_f(m, 0.5)));
+    LVal near = m_div(m, m_add(m, t, t), m_sub(m, m_f(m, 1), t));
+    return m_sel(m, m_cmp(m, S_LT, m_abs(m, x), m_f(m, 1)), near, m_sub(m, fn_exp(m, x), m_f(m, 1)));
+}
+
+static LVal fn_log1p(const M *m, LVal x) { /* Kahan: log(u) * x / (u - 1), u = 1 + x */
+    LVal u = m_add(m, m_f(m, 1), x), d = m_sub(m, u, m_f(m, 1));
+    LVal exact = m_cmp(m, S_EQ, d, m_f(m, 0));
+    LVal v = m_div(m, m_mul(m, fn_log(m, u), x), m_sel(m, exact, m_f(m, 1), d));
+    LVal large = m_cmp(m, S_GT, m_abs(m, x), m_f(m, 1e10));
+    v = m_sel(m, exact, x, v);
+    v = m_sel(m, m_cmp(m, S_EQ, x, m_f(m, -1)), m_f(m, -INFINITY), v);
+    return m_sel(m, large, fn_log(m, u), v);
+}
+
+static LVal fn_sinh(const M *m, LVal x) {
+    LVal a = m_abs(m, x), e = fn_expm1(m, a);
+    LVal v = m_mul(m, m_f(m, 0.5), m_add(m, e, m_div(m, e, m_add(m, e, m_f(m, 1)))));
+    LVal h = fn_exp(m, m_mul(m, a, m_f(m, 0.5)));
+    LVal big = m_mul(m, m_mul(m, h, m_f(m, 0.5)), h);
+    return m_copysign(m, m_sel(m, m_cmp(m, S_GT, a, m_f(m, 20)), big, v), x);
+}
+
+static LVal fn_cosh(const M *m, LVal x) {
+    LVal h = fn_exp(m, m_mul(m, m_abs(m, x), m_f(m, 0.5))), e = m_mul(m, h, h);
+    LVal big = m_mul(m, m_mul(m, h, m_f(m, 0.5)), h);
+    return m_sel(m, m_cmp(m, S_GT, m_abs(m, x), m_f(m, 20)), big, m_mul(m, m_f(m, 0.5), m_add(m, e, m_div(m, m_f(m, 1), e))));
+}
+
+static LVal fn_asinh(const M *m, LVal x) { /* log1p(a + a^2 / (1 + sqrt(a^2 + 1))) */
+    LVal a = m_abs(m, x), z = m_mul(m, a, a);
+    LVal r = lir_op1(m->l, S_SQRT, m_add(m, z, m_f(m, 1)));
+    LVal v = fn_log1p(m, m_add(m, a, m_div(m, z, m_add(m, m_f(m, 1), r))));
+    LVal big = m_add(m, fn_log(m, a), m_f(m, 0.69314718055994529));
+    return m_copysign(m, m_sel(m, m_cmp(m, S_GT, a, m_f(m, 1e100)), big, v), x);
+}
+
+static LVal fn_acosh(const M *m, LVal x) {
+    LVal t = m_sub(m, x, m_f(m, 1));
+    LVal v = fn_log1p(m, m_add(m, t, lir_op1(m->l, S_SQRT, m_add(m, m_add(m, t, t), m_mul(m, t, t)))));
+    LVal big = m_add(m, fn_log(m, x), m_f(m, 0.69314718055994529));
+    return m_sel(m, m_cmp(m, S_GT, x, m_f(m, 1e100)), big, v);
+}
+
+static LVal fn_atanh(const M *m, LVal x) {
+    LVal v = fn_log1p(m, m_div(m, m_add(m, x, x), m_sub(m, m_f(m, 1), x)));
+    return m_mul(m, m_f(m, 0.5), v);
+}
+
+LVal math_pow(const M *m, LVal x, LVal y) { /* f64: exp(y log |x|) with the special cases of C's pow */
+    LVal zero = m_f(m, 0), one = m_f(m, 1), a = m_abs(m, x);
+    LVal r = fn_exp(m, m_mul(m, y, fn_log(m, a)));
+    LVal whole = m_cmp(m, S_EQ, lir_op1(m->l, S_FLOOR, y), y), hy = m_mul(m, y, m_f(m, 0.5));
+    LVal even = m_cmp(m, S_EQ, lir_op1(m->l, S_FLOOR, hy), hy);
+    LVal odd = lir_op2(m->l, S_AND, whole, lir_op1(m->l, S_NOT, even));
+    r = m_sel(m, odd, m_copysign(m, r, x), r);
+    LVal bad = lir_op2(m->l, S_AND, lir_op2(m->l, S_AND, m_cmp(m, S_LT, x, zero), lir_op1(m->l, S_NOT, whole)),
+                       m_cmp(m, S_LT, a, m_f(m, INFINITY)));
+    r = m_sel(m, bad, m_f(m, NAN), r);
+    r = m_sel(m, lir_op2(m->l, S_OR, m_cmp(m, S_NE, x, x), m_cmp(m, S_NE, y, y)), m_add(m, x, y), r);
+    LVal unit = lir_op2(m->l, S_OR, m_cmp(m, S_EQ, y, zero), m_cmp(m, S_EQ, x, one));
+    unit = lir_op2(m->l, S_OR, unit, lir_op2(m->l, S_AND, m_cmp(m, S_EQ, a, one), m_cmp(m, S_EQ, m_abs(m, y), m_f(m, INFINITY))));
+    return m_sel(m, unit, one, r);
+}
+
+LVal math_fn(const M *m, SOp op, LVal x) {
+    static LVal (*const fn[S_COUNT])(const M *, LVal) = {
+        [S_EXP] = fn_exp, [S_LOG] = fn_log, [S_TANH] = fn_tanh, [S_ERF] = fn_erf, [S_SIGMOID] = fn_sigmoid, [S_SIN] = fn_sin, [S_COS] = fn_cos,
+        [S_TAN] = fn_tan, [S_ATAN] = fn_atan, [S_ASIN] = fn_asin, [S_ACOS] = fn_acos, [S_EXPM1] = fn_expm1, [S_LOG1P] = fn_log1p,
+        [S_SINH] = fn_sinh, [S_COSH] = fn_cosh, [S_ASINH] = fn_asinh, [S_ACOSH] = fn_acosh, [S_ATANH] = fn_atanh,
+    };
+    CHECK(fn[op]);
+    bool own = op == S_EXP || op == S_LOG || op == S_TANH || op == S_ERF || op == S_SIGMOID;
+    if (m->ty == DT_F64 || own) return fn[op](m, x);
+    M wide = {m->l, m->t, DT_F64, m->lanes};
+    return lir_cast(m->l, fn[op](&wide, lir_cast(m->l, x, DT_F64)), DT_F32);
+}

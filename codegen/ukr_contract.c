@@ -1,0 +1,491 @@
+/* ukr_contract.c: template `contract`: matrix products and convolutions as one register-tiled loop nest.
+ *
+ * The kernel is one contraction out[m.., n..] += A[m.., k..] * B[n.., k..] (both may share batch axes) and epilogues over its
+ * result. B is read as vectors along a parallel axis of unit stride (a panel of packed weights, or a row of a matrix), A as
+ * scalars that are broadcast. A tile of ty x tx points of the two innermost m axes times nv vectors lives in registers while all
+ * reduced axes run; then the epilogue stores it. Convolution differs from matrix product in the coefficients alone.
+ *
+ * Tasks: batch, column tiles, chunks of rows, in this order, so that a thread keeps a column panel of B in cache while it walks
+ * rows. Each element sums its products in ascending order of the reduced axes, in one chain: results do not depend on tiles. */
+#include <string.h>
+
+#include "emit_internal.h"
+#include "ukr.h"
+
+enum { PAR_MR, PAR_NV, PAR_ROWS, PAR_UNROLL, PAR_PF };
+enum { MAX_TILE = 64 };
+
+typedef struct Operand { Expr load; uint16_t buf; Affine f; DType type; } Operand;
+typedef struct Shape {
+    const Kernel *k;
+    const Stage *s;
+    Operand a, b;
+    int vec;                        /* n axis of unit stride */
+    int nblk;                       /* n axis whose blocks are tiled when the vector axis is one block of 16, else -1 */
+    int m[K_AXES], nm;              /* m axes, outermost first */
+    int batch[K_AXES], nbatch;      /* axes of both or neither */
+    int nout[K_AXES], nnout;        /* other n axes: walked like batch */
+    int red[K_AXES], nred;
+} Shape;
+
+/* ---- matching ---- */
+
+static bool operand(const Kernel *k, const Stage *s, Expr e, Operand *o) {
+    ExprInfo i = *expr_info(k->c, e);
+    if (i.kind == E_CAST) {
+        e = i.arg[0];
+        i = *expr_info(k->c, e);
+    }
+    if (i.kind != E_LOAD || i.oob != OOB_NEVER) return false;
+    *o = (Operand){.load = e, .buf = (uint16_t)i.index, .type = i.dtype};
+    return access_affine(k, s, o->buf, k->buf[o->buf].rank, i.arg, &o->f);
+}
+
+static bool classify(const Kernel *k, Shape *x, bool swapped) {
+    const Stage *s = &k->stage[0];
+    *x = (Shape){.k = k, .s = s, .vec = -1, .nblk = -1};
+    if (s->kind != ST_NEST || s->nres != 1 || !s->comb[0].i) return false;
+    if (k->nstage > 1 && epilogue_mask(k, 0) != ((1ull << k->nstage) - 2)) return false;
+    ExprInfo body = *expr_info(k->c, s->body[0]), comb = *expr_info(k->c, s->comb[0]);
+    if (body.kind != E_OP || body.op != S_MUL || comb.kind != E_OP || comb.op != S_ADD) return false;
+    if (expr_info(k->c, comb.arg[0])->kind != E_ARG || expr_info(k->c, comb.arg[1])->kind != E_ARG) return false;
+    if (s->acc[0] != DT_F32 && s->acc[0] != DT_F64 && s->acc[0] != DT_I32) return false;
+    if (s->init[0].i != 0) return false; /* 0 and 0.0 */
+    if (!operand(k, s, body.arg[swapped], &x->a) || !operand(k, s, body.arg[!swapped], &x->b)) return false;
+    Dim one = dim_const(k->c, 1);
+    for (int a = 0; a < s->naxis; a++) {
+        bool ua = x->a.f.has[a], ub = x->b.f.has[a];
+        if (s->axis[a].kind == AX_RED) x->red[x->nred++] = a;
+        else if (ua && !ub) x->m[x->nm++] = a;
+        else if (ub && !ua) {
+            if (dim_same(k->c, x->b.f.coef[a], one)) x->vec = a;
+            else x->nout[x->nnout++] = a;
+        } else x->batch[x->nbatch++] = a;
+    }
+    if (x->vec < 0 || !x->nred) return false;
+    if (dim_is(k->c, s->axis[x->vec].extent, 16) && x->nnout) {
+        x->nblk = x->nout[x->nnout - 1];
+        x->nnout--;
+    }
+    return true;
+}
+
+/* Does the result lie along the vector axis? */
+static bool stores_along(const Shape *x) {
+    const Kernel *k = x->k;
+    int st = k->nstage - 1, p = 0, vec = -1;
+    for (int a = 0; a < x->s->naxis; a++)
+        if (x->s->axis[a].kind == AX_PAR) {
+            if (a == x->vec) vec = p;
+            p++;
+        }
+    const Stage *s = &k->stage[st];
+    if (st == 0) vec = x->vec;
+    Affine f;
+    return access_affine(k, s, s->out[0].buf, s->out[0].rank, s->out[0].at, &f) && dim_is(k->c, f.coef[vec], 1);
+}
+
+static bool shape_of(const Kernel *k, Shape *x) {
+    Shape other;
+    bool first = classify(k, x, false), second = classify(k, &other, true);
+    if (second && (!first || (stores_along(&other) && !stores_along(x)))) *x = other;
+    return first || second;
+}
+
+static bool contract_match(const Kernel *k, const Target *t) {
+    Shape x;
+    (void)t;
+    return shape_of(k, &x);
+}
+
+/* ---- tiles ---- */
+
+static double extent(const Shape *x, int axis) { return dim_typical(x->k->c, x->s->axis[axis].extent); }
+
+static double product(const Shape *x, const int *axis, int n) {
+    double p = 1;
+    for (int i = 0; i < n; i++) p *= extent(x, axis[i]);
+    return p;
+}
+
+/* Rows of a tile: ty of the second innermost m axis times tx of the innermost one. */
+typedef struct Rows { int ty, tx; } Rows;
+
+static Rows tile_rows(const Shape *x, int mr) {
+    int64_t w, h;
+    if (!x->nm) return (Rows){1, 1};
+    if (!dim_is_const(x->k->c, x->s->axis[x->m[x->nm - 1]].extent, &w)) return (Rows){1, mr};
+    if (w >= mr || x->nm < 2 || !dim_is_const(x->k->c, x->s->axis[x->m[x->nm - 2]].extent, &h)) {
+        int64_t tiles = (w + mr - 1) / mr;
+        return (Rows){1, (int)((w + tiles - 1) / tiles)};
+    }
+    int64_t ty = mr / w;
+    if (ty > h) ty = h;
+    if (ty < 1) ty = 1;
+    int64_t tiles = (h + ty - 1) / ty;
+    return (Rows){(int)((h + tiles - 1) / tiles), (int)w};
+}
+
+static int vectors_per_block(const Shape *x, const Target *t) { return 16 / target_lanes(t, x->s->acc[0]); }
+
+static int contract_candidates(const Kernel *k, const Target *t, Sched *out, int max) {
+    Shape x;
+    if (!shape_of(k, &x)) return 0;
+    int lanes = target_lanes(t, x.s->acc[0]), regs = t->vregs, n = 0;
+    static const int widths[] = {1, 2, 3, 4, 6, 8};
+    for (size_t i = 0; i < sizeof widths / sizeof *widths && n < max; i++) {
+        int nv = widths[i];
+        if (x.nblk >= 0 && nv % vectors_per_block(&x, t)) continue;
+        double cols = x.nblk >= 0 ? extent(&x, x.nblk) * 16 : extent(&x, x.vec);
+        if (nv > 1 && (nv - 1) * lanes >= cols) continue;
+        int mr = (regs - nv - 1) / nv;
+        if (t->vbytes == 64 && nv == 2 && mr > 14) mr = 14;
+        if (mr > 28) mr = 28;
+        if (mr < 1) continue;
+        double rows = product(&x, x.m, x.nm);
+        while (mr > 1 && mr > rows) mr--;
+        if (mr * nv > MAX_TILE) continue;
+        out[n].par[PAR_MR] = mr;
+        out[n].par[PAR_NV] = nv;
+        out[n].par[PAR_UNROLL] = 4;
+        out[n].par[PAR_PF] = 1;
+        n++;
+    }
+    return n;
+}
+
+static double contract_cost(const Kernel *k, const Sched *s, const Target *t) {
+    Shape x;
+    if (!shape_of(k, &x)) return 1e30;
+    int lanes = target_lanes(t, x.s->acc[0]), mr = (int)s->par[PAR_MR], nv = (int)s->par[PAR_NV];
+    Rows r = tile_rows(&x, mr);
+    double points = product(&x, x.batch, x.nbatch) * product(&x, x.nout, x.nnout), kk = product(&x, x.red, x.nred);
+    double tiles_m = 1;
+    for (int i = 0; i < x.nm; i++) {
+        double e = extent(&x, x.m[i]);
+        double by = i == x.nm - 1 ? r.tx : i == x.nm - 2 ? r.ty : 1;
+        tiles_m *= by > 1 ? (double)(int64_t)((e + by - 1) / by) : e;
+    }
+    double cols = x.nblk >= 0 ? extent(&x, x.nblk) * 16 : extent(&x, x.vec);
+    double tiles_n = (double)(int64_t)((cols + lanes * nv - 1) / (lanes * nv));
+    int acc = r.ty * r.tx * nv;
+    double fma = acc / t->fma_per_cycle, loads = (r.ty * r.tx + nv) / 2.0, chain = 4;
+    double step = fma > loads ? fma : loads;
+    if (step < chain) step = chain;
+    if (x.s->acc[0] == DT_I32) step *= 4;
+    double b_unit = x.nblk >= 0 || nv * lanes >= cols ? 1 : 1.02;
+    return points * tiles_m * tiles_n * (kk * step * b_unit + acc * 4 + 30);
+}
+
+/* ---- code ---- */
+
+typedef struct Gen {
+    Emit *e;
+    Shape x;
+    Lir *l;
+    int lanes, nv, unroll, per_block;
+    LVal at[K_AXES];                /* tile origin: coordinate of each axis */
+    LVal cols;                      /* columns left from the tile's first (unblocked n) */
+    bool volatile_a;
+} Gen;
+
+static LVal coef(Gen *g, const Operand *o, int axis) { return emit_dim(g->e, o->f.coef[axis]); }
+
+/* Element offset of the tile's origin in operand o, reduced axes at 0. */
+static LVal origin(Gen *g, const Operand *o) {
+    Point p = {.vaxis = -1, .lanes = 1};
+    emit_memo_reset(g->e);
+    for (int a = 0; a < K_AXES; a++) p.axis[a] = lir_i64(g->l, 0);
+    LVal sum = emit_expr(g->e, g->x.s, o->f.rest, &p);
+    for (int a = 0; a < g->x.s->naxis; a++)
+        if (o->f.has[a] && g->x.s->axis[a].kind == AX_PAR) sum = lir_add(g->l, sum, lir_mul(g->l, g->at[a], coef(g, o, a)));
+    return sum;
+}
+
+typedef struct Tile { int ty, tx, nv; bool masked; LVal mask; LVal row[MAX_TILE]; LVal a0, b0; } Tile;
+
+static LVal row_offset(Gen *g, int i, int j) {
+    LVal o = lir_i64(g->l, 0);
+    const Shape *x = &g->x;
+    if (x->nm > 0 && j) o = lir_muli(g->l, coef(g, &x->a, x->m[x->nm - 1]), j);
+    if (x->nm > 1 && i) o = lir_add(g->l, o, lir_muli(g->l, coef(g, &x->a, x->m[x->nm - 2]), i));
+    return o;
+}
+
+static LVal col_offset(Gen *g, int v) {
+    if (g->x.nblk < 0) return lir_i64(g->l, (int64_t)v * g->lanes);
+    int b = v / g->per_block, part = v % g->per_block;
+    return lir_addi(g->l, lir_muli(g->l, coef(g, &g->x.b, g->x.nblk), b), (int64_t)part * g->lanes);
+}
+
+static LVal as_acc(Gen *g, LVal v, DType from) {
+    return from == g->x.s->acc[0] ? v : math_cast(g->l, g->e->t, v, from, g->x.s->acc[0]);
+}
+
+/* One step of the reduction: every accumulator gains a[row] * b[column]. */
+static void step(Gen *g, const Tile *t, LVal ka, LVal kb, LVal *acc) {
+    Lir *l = g->l;
+    const Shape *x = &g->x;
+    LVal b[16];
+    int rows = t->ty * t->tx;
+    bool fl = dt_is_float(x->s->acc[0]);
+    for (int v = 0; v < t->nv; v++) {
+        LVal mask = t->masked && v == t->nv - 1 ? t->mask : (LVal){0};
+        b[v] = as_acc(g, lir_load(l, g->e->ptr[x->b.buf], lir_add(l, lir_add(l, t->b0, kb), col_offset(g, v)), (LTy){(uint8_t)x->b.type, (uint16_t)g->lanes}, mask, 0), x->b.type);
+    }
+    for (int r = 0; r < rows; r++) {
+        if (g->volatile_a) lir_volatile_next(l);
+        LVal s = lir_load(l, g->e->ptr[x->a.buf], lir_add(l, lir_add(l, t->a0, ka), t->row[r]), (LTy){(uint8_t)x->a.type, 1}, (LVal){0}, 0);
+        s = lir_splat(l, as_acc(g, s, x->a.type), (uint16_t)g->lanes);
+        for (int v = 0; v < t->nv; v++) {
+            LVal *c = &acc[r * t->nv + v];
+            *c = fl ? lir_fma(l, s, b[v], *c) : lir_add(l, *c, lir_mul(l, s, b[v]));
+        }
+    }
+}
+
+/* Loops over reduced axes i.. ; ka, kb: element offsets so far. The innermost axis is unrolled. */
+static void reduce(Gen *g, const Tile *t, int i, LVal ka, LVal kb, LVal *acc) {
+    Lir *l = g->l;
+    const Shape *x = &g->x;
+    int axis = x->red[i], n = t->ty * t->tx * t->nv;
+    LVal ca = coef(g, &x->a, axis), cb = coef(g, &x->b, axis), end = emit_dim(g->e, x->s->axis[axis].extent);
+    if (!x->a.f.has[axis]) ca = lir_i64(l, 0);
+    if (!x->b.f.has[axis]) cb = lir_i64(l, 0);
+    LVal next[MAX_TILE];
+    if (i + 1 < x->nred) {
+        LFor f = lir_for(l, lir_i64(l, 0), end, lir_i64(l, 1), (uint32_t)n, acc);
+        memcpy(next, f.c, sizeof(LVal) * (size_t)n);
+        reduce(g, t, i + 1, lir_add(l, ka, lir_mul(l, f.iv, ca)), lir_add(l, kb, lir_mul(l, f.iv, cb)), next);
+        lir_for_end(l, &f, next, acc);
+        return;
+    }
+    int u = g->unroll;
+    int64_t ext;
+    bool known = dim_is_const(g->e->c, x->s->axis[axis].extent, &ext);
+    if (known && ext <= 2 * u) u = (int)ext; /* short: straight-line */
+    LVal whole = known ? lir_i64(l, ext / u * u) : lir_mul(l, lir_op2(l, S_DIV, end, lir_i64(l, u)), lir_i64(l, u));
+    if (known && ext == u) {
+        for (int j = 0; j < u; j++) step(g, t, lir_add(l, ka, lir_muli(l, ca, j)), lir_add(l, kb, lir_muli(l, cb, j)), acc);
+        return;
+    }
+    LFor f = lir_for(l, lir_i64(l, 0), whole, lir_i64(l, u), (uint32_t)n, acc);
+    memcpy(next, f.c, sizeof(LVal) * (size_t)n);
+    LVal fa = lir_add(l, ka, lir_mul(l, f.iv, ca)), fb = lir_add(l, kb, lir_mul(l, f.iv, cb));
+    for (int j = 0; j < u; j++) step(g, t, lir_add(l, fa, lir_muli(l, ca, j)), lir_add(l, fb, lir_muli(l, cb, j)), next);
+    lir_for_end(l, &f, next, acc);
+    if (known && ext % u == 0) return;
+    f = lir_for(l, whole, end, lir_i64(l, 1), (uint32_t)n, acc);
+    memcpy(next, f.c, sizeof(LVal) * (size_t)n);
+    step(g, t, lir_add(l, ka, lir_mul(l, f.iv, ca)), lir_add(l, kb, lir_mul(l, f.iv, cb)), next);
+    lir_for_end(l, &f, next, acc);
+}
+
+static void store_tile(Gen *g, const Tile *t, LVal *acc) {
+    const Shape *x = &g->x;
+    Lir *l = g->l;
+    for (int r = 0; r < t->ty * t->tx; r++)
+        for (int v = 0; v < t->nv; v++) {
+            Point p = {.vaxis = -1, .lanes = (uint16_t)g->lanes};
+            if (t->masked && v == t->nv - 1) p.mask = t->mask;
+            int np = 0;
+            for (int a = 0; a < x->s->naxis; a++) {
+                if (x->s->axis[a].kind != AX_PAR) continue;
+                LVal c = g->at[a];
+                if (x->nm > 0 && a == x->m[x->nm - 1]) c = lir_addi(l, c, r % t->tx);
+                else if (x->nm > 1 && a == x->m[x->nm - 2]) c = lir_addi(l, c, r / t->tx);
+                else if (a == x->nblk) c = lir_addi(l, c, v / g->per_block);
+                else if (a == x->vec) {
+                    c = lir_addi(l, c, (int64_t)(x->nblk >= 0 ? v % g->per_block : v) * g->lanes);
+                    p.vaxis = (int8_t)np;
+                }
+                p.axis[np++] = c;
+            }
+            emit_epilogue(g->e, 0, &acc[r * t->nv + v], &p);
+        }
+}
+
+static void tile(Gen *g, int ty, int tx, int nv, bool masked) {
+    Tile t = {.ty = ty, .tx = tx, .nv = nv, .masked = masked};
+    LVal acc[MAX_TILE];
+    DType at = g->x.s->acc[0];
+    LVal zero = lir_splat(g->l, dt_is_float(at) ? lir_float(g->l, at, 0) : lir_int(g->l, at, 0), (uint16_t)g->lanes);
+    CHECK(ty * tx * nv <= MAX_TILE);
+    for (int i = 0; i < ty * tx * nv; i++) acc[i] = zero;
+    for (int i = 0; i < ty * tx; i++) t.row[i] = row_offset(g, i / tx, i % tx);
+    if (masked) t.mask = lir_mask(g->l, lir_addi(g->l, g->cols, -(int64_t)(nv - 1) * g->lanes), (uint16_t)g->lanes);
+    t.a0 = origin(g, &g->x.a);
+    t.b0 = origin(g, &g->x.b);
+    reduce(g, &t, 0, lir_i64(g->l, 0), lir_i64(g->l, 0), acc);
+    store_tile(g, &t, acc);
+}
+
+/* for pos in [lo, hi) by size: tiles of `size` points along axis; what is left is handed to smaller sizes. */
+static void along_x(Gen *g, LVal lo, LVal hi, const Shape *x, int ty, int tx, int nv, bool masked) {
+    Lir *l = g->l;
+    if (!x->nm) {
+        tile(g, 1, 1, nv, masked);
+        return;
+    }
+    int axis = x->m[x->nm - 1];
+    int64_t w;
+    bool known = dim_is_const(g->e->c, x->s->axis[axis].extent, &w);
+    if (known) { /* q tiles of tx, the rest of tx - 1 */
+        int64_t tiles = (w + tx - 1) / tx, small = tiles * tx - w, big = tiles - small;
+        if (tx == 1 || small > tiles || big < 0) { big = w / tx; small = 0; }
+        LFor f = lir_for(l, lir_i64(l, 0), lir_i64(l, big * tx), lir_i64(l, tx), 0, NULL);
+        g->at[axis] = f.iv;
+        tile(g, ty, tx, nv, masked);
+        lir_for_end(l, &f, NULL, NULL);
+        if (small) {
+            f = lir_for(l, lir_i64(l, big * tx), lir_i64(l, w), lir_i64(l, tx - 1), 0, NULL);
+            g->at[axis] = f.iv;
+            tile(g, ty, tx - 1, nv, masked);
+            lir_for_end(l, &f, NULL, NULL);
+        }
+        return;
+    }
+    LVal pos = lo;
+    static const int smaller[] = {4, 1};
+    for (int i = -1; i < 2; i++) {
+        int size = i < 0 ? tx : smaller[i];
+        if (i >= 0 && size >= tx) continue;
+        LVal end = lir_add(l, pos, lir_muli(l, lir_op2(l, S_DIV, lir_sub(l, hi, pos), lir_i64(l, size)), size));
+        LFor f = lir_for(l, pos, end, lir_i64(l, size), 0, NULL);
+        g->at[axis] = f.iv;
+        tile(g, ty, size, nv, masked);
+        lir_for_end(l, &f, NULL, NULL);
+        pos = end;
+        if (tx == 1) break;
+    }
+}
+
+/* The rows of a task: [r0, r1) along the chunked m axis, all of the inner ones. */
+static void rows(Gen *g, Rows tr, LVal r0, LVal r1, int nv, bool masked) {
+    Lir *l = g->l;
+    const Shape *x = &g->x;
+    if (x->nm < 2) {
+        along_x(g, r0, r1, x, 1, tr.tx, nv, masked);
+        return;
+    }
+    int axis = x->m[x->nm - 2], inner = x->m[x->nm - 1];
+    LVal w = emit_dim(g->e, x->s->axis[inner].extent), pos = r0, zero = lir_i64(l, 0);
+    for (int ty = tr.ty; ty >= 1; ty = ty > 1 ? 1 : 0) {
+        LVal end = ty > 1 ? lir_add(l, pos, lir_muli(l, lir_op2(l, S_DIV, lir_sub(l, r1, pos), lir_i64(l, ty)), ty)) : r1;
+        LFor f = lir_for(l, pos, end, lir_i64(l, ty), 0, NULL);
+        g->at[axis] = f.iv;
+        along_x(g, zero, w, x, ty, tr.tx, nv, masked);
+        lir_for_end(l, &f, NULL, NULL);
+        pos = end;
+        int64_t h, chunk = g->e->s->par[PAR_ROWS];
+        if (ty > 1 && dim_is_const(g->e->c, x->s->axis[axis].extent, &h) && h % ty == 0 && (!chunk || chunk % ty == 0)) break;
+    }
+}
+
+static void take(Gen *g, LVal *rest, int axis, Dim count) {
+    LVal n = emit_dim(g->e, count);
+    g->at[axis] = lir_op2(g->l, S_REM, *rest, n);
+    *rest = lir_op2(g->l, S_DIV, *rest, n);
+}
+
+/* Rows per task: whole axis unless there are too few tasks to share; a multiple of the tile. */
+static int64_t chunk_rows(const Shape *x, Rows tr, double column_tiles) {
+    int64_t h;
+    if (!x->nm) return 0;
+    int axis = x->nm >= 2 ? x->m[x->nm - 2] : x->m[x->nm - 1], unit = x->nm >= 2 ? tr.ty : tr.tx;
+    if (!dim_is_const(x->k->c, x->s->axis[axis].extent, &h)) return x->nm >= 2 ? 8 : (int64_t)unit * 8;
+    double others = column_tiles * product(x, x->batch, x->nbatch) * product(x, x->nout, x->nnout) * (x->nm > 2 ? product(x, x->m, x->nm - 2) : 1);
+    int64_t want = others >= 24 ? 1 : (int64_t)(24 / others) + 1, units = (h + unit - 1) / unit;
+    if (x->nm < 2) { /* one m axis is tiled evenly: chunks must keep that */
+        return h;
+    }
+    int64_t chunks = want < units ? want : units;
+    return (units + chunks - 1) / chunks * unit;
+}
+
+static void column_tiles(Gen *g, Rows tr, LVal tile_no, LVal r0, LVal r1) {
+    Lir *l = g->l;
+    const Shape *x = &g->x;
+    Ctx *c = g->e->c;
+    int blocks = g->nv / (g->per_block ? g->per_block : 1);
+    Dim n = x->nblk >= 0 ? x->s->axis[x->nblk].extent : x->s->axis[x->vec].extent;
+    int64_t size = x->nblk >= 0 ? blocks : (int64_t)g->nv * g->lanes;
+    LVal first = lir_muli(l, tile_no, size);
+    g->at[x->nblk >= 0 ? x->nblk : x->vec] = first;
+    if (x->nblk >= 0) g->at[x->vec] = lir_i64(l, 0);
+    g->cols = lir_sub(l, emit_dim(g->e, n), first);
+    bool exact = dim_divisible(c, n, size);
+    if (exact) {
+        rows(g, tr, r0, r1, g->nv, false);
+        return;
+    }
+    /* Full tiles, and tiles that are cut off at the right edge. */
+    LIf full = lir_if(l, lir_op2(l, S_GE, g->cols, lir_i64(l, size)), 0);
+    rows(g, tr, r0, r1, g->nv, false);
+    lir_else(l, &full, NULL);
+    int64_t known;
+    bool is_known = dim_is_const(c, n, &known);
+    int unit = x->nblk >= 0 ? g->per_block : 1;
+    for (int nv = unit; nv < g->nv + (x->nblk < 0); nv += unit) {
+        int64_t covers = x->nblk >= 0 ? nv / unit : (int64_t)nv * g->lanes, less = x->nblk >= 0 ? covers - 1 : covers - g->lanes;
+        if (is_known && !(known % size > less && known % size <= covers)) continue;
+        LIf i = {0};
+        if (!is_known) i = lir_if(l, lir_op2(l, S_AND, lir_op2(l, S_GT, g->cols, lir_i64(l, less)), lir_op2(l, S_LE, g->cols, lir_i64(l, covers))), 0);
+        rows(g, tr, r0, r1, nv, x->nblk < 0 && !(is_known && known % g->lanes == 0));
+        if (!is_known) {
+            lir_else(l, &i, NULL);
+            lir_endif(l, &i, NULL, NULL);
+        }
+    }
+    lir_endif(l, &full, NULL, NULL);
+}
+
+static void contract_build(Emit *e) {
+    Gen gen = {.e = e, .l = e->l}, *g = &gen;
+    CHECK(shape_of(e->k, &g->x));
+    const Shape *x = &g->x;
+    Ctx *c = e->c;
+    Lir *l = e->l;
+    g->lanes = target_lanes(e->t, x->s->acc[0]);
+    g->nv = (int)e->s->par[PAR_NV];
+    g->unroll = (int)e->s->par[PAR_UNROLL];
+    g->per_block = x->nblk >= 0 ? vectors_per_block(x, e->t) : 0;
+    Rows tr = tile_rows(x, (int)e->s->par[PAR_MR]);
+    /* Neighbouring rows that overlap along the innermost reduced axis: keep their loads apart (see cpu.md 10.3). */
+    int64_t ck, cm;
+    int last = x->red[x->nred - 1];
+    if (x->nm && dim_is_const(c, x->a.f.coef[last], &ck) && dim_is_const(c, x->a.f.coef[x->m[x->nm - 1]], &cm))
+        g->volatile_a = ck > 0 && cm > 0 && cm < ck * 2 * g->unroll && ck < cm * tr.tx;
+    Dim n = x->nblk >= 0 ? x->s->axis[x->nblk].extent : x->s->axis[x->vec].extent;
+    int64_t size = x->nblk >= 0 ? g->nv / g->per_block : (int64_t)g->nv * g->lanes;
+    Dim ntiles = dim_ceildiv(c, n, dim_const(c, size));
+    int64_t chunk = chunk_rows(x, tr, dim_typical(c, ntiles));
+    ((Sched *)(uintptr_t)e->s)->par[PAR_ROWS] = chunk;
+    int split = !x->nm ? -1 : x->nm >= 2 ? x->m[x->nm - 2] : x->m[x->nm - 1];
+    Dim nchunks = chunk ? dim_ceildiv(c, x->s->axis[split].extent, dim_const(c, chunk)) : dim_const(c, 1);
+    Dim tasks = dim_mul(c, ntiles, nchunks);
+    for (int i = 0; i < x->nbatch; i++) tasks = dim_mul(c, tasks, x->s->axis[x->batch[i]].extent);
+    for (int i = 0; i < x->nnout; i++) tasks = dim_mul(c, tasks, x->s->axis[x->nout[i]].extent);
+    for (int i = 0; i < x->nm - 2; i++) tasks = dim_mul(c, tasks, x->s->axis[x->m[i]].extent);
+    e->code->tasks = tasks;
+    double per = contract_cost(e->k, e->s, e->t) / (dim_typical(c, tasks) > 0 ? dim_typical(c, tasks) : 1);
+    e->code->grain = per >= 4000 ? 1 : (int64_t)(4000 / (per + 1)) + 1;
+    LFor t = lir_for(l, lir_t0(l), lir_t1(l), lir_i64(l, 1), 0, NULL);
+    LVal rest = t.iv, r0 = lir_i64(l, 0), r1 = lir_i64(l, 1);
+    for (int a = 0; a < K_AXES; a++) g->at[a] = lir_i64(l, 0);
+    if (chunk) {
+        LVal nc = emit_dim(e, nchunks), h = emit_dim(e, x->s->axis[split].extent);
+        r0 = lir_muli(l, lir_op2(l, S_REM, rest, nc), chunk);
+        rest = lir_op2(l, S_DIV, rest, nc);
+        r1 = lir_op2(l, S_MIN, lir_addi(l, r0, chunk), h);
+    }
+    for (int i = x->nm - 3; i >= 0; i--) take(g, &rest, x->m[i], x->s->axis[x->m[i]].extent);
+    LVal nt = emit_dim(e, ntiles), tile_no = lir_op2(l, S_REM, rest, nt);
+    rest = lir_op2(l, S_DIV, rest, nt);
+    for (int i = x->nnout - 1; i >= 0; i--) take(g, &rest, x->nout[i], x->s->axis[x->nout[i]].extent);
+    for (int i = x->nbatch - 1; i >= 0; i--) take(g, &rest, x->batch[i], x->s->axis[x->batch[i]].extent);
+    column_tiles(g, tr, tile_no, r0, r1);
+    lir_for_end(l, &t, NULL, NULL);
+}
+
+const Tmpl tmpl_contract = {"contract", "mr nv rows unroll pf", 0, contract_match, contract_candidates, contract_cost, contract_build};

@@ -1,0 +1,58 @@
+/* fold.c: nodes whose operands are all constants become constants, by the reference evaluator. Splats stay splats, and
+ * nothing is folded that would make more than a few KiB of bytes grow (packed int4 weights stay packed). */
+#include "internal.h"
+
+enum { GROW_BYTES = 8192 };
+
+static bool foldable(Graph *g, const Node *n) {
+    switch (n->op) {
+    case P_CONST: case P_LOOP: case P_IF: case P_BIND: case P_GUARD: case P_COPY: case P_SEQ: case P_RANDOM: case P_SHAPE:
+    case P_GROUP: case P_CALL: case P_RETURN: return false;
+    default: break;
+    }
+    if (!n->nin) return false;
+    size_t in = 0;
+    for (int k = 0; k < n->nin; k++) {
+        const ConstData *d = n->in[k].i ? val_const(g, n->in[k]) : NULL;
+        if (n->in[k].i && !d) return false;
+        if (d) in += d->bytes;
+    }
+    size_t out = 0;
+    for (int r = 0; r < n->nout; r++) {
+        int64_t dims[MAX_RANK], count = 1;
+        const Type *t = val_type(g, n->out[r]);
+        if (t->kind != TY_TENSOR || t->dtype == DT_STR || !type_const_dims(g->c, t, dims)) return false;
+        for (int d = 0; d < t->rank; d++) count *= dims[d];
+        out += dt_bytes(t->dtype, count);
+    }
+    return out <= GROW_BYTES || out <= in + in / 2;
+}
+
+bool fold_node(Graph *g, Node *n) {
+    if (!foldable(g, n)) return false;
+    const Tensor *in[64];
+    Tensor *out[16] = {0};
+    if (n->nin > 64 || n->nout > 16) return false;
+    for (int k = 0; k < n->nin; k++)
+        in[k] = n->in[k].i ? tensor_from_const(g->c, val_const(g, n->in[k]), val_type(g, n->in[k])) : NULL;
+    if (!node_eval(g->c, g, n, in, out)) return false;
+    B b = builder(g, n->loc);
+    for (int r = 0; r < n->nout; r++) {
+        Val v = b_const(&b, tensor_to_const(g->c, out[r]), *val_type(g, n->out[r]));
+        const ValInfo *old = val_info(g, n->out[r]);
+        if (old->elem) val_set_elems(g, v, old->elem);
+        graph_replace(g, n->out[r], v);
+    }
+    return true;
+}
+
+bool pass_fold(Graph *g, PassCtx *p) {
+    graph_tidy(g);
+    bool changed = false;
+    uint32_t n = g->node.n;
+    Node **node = ctx_dup(g->c, g->node.v, n * sizeof *node);
+    for (uint32_t i = 0; i < n; i++)
+        if (foldable(g, node[i]) && pass_allow(p)) changed |= fold_node(g, node[i]);
+    if (changed) graph_tidy(g);
+    return changed;
+}
