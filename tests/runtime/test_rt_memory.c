@@ -272,7 +272,98 @@ START_TEST(test_slack) { /* kernels may read behind inputs and outputs: then tho
 }
 END_TEST
 
+/* y = x + w with w kept outside the model: given, mapped from a file, missing, too short,
+ * misaligned. */
+START_TEST(test_weights_outside) {
+    Pb *b = pb_new();
+    int32_t four = pb_const(b, 4), bytes = pb_const(b, 16);
+    int32_t x = pb_in(b, "x", F32, 1, DIMS(four), bytes), w = pb_buf(b, RT_BUF_WEIGHT, F32, bytes);
+    int32_t y = pb_out(b, "y", F32, 1, DIMS(four), bytes);
+    b->buf[w].offset = 64;
+    pb_entry(b);
+    pb_kernel(b, ADD, four, 1, 1, LIST(x, w, y, ), LIST());
+    pb_step(b, RT_END);
+    b->p.flags = RT_STATIC;
+    M m;
+    model_init(&m, b);
+    accelc_port port = {.name = "x", .rank = 1, .state = -1};
+    m.desc =
+        (accelc_desc){.size = sizeof m.desc, .nin = 1, .nout = 1, .in = &port, .weight_bytes = 80};
+    m.api.desc = &m.desc;
+    m.bundle.api = &m.api;
+    static _Alignas(64) float weights[32];
+    for (int i = 0; i < 4; i++) weights[16 + i] = (float)(i + 1), X[i] = 10;
+    char path[] = "/tmp/accelc-weights-XXXXXX", small[] = "/tmp/accelc-weights-XXXXXX";
+    int fd = mkstemp(path), fd2 = mkstemp(small);
+    ck_assert_int_eq(write(fd, weights, 80), 80);
+    ck_assert_int_eq(write(fd2, weights, 79), 79);
+    close(fd);
+    close(fd2);
+    accelc_config good[] = {{.weights = weights, .weights_bytes = 80}, {.weights_path = path}};
+    for (int k = 0; k < 2; k++) {
+        int64_t n = 4;
+        accelc_value in = tensor(F32, 1, &n, X, 16), out = {0};
+        ck_assert_int_eq(model_open(&m, good[k]), ACCELC_OK);
+        ck_assert_int_eq(accelc_rt1_run(m.s, &in, &out), ACCELC_OK);
+        for (int i = 0; i < 4; i++) ck_assert_float_eq(((float *)out.data)[i], (float)(11 + i));
+        accelc_rt1_destroy(m.s);
+    }
+    accelc_config bad[] = {{.weights = NULL},
+                           {.weights = weights, .weights_bytes = 79},
+                           {.weights = weights + 1, .weights_bytes = 80},
+                           {.weights_path = small},
+                           {.weights_path = "/tmp/accelc-no-such-file"}};
+    for (size_t k = 0; k < sizeof bad / sizeof *bad; k++) {
+        ck_assert_int_eq(model_open(&m, bad[k]), ACCELC_EINVAL);
+        ck_assert(m.msg[0] && !m.s);
+    }
+    unlink(path);
+    unlink(small);
+    model_close(&m);
+}
+END_TEST
+
+/* The caller's arena holds scratch as well if it is large enough: then only the session itself is
+ * allocated. */
+START_TEST(test_arena_with_scratch) {
+    static _Alignas(64) char mem[4096];
+    for (int roomy = 0; roomy < 2; roomy++) {
+        Pb *b = pb_new();
+        int32_t n = pb_const(b, 16), k = pb_const(b, 30), bytes = pb_const(b, 64);
+        int32_t kb = pb_const(b, 120), y = pb_out(b, "y", F32, 1, DIMS(n), bytes);
+        pb_entry(b);
+        pb_kernel(b, SCRATCH, n, 1, 1, LIST(y, ), LIST(k, ))->scratch = kb;
+        pb_step(b, RT_END);
+        b->p.flags = RT_STATIC;
+        b->p.scratch = 120;
+        M m;
+        model_init(&m, b);
+        uint64_t arena, each;
+        ck_assert_int_eq(accelc_rt1_sizes(&m.bundle, NULL, &arena, &each, NULL), ACCELC_OK);
+        ck_assert(arena == 64 && each == 128);
+        size_t given = roomy ? arena + 3 * each : arena;
+        memset(mem, 0x55, sizeof mem);
+        ck_assert_int_eq(
+            model_open(&m, (accelc_config){.threads = 3, .arena = mem, .arena_bytes = given}),
+            ACCELC_OK);
+        for (int r = 0; r < 20; r++) {
+            accelc_value out = {0};
+            ck_assert_int_eq(accelc_rt1_run(m.s, NULL, &out), ACCELC_OK);
+            ck_assert_ptr_eq(out.data, mem);
+            for (int i = 0; i < 16; i++)
+                ck_assert_float_eq(((float *)out.data)[i], (float)(i * 30 + 435));
+        }
+        ck_assert_int_eq(m.s->scratch.lent, roomy);
+        for (size_t i = given; i < sizeof mem; i++)
+            ck_assert_int_eq(mem[i], 0x55); /* not a byte behind it */
+        model_close(&m);
+    }
+}
+END_TEST
+
 static void add(TCase *c) {
+    tcase_add_test(c, test_weights_outside);
+    tcase_add_test(c, test_arena_with_scratch);
     tcase_add_test(c, test_unaligned_output);
     tcase_add_test(c, test_growing_carried);
     tcase_add_test(c, test_placement);
