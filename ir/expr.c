@@ -1,9 +1,10 @@
 /* expr.c: the table of hash-consed scalar expressions, and their constructors.
  *
- * In: operations and arguments. Out: handles; equal expressions are equal handles. Constructors check types (a message
- * and poison if they do not fit), fold constants with expr_eval_op(), and apply the identities of fold_op(), all of
- * which are exact: for floats under IEEE (signed zeros, infinities, NaN), for integers under wrapping. Constants of a
- * commutative operation stand on the right, and of `a + b` and `b + a` only the one seen first exists. */
+ * In: operations and arguments. Out: handles; equal expressions are equal handles. Constructors
+ * check types (a message and poison if they do not fit), fold constants with expr_eval_op(), and
+ * apply the identities of fold_op(), all of which are exact: for floats under IEEE (signed zeros,
+ * infinities, NaN), for integers under wrapping. Constants of a commutative operation stand on the
+ * right, and of `a + b` and `b + a` only the one seen first exists. */
 #include "expr_internal.h"
 #include <math.h>
 #include <string.h>
@@ -69,7 +70,8 @@ static uint32_t hash_info(const ExprInfo *i) {
 
 static bool same_info(const ExprInfo *a, const ExprInfo *b) {
     return a->kind == b->kind && a->dtype == b->dtype && a->op == b->op && a->oob == b->oob &&
-           a->narg == b->narg && a->index == b->index && a->guard == b->guard && a->val.i == b->val.i &&
+           a->narg == b->narg && a->index == b->index && a->guard == b->guard &&
+           a->val.i == b->val.i &&
            (a->narg == 0 || !memcmp(a->arg, b->arg, sizeof *a->arg * a->narg));
 }
 
@@ -122,7 +124,8 @@ static Expr intern(Ctx *c, const ExprInfo *i) {
 static Scalar normal(Scalar s) {
     if (dt_is_float(s.t)) {
         if (isnan(s.f)) s.f = (double)NAN;
-        else if (s.t != DT_F64) s.f = s.t == DT_F32 ? (double)(float)s.f : (double)dt_round_f32(s.t, (float)s.f);
+        else if (s.t != DT_F64)
+            s.f = s.t == DT_F32 ? (double)(float)s.f : (double)dt_round_f32(s.t, (float)s.f);
         if (isnan(s.f)) s.f = (double)NAN; /* rounding to a type without infinity may give NaN */
         return s;
     }
@@ -199,12 +202,14 @@ static bool same(Expr a, Expr b) { return a.i == b.i; }
 static Expr op1(Ctx *c, SOp op, Expr a) { return expr_opn(c, op, 1, &a); }
 static Expr op2(Ctx *c, SOp op, Expr a, Expr b) { return expr_opn(c, op, 2, (Expr[]){a, b}); }
 
-/* Dims that may be joined: constants are kept far from the ends so that dim arithmetic cannot overflow on them. */
+/* Dims that may be joined: constants are kept far from the ends so that dim arithmetic cannot
+ * overflow on them. */
 static bool as_dim(Ctx *c, Expr e, Dim *d) {
     const ExprInfo *i = expr_info(c, e);
     if (i->kind == E_DIM) return *d = (Dim){i->index}, true;
     int64_t limit = (int64_t)1 << 40;
-    if (i->kind != E_CONST || i->dtype != DT_I64 || i->val.i > limit || i->val.i < -limit) return false;
+    if (i->kind != E_CONST || i->dtype != DT_I64 || i->val.i > limit || i->val.i < -limit)
+        return false;
     return *d = dim_const(c, i->val.i), true;
 }
 
@@ -232,7 +237,8 @@ static Expr fold_dim_compare(Ctx *c, SOp op, Dim a, Dim b) {
 /* An operation on two dims (or a dim and a constant) is a dim where both agree for every value. */
 static Expr fold_dims(Ctx *c, SOp op, const Expr *arg) {
     Dim a, b, r = {0};
-    if (sops[op].n != 2 || (expr_info(c, arg[0])->kind != E_DIM && expr_info(c, arg[1])->kind != E_DIM))
+    if (sops[op].n != 2 ||
+        (expr_info(c, arg[0])->kind != E_DIM && expr_info(c, arg[1])->kind != E_DIM))
         return (Expr){0};
     if (!as_dim(c, arg[0], &a) || !as_dim(c, arg[1], &b)) return (Expr){0};
     bool divides = dim_lo(c, b) >= 1, floors = divides && dim_lo(c, a) >= 0;
@@ -246,13 +252,13 @@ static Expr fold_dims(Ctx *c, SOp op, const Expr *arg) {
     case S_MOD: if (divides) r = dim_mod(c, a, b); break;
     case S_DIV: if (floors) r = dim_floordiv(c, a, b); break;
     case S_REM: if (floors) r = dim_mod(c, a, b); break;
-    case S_EQ: case S_NE: case S_LT: case S_LE: case S_GT: case S_GE: return fold_dim_compare(c, op, a, b);
-    default: break;
+    default:
+        if (sops[op].rule == RULE_CMP) return fold_dim_compare(c, op, a, b);
     }
     return r.i ? expr_dim(c, r) : (Expr){0};
 }
 
-/* x op (y op k) with constants: one constant, for integer operations that associate. */
+/* (x op k1) op k2 with constants: one constant, for integer operations that associate. */
 static Expr fold_chain(Ctx *c, SOp op, DType t, Expr x, Expr k) {
     const ExprInfo *in = is_op(c, x, op);
     if (!in || dt_is_float(t) || !is_const(c, in->arg[1])) return (Expr){0};
@@ -298,7 +304,8 @@ static Expr fold_pow(Ctx *c, DType t, Expr x, Expr y) {
 
 static Expr fold_minmax(Ctx *c, SOp op, DType t, Expr x, Expr y) {
     if (same(x, y)) return x;
-    if (dt_is_float(t) && is_value(c, y, op == S_MIN ? (double)INFINITY : -(double)INFINITY)) return x;
+    if (dt_is_float(t) && is_value(c, y, op == S_MIN ? (double)INFINITY : -(double)INFINITY))
+        return x;
     return is_const(c, y) ? fold_chain(c, op, t, x, y) : (Expr){0};
 }
 
@@ -311,7 +318,9 @@ static Expr fold_bits(Ctx *c, SOp op, DType t, Expr x, Expr y) {
     return fold_chain(c, op, t, x, y);
 }
 
-static Expr fold_shift(Ctx *c, Expr x, Expr y) { return is_value(c, y, 0) || is_value(c, x, 0) ? x : (Expr){0}; }
+static Expr fold_shift(Ctx *c, Expr x, Expr y) {
+    return is_value(c, y, 0) || is_value(c, x, 0) ? x : (Expr){0};
+}
 
 static Expr fold_compare(Ctx *c, SOp op, Expr x, Expr y) {
     DType t = expr_info(c, x)->dtype;
@@ -381,7 +390,8 @@ static DType result_type(const Ctx *c, SOp op, int n, const Expr *arg) {
     DType t = expr_info(c, arg[n - 1])->dtype;
     for (int k = op == S_SELECT ? 1 : 0; k < n; k++)
         if (expr_info(c, arg[k])->dtype != t) return DT_NONE;
-    bool num = dt_is_float(t) || dt_is_int(t), bit = op == S_AND || op == S_OR || op == S_XOR || op == S_NOT;
+    bool num = dt_is_float(t) || dt_is_int(t);
+    bool bit = op == S_AND || op == S_OR || op == S_XOR || op == S_NOT;
     switch (sops[op].rule) {
     case RULE_SAME: return num || (t == DT_BOOL && (op == S_MIN || op == S_MAX)) ? t : DT_NONE;
     case RULE_INT: return dt_is_int(t) || (t == DT_BOOL && bit) ? t : DT_NONE;
@@ -399,14 +409,16 @@ static void report_types(Ctx *c, SOp op, int n, const Expr *arg) {
         const char *name = dt_name(expr_info(c, arg[k])->dtype);
         used += (size_t)snprintf(types + used, sizeof types - used, "%s%s", k ? ", " : "", name);
     }
-    diag(c, SEV_ERROR, (Loc){0}, "E0350", "scalar operation %s does not take (%s)", sops[op].text, types);
+    diag(c, SEV_ERROR, (Loc){0}, "E0350", "scalar operation %s does not take (%s)", sops[op].text,
+         types);
 }
 
-/* Whether x and y, arguments of a commutative operation, are in the wrong order: constants go last, operands and
- * axes are sorted; anything else stays as it was written. */
+/* Whether x and y, arguments of a commutative operation, are in the wrong order: constants go last,
+ * operands and axes are sorted; anything else stays as it was written. */
 static bool out_of_order(const Ctx *c, Expr x, Expr y) {
     const ExprInfo *a = expr_info(c, x), *b = expr_info(c, y);
-    int ka = a->kind == E_CONST ? 2 : a->kind == E_DIM, kb = b->kind == E_CONST ? 2 : b->kind == E_DIM;
+    int ka = a->kind == E_CONST ? 2 : a->kind == E_DIM;
+    int kb = b->kind == E_CONST ? 2 : b->kind == E_DIM;
     if (ka || kb) return ka > kb;
     return a->kind == b->kind && (a->kind == E_ARG || a->kind == E_AXIS) && a->index > b->index;
 }
@@ -427,7 +439,8 @@ Expr expr_opn(Ctx *c, SOp op, int n, const Expr *given) {
         for (int k = 0; k < n; k++) v[k] = expr_info(c, arg[k])->val;
         return expr_const(c, expr_eval_op(op, sops[op].rule == RULE_CMP ? v[0].t : t, v));
     }
-    ExprInfo i = {.kind = E_OP, .dtype = (uint8_t)t, .op = (uint8_t)op, .narg = (uint16_t)n, .arg = arg};
+    ExprInfo i = {
+        .kind = E_OP, .dtype = (uint8_t)t, .op = (uint8_t)op, .narg = (uint16_t)n, .arg = arg};
     if (sops[op].commutes) {
         Expr swapped[3] = {arg[1], arg[0]};
         if (out_of_order(c, arg[0], arg[1])) memcpy(arg, swapped, sizeof arg);
@@ -463,7 +476,8 @@ static unsigned float_digits(DType t) {
 static bool lossless(DType from, DType to) {
     if (from == to) return true;
     bool ff = dt_is_float(from), tf = dt_is_float(to);
-    if (from == DT_BOOL) return dt_is_int(to) ? dt_bits(to) > 2 || !dt_is_signed(to) : float_digits(to) > 0;
+    if (from == DT_BOOL)
+        return dt_is_int(to) ? dt_bits(to) > 2 || !dt_is_signed(to) : float_digits(to) > 0;
     if (ff && tf) {
         if (to == DT_F64) return true;
         if (to == DT_F32) return from != DT_F64;
@@ -483,12 +497,17 @@ Expr expr_cast(Ctx *c, Expr a, DType to) {
     if (i->dtype == to) return a;
     bool from_ok = dt_is_float(i->dtype) || dt_is_int(i->dtype) || i->dtype == DT_BOOL;
     if (!from_ok || !(dt_is_float(to) || dt_is_int(to) || to == DT_BOOL)) {
-        diag(c, SEV_ERROR, (Loc){0}, "E0351", "no cast of %s to %s", dt_name(i->dtype), dt_name(to));
+        diag(c, SEV_ERROR, (Loc){0}, "E0351", "no cast of %s to %s", dt_name(i->dtype),
+             dt_name(to));
         return (Expr){0};
     }
     if (i->kind == E_CONST) return expr_const(c, dt_convert(i->val, to));
-    if (i->kind == E_CAST && lossless(expr_info(c, i->arg[0])->dtype, i->dtype))
-        return expr_cast(c, i->arg[0], to);
+    if (i->kind == E_CAST) {
+        DType from = (DType)expr_info(c, i->arg[0])->dtype;
+        bool saturates = dt_is_int(from) && dt_is_float(i->dtype) && dt_is_int(to); /* not wraps */
+        if (lossless(from, i->dtype) && (!saturates || lossless(from, to)))
+            return expr_cast(c, i->arg[0], to);
+    }
     return intern(c, &(ExprInfo){.kind = E_CAST, .dtype = (uint8_t)to, .narg = 1, .arg = &a});
 }
 
@@ -497,8 +516,8 @@ Expr expr_bitcast(Ctx *c, Expr a, DType to) {
     if (!a.i || to == DT_NONE) return (Expr){0};
     if (i->dtype == to) return a;
     if (dt_bits(i->dtype) != dt_bits(to)) {
-        diag(c, SEV_ERROR, (Loc){0}, "E0351", "no bitcast of %s to %s: sizes differ", dt_name(i->dtype),
-             dt_name(to));
+        diag(c, SEV_ERROR, (Loc){0}, "E0351", "no bitcast of %s to %s: sizes differ",
+             dt_name(i->dtype), dt_name(to));
         return (Expr){0};
     }
     if (to == DT_BOOL) /* a bool is 0 or 1, whatever the bits were */
@@ -509,14 +528,16 @@ Expr expr_bitcast(Ctx *c, Expr a, DType to) {
         int64_t bits = 0;
         dt_store(i->dtype, &bits, 0, i->val);
         Scalar s = dt_load(to, &bits, 0);
-        if (!dt_is_float(to) || !isnan(s.f)) return expr_const(c, s); /* a NaN's payload is no value of a Scalar */
+        if (!dt_is_float(to) || !isnan(s.f))
+            return expr_const(c, s); /* a NaN's payload is no value of a Scalar */
     }
     return intern(c, &(ExprInfo){.kind = E_BITCAST, .dtype = (uint8_t)to, .narg = 1, .arg = &a});
 }
 
 /* ---- loads ---- */
 
-Expr expr_load(Ctx *c, uint32_t operand, DType t, int nidx, const Expr *idx, Oob oob, Expr pad, uint32_t guard) {
+Expr expr_load(Ctx *c, uint32_t operand, DType t, int nidx, const Expr *idx, Oob oob, Expr pad,
+               uint32_t guard) {
     Expr arg[MAX_RANK + 1];
     CHECK(nidx >= 0 && nidx <= MAX_RANK);
     if (t == DT_NONE) return (Expr){0};
@@ -539,8 +560,13 @@ Expr expr_load(Ctx *c, uint32_t operand, DType t, int nidx, const Expr *idx, Oob
         }
         arg[n++] = pad;
     }
-    return intern(c, &(ExprInfo){.kind = E_LOAD, .dtype = (uint8_t)t, .oob = (uint8_t)oob, .narg = (uint16_t)n,
-                                 .index = operand, .guard = oob == OOB_FAIL ? guard : 0, .arg = arg});
+    return intern(c, &(ExprInfo){.kind = E_LOAD,
+                                 .dtype = (uint8_t)t,
+                                 .oob = (uint8_t)oob,
+                                 .narg = (uint16_t)n,
+                                 .index = operand,
+                                 .guard = oob == OOB_FAIL ? guard : 0,
+                                 .arg = arg});
 }
 
 uint32_t expr_guard(Ctx *c, Loc loc, const char *text) {
@@ -556,7 +582,8 @@ uint32_t expr_guard(Ctx *c, Loc loc, const char *text) {
 uint32_t expr_nguards(const Ctx *c) { return c->expr ? c->expr->guard.n : 1; }
 
 const char *expr_guard_text(const Ctx *c, uint32_t guard) {
-    return guard && guard < expr_nguards(c) ? c->expr->guard.v[guard].text : "an index is out of range";
+    return guard && guard < expr_nguards(c) ? c->expr->guard.v[guard].text
+                                            : "an index is out of range";
 }
 
 Loc expr_guard_loc(const Ctx *c, uint32_t guard) {

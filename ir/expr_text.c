@@ -1,14 +1,18 @@
 /* expr_text.c: the text form of scalar expressions, printed and parsed.
  *
- *   text := { "let" tN "=" cmp ";" } cmp        cmp := sum [ ("<"|"<="|">"|">="|"=="|"!=") sum ]
- *   sum  := mul { ("+"|"-") mul }               mul := unary { ("*"|"/") unary }
- *   unary := "-" unary | number [":" type] | "true" | "false" | a..z | x26.. | #axis | tN | "dim(" dim ")"
- *          | type "(" cmp ")" | "bitcast." type "(" cmp ")" | op "(" cmp {"," cmp} ")" | "(" cmp ")" | load
- *   load := "load" [".value"|".clamp"|".drop"|".fail@" guard] "(" operand {"," cmp} [";" cmp] ")"
+ *   text  := { "let" tN "=" cmp ";" } cmp
+ *   cmp   := sum [ ("<"|"<="|">"|">="|"=="|"!=") sum ]
+ *   sum   := mul { ("+"|"-") mul }
+ *   mul   := unary { ("*"|"/") unary }
+ *   unary := "-" unary | number [":" type] | "true" | "false" | a..z | x26.. | #axis | tN
+ *          | "dim(" dim ")" | type "(" cmp ")" | "bitcast." type "(" cmp ")"
+ *          | op "(" cmp { "," cmp } ")" | "(" cmp ")" | load
+ *   load  := "load" [".value"|".clamp"|".drop"|".fail@" guard] "(" operand {"," cmp} [";" cmp] ")"
  *
- * A number without a type takes that of the other operands, else i64 (f32 if it has a point, an exponent, or is inf or
- * nan). Printing then parsing gives the same handle; a graph that is large as a tree is printed with lets, so that text
- * is linear in its nodes and nesting stays below what the parser accepts. */
+ * A number without a type takes that of the other operands, else i64 (f32 if it has a point, an
+ * exponent, or is inf or nan). Printing then parsing gives the same handle; a graph that is large
+ * as a tree is printed with lets, so that text is linear in its nodes and nesting stays below what
+ * the parser accepts. */
 #include "expr_internal.h"
 #include <math.h>
 #include <stdlib.h>
@@ -24,7 +28,9 @@ static const Infix infix[S_COUNT] = {
     [S_NE] = {"!=", PREC_CMP},
 };
 static const char *const policies[] = {
-    [OOB_NEVER] = "", [OOB_VALUE] = ".value", [OOB_CLAMP] = ".clamp", [OOB_FAIL] = ".fail", [OOB_DROP] = ".drop"};
+    [OOB_NEVER] = "",      [OOB_VALUE] = ".value", [OOB_CLAMP] = ".clamp",
+    [OOB_FAIL] = ".fail",  [OOB_DROP] = ".drop",
+};
 
 /* ==== printing ================================================================================ */
 
@@ -42,10 +48,11 @@ static void print_float(Buf *b, DType t, double v) {
     if (isnan(v)) snprintf(s, sizeof s, "nan");
     else if (isinf(v)) snprintf(s, sizeof s, v < 0 ? "-inf" : "inf");
     else
-        for (int digits = 1; digits <= 17; digits++) { /* the shortest that reads back as the same value */
+        for (int digits = 1; digits <= 17; digits++) { /* the shortest that reads back */
             snprintf(s, sizeof s, "%.*g", digits, v);
             double back = strtod(s, NULL);
-            if (t != DT_F64) back = t == DT_F32 ? (double)(float)back : (double)dt_round_f32(t, (float)back);
+            if (t != DT_F64)
+                back = t == DT_F32 ? (double)(float)back : (double)dt_round_f32(t, (float)back);
             if (back == v) break;
         }
     buf_puts(b, s);
@@ -85,7 +92,8 @@ static void print_load(Printer *p, const ExprInfo *i) {
     buf_puts(p->b, ")");
 }
 
-/* Which arguments of an operation have a type that the reader knows: the first of a group of constants shows it. */
+/* Which arguments of an operation have a type that the reader knows: the first of a group of
+ * constants shows it. */
 static bool arg_typed(const Printer *p, const ExprInfo *i, int k) {
     int first = i->op == S_SELECT ? 1 : 0;
     if (k < first) return true;
@@ -100,7 +108,7 @@ static void print_infix(Printer *p, const ExprInfo *i, Prec prec) {
     if (prec > own) buf_puts(p->b, "(");
     print_expr(p, i->arg[0], own == PREC_CMP ? PREC_SUM : own, arg_typed(p, i, 0));
     if (i->op == S_ADD && y->kind == E_CONST && dt_is_signed((DType)y->dtype) && y->val.i < 0 &&
-        y->val.i > -((int64_t)1 << (dt_bits((DType)y->dtype) - 1))) {
+        y->val.i > (int64_t)(UINT64_MAX << (dt_bits((DType)y->dtype) - 1))) {
         buf_puts(p->b, " - "); /* how x - 1 is kept: x + -1 */
         print_const(p->b, (Scalar){.t = (DType)y->dtype, .i = -y->val.i}, true);
     } else {
@@ -147,8 +155,8 @@ static void print_expr(Printer *p, Expr e, Prec prec, bool typed) {
     else print_node(p, expr_info(p->c, e), prec, typed);
 }
 
-/* Chooses the nodes that get a let: those used more than once if the tree would be long, and those whose nesting
- * would get deep. */
+/* Chooses the nodes that get a let: those used more than once if the tree would be long, and those
+ * whose nesting would get deep. */
 static void choose_lets(Printer *p) {
     const ExprWalk *w = &p->walk;
     struct Node { uint32_t uses, tree, nest; } *n = expr_scratch(p->c, NULL, w->n, sizeof *n);
@@ -172,7 +180,8 @@ static void choose_lets(Printer *p) {
             if (!p->let[at] && n[at].nest >= n[k].nest) n[k].nest = n[at].nest + 1;
         }
         bool last = k + 1 == w->n;
-        if (!last && i->narg && ((share && n[k].uses > 1) || n[k].nest >= NEST_PRINT)) p->let[k] = ++count;
+        if (!last && i->narg && ((share && n[k].uses > 1) || n[k].nest >= NEST_PRINT))
+            p->let[k] = ++count;
     }
     free(n);
 }
@@ -230,7 +239,9 @@ static Term fail(Parser *p, const char *what) {
     return (Term){0};
 }
 
-static void blanks(Parser *p) { while (*p->s == ' ' || *p->s == '\t' || *p->s == '\n' || *p->s == '\r') p->s++; }
+static void blanks(Parser *p) {
+    while (*p->s == ' ' || *p->s == '\t' || *p->s == '\n' || *p->s == '\r') p->s++;
+}
 
 static bool accept(Parser *p, const char *sign) {
     blanks(p);
@@ -249,7 +260,9 @@ static bool expect(Parser *p, const char *sign) {
 }
 
 static bool is_digit(char ch) { return ch >= '0' && ch <= '9'; }
-static bool is_letter(char ch) { return (ch >= 'a' && ch <= 'z') || (ch >= 'A' && ch <= 'Z') || ch == '_'; }
+static bool is_letter(char ch) {
+    return (ch >= 'a' && ch <= 'z') || (ch >= 'A' && ch <= 'Z') || ch == '_';
+}
 
 /* A decimal number below 2^31; false if there is none. */
 static bool parse_index(Parser *p, uint32_t *out) {
@@ -285,7 +298,9 @@ static Expr typed_number(Parser *p, const Term *t, DType type) {
     return (Expr){0};
 }
 
-static Expr as_expr(Parser *p, const Term *t, DType type) { return t->lit ? typed_number(p, t, type) : t->e; }
+static Expr as_expr(Parser *p, const Term *t, DType type) {
+    return t->lit ? typed_number(p, t, type) : t->e;
+}
 static DType own_type(const Term *t) { return t->whole ? DT_I64 : DT_F32; }
 
 /* The expression of a part that stands alone. */
@@ -313,6 +328,8 @@ static Term parse_number(Parser *p, bool minus) {
     char *end;
     const char *from = p->s;
     size_t n = 0;
+    if (from[0] == '0' && (from[1] == 'x' || from[1] == 'X'))
+        return fail(p, "expected a decimal number");
     while (is_digit(from[n])) n++;
     t.whole = n && from[n] != '.' && from[n] != 'e' && from[n] != 'E';
     for (size_t k = 0; t.whole && k < n; k++) {
@@ -427,7 +444,9 @@ static SOp find_op(const char *s, size_t n) {
 
 /* ---- primaries ---- */
 
-static bool is_word(const char *s, size_t n, const char *word) { return strlen(word) == n && !memcmp(s, word, n); }
+static bool is_word(const char *s, size_t n, const char *word) {
+    return strlen(word) == n && !memcmp(s, word, n);
+}
 
 static Term parse_dim(Parser *p) {
     if (!expect(p, "(")) return (Term){0};
@@ -453,7 +472,8 @@ static Term parse_word(Parser *p) {
         return term_of(p, expr_arg(p->c, k, p->argtype[k]));
     }
     p->s += n;
-    if (is_word(s, n, "true") || is_word(s, n, "false")) return term_of(p, expr_int(p->c, DT_BOOL, *s == 't'));
+    if (is_word(s, n, "true") || is_word(s, n, "false"))
+        return term_of(p, expr_int(p->c, DT_BOOL, *s == 't'));
     if (is_word(s, n, "dim")) return parse_dim(p);
     if (is_word(s, n, "load")) return parse_load(p);
     if (is_word(s, n, "bitcast")) {

@@ -1,14 +1,18 @@
-/* expr_walk.c: traversal of expressions: rewriting, substitution, and what can be read off the reachable nodes.
+/* expr_walk.c: traversal of expressions: rewriting, substitution, and what can be read off the
+ * reachable nodes.
  *
- * In: a root. Each reachable node is visited once, arguments first, without recursion, so the time is linear in the
- * size of the graph (not of the tree) and its depth does not matter. Scratch memory is freed before returning. */
+ * In: a root. Each reachable node is visited once, arguments first, without recursion, so the time
+ * is linear in the size of the graph (not of the tree) and its depth does not matter. Scratch
+ * memory is freed before returning. */
 #include "expr_internal.h"
 #include <stdlib.h>
 #include <string.h>
 
 void *expr_scratch(const Ctx *c, void *old, size_t n, size_t elem) {
     void *p = n < SIZE_MAX / 2 / elem ? realloc(old, (n ? n : 1) * elem) : NULL;
-    if (!p) ctx_fatal((Ctx *)c, "out of memory (%zu items)", n); /* ends the process: constness no longer matters */
+    if (!p)
+        ctx_fatal((Ctx *)c, "out of memory (%zu items)",
+                  n); /* ends the process: constness no longer matters */
     return p;
 }
 
@@ -90,7 +94,8 @@ typedef struct Subst { ExprKind kind; const Expr *to; uint32_t n; } Subst;
 static Expr subst_leaf(void *data, Ctx *c, Expr e, const ExprInfo *i, const Expr *newarg) {
     const Subst *s = data;
     if (i->kind == s->kind) return i->index < s->n && s->to[i->index].i ? s->to[i->index] : e;
-    return i->narg && memcmp(newarg, i->arg, sizeof *newarg * i->narg) ? expr_rebuild(c, i, newarg) : e;
+    return i->narg && memcmp(newarg, i->arg, sizeof *newarg * i->narg) ? expr_rebuild(c, i, newarg)
+                                                                       : e;
 }
 
 Expr expr_subst_args(Ctx *c, Expr e, const Expr *args, uint32_t n) {
@@ -118,11 +123,12 @@ bool expr_uses_axis(const Ctx *c, Expr e, uint32_t axis) {
 int expr_cost(const Ctx *c, Expr e) {
     /* Cycles per element on a vector unit, by operation; 1 unless named. */
     static const uint8_t cycles[S_COUNT] = {
-        [S_DIV] = 5, [S_MOD] = 12, [S_REM] = 12, [S_FDIV] = 8, [S_POW] = 25, [S_SQRT] = 5, [S_RSQRT] = 6,
-        [S_RECIP] = 5, [S_EXP] = 7, [S_EXPM1] = 9, [S_LOG] = 8, [S_LOG1P] = 9, [S_SIN] = 12, [S_COS] = 12,
-        [S_TAN] = 14, [S_ASIN] = 12, [S_ACOS] = 12, [S_ATAN] = 12, [S_SINH] = 12, [S_COSH] = 12,
-        [S_TANH] = 10, [S_ASINH] = 14, [S_ACOSH] = 14, [S_ATANH] = 14, [S_ERF] = 10, [S_SIGMOID] = 10,
-        [S_SIGN] = 2,
+        [S_DIV] = 5,      [S_MOD] = 12,   [S_REM] = 12,   [S_FDIV] = 8,   [S_POW] = 25,
+        [S_SQRT] = 5,     [S_RSQRT] = 6,  [S_RECIP] = 5,  [S_EXP] = 7,    [S_EXPM1] = 9,
+        [S_LOG] = 8,      [S_LOG1P] = 9,  [S_SIN] = 12,   [S_COS] = 12,   [S_TAN] = 14,
+        [S_ASIN] = 12,    [S_ACOS] = 12,  [S_ATAN] = 12,  [S_SINH] = 12,  [S_COSH] = 12,
+        [S_TANH] = 10,    [S_ASINH] = 14, [S_ACOSH] = 14, [S_ATANH] = 14, [S_ERF] = 10,
+        [S_SIGMOID] = 10, [S_SIGN] = 2,
     };
     if (!e.i) return 0;
     ExprWalk w;
