@@ -1,35 +1,17 @@
-/* lir.c: the builder of Lir. In: calls of templates; out: a list of instructions in which constants are folded, equal
- * pure values of enclosing regions are one value, and constants of index arithmetic stand outermost.
+/* lir.c: the builder of Lir: storage, numbering of values, parameters and constants. In: calls of
+ * templates; out: a list of instructions in which constants are folded (lir_arith.c), equal pure
+ * values of enclosing regions are one, and addresses are split into shared parts and displacements
+ * (lir_build.c).
  *
- * Invariant: an operand's index is below its user's, and its region encloses the user's (or it has no operands).
- * A wrong call (types, nesting) is a bug of a template and ends in ICE. */
+ * Invariant: an operand's index is below its user's, and its region encloses the user's (or it has
+ * no operands). A wrong call (types, nesting) is a bug of a template and ends in ICE. */
 #include "lir.h"
 
-#include <math.h>
 #include <string.h>
 
 #include "lir_internal.h"
 
 #define NIL ((LVal){0})
-
-static const uint8_t sop_narg[S_COUNT] = {
-#define SCALAR(e, text, n, rule, flags) [S_##e] = n,
-#include "ir/scalar.def"
-#undef SCALAR
-};
-int lir_sop_args(SOp op) { return sop_narg[op]; }
-
-const uint8_t lir_sop_class[S_COUNT] = {
-    [S_ADD] = LC_FLOAT | LC_INT, [S_SUB] = LC_FLOAT | LC_INT, [S_MUL] = LC_FLOAT | LC_INT, [S_DIV] = LC_FLOAT | LC_INT,
-    [S_REM] = LC_INT, [S_FDIV] = LC_INT, [S_MOD] = LC_INT, [S_NEG] = LC_FLOAT | LC_INT, [S_ABS] = LC_FLOAT | LC_INT,
-    [S_MIN] = LC_FLOAT | LC_INT, [S_MAX] = LC_FLOAT | LC_INT, [S_FLOOR] = LC_FLOAT, [S_CEIL] = LC_FLOAT,
-    [S_TRUNC] = LC_FLOAT, [S_RINT] = LC_FLOAT, [S_SQRT] = LC_FLOAT, [S_FMA] = LC_FLOAT,
-    [S_EQ] = LC_CMP | LC_FLOAT | LC_INT | LC_BOOL, [S_NE] = LC_CMP | LC_FLOAT | LC_INT | LC_BOOL,
-    [S_LT] = LC_CMP | LC_FLOAT | LC_INT, [S_LE] = LC_CMP | LC_FLOAT | LC_INT, [S_GT] = LC_CMP | LC_FLOAT | LC_INT,
-    [S_GE] = LC_CMP | LC_FLOAT | LC_INT, [S_AND] = LC_INT | LC_BOOL, [S_OR] = LC_INT | LC_BOOL,
-    [S_XOR] = LC_INT | LC_BOOL, [S_NOT] = LC_INT | LC_BOOL, [S_SHL] = LC_INT, [S_SHR] = LC_INT,
-    [S_SELECT] = LC_FLOAT | LC_INT | LC_BOOL | LC_PTR | LC_OTHER,
-};
 
 unsigned lir_class(DType t) {
     if (t == DT_F32 || t == DT_F64) return LC_FLOAT;
@@ -46,18 +28,26 @@ unsigned lir_bits(DType t) {
 
 int64_t lir_wrap(DType t, int64_t v) {
     switch (t) {
-    case DT_BOOL: return v != 0;
-    case DT_I8: return (int8_t)v;
-    case DT_U8: return (uint8_t)v;
-    case DT_I16: return (int16_t)v;
-    case DT_U16: return (uint16_t)v;
-    case DT_I32: return (int32_t)v;
-    case DT_U32: return (uint32_t)v;
-    default: return v;
+    case DT_BOOL:
+        return v != 0;
+    case DT_I8:
+        return (int8_t)v;
+    case DT_U8:
+        return (uint8_t)v;
+    case DT_I16:
+        return (int16_t)v;
+    case DT_U16:
+        return (uint16_t)v;
+    case DT_I32:
+        return (int32_t)v;
+    case DT_U32:
+        return (uint32_t)v;
+    default:
+        return v;
     }
 }
 
-/* ---- storage and value numbering ------------------------------------------------------------------------------- */
+/* ---- storage and value numbering ------------------------------------------------------------- */
 
 Lir *lir_new(Ctx *c, const char *name, uint32_t nbuf, uint32_t ndim) {
     Lir *l = NEW(c, Lir);
@@ -95,22 +85,26 @@ static uint64_t bits_of(double d) {
 
 /* Key of an instruction for value numbering; the contents of a shuffle or table are part of it. */
 static uint64_t key_hash(const Lir *l, const LIns *i, const LVal *a) {
-    uint64_t h = mix(i->op | (uint64_t)i->sop << 16 | (uint64_t)i->ty.dt << 24 | (uint64_t)i->ty.lanes << 32, (uint64_t)i->imm);
+    uint64_t h =
+        mix(i->op | (uint64_t)i->sop << 16 | (uint64_t)i->ty.dt << 24 | (uint64_t)i->ty.lanes << 32,
+            (uint64_t)i->imm);
     h = mix(h, bits_of(i->fimm));
     for (uint32_t k = 0; k < i->narg; k++) h = mix(h, a[k].i);
-    if (i->op == L_SHUFFLE) return mix(h, hash_bytes(l->shuf.v + i->aux, sizeof(int16_t) * i->ty.lanes, 1));
+    if (i->op == L_SHUFFLE)
+        return mix(h, hash_bytes(l->shuf.v + i->aux, sizeof(int16_t) * i->ty.lanes, 1));
     if (i->op != L_TABLE) return mix(h, i->aux);
     for (uint32_t k = 0; k < i->ty.lanes; k++) h = mix(h, (uint64_t)l->tab.v[i->aux + k].i);
     return h;
 }
 
 static bool key_same(const Lir *l, const LIns *x, const LVal *xa, const LIns *y, const LVal *ya) {
-    if (x->op != y->op || x->sop != y->sop || x->ty.dt != y->ty.dt || x->ty.lanes != y->ty.lanes || x->narg != y->narg ||
-        x->imm != y->imm || bits_of(x->fimm) != bits_of(y->fimm))
+    if (x->op != y->op || x->sop != y->sop || x->ty.dt != y->ty.dt || x->ty.lanes != y->ty.lanes ||
+        x->narg != y->narg || x->imm != y->imm || bits_of(x->fimm) != bits_of(y->fimm))
         return false;
     for (uint32_t k = 0; k < x->narg; k++)
         if (xa[k].i != ya[k].i) return false;
-    if (x->op == L_SHUFFLE) return !memcmp(l->shuf.v + x->aux, l->shuf.v + y->aux, sizeof(int16_t) * x->ty.lanes);
+    if (x->op == L_SHUFFLE)
+        return !memcmp(l->shuf.v + x->aux, l->shuf.v + y->aux, sizeof(int16_t) * x->ty.lanes);
     if (x->op != L_TABLE) return x->aux == y->aux;
     for (uint32_t k = 0; k < x->ty.lanes; k++)
         if (l->tab.v[x->aux + k].i != l->tab.v[y->aux + k].i) return false;
@@ -125,7 +119,8 @@ static void tab_link(Lir *l, LTab *t, uint32_t i) {
 
 static void tab_add(Lir *l, LTab *t, uint32_t i) {
     vec_push(l->c, &t->list, i);
-    if (t->list.n * 2 > t->cap) { /* rebuilt in insertion order, so that lir_forget finds its entries in front */
+    if (t->list.n * 2 >
+        t->cap) { /* rebuilt in insertion order, so that lir_forget finds its entries in front */
         t->cap = t->cap ? t->cap * 2 : 256;
         t->head = NEWN(l->c, uint32_t, t->cap);
         for (uint32_t k = 0; k < t->list.n; k++) tab_link(l, t, t->list.v[k]);
@@ -144,7 +139,8 @@ void lir_forget(Lir *l, uint32_t mark) {
 }
 
 LVal lir_append(Lir *l, LIns i, uint32_t narg, const LVal *a) {
-    if (l->ins.n >= LIR_MAX_INS) ctx_fatal(l->c, "kernel %s: more than %u instructions", l->name, LIR_MAX_INS);
+    if (l->ins.n >= LIR_MAX_INS)
+        ctx_fatal(l->c, "kernel %s: more than %u instructions", l->name, LIR_MAX_INS);
     CHECK(narg <= UINT16_MAX && i.ty.lanes <= LIR_MAX_LANES);
     i.narg = (uint16_t)narg, i.arg = l->args.n;
     for (uint32_t k = 0; k < narg; k++) vec_push(l->c, &l->args, a[k]);
@@ -169,7 +165,7 @@ LIns lir_mk(int op, DType t, uint32_t lanes) {
     return (LIns){.op = (uint16_t)op, .ty = {(uint8_t)t, (uint16_t)lanes}};
 }
 
-/* ---- parameters and constants ---------------------------------------------------------------------------------- */
+/* ---- parameters and constants ---------------------------------------------------------------- */
 
 static LVal param(Lir *l, int op, DType t, int64_t k) {
     LIns i = lir_mk(op, t, 1);
@@ -205,7 +201,9 @@ LVal lir_const_int(Lir *l, DType t, uint32_t lanes, int64_t v) {
 }
 LVal lir_const_float(Lir *l, DType t, uint32_t lanes, double v) {
     LIns i = lir_mk(L_CONST, t, lanes);
-    i.fimm = t == DT_F64 ? v : t == DT_F32 ? (double)(float)v : dt_convert((Scalar){DT_F64, {.f = v}}, t).f;
+    i.fimm = t == DT_F64   ? v
+             : t == DT_F32 ? (double)(float)v
+                           : dt_convert((Scalar){DT_F64, {.f = v}}, t).f;
     return lir_pure(l, i, 0, NULL);
 }
 LVal lir_i64(Lir *l, int64_t v) { return lir_const_int(l, DT_I64, 1, v); }
@@ -229,7 +227,9 @@ LVal lir_table(Lir *l, DType t, uint16_t lanes, const Scalar *v) {
         same &= v[k].i == v[0].i; /* floats: by their bits */
         count &= v[k].i == k;
     }
-    if (same) return dt_is_float(t) ? lir_const_float(l, t, lanes, v[0].f) : lir_const_int(l, t, lanes, v[0].i);
+    if (same)
+        return dt_is_float(t) ? lir_const_float(l, t, lanes, v[0].f)
+                              : lir_const_int(l, t, lanes, v[0].i);
     if (count) return lir_iota(l, t, lanes);
     LIns i = lir_mk(L_TABLE, t, lanes);
     i.aux = l->tab.n;
@@ -249,332 +249,7 @@ bool lir_is_const(const Lir *l, LVal v, int64_t *out) {
     if (out) *out = i->imm;
     return true;
 }
-static bool is_int_const(const Lir *l, LVal v, int64_t *out) { /* at any number of lanes */
-    const LIns *i = lir_as_const(l, v);
-    if (!i || !(lir_class(i->ty.dt) & (LC_INT | LC_BOOL))) return false;
-    return *out = i->imm, true;
-}
-static bool is_bool(const Lir *l, LVal v, bool b) {
-    int64_t k;
-    return lir_type(l, v).dt == DT_BOOL && is_int_const(l, v, &k) && (k != 0) == b;
-}
-
-/* ---- integer arithmetic: constants outermost ------------------------------------------------------------------- */
-
-static LVal raw(Lir *l, SOp op, LTy ty, uint32_t n, const LVal *a) {
-    LIns i = lir_mk(L_OP, ty.dt, ty.lanes);
-    i.sop = (uint8_t)op;
-    return lir_pure(l, i, n, a);
-}
-static LVal raw2(Lir *l, SOp op, LVal a, LVal b) { return raw(l, op, lir_type(l, a), 2, (LVal[]){a, b}); }
 bool lir_is_op(const Lir *l, LVal v, SOp op) {
     const LIns *i = ins_of(l, v);
     return i->op == L_OP && i->sop == op;
 }
-
-LLin lir_lin(const Lir *l, LVal v) {
-    int64_t c;
-    if (is_int_const(l, v, &c)) return (LLin){NIL, c};
-    if (lir_is_op(l, v, S_ADD) && is_int_const(l, lir_arg(l, v, 1), &c)) return (LLin){lir_arg(l, v, 0), c};
-    return (LLin){v, 0};
-}
-static LVal join(Lir *l, LTy ty, LVal base, int64_t c) {
-    c = lir_wrap(ty.dt, c);
-    if (!base.i) return lir_const_int(l, ty.dt, ty.lanes, c);
-    return c ? raw2(l, S_ADD, base, lir_const_int(l, ty.dt, ty.lanes, c)) : base;
-}
-static LVal scale_of(const Lir *l, LVal v, int64_t *k) { /* v = result * k */
-    if (lir_is_op(l, v, S_MUL) && is_int_const(l, lir_arg(l, v, 1), k)) return lir_arg(l, v, 0);
-    return *k = 1, v;
-}
-static int64_t add64(int64_t a, int64_t b) { return (int64_t)((uint64_t)a + (uint64_t)b); }
-static int64_t sub64(int64_t a, int64_t b) { return (int64_t)((uint64_t)a - (uint64_t)b); }
-static int64_t mul64(int64_t a, int64_t b) { return (int64_t)((uint64_t)a * (uint64_t)b); }
-
-static LVal int_mul(Lir *l, LVal a, LVal b) {
-    LTy ty = lir_type(l, a);
-    int64_t k, j;
-    if (is_int_const(l, a, &k)) { LVal t = a; a = b, b = t; }
-    if (is_int_const(l, b, &k)) {
-        LLin x = lir_lin(l, a);
-        if (!x.base.i) return lir_const_int(l, ty.dt, ty.lanes, mul64(x.c, k));
-        if (k == 0) return b;
-        LVal base = scale_of(l, x.base, &j);
-        j = lir_wrap(ty.dt, mul64(j, k));
-        if (j == 0) base = NIL;
-        else if (j != 1) base = raw2(l, S_MUL, base, lir_const_int(l, ty.dt, ty.lanes, j));
-        return join(l, ty, base, mul64(x.c, k));
-    }
-    return a.i < b.i ? raw2(l, S_MUL, a, b) : raw2(l, S_MUL, b, a);
-}
-
-/* a + b, or a - b if neg; terms with one base are collected, (x - y) + y and (x + y) - y are x. */
-static LVal int_sum(Lir *l, LVal a, LVal b, bool neg) {
-    LTy ty = lir_type(l, a);
-    LLin x = lir_lin(l, a), y = lir_lin(l, b);
-    int64_t c = neg ? sub64(x.c, y.c) : add64(x.c, y.c), i, j;
-    if (!y.base.i) return join(l, ty, x.base, c);
-    if (!x.base.i && !neg) return join(l, ty, y.base, c);
-    if (!x.base.i) {
-        LVal zero = lir_const_int(l, ty.dt, ty.lanes, 0);
-        return join(l, ty, raw2(l, S_SUB, zero, y.base), c);
-    }
-    LVal p = scale_of(l, x.base, &i), q = scale_of(l, y.base, &j), r;
-    if (p.i == q.i) {
-        r = int_mul(l, p, lir_const_int(l, ty.dt, ty.lanes, neg ? sub64(i, j) : add64(i, j)));
-        LLin z = lir_lin(l, r);
-        return join(l, ty, z.base, add64(z.c, c));
-    }
-    if (neg) {
-        if (lir_is_op(l, x.base, S_ADD) && lir_arg(l, x.base, 0).i == y.base.i) r = lir_arg(l, x.base, 1);
-        else if (lir_is_op(l, x.base, S_ADD) && lir_arg(l, x.base, 1).i == y.base.i) r = lir_arg(l, x.base, 0);
-        else r = raw2(l, S_SUB, x.base, y.base);
-    } else if (lir_is_op(l, x.base, S_SUB) && lir_arg(l, x.base, 1).i == y.base.i && lir_as_const(l, lir_arg(l, x.base, 0)) == NULL) {
-        r = lir_arg(l, x.base, 0);
-    } else if (lir_is_op(l, y.base, S_SUB) && lir_arg(l, y.base, 1).i == x.base.i && lir_as_const(l, lir_arg(l, y.base, 0)) == NULL) {
-        r = lir_arg(l, y.base, 0);
-    } else {
-        r = x.base.i < y.base.i ? raw2(l, S_ADD, x.base, y.base) : raw2(l, S_ADD, y.base, x.base);
-    }
-    LLin z = lir_lin(l, r);
-    return join(l, ty, z.base, add64(z.c, c));
-}
-static bool linear(DType t) { return t == DT_I64 || t == DT_I32; }
-
-/* ---- folding --------------------------------------------------------------------------------------------------- */
-
-static int64_t fdiv64(int64_t a, int64_t b) { return a / b - ((a % b != 0) & ((a < 0) != (b < 0))); }
-
-/* Integer and bool operations on constants; false where the result is not defined. */
-static bool fold_int(SOp op, DType t, int64_t a, int64_t b, int64_t *r) {
-    bool uns = !dt_is_signed(t);
-    uint64_t ua = (uint64_t)a, ub = (uint64_t)b;
-    switch (op) {
-    case S_ADD: *r = add64(a, b); break;
-    case S_SUB: *r = sub64(a, b); break;
-    case S_MUL: *r = mul64(a, b); break;
-    case S_DIV: case S_REM: case S_FDIV: case S_MOD:
-        if (b == 0 || (!uns && b == -1 && a == INT64_MIN)) return false;
-        if (uns) *r = (int64_t)(op == S_DIV || op == S_FDIV ? ua / ub : ua % ub);
-        else *r = op == S_DIV ? a / b : op == S_REM ? a % b : op == S_FDIV ? fdiv64(a, b) : a - fdiv64(a, b) * b;
-        break;
-    case S_MIN: *r = (uns ? ua < ub : a < b) ? a : b; break;
-    case S_MAX: *r = (uns ? ua > ub : a > b) ? a : b; break;
-    case S_EQ: *r = a == b; return true;
-    case S_NE: *r = a != b; return true;
-    case S_LT: *r = uns ? ua < ub : a < b; return true;
-    case S_LE: *r = uns ? ua <= ub : a <= b; return true;
-    case S_GT: *r = uns ? ua > ub : a > b; return true;
-    case S_GE: *r = uns ? ua >= ub : a >= b; return true;
-    case S_AND: *r = a & b; break;
-    case S_OR: *r = a | b; break;
-    case S_XOR: *r = a ^ b; break;
-    case S_SHL: case S_SHR:
-        if (b < 0 || b >= (int64_t)lir_bits(t)) return false;
-        *r = op == S_SHL ? (int64_t)(ua << b) : uns ? (int64_t)(ua >> b) : a >> b;
-        break;
-    default: return false;
-    }
-    *r = lir_wrap(t, *r);
-    return true;
-}
-
-static bool fold_float(SOp op, DType t, double a, double b, double *r) { /* arithmetic results only */
-    bool s = t == DT_F32;
-    float fa = (float)a, fb = (float)b;
-    switch (op) {
-    case S_ADD: *r = s ? (double)(fa + fb) : a + b; break;
-    case S_SUB: *r = s ? (double)(fa - fb) : a - b; break;
-    case S_MUL: *r = s ? (double)(fa * fb) : a * b; break;
-    case S_DIV: *r = s ? (double)(fa / fb) : a / b; break;
-    case S_MIN: *r = a < b ? a : b; break;
-    case S_MAX: *r = a > b ? a : b; break;
-    case S_NEG: *r = -a; break;
-    case S_ABS: *r = fabs(a); break;
-    case S_FLOOR: *r = floor(a); break;
-    case S_CEIL: *r = ceil(a); break;
-    case S_TRUNC: *r = trunc(a); break;
-    case S_RINT: *r = rint(a); break;
-    case S_SQRT: *r = s ? (double)sqrtf(fa) : sqrt(a); break;
-    default: return false;
-    }
-    return !isnan(*r); /* which NaN is the machine's business */
-}
-
-static bool fold_cmp(SOp op, double a, double b) {
-    return op == S_EQ ? a == b : op == S_NE ? a != b : op == S_LT ? a < b : op == S_LE ? a <= b : op == S_GT ? a > b : a >= b;
-}
-
-static void same_type(const Lir *l, SOp op, LTy a, LTy b) {
-    if (a.dt != b.dt || a.lanes != b.lanes)
-        ICE("lir: %s: operation %d on %s x%u and %s x%u", l->name, op, dt_name(a.dt), a.lanes, dt_name(b.dt), b.lanes);
-}
-static void allowed(const Lir *l, SOp op, int n, DType t) {
-    if (op >= S_COUNT || !(lir_sop_class[op] & lir_class(t)) || sop_narg[op] != n)
-        ICE("lir: %s: scalar operation %d with %d operands of type %s is not in Lir", l->name, op, n, dt_name(t));
-}
-
-LVal lir_op1(Lir *l, SOp op, LVal a) {
-    LTy ty = lir_type(l, a);
-    allowed(l, op, 1, ty.dt);
-    const LIns *k = lir_as_const(l, a);
-    double f;
-    if (k && lir_class(ty.dt) == LC_FLOAT) {
-        if (fold_float(op, ty.dt, k->fimm, 0, &f)) return lir_const_float(l, ty.dt, ty.lanes, f);
-    } else if (k && op == S_NOT) {
-        return lir_const_int(l, ty.dt, ty.lanes, ty.dt == DT_BOOL ? !k->imm : ~k->imm);
-    } else if (k && op == S_ABS) {
-        return lir_const_int(l, ty.dt, ty.lanes, k->imm < 0 && dt_is_signed(ty.dt) ? sub64(0, k->imm) : k->imm);
-    }
-    if (op == S_NEG && lir_class(ty.dt) == LC_INT) return lir_op2(l, S_SUB, lir_const_int(l, ty.dt, ty.lanes, 0), a);
-    if (op == S_ABS && lir_class(ty.dt) == LC_INT && !dt_is_signed(ty.dt)) return a;
-    if ((op == S_NOT || (op == S_NEG && lir_class(ty.dt) == LC_FLOAT)) && lir_is_op(l, a, op)) return lir_arg(l, a, 0);
-    return raw(l, op, ty, 1, &a);
-}
-
-static LVal fold_op2(Lir *l, SOp op, LTy ty, LVal a, LVal b) { /* none: no rule applies */
-    const LIns *x = lir_as_const(l, a), *y = lir_as_const(l, b);
-    unsigned cls = lir_class(ty.dt);
-    int64_t r;
-    double f;
-    bool cmp = lir_sop_class[op] & LC_CMP;
-    if (x && y && cls == LC_FLOAT) {
-        if (cmp) return lir_const_int(l, DT_BOOL, ty.lanes, fold_cmp(op, x->fimm, y->fimm));
-        return fold_float(op, ty.dt, x->fimm, y->fimm, &f) ? lir_const_float(l, ty.dt, ty.lanes, f) : NIL;
-    }
-    if (x && y) return fold_int(op, ty.dt, x->imm, y->imm, &r) ? lir_const_int(l, cmp ? DT_BOOL : ty.dt, ty.lanes, r) : NIL;
-    if (cls == LC_FLOAT) {
-        if ((op == S_MUL || op == S_DIV) && y && y->fimm == 1) return a;
-        if (op == S_MUL && x && x->fimm == 1) return b;
-        if (op == S_SUB && y && y->fimm == 0 && !signbit(y->fimm)) return a;
-        if (op == S_ADD && y && y->fimm == 0 && signbit(y->fimm)) return a;
-        return NIL;
-    }
-    if (a.i == b.i) {
-        if (op == S_AND || op == S_OR || op == S_MIN || op == S_MAX) return a;
-        if (op == S_XOR) return lir_const_int(l, ty.dt, ty.lanes, 0);
-        if (cmp) return lir_const_int(l, DT_BOOL, ty.lanes, op == S_EQ || op == S_LE || op == S_GE);
-    }
-    if (op == S_AND || op == S_OR || op == S_XOR) {
-        const LIns *k = x ? x : y;
-        LVal v = x ? b : a;
-        if (!k) return NIL;
-        bool ones = k->imm == lir_wrap(ty.dt, -1);
-        if (k->imm == 0) return op == S_AND ? lir_const_int(l, ty.dt, ty.lanes, 0) : v;
-        if (ones && op != S_XOR) return op == S_AND ? v : lir_const_int(l, ty.dt, ty.lanes, -1);
-        if (ones) return lir_op1(l, S_NOT, v);
-        return NIL;
-    }
-    if (!y) return NIL;
-    int64_t k = y->imm;
-    bool pow2 = k > 0 && (k & (k - 1)) == 0, uns = !dt_is_signed(ty.dt);
-    switch (op) {
-    case S_SHL: case S_SHR:
-        if (k == 0) return a;
-        if (op == S_SHL && ty.dt == DT_I64 && ty.lanes == 1 && k > 0 && k < 63) return lir_muli(l, a, (int64_t)1 << k);
-        return NIL;
-    case S_DIV: case S_FDIV:
-        if (k == 1) return a;
-        if (k == -1 && !uns) return lir_op1(l, S_NEG, a);
-        if (pow2 && (op == S_FDIV || uns))
-            return lir_op2(l, S_SHR, a, lir_const_int(l, ty.dt, ty.lanes, __builtin_ctzll((uint64_t)k)));
-        return NIL;
-    case S_REM: case S_MOD:
-        if (k == 1 || (k == -1 && !uns)) return lir_const_int(l, ty.dt, ty.lanes, 0);
-        if (pow2 && (op == S_MOD || uns)) return lir_op2(l, S_AND, a, lir_const_int(l, ty.dt, ty.lanes, k - 1));
-        return NIL;
-    default: return NIL;
-    }
-}
-
-void lir_widen(Lir *l, LVal *a, LVal *b) {
-    uint16_t n = lir_type(l, *a).lanes, m = lir_type(l, *b).lanes;
-    if (n == 1 && m > 1) *a = lir_splat(l, *a, m);
-    if (m == 1 && n > 1) *b = lir_splat(l, *b, n);
-}
-
-LVal lir_op2(Lir *l, SOp op, LVal a, LVal b) {
-    lir_widen(l, &a, &b);
-    LTy ty = lir_type(l, a);
-    same_type(l, op, ty, lir_type(l, b));
-    allowed(l, op, 2, ty.dt);
-    LVal v = fold_op2(l, op, ty, a, b);
-    if (v.i) return v;
-    unsigned cls = lir_class(ty.dt);
-    if (cls == LC_INT && !dt_is_signed(ty.dt)) op = op == S_FDIV ? S_DIV : op == S_MOD ? S_REM : op;
-    if (linear(ty.dt)) {
-        if (op == S_MUL) return int_mul(l, a, b);
-        if (op == S_ADD || op == S_SUB) return int_sum(l, a, b, op == S_SUB);
-    } else if (cls == LC_INT) {
-        int64_t k;
-        if ((op == S_ADD || op == S_SUB) && is_int_const(l, b, &k) && k == 0) return a;
-        if (op == S_MUL && is_int_const(l, b, &k) && k <= 1 && k >= 0) return k ? a : b;
-    }
-    /* One order for what commutes: constants last, else the older value first. MIN and MAX of floats do not commute,
-     * and float ADD and MUL only up to the choice of a NaN. */
-    bool commutes = op == S_ADD || op == S_MUL || op == S_EQ || op == S_NE || op == S_AND || op == S_OR || op == S_XOR ||
-                    (cls == LC_INT && (op == S_MIN || op == S_MAX));
-    if (commutes && (lir_as_const(l, a) || (!lir_as_const(l, b) && b.i < a.i))) { LVal t = a; a = b, b = t; }
-    if (lir_sop_class[op] & LC_CMP) ty.dt = DT_BOOL;
-    return raw(l, op, ty, 2, (LVal[]){a, b});
-}
-
-LVal lir_op3(Lir *l, SOp op, LVal a, LVal b, LVal c) {
-    if (op == S_FMA) return lir_fma(l, a, b, c);
-    CHECK(op == S_SELECT);
-    lir_widen(l, &b, &c);
-    lir_widen(l, &a, &b);
-    lir_widen(l, &b, &c);
-    LTy ty = lir_type(l, b), ct = lir_type(l, a);
-    same_type(l, op, ty, lir_type(l, c));
-    allowed(l, op, 3, ty.dt);
-    CHECK(ct.dt == DT_BOOL && ct.lanes == ty.lanes);
-    if (b.i == c.i || is_bool(l, a, true)) return b;
-    if (is_bool(l, a, false)) return c;
-    if (ty.dt == DT_BOOL && is_bool(l, c, false)) return lir_op2(l, S_AND, a, b);
-    if (ty.dt == DT_BOOL && is_bool(l, b, true)) return lir_op2(l, S_OR, a, c);
-    if (lir_is_op(l, a, S_NOT)) return raw(l, op, ty, 3, (LVal[]){lir_arg(l, a, 0), c, b});
-    return raw(l, op, ty, 3, (LVal[]){a, b, c});
-}
-
-LVal lir_fma(Lir *l, LVal a, LVal b, LVal c) {
-    lir_widen(l, &a, &b);
-    lir_widen(l, &b, &c);
-    lir_widen(l, &a, &b);
-    LTy ty = lir_type(l, a);
-    same_type(l, S_FMA, ty, lir_type(l, b));
-    same_type(l, S_FMA, ty, lir_type(l, c));
-    allowed(l, S_FMA, 3, ty.dt);
-    const LIns *x = lir_as_const(l, a), *y = lir_as_const(l, b);
-    if (x && x->fimm == 1) return lir_add(l, b, c);
-    if (y && y->fimm == 1) return lir_add(l, a, c);
-    return raw(l, S_FMA, ty, 3, (LVal[]){a, b, c});
-}
-
-LVal lir_addi(Lir *l, LVal a, int64_t b) {
-    LTy ty = lir_type(l, a);
-    return lir_add(l, a, lir_const_int(l, ty.dt, ty.lanes, b));
-}
-LVal lir_muli(Lir *l, LVal a, int64_t b) {
-    LTy ty = lir_type(l, a);
-    return lir_mul(l, a, lir_const_int(l, ty.dt, ty.lanes, b));
-}
-
-static LVal unsigned2(Lir *l, int op, DType result, LVal a, LVal b) {
-    lir_widen(l, &a, &b);
-    LTy ty = lir_type(l, a);
-    same_type(l, S_NONE, ty, lir_type(l, b));
-    CHECK(lir_class(ty.dt) == LC_INT);
-    int64_t x, y;
-    if (is_int_const(l, a, &x) && is_int_const(l, b, &y)) {
-        unsigned w = lir_bits(ty.dt);
-        uint64_t m = w == 64 ? ~(uint64_t)0 : ((uint64_t)1 << w) - 1, ux = (uint64_t)x & m, uy = (uint64_t)y & m;
-        if (op == L_LTU) return lir_const_int(l, DT_BOOL, ty.lanes, ux < uy);
-        if (uy < w) return lir_const_int(l, ty.dt, ty.lanes, (int64_t)(ux >> uy));
-    }
-    if (op == L_SHRU && is_int_const(l, b, &y) && y == 0) return a;
-    if (op == L_LTU && a.i == b.i) return lir_const_int(l, DT_BOOL, ty.lanes, 0);
-    return lir_pure(l, lir_mk(op, result, ty.lanes), 2, (LVal[]){a, b});
-}
-LVal lir_shru(Lir *l, LVal a, LVal b) { return unsigned2(l, L_SHRU, lir_type(l, a).dt, a, b); }
-LVal lir_ltu(Lir *l, LVal a, LVal b) { return unsigned2(l, L_LTU, DT_BOOL, a, b); }

@@ -1,6 +1,6 @@
-/* lir_build.c: the second half of the builder: casts, vectors, memory and structure (lir.c has constants and
- * arithmetic). Displacements of addresses are split off here, masks that are known disappear, loops that run exactly
- * once are not built at all. */
+/* lir_build.c: the second half of the builder: casts, vectors, memory and structure (lir.c has
+ * constants and arithmetic). Displacements of addresses are split off here, masks that are known
+ * disappear, loops that run exactly once are not built at all. */
 #include <math.h>
 
 #include "lir_internal.h"
@@ -17,11 +17,12 @@ static bool known_bool(const Lir *l, LVal v, bool b) {
 }
 static bool is_ins(const Lir *l, LVal v, LOp op) { return l->ins.v[v.i].op == op; }
 
-/* ---- conversions ----------------------------------------------------------------------------------------------- */
+/* ---- conversions ----------------------------------------------------------------------------- */
 
 static bool half_like(DType t) { return t == DT_F16 || t == DT_BF16; }
 
-/* f64 -> f32 rounded to odd, so that rounding once more to f16 or bf16 gives the correctly rounded result. */
+/* f64 -> f32 rounded to odd, so that rounding once more to f16 or bf16 gives the correctly rounded
+ * result. */
 static LVal round_to_odd(Lir *l, LVal v) {
     LVal f = lir_cast(l, v, DT_F32), d = lir_cast(l, f, DT_F64), b = lir_bitcast(l, f, DT_I32);
     LVal over = lir_op2(l, S_GT, lir_op1(l, S_ABS, d), lir_op1(l, S_ABS, v));
@@ -46,7 +47,8 @@ LVal lir_cast(Lir *l, LVal v, DType to) {
     if (from.dt == to) return v;
     unsigned a = lir_class(from.dt), b = lir_class(to);
     bool ha = half_like(from.dt), hb = half_like(to);
-    if ((!(a & (LC_FLOAT | LC_INT | LC_BOOL)) && !ha) || (!(b & (LC_FLOAT | LC_INT | LC_BOOL)) && !hb))
+    if ((!(a & (LC_FLOAT | LC_INT | LC_BOOL)) && !ha) ||
+        (!(b & (LC_FLOAT | LC_INT | LC_BOOL)) && !hb))
         ICE("lir: %s: cast from %s to %s", l->name, dt_name(from.dt), dt_name(to));
     const LIns *k = lir_as_const(l, v);
     LVal r = k ? fold_cast(l, k, to, a, b) : NIL;
@@ -54,21 +56,25 @@ LVal lir_cast(Lir *l, LVal v, DType to) {
     if (ha && to != DT_F32) return lir_cast(l, lir_cast(l, v, DT_F32), to);
     if (hb && from.dt == DT_F64) return lir_cast(l, round_to_odd(l, v), to);
     if (hb && from.dt != DT_F32)
-        return lir_cast(l, lir_cast(l, v, lir_bits(from.dt) < 32 ? DT_F32 : DT_F64), to); /* exact but for huge i64 */
+        return lir_cast(l, lir_cast(l, v, lir_bits(from.dt) < 32 ? DT_F32 : DT_F64),
+                        to); /* exact but for huge i64 */
     if (to == DT_BOOL)
-        return lir_op2(l, S_NE, v, b && a == LC_FLOAT ? lir_const_float(l, from.dt, from.lanes, 0)
-                                                      : lir_const_int(l, from.dt, from.lanes, 0));
+        return lir_op2(l, S_NE, v,
+                       b && a == LC_FLOAT ? lir_const_float(l, from.dt, from.lanes, 0)
+                                          : lir_const_int(l, from.dt, from.lanes, 0));
     return unary(l, L_CAST, ty, v);
 }
 
 LVal lir_bitcast(Lir *l, LVal v, DType to) {
     LTy from = lir_type(l, v), ty = {(uint8_t)to, from.lanes};
     if (from.dt == to) return v;
-    if (lir_bits(from.dt) != lir_bits(to) || from.dt == DT_BOOL || to == DT_BOOL || from.dt == DT_PTR || to == DT_PTR)
+    if (lir_bits(from.dt) != lir_bits(to) || from.dt == DT_BOOL || to == DT_BOOL ||
+        from.dt == DT_PTR || to == DT_PTR)
         ICE("lir: %s: bitcast from %s to %s", l->name, dt_name(from.dt), dt_name(to));
     if (is_ins(l, v, L_BITCAST)) return lir_bitcast(l, lir_arg(l, v, 0), to);
     const LIns *k = lir_as_const(l, v);
-    if (k && (!dt_is_float(from.dt) || !isnan(k->fimm)) && lir_bits(to) == dt_bits(to) && lir_bits(to) == dt_bits(from.dt)) {
+    if (k && (!dt_is_float(from.dt) || !isnan(k->fimm)) && lir_bits(to) == dt_bits(to) &&
+        lir_bits(to) == dt_bits(from.dt)) {
         uint64_t bits = 0;
         Scalar s = {from.dt, {.i = k->imm}};
         if (dt_is_float(from.dt)) s.f = k->fimm;
@@ -80,14 +86,17 @@ LVal lir_bitcast(Lir *l, LVal v, DType to) {
     return unary(l, L_BITCAST, ty, v);
 }
 
-/* ---- vectors --------------------------------------------------------------------------------------------------- */
+/* ---- vectors --------------------------------------------------------------------------------- */
 
 LVal lir_splat(Lir *l, LVal s, uint16_t lanes) {
     LTy ty = lir_type(l, s);
     if (ty.lanes == lanes) return s;
-    if (ty.lanes != 1) ICE("lir: %s: splat of a vector of %u lanes to %u", l->name, ty.lanes, lanes);
+    if (ty.lanes != 1)
+        ICE("lir: %s: splat of a vector of %u lanes to %u", l->name, ty.lanes, lanes);
     const LIns *k = lir_as_const(l, s);
-    if (k) return dt_is_float(ty.dt) ? lir_const_float(l, ty.dt, lanes, k->fimm) : lir_const_int(l, ty.dt, lanes, k->imm);
+    if (k)
+        return dt_is_float(ty.dt) ? lir_const_float(l, ty.dt, lanes, k->fimm)
+                                  : lir_const_int(l, ty.dt, lanes, k->imm);
     LTy vt = {ty.dt, lanes};
     if (ty.dt == DT_I64) { /* constants of index arithmetic stay outermost */
         LLin x = lir_lin(l, s);
@@ -102,7 +111,8 @@ static LVal const_lane(Lir *l, const LIns *k, uint32_t lane) {
         Scalar s = l->tab.v[k->aux + lane];
         return dt_is_float(s.t) ? lir_const_float(l, s.t, 1, s.f) : lir_const_int(l, s.t, 1, s.i);
     }
-    return dt_is_float(k->ty.dt) ? lir_const_float(l, k->ty.dt, 1, k->fimm) : lir_const_int(l, k->ty.dt, 1, k->imm);
+    return dt_is_float(k->ty.dt) ? lir_const_float(l, k->ty.dt, 1, k->fimm)
+                                 : lir_const_int(l, k->ty.dt, 1, k->imm);
 }
 
 LVal lir_extract(Lir *l, LVal v, uint16_t lane) {
@@ -112,7 +122,8 @@ LVal lir_extract(Lir *l, LVal v, uint16_t lane) {
     LIns k = l->ins.v[v.i];
     if (k.op == L_CONST || k.op == L_IOTA || k.op == L_TABLE) return const_lane(l, &k, lane);
     if (k.op == L_SPLAT) return lir_arg(l, v, 0);
-    if (k.op == L_INSERT) return k.imm == lane ? lir_arg(l, v, 1) : lir_extract(l, lir_arg(l, v, 0), lane);
+    if (k.op == L_INSERT)
+        return k.imm == lane ? lir_arg(l, v, 1) : lir_extract(l, lir_arg(l, v, 0), lane);
     if (k.op == L_SHUFFLE && l->shuf.v[k.aux + lane] >= 0) {
         uint16_t from = (uint16_t)l->shuf.v[k.aux + lane], n = lir_type(l, lir_arg(l, v, 0)).lanes;
         return lir_extract(l, lir_arg(l, v, from >= n), (uint16_t)(from >= n ? from - n : from));
@@ -157,7 +168,8 @@ LVal lir_shuffle(Lir *l, LVal a, LVal b, uint16_t lanes, const int16_t *idx) {
 
 LVal lir_permute_var(Lir *l, LVal table, LVal idx) {
     LTy ty = lir_type(l, table), it = lir_type(l, idx);
-    CHECK(ty.dt == DT_F32 && it.dt == DT_I32 && ty.lanes == it.lanes && (ty.lanes & (ty.lanes - 1)) == 0);
+    CHECK(ty.dt == DT_F32 && it.dt == DT_I32 && ty.lanes == it.lanes &&
+          (ty.lanes & (ty.lanes - 1)) == 0);
     if (ty.lanes == 1) return table;
     return lir_pure(l, lir_mk(L_PERMUTE, ty.dt, ty.lanes), 2, (LVal[]){table, idx});
 }
@@ -178,7 +190,8 @@ LVal lir_mask(Lir *l, LVal n, uint16_t lanes) {
     CHECK(ty.dt == DT_I64 && ty.lanes == 1);
     int64_t k;
     if (lanes == 1) return lir_op2(l, S_GT, n, lir_i64(l, 0));
-    if (lir_is_const(l, n, &k) && (k <= 0 || k >= lanes)) return lir_const_int(l, DT_BOOL, lanes, k > 0);
+    if (lir_is_const(l, n, &k) && (k <= 0 || k >= lanes))
+        return lir_const_int(l, DT_BOOL, lanes, k > 0);
     return unary(l, L_MASK, (LTy){DT_BOOL, lanes}, n);
 }
 
@@ -196,7 +209,8 @@ LVal lir_dot4(Lir *l, LVal acc, LVal u8x4, LVal s8x4) {
     lir_widen(l, &u8x4, &s8x4);
     lir_widen(l, &acc, &u8x4);
     LTy ty = lir_type(l, acc), a = lir_type(l, u8x4), b = lir_type(l, s8x4);
-    CHECK(ty.dt == DT_I32 && a.dt == DT_I32 && b.dt == DT_I32 && ty.lanes == a.lanes && ty.lanes == b.lanes);
+    CHECK(ty.dt == DT_I32 && a.dt == DT_I32 && b.dt == DT_I32 && ty.lanes == a.lanes &&
+          ty.lanes == b.lanes);
     return lir_pure(l, lir_mk(L_DOT4, ty.dt, ty.lanes), 3, (LVal[]){acc, u8x4, s8x4});
 }
 
@@ -207,7 +221,7 @@ LVal lir_scalef(Lir *l, LVal x, LVal n) {
     return lir_pure(l, lir_mk(L_SCALEF, ty.dt, ty.lanes), 2, (LVal[]){x, n});
 }
 
-/* ---- memory ---------------------------------------------------------------------------------------------------- */
+/* ---- memory ---------------------------------------------------------------------------------- */
 
 static unsigned elem_bytes(const Lir *l, DType t) {
     unsigned b = lir_bits(t) / 8;
@@ -215,7 +229,10 @@ static unsigned elem_bytes(const Lir *l, DType t) {
     return b;
 }
 
-typedef struct { LVal ptr, idx; int64_t disp; } Addr; /* ptr + (idx + disp) * elem */
+typedef struct {
+    LVal ptr, idx;
+    int64_t disp;
+} Addr; /* ptr + (idx + disp) * elem */
 static Addr address(Lir *l, LVal ptr, LVal idx, DType elem) {
     CHECK(lir_type(l, ptr).dt == DT_PTR);
     if (!idx.i) idx = lir_i64(l, 0);
@@ -223,7 +240,8 @@ static Addr address(Lir *l, LVal ptr, LVal idx, DType elem) {
     CHECK(it.dt == DT_I64 && it.lanes == 1);
     LLin x = lir_lin(l, idx);
     LIns p = l->ins.v[ptr.i];
-    if (p.op == L_PTR_ADD && p.imm && p.aux == elem) { /* the displacement of the pointer joins ours */
+    if (p.op == L_PTR_ADD && p.imm &&
+        p.aux == elem) { /* the displacement of the pointer joins ours */
         LVal a[2] = {lir_arg(l, ptr, 0), lir_arg(l, ptr, 1)};
         int64_t zero;
         x.c = (int64_t)((uint64_t)x.c + (uint64_t)p.imm);
@@ -241,7 +259,8 @@ static LVal check_mask(Lir *l, LVal mask, uint16_t lanes) {
     return known_bool(l, mask, true) ? NIL : mask;
 }
 static LVal zero_of(Lir *l, LTy ty) {
-    return dt_is_float(ty.dt) ? lir_const_float(l, ty.dt, ty.lanes, 0) : lir_const_int(l, ty.dt, ty.lanes, 0);
+    return dt_is_float(ty.dt) ? lir_const_float(l, ty.dt, ty.lanes, 0)
+                              : lir_const_int(l, ty.dt, ty.lanes, 0);
 }
 
 LVal lir_load(Lir *l, LVal ptr, LVal idx, LTy ty, LVal mask, uint32_t align) {
@@ -268,7 +287,8 @@ void lir_store(Lir *l, LVal ptr, LVal idx, LVal v, LVal mask, uint32_t align) {
     lir_append(l, i, mask.i ? 4 : 3, (LVal[]){a.ptr, a.idx, v, mask});
 }
 
-static LVal vector_index(Lir *l, LVal *idx, int64_t *disp) { /* a scalar index if there is only one lane */
+static LVal vector_index(Lir *l, LVal *idx,
+                         int64_t *disp) { /* a scalar index if there is only one lane */
     LTy it = lir_type(l, *idx);
     CHECK(it.dt == DT_I64 || it.dt == DT_I32);
     if (it.lanes == 1) return lir_cast(l, *idx, DT_I64);
@@ -333,11 +353,14 @@ void lir_prefetch(Lir *l, LVal ptr, LVal idx, DType elem, int level) {
     lir_append(l, i, 2, (LVal[]){a.ptr, a.idx});
 }
 
-/* ---- structure ------------------------------------------------------------------------------------------------- */
+/* ---- structure ------------------------------------------------------------------------------- */
 
-static void region_open(Lir *l, uint32_t ins) { vec_push(l->c, &l->region, (LRegion){ins, l->scoped.list.n}); }
+static void region_open(Lir *l, uint32_t ins) {
+    vec_push(l->c, &l->region, (LRegion){ins, l->scoped.list.n});
+}
 static void region_close(Lir *l, uint32_t ins) {
-    if (l->region.n == 0 || l->region.v[l->region.n - 1].ins != ins) ICE("lir: %s: regions are not nested", l->name);
+    if (l->region.n == 0 || l->region.v[l->region.n - 1].ins != ins)
+        ICE("lir: %s: regions are not nested", l->name);
     lir_forget(l, l->region.v[--l->region.n].mark);
 }
 
@@ -358,7 +381,8 @@ LFor lir_for(Lir *l, LVal lo, LVal hi, LVal step, uint32_t n, const LVal *init) 
         CHECK(ty.dt == DT_I64 && ty.lanes == 1);
     }
     int64_t a, b, s;
-    if (lir_is_const(l, lo, &a) && lir_is_const(l, hi, &b) && lir_is_const(l, step, &s) && a < b && b - a > 0 && s >= b - a) {
+    if (lir_is_const(l, lo, &a) && lir_is_const(l, hi, &b) && lir_is_const(l, step, &s) && a < b &&
+        b - a > 0 && s >= b - a) {
         f.iv = lo; /* exactly one trip: no region, lir_for_end returns `next` */
         for (uint32_t k = 0; k < n; k++) f.c[k] = init[k];
         return f;
@@ -376,7 +400,8 @@ static void check_results(const Lir *l, uint32_t n, const LVal *v, const LVal *l
     for (uint32_t k = 0; k < n; k++) {
         LTy a = lir_type(l, v[k]), b = lir_type(l, like[k]);
         if (a.dt != b.dt || a.lanes != b.lanes)
-            ICE("lir: %s: result %u of a region is %s x%u, not %s x%u", l->name, k, dt_name(a.dt), a.lanes, dt_name(b.dt), b.lanes);
+            ICE("lir: %s: result %u of a region is %s x%u, not %s x%u", l->name, k, dt_name(a.dt),
+                a.lanes, dt_name(b.dt), b.lanes);
     }
 }
 

@@ -1,48 +1,64 @@
-/* lir_internal.h: the representation of a Lir, shared by lir.c (builder) and lir_text.c (print, verify, hash).
- * Printers and the interpreter use the accessors of lir.h. */
+/* lir_internal.h: the representation of a Lir, shared by lir.c (builder) and lir_text.c (print,
+ * verify, hash). Printers and the interpreter use the accessors of lir.h. */
 #ifndef ACCELC_LIR_INTERNAL_H
 #define ACCELC_LIR_INTERNAL_H
 #include "lir.h"
 
-#define LIR_MAX_INS (1u << 24) /* a kernel beyond this is refused: nobody would want to wait for it */
+#define LIR_MAX_INS                                                                                \
+    (1u << 24) /* a kernel beyond this is refused: nobody would want to wait for it */
 #define LIR_MAX_LANES 4096u
 
-typedef struct LTab { uint32_t *head, cap; VEC(uint32_t) list; } LTab; /* chained through Lir.chain; list: insertion order */
-typedef struct LRegion { uint32_t ins, mark; } LRegion;                /* opening FOR, IF or ELSE; length of scoped.list then */
-typedef struct LPair { uint32_t a, b; } LPair;
+typedef struct LTab {
+    uint32_t *head, cap;
+    VEC(uint32_t) list;
+} LTab; /* chained through Lir.chain; list: insertion order */
+typedef struct LRegion {
+    uint32_t ins, mark;
+} LRegion; /* opening FOR, IF or ELSE; length of scoped.list then */
+typedef struct LPair {
+    uint32_t a, b;
+} LPair;
 struct Lir {
     Ctx *c;
     const char *name;
     uint32_t nbuf, ndim;
-    VEC(LIns) ins;          /* [0] is none */
-    VEC(uint32_t) chain;    /* parallel to ins: next in its bucket */
+    VEC(LIns) ins;       /* [0] is none */
+    VEC(uint32_t) chain; /* parallel to ins: next in its bucket */
     VEC(LVal) args;
     VEC(int16_t) shuf;
     VEC(Scalar) tab;
     VEC(LPair) alias;
-    VEC(LRegion) region;    /* open ones */
-    LTab global, scoped;    /* value numbers: operand-free instructions; the others, of open regions */
-    bool separate;          /* lir_volatile_next */
+    VEC(LRegion) region; /* open ones */
+    LTab global, scoped; /* value numbers: operand-free instructions; the others, of open regions */
+    bool separate;       /* lir_volatile_next */
 };
 
-extern const uint8_t lir_sop_class[S_COUNT]; /* LC_* that a scalar operation accepts in Lir; 0: not whitelisted */
+/* Classes of types; lir_sop_class: those a scalar operation accepts in Lir, 0 if it is not whitelisted.
+ * FLOAT is f32 and f64; OTHER (f16, f8, ..) can only be stored, moved and cast; CMP marks comparisons. */
 enum { LC_FLOAT = 1, LC_INT = 2, LC_BOOL = 4, LC_PTR = 8, LC_OTHER = 16, LC_CMP = 32 };
-unsigned lir_class(DType t);                 /* LC_FLOAT (f32, f64), LC_INT, LC_BOOL, LC_PTR or LC_OTHER (storage only) */
+extern const uint8_t lir_sop_class[S_COUNT];
+unsigned lir_class(DType t);
 int lir_sop_args(SOp op);
-unsigned lir_bits(DType t);                  /* of a lane as stored: 8, 16, 32, 64; bool 8; 0 if not storable in a lane */
-int64_t lir_wrap(DType t, int64_t v);        /* v modulo 2^bits, sign- or zero-extended as t says */
+unsigned lir_bits(DType t);           /* of a lane in memory: 8, 16, 32, 64 (bool 8); 0: none */
+int64_t lir_wrap(DType t, int64_t v); /* v modulo 2^bits, sign- or zero-extended as t says */
 
-/* lir.c, for lir_build.c */
+/* lir.c, for lir_arith.c and lir_build.c. lir_pure: an equal visible value, or a new instruction.
+ * lir_forget: a region has ended, its values leave the numbering. lir_as_const: v's CONST or NULL. */
 LIns lir_mk(int op, DType t, uint32_t lanes);
 LVal lir_append(Lir *l, LIns i, uint32_t narg, const LVal *a);
-LVal lir_pure(Lir *l, LIns i, uint32_t narg, const LVal *a); /* the same, or an equal visible value */
-void lir_forget(Lir *l, uint32_t mark);                      /* a region ends: drop its values from the numbering */
+LVal lir_pure(Lir *l, LIns i, uint32_t narg, const LVal *a);
+void lir_forget(Lir *l, uint32_t mark);
 LVal lir_const_int(Lir *l, DType t, uint32_t lanes, int64_t v);
 LVal lir_const_float(Lir *l, DType t, uint32_t lanes, double v);
-const LIns *lir_as_const(const Lir *l, LVal v);              /* its CONST instruction or NULL */
+const LIns *lir_as_const(const Lir *l, LVal v);
 bool lir_is_op(const Lir *l, LVal v, SOp op);
 LVal lir_arg(const Lir *l, LVal v, uint32_t k);
-void lir_widen(Lir *l, LVal *a, LVal *b);                    /* splat the scalar one of two */
-typedef struct LLin { LVal base; int64_t c; } LLin;          /* base + c; base none: a constant */
+
+/* lir_arith.c. lir_widen: splats the scalar one of two. */
+typedef struct LLin {
+    LVal base; /* none: a constant */
+    int64_t c; /* the value is base + c */
+} LLin;
 LLin lir_lin(const Lir *l, LVal v);
+void lir_widen(Lir *l, LVal *a, LVal *b);
 #endif

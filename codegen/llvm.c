@@ -1,6 +1,7 @@
-/* llvm.c: kernels -> modules -> objects (or texts). Modules are filled by estimated size and compiled in parallel, each
- * with an LLVM context of its own; what a module contains depends on the kernels alone, so the output does not depend
- * on the number of threads. An object that needs a symbol from outside is a bug of ours (see llvm_ops.c) and ends in ICE. */
+/* llvm.c: kernels -> modules -> objects (or texts). Modules are filled by estimated size and
+ * compiled in parallel, each with an LLVM context of its own; what a module contains depends on the
+ * kernels alone, so the output does not depend on the number of threads. An object that needs a
+ * symbol from outside is a bug of ours (see llvm_ops.c) and ends in ICE. */
 #include "llvm.h"
 
 #include <elf.h>
@@ -18,22 +19,24 @@
 #include "llvm_kernel.h"
 
 #define TRIPLE "x86_64-unknown-linux-gnu"
-/* Lir is folded and numbered already: what is left are address computations and shuffles. default<O2> takes ten times
- * as long for the same code; the loop and SLP vectorisers must not run. */
+/* Lir is folded and numbered already: what is left are address computations and shuffles.
+ * default<O2> takes ten times as long for the same code; the loop and SLP vectorisers must not run.
+ */
 #define PASSES "early-cse,simplifycfg,instcombine<no-verify-fixpoint>"
 #define MODULE_WEIGHT 6000 /* instructions that make a module worth its overhead */
 #define MODULES 16         /* most modules of one call */
 
 typedef struct Module {
-    uint32_t first, last;   /* kernels [first, last) */
-    char *data;             /* malloc'ed result */
+    uint32_t first, last; /* kernels [first, last) */
+    char *data;           /* malloc'ed result */
     size_t bytes;
-    char message[512];      /* what went wrong; empty: nothing */
+    char message[512]; /* what went wrong; empty: nothing */
 } Module;
 
-/* What LLVM keeps per process, written once: its targets, and one option. Loop strength reduction trades the addresses
- * [base + index * scale + displacement] that templates ask for against chains of additions; in a tile with twelve row
- * pointers that made vectors spill and cost half of the speed, and without it nothing measured became slower. */
+/* What LLVM keeps per process, written once: its targets, and one option. Loop strength reduction
+ * trades the addresses [base + index * scale + displacement] that templates ask for against chains
+ * of additions; in a tile with twelve row pointers that made vectors spill and cost half of the
+ * speed, and without it nothing measured became slower. */
 static void register_target(void) {
     const char *const option[] = {"accelc", "-disable-lsr"};
     LLVMInitializeX86TargetInfo();
@@ -90,8 +93,10 @@ static void emit(Module *m, LLVMModuleRef md, LLVMTargetMachineRef tm, int kind)
         return;
     }
     LLVMMemoryBufferRef out = NULL;
-    if (LLVMTargetMachineEmitToMemoryBuffer(tm, md, kind == LLVM_OBJECT ? LLVMObjectFile : LLVMAssemblyFile, &err, &out)) {
-        if (!m->message[0]) snprintf(m->message, sizeof m->message, "%s", err ? err : "no code was made");
+    if (LLVMTargetMachineEmitToMemoryBuffer(
+            tm, md, kind == LLVM_OBJECT ? LLVMObjectFile : LLVMAssemblyFile, &err, &out)) {
+        if (!m->message[0])
+            snprintf(m->message, sizeof m->message, "%s", err ? err : "no code was made");
         LLVMDisposeMessage(err);
         return;
     }
@@ -109,7 +114,8 @@ static void build(Module *m, const Target *t, Lir *const *kernel, int kind) {
     LLVMTargetRef target;
     LLVMTargetMachineRef tm = NULL;
     if (!LLVMGetTargetFromTriple(TRIPLE, &target, &err))
-        tm = LLVMCreateTargetMachine(target, TRIPLE, "x86-64", t->features, LLVMCodeGenLevelDefault, LLVMRelocPIC, LLVMCodeModelDefault);
+        tm = LLVMCreateTargetMachine(target, TRIPLE, "x86-64", t->features, LLVMCodeGenLevelDefault,
+                                     LLVMRelocPIC, LLVMCodeModelDefault);
     if (!tm) {
         snprintf(m->message, sizeof m->message, "%s", err ? err : "LLVM has no target " TRIPLE);
         LLVMDisposeMessage(err);
@@ -121,7 +127,8 @@ static void build(Module *m, const Target *t, Lir *const *kernel, int kind) {
     LLVMSetModuleDataLayout(md, layout);
     LLVMDisposeTargetData(layout);
     for (uint32_t k = m->first; k < m->last; k++) llvm_kernel(cx, md, t, kernel[k]);
-    if (LLVMVerifyModule(md, LLVMReturnStatusAction, &err)) snprintf(m->message, sizeof m->message, "%s", err);
+    if (LLVMVerifyModule(md, LLVMReturnStatusAction, &err))
+        snprintf(m->message, sizeof m->message, "%s", err);
     LLVMDisposeMessage(err);
     if (!m->message[0]) {
         LLVMPassBuilderOptionsRef options = LLVMCreatePassBuilderOptions();
@@ -140,7 +147,8 @@ static void build(Module *m, const Target *t, Lir *const *kernel, int kind) {
     LLVMContextDispose(cx);
 }
 
-static uint64_t weight(const Lir *l, const Target *t) { /* vectors wider than a register are several instructions */
+static uint64_t
+weight(const Lir *l, const Target *t) { /* vectors wider than a register are several instructions */
     uint32_t n;
     const LIns *ins = lir_ins(l, &n);
     uint64_t w = 50;
@@ -156,9 +164,11 @@ bool llvm_compile(Ctx *c, const Target *t, uint32_t n, Lir *const *kernel, LlvmO
     if (n == 0) return true;
     for (uint32_t k = 0; k < n; k++) total += weight(kernel[k], t);
     uint64_t share = total / MODULES + 1;
-    if (share < MODULE_WEIGHT) share = total / 2 + 1 < MODULE_WEIGHT ? total / 2 + 1 : MODULE_WEIGHT; /* two at least */
+    if (share < MODULE_WEIGHT)
+        share = total / 2 + 1 < MODULE_WEIGHT ? total / 2 + 1 : MODULE_WEIGHT; /* two at least */
     for (uint32_t k = 0; k < n; k++) {
-        if (k == 0 || (done >= share * nmodule && nmodule < MODULES)) module[nmodule++] = (Module){.first = k};
+        if (k == 0 || (done >= share * nmodule && nmodule < MODULES))
+            module[nmodule++] = (Module){.first = k};
         module[nmodule - 1].last = k + 1;
         done += weight(kernel[k], t);
     }
@@ -171,12 +181,15 @@ bool llvm_compile(Ctx *c, const Target *t, uint32_t n, Lir *const *kernel, LlvmO
     for (uint32_t m = 0; m < nmodule; m++) {
         if (module[m].message[0]) {
             if (out->kind == LLVM_OBJECT && module[m].data)
-                ICE("llvm: kernels %s .. %s: %s", lir_name(kernel[module[m].first]), lir_name(kernel[module[m].last - 1]), module[m].message);
-            diag(c, SEV_ERROR, (Loc){0}, "X0510", "llvm: kernels %s .. %s: %s", lir_name(kernel[module[m].first]),
-                 lir_name(kernel[module[m].last - 1]), module[m].message);
+                ICE("llvm: kernels %s .. %s: %s", lir_name(kernel[module[m].first]),
+                    lir_name(kernel[module[m].last - 1]), module[m].message);
+            diag(c, SEV_ERROR, (Loc){0}, "X0510", "llvm: kernels %s .. %s: %s",
+                 lir_name(kernel[module[m].first]), lir_name(kernel[module[m].last - 1]),
+                 module[m].message);
             ok = false;
         } else {
-            out->blob[out->nblob++] = (LlvmBlob){ctx_dup(c, module[m].data, module[m].bytes + 1), module[m].bytes};
+            out->blob[out->nblob++] =
+                (LlvmBlob){ctx_dup(c, module[m].data, module[m].bytes + 1), module[m].bytes};
         }
         free(module[m].data);
     }

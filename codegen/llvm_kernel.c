@@ -1,8 +1,10 @@
-/* llvm_kernel.c: one Lir as an LLVM function: parameters, memory accesses with their alias scopes, loops and branches.
+/* llvm_kernel.c: one Lir as an LLVM function: parameters, memory accesses with their alias scopes,
+ * loops and branches.
  *
- * The whole kernel is one function. Buffer pointers come out of an array, so no-alias facts cannot be parameter
- * attributes: every access whose buffer is known carries !alias.scope of that buffer and !noalias of all the buffers
- * that lir_may_alias excludes, which the schedulers of the code generator still see. */
+ * The whole kernel is one function. Buffer pointers come out of an array, so no-alias facts cannot
+ * be parameter attributes: every access whose buffer is known carries !alias.scope of that buffer
+ * and !noalias of all the buffers that lir_may_alias excludes, which the schedulers of the code
+ * generator still see. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -14,10 +16,14 @@
 typedef LLVMValueRef LV;
 typedef LLVMBasicBlockRef BB;
 
-typedef struct Open { BB first, second, join; LV iv; uint32_t ins; } Open; /* an open FOR (body, exit) or IF (then, else) */
+typedef struct Open {
+    BB first, second, join;
+    LV iv;
+    uint32_t ins;
+} Open; /* an open FOR (body, exit) or IF (then, else) */
 typedef struct Kernel {
     Printer p;
-    uint32_t *root;         /* per value of type ptr: buffer it points into; nbuf: scratch; UNKNOWN */
+    uint32_t *root; /* per value of type ptr: buffer it points into; nbuf: scratch; UNKNOWN */
     LLVMMetadataRef *scope; /* per root: list of its scope, list of those it does not alias */
     Open *open;
     uint32_t nopen;
@@ -26,34 +32,43 @@ typedef struct Kernel {
 } Kernel;
 #define UNKNOWN UINT32_MAX
 
-/* ---- where pointers point -------------------------------------------------------------------------------------- */
+/* ---- where pointers point -------------------------------------------------------------------- */
 
 static uint32_t meet(uint32_t a, uint32_t b) { return a == b ? a : UNKNOWN; }
 
 static uint32_t root_of(const Kernel *k, const LIns *i, uint32_t v) {
     const LVal *a = k->p.args + i->arg;
     switch (i->op) {
-    case L_BUF: return (uint32_t)i->imm;
-    case L_SCRATCH: return lir_nbuf(k->p.l);
-    case L_PTR_ADD: case L_PTR_BYTES: return k->root[a[0].i];
-    case L_OP: return i->sop == S_SELECT ? meet(k->root[a[1].i], k->root[a[2].i]) : UNKNOWN;
+    case L_BUF:
+        return (uint32_t)i->imm;
+    case L_SCRATCH:
+        return lir_nbuf(k->p.l);
+    case L_PTR_ADD:
+    case L_PTR_BYTES:
+        return k->root[a[0].i];
+    case L_OP:
+        return i->sop == S_SELECT ? meet(k->root[a[1].i], k->root[a[2].i]) : UNKNOWN;
     case L_CARRY: { /* its start, and what the loop makes of it */
         const LIns *f = &k->p.ins[i->aux], *end = &k->p.ins[f->imm];
-        uint32_t start = k->root[k->p.args[f->arg + 3 + i->imm].i], next = k->root[k->p.args[end->arg + i->imm].i];
+        uint32_t start = k->root[k->p.args[f->arg + 3 + i->imm].i],
+                 next = k->root[k->p.args[end->arg + i->imm].i];
         return k->root[v] == UNKNOWN ? UNKNOWN : next == UNKNOWN - 1 ? start : meet(start, next);
     }
     case L_RESULT: {
         const LIns *end = &k->p.ins[i->aux], *f = &k->p.ins[end->imm];
-        uint32_t other = f->op == L_FOR ? k->root[k->p.args[f->arg + 3 + i->imm].i] : k->root[k->p.args[k->p.ins[f->imm].arg + i->imm].i];
+        uint32_t other = f->op == L_FOR ? k->root[k->p.args[f->arg + 3 + i->imm].i]
+                                        : k->root[k->p.args[k->p.ins[f->imm].arg + i->imm].i];
         return meet(other, k->root[k->p.args[end->arg + i->imm].i]);
     }
-    default: return UNKNOWN;
+    default:
+        return UNKNOWN;
     }
 }
 
 static void find_roots(Kernel *k) {
     bool changed = true;
-    for (uint32_t v = 0; v < k->p.n; v++) k->root[v] = UNKNOWN - 1; /* not seen yet; every round only loses facts */
+    for (uint32_t v = 0; v < k->p.n; v++)
+        k->root[v] = UNKNOWN - 1; /* not seen yet; every round only loses facts */
     while (changed) {
         changed = false;
         for (uint32_t v = 1; v < k->p.n; v++) {
@@ -73,7 +88,8 @@ static LLVMMetadataRef string(const Kernel *k, const char *stem, uint32_t n) {
 
 static void make_scopes(Kernel *k) {
     uint32_t n = lir_nbuf(k->p.l) + 1;
-    LLVMMetadataRef *scope = malloc(sizeof *scope * n), *list = malloc(sizeof *list * n), name = string(k, "kernel", 0);
+    LLVMMetadataRef *scope = malloc(sizeof *scope * n), *list = malloc(sizeof *list * n),
+                    name = string(k, "kernel", 0);
     CHECK(scope && list);
     LLVMMetadataRef domain = LLVMMDNodeInContext2(k->p.cx, &name, 1);
     for (uint32_t b = 0; b < n; b++) {
@@ -83,7 +99,8 @@ static void make_scopes(Kernel *k) {
     for (uint32_t b = 0; b < n; b++) {
         uint32_t others = 0;
         for (uint32_t o = 0; o < n; o++)
-            if (o == n - 1 || b == n - 1 ? o != b : !lir_may_alias(k->p.l, b, o)) list[others++] = scope[o];
+            if (o == n - 1 || b == n - 1 ? o != b : !lir_may_alias(k->p.l, b, o))
+                list[others++] = scope[o];
         k->scope[2 * b] = LLVMMDNodeInContext2(k->p.cx, &scope[b], 1);
         k->scope[2 * b + 1] = LLVMMDNodeInContext2(k->p.cx, list, others);
     }
@@ -93,27 +110,35 @@ static void make_scopes(Kernel *k) {
 static void tag(const Kernel *k, LV access, LVal ptr) {
     uint32_t r = k->root[ptr.i];
     if (r >= UNKNOWN - 1 || !LLVMIsAInstruction(access)) return;
-    LLVMSetMetadata(access, LLVMGetMDKindIDInContext(k->p.cx, "alias.scope", 11), LLVMMetadataAsValue(k->p.cx, k->scope[2 * r]));
-    LLVMSetMetadata(access, LLVMGetMDKindIDInContext(k->p.cx, "noalias", 7), LLVMMetadataAsValue(k->p.cx, k->scope[2 * r + 1]));
+    LLVMSetMetadata(access, LLVMGetMDKindIDInContext(k->p.cx, "alias.scope", 11),
+                    LLVMMetadataAsValue(k->p.cx, k->scope[2 * r]));
+    LLVMSetMetadata(access, LLVMGetMDKindIDInContext(k->p.cx, "noalias", 7),
+                    LLVMMetadataAsValue(k->p.cx, k->scope[2 * r + 1]));
 }
 
-/* ---- memory ---------------------------------------------------------------------------------------------------- */
+/* ---- memory ---------------------------------------------------------------------------------- */
 
 static LV value(const Kernel *k, LVal v) { return k->p.val[v.i]; }
-static LV i64(const Kernel *k, int64_t v) { return LLVMConstInt(LLVMInt64TypeInContext(k->p.cx), (uint64_t)v, 1); }
+static LV i64(const Kernel *k, int64_t v) {
+    return LLVMConstInt(LLVMInt64TypeInContext(k->p.cx), (uint64_t)v, 1);
+}
 static bool is_zero(LV v) { return LLVMIsConstant(v) && LLVMIsNull(v); }
 
 static LV address(const Kernel *k, LVal ptr, LVal idx, int64_t disp, unsigned bytes) {
     LV a = value(k, ptr), i = value(k, idx);
-    if (!is_zero(i) || k->p.ins[idx.i].ty.lanes > 1) a = LLVMBuildGEP2(k->p.b, pr_int(&k->p, bytes * 8, 1), a, &i, 1, "");
+    if (!is_zero(i) || k->p.ins[idx.i].ty.lanes > 1)
+        a = LLVMBuildGEP2(k->p.b, pr_int(&k->p, bytes * 8, 1), a, &i, 1, "");
     LV d = i64(k, (int64_t)((uint64_t)disp * bytes));
     return is_zero(d) ? a : LLVMBuildGEP2(k->p.b, pr_int(&k->p, 8, 1), a, &d, 1, "");
 }
 
-static LV i32(const Kernel *k, uint32_t v) { return LLVMConstInt(LLVMInt32TypeInContext(k->p.cx), v, 0); }
+static LV i32(const Kernel *k, uint32_t v) {
+    return LLVMConstInt(LLVMInt32TypeInContext(k->p.cx), v, 0);
+}
 
 /* LLVM 22 moved the alignment of masked accesses from an operand to an attribute of the pointer. */
-static LV masked(const Kernel *k, const char *name, LLVMTypeRef value_type, LV ptr, uint32_t align, LV mask, LV value_operand, bool store) {
+static LV masked(const Kernel *k, const char *name, LLVMTypeRef value_type, LV ptr, uint32_t align,
+                 LV mask, LV value_operand, bool store) {
     LLVMTypeRef ov[2] = {value_type, LLVMTypeOf(ptr)};
     LV a[4];
     unsigned n = 0, at;
@@ -128,10 +153,12 @@ static LV masked(const Kernel *k, const char *name, LLVMTypeRef value_type, LV p
     return call;
 }
 
-static LV one_lane(const Kernel *k, LV v, bool wrap) { /* scalar <-> vector of one lane, for masked accesses */
+static LV one_lane(const Kernel *k, LV v,
+                   bool wrap) { /* scalar <-> vector of one lane, for masked accesses */
     LV zero = i32(k, 0);
     if (!wrap) return LLVMBuildExtractElement(k->p.b, v, zero, "");
-    return LLVMBuildInsertElement(k->p.b, LLVMGetPoison(LLVMVectorType(LLVMTypeOf(v), 1)), v, zero, "");
+    return LLVMBuildInsertElement(k->p.b, LLVMGetPoison(LLVMVectorType(LLVMTypeOf(v), 1)), v, zero,
+                                  "");
 }
 
 static LV load(const Kernel *k, const LIns *i) {
@@ -152,7 +179,8 @@ static LV load(const Kernel *k, const LIns *i) {
         LV mask = i->narg == 3 ? value(k, a[2]) : LLVMConstAllOnes(pr_int(p, 1, i->ty.lanes)), ptr;
         if (scalar) mask = one_lane(k, mask, true);
         ptr = address(k, a[0], a[1], i->imm, bytes);
-        v = masked(k, vec ? "llvm.masked.gather" : "llvm.masked.load", vt, ptr, i->aux, mask, LLVMConstNull(vt), false);
+        v = masked(k, vec ? "llvm.masked.gather" : "llvm.masked.load", vt, ptr, i->aux, mask,
+                   LLVMConstNull(vt), false);
         tag(k, v, a[0]);
         if (scalar) v = one_lane(k, v, false);
     }
@@ -167,9 +195,12 @@ static void store(const Kernel *k, const LIns *i) {
     LV v = value(k, a[2]), ptr = address(k, a[0], a[1], i->imm, bytes), s;
     int64_t active = 0;
     if (ty.dt == DT_BOOL) v = LLVMBuildZExt(p->b, v, pr_int(p, 8, ty.lanes), "");
-    bool known = i->narg == 4 && p->ins[a[3].i].op == L_MASK && lir_is_const(p->l, p->args[p->ins[a[3].i].arg], &active);
-    if (i->op == L_STORE && known && !(p->t->flags & F_AVX512)) { /* a vector of as many lanes: no slow masked store */
-        v = active == 1 ? LLVMBuildExtractElement(p->b, v, i32(k, 0), "") : pr_slice(p, v, 0, (uint32_t)active);
+    bool known = i->narg == 4 && p->ins[a[3].i].op == L_MASK &&
+                 lir_is_const(p->l, p->args[p->ins[a[3].i].arg], &active);
+    if (i->op == L_STORE && known &&
+        !(p->t->flags & F_AVX512)) { /* a vector of as many lanes: no slow masked store */
+        v = active == 1 ? LLVMBuildExtractElement(p->b, v, i32(k, 0), "")
+                        : pr_slice(p, v, 0, (uint32_t)active);
         known = false;
     } else {
         known = i->narg == 4;
@@ -180,19 +211,21 @@ static void store(const Kernel *k, const LIns *i) {
     } else {
         LV mask = i->narg == 4 ? value(k, a[3]) : LLVMConstAllOnes(pr_int(p, 1, ty.lanes));
         if (ty.lanes == 1) v = one_lane(k, v, true), mask = one_lane(k, mask, true);
-        s = masked(k, i->op == L_SCATTER ? "llvm.masked.scatter" : "llvm.masked.store", LLVMTypeOf(v), ptr, i->aux, mask, v, true);
+        s = masked(k, i->op == L_SCATTER ? "llvm.masked.scatter" : "llvm.masked.store",
+                   LLVMTypeOf(v), ptr, i->aux, mask, v, true);
     }
     tag(k, s, a[0]);
 }
 
 static void prefetch(const Kernel *k, const LIns *i) {
     const LVal *a = k->p.args + i->arg;
-    LV x[4] = {address(k, a[0], a[1], i->imm, lir_bits((DType)i->aux) / 8), i32(k, 0), i32(k, 4u - i->sop), i32(k, 1)};
+    LV x[4] = {address(k, a[0], a[1], i->imm, lir_bits((DType)i->aux) / 8), i32(k, 0),
+               i32(k, 4u - i->sop), i32(k, 1)};
     LLVMTypeRef ov = LLVMTypeOf(x[0]);
     (void)pr_intrinsic(&k->p, "llvm.prefetch", 1, &ov, 4, x);
 }
 
-/* ---- structure ------------------------------------------------------------------------------------------------- */
+/* ---- structure ------------------------------------------------------------------------------- */
 
 static BB block(const Kernel *k) { return LLVMAppendBasicBlockInContext(k->p.cx, k->p.fn, ""); }
 static BB here(const Kernel *k) { return LLVMGetInsertBlock(k->p.b); }
@@ -200,8 +233,10 @@ static void start(const Kernel *k, BB b) { LLVMPositionBuilderAtEnd(k->p.b, b); 
 static void incoming(LV phi, LV v, BB from) { LLVMAddIncoming(phi, &v, &from, 1); }
 
 static void unlikely(const Kernel *k, LV branch) {
-    LLVMMetadataRef w[3] = {LLVMMDStringInContext2(k->p.cx, "branch_weights", 14), LLVMValueAsMetadata(i32(k, 1)), LLVMValueAsMetadata(i32(k, 4000))};
-    LLVMSetMetadata(branch, LLVMGetMDKindIDInContext(k->p.cx, "prof", 4), LLVMMetadataAsValue(k->p.cx, LLVMMDNodeInContext2(k->p.cx, w, 3)));
+    LLVMMetadataRef w[3] = {LLVMMDStringInContext2(k->p.cx, "branch_weights", 14),
+                            LLVMValueAsMetadata(i32(k, 1)), LLVMValueAsMetadata(i32(k, 4000))};
+    LLVMSetMetadata(branch, LLVMGetMDKindIDInContext(k->p.cx, "prof", 4),
+                    LLVMMetadataAsValue(k->p.cx, LLVMMDNodeInContext2(k->p.cx, w, 3)));
 }
 
 static void open_for(Kernel *k, uint32_t v) {
@@ -212,8 +247,12 @@ static void open_for(Kernel *k, uint32_t v) {
     bool runs = lir_is_const(k->p.l, a[0], &lo) && lir_is_const(k->p.l, a[1], &hi) && lo < hi;
     Open *o = &k->open[k->nopen++];
     *o = (Open){.first = body, .second = after, .join = runs ? NULL : pre, .ins = v};
-    if (runs) LLVMBuildBr(k->p.b, body);
-    else LLVMBuildCondBr(k->p.b, LLVMBuildICmp(k->p.b, LLVMIntSLT, value(k, a[0]), value(k, a[1]), ""), body, after);
+    if (runs)
+        LLVMBuildBr(k->p.b, body);
+    else
+        LLVMBuildCondBr(k->p.b,
+                        LLVMBuildICmp(k->p.b, LLVMIntSLT, value(k, a[0]), value(k, a[1]), ""), body,
+                        after);
     start(k, body);
     o->iv = k->p.val[v] = LLVMBuildPhi(k->p.b, LLVMInt64TypeInContext(k->p.cx), "");
     incoming(o->iv, value(k, a[0]), pre);
@@ -231,7 +270,8 @@ static void close_for(Kernel *k, uint32_t v) {
     LV more = LLVMBuildICmp(k->p.b, LLVMIntSLT, iv, value(k, fa[1]), "");
     BB latch = here(k);
     incoming(o->iv, iv, latch);
-    for (uint32_t c = 0; c < end->narg; c++) incoming(k->p.val[o->ins + 1 + c], value(k, next[c]), latch);
+    for (uint32_t c = 0; c < end->narg; c++)
+        incoming(k->p.val[o->ins + 1 + c], value(k, next[c]), latch);
     LLVMBuildCondBr(k->p.b, more, o->first, o->second);
     start(k, o->second);
     for (uint32_t c = 0; c < end->narg; c++) {
@@ -276,19 +316,46 @@ static void instruction(Kernel *k, uint32_t v) {
     const LVal *a = k->p.args + i->arg;
     LV x;
     switch (i->op) {
-    case L_BUF: case L_DIM: case L_CARRY: case L_RESULT: return; /* made where they begin */
-    case L_T0: k->p.val[v] = LLVMGetParam(k->p.fn, 2); return;
-    case L_T1: k->p.val[v] = LLVMGetParam(k->p.fn, 3); return;
-    case L_SCRATCH: k->p.val[v] = LLVMGetParam(k->p.fn, 4); return;
-    case L_PTR_ADD: k->p.val[v] = address(k, a[0], a[1], i->imm, lir_bits((DType)i->aux) / 8); return;
-    case L_PTR_BYTES: k->p.val[v] = address(k, a[0], a[1], i->imm, 1); return;
-    case L_LOAD: case L_GATHER: k->p.val[v] = load(k, i); return;
-    case L_STORE: case L_SCATTER: store(k, i); return;
-    case L_PREFETCH: prefetch(k, i); return;
-    case L_FOR: open_for(k, v); return;
-    case L_ENDFOR: close_for(k, v); return;
+    case L_BUF:
+    case L_DIM:
+    case L_CARRY:
+    case L_RESULT:
+        return; /* made where they begin */
+    case L_T0:
+        k->p.val[v] = LLVMGetParam(k->p.fn, 2);
+        return;
+    case L_T1:
+        k->p.val[v] = LLVMGetParam(k->p.fn, 3);
+        return;
+    case L_SCRATCH:
+        k->p.val[v] = LLVMGetParam(k->p.fn, 4);
+        return;
+    case L_PTR_ADD:
+        k->p.val[v] = address(k, a[0], a[1], i->imm, lir_bits((DType)i->aux) / 8);
+        return;
+    case L_PTR_BYTES:
+        k->p.val[v] = address(k, a[0], a[1], i->imm, 1);
+        return;
+    case L_LOAD:
+    case L_GATHER:
+        k->p.val[v] = load(k, i);
+        return;
+    case L_STORE:
+    case L_SCATTER:
+        store(k, i);
+        return;
+    case L_PREFETCH:
+        prefetch(k, i);
+        return;
+    case L_FOR:
+        open_for(k, v);
+        return;
+    case L_ENDFOR:
+        close_for(k, v);
+        return;
     case L_IF:
-        k->open[k->nopen++] = (Open){.first = block(k), .second = block(k), .join = block(k), .ins = v};
+        k->open[k->nopen++] =
+            (Open){.first = block(k), .second = block(k), .join = block(k), .ins = v};
         x = value(k, a[0]);
         LLVMBuildCondBr(k->p.b, x, k->open[k->nopen - 1].first, k->open[k->nopen - 1].second);
         start(k, k->open[k->nopen - 1].first);
@@ -300,20 +367,29 @@ static void instruction(Kernel *k, uint32_t v) {
         start(k, o->second);
         return;
     }
-    case L_ENDIF: close_if(k, v); return;
-    case L_FAIL_IF: fail_if(k, i); return;
-    default: k->p.val[v] = pr_pure(&k->p, i); return;
+    case L_ENDIF:
+        close_if(k, v);
+        return;
+    case L_FAIL_IF:
+        fail_if(k, i);
+        return;
+    default:
+        k->p.val[v] = pr_pure(&k->p, i);
+        return;
     }
 }
 
-/* ---- the function ---------------------------------------------------------------------------------------------- */
+/* ---- the function ---------------------------------------------------------------------------- */
 
-static void enum_attr(LLVMContextRef cx, LV fn, LLVMAttributeIndex at, const char *name, uint64_t v) {
+static void enum_attr(LLVMContextRef cx, LV fn, LLVMAttributeIndex at, const char *name,
+                      uint64_t v) {
     unsigned kind = LLVMGetEnumAttributeKindForName(name, strlen(name));
     if (kind) LLVMAddAttributeAtIndex(fn, at, LLVMCreateEnumAttribute(cx, kind, v));
 }
 static void text_attr(LLVMContextRef cx, LV fn, const char *name, const char *v) {
-    LLVMAddAttributeAtIndex(fn, LLVMAttributeFunctionIndex, LLVMCreateStringAttribute(cx, name, (unsigned)strlen(name), v, (unsigned)strlen(v)));
+    LLVMAddAttributeAtIndex(
+        fn, LLVMAttributeFunctionIndex,
+        LLVMCreateStringAttribute(cx, name, (unsigned)strlen(name), v, (unsigned)strlen(v)));
 }
 
 static void attributes(LLVMContextRef cx, LV fn, const Target *t) {
@@ -331,7 +407,8 @@ static void attributes(LLVMContextRef cx, LV fn, const Target *t) {
     enum_attr(cx, fn, 5, "align", 64);
 }
 
-/* Pointers and sizes are loaded once, in the entry block; they do not change while the kernel runs. */
+/* Pointers and sizes are loaded once, in the entry block; they do not change while the kernel runs.
+ */
 static void load_parameters(Kernel *k) {
     unsigned invariant = LLVMGetMDKindIDInContext(k->p.cx, "invariant.load", 14);
     for (uint32_t v = 1; v < k->p.n; v++) {
@@ -341,20 +418,28 @@ static void load_parameters(Kernel *k) {
         if (i->imm) ptr = LLVMBuildGEP2(k->p.b, pr_int(&k->p, 8, 1), ptr, &at, 1, "");
         LV x = k->p.val[v] = LLVMBuildLoad2(k->p.b, pr_type(&k->p, i->ty), ptr, "");
         LLVMSetAlignment(x, 8);
-        LLVMSetMetadata(x, invariant, LLVMMetadataAsValue(k->p.cx, LLVMMDNodeInContext2(k->p.cx, NULL, 0)));
+        LLVMSetMetadata(x, invariant,
+                        LLVMMetadataAsValue(k->p.cx, LLVMMDNodeInContext2(k->p.cx, NULL, 0)));
     }
 }
 
 void llvm_kernel(LLVMContextRef cx, LLVMModuleRef md, const Target *t, const Lir *l) {
-    Kernel k = {.p = {.t = t, .l = l, .args = lir_args(l), .cx = cx, .md = md, .b = LLVMCreateBuilderInContext(cx)}};
+    Kernel k = {.p = {.t = t,
+                      .l = l,
+                      .args = lir_args(l),
+                      .cx = cx,
+                      .md = md,
+                      .b = LLVMCreateBuilderInContext(cx)}};
     k.p.ins = lir_ins(l, &k.p.n);
     k.p.val = calloc(k.p.n, sizeof *k.p.val);
     k.root = calloc(k.p.n, sizeof *k.root);
     k.scope = calloc((lir_nbuf(l) + 1) * 2, sizeof *k.scope);
     k.open = calloc(k.p.n, sizeof *k.open);
     CHECK(k.p.val && k.root && k.scope && k.open);
-    LLVMTypeRef ptr = LLVMPointerTypeInContext(cx, 0), i64t = LLVMInt64TypeInContext(cx), param[5] = {ptr, ptr, i64t, i64t, ptr};
-    k.p.fn = LLVMAddFunction(md, lir_name(l), LLVMFunctionType(LLVMInt32TypeInContext(cx), param, 5, 0));
+    LLVMTypeRef ptr = LLVMPointerTypeInContext(cx, 0), i64t = LLVMInt64TypeInContext(cx),
+                param[5] = {ptr, ptr, i64t, i64t, ptr};
+    k.p.fn =
+        LLVMAddFunction(md, lir_name(l), LLVMFunctionType(LLVMInt32TypeInContext(cx), param, 5, 0));
     LLVMSetVisibility(k.p.fn, LLVMHiddenVisibility);
     attributes(cx, k.p.fn, t);
     find_roots(&k);

@@ -1,7 +1,8 @@
-/* llvm_ops.c: Lir values as LLVM IR. Every operation is given in a form that the target selects without a library
- * call, at any number of lanes: target intrinsics are applied in chunks of the register's width, and what SSE2 lacks
- * (rounding, f16, scalef) is spelled out. No fast-math flags: results are those of the interpreter, bit for bit, except
- * for NaN payloads, and for FMA, which is a product and a sum on targets without F_FMA. */
+/* llvm_ops.c: Lir values as LLVM IR. Every operation is given in a form that the target selects
+ * without a library call, at any number of lanes: target intrinsics are applied in chunks of the
+ * register's width, and what SSE2 lacks (rounding, f16, scalef) is spelled out. No fast-math flags:
+ * results are those of the interpreter, bit for bit, except for NaN payloads, and for FMA, which is
+ * a product and a sum on targets without F_FMA. */
 #include <math.h>
 #include <string.h>
 
@@ -10,7 +11,7 @@
 
 typedef LLVMValueRef LV;
 
-/* ---- types and constants --------------------------------------------------------------------------------------- */
+/* ---- types and constants --------------------------------------------------------------------- */
 
 LLVMTypeRef pr_int(const Printer *p, unsigned bits, uint32_t lanes) {
     LLVMTypeRef t = LLVMIntTypeInContext(p->cx, bits);
@@ -35,7 +36,8 @@ LV pr_splat(const Printer *p, LV s, uint32_t lanes) {
     }
     LV v = LLVMGetPoison(LLVMVectorType(LLVMTypeOf(s), lanes));
     v = LLVMBuildInsertElement(p->b, v, s, LLVMConstInt(pr_int(p, 64, 1), 0, 0), "");
-    return LLVMBuildShuffleVector(p->b, v, LLVMGetPoison(LLVMTypeOf(v)), LLVMConstNull(pr_int(p, 32, lanes)), "");
+    return LLVMBuildShuffleVector(p->b, v, LLVMGetPoison(LLVMTypeOf(v)),
+                                  LLVMConstNull(pr_int(p, 32, lanes)), "");
 }
 
 static LV const_bits(const Printer *p, LTy t, uint64_t bits) {
@@ -61,13 +63,15 @@ static uint32_t lanes_of(LV v) {
 static LV shuffle(const Printer *p, LV a, LV b, uint32_t lanes, const int16_t *idx) {
     LV m[LIR_MAX_LANES];
     LLVMTypeRef i32 = LLVMInt32TypeInContext(p->cx);
-    for (uint32_t k = 0; k < lanes; k++) m[k] = idx[k] < 0 ? LLVMGetPoison(i32) : LLVMConstInt(i32, (unsigned)idx[k], 0);
+    for (uint32_t k = 0; k < lanes; k++)
+        m[k] = idx[k] < 0 ? LLVMGetPoison(i32) : LLVMConstInt(i32, (unsigned)idx[k], 0);
     return LLVMBuildShuffleVector(p->b, a, b, LLVMConstVector(m, lanes), "");
 }
 
 static LV to_vector(const Printer *p, LV v) { /* a scalar as one lane */
     if (LLVMGetTypeKind(LLVMTypeOf(v)) == LLVMVectorTypeKind) return v;
-    return LLVMBuildInsertElement(p->b, LLVMGetPoison(LLVMVectorType(LLVMTypeOf(v), 1)), v, LLVMConstInt(pr_int(p, 64, 1), 0, 0), "");
+    return LLVMBuildInsertElement(p->b, LLVMGetPoison(LLVMVectorType(LLVMTypeOf(v), 1)), v,
+                                  LLVMConstInt(pr_int(p, 64, 1), 0, 0), "");
 }
 
 LV pr_slice(const Printer *p, LV v, uint32_t from, uint32_t lanes) {
@@ -86,12 +90,15 @@ static LV concat(const Printer *p, LV a, LV b) { /* equal types */
     return shuffle(p, a, b, 2 * n, idx);
 }
 
-LV pr_intrinsic(const Printer *p, const char *name, unsigned nov, LLVMTypeRef *ov, unsigned n, LV *a) {
+LV pr_intrinsic(const Printer *p, const char *name, unsigned nov, LLVMTypeRef *ov, unsigned n,
+                LV *a) {
     unsigned id = LLVMLookupIntrinsicID(name, strlen(name));
     if (!id) ICE("llvm: no intrinsic %s", name);
-    return LLVMBuildCall2(p->b, LLVMIntrinsicGetType(p->cx, id, ov, nov), LLVMGetIntrinsicDeclaration(p->md, id, ov, nov), a, n, "");
+    return LLVMBuildCall2(p->b, LLVMIntrinsicGetType(p->cx, id, ov, nov),
+                          LLVMGetIntrinsicDeclaration(p->md, id, ov, nov), a, n, "");
 }
-static LV intrinsic_same(const Printer *p, const char *name, unsigned n, LV *a) { /* overloaded on the type of a[0] */
+/* overloaded on the type of a[0] */
+static LV intrinsic_same(const Printer *p, const char *name, unsigned n, LV *a) {
     LLVMTypeRef t = LLVMTypeOf(a[0]);
     return pr_intrinsic(p, name, 1, &t, n, a);
 }
@@ -103,26 +110,35 @@ static LV chunked(const Printer *p, uint32_t n, uint32_t w, int narg, LV *a, Chu
     uint32_t pieces = 1;
     while (pieces * w < n) pieces *= 2;
     for (uint32_t k = 0; k < pieces; k++) {
-        if (k * w >= n) { part[k] = LLVMGetPoison(LLVMTypeOf(part[0])); continue; }
+        if (k * w >= n) {
+            part[k] = LLVMGetPoison(LLVMTypeOf(part[0]));
+            continue;
+        }
         for (int j = 0; j < narg; j++) x[j] = pr_slice(p, a[j], k * w, w);
         part[k] = f(p, w, x);
     }
     for (uint32_t k = pieces; k > 1; k /= 2)
         for (uint32_t j = 0; j < k / 2; j++) part[j] = concat(p, part[2 * j], part[2 * j + 1]);
-    if (n == 1) return LLVMBuildExtractElement(p->b, part[0], LLVMConstInt(pr_int(p, 64, 1), 0, 0), "");
+    if (n == 1)
+        return LLVMBuildExtractElement(p->b, part[0], LLVMConstInt(pr_int(p, 64, 1), 0, 0), "");
     return pr_slice(p, part[0], 0, n);
 }
-static uint32_t chunk_lanes(const Printer *p, uint32_t n, unsigned bytes) { /* least register that holds n lanes, or the widest */
+/* least register that holds n lanes, or the widest */
+static uint32_t chunk_lanes(const Printer *p, uint32_t n, unsigned bytes) {
     uint32_t w = 16 / bytes;
     while (w < n && w * bytes < p->t->vbytes) w *= 2;
     return w;
 }
 
-/* ---- building blocks: all take and give values of any lanes ---------------------------------------------------- */
+/* ---- building blocks: all take and give values of any lanes ---------------------------------- */
 
 static LTy like(LTy t, DType dt) { return (LTy){(uint8_t)dt, t.lanes}; }
-static LV as_int(const Printer *p, LV v, LTy t) { return LLVMBuildBitCast(p->b, v, pr_int(p, lir_bits((DType)t.dt), t.lanes), ""); }
-static LV as_float(const Printer *p, LV v, LTy t) { return LLVMBuildBitCast(p->b, v, pr_type(p, t), ""); }
+static LV as_int(const Printer *p, LV v, LTy t) {
+    return LLVMBuildBitCast(p->b, v, pr_int(p, lir_bits((DType)t.dt), t.lanes), "");
+}
+static LV as_float(const Printer *p, LV v, LTy t) {
+    return LLVMBuildBitCast(p->b, v, pr_type(p, t), "");
+}
 static LV num(const Printer *p, LTy t, double f) { return pr_const(p, t, (int64_t)f, f); }
 static DType int_of(LTy t) { return lir_bits((DType)t.dt) == 64 ? DT_I64 : DT_I32; }
 
@@ -133,9 +149,11 @@ static LV magnitude(const Printer *p, LTy t, LV x, LV *sign) {
     return as_float(p, LLVMBuildXor(p->b, bits, *sign, ""), t);
 }
 
-/* SSE2 has no rounding instruction: |x| + 2^23 - 2^23 rounds to nearest even where |x| < 2^23; the sign comes back last. */
+/* SSE2 has no rounding instruction: |x| + 2^23 - 2^23 rounds to nearest even where |x| < 2^23; the
+ * sign comes back last. */
 static LV round_sse2(const Printer *p, SOp op, LTy t, LV x) {
-    LV sign, a = magnitude(p, t, x, &sign), big = num(p, t, t.dt == DT_F64 ? 0x1p52 : 0x1p23), one = num(p, t, 1), zero = num(p, t, 0);
+    LV sign, a = magnitude(p, t, x, &sign), big = num(p, t, t.dt == DT_F64 ? 0x1p52 : 0x1p23),
+             one = num(p, t, 1), zero = num(p, t, 0);
     LV r = LLVMBuildFSub(p->b, LLVMBuildFAdd(p->b, a, big, ""), big, "");
     if (op != S_RINT) { /* toward zero, then one step away for floor below zero and ceil above */
         LV over = LLVMBuildFCmp(p->b, LLVMRealOGT, r, a, "");
@@ -151,26 +169,41 @@ static LV round_sse2(const Printer *p, SOp op, LTy t, LV x) {
 }
 
 static LV float_op(const Printer *p, SOp op, LTy t, LV *a) {
-    static const char *const rounding[S_COUNT] = {
-        [S_FLOOR] = "llvm.floor", [S_CEIL] = "llvm.ceil", [S_TRUNC] = "llvm.trunc", [S_RINT] = "llvm.rint"};
+    static const char *const rounding[S_COUNT] = {[S_FLOOR] = "llvm.floor",
+                                                  [S_CEIL] = "llvm.ceil",
+                                                  [S_TRUNC] = "llvm.trunc",
+                                                  [S_RINT] = "llvm.rint"};
     switch (op) {
-    case S_ADD: return LLVMBuildFAdd(p->b, a[0], a[1], "");
-    case S_SUB: return LLVMBuildFSub(p->b, a[0], a[1], "");
-    case S_MUL: return LLVMBuildFMul(p->b, a[0], a[1], "");
-    case S_DIV: return LLVMBuildFDiv(p->b, a[0], a[1], "");
-    case S_NEG: return LLVMBuildFNeg(p->b, a[0], "");
-    case S_MIN: case S_MAX: {
+    case S_ADD:
+        return LLVMBuildFAdd(p->b, a[0], a[1], "");
+    case S_SUB:
+        return LLVMBuildFSub(p->b, a[0], a[1], "");
+    case S_MUL:
+        return LLVMBuildFMul(p->b, a[0], a[1], "");
+    case S_DIV:
+        return LLVMBuildFDiv(p->b, a[0], a[1], "");
+    case S_NEG:
+        return LLVMBuildFNeg(p->b, a[0], "");
+    case S_MIN:
+    case S_MAX: {
         LV c = LLVMBuildFCmp(p->b, op == S_MIN ? LLVMRealOLT : LLVMRealOGT, a[0], a[1], "");
         return LLVMBuildSelect(p->b, c, a[0], a[1], "");
     }
-    case S_ABS: return intrinsic_same(p, "llvm.fabs", 1, a);
-    case S_SQRT: return intrinsic_same(p, "llvm.sqrt", 1, a);
+    case S_ABS:
+        return intrinsic_same(p, "llvm.fabs", 1, a);
+    case S_SQRT:
+        return intrinsic_same(p, "llvm.sqrt", 1, a);
     case S_FMA:
         if (p->t->flags & F_FMA) return intrinsic_same(p, "llvm.fma", 3, a);
         return LLVMBuildFAdd(p->b, LLVMBuildFMul(p->b, a[0], a[1], ""), a[2], "");
-    case S_FLOOR: case S_CEIL: case S_TRUNC: case S_RINT:
-        return p->t->flags & F_AVX2 ? intrinsic_same(p, rounding[op], 1, a) : round_sse2(p, op, t, a[0]);
-    default: ICE("llvm: float operation %d", op);
+    case S_FLOOR:
+    case S_CEIL:
+    case S_TRUNC:
+    case S_RINT:
+        return p->t->flags & F_AVX2 ? intrinsic_same(p, rounding[op], 1, a)
+                                    : round_sse2(p, op, t, a[0]);
+    default:
+        ICE("llvm: float operation %d", op);
     }
 }
 
@@ -178,40 +211,64 @@ static LV int_op(const Printer *p, SOp op, LTy t, LV *a) {
     bool sgn = dt_is_signed((DType)t.dt);
     LV zero = LLVMConstNull(LLVMTypeOf(a[0]));
     switch (op) {
-    case S_ADD: return LLVMBuildAdd(p->b, a[0], a[1], "");
-    case S_SUB: return LLVMBuildSub(p->b, a[0], a[1], "");
-    case S_MUL: return LLVMBuildMul(p->b, a[0], a[1], "");
-    case S_NEG: return LLVMBuildNeg(p->b, a[0], "");
-    case S_NOT: return LLVMBuildNot(p->b, a[0], "");
-    case S_AND: return LLVMBuildAnd(p->b, a[0], a[1], "");
-    case S_OR: return LLVMBuildOr(p->b, a[0], a[1], "");
-    case S_XOR: return LLVMBuildXor(p->b, a[0], a[1], "");
-    case S_SHL: return LLVMBuildShl(p->b, a[0], a[1], "");
-    case S_SHR: return sgn ? LLVMBuildAShr(p->b, a[0], a[1], "") : LLVMBuildLShr(p->b, a[0], a[1], "");
-    case S_ABS: return intrinsic_same(p, "llvm.abs", 2, (LV[]){a[0], LLVMConstInt(LLVMInt1TypeInContext(p->cx), 0, 0)});
-    case S_MIN: return intrinsic_same(p, sgn ? "llvm.smin" : "llvm.umin", 2, a);
-    case S_MAX: return intrinsic_same(p, sgn ? "llvm.smax" : "llvm.umax", 2, a);
-    case S_DIV: return sgn ? LLVMBuildSDiv(p->b, a[0], a[1], "") : LLVMBuildUDiv(p->b, a[0], a[1], "");
-    case S_REM: return sgn ? LLVMBuildSRem(p->b, a[0], a[1], "") : LLVMBuildURem(p->b, a[0], a[1], "");
-    case S_FDIV: case S_MOD: {
+    case S_ADD:
+        return LLVMBuildAdd(p->b, a[0], a[1], "");
+    case S_SUB:
+        return LLVMBuildSub(p->b, a[0], a[1], "");
+    case S_MUL:
+        return LLVMBuildMul(p->b, a[0], a[1], "");
+    case S_NEG:
+        return LLVMBuildNeg(p->b, a[0], "");
+    case S_NOT:
+        return LLVMBuildNot(p->b, a[0], "");
+    case S_AND:
+        return LLVMBuildAnd(p->b, a[0], a[1], "");
+    case S_OR:
+        return LLVMBuildOr(p->b, a[0], a[1], "");
+    case S_XOR:
+        return LLVMBuildXor(p->b, a[0], a[1], "");
+    case S_SHL:
+        return LLVMBuildShl(p->b, a[0], a[1], "");
+    case S_SHR:
+        return sgn ? LLVMBuildAShr(p->b, a[0], a[1], "") : LLVMBuildLShr(p->b, a[0], a[1], "");
+    case S_ABS:
+        return intrinsic_same(p, "llvm.abs", 2,
+                              (LV[]){a[0], LLVMConstInt(LLVMInt1TypeInContext(p->cx), 0, 0)});
+    case S_MIN:
+        return intrinsic_same(p, sgn ? "llvm.smin" : "llvm.umin", 2, a);
+    case S_MAX:
+        return intrinsic_same(p, sgn ? "llvm.smax" : "llvm.umax", 2, a);
+    case S_DIV:
+        return sgn ? LLVMBuildSDiv(p->b, a[0], a[1], "") : LLVMBuildUDiv(p->b, a[0], a[1], "");
+    case S_REM:
+        return sgn ? LLVMBuildSRem(p->b, a[0], a[1], "") : LLVMBuildURem(p->b, a[0], a[1], "");
+    case S_FDIV:
+    case S_MOD: {
         if (!sgn) return int_op(p, op == S_FDIV ? S_DIV : S_REM, t, a);
-        LV q = LLVMBuildSDiv(p->b, a[0], a[1], ""), r = LLVMBuildSub(p->b, a[0], LLVMBuildMul(p->b, q, a[1], ""), "");
+        LV q = LLVMBuildSDiv(p->b, a[0], a[1], ""),
+           r = LLVMBuildSub(p->b, a[0], LLVMBuildMul(p->b, q, a[1], ""), "");
         LV opposite = LLVMBuildICmp(p->b, LLVMIntSLT, LLVMBuildXor(p->b, r, a[1], ""), zero, "");
         LV down = LLVMBuildAnd(p->b, LLVMBuildICmp(p->b, LLVMIntNE, r, zero, ""), opposite, "");
-        if (op == S_FDIV) return LLVMBuildAdd(p->b, q, LLVMBuildSExt(p->b, down, LLVMTypeOf(q), ""), "");
+        if (op == S_FDIV)
+            return LLVMBuildAdd(p->b, q, LLVMBuildSExt(p->b, down, LLVMTypeOf(q), ""), "");
         return LLVMBuildAdd(p->b, r, LLVMBuildSelect(p->b, down, a[1], zero, ""), "");
     }
-    default: ICE("llvm: integer operation %d", op);
+    default:
+        ICE("llvm: integer operation %d", op);
     }
 }
 
-static LV scalar_op(const Printer *p, SOp op, LTy t, LV *a) { /* t: type of the operands (of the values for SELECT) */
-    static const LLVMRealPredicate fp[S_COUNT] = {[S_EQ] = LLVMRealOEQ, [S_NE] = LLVMRealUNE, [S_LT] = LLVMRealOLT,
-                                                  [S_LE] = LLVMRealOLE, [S_GT] = LLVMRealOGT, [S_GE] = LLVMRealOGE};
-    static const LLVMIntPredicate si[S_COUNT] = {[S_EQ] = LLVMIntEQ, [S_NE] = LLVMIntNE, [S_LT] = LLVMIntSLT,
-                                                 [S_LE] = LLVMIntSLE, [S_GT] = LLVMIntSGT, [S_GE] = LLVMIntSGE};
-    static const LLVMIntPredicate ui[S_COUNT] = {[S_EQ] = LLVMIntEQ, [S_NE] = LLVMIntNE, [S_LT] = LLVMIntULT,
-                                                 [S_LE] = LLVMIntULE, [S_GT] = LLVMIntUGT, [S_GE] = LLVMIntUGE};
+static LV scalar_op(const Printer *p, SOp op, LTy t,
+                    LV *a) { /* t: type of the operands (of the values for SELECT) */
+    static const LLVMRealPredicate fp[S_COUNT] = {
+        [S_EQ] = LLVMRealOEQ, [S_NE] = LLVMRealUNE, [S_LT] = LLVMRealOLT,
+        [S_LE] = LLVMRealOLE, [S_GT] = LLVMRealOGT, [S_GE] = LLVMRealOGE};
+    static const LLVMIntPredicate si[S_COUNT] = {
+        [S_EQ] = LLVMIntEQ,  [S_NE] = LLVMIntNE,  [S_LT] = LLVMIntSLT,
+        [S_LE] = LLVMIntSLE, [S_GT] = LLVMIntSGT, [S_GE] = LLVMIntSGE};
+    static const LLVMIntPredicate ui[S_COUNT] = {
+        [S_EQ] = LLVMIntEQ,  [S_NE] = LLVMIntNE,  [S_LT] = LLVMIntULT,
+        [S_LE] = LLVMIntULE, [S_GT] = LLVMIntUGT, [S_GE] = LLVMIntUGE};
     unsigned cls = lir_class((DType)t.dt);
     if (op == S_SELECT) return LLVMBuildSelect(p->b, a[0], a[1], a[2], "");
     if (lir_sop_class[op] & LC_CMP) {
@@ -221,7 +278,7 @@ static LV scalar_op(const Printer *p, SOp op, LTy t, LV *a) { /* t: type of the 
     return cls == LC_FLOAT ? float_op(p, op, t, a) : int_op(p, op, t, a);
 }
 
-/* ---- conversions ----------------------------------------------------------------------------------------------- */
+/* ---- conversions ----------------------------------------------------------------------------- */
 
 static LV f16_to_f32(const Printer *p, LTy t, LV h) { /* t: f32 x lanes; h: i16 */
     LTy it = like(t, DT_I32);
@@ -230,12 +287,16 @@ static LV f16_to_f32(const Printer *p, LTy t, LV h) { /* t: f32 x lanes; h: i16 
         h = LLVMBuildBitCast(p->b, h, t.lanes > 1 ? LLVMVectorType(half, t.lanes) : half, "");
         return LLVMBuildFPExt(p->b, h, pr_type(p, t), "");
     }
-    LV w = LLVMBuildZExt(p->b, h, pr_type(p, it), ""), a = LLVMBuildAnd(p->b, w, num(p, it, 0x7fff), "");
+    LV w = LLVMBuildZExt(p->b, h, pr_type(p, it), ""),
+       a = LLVMBuildAnd(p->b, w, num(p, it, 0x7fff), "");
     LV m = LLVMBuildShl(p->b, a, num(p, it, 13), "");
-    LV finite = as_int(p, LLVMBuildFMul(p->b, as_float(p, m, t), num(p, t, 0x1p112), ""), t); /* exact, denormals too */
+    LV finite = as_int(p, LLVMBuildFMul(p->b, as_float(p, m, t), num(p, t, 0x1p112), ""),
+                       t); /* exact, denormals too */
     LV special = LLVMBuildOr(p->b, m, num(p, it, 0x7f800000), "");
-    LV quiet = LLVMBuildSelect(p->b, LLVMBuildICmp(p->b, LLVMIntUGT, a, num(p, it, 0x7c00), ""), num(p, it, 0x400000), num(p, it, 0), "");
-    LV r = LLVMBuildSelect(p->b, LLVMBuildICmp(p->b, LLVMIntUGE, a, num(p, it, 0x7c00), ""), LLVMBuildOr(p->b, special, quiet, ""), finite, "");
+    LV quiet = LLVMBuildSelect(p->b, LLVMBuildICmp(p->b, LLVMIntUGT, a, num(p, it, 0x7c00), ""),
+                               num(p, it, 0x400000), num(p, it, 0), "");
+    LV r = LLVMBuildSelect(p->b, LLVMBuildICmp(p->b, LLVMIntUGE, a, num(p, it, 0x7c00), ""),
+                           LLVMBuildOr(p->b, special, quiet, ""), finite, "");
     LV sign = LLVMBuildShl(p->b, LLVMBuildXor(p->b, w, a, ""), num(p, it, 16), "");
     return as_float(p, LLVMBuildOr(p->b, r, sign, ""), t);
 }
@@ -245,27 +306,39 @@ static LV f32_to_f16(const Printer *p, LTy t, LV x) { /* t: f32 x lanes */
     LLVMTypeRef i16 = pr_int(p, 16, t.lanes);
     if (p->t->flags & F_F16C) {
         LLVMTypeRef half = LLVMHalfTypeInContext(p->cx);
-        return LLVMBuildBitCast(p->b, LLVMBuildFPTrunc(p->b, x, t.lanes > 1 ? LLVMVectorType(half, t.lanes) : half, ""), i16, "");
+        return LLVMBuildBitCast(
+            p->b, LLVMBuildFPTrunc(p->b, x, t.lanes > 1 ? LLVMVectorType(half, t.lanes) : half, ""),
+            i16, "");
     }
     LV sign, af = magnitude(p, t, x, &sign), a = as_int(p, af, t);
     sign = LLVMBuildLShr(p->b, sign, num(p, it, 16), "");
     LV odd = LLVMBuildAnd(p->b, LLVMBuildLShr(p->b, a, num(p, it, 13), ""), num(p, it, 1), "");
-    LV normal = LLVMBuildAdd(p->b, LLVMBuildAdd(p->b, a, odd, ""), num(p, it, 0xfff - 0x38000000), "");
+    LV normal =
+        LLVMBuildAdd(p->b, LLVMBuildAdd(p->b, a, odd, ""), num(p, it, 0xfff - 0x38000000), "");
     normal = LLVMBuildLShr(p->b, normal, num(p, it, 13), "");
-    LV tiny = LLVMBuildSub(p->b, as_int(p, LLVMBuildFAdd(p->b, af, num(p, t, 0.5), ""), t), num(p, it, 0x3f000000), "");
-    LV nan = LLVMBuildOr(p->b, num(p, it, 0x7e00), LLVMBuildAnd(p->b, LLVMBuildLShr(p->b, a, num(p, it, 13), ""), num(p, it, 0x3ff), ""), "");
-    LV r = LLVMBuildSelect(p->b, LLVMBuildICmp(p->b, LLVMIntULT, a, num(p, it, 0x38800000), ""), tiny, normal, "");
-    r = LLVMBuildSelect(p->b, LLVMBuildICmp(p->b, LLVMIntUGE, a, num(p, it, 0x477ff000), ""), num(p, it, 0x7c00), r, "");
-    r = LLVMBuildSelect(p->b, LLVMBuildICmp(p->b, LLVMIntUGT, a, num(p, it, 0x7f800000), ""), nan, r, "");
+    LV tiny = LLVMBuildSub(p->b, as_int(p, LLVMBuildFAdd(p->b, af, num(p, t, 0.5), ""), t),
+                           num(p, it, 0x3f000000), "");
+    LV nan = LLVMBuildOr(
+        p->b, num(p, it, 0x7e00),
+        LLVMBuildAnd(p->b, LLVMBuildLShr(p->b, a, num(p, it, 13), ""), num(p, it, 0x3ff), ""), "");
+    LV r = LLVMBuildSelect(p->b, LLVMBuildICmp(p->b, LLVMIntULT, a, num(p, it, 0x38800000), ""),
+                           tiny, normal, "");
+    r = LLVMBuildSelect(p->b, LLVMBuildICmp(p->b, LLVMIntUGE, a, num(p, it, 0x477ff000), ""),
+                        num(p, it, 0x7c00), r, "");
+    r = LLVMBuildSelect(p->b, LLVMBuildICmp(p->b, LLVMIntUGT, a, num(p, it, 0x7f800000), ""), nan,
+                        r, "");
     return LLVMBuildTrunc(p->b, LLVMBuildOr(p->b, r, sign, ""), i16, "");
 }
 
 static LV f32_to_bf16(const Printer *p, LTy t, LV x) {
     LTy it = like(t, DT_I32);
-    LV u = as_int(p, x, t), odd = LLVMBuildAnd(p->b, LLVMBuildLShr(p->b, u, num(p, it, 16), ""), num(p, it, 1), "");
+    LV u = as_int(p, x, t),
+       odd = LLVMBuildAnd(p->b, LLVMBuildLShr(p->b, u, num(p, it, 16), ""), num(p, it, 1), "");
     LV r = LLVMBuildAdd(p->b, LLVMBuildAdd(p->b, u, num(p, it, 0x7fff), ""), odd, "");
-    r = LLVMBuildSelect(p->b, LLVMBuildFCmp(p->b, LLVMRealUNO, x, x, ""), LLVMBuildOr(p->b, u, num(p, it, 0x400000), ""), r, "");
-    return LLVMBuildTrunc(p->b, LLVMBuildLShr(p->b, r, num(p, it, 16), ""), pr_int(p, 16, t.lanes), "");
+    r = LLVMBuildSelect(p->b, LLVMBuildFCmp(p->b, LLVMRealUNO, x, x, ""),
+                        LLVMBuildOr(p->b, u, num(p, it, 0x400000), ""), r, "");
+    return LLVMBuildTrunc(p->b, LLVMBuildLShr(p->b, r, num(p, it, 16), ""), pr_int(p, 16, t.lanes),
+                          "");
 }
 
 static LV cast(const Printer *p, LTy from, LTy to, LV v) {
@@ -276,46 +349,72 @@ static LV cast(const Printer *p, LTy from, LTy to, LV v) {
     if (to.dt == DT_BF16) return f32_to_bf16(p, from, v);
     if (from.dt == DT_BF16) {
         LTy it = like(to, DT_I32);
-        return as_float(p, LLVMBuildShl(p->b, LLVMBuildZExt(p->b, v, pr_type(p, it), ""), num(p, it, 16), ""), to);
+        return as_float(
+            p, LLVMBuildShl(p->b, LLVMBuildZExt(p->b, v, pr_type(p, it), ""), num(p, it, 16), ""),
+            to);
     }
-    if (ff && tf) return to.dt == DT_F64 ? LLVMBuildFPExt(p->b, v, type, "") : LLVMBuildFPTrunc(p->b, v, type, "");
+    if (ff && tf)
+        return to.dt == DT_F64 ? LLVMBuildFPExt(p->b, v, type, "")
+                               : LLVMBuildFPTrunc(p->b, v, type, "");
     if (ff) {
-        if (lir_bits((DType)to.dt) < 32) return LLVMBuildTrunc(p->b, LLVMBuildFPToSI(p->b, v, pr_int(p, 32, to.lanes), ""), type, "");
-        return dt_is_signed((DType)to.dt) ? LLVMBuildFPToSI(p->b, v, type, "") : LLVMBuildFPToUI(p->b, v, type, "");
+        if (lir_bits((DType)to.dt) < 32)
+            return LLVMBuildTrunc(p->b, LLVMBuildFPToSI(p->b, v, pr_int(p, 32, to.lanes), ""), type,
+                                  "");
+        return dt_is_signed((DType)to.dt) ? LLVMBuildFPToSI(p->b, v, type, "")
+                                          : LLVMBuildFPToUI(p->b, v, type, "");
     }
-    if (from.dt == DT_BOOL) return tf ? LLVMBuildSelect(p->b, v, num(p, to, 1), num(p, to, 0), "") : LLVMBuildZExt(p->b, v, type, "");
-    if (tf) return dt_is_signed((DType)from.dt) ? LLVMBuildSIToFP(p->b, v, type, "") : LLVMBuildUIToFP(p->b, v, type, "");
-    if (lir_bits((DType)to.dt) <= lir_bits((DType)from.dt)) return LLVMBuildTrunc(p->b, v, type, "");
-    return dt_is_signed((DType)from.dt) ? LLVMBuildSExt(p->b, v, type, "") : LLVMBuildZExt(p->b, v, type, "");
+    if (from.dt == DT_BOOL)
+        return tf ? LLVMBuildSelect(p->b, v, num(p, to, 1), num(p, to, 0), "")
+                  : LLVMBuildZExt(p->b, v, type, "");
+    if (tf)
+        return dt_is_signed((DType)from.dt) ? LLVMBuildSIToFP(p->b, v, type, "")
+                                            : LLVMBuildUIToFP(p->b, v, type, "");
+    if (lir_bits((DType)to.dt) <= lir_bits((DType)from.dt))
+        return LLVMBuildTrunc(p->b, v, type, "");
+    return dt_is_signed((DType)from.dt) ? LLVMBuildSExt(p->b, v, type, "")
+                                        : LLVMBuildZExt(p->b, v, type, "");
 }
 
-/* ---- vectors --------------------------------------------------------------------------------------------------- */
+/* ---- vectors --------------------------------------------------------------------------------- */
 
 static LV dot4_vnni(const Printer *p, uint32_t w, LV *a) {
-    const char *name = w == 16 ? "llvm.x86.avx512.vpdpbusd.512" : w == 8 ? "llvm.x86.avx512.vpdpbusd.256" : "llvm.x86.avx512.vpdpbusd.128";
+    const char *name = w == 16  ? "llvm.x86.avx512.vpdpbusd.512"
+                       : w == 8 ? "llvm.x86.avx512.vpdpbusd.256"
+                                : "llvm.x86.avx512.vpdpbusd.128";
     unsigned id = LLVMLookupIntrinsicID(name, strlen(name));
     if (!id) ICE("llvm: no intrinsic %s", name);
     LLVMTypeRef ty[3];
-    LLVMGetParamTypes(LLVMIntrinsicGetType(p->cx, id, NULL, 0), ty); /* i32 or i8 lanes, by the version of LLVM */
+    LLVMGetParamTypes(LLVMIntrinsicGetType(p->cx, id, NULL, 0),
+                      ty); /* i32 or i8 lanes, by the version of LLVM */
     LV x[3];
     for (int k = 0; k < 3; k++) x[k] = LLVMBuildBitCast(p->b, a[k], ty[k], "");
     return pr_intrinsic(p, name, 0, NULL, 3, x);
 }
 
-static LV madd(const Printer *p, uint32_t w, LV *a) { /* i32 lanes holding i16 pairs: sums of products of pairs */
+static LV madd(const Printer *p, uint32_t w,
+               LV *a) { /* i32 lanes holding i16 pairs: sums of products of pairs */
     LLVMTypeRef i16 = pr_int(p, 16, 2 * w);
     LV x[2] = {LLVMBuildBitCast(p->b, a[0], i16, ""), LLVMBuildBitCast(p->b, a[1], i16, "")};
-    return pr_intrinsic(p, w == 16 ? "llvm.x86.avx512.pmaddw.d.512" : w == 8 ? "llvm.x86.avx2.pmadd.wd" : "llvm.x86.sse2.pmadd.wd", 0, NULL, 2, x);
+    return pr_intrinsic(p,
+                        w == 16  ? "llvm.x86.avx512.pmaddw.d.512"
+                        : w == 8 ? "llvm.x86.avx2.pmadd.wd"
+                                 : "llvm.x86.sse2.pmadd.wd",
+                        0, NULL, 2, x);
 }
 
-/* Even and odd bytes as i16: products need 17 bits and their sums 18, which pmaddwd keeps (pmaddubsw would saturate). */
+/* Even and odd bytes as i16: products need 17 bits and their sums 18, which pmaddwd keeps
+ * (pmaddubsw would saturate). */
 static LV dot4_madd(const Printer *p, uint32_t w, LV *a) {
     LLVMTypeRef i16 = pr_int(p, 16, 2 * w), i32 = pr_int(p, 32, w);
-    LV eight = pr_splat(p, LLVMConstInt(pr_int(p, 16, 1), 8, 0), 2 * w), low = pr_splat(p, LLVMConstInt(pr_int(p, 16, 1), 255, 0), 2 * w);
+    LV eight = pr_splat(p, LLVMConstInt(pr_int(p, 16, 1), 8, 0), 2 * w),
+       low = pr_splat(p, LLVMConstInt(pr_int(p, 16, 1), 255, 0), 2 * w);
     LV u = LLVMBuildBitCast(p->b, a[1], i16, ""), s = LLVMBuildBitCast(p->b, a[2], i16, "");
-    LV even[2] = {LLVMBuildAnd(p->b, u, low, ""), LLVMBuildAShr(p->b, LLVMBuildShl(p->b, s, eight, ""), eight, "")};
+    LV even[2] = {LLVMBuildAnd(p->b, u, low, ""),
+                  LLVMBuildAShr(p->b, LLVMBuildShl(p->b, s, eight, ""), eight, "")};
     LV odd[2] = {LLVMBuildLShr(p->b, u, eight, ""), LLVMBuildAShr(p->b, s, eight, "")};
-    for (int k = 0; k < 2; k++) even[k] = LLVMBuildBitCast(p->b, even[k], i32, ""), odd[k] = LLVMBuildBitCast(p->b, odd[k], i32, "");
+    for (int k = 0; k < 2; k++)
+        even[k] = LLVMBuildBitCast(p->b, even[k], i32, ""),
+        odd[k] = LLVMBuildBitCast(p->b, odd[k], i32, "");
     return LLVMBuildAdd(p->b, LLVMBuildAdd(p->b, a[0], madd(p, w, even), ""), madd(p, w, odd), "");
 }
 
@@ -324,21 +423,27 @@ static LV scalef_avx512(const Printer *p, uint32_t w, LV *a) {
     unsigned bits = w * (f64 ? 64 : 32);
     char name[64];
     snprintf(name, sizeof name, "llvm.x86.avx512.mask.scalef.p%c.%u", f64 ? 'd' : 's', bits);
-    LV x[5] = {a[0], a[1], LLVMConstNull(LLVMTypeOf(a[0])), LLVMConstAllOnes(pr_int(p, w < 8 ? 8 : w, 1)), LLVMConstInt(pr_int(p, 32, 1), 4, 0)};
+    LV x[5] = {a[0], a[1], LLVMConstNull(LLVMTypeOf(a[0])),
+               LLVMConstAllOnes(pr_int(p, w < 8 ? 8 : w, 1)), LLVMConstInt(pr_int(p, 32, 1), 4, 0)};
     return pr_intrinsic(p, name, 0, NULL, bits == 512 ? 5 : 4, x);
 }
 
-/* x * 2^n in steps that round at most once: going down, the first steps stop 24 (53) bits above the least exponent, so
- * that whatever they round is far below half of the least denormal at the end. */
+/* x * 2^n in steps that round at most once: going down, the first steps stop 24 (53) bits above the
+ * least exponent, so that whatever they round is far below half of the least denormal at the end.
+ */
 static LV scalef_generic(const Printer *p, LTy t, LV x, LV n) {
     bool d = t.dt == DT_F64;
     LTy it = like(t, int_of(t));
     double top = d ? 1023 : 127, bottom = d ? -1022 : -126, step = d ? -1022 + 53 : -126 + 24;
     LV zero = num(p, t, 0), limit = num(p, t, top), least = num(p, t, bottom);
     for (int round = 0; round < 3; round++) {
-        LV high = LLVMBuildFCmp(p->b, LLVMRealOGT, n, limit, ""), low = LLVMBuildFCmp(p->b, LLVMRealOLT, n, least, ""), k;
-        if (round < 2) k = LLVMBuildSelect(p->b, high, limit, LLVMBuildSelect(p->b, low, num(p, t, step), zero, ""), "");
-        else k = LLVMBuildSelect(p->b, high, limit, LLVMBuildSelect(p->b, low, least, n, ""), "");
+        LV high = LLVMBuildFCmp(p->b, LLVMRealOGT, n, limit, ""),
+           low = LLVMBuildFCmp(p->b, LLVMRealOLT, n, least, ""), k;
+        if (round < 2)
+            k = LLVMBuildSelect(p->b, high, limit,
+                                LLVMBuildSelect(p->b, low, num(p, t, step), zero, ""), "");
+        else
+            k = LLVMBuildSelect(p->b, high, limit, LLVMBuildSelect(p->b, low, least, n, ""), "");
         /* 2^k: the float k + bias + 2^mantissa has k + bias in its low bits */
         LV e = as_int(p, LLVMBuildFAdd(p->b, k, num(p, t, (d ? 0x1p52 : 0x1p23) + top), ""), t);
         LV power = as_float(p, LLVMBuildShl(p->b, e, num(p, it, d ? 52 : 23), ""), t);
@@ -351,13 +456,17 @@ static LV scalef_generic(const Printer *p, LTy t, LV x, LV n) {
 static LV permute(const Printer *p, LTy t, LV table, LV idx) {
     uint32_t n = t.lanes;
     bool avx = p->t->flags & F_AVX2, avx512 = p->t->flags & F_AVX512;
-    if (avx512 && n == 16) return pr_intrinsic(p, "llvm.x86.avx512.permvar.sf.512", 0, NULL, 2, (LV[]){table, idx});
-    if (avx && n == 8) return pr_intrinsic(p, "llvm.x86.avx2.permps", 0, NULL, 2, (LV[]){table, idx});
-    if (avx && n == 4) return pr_intrinsic(p, "llvm.x86.avx.vpermilvar.ps", 0, NULL, 2, (LV[]){table, idx});
+    if (avx512 && n == 16)
+        return pr_intrinsic(p, "llvm.x86.avx512.permvar.sf.512", 0, NULL, 2, (LV[]){table, idx});
+    if (avx && n == 8)
+        return pr_intrinsic(p, "llvm.x86.avx2.permps", 0, NULL, 2, (LV[]){table, idx});
+    if (avx && n == 4)
+        return pr_intrinsic(p, "llvm.x86.avx.vpermilvar.ps", 0, NULL, 2, (LV[]){table, idx});
     if (n == 32 && avx512) {
         LV lo = pr_slice(p, table, 0, 16), hi = pr_slice(p, table, 16, 16), half[2];
         for (uint32_t k = 0; k < 2; k++)
-            half[k] = pr_intrinsic(p, "llvm.x86.avx512.vpermi2var.ps.512", 0, NULL, 3, (LV[]){lo, pr_slice(p, idx, 16 * k, 16), hi});
+            half[k] = pr_intrinsic(p, "llvm.x86.avx512.vpermi2var.ps.512", 0, NULL, 3,
+                                   (LV[]){lo, pr_slice(p, idx, 16 * k, 16), hi});
         return concat(p, half[0], half[1]);
     }
     LTy it = like(t, DT_I32);
@@ -365,7 +474,8 @@ static LV permute(const Printer *p, LTy t, LV table, LV idx) {
     idx = LLVMBuildAnd(p->b, idx, num(p, it, n - 1), "");
     for (uint32_t k = 0; k < n; k++) {
         LV lane = LLVMConstInt(pr_int(p, 32, 1), k, 0);
-        LV e = LLVMBuildExtractElement(p->b, table, LLVMBuildExtractElement(p->b, idx, lane, ""), "");
+        LV e =
+            LLVMBuildExtractElement(p->b, table, LLVMBuildExtractElement(p->b, idx, lane, ""), "");
         r = LLVMBuildInsertElement(p->b, r, e, lane, "");
     }
     return r;
@@ -376,22 +486,28 @@ static LV hreduce(const Printer *p, SOp op, LTy t, LV v) {
         LTy half = {t.dt, (uint16_t)h};
         LV a[2];
         for (uint32_t k = 0; k < 2; k++)
-            a[k] = h == 1 ? LLVMBuildExtractElement(p->b, v, LLVMConstInt(pr_int(p, 64, 1), k, 0), "") : pr_slice(p, v, k * h, h);
+            a[k] = h == 1
+                       ? LLVMBuildExtractElement(p->b, v, LLVMConstInt(pr_int(p, 64, 1), k, 0), "")
+                       : pr_slice(p, v, k * h, h);
         v = scalar_op(p, op, half, a);
     }
     return v;
 }
 
-/* i < n. The comparison is done in lanes that fill a register, so that masks of k registers or vectors come out whole;
- * more lanes than 32-bit ones fit: bits of an integer (AVX-512), or narrower lanes. */
+/* i < n. The comparison is done in lanes that fill a register, so that masks of k registers or
+ * vectors come out whole; more lanes than 32-bit ones fit: bits of an integer (AVX-512), or
+ * narrower lanes. */
 static LV lane_mask(const Printer *p, LTy t, LV n) {
     LLVMTypeRef i64 = pr_int(p, 64, 1);
     uint32_t lanes = t.lanes;
     LV zero = LLVMConstInt(i64, 0, 0), all = LLVMConstInt(i64, lanes, 0);
-    n = intrinsic_same(p, "llvm.smin", 2, (LV[]){intrinsic_same(p, "llvm.smax", 2, (LV[]){n, zero}), all});
+    n = intrinsic_same(p, "llvm.smin", 2,
+                       (LV[]){intrinsic_same(p, "llvm.smax", 2, (LV[]){n, zero}), all});
     if ((p->t->flags & F_AVX512) && lanes > 16 && lanes < 64) {
-        LV one = LLVMConstInt(i64, 1, 0), bits = LLVMBuildSub(p->b, LLVMBuildShl(p->b, one, n, ""), one, "");
-        return LLVMBuildBitCast(p->b, LLVMBuildTrunc(p->b, bits, pr_int(p, lanes, 1), ""), pr_type(p, t), "");
+        LV one = LLVMConstInt(i64, 1, 0),
+           bits = LLVMBuildSub(p->b, LLVMBuildShl(p->b, one, n, ""), one, "");
+        return LLVMBuildBitCast(p->b, LLVMBuildTrunc(p->b, bits, pr_int(p, lanes, 1), ""),
+                                pr_type(p, t), "");
     }
     unsigned bits = p->t->vbytes * 8u / lanes;
     if ((p->t->flags & F_AVX512) && lanes <= 16) bits = 32;
@@ -404,7 +520,7 @@ static LV lane_mask(const Printer *p, LTy t, LV n) {
     return LLVMBuildICmp(p->b, LLVMIntSGT, pr_splat(p, s, lanes), LLVMConstVector(idx, lanes), "");
 }
 
-/* ---- one instruction ------------------------------------------------------------------------------------------- */
+/* ---- one instruction ------------------------------------------------------------------------- */
 
 static LV table(const Printer *p, const LIns *i) {
     LV e[LIR_MAX_LANES];
@@ -412,7 +528,8 @@ static LV table(const Printer *p, const LIns *i) {
     for (uint32_t k = 0; k < i->ty.lanes; k++) {
         const Scalar *s = &lir_tables(p->l)[i->aux + k];
         bool f = dt_is_float(s->t);
-        e[k] = i->op == L_IOTA ? pr_const(p, one, k, 0) : pr_const(p, one, f ? 0 : s->i, f ? s->f : 0);
+        e[k] =
+            i->op == L_IOTA ? pr_const(p, one, k, 0) : pr_const(p, one, f ? 0 : s->i, f ? s->f : 0);
     }
     return LLVMConstVector(e, i->ty.lanes);
 }
@@ -424,28 +541,49 @@ LV pr_pure(Printer *p, const LIns *i) {
     uint32_t n = i->ty.lanes;
     LV lane = LLVMConstInt(pr_int(p, 64, 1), (uint64_t)i->imm, 0);
     switch (i->op) {
-    case L_CONST: return pr_const(p, i->ty, i->imm, i->fimm);
-    case L_IOTA: case L_TABLE: return table(p, i);
-    case L_OP: return scalar_op(p, (SOp)i->sop, i->sop == S_SELECT ? i->ty : at, a);
-    case L_SHRU: return LLVMBuildLShr(p->b, a[0], a[1], "");
-    case L_LTU: return LLVMBuildICmp(p->b, LLVMIntULT, a[0], a[1], "");
-    case L_CAST: return cast(p, at, i->ty, a[0]);
-    case L_BITCAST: return LLVMBuildBitCast(p->b, a[0], pr_type(p, i->ty), "");
-    case L_SPLAT: return pr_splat(p, a[0], n);
-    case L_EXTRACT: return LLVMBuildExtractElement(p->b, a[0], lane, "");
-    case L_INSERT: return LLVMBuildInsertElement(p->b, a[0], a[1], lane, "");
-    case L_SHUFFLE: return shuffle(p, to_vector(p, a[0]), to_vector(p, a[1]), n, lir_shuffles(p->l) + i->aux);
-    case L_PERMUTE: return permute(p, i->ty, a[0], a[1]);
-    case L_HREDUCE: return hreduce(p, (SOp)i->sop, at, a[0]);
-    case L_MASK: return lane_mask(p, i->ty, a[0]);
+    case L_CONST:
+        return pr_const(p, i->ty, i->imm, i->fimm);
+    case L_IOTA:
+    case L_TABLE:
+        return table(p, i);
+    case L_OP:
+        return scalar_op(p, (SOp)i->sop, i->sop == S_SELECT ? i->ty : at, a);
+    case L_SHRU:
+        return LLVMBuildLShr(p->b, a[0], a[1], "");
+    case L_LTU:
+        return LLVMBuildICmp(p->b, LLVMIntULT, a[0], a[1], "");
+    case L_CAST:
+        return cast(p, at, i->ty, a[0]);
+    case L_BITCAST:
+        return LLVMBuildBitCast(p->b, a[0], pr_type(p, i->ty), "");
+    case L_SPLAT:
+        return pr_splat(p, a[0], n);
+    case L_EXTRACT:
+        return LLVMBuildExtractElement(p->b, a[0], lane, "");
+    case L_INSERT:
+        return LLVMBuildInsertElement(p->b, a[0], a[1], lane, "");
+    case L_SHUFFLE:
+        return shuffle(p, to_vector(p, a[0]), to_vector(p, a[1]), n, lir_shuffles(p->l) + i->aux);
+    case L_PERMUTE:
+        return permute(p, i->ty, a[0], a[1]);
+    case L_HREDUCE:
+        return hreduce(p, (SOp)i->sop, at, a[0]);
+    case L_MASK:
+        return lane_mask(p, i->ty, a[0]);
     case L_ANY: {
         LLVMTypeRef bits = pr_int(p, at.lanes, 1);
-        return LLVMBuildICmp(p->b, LLVMIntNE, LLVMBuildBitCast(p->b, a[0], bits, ""), LLVMConstNull(bits), "");
+        return LLVMBuildICmp(p->b, LLVMIntNE, LLVMBuildBitCast(p->b, a[0], bits, ""),
+                             LLVMConstNull(bits), "");
     }
-    case L_DOT4: return chunked(p, n, chunk_lanes(p, n, 4), 3, a, p->t->flags & F_VNNI ? dot4_vnni : dot4_madd);
+    case L_DOT4:
+        return chunked(p, n, chunk_lanes(p, n, 4), 3, a,
+                       p->t->flags & F_VNNI ? dot4_vnni : dot4_madd);
     case L_SCALEF:
-        if (p->t->flags & F_AVX512) return chunked(p, n, chunk_lanes(p, n, i->ty.dt == DT_F64 ? 8 : 4), 2, a, scalef_avx512);
+        if (p->t->flags & F_AVX512)
+            return chunked(p, n, chunk_lanes(p, n, i->ty.dt == DT_F64 ? 8 : 4), 2, a,
+                           scalef_avx512);
         return scalef_generic(p, i->ty, a[0], a[1]);
-    default: ICE("llvm: %s: instruction %u is not a value", lir_name(p->l), i->op);
+    default:
+        ICE("llvm: %s: instruction %u is not a value", lir_name(p->l), i->op);
     }
 }

@@ -1,8 +1,9 @@
-/* target_x86.c: the x86-64 levels as numbers, and which of them this machine is. Features come from CPUID, never from
- * the name of the CPU: virtual machines report names whose features they do not have.
+/* target_x86.c: the x86-64 levels as numbers, and which of them this machine is. Features come from
+ * CPUID, never from the name of the CPU: virtual machines report names whose features they do not
+ * have.
  *
- * The named levels are constants, so that what is compiled for them is the same everywhere; "host" is the best level
- * that this machine supports, with the sizes of its own caches. */
+ * The named levels are constants, so that what is compiled for them is the same everywhere; "host"
+ * is the best level that this machine supports, with the sizes of its own caches. */
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,22 +15,28 @@
 #include "codegen.h"
 
 #define V1 "+cx8,+fxsr,+mmx,+sse,+sse2"
-#define V3 V1 ",+cx16,+sahf,+popcnt,+sse3,+ssse3,+sse4.1,+sse4.2,+avx,+avx2,+bmi,+bmi2,+f16c,+fma,+lzcnt,+movbe,+xsave"
+#define V3                                                                                         \
+    V1 ",+cx16,+sahf,+popcnt,+sse3,+ssse3,+sse4.1,+sse4.2,+avx,+avx2,+bmi,+bmi2,+f16c,+fma,+"      \
+       "lzcnt,+movbe,+xsave"
 #define V4 V3 ",+avx512f,+avx512bw,+avx512cd,+avx512dq,+avx512vl"
 #define FLAGS3 (F_SSE2 | F_AVX2 | F_FMA | F_F16C)
 
-/* Caches: what most machines of a level have. tune: schedules measured best for explicit vectors; the default tunings of
- * the levels split 512-bit operations or spill. */
+/* Caches: what most machines of a level have. tune: schedules measured best for explicit vectors;
+ * the default tunings of the levels split 512-bit operations or spill. */
 static const Target level[] = {
     {"x86-64", V1, "x86-64", F_SSE2, 16, 16, 32 << 10, 256 << 10, 1 << 20, 1},
     {"x86-64-v3", V3, "znver3", FLAGS3, 32, 16, 32 << 10, 512 << 10, 2 << 20, 2},
-    {"x86-64-v3+avxvnni", V3 ",+avxvnni", "znver3", FLAGS3 | F_VNNI, 32, 16, 32 << 10, 1 << 20, 2 << 20, 2},
+    {"x86-64-v3+avxvnni", V3 ",+avxvnni", "znver3", FLAGS3 | F_VNNI, 32, 16, 32 << 10, 1 << 20,
+     2 << 20, 2},
     {"x86-64-v4", V4, "sapphirerapids", FLAGS3 | F_AVX512, 64, 32, 32 << 10, 1 << 20, 2 << 20, 2},
-    {"x86-64-v4+vnni", V4 ",+avx512vnni", "sapphirerapids", FLAGS3 | F_AVX512 | F_VNNI, 64, 32, 32 << 10, 1 << 20, 2 << 20, 2},
+    {"x86-64-v4+vnni", V4 ",+avx512vnni", "sapphirerapids", FLAGS3 | F_AVX512 | F_VNNI, 64, 32,
+     32 << 10, 1 << 20, 2 << 20, 2},
 };
 #define NLEVEL (sizeof level / sizeof level[0])
 
-const char *target_names(void) { return "host, x86-64, x86-64-v3, x86-64-v3+avxvnni, x86-64-v4, x86-64-v4+vnni"; }
+const char *target_names(void) {
+    return "host, x86-64, x86-64-v3, x86-64-v3+avxvnni, x86-64-v4, x86-64-v4+vnni";
+}
 
 /* Whether list (comma separated) enables the feature at `want` ("+name", up to a comma). */
 static bool enabled(const char *list, const char *want, size_t n) {

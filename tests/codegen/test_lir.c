@@ -1,5 +1,6 @@
-/* test_lir.c: folding and numbering of the builder, bounds checks of the interpreter, and random programs of which the
- * interpreter and the compiled code must give the same bits at every level that this machine can run. */
+/* test_lir.c: folding and numbering of the builder, bounds checks of the interpreter, and random
+ * programs of which the interpreter and the compiled code must give the same bits at every level
+ * that this machine can run. */
 #include <check.h>
 #include <dlfcn.h>
 #include <elf.h>
@@ -15,7 +16,7 @@
 
 #define NONE ((LVal){0})
 
-/* ---- the builder ----------------------------------------------------------------------------------------------- */
+/* ---- the builder ----------------------------------------------------------------------------- */
 
 static const LIns *def(const Lir *l, LVal v) {
     uint32_t n;
@@ -46,11 +47,15 @@ START_TEST(constants_fold) {
     ck_assert_uint_eq(def(l, lir_op2(l, S_DIV, x, lir_i64(l, 0)))->op, L_OP); /* left alone */
     LVal f = lir_splat(l, lir_float(l, DT_F32, 2), 8);
     ck_assert_double_eq(def(l, lir_mul(l, f, f))->fimm, 4);
-    ck_assert_uint_eq(lir_fma(l, f, lir_splat(l, lir_float(l, DT_F32, 1), 8), f).i, lir_add(l, f, f).i);
-    ck_assert(is_i64(l, lir_cast(l, lir_op2(l, S_LT, lir_float(l, DT_F32, 1), lir_float(l, DT_F32, 2)), DT_I64), 1));
+    ck_assert_uint_eq(lir_fma(l, f, lir_splat(l, lir_float(l, DT_F32, 1), 8), f).i,
+                      lir_add(l, f, f).i);
+    ck_assert(is_i64(
+        l, lir_cast(l, lir_op2(l, S_LT, lir_float(l, DT_F32, 1), lir_float(l, DT_F32, 2)), DT_I64),
+        1));
     ck_assert(is_i64(l, lir_extract(l, lir_iota(l, DT_I64, 8), 5), 5));
     ck_assert_uint_eq(lir_extract(l, lir_splat(l, x, 8), 5).i, x.i);
-    ck_assert_uint_eq(lir_bitcast(l, lir_float(l, DT_F32, 1), DT_I32).i, lir_int(l, DT_I32, 0x3f800000).i);
+    ck_assert_uint_eq(lir_bitcast(l, lir_float(l, DT_F32, 1), DT_I32).i,
+                      lir_int(l, DT_I32, 0x3f800000).i);
     ck_assert_uint_eq(lir_mask(l, lir_i64(l, 9), 8).i, lir_splat(l, lir_bool(l, true), 8).i);
     ctx_free(c);
 }
@@ -62,8 +67,9 @@ START_TEST(equal_values_are_one) {
     LVal x = lir_dim(l, 0), y = lir_dim(l, 1), z = lir_dim(l, 2);
     ck_assert_uint_eq(lir_add(l, x, y).i, lir_add(l, y, x).i);
     ck_assert_uint_ne(lir_sub(l, x, y).i, lir_sub(l, y, x).i);
-    ck_assert_uint_eq(lir_shuffle(l, lir_splat(l, x, 4), lir_splat(l, y, 4), 2, (int16_t[]){0, 4}).i,
-                      lir_shuffle(l, lir_splat(l, x, 4), lir_splat(l, y, 4), 2, (int16_t[]){0, 4}).i);
+    ck_assert_uint_eq(
+        lir_shuffle(l, lir_splat(l, x, 4), lir_splat(l, y, 4), 2, (int16_t[]){0, 4}).i,
+        lir_shuffle(l, lir_splat(l, x, 4), lir_splat(l, y, 4), 2, (int16_t[]){0, 4}).i);
     LIf i = lir_if(l, lir_op2(l, S_LT, x, y), 0);
     LVal inner = lir_mul(l, x, z), sum = lir_add(l, x, y);
     ck_assert_uint_eq(lir_mul(l, z, x).i, inner.i);
@@ -89,14 +95,17 @@ START_TEST(displacements_float_outward) {
     ck_assert_uint_eq(lir_sub(l, y, lir_addi(l, x, 3)).i, lir_addi(l, lir_sub(l, y, x), -3).i);
     ck_assert_uint_eq(lir_add(l, lir_muli(l, x, 3), x).i, lir_muli(l, x, 4).i);
     ck_assert_uint_eq(lir_splat(l, lir_addi(l, x, 3), 4).i, lir_addi(l, lir_splat(l, x, 4), 3).i);
-    LVal v = lir_load(l, lir_buf(l, 0), a, (LTy){DT_F32, 4}, NONE, 0), w = lir_load(l, lir_buf(l, 0), lir_muli(l, x, 8), (LTy){DT_F32, 4}, NONE, 0);
+    LVal v = lir_load(l, lir_buf(l, 0), a, (LTy){DT_F32, 4}, NONE, 0),
+         w = lir_load(l, lir_buf(l, 0), lir_muli(l, x, 8), (LTy){DT_F32, 4}, NONE, 0);
     ck_assert_int_eq(def(l, v)->imm, 24);
     ck_assert_int_eq(def(l, w)->imm, 0);
     ck_assert_uint_eq(lir_args(l)[def(l, v)->arg + 1].i, lir_args(l)[def(l, w)->arg + 1].i);
     LVal p = lir_ptr_add(l, lir_buf(l, 1), lir_addi(l, y, 5), DT_F32);
     v = lir_load(l, p, lir_addi(l, x, 2), (LTy){DT_F32, 1}, NONE, 0);
     ck_assert_int_eq(def(l, v)->imm, 7);
-    LVal g = lir_gather(l, lir_buf(l, 0), lir_add(l, lir_iota(l, DT_I64, 4), lir_splat(l, lir_addi(l, x, 9), 4)), DT_F32, NONE);
+    LVal g = lir_gather(l, lir_buf(l, 0),
+                        lir_add(l, lir_iota(l, DT_I64, 4), lir_splat(l, lir_addi(l, x, 9), 4)),
+                        DT_F32, NONE);
     ck_assert_int_eq(def(l, g)->imm, 9);
     ck_assert(lir_verify(c, l));
     ctx_free(c);
@@ -136,15 +145,18 @@ START_TEST(identity_ignores_names) {
 }
 END_TEST
 
-/* ---- the interpreter ------------------------------------------------------------------------------------------- */
+/* ---- the interpreter ------------------------------------------------------------------------- */
 
-static int32_t run1(Lir *l, void *buf, size_t bytes, int64_t dim, size_t slack, const char *message) {
+static int32_t run1(Lir *l, void *buf, size_t bytes, int64_t dim, size_t slack,
+                    const char *message) {
     static Ctx *c;
     c = ctx_new();
     _Alignas(64) char scratch[256];
     int32_t rc = lir_run(c, l, &buf, &bytes, &dim, 0, 1, scratch, sizeof scratch, slack);
-    if (message) ck_assert_msg(strstr(ctx_messages(c), message) != NULL, "%s", ctx_messages(c));
-    else ck_assert_uint_eq(ctx_errors(c), 0);
+    if (message)
+        ck_assert_msg(strstr(ctx_messages(c), message) != NULL, "%s", ctx_messages(c));
+    else
+        ck_assert_uint_eq(ctx_errors(c), 0);
     ctx_free(c);
     return rc;
 }
@@ -154,16 +166,21 @@ START_TEST(accesses_are_checked) {
     _Alignas(64) float data[16] = {1, 2, 3, 4, 5, 6, 7, 8, 9};
     LTy f8 = {DT_F32, 8};
     Lir *l = lir_new(c, "copy", 1, 1);
-    lir_store(l, lir_buf(l, 0), lir_i64(l, 0), lir_load(l, lir_buf(l, 0), lir_dim(l, 0), f8, NONE, 4), NONE, 4);
+    lir_store(l, lir_buf(l, 0), lir_i64(l, 0),
+              lir_load(l, lir_buf(l, 0), lir_dim(l, 0), f8, NONE, 4), NONE, 4);
     ck_assert_int_eq(run1(l, data, 64, 8, 0, NULL), 0);
-    ck_assert_int_eq(run1(l, data, 64, 9, 0, "read out of bounds (8 lanes of 4 bytes) at byte 36 of buffer 0 (64 bytes)"), -1);
+    ck_assert_int_eq(
+        run1(l, data, 64, 9, 0,
+             "read out of bounds (8 lanes of 4 bytes) at byte 36 of buffer 0 (64 bytes)"),
+        -1);
     ck_assert_int_eq(run1(l, data, 60, 8, 4, NULL), 0); /* slack may be read */
     ck_assert_int_eq(run1(l, data, 28, 0, 64, "write out of bounds"), -1);
     ck_assert_int_eq(run1(l, data, 64, -1, 0, "read out of bounds"), -1);
     ck_assert_int_eq(run1(l, data, 64, INT64_MAX / 2, 0, "address overflow"), -1);
 
     l = lir_new(c, "masked", 1, 1);
-    LVal mask = lir_mask(l, lir_dim(l, 0), 8), p = lir_ptr_add(l, lir_buf(l, 0), lir_i64(l, 12), DT_F32);
+    LVal mask = lir_mask(l, lir_dim(l, 0), 8),
+         p = lir_ptr_add(l, lir_buf(l, 0), lir_i64(l, 12), DT_F32);
     lir_store(l, p, NONE, lir_load(l, p, NONE, f8, mask, 0), mask, 0);
     ck_assert_int_eq(run1(l, data, 64, 4, 0, NULL), 0);
     ck_assert_int_eq(run1(l, data, 64, -4, 0, NULL), 0);
@@ -175,7 +192,10 @@ START_TEST(accesses_are_checked) {
     ck_assert_int_eq(run1(l, data, 64, 4, 0, "less aligned"), -1);
 
     l = lir_new(c, "gather", 1, 1);
-    (void)lir_gather(l, lir_buf(l, 0), lir_add(l, lir_iota(l, DT_I32, 4), lir_splat(l, lir_cast(l, lir_dim(l, 0), DT_I32), 4)), DT_F32, NONE);
+    (void)lir_gather(
+        l, lir_buf(l, 0),
+        lir_add(l, lir_iota(l, DT_I32, 4), lir_splat(l, lir_cast(l, lir_dim(l, 0), DT_I32), 4)),
+        DT_F32, NONE);
     ck_assert_int_eq(run1(l, data, 64, 12, 0, NULL), 0);
     ck_assert_int_eq(run1(l, data, 64, 13, 0, "read out of bounds"), -1);
 
@@ -193,16 +213,19 @@ START_TEST(accesses_are_checked) {
 }
 END_TEST
 
-/* ---- compiled code --------------------------------------------------------------------------------------------- */
+/* ---- compiled code --------------------------------------------------------------------------- */
 
-typedef int32_t (*KernelFn)(void *const *buf, const int64_t *dim, int64_t t0, int64_t t1, void *scratch);
+typedef int32_t (*KernelFn)(void *const *buf, const int64_t *dim, int64_t t0, int64_t t1,
+                            void *scratch);
 
 /* Kernels are hidden symbols; a test wants to find them. */
 static void publish(char *o) {
     Elf64_Ehdr *eh = (Elf64_Ehdr *)o;
     Elf64_Shdr *sh = (Elf64_Shdr *)(o + eh->e_shoff);
     for (int s = 0; s < eh->e_shnum; s++)
-        for (uint64_t at = 0; sh[s].sh_type == SHT_SYMTAB && at < sh[s].sh_size; at += sizeof(Elf64_Sym)) ((Elf64_Sym *)(o + sh[s].sh_offset + at))->st_other = 0;
+        for (uint64_t at = 0; sh[s].sh_type == SHT_SYMTAB && at < sh[s].sh_size;
+             at += sizeof(Elf64_Sym))
+            ((Elf64_Sym *)(o + sh[s].sh_offset + at))->st_other = 0;
 }
 
 static void *link_and_open(const LlvmOut *o) {
@@ -226,7 +249,10 @@ static void *link_and_open(const LlvmOut *o) {
     return h;
 }
 
-typedef struct Memory { _Alignas(64) char in[RND_IN][(RND_ELEMS + 64) * 8], out[RND_OUT_BYTES], scatter[64 * 4], scratch[RND_SCRATCH]; } Memory;
+typedef struct Memory {
+    _Alignas(64) char in[RND_IN][(RND_ELEMS + 64) * 8], out[RND_OUT_BYTES], scatter[64 * 4],
+        scratch[RND_SCRATCH];
+} Memory;
 
 static void fill(Memory *m, uint64_t seed) {
     Rnd r = {.seed = seed};
@@ -234,11 +260,18 @@ static void fill(Memory *m, uint64_t seed) {
     memset(m->scratch, 0, sizeof m->scratch);
     for (int k = 0; k < RND_IN; k++)
         for (int i = 0; i < RND_ELEMS + 64; i++) {
-            Scalar s = {rnd_in[k], {.i = rnd_in[k] == DT_BOOL ? rnd(&r, 2) : (int64_t)(int32_t)(rnd(&r, 1u << 16) << rnd(&r, 16))}};
+            Scalar s = {rnd_in[k],
+                        {.i = rnd_in[k] == DT_BOOL
+                                  ? rnd(&r, 2)
+                                  : (int64_t)(int32_t)(rnd(&r, 1u << 16) << rnd(&r, 16))}};
             if (rnd_in[k] == DT_U8) s.i = rnd(&r, 256);
             if (dt_is_float(rnd_in[k])) {
-                static const double special[] = {0, -0.0, 1e-42, -3e38, 65519, 65520, 6e-8, 0.5, -1.5, 2.5, 8388607.5, -4503599627370497.5};
-                s.f = rnd(&r, 3) ? ((double)rnd(&r, 2000001) - 1000000) / (double)(1u << rnd(&r, 24)) : special[rnd(&r, 12)];
+                static const double special[] = {0,     -0.0,  1e-42,     -3e38,
+                                                 65519, 65520, 6e-8,      0.5,
+                                                 -1.5,  2.5,   8388607.5, -4503599627370497.5};
+                s.f = rnd(&r, 3)
+                          ? ((double)rnd(&r, 2000001) - 1000000) / (double)(1u << rnd(&r, 24))
+                          : special[rnd(&r, 12)];
                 s.f = dt_convert((Scalar){DT_F64, {.f = s.f}}, s.t).f;
             }
             dt_store(rnd_in[k], m->in[k], i, s);
@@ -253,18 +286,22 @@ static bool same_lane(DType t, const char *a, const char *b) { /* equal bits, or
     return x != x && y != y;
 }
 
-static void explain(const Lir *l, const RndOut *o, uint32_t lane, const char *a, const char *b, const char *level, Ctx *c) {
+static void explain(const Lir *l, const RndOut *o, uint32_t lane, const char *a, const char *b,
+                    const char *level, Ctx *c) {
     Buf text = {.c = c};
     lir_print(&text, l);
     DType t = (DType)o->ty.dt;
     Scalar x = dt_load(t == DT_BOOL ? DT_U8 : t, a, 0), y = dt_load(t == DT_BOOL ? DT_U8 : t, b, 0);
     FILE *f = fopen("/tmp/test_lir_failed.txt", "w");
     if (f) fputs(buf_str(&text), f), fclose(f);
-    ck_abort_msg("%s at %s: value of type %s x%u stored at %u, lane %u: interpreter %.17g (%llx), compiled %.17g (%llx)", lir_name(l), level, dt_name(t),
-                 o->ty.lanes, o->at, lane, dt_is_float(t) ? x.f : (double)x.i, (unsigned long long)x.i, dt_is_float(t) ? y.f : (double)y.i, (unsigned long long)y.i);
+    ck_abort_msg("%s at %s: value of type %s x%u stored at %u, lane %u: interpreter %.17g (%llx), "
+                 "compiled %.17g (%llx)",
+                 lir_name(l), level, dt_name(t), o->ty.lanes, o->at, lane,
+                 dt_is_float(t) ? x.f : (double)x.i, (unsigned long long)x.i,
+                 dt_is_float(t) ? y.f : (double)y.i, (unsigned long long)y.i);
 }
 
-enum { PROGRAMS = 24, OPS = 160 };
+enum { PROGRAMS = 12, OPS = 160 };
 static int programs = PROGRAMS;
 static uint64_t first_seed = 1;
 
@@ -274,7 +311,9 @@ static void compare_level(const Target *t) {
     Lir **l = calloc((size_t)programs, sizeof(Lir *));
     ck_assert(r && l);
     for (int p = 0; p < programs; p++) {
-        rnd_program(&r[p], c, ctx_printf(c, "random%llu", (unsigned long long)(first_seed + (uint64_t)p)), first_seed + (uint64_t)p, t->flags, OPS);
+        rnd_program(&r[p], c,
+                    ctx_printf(c, "random%llu", (unsigned long long)(first_seed + (uint64_t)p)),
+                    first_seed + (uint64_t)p, t->flags, OPS);
         l[p] = r[p].l;
         ck_assert_msg(lir_verify(c, l[p]), "%s", ctx_messages(c));
     }
@@ -288,22 +327,27 @@ static void compare_level(const Target *t) {
         KernelFn fn = (KernelFn)dlsym(h, lir_name(l[p]));
         ck_assert_ptr_nonnull((void *)fn);
         for (int64_t variant = 0; variant < 3; variant++) {
-            int64_t dim[RND_DIMS] = {variant * 5, 4 - variant, variant ? -123456789012345 * variant : 1};
+            int64_t dim[RND_DIMS] = {variant * 5, 4 - variant,
+                                     variant ? -123456789012345 * variant : 1};
             void *pa[8], *pb[8];
             size_t bytes[8];
             fill(&a, (uint64_t)variant + 99);
             memcpy(&b, &a, sizeof a);
-            for (int k = 0; k < RND_IN; k++) pa[k] = a.in[k], pb[k] = b.in[k], bytes[k] = sizeof a.in[k];
+            for (int k = 0; k < RND_IN; k++)
+                pa[k] = a.in[k], pb[k] = b.in[k], bytes[k] = sizeof a.in[k];
             pa[RND_OUT] = a.out, pb[RND_OUT] = b.out, bytes[RND_OUT] = sizeof a.out;
-            pa[RND_SCATTER] = a.scatter, pb[RND_SCATTER] = b.scatter, bytes[RND_SCATTER] = sizeof a.scatter;
-            int32_t x = lir_run(c, l[p], pa, bytes, dim, variant, variant + 1, a.scratch, RND_SCRATCH, 0);
+            pa[RND_SCATTER] = a.scatter, pb[RND_SCATTER] = b.scatter,
+            bytes[RND_SCATTER] = sizeof a.scatter;
+            int32_t x =
+                lir_run(c, l[p], pa, bytes, dim, variant, variant + 1, a.scratch, RND_SCRATCH, 0);
             ck_assert_msg(x >= 0, "%s", ctx_messages(c));
             int32_t y = fn(pb, dim, variant, variant + 1, b.scratch);
             for (uint32_t o = 0; o < r[p].nout; o++)
                 for (uint32_t k = 0; k < r[p].out[o].ty.lanes; k++) {
                     DType dt = (DType)r[p].out[o].ty.dt;
                     uint32_t at = r[p].out[o].at + k * (dt == DT_BOOL ? 1 : dt_bits(dt) / 8);
-                    if (!same_lane(dt, a.out + at, b.out + at)) explain(l[p], &r[p].out[o], k, a.out + at, b.out + at, t->name, c);
+                    if (!same_lane(dt, a.out + at, b.out + at))
+                        explain(l[p], &r[p].out[o], k, a.out + at, b.out + at, t->name, c);
                 }
             ck_assert_int_eq(x, y);
             ck_assert(!memcmp(a.scatter, b.scatter, sizeof a.scatter));
@@ -314,7 +358,8 @@ static void compare_level(const Target *t) {
     ctx_free(c);
 }
 
-static const char *const levels[] = {"x86-64", "x86-64-v3", "x86-64-v3+avxvnni", "x86-64-v4", "x86-64-v4+vnni"};
+static const char *const levels[] = {"x86-64", "x86-64-v3", "x86-64-v3+avxvnni", "x86-64-v4",
+                                     "x86-64-v4+vnni"};
 static const Target *usable(int level) {
     const Target *t = target_find(levels[level]), *host = target_find("host");
     return (t->flags & host->flags) == t->flags ? t : NULL;
@@ -325,7 +370,8 @@ START_TEST(compiled_code_agrees) {
 }
 END_TEST
 
-/* All halves, and for f32 -> half the values at and around every rounding boundary, against dt_convert. */
+/* All halves, and for f32 -> half the values at and around every rounding boundary, against
+ * dt_convert. */
 START_TEST(halves_convert_exactly) {
     const Target *t = usable(_i);
     if (!t) return;
@@ -337,26 +383,39 @@ START_TEST(halves_convert_exactly) {
     for (int k = 0; k < 4; k++) {
         l[k] = lir_new(c, ctx_printf(c, "cast%d", k), 2, 0);
         LTy ty = {(uint8_t)(k & 1 ? DT_F32 : type[k / 2]), 24};
-        LVal i = lir_muli(l[k], lir_t0(l[k]), 24), mask = lir_mask(l[k], lir_sub(l[k], lir_t1(l[k]), i), 24);
-        lir_store(l[k], lir_buf(l[k], 1), i, lir_cast(l[k], lir_load(l[k], lir_buf(l[k], 0), i, ty, mask, 0), k & 1 ? type[k / 2] : DT_F32), mask, 0);
+        LVal i = lir_muli(l[k], lir_t0(l[k]), 24),
+             mask = lir_mask(l[k], lir_sub(l[k], lir_t1(l[k]), i), 24);
+        lir_store(l[k], lir_buf(l[k], 1), i,
+                  lir_cast(l[k], lir_load(l[k], lir_buf(l[k], 0), i, ty, mask, 0),
+                           k & 1 ? type[k / 2] : DT_F32),
+                  mask, 0);
     }
     LlvmOut out = {.kind = LLVM_OBJECT};
     ck_assert(llvm_compile(c, t, 4, l, &out));
     void *h = link_and_open(&out);
     for (int d = 0; d < 2; d++) {
-        KernelFn up = (KernelFn)dlsym(h, lir_name(l[2 * d])), down = (KernelFn)dlsym(h, lir_name(l[2 * d + 1]));
+        KernelFn up = (KernelFn)dlsym(h, lir_name(l[2 * d])),
+                 down = (KernelFn)dlsym(h, lir_name(l[2 * d + 1]));
         for (uint32_t i = 0; i < 1 << 16; i++) half[i] = (uint16_t)i;
-        for (int64_t i = 0; i * 24 < 1 << 16; i++) up((void *[]){half, wide}, NULL, i, 1 << 16, NULL);
+        for (int64_t i = 0; i * 24 < 1 << 16; i++)
+            up((void *[]){half, wide}, NULL, i, 1 << 16, NULL);
         for (uint32_t i = 0; i < 1 << 16; i++) {
             double want = dt_load(type[d], half, i).f;
-            ck_assert_msg((double)wide[i] == want || (want != want && wide[i] != wide[i]), "%s %04x at %s", dt_name(type[d]), i, t->name);
+            ck_assert_msg((double)wide[i] == want || (want != want && wide[i] != wide[i]),
+                          "%s %04x at %s", dt_name(type[d]), i, t->name);
             float mid = i + 1 < 1 << 16 ? (float)(((double)wide[i] + (double)wide[i + 1]) / 2) : 0;
-            near[3 * i] = nextafterf(mid, -INFINITY), near[3 * i + 1] = mid, near[3 * i + 2] = nextafterf(mid, INFINITY);
+            near[3 * i] = nextafterf(mid, -INFINITY), near[3 * i + 1] = mid,
+                     near[3 * i + 2] = nextafterf(mid, INFINITY);
         }
-        for (int64_t i = 0; i * 24 < 3 << 16; i++) down((void *[]){near, back}, NULL, i, 3 << 16, NULL);
+        for (int64_t i = 0; i * 24 < 3 << 16; i++)
+            down((void *[]){near, back}, NULL, i, 3 << 16, NULL);
         for (uint32_t i = 0; i < 3 << 16; i++) {
-            double want = dt_convert((Scalar){DT_F32, {.f = near[i]}}, type[d]).f, got = dt_load(type[d], back, i).f;
-            ck_assert_msg((got == want && signbit(got) == signbit(want)) || (want != want && got != got), "%a to %s at %s: %a, not %a", (double)near[i], dt_name(type[d]), t->name, got, want);
+            double want = dt_convert((Scalar){DT_F32, {.f = near[i]}}, type[d]).f,
+                   got = dt_load(type[d], back, i).f;
+            ck_assert_msg((got == want && signbit(got) == signbit(want)) ||
+                              (want != want && got != got),
+                          "%a to %s at %s: %a, not %a", (double)near[i], dt_name(type[d]), t->name,
+                          got, want);
         }
     }
     dlclose(h);
@@ -368,12 +427,16 @@ START_TEST(output_is_reproducible) {
     Ctx *c = ctx_new();
     static Rnd r;
     Lir *l[6];
-    for (int p = 0; p < 6; p++) rnd_program(&r, c, ctx_printf(c, "r%d", p), (uint64_t)p, F_FMA, 60), l[p] = r.l;
+    for (int p = 0; p < 6; p++)
+        rnd_program(&r, c, ctx_printf(c, "r%d", p), (uint64_t)p, F_FMA, 60), l[p] = r.l;
     for (int kind = LLVM_OBJECT; kind <= LLVM_ASSEMBLY; kind++) {
         LlvmOut a = {.kind = kind}, b = {.kind = kind};
-        ck_assert(llvm_compile(c, target_find("x86-64-v4"), 6, l, &a) && llvm_compile(c, target_find("x86-64-v4"), 6, l, &b));
+        ck_assert(llvm_compile(c, target_find("x86-64-v4"), 6, l, &a) &&
+                  llvm_compile(c, target_find("x86-64-v4"), 6, l, &b));
         ck_assert_uint_eq(a.nblob, b.nblob);
-        for (uint32_t k = 0; k < a.nblob; k++) ck_assert(a.blob[k].bytes == b.blob[k].bytes && !memcmp(a.blob[k].data, b.blob[k].data, a.blob[k].bytes));
+        for (uint32_t k = 0; k < a.nblob; k++)
+            ck_assert(a.blob[k].bytes == b.blob[k].bytes &&
+                      !memcmp(a.blob[k].data, b.blob[k].data, a.blob[k].bytes));
     }
     ctx_free(c);
 }
