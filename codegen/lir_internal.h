@@ -1,11 +1,10 @@
-/* lir_internal.h: the representation of a Lir, shared by lir.c (builder) and lir_text.c (print,
- * verify, hash). Printers and the interpreter use the accessors of lir.h. */
+/* lir_internal.h: the representation of a Lir, shared by the builder (lir.c, lir_arith.c,
+ * lir_build.c), lir_text.c and lir_run.c. Printers use the accessors of lir.h. */
 #ifndef ACCELC_LIR_INTERNAL_H
 #define ACCELC_LIR_INTERNAL_H
 #include "lir.h"
 
-#define LIR_MAX_INS                                                                                \
-    (1u << 24) /* a kernel beyond this is refused: nobody would want to wait for it */
+#define LIR_MAX_INS (1u << 24) /* a kernel beyond this is refused */
 #define LIR_MAX_LANES 4096u
 
 typedef struct LTab {
