@@ -34,12 +34,16 @@ void ctx_free(Ctx *c) {
 
 static Block *new_block(Ctx *c, size_t size) {
     Block *b = calloc(1, sizeof *b);
+#ifdef ACCELC_HOSTILE /* no slack behind the object */
+    if (b && posix_memalign(&b->raw, size >= BIG ? 64 : 16, size) == 0) b->data = memset(b->raw, 0, size);
+#else /* calloc: the system's fresh pages are not touched */
     if (b) b->raw = calloc(1, size + 64);
-    if (!b || !b->raw) {
+    if (b && b->raw) b->data = (char *)(((uintptr_t)b->raw + 63) & ~(uintptr_t)63);
+#endif
+    if (!b || !b->data) {
         free(b);
         ctx_fatal(c, "out of memory (%zu bytes in use)", c->used);
     }
-    b->data = (char *)(((uintptr_t)b->raw + 63) & ~(uintptr_t)63);
     b->size = size;
     b->next = c->block;
     c->block = b;
@@ -68,6 +72,12 @@ void *ctx_alloc(Ctx *c, size_t n) {
     c->block->used += need;
     return p;
 #endif
+}
+
+void *ctx_allocn(Ctx *c, size_t size, size_t n) {
+    size_t bytes;
+    if (__builtin_mul_overflow(size, n, &bytes)) ctx_fatal(c, "the compilation needs more than %zu bytes", c->limit);
+    return ctx_alloc(c, bytes);
 }
 
 void *ctx_dup(Ctx *c, const void *p, size_t n) {
@@ -146,7 +156,7 @@ const char *ctx_str(Ctx *c, const char *s) { return ctx_strn(c, s, strlen(s)); }
 
 void vec_grow(Ctx *c, void **v, uint32_t *cap, size_t elem) {
 #ifdef ACCELC_HOSTILE
-    uint32_t grown = *cap + 1;
+    uint32_t grown = *cap < 16 ? *cap + 1 : *cap + *cap / 4;
 #else
     uint32_t grown = *cap ? *cap * 2 : 8;
 #endif

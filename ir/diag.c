@@ -6,7 +6,7 @@
 
 #include "internal.h"
 
-enum { MAX_MESSAGES = 100, MAX_NOTES = 400 };
+enum { MAX_MESSAGES = 100, MAX_WARNINGS = 50, MAX_NOTES = 400 };
 
 Loc loc_new(Ctx *c, const LocInfo *info) {
     vec_push(c, &c->loc, *info);
@@ -19,12 +19,19 @@ Loc loc_new(Ctx *c, const LocInfo *info) {
 
 const LocInfo *loc_info(const Ctx *c, Loc l) { return &c->loc.v[l.i < c->loc.n ? l.i : 0]; }
 
+/* Names come from files: no control characters reach the terminal, and a message stays one line. */
+static const char *printable(char *s) {
+    for (char *p = s; *p; p++)
+        if ((unsigned char)*p < ' ' || *p == 0x7f) *p = '?';
+    return s;
+}
+
 static void put_place(Buf *b, const LocInfo *l) {
     if (*l->file) buf_puts(b, l->file);
     if (l->line) buf_printf(b, ":%u:%u", l->line, l->col);
     if (b->n) buf_puts(b, ": ");
     if (l->node >= 0 && (*l->op || *l->name)) buf_printf(b, "node #%d ", l->node);
-    if (*l->name) buf_printf(b, l->node >= 0 ? "\"%s\" " : "%s", l->name);
+    if (*l->name) buf_printf(b, l->node >= 0 ? "\"%s\" " : "%s ", l->name);
     if (*l->op) {
         if (l->version) buf_printf(b, "(%s-%d)", l->op, l->version);
         else buf_printf(b, "(%s)", l->op);
@@ -37,10 +44,14 @@ static void put_place(Buf *b, const LocInfo *l) {
 void diag(Ctx *c, Sev sev, Loc loc, const char *code, const char *fmt, ...) {
     static const char *const names[] = {"error", "unsupported", "warning", "note"};
     if (sev <= SEV_UNSUPPORTED) c->nerrors++;
-    if (c->diag.n >= MAX_MESSAGES) {
+    uint32_t *count = sev <= SEV_UNSUPPORTED ? &c->nkept : &c->nwarned;
+    c->silent = c->nkept + c->nwarned >= MAX_MESSAGES;
+    if (count == &c->nwarned && c->nwarned >= MAX_WARNINGS) c->silent = true; /* leave room for errors */
+    if (c->silent) {
         c->nsilent++;
         return;
     }
+    ++*count;
     Buf b = {.c = c};
     put_place(&b, loc_info(c, loc));
     buf_printf(&b, "%s[%s]: ", names[sev], code);
@@ -50,17 +61,17 @@ void diag(Ctx *c, Sev sev, Loc loc, const char *code, const char *fmt, ...) {
     vsnprintf(text, sizeof text, fmt, ap);
     va_end(ap);
     buf_puts(&b, text);
-    vec_push(c, &c->diag, (Diag){sev, buf_str(&b)});
+    vec_push(c, &c->diag, (Diag){sev, printable(b.s)});
 }
 
 void diag_note(Ctx *c, const char *fmt, ...) {
-    if (c->nsilent || c->diag.n >= MAX_NOTES) return;
+    if (c->silent || c->diag.n >= MAX_NOTES) return;
     char text[4096];
     va_list ap;
     va_start(ap, fmt);
     vsnprintf(text, sizeof text, fmt, ap);
     va_end(ap);
-    vec_push(c, &c->diag, (Diag){SEV_NOTE, ctx_printf(c, "  %s", text)});
+    vec_push(c, &c->diag, (Diag){SEV_NOTE, printable(ctx_printf(c, "  %s", text))});
 }
 
 uint32_t ctx_errors(const Ctx *c) { return c->nerrors; }

@@ -15,6 +15,8 @@ struct Ctx {
     VEC(LocInfo) loc;           /* [0] nowhere */
     VEC(Diag) diag;
     uint32_t nerrors, nsilent;  /* errors and unsupported so far; messages beyond the limit */
+    uint32_t nkept, nwarned;    /* messages kept: errors and unsupported; warnings and notes */
+    bool silent;                /* the last message was beyond the limit */
     struct ExprTable *expr;     /* created by expr.c on first use */
     struct DimTable *dim;       /* created by dim.c on first use */
 };

@@ -28,6 +28,7 @@ void ctx_free(Ctx *c);
 /* Zeroed memory, 64-byte aligned if n >= 4096, else 16. Exhaustion of the limit (or of the machine) ends the
  * compilation: a message and exit status 1 through ctx_fatal. */
 void *ctx_alloc(Ctx *c, size_t n);
+void *ctx_allocn(Ctx *c, size_t size, size_t n);            /* n objects of that size; a product too large ends as above */
 void *ctx_dup(Ctx *c, const void *p, size_t n);
 char *ctx_printf(Ctx *c, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 const char *ctx_str(Ctx *c, const char *s);                 /* interned: equal strings are equal pointers */
@@ -35,7 +36,7 @@ const char *ctx_strn(Ctx *c, const char *s, size_t n);
 size_t ctx_memory(const Ctx *c);                            /* bytes allocated so far */
 uint64_t hash_bytes(const void *p, size_t n, uint64_t seed);
 #define NEW(c, T) ((T *)ctx_alloc((c), sizeof(T)))
-#define NEWN(c, T, n) ((T *)ctx_alloc((c), sizeof(T) * (size_t)(n)))
+#define NEWN(c, T, n) ((T *)ctx_allocn((c), sizeof(T), (size_t)(n)))
 /* A growable vector, memory from the arena: VEC(int) v = {0}; vec_push(c, &v, 3); v.v[0], v.n */
 #define VEC(T) struct { T *v; uint32_t n, cap; }
 #define vec_push(c, vec, ...) \
@@ -139,6 +140,9 @@ Dim dim_parse(Ctx *c, const char **s);               /* the same grammar; unknow
 /* A fact that must hold at run time and is assumed from then on: a == b. Unifies symbols where possible: after it,
  * dim_same(a, b) holds if one side was a lone symbol. Rewrites nothing already interned; canonical form follows links. */
 void dim_unify(Ctx *c, Dim a, Dim b);
+/* d with its bound symbols shielded from dim_unify, before or after: what BIND's symbol and the dims of a GUARD must be, or
+ * unification would make the guard compare a thing with itself. (Input symbols are checked where inputs enter.) */
+Dim dim_pin(Ctx *c, Dim d);
 
 /* ==== types ======================================================================================================= */
 typedef enum { TY_TENSOR, TY_SEQ, TY_OPT, TY_MAP } TypeKind;
@@ -233,6 +237,7 @@ typedef struct MapAttr { uint8_t rank; const Dim *dim; /* domain; operands broad
 /* n operands, n results. comb/init: one per result; in comb, E_ARG(0..n-1) is the accumulator and E_ARG(n..2n-1) the
  * new element; types are acc[r] (operands are cast to it, results cast back to the operand's type). */
 typedef struct ReduceAttr { uint32_t axes; /* bit mask */ bool keep; const Expr *comb; const Scalar *init; const DType *acc; } ReduceAttr;
+#define NO_LABELS {[0 ... 2] = {[0 ... MAX_RANK - 1] = 0xff}} /* to fill in: 0xff ends a list of labels */
 typedef struct ContractAttr { uint8_t label[3][MAX_RANK]; /* axis label of each dim of a, b, out: 0..31; 0xff past the rank */ DType acc, out; } ContractAttr;
 typedef struct ScanAttr { uint8_t axis; bool reverse, exclusive; const Expr *comb; const Scalar *init; const DType *acc; } ScanAttr;
 typedef struct DimsAttr { uint8_t rank; const Dim *dim; } DimsAttr;
