@@ -5,6 +5,7 @@
  * apply the identities of fold_op(), all of which are exact: for floats under IEEE (signed zeros,
  * infinities, NaN), for integers under wrapping. Constants of a commutative operation stand on the
  * right, and of `a + b` and `b + a` only the one seen first exists. */
+#include "dim_internal.h"
 #include "expr_internal.h"
 #include <math.h>
 #include <string.h>
@@ -167,6 +168,7 @@ Expr expr_axis(Ctx *c, uint32_t a) {
 Expr expr_dim(Ctx *c, Dim d) {
     int64_t v;
     if (d.i == 0) return (Expr){0};
+    d = dim_canon(c, d);
     if (dim_is_const(c, d, &v)) return expr_int(c, DT_I64, v);
     return intern(c, &(ExprInfo){.kind = E_DIM, .dtype = DT_I64, .index = d.i});
 }
@@ -596,6 +598,7 @@ Expr expr_rebuild(Ctx *c, const ExprInfo *i, const Expr *newarg) {
     bool pad = i->oob == OOB_VALUE;
     switch (i->kind) {
     case E_NONE: return (Expr){0};
+    case E_DIM: return expr_dim(c, (Dim){i->index});
     case E_OP: return expr_opn(c, (SOp)i->op, i->narg, newarg);
     case E_CAST: return expr_cast(c, newarg[0], (DType)i->dtype);
     case E_BITCAST: return expr_bitcast(c, newarg[0], (DType)i->dtype);

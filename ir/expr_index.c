@@ -33,6 +33,7 @@ typedef struct Simp {
     Ctx *c;
     const Dim *extent;
     uint32_t naxis;
+    Dim zero, one, minus;       /* 0, 1, -1 */
     BoundEntry *memo;           /* open addressing by expression */
     uint32_t nmemo, cap;
     int depth;
@@ -49,31 +50,39 @@ static bool small(const Ctx *c, Dim d) {
     return d.i && (!dim_is_const(c, d, &v) || (v < LARGE && v > -LARGE));
 }
 
-static Dim mul_dims(Ctx *c, Dim a, Dim b) {
+static Dim mul_dims(Simp *s, Dim a, Dim b) {
+    Ctx *c = s->c;
     int64_t x, y;
+    if (a.i == s->one.i || b.i == s->zero.i) return b;
+    if (b.i == s->one.i || a.i == s->zero.i) return a;
     if (dim_is_const(c, a, &x) && dim_is_const(c, b, &y))
         return dim_const(c, (int64_t)((uint64_t)x * (uint64_t)y));
     return small(c, a) && small(c, b) ? dim_mul(c, a, b) : (Dim){0};
 }
 
-static Dim add_dims(Ctx *c, Dim a, Dim b) {
+static Dim add_dims(Simp *s, Dim a, Dim b) {
+    Ctx *c = s->c;
     int64_t x, y;
+    if (a.i == s->zero.i) return b;
+    if (b.i == s->zero.i) return a;
     if (dim_is_const(c, a, &x) && dim_is_const(c, b, &y))
         return dim_const(c, (int64_t)((uint64_t)x + (uint64_t)y));
     return small(c, a) && small(c, b) ? dim_add(c, a, b) : (Dim){0};
 }
 
 /* The product of two divisors; none if it may be large. */
-static Dim mul_divisors(Ctx *c, Dim a, Dim b) {
+static Dim mul_divisors(Simp *s, Dim a, Dim b) {
+    Ctx *c = s->c;
     int64_t x, y, z;
     if (dim_is_const(c, a, &x) && dim_is_const(c, b, &y) &&
         (__builtin_mul_overflow(x, y, &z) || z >= LARGE))
         return (Dim){0};
-    return mul_dims(c, a, b);
+    return mul_dims(s, a, b);
 }
 
 /* a == d * q for every value of the symbols. */
-static bool divides(Ctx *c, Dim a, Dim d, Dim *q) {
+static bool divides(Simp *s, Dim a, Dim d, Dim *q) {
+    Ctx *c = s->c;
     int64_t x, y;
     bool ca = dim_is_const(c, a, &x), cd = dim_is_const(c, d, &y);
     if (cd && y == 0) return false;
@@ -87,7 +96,7 @@ static bool divides(Ctx *c, Dim a, Dim d, Dim *q) {
         return *q = dim_floordiv(c, a, d), q->i != 0;
     }
     *q = dim_floordiv(c, a, d);
-    return q->i && dim_same(c, mul_dims(c, *q, d), a);
+    return q->i && dim_same(c, mul_dims(s, *q, d), a);
 }
 
 /* d >= 1 at every point: so are factors of an extent, since its axis has at least one point. */
@@ -96,7 +105,7 @@ static bool positive(Simp *s, Dim d) {
     if (dim_lo(s->c, d) >= 1) return true;
     if (dim_lo(s->c, d) < 0 || dim_is_const(s->c, d, NULL)) return false;
     for (uint32_t a = 0; a < s->naxis; a++)
-        if (s->extent[a].i && divides(s->c, s->extent[a], d, &q)) return true;
+        if (s->extent[a].i && divides(s, s->extent[a], d, &q)) return true;
     DimInfo i = *dim_info(s->c, d);
     return i.kind == D_MUL && positive(s, i.arg[0]) && positive(s, i.arg[1]);
 }
@@ -115,7 +124,7 @@ static void lin_add(Simp *s, Lin *l, Expr atom, Dim coef) {
     if (!coef.i) l->bad = true;
     for (uint32_t k = 0; k < l->n; k++) {
         if (l->t[k].atom.i != atom.i) continue;
-        l->t[k].coef = add_dims(s->c, l->t[k].coef, coef);
+        l->t[k].coef = add_dims(s, l->t[k].coef, coef);
         if (!l->t[k].coef.i) l->bad = true;
         else if (dim_is(s->c, l->t[k].coef, 0)) l->t[k] = l->t[--l->n];
         return;
@@ -126,14 +135,14 @@ static void lin_add(Simp *s, Lin *l, Expr atom, Dim coef) {
 }
 
 static void lin_add_dim(Simp *s, Lin *l, Dim d) {
-    l->rest = add_dims(s->c, l->rest, d);
+    l->rest = add_dims(s, l->rest, d);
     if (!l->rest.i) l->bad = true;
 }
 
 static void lin_add_scaled(Simp *s, Lin *l, const Lin *x, Dim by) {
     for (uint32_t k = 0; k < x->n && !l->bad; k++)
-        lin_add(s, l, x->t[k].atom, mul_dims(s->c, x->t[k].coef, by));
-    if (!l->bad) lin_add_dim(s, l, mul_dims(s->c, x->rest, by));
+        lin_add(s, l, x->t[k].atom, mul_dims(s, x->t[k].coef, by));
+    if (!l->bad) lin_add_dim(s, l, mul_dims(s, x->rest, by));
     l->bad |= x->bad;
 }
 
@@ -144,8 +153,8 @@ static void lin_read(Simp *s, Expr e, Lin *l) {
     uint32_t top = 0, steps = 0;
     l->n = 0;
     l->bad = false;
-    l->rest = dim_const(c, 0);
-    stack[top++] = (LinTerm){e, dim_const(c, 1)};
+    l->rest = s->zero;
+    stack[top++] = (LinTerm){e, s->one};
     while (top && !l->bad) {
         LinTerm x = stack[--top];
         const ExprInfo *i = expr_info(c, x.atom);
@@ -154,22 +163,22 @@ static void lin_read(Simp *s, Expr e, Lin *l) {
         if (++steps > 8 * LIN_MAX || top + 2 > 2 * LIN_MAX) {
             l->bad = true;
         } else if (dim_of(c, x.atom, &d)) {
-            lin_add_dim(s, l, mul_dims(c, d, x.coef));
+            lin_add_dim(s, l, mul_dims(s, d, x.coef));
         } else if (linear) {
             bool minus = i->op != S_ADD;
-            Dim other = minus ? mul_dims(c, x.coef, dim_const(c, -1)) : x.coef;
+            Dim other = minus ? mul_dims(s, x.coef, s->minus) : x.coef;
             if (i->op != S_NEG) stack[top++] = (LinTerm){i->arg[0], x.coef};
             stack[top++] = (LinTerm){i->arg[i->op != S_NEG], other};
         } else if (i->kind == E_OP && i->op == S_MUL && dim_of(c, i->arg[1], &d)) {
-            stack[top++] = (LinTerm){i->arg[0], mul_dims(c, x.coef, d)};
+            stack[top++] = (LinTerm){i->arg[0], mul_dims(s, x.coef, d)};
         } else {
             lin_add(s, l, x.atom, x.coef);
         }
         if (top && !stack[top - 1].coef.i) l->bad = true;
     }
     if (!l->bad) return;
-    *l = (Lin){.n = 1, .rest = dim_const(c, 0)};
-    l->t[0] = (LinTerm){e, dim_const(c, 1)};
+    *l = (Lin){.n = 1, .rest = s->zero};
+    l->t[0] = (LinTerm){e, s->one};
 }
 
 static bool lin_before(const Ctx *c, Expr x, Expr y) {
@@ -222,8 +231,8 @@ static Bound lin_bound(Simp *s, const Lin *l) {
         if (!small(c, f)) return (Bound){0};
         r.tame &= a.tame;
         Dim lo = up ? a.lo : down ? a.hi : (Dim){0}, hi = up ? a.hi : down ? a.lo : (Dim){0};
-        r.lo = r.lo.i && small(c, lo) ? add_dims(c, r.lo, mul_dims(c, lo, f)) : (Dim){0};
-        r.hi = r.hi.i && small(c, hi) ? add_dims(c, r.hi, mul_dims(c, hi, f)) : (Dim){0};
+        r.lo = r.lo.i && small(c, lo) ? add_dims(s, r.lo, mul_dims(s, lo, f)) : (Dim){0};
+        r.hi = r.hi.i && small(c, hi) ? add_dims(s, r.hi, mul_dims(s, hi, f)) : (Dim){0};
     }
     return r;
 }
@@ -243,7 +252,7 @@ static Bound bound_cast(Simp *s, const ExprInfo *i) {
     else if (!dt_is_int(from) || bits > 32) return (Bound){0};
     int64_t half = (int64_t)1 << (bits - 1);
     if (dt_is_signed(from)) return (Bound){dim_const(s->c, -half), dim_const(s->c, half - 1), true};
-    return (Bound){dim_const(s->c, 0), dim_const(s->c, 2 * half - 1), true};
+    return (Bound){s->zero, dim_const(s->c, 2 * half - 1), true};
 }
 
 static Bound bound_divided(Simp *s, const ExprInfo *i) {
@@ -251,13 +260,13 @@ static Bound bound_divided(Simp *s, const ExprInfo *i) {
     Dim d;
     Bound x = bound_of(s, i->arg[0]), r = {{0}, {0}, x.tame && i->op == S_FDIV};
     if (!dim_of(c, i->arg[1], &d) || !positive(s, d)) return r;
-    if (i->op == S_MOD) return (Bound){dim_const(c, 0), add_dims(c, d, dim_const(c, -1)), true};
+    if (i->op == S_MOD) return (Bound){s->zero, add_dims(s, d, s->minus), true};
     if (small(c, x.lo) && (dim_lo(c, d) >= 1 || at_least(c, x.lo, 0)))
-        r.lo = dim_lo(c, d) >= 1 ? dim_floordiv(c, x.lo, d) : dim_const(c, 0);
+        r.lo = dim_lo(c, d) >= 1 ? dim_floordiv(c, x.lo, d) : s->zero;
     if (small(c, x.hi)) {
         if (dim_lo(c, d) >= 1) r.hi = dim_floordiv(c, x.hi, d);
-        else if (!divides(c, add_dims(c, x.hi, dim_const(c, 1)), d, &r.hi)) r.hi = (Dim){0};
-        else r.hi = add_dims(c, r.hi, dim_const(c, -1)); /* floor((d*q - 1) / d) = q - 1 */
+        else if (!divides(s, add_dims(s, x.hi, s->one), d, &r.hi)) r.hi = (Dim){0};
+        else r.hi = add_dims(s, r.hi, s->minus); /* floor((d*q - 1) / d) = q - 1 */
     }
     return r;
 }
@@ -275,7 +284,7 @@ static Bound bound_op(Simp *s, Expr e, const ExprInfo *i) {
         y = bound_of(s, i->arg[1]);
         bool up = at_least(c, x.lo, 0) && at_least(c, y.lo, 0) && small(c, x.hi) && small(c, y.hi);
         if (!up || !small(c, x.lo) || !small(c, y.lo)) return (Bound){{0}, {0}, false};
-        return (Bound){mul_dims(c, x.lo, y.lo), mul_dims(c, x.hi, y.hi), x.tame && y.tame};
+        return (Bound){mul_dims(s, x.lo, y.lo), mul_dims(s, x.hi, y.hi), x.tame && y.tame};
     }
     case S_FDIV: case S_MOD: return bound_divided(s, i);
     case S_MIN: case S_MAX: case S_SELECT:
@@ -288,7 +297,7 @@ static Bound bound_op(Simp *s, Expr e, const ExprInfo *i) {
         if (hi) r.hi = i->op == S_MIN ? dim_min(c, x.hi, y.hi) : dim_max(c, x.hi, y.hi);
         else if (i->op == S_MIN) r.hi = x.hi.i ? x.hi : y.hi;
         return r;
-    case S_SIGN: return (Bound){dim_const(c, -1), dim_const(c, 1), true};
+    case S_SIGN: return (Bound){s->minus, s->one, true};
     default: return (Bound){0};
     }
 }
@@ -301,8 +310,8 @@ static Bound bound_compute(Simp *s, Expr e) {
     if (dim_of(c, e, &d)) return (Bound){d, d, small(c, d)};
     if (i->kind == E_AXIS) {
         bool known = i->index < s->naxis && small(c, s->extent[i->index]);
-        Dim hi = known ? add_dims(c, s->extent[i->index], dim_const(c, -1)) : (Dim){0};
-        return (Bound){dim_const(c, 0), hi, true};
+        Dim hi = known ? add_dims(s, s->extent[i->index], s->minus) : (Dim){0};
+        return (Bound){s->zero, hi, true};
     }
     s->depth++;
     Bound b = i->kind == E_CAST ? bound_cast(s, i)
@@ -346,14 +355,15 @@ static Expr raw_divide(Simp *s, Expr x, Dim d, bool mod) {
 }
 
 /* A dim as d*q + r with a constant r in [0, d): true if that could be found. */
-static bool split_dim(Ctx *c, Dim x, Dim d, Dim *q, Dim *r) {
+static bool split_dim(Simp *s, Dim x, Dim d, Dim *q, Dim *r) {
+    Ctx *c = s->c;
     int64_t v, m;
-    if (divides(c, x, d, q)) return *r = dim_const(c, 0), true;
+    if (divides(s, x, d, q)) return *r = s->zero, true;
     if (!dim_is_const(c, d, &m) || m < 1 || !small(c, x)) return false;
     if (!dim_is_const(c, x, &v)) {
         if (!dim_is_const(c, dim_mod(c, x, d), &v)) return false;
         *r = dim_const(c, v);
-        return divides(c, dim_sub(c, x, *r), d, q);
+        return divides(s, dim_sub(c, x, *r), d, q);
     }
     int64_t f = v / m - (v % m < 0);
     *q = dim_const(c, f);
@@ -363,16 +373,15 @@ static bool split_dim(Ctx *c, Dim x, Dim d, Dim *q, Dim *r) {
 
 /* l = d*q + r, with in q what is a multiple of d by itself. */
 static void lin_split(Simp *s, const Lin *l, Dim d, Lin *q, Lin *r) {
-    Ctx *c = s->c;
     Dim part, rem;
     q->n = r->n = 0;
     q->bad = r->bad = l->bad;
-    q->rest = r->rest = dim_const(c, 0);
+    q->rest = r->rest = s->zero;
     for (uint32_t k = 0; k < l->n; k++) {
-        if (divides(c, l->t[k].coef, d, &part)) lin_add(s, q, l->t[k].atom, part);
+        if (divides(s, l->t[k].coef, d, &part)) lin_add(s, q, l->t[k].atom, part);
         else lin_add(s, r, l->t[k].atom, l->t[k].coef);
     }
-    if (!split_dim(c, l->rest, d, &part, &rem)) r->rest = l->rest;
+    if (!split_dim(s, l->rest, d, &part, &rem)) r->rest = l->rest;
     else {
         q->rest = part;
         r->rest = rem;
@@ -421,7 +430,7 @@ static Expr divide_by_factor(Simp *s, const Lin *r, Dim d, bool mod) {
         if (cg && !small(c, g)) continue;
         if (cg && cd) cv = gcd(cv, dv);
         if (cg) g = dim_const(c, cv < 0 ? -cv : cv);
-        if (dim_is(c, g, 1) || dim_lo(c, g) < 0 || !divides(c, d, g, &dg) || dim_is(c, dg, 1))
+        if (dim_is(c, g, 1) || dim_lo(c, g) < 0 || !divides(s, d, g, &dg) || dim_is(c, dg, 1))
             continue;
         lin_split(s, r, g, &h, &low);
         if (!h.n || h.bad || low.bad || !known_quotient(s, &low, g, &m) || m != 0) continue;
@@ -444,10 +453,10 @@ static Expr divide_divided(Simp *s, Expr x, Dim d, bool mod) {
     if (i->kind != E_OP || (i->op != S_FDIV && i->op != S_MOD) || !dim_of(c, i->arg[1], &by))
         return (Expr){0};
     if (i->op == S_FDIV) { /* (y fdiv a) fdiv b = y fdiv a*b */
-        Dim both = dim_lo(c, by) >= 0 && dim_lo(c, d) >= 0 ? mul_divisors(c, by, d) : (Dim){0};
+        Dim both = dim_lo(c, by) >= 0 && dim_lo(c, d) >= 0 ? mul_divisors(s, by, d) : (Dim){0};
         return mod || !both.i ? (Expr){0} : divide(s, i->arg[0], both, false);
     }
-    if (dim_lo(c, by) < 0 || !divides(c, by, d, &q) || dim_lo(c, q) < 0) return (Expr){0};
+    if (dim_lo(c, by) < 0 || !divides(s, by, d, &q) || dim_lo(c, q) < 0) return (Expr){0};
     if (mod) return positive(s, by) ? divide(s, i->arg[0], d, true) : (Expr){0};
     /* (y mod d*q) fdiv d = (y fdiv d) mod q */
     return divide(s, divide(s, i->arg[0], d, false), q, true);
@@ -478,7 +487,7 @@ static Expr divide_sum(Simp *s, Expr x, Dim d, bool mod) {
     if (mod || !whole) return e;
     Lin sum;
     lin_read(s, e, &sum);
-    lin_add_scaled(s, &q, &sum, dim_const(c, 1));
+    lin_add_scaled(s, &q, &sum, s->one);
     return lin_emit(s, &q);
 }
 
@@ -513,7 +522,7 @@ static bool recombine(Simp *s, Lin *l) {
         Dim m, b, both, f = l->t[k].coef;
         const ExprInfo *i = remainder_of(c, l->t[k].atom, &m);
         if (!i || !positive(s, m)) continue;
-        Dim fm = mul_dims(c, f, m);
+        Dim fm = mul_dims(s, f, m);
         Expr q = {0};
         for (uint32_t j = 0; j < l->n && fm.i; j++) {
             if (j == k || !dim_same(c, l->t[j].coef, fm)) continue;
@@ -521,11 +530,11 @@ static bool recombine(Simp *s, Lin *l) {
             Expr whole = {0}, other = l->t[j].atom;
             const ExprInfo *o = remainder_of(c, other, &b);
             if (other.i == q.i) whole = i->arg[0];
-            else if (o && o->arg[0].i == q.i && positive(s, b) && (both = mul_divisors(c, m, b)).i)
+            else if (o && o->arg[0].i == q.i && positive(s, b) && (both = mul_divisors(s, m, b)).i)
                 whole = divide(s, i->arg[0], both, true);
             if (!whole.i) continue;
             Lin x;
-            lin_add(s, l, other, mul_dims(c, fm, dim_const(c, -1)));
+            lin_add(s, l, other, mul_dims(s, fm, s->minus));
             for (uint32_t t = 0; t < l->n; t++)
                 if (remainder_of(c, l->t[t].atom, &b) == i) l->t[t] = l->t[--l->n];
             lin_read(s, whole, &x);
@@ -554,7 +563,7 @@ static Bound difference(Simp *s, Expr x, Expr y) {
     lin_read(s, x, &a);
     lin_read(s, y, &b);
     if (!lin_bound(s, &a).tame || !lin_bound(s, &b).tame) return (Bound){0};
-    lin_add_scaled(s, &b, &a, dim_const(s->c, -1));
+    lin_add_scaled(s, &b, &a, s->minus);
     return lin_bound(s, &b);
 }
 
@@ -635,6 +644,7 @@ static Expr simplify_node(Simp *s, Expr e) {
 
 static Expr simplify_rewrite(void *data, Ctx *c, Expr e, const ExprInfo *i, const Expr *newarg) {
     Simp *s = data;
+    if (i->kind == E_DIM) return expr_dim(c, (Dim){i->index}); /* it may have become a constant */
     if (i->narg && memcmp(newarg, i->arg, sizeof *newarg * i->narg)) e = expr_rebuild(c, i, newarg);
     if (!e.i) return e;
     e = simplify_node(s, e);
@@ -643,11 +653,13 @@ static Expr simplify_rewrite(void *data, Ctx *c, Expr e, const ExprInfo *i, cons
 }
 
 static Simp simp_new(Ctx *c, const Dim *extent, uint32_t naxis) {
-    return (Simp){.c = c, .extent = extent, .naxis = naxis};
+    return (Simp){.c = c, .extent = extent, .naxis = naxis,
+                  .zero = dim_const(c, 0), .one = dim_const(c, 1), .minus = dim_const(c, -1)};
 }
 
 static Expr simplify(Simp *s, Expr e) {
-    return expr_info(s->c, e)->narg ? expr_rewrite(s->c, e, simplify_rewrite, s) : e;
+    const ExprInfo *i = expr_info(s->c, e);
+    return i->narg || i->kind == E_DIM ? expr_rewrite(s->c, e, simplify_rewrite, s) : e;
 }
 
 Expr expr_simplify_index(Ctx *c, Expr e, const Dim *extent, uint32_t naxis) {
@@ -684,9 +696,8 @@ static bool within(Simp *s, Expr e, const Dim *lo, const Dim *n, int depth) {
 
 bool expr_in_bounds(Ctx *c, Expr e, Dim n, const Dim *extent, uint32_t naxis) {
     Simp s = simp_new(c, extent, naxis);
-    Dim zero = dim_const(c, 0);
     e = simplify(&s, e);
-    bool in = e.i && n.i && within(&s, e, &zero, NULL, 0) && within(&s, e, NULL, &n, 0);
+    bool in = e.i && n.i && within(&s, e, &s.zero, NULL, 0) && within(&s, e, NULL, &n, 0);
     free(s.memo);
     return in;
 }

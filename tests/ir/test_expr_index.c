@@ -152,15 +152,22 @@ END_TEST
 
 /* ---- properties ---- */
 
-typedef struct Domain { Ctx *c; Dim extent[AXES]; uint32_t n; bool symbolic; } Domain;
+typedef struct Domain {
+    Ctx *c;
+    Dim extent[AXES];
+    uint32_t n;
+    bool symbolic;
+    Dim free;                   /* a symbol that is no extent, and may be 0 */
+} Domain;
 
 static Expr op(Ctx *c, SOp o, Expr a, Expr b) { return expr_op(c, o, a, b, (Expr){0}); }
 
-/* A divisor or factor: a small number, an extent, or a product of extents. */
+/* A divisor or factor: a small number, an extent or another symbol, or a product of two. */
 static Expr factor(Domain *d, Rng *r) {
     static const int64_t sizes[] = {1, 2, 3, 4, 6, 8, 12, 16, 32, 64};
     if (pick(r, 2)) return expr_int(d->c, DT_I64, sizes[pick(r, 10)]);
     Dim x = d->extent[pick(r, (int)d->n)];
+    if (d->symbolic && !pick(r, 5)) x = d->free;
     if (pick(r, 2)) x = dim_mul(d->c, x, d->extent[pick(r, (int)d->n)]);
     return expr_dim(d->c, x);
 }
@@ -205,13 +212,14 @@ static void random_domain(Domain *d, Rng *r, const int64_t *size) {
     d->n = (uint32_t)(1 + pick(r, AXES));
     for (uint32_t a = 0; a < d->n; a++)
         d->extent[a] = d->symbolic ? dim_sym(d->c, names[a], 0, DIM_INF) : dim_const(d->c, size[a]);
+    if (d->symbolic) d->free = dim_sym(d->c, "Z", 0, DIM_INF);
 }
 
 START_TEST(test_values) {
     Rng r = {(uint64_t)_i * 104729 + 17};
     static const int64_t sizes[] = {1, 2, 3, 4, 5, 8, 12, 16};
     for (int round = 0; round < 250; round++) {
-        int64_t size[AXES], sym[AXES] = {0}, at[AXES];
+        int64_t size[AXES], sym[AXES + 1] = {0}, at[AXES];
         Domain d = {.c = ctx_new(), .symbolic = pick(&r, 2)};
         for (int a = 0; a < AXES; a++) size[a] = sizes[pick(&r, 8)];
         random_domain(&d, &r, size);
@@ -229,7 +237,8 @@ START_TEST(test_values) {
         for (int point = 0; point < 60; point++) {
             if (d.symbolic && point % 10 == 0)
                 for (int a = 0; a < AXES; a++) size[a] = sizes[pick(&r, 8)];
-            memcpy(sym, size, sizeof sym);
+            memcpy(sym, size, sizeof size);
+            sym[d.n] = pick(&r, 4);
             for (uint32_t a = 0; a < d.n; a++) at[a] = pick(&r, (int)size[a]);
             Scalar arg[3] = {{.t = DT_I64}, {.t = DT_I32}, {.t = DT_U8, .i = pick(&r, 256)}};
             World w = {.arg = arg, .axis = at, .sym = sym};
@@ -299,6 +308,20 @@ START_TEST(test_affine) {
 }
 END_TEST
 
+/* Dims that were unified after an expression was made are one when it is simplified. */
+START_TEST(test_unified) {
+    Ctx *c = ctx_new();
+    Expr e = parse(c, "fdiv(#0 * dim(W) + #1, dim(V)) + dim(K)", types, NTYPES);
+    Dim extent[2] = {dim(c, "H"), dim(c, "W")};
+    dim_unify(c, dim(c, "V"), dim(c, "W"));
+    dim_unify(c, dim(c, "K"), dim_const(c, 3));
+    ck_assert_str_eq(text_of(c, expr_simplify_index(c, e, extent, 2)), "#0 + 3");
+    Expr k = parse(c, "dim(K)", types, NTYPES);
+    ck_assert_str_eq(text_of(c, expr_simplify_index(c, k, NULL, 0)), "3");
+    ctx_free(c);
+}
+END_TEST
+
 /* Numbers near the ends of i64 are let alone. */
 START_TEST(test_large) {
     static const char *const texts[] = {"fdiv(#0 * 4611686018427387904 + 5, 4611686018427387904)",
@@ -339,6 +362,7 @@ int main(void) {
     tcase_add_loop_test(t, test_values, 0, 16);
     tcase_add_test(t, test_round_trip);
     tcase_add_test(t, test_affine);
+    tcase_add_test(t, test_unified);
     tcase_add_test(t, test_large);
     suite_add_tcase(s, t);
     return run_suite(s);
