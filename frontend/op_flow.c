@@ -1,0 +1,310 @@
+/* op_flow.c: If, Loop and Scan as regions. Regions capture nothing: values of enclosing graphs become operands, constants
+ * are copied in. Scan is a loop whose body gathers its slices. A shape that changes from one trip to the next is found
+ * by comparing the body's results with its inputs, and then becomes a symbol of the region. */
+#include "frontend/import.h"
+#include <string.h>
+
+#define FN(f) void imp_##f(Imp *m)
+FN(if); FN(loop); FN(scan); FN(scan8);
+
+static SrcGraph *graph_attr(Imp *m, const char *name)
+{
+    const SrcAttr *a = attr_find(m, name);
+    return a && a->ngraph == 1 ? a->graph[0] : NULL;
+}
+
+void imp_if(Imp *m)
+{
+    SrcGraph *g[2] = {graph_attr(m, "then_branch"), graph_attr(m, "else_branch")};
+    Val cond = only_element(m, m->in[0]);
+    Scalar s;
+    for (int k = 0; k < 2; k++)
+        if (!g[k] || g[k]->in.n || g[k]->out.n != m->n->nout) {
+            ERR(m, "E0208", "attribute %s: expected a graph with no inputs and %u outputs", k ? "else_branch" :
+                "then_branch", m->n->nout);
+            return;
+        }
+    if (const_scalar(m, cond, &s)) {
+        import_inline(m, g[s.i ? 0 : 1], 0, NULL, m->out);
+        return;
+    }
+    const char **cap;
+    int ncap = region_captures(m, 2, g, &cap);
+    if (ncap < 0)
+        return;
+    Graph *body[2];
+    Val *in = NEWN(m->c, Val, ncap + 1), *out = NEWN(m->c, Val, m->n->nout + 1);
+    for (int k = 0; k < 2; k++) {
+        Imp inner;
+        region_open(&inner, m, g[k]);
+        region_capture(&inner, m, ncap, cap);
+        if (!region_body(&inner, out))
+            return;
+        for (uint32_t i = 0; i < m->n->nout; i++)
+            graph_output(inner.b.g, g[k]->out.v[i].name, out[i]);
+        body[k] = inner.b.g;
+    }
+    for (int i = 0; i < ncap; i++)
+        in[i] = name_value(m, cap[i]);
+    b_if(&m->b, cond, body[0], body[1], ncap, in, m->out);
+}
+
+/* ---- Loop */
+
+static Type scalar_type(Imp *m, DType t) { return type_tensor(m->c, t, 0, NULL); }
+
+/* The type of a carried value: what it has before the loop, or what the body declares if it is absent. */
+static bool carried_type(Imp *m, Val v, const SrcValue *formal, Type *t)
+{
+    if (v.i) {
+        *t = *val_type(m->b.g, v);
+        return true;
+    }
+    if (formal->type && model_type_known(formal->type))
+        return model_type(m->m, formal->type, formal->name, m->b.loc, t);
+    UNSUP(m, "carried value %s has no initial value and no declared type", formal->name);
+    return false;
+}
+
+/* Dims of `t` that the body does not keep become symbols. Returns whether there were any. */
+static bool loosen(Imp *m, Type *t, const Type *after, const char *name)
+{
+    if (t->kind != TY_TENSOR || after->kind != TY_TENSOR || t->rank != after->rank)
+        return false;
+    Dim d[MAX_RANK];
+    bool changed = false;
+    for (int i = 0; i < t->rank; i++) {
+        d[i] = t->dim[i];
+        if (!dim_same(m->c, d[i], after->dim[i])) {
+            d[i] = dim_fresh(m->c, name && name[0] ? name : "carried", 0, DIM_INF);
+            changed = true;
+        }
+    }
+    if (changed)
+        *t = type_tensor(m->c, (DType)t->dtype, t->rank, d);
+    return changed;
+}
+
+void imp_loop(Imp *m)
+{
+    SrcGraph *sg = graph_attr(m, "body");
+    int nc = m->n->nin > 2 ? (int)m->n->nin - 2 : 0;
+    int ns = sg ? (int)sg->out.n - 1 - nc : -1;
+    if (!sg || (int)sg->in.n != nc + 2 || ns < 0 || (int)m->n->nout > nc + ns) {
+        ERR(m, "E0208", "attribute body: expected %d inputs and at least %d outputs, got %u and %u", nc + 2, nc + 1,
+            sg ? sg->in.n : 0, sg ? sg->out.n : 0);
+        return;
+    }
+    const char **cap;
+    int ncap = region_captures(m, 1, &sg, &cap);
+    if (ncap < 0)
+        return;
+    Type *ty = NEWN(m->c, Type, nc + 1);
+    Val *out = NEWN(m->c, Val, nc + ns + 1), *in = NEWN(m->c, Val, 2 + nc + ncap);
+    for (int i = 0; i < nc; i++)
+        if (!carried_type(m, operand(m, 2 + (uint32_t)i), &sg->in.v[2 + i], &ty[i]))
+            return;
+    Graph *body = NULL;
+    for (int round = 0; !body; round++) {
+        Imp inner;
+        bool changed = false;
+        region_open(&inner, m, sg);
+        region_input(&inner, 0, scalar_type(m, DT_I64));
+        region_input(&inner, 1, scalar_type(m, DT_BOOL));
+        for (int i = 0; i < nc; i++)
+            region_input(&inner, 2 + i, ty[i]);
+        region_capture(&inner, m, ncap, cap);
+        if (!region_body(&inner, out))
+            return;
+        for (int i = 0; i < nc && round < 3; i++)
+            changed |= loosen(m, &ty[i], val_type(inner.b.g, out[1 + i]), sg->in.v[2 + i].name);
+        if (changed)
+            continue;
+        out[0] = only_element(&inner, out[0]);
+        for (int i = 0; i < 1 + nc + ns; i++)
+            graph_output(inner.b.g, sg->out.v[i].name, out[i]);
+        body = inner.b.g;
+    }
+    in[0] = present(m, 0) ? only_element(m, m->in[0]) : (Val){0};
+    in[1] = present(m, 1) ? only_element(m, m->in[1]) : (Val){0};
+    for (int i = 0; i < nc; i++)
+        in[2 + i] = m->in[2 + i];
+    for (int i = 0; i < ncap; i++)
+        in[2 + nc + i] = name_value(m, cap[i]);
+    Val *res = NEWN(m->c, Val, nc + ns + 1);
+    b_loop(&m->b, body, nc, ns, 2 + nc + ncap, in, res);
+    for (uint32_t i = 0; i < m->n->nout; i++)
+        result(m, i, res[i]);
+}
+
+/* ---- Scan */
+
+typedef struct ScanSpec {
+    int nstate, nin, nout;              /* states, scan inputs, scan outputs */
+    int64_t *in_axis, *in_dir, *out_axis, *out_dir; /* direction 1: backwards */
+} ScanSpec;
+
+/* states[], xs[] are values of m; results are values of m, too. */
+static bool scan(Imp *m, const SrcGraph *sg, const ScanSpec *sp, const Val *state, const Val *xs, Val *res)
+{
+    const char **cap;
+    SrcGraph *one = (SrcGraph *)(uintptr_t)sg;
+    int ncap = region_captures(m, 1, &one, &cap), n = sp->nstate;
+    if (ncap < 0)
+        return false;
+    Val *out = NEWN(m->c, Val, sg->out.n + 1), *in = NEWN(m->c, Val, 2 + n + sp->nin + ncap), *px;
+    Imp inner;
+    int axis[64];
+    if (sp->nin > 64) {
+        UNSUP(m, "%d scan inputs (at most 64)", sp->nin);
+        return false;
+    }
+    region_open(&inner, m, sg);
+    Val iter = graph_input(inner.b.g, "iter", scalar_type(m, DT_I64));
+    Val cond = graph_input(inner.b.g, "cond", scalar_type(m, DT_BOOL));
+    for (int i = 0; i < n; i++)
+        region_input(&inner, i, *val_type(m->b.g, state[i]));
+    px = NEWN(m->c, Val, sp->nin + 1);
+    for (int i = 0; i < sp->nin; i++)
+        px[i] = graph_input(inner.b.g, "", *val_type(m->b.g, xs[i]));
+    region_capture(&inner, m, ncap, cap);
+    Dim len = {0};
+    for (int i = 0; i < sp->nin; i++) {
+        if (!axis_ok(m, sp->in_axis[i], rank_of(m, xs[i]), &axis[i]))
+            return false;
+        Dim d = dim_of(m, xs[i], axis[i]);
+        if (i)
+            b_guard(&m->b, G_EQ, len, d, "the scan inputs have different lengths");
+        else
+            len = d;
+        Val at = iter;
+        if (sp->in_dir[i])
+            at = map_over(&inner, X2(SUB, expr_dim(m->c, dim_addi(m->c, d, -1)), xarg(m, 0, DT_I64)), 1, &iter, 0, NULL);
+        region_name(&inner, n + i, b_gather(&inner.b, px[i], at, axis[i], OOB_FAIL));
+    }
+    if (!region_body(&inner, out))
+        return false;
+    graph_output(inner.b.g, "cond", cond);
+    for (int i = 0; i < n + sp->nout; i++)
+        graph_output(inner.b.g, sg->out.v[i].name, out[i]);
+    in[0] = b_dim_scalar(&m->b, len);
+    in[1] = (Val){0};
+    memcpy(in + 2, state, sizeof *state * (size_t)n);
+    memcpy(in + 2 + n, xs, sizeof *xs * (size_t)sp->nin);
+    for (int i = 0; i < ncap; i++)
+        in[2 + n + sp->nin + i] = name_value(m, cap[i]);
+    b_loop(&m->b, inner.b.g, n, sp->nout, 2 + n + sp->nin + ncap, in, res);
+    for (int i = 0; i < sp->nout; i++) {
+        Val *y = &res[n + i];
+        int r = rank_of(m, *y), to, perm[MAX_RANK];
+        if (!y->i || !axis_ok(m, sp->out_axis[i], r, &to))
+            return false;
+        if (sp->out_dir[i]) {
+            Dim start[MAX_RANK], size[MAX_RANK];
+            int64_t step[MAX_RANK];
+            dims_of(m, *y, size);
+            for (int k = 0; k < r; k++) {
+                start[k] = k ? DC(m, 0) : dim_addi(m->c, size[0], -1);
+                step[k] = k ? 1 : -1;
+            }
+            *y = b_slice(&m->b, *y, start, step, size);
+        }
+        for (int k = 0; k < r; k++)
+            perm[k] = k == to ? 0 : k < to ? k + 1 : k;
+        *y = to ? b_permute(&m->b, *y, perm) : *y;
+    }
+    return true;
+}
+
+/* One number per scan input or output; default 0. */
+static int64_t *list(Imp *m, const char *name, int n)
+{
+    int k = 0;
+    const int64_t *a = row_has_attr(m->row, name) ? attr_ints(m, name, &k) : NULL;
+    int64_t *v = NEWN(m->c, int64_t, n + 1);
+    if (a && k != n) {
+        ERR(m, "E0203", "attribute %s: expected %d numbers, got %d", name, n, k);
+        return NULL;
+    }
+    for (int i = 0; i < n; i++)
+        v[i] = a ? a[i] : 0;
+    return v;
+}
+
+static SrcGraph *scan_read(Imp *m, int operands, ScanSpec *sp)
+{
+    SrcGraph *sg = graph_attr(m, "body");
+    int64_t n = attr_i(m, "num_scan_inputs");
+    if (!sg || n < 1 || n > operands || (int)sg->in.n != operands || (int64_t)sg->out.n < operands - n ||
+        m->n->nout > sg->out.n) {
+        ERR(m, "E0208", "body with %u inputs and %u outputs for %d operands, %lld of them scanned", sg ? sg->in.n : 0,
+            sg ? sg->out.n : 0, operands, (long long)n);
+        return NULL;
+    }
+    sp->nin = (int)n;
+    sp->nstate = operands - sp->nin;
+    sp->nout = (int)sg->out.n - sp->nstate;
+    sp->in_axis = list(m, "scan_input_axes", sp->nin);
+    sp->in_dir = list(m, row_has_attr(m->row, "directions") ? "directions" : "scan_input_directions", sp->nin);
+    sp->out_axis = list(m, "scan_output_axes", sp->nout);
+    sp->out_dir = list(m, "scan_output_directions", sp->nout);
+    return sp->in_axis && sp->in_dir && sp->out_axis && sp->out_dir ? sg : NULL;
+}
+
+void imp_scan(Imp *m)
+{
+    ScanSpec sp;
+    SrcGraph *sg = scan_read(m, (int)m->n->nin, &sp);
+    if (!sg)
+        return;
+    Val *res = NEWN(m->c, Val, sg->out.n + 1);
+    if (scan(m, sg, &sp, m->in, m->in + sp.nstate, res))
+        for (uint32_t i = 0; i < m->n->nout; i++)
+            result(m, i, res[i]);
+}
+
+/* Scan-8: every operand has a batch axis in front, and each batch is scanned by itself: a loop over batches whose
+ * results are all stacked. */
+void imp_scan8(Imp *m)
+{
+    ScanSpec sp;
+    int n = (int)m->n->nin - 1, ncap;
+    const char **cap;
+    SrcGraph *sg = scan_read(m, n, &sp);
+    if (!sg)
+        return;
+    if (present(m, 0)) {
+        UNSUP(m, "operand sequence_lens of Scan-8");
+        return;
+    }
+    ncap = region_captures(m, 1, &sg, &cap);
+    if (ncap < 0)
+        return;
+    SrcGraph none = {.name = "batch", .outer = sg->outer, .capture = sg->capture};
+    Imp inner;
+    region_open(&inner, m, NEW(m->c, SrcGraph));
+    *(SrcGraph *)(uintptr_t)inner.src = none;
+    inner.n = m->n;
+    inner.row = m->row;
+    Val iter = graph_input(inner.b.g, "iter", scalar_type(m, DT_I64));
+    Val cond = graph_input(inner.b.g, "cond", scalar_type(m, DT_BOOL));
+    Val *slice = NEWN(m->c, Val, n + 1), *in = NEWN(m->c, Val, 2 + n + ncap), *res = NEWN(m->c, Val, sg->out.n + 1);
+    for (int i = 0; i < n; i++)
+        slice[i] = graph_input(inner.b.g, "", *val_type(m->b.g, m->in[1 + i]));
+    region_capture(&inner, m, ncap, cap);
+    for (int i = 0; i < n; i++)
+        slice[i] = b_gather(&inner.b, slice[i], iter, 0, OOB_FAIL);
+    if (!scan(&inner, sg, &sp, slice, slice + sp.nstate, res))
+        return;
+    graph_output(inner.b.g, "cond", cond);
+    for (uint32_t i = 0; i < sg->out.n; i++)
+        graph_output(inner.b.g, sg->out.v[i].name, res[i]);
+    in[0] = b_dim_scalar(&m->b, dim_of(m, m->in[1], 0));
+    in[1] = (Val){0};
+    memcpy(in + 2, m->in + 1, sizeof *in * (size_t)n);
+    for (int i = 0; i < ncap; i++)
+        in[2 + n + i] = name_value(m, cap[i]);
+    b_loop(&m->b, inner.b.g, 0, (int)sg->out.n, 2 + n + ncap, in, res);
+    for (uint32_t i = 0; i < m->n->nout; i++)
+        result(m, i, res[i]);
+}

@@ -1,0 +1,147 @@
+#!/usr/bin/env python3
+"""Scores the importers with the reference evaluator: official ONNX backend cases through `accelc --eval`.
+
+    suite_eval.py ACCELC [--variant plain|dynamic|constant|all] [--op NAME]... [--only PATTERN] [-v]
+
+Without --op, the cases are those whose nodes (subgraphs and functions included) are all operators that `accelc --list-ops`
+names. Cases, variants and comparison are those of bench/suite.py beside the checkout (--suite FILE). Values that .npy cannot
+hold (sequences, optionals, strings) count as failed. The last line is `N passed, N failed`; exit status 1 if any failed.
+"""
+import argparse
+import concurrent.futures
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+import tempfile
+
+import numpy as np
+import onnx
+
+
+def load_suite(path):
+    spec = importlib.util.spec_from_file_location("suite", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def operators(model):
+    """(domain, operator) of every node."""
+    found, functions = set(), {(f.domain, f.name) for f in model.functions}
+
+    def walk(nodes):
+        for n in nodes:
+            if (n.domain, n.op_type) not in functions:
+                found.add((n.domain if n.domain != "ai.onnx" else "", n.op_type))
+            for a in n.attribute:
+                for g in [a.g, *a.graphs]:
+                    walk(g.node)
+    walk(model.graph.node)
+    for f in model.functions:
+        walk(f.node)
+    return found
+
+
+def known_operators(accelc):
+    rows = subprocess.run([accelc, "--list-ops"], capture_output=True, text=True, check=True).stdout.splitlines()
+    pairs = [r.split()[:2] for r in rows if r.strip()]
+    return {("" if p[0] == "ai.onnx" else p[0], p[1]) for p in pairs if len(p) == 2}
+
+
+def save(path, value):
+    a = np.asarray(value)
+    if "int4" in a.dtype.name or "int2" in a.dtype.name or a.dtype.name == "float4_e2m1fn":
+        a = a.view(np.uint8) if a.dtype.name.startswith("float") else \
+            a.astype(np.uint8 if a.dtype.name.startswith("u") else np.int8)
+    np.save(path, a)
+
+
+def load(path, elem_type):
+    a = np.load(path)
+    want = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(elem_type))
+    if a.dtype == want:
+        return a
+    if a.dtype.itemsize == want.itemsize and (a.dtype.kind == "V" or want.name.startswith("float4")):
+        return a.view(want)
+    if "int4" in want.name or "int2" in want.name:
+        return a.astype(want)
+    return a
+
+
+def run_case(suite, accelc, test, variant):
+    """None, or the reason of the failure."""
+    model = onnx.load(os.path.join(test.folder, "model.onnx") if test.folder else test.light)
+    sets = suite.VARIANTS[variant](model, suite.data_sets(test, model))
+    inits = {t.name for t in model.graph.initializer}
+    inputs = [v for v in model.graph.input if v.name not in inits]
+    with tempfile.TemporaryDirectory(prefix="accelc-suite-") as tmp:
+        path = os.path.join(tmp, "model.onnx")
+        onnx.save(model, path)
+        for values, expected in sets:
+            cmd = [accelc, path, "--eval"]
+            for i, (v, a) in enumerate(zip(inputs, values)):
+                if not isinstance(a, (np.ndarray, np.generic)) or a.dtype == object:
+                    return "an input that .npy cannot hold"
+                save(os.path.join(tmp, f"i{i}.npy"), a)
+                cmd += ["--input", f"{v.name}={tmp}/i{i}.npy"]
+            for i, v in enumerate(model.graph.output):
+                if v.type.WhichOneof("value") != "tensor_type" or v.type.tensor_type.elem_type == onnx.TensorProto.STRING:
+                    return "an output that .npy cannot hold"
+                cmd += ["--output", f"{v.name}={tmp}/o{i}.npy"]
+            try:
+                r = subprocess.run(cmd, capture_output=True, text=True, timeout=120, errors="replace")
+            except subprocess.TimeoutExpired:
+                return "time-out"
+            if r.returncode:
+                return f"exit {r.returncode}: " + " | ".join(r.stderr.strip().splitlines()[:2])[:300]
+            try:
+                for i, (v, want) in enumerate(zip(model.graph.output, expected)):
+                    got = load(os.path.join(tmp, f"o{i}.npy"), v.type.tensor_type.elem_type)
+                    suite.compare(want, got, test.rtol, test.atol, f"output {i}")
+            except suite.Different as e:
+                return str(e)
+    return None
+
+
+def main():
+    here = os.path.dirname(os.path.abspath(__file__))
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("accelc")
+    p.add_argument("--variant", choices=["plain", "dynamic", "constant", "all"], default="plain")
+    p.add_argument("--op", action="append", help="cases that use this operator")
+    p.add_argument("--only", help="regular expression that the case's category/name must contain")
+    p.add_argument("--suite", default=os.path.join(here, "../../../shared/bench/suite.py"))
+    p.add_argument("--jobs", type=int, default=os.cpu_count())
+    p.add_argument("-v", "--verbose", action="store_true", help="print every failure")
+    options = p.parse_args()
+    if not os.path.exists(options.suite):
+        print(f"skipped: {options.suite} is not there")
+        sys.exit(77)
+    suite = load_suite(options.suite)
+    known, cases = known_operators(options.accelc), []
+    for t in suite.all_tests():
+        if options.only and not re.search(options.only, f"{t.category}/{t.name}"):
+            continue
+        used = operators(onnx.load(os.path.join(t.folder, "model.onnx") if t.folder else t.light))
+        if options.op and not any(o in options.op for _, o in used):
+            continue
+        if options.op or options.only or used <= known:
+            cases.append(t)
+    passed = failed = 0
+    for variant in ["plain", "dynamic", "constant"] if options.variant == "all" else [options.variant]:
+        with concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
+            results = list(pool.map(lambda t, v=variant: run_case(suite, options.accelc, t, v), cases))
+        for t, why in zip(cases, results):
+            if why and options.verbose:
+                print(f"{variant} {t.category}/{t.name}: {why}")
+        bad = sum(1 for w in results if w)
+        print(f"{variant}: {len(cases) - bad} of {len(cases)}")
+        passed, failed = passed + len(cases) - bad, failed + bad
+    print(f"{passed} passed, {failed} failed")
+    sys.exit(failed > 0)
+
+
+if __name__ == "__main__":
+    main()
