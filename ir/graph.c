@@ -181,5 +181,5 @@ void val_set_elems(Graph *g, Val v, const Dim *elem) {
     for (int64_t k = 0; k < n; k++) {
         if (!elem[k].i) return;
     }
-    i->elem = ctx_dup(g->c, elem, sizeof *elem * (size_t)(n ? n : 1));
+    i->elem = n ? ctx_dup(g->c, elem, sizeof *elem * (size_t)n) : NEW(g->c, Dim);
 }

@@ -24,8 +24,11 @@ Type type_map(Ctx *c, const Type *t, DimFn fn, void *data);     /* fn NULL: *t *
 int node_regions(const Node *n, Graph *out[2]);                 /* how many; out holds them */
 /* Calls fn(data, id) for each symbol that d mentions. */
 void dim_each_sym(const Ctx *c, Dim d, void (*fn)(void *data, uint32_t sym), void *data);
-bool dim_mentions(const Ctx *c, Dim d, uint32_t sym);
+bool dim_uses_sym(const Ctx *c, Dim d, uint32_t sym);
 bool dim_lone_sym(const Ctx *c, Dim d, uint32_t *sym);          /* d is a symbol */
+/* Calls fn(data, id) for each symbol that n defines: the symbol of a bind, and sizes of results of control nodes that are
+ * bound symbols and not sizes of operands. */
+void node_makes(Ctx *c, const Graph *g, const Node *n, void (*fn)(void *data, uint32_t sym), void *data);
 /* Calls fn on each expression reachable from e once, arguments in no order. false as soon as fn answers false. */
 bool expr_each(Ctx *c, Expr e, bool (*fn)(void *data, Ctx *c, const ExprInfo *i), void *data);
 
@@ -45,7 +48,7 @@ void graph_rebuild_uses(Graph *g);
 bool type_join(Ctx *c, const Type *a, const Type *b, Type *out);
 bool dim_may_be_one(const Ctx *c, Dim d);
 bool dim_in_bcast(const Ctx *c, Dim whole, Dim d);              /* whole is bcast(.., d, ..) */
-int label_count(const uint8_t *label);                          /* labels before 0xff */
+int label_count(const uint8_t *label, bool distinct);           /* of a contract operand, or of its result (distinct) */
 const char *dim_text(Ctx *c, Dim d);
 const char *type_text(Ctx *c, const Type *t);
 bool absent_ok(PrimOp op);                                      /* operands may be poison */
