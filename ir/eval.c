@@ -1,0 +1,684 @@
+/* eval.c: the reference evaluator: values, memory, symbols, and the walk over the nodes of a graph.
+ *
+ * In: a verified graph and one tensor per input. Out: one dense tensor per output, in the arena, or one message.
+ * Values are freed after their last use, so that memory is what is live, not what was ever computed. The primitives
+ * are in eval_*.c, one function each, found through the table below. */
+#include "eval_internal.h"
+#include <stdlib.h>
+#include <string.h>
+
+/* ==== failing, memory ============================================================================================= */
+
+bool ev_fail(Ev *e, const char *code, const char *fmt, ...) {
+    if (!e->failed && !e->quiet) {
+        char text[512];
+        va_list ap;
+        va_start(ap, fmt);
+        vsnprintf(text, sizeof text, fmt, ap);
+        va_end(ap);
+        diag(e->c, SEV_ERROR, e->node ? e->node->loc : (Loc){0}, code, "%s", text);
+    }
+    e->failed = true;
+    return false;
+}
+
+bool ev_spend(Ev *e, int64_t steps) {
+    if (steps < e->budget) {
+        e->budget -= steps;
+        return true;
+    }
+    return ev_fail(e, "E0804", "the evaluation takes too many steps");
+}
+
+void *ev_tmp(Ev *e, int64_t n, size_t size) {
+    void *p = n >= 0 && n < INT64_MAX / 2 / (int64_t)size ? malloc((size_t)n * size + 1) : NULL;
+    if (!p) ev_fail(e, "E0804", "no memory for %lld elements", (long long)n);
+    return p;
+}
+
+int ev_width(DType t) {
+    unsigned bits = dt_bits(t);
+    return bits <= 8 ? 1 : (int)(bits / 8);
+}
+
+int64_t ev_count(const EVal *v) {
+    int64_t n = 1;
+    for (int d = 0; d < v->rank; d++) n *= v->dim[d];
+    return n;
+}
+
+bool ev_size(Ev *e, DType t, int rank, const int64_t *dim, int64_t *bytes) {
+    int64_t n = ev_width(t);
+    bool empty = false, over = false;
+    for (int d = 0; d < rank; d++) {
+        if (dim[d] < 0) return ev_fail(e, "E0803", "axis %d has negative size %lld", d, (long long)dim[d]);
+        empty |= dim[d] == 0;
+        over |= dim[d] != 0 && __builtin_mul_overflow(n, dim[d], &n);
+    }
+    /* Counts of elements of views stay far from overflow, also when they are multiplied by strides. */
+    if (!empty && (over || n > INT64_MAX / 64)) return ev_fail(e, "E0804", "a value is too large");
+    *bytes = empty ? 0 : n;
+    return true;
+}
+
+static EBuf *new_buf(Ev *e, int64_t bytes) {
+    if (e->limit && bytes > e->limit - e->live) {
+        ev_fail(e, "E0804", "evaluation needs more than the limit of %lld bytes", (long long)e->limit);
+        return NULL;
+    }
+    EBuf *b = calloc(1, sizeof *b);
+    size_t size = ((size_t)bytes + 63) / 64 * 64;
+    char *p = b ? aligned_alloc(64, size ? size : 64) : NULL;
+    if (!p) {
+        free(b);
+        ev_fail(e, "E0804", "no memory for a value of %lld bytes", (long long)bytes);
+        return NULL;
+    }
+    e->live += bytes;
+    *b = (EBuf){.data = p, .bytes = (size_t)bytes, .refs = 1, .owned = true};
+    return b;
+}
+
+static void drop_buf(Ev *e, EBuf *b) {
+    if (!b || --b->refs) return;
+    if (b->owned) {
+        e->live -= (int64_t)b->bytes;
+        free(b->data);
+    }
+    free(b);
+}
+
+static EVal *new_val(Ev *e) {
+    EVal *v = calloc(1, sizeof *v);
+    if (!v) ev_fail(e, "E0804", "no memory");
+    else v->refs = 1;
+    return v;
+}
+
+static void set_shape(EVal *v, int rank, const int64_t *dim) {
+    v->rank = rank;
+    int64_t stride = 1;
+    for (int d = rank - 1; d >= 0; d--) {
+        v->dim[d] = dim[d];
+        v->stride[d] = stride;
+        stride *= dim[d] > 0 ? dim[d] : 1;
+    }
+}
+
+EVal *ev_new(Ev *e, DType t, int rank, const int64_t *dim) {
+    int64_t bytes = 0;
+    if (!ev_size(e, t, rank, dim, &bytes)) return NULL;
+    EVal *v = new_val(e);
+    if (!v) return NULL;
+    v->buf = new_buf(e, bytes);
+    if (!v->buf) {
+        free(v);
+        return NULL;
+    }
+    v->kind = TY_TENSOR;
+    v->dtype = t;
+    v->base = v->buf->data;
+    set_shape(v, rank, dim);
+    return v;
+}
+
+EVal *ev_view(Ev *e, const EVal *v) {
+    CHECK(v->kind == TY_TENSOR);
+    EVal *w = new_val(e);
+    if (!w) return NULL;
+    *w = *v;
+    w->refs = 1;
+    if (w->buf) w->buf->refs++;
+    return w;
+}
+
+static bool list_room(Ev *e, int64_t n) {
+    int64_t bytes = n * (int64_t)sizeof(EVal *);
+    if (e->limit && bytes > e->limit - e->live) return ev_fail(e, "E0804", "a list of %lld elements is too long", (long long)n);
+    e->live += bytes;
+    return true;
+}
+
+EVal *ev_list(Ev *e, TypeKind kind, int64_t n) {
+    EVal *v = list_room(e, n) ? new_val(e) : NULL;
+    if (!v) return NULL;
+    v->kind = (uint8_t)kind;
+    v->nelem = n;
+    v->elem = calloc((size_t)n + 1, sizeof(EVal *));
+    if (!v->elem) {
+        free(v);
+        ev_fail(e, "E0804", "no memory");
+        return NULL;
+    }
+    return v;
+}
+
+EVal *ev_ref(EVal *v) {
+    v->refs++;
+    return v;
+}
+
+void ev_unref(Ev *e, EVal *v) {
+    if (!v || --v->refs) return;
+    for (int64_t i = 0; v->elem && i < v->nelem; i++) ev_unref(e, v->elem[i]);
+    if (v->elem) e->live -= v->nelem * (int64_t)sizeof(EVal *);
+    free(v->elem);
+    drop_buf(e, v->buf);
+    free(v);
+}
+
+bool ev_is_dense(const EVal *v) {
+    int64_t stride = 1;
+    for (int d = v->rank - 1; d >= 0; d--) {
+        if (v->dim[d] == 0) return true;
+        if (v->dim[d] != 1 && v->stride[d] != stride) return false;
+        stride *= v->dim[d];
+    }
+    return true;
+}
+
+EVal *ev_dense(Ev *e, EVal *v) {
+    if (v->kind != TY_TENSOR || ev_is_dense(v)) return ev_ref(v);
+    EVal *w = ev_new(e, v->dtype, v->rank, v->dim);
+    if (w && !ev_copy(e, v, w->base, w->stride)) {
+        ev_unref(e, w);
+        return NULL;
+    }
+    return w;
+}
+
+int64_t ev_int(const EVal *v, int64_t flat) {
+    int64_t off = 0;
+    for (int d = v->rank - 1; d >= 0; d--) {
+        off += flat % v->dim[d] * v->stride[d];
+        flat /= v->dim[d];
+    }
+    Cell x;
+    cells_load(v->dtype, &x, v->base + off * ev_width(v->dtype), 1, 1);
+    return x.i;
+}
+
+/* ==== symbols ===================================================================================================== */
+
+/* Are all symbols of d known? fuel bounds the walk over a shared expression. */
+static bool ready(const Ev *e, Dim d, int *fuel) {
+    if (--*fuel < 0) return false;
+    const DimInfo *i = dim_info(e->c, d);
+    if (i->kind == D_SYM) return i->val >= 0 && i->val < e->nsym && e->known[i->val];
+    if (i->kind == D_POISON) return false;
+    for (int k = 0; k < i->n; k++) {
+        if (!ready(e, i->arg[k], fuel)) return false;
+    }
+    return true;
+}
+
+static bool dim_now(const Ev *e, Dim d, int64_t *out) {
+    int fuel = 10000;
+    return dim_is_const(e->c, d, out) || (ready(e, d, &fuel) && dim_eval(e->c, d, e->sym, out));
+}
+
+static void dim_text(const Ev *e, Dim d, char *s, size_t n) {
+    Buf b = {.c = e->c};
+    dim_print(&b, e->c, d);
+    snprintf(s, n, "%s", buf_str(&b));
+}
+
+bool ev_dim(Ev *e, Dim d, int64_t *out) {
+    if (dim_now(e, d, out)) return true;
+    if (e->quiet) return ev_fail(e, "E0802", "unknown");
+    char s[120];
+    dim_text(e, d, s, sizeof s);
+    return ev_fail(e, "E0802", "the value of dimension %s is not known here, or overflows", s);
+}
+
+bool ev_define(Ev *e, Dim d, int64_t v, const char *what, int axis) {
+    const DimInfo *i = dim_info(e->c, d);
+    int64_t now;
+    if (i->kind == D_SYM && i->val >= 0 && i->val < e->nsym && !e->known[i->val]) {
+        const SymInfo *s = dim_sym_info(e->c, (uint32_t)i->val);
+        if (v < s->lo || v > s->hi) {
+            return ev_fail(e, "E0802", "%s: axis %d: %s is %lld, outside [%lld, %lld]", what, axis, s->name,
+                           (long long)v, (long long)s->lo, (long long)s->hi);
+        }
+        e->sym[i->val] = v;
+        return e->known[i->val] = true;
+    }
+    if (!dim_now(e, d, &now) || now == v) return true; /* what cannot be solved is checked by its uses */
+    if (e->quiet) return ev_fail(e, "E0802", "differs");
+    char s[120];
+    dim_text(e, d, s, sizeof s);
+    return ev_fail(e, "E0802", "%s: axis %d has size %lld, expected %lld (%s)", what, axis, (long long)v,
+                   (long long)now, s);
+}
+
+static const char *kind_name(int k) {
+    static const char *const name[] = {"tensor", "sequence", "optional", "map"};
+    return k >= 0 && k < 4 ? name[k] : "?";
+}
+
+bool ev_bind_type(Ev *e, const Type *t, const EVal *v, const char *what) {
+    if (t->kind != v->kind) {
+        return ev_fail(e, "E0802", "%s is a %s, expected a %s", what, kind_name(v->kind), kind_name(t->kind));
+    }
+    if (t->kind != TY_TENSOR) return true;
+    if (t->dtype != v->dtype) {
+        return ev_fail(e, "E0802", "%s has element type %s, expected %s", what, dt_name(v->dtype),
+                       dt_name((DType)t->dtype));
+    }
+    if (t->rank != v->rank) {
+        return ev_fail(e, "E0802", "%s has rank %d, expected %d", what, v->rank, t->rank);
+    }
+    for (int d = 0; d < t->rank; d++) { /* lone symbols first: other dims may be expressions of them */
+        if (dim_info(e->c, t->dim[d])->kind == D_SYM && !ev_define(e, t->dim[d], v->dim[d], what, d)) return false;
+    }
+    for (int d = 0; d < t->rank; d++) {
+        if (!ev_define(e, t->dim[d], v->dim[d], what, d)) return false;
+    }
+    return true;
+}
+
+/* ==== constants =================================================================================================== */
+
+static void unpack(const ConstData *k, char *to, int64_t n) {
+    unsigned bits = dt_bits(k->dtype), per = 8 / bits, mask = (1u << bits) - 1;
+    const unsigned char *p = k->data;
+    for (int64_t i = 0; i < n; i++) {
+        unsigned x = (unsigned)p[i / per] >> (bits * (unsigned)(i % per)) & mask;
+        if (dt_is_signed(k->dtype) && x >> (bits - 1)) x |= ~mask;
+        to[i] = (char)x;
+    }
+}
+
+static bool ev_const(Ev *e, const Node *n, EVal *const *in, EVal **out) {
+    (void)in;
+    const ConstAttr *a = n->attr;
+    const ConstData *k = a->data;
+    int64_t dim[MAX_RANK], bytes;
+    for (int d = 0; d < a->type.rank; d++) {
+        if (!ev_dim(e, a->type.dim[d], &dim[d])) return false;
+    }
+    if (!ev_size(e, k->dtype, a->type.rank, dim, &bytes)) return false;
+    int64_t stored = k->splat ? 1 : bytes / ev_width(k->dtype);
+    if (k->bytes < dt_bytes(k->dtype, stored) && bytes) return ev_fail(e, "E0802", "constant has too few bytes");
+    int64_t one = stored;
+    EVal *v;
+    if (dt_is_packed(k->dtype)) {
+        v = ev_new(e, k->dtype, 1, &one);
+        if (v && bytes) unpack(k, v->base, stored);
+    } else {
+        v = new_val(e);
+        EBuf *b = v ? calloc(1, sizeof *b) : NULL;
+        if (!b) {
+            free(v);
+            return ev_fail(e, "E0804", "no memory");
+        }
+        *b = (EBuf){.data = (char *)(uintptr_t)k->data, .refs = 1};
+        v->buf = b;
+        v->base = b->data;
+    }
+    if (!v) return false;
+    v->kind = TY_TENSOR;
+    v->dtype = k->dtype;
+    set_shape(v, a->type.rank, dim);
+    if (k->splat) memset(v->stride, 0, sizeof v->stride);
+    out[0] = v;
+    return true;
+}
+
+/* ==== graphs ====================================================================================================== */
+
+static const EvFn table[P_COUNT] = {
+    [P_CONST] = ev_const,     [P_MAP] = ev_map,         [P_REDUCE] = ev_reduce,
+    [P_CONTRACT] = ev_contract, [P_SCAN] = ev_scan,     [P_RESHAPE] = ev_reshape,
+    [P_PERMUTE] = ev_permute, [P_BROADCAST] = ev_broadcast, [P_SLICE] = ev_slice,
+    [P_PAD] = ev_pad,         [P_CONCAT] = ev_concat,   [P_WINDOW] = ev_window,
+    [P_GATHER] = ev_gather,   [P_SCATTER] = ev_scatter, [P_UPDATE] = ev_update,
+    [P_SORT] = ev_sort,       [P_TOPK] = ev_topk,       [P_COMPACT] = ev_compact,
+    [P_LOOP] = ev_loop,       [P_IF] = ev_if,           [P_BIND] = ev_bind,
+    [P_GUARD] = ev_guard,     [P_COPY] = ev_copy_node,  [P_SEQ] = ev_seq,
+    [P_RANDOM] = ev_random,   [P_SHAPE] = ev_shape,     [P_GROUP] = ev_group,
+    [P_CALL] = ev_call,       [P_RETURN] = NULL,
+};
+_Static_assert(P_RETURN == P_COUNT - 1, "every primitive has a row in the table above");
+
+static bool takes_absent(unsigned op) {
+    return op == P_LOOP || op == P_IF || op == P_GROUP || op == P_SEQ || op == P_CALL;
+}
+static bool is_root(unsigned op) { return op == P_GUARD || op == P_BIND || op == P_CALL; }
+
+static bool ordered(Ev *e, const Graph *g) {
+    unsigned char *seen = ev_tmp(e, g->val.n, 1);
+    if (!seen) return false;
+    for (uint32_t v = 0; v < g->val.n; v++) seen[v] = !g->val.v[v].def;
+    bool ok = true;
+    for (uint32_t k = 0; k < g->node.n && ok; k++) {
+        const Node *n = g->node.v[k];
+        for (unsigned i = 0; i < n->nin; i++) ok &= seen[graph_resolve(g, n->in[i]).i] != 0;
+        for (unsigned i = 0; i < n->nout; i++) seen[n->out[i].i] = 1;
+    }
+    free(seen);
+    return ok;
+}
+
+/* Uses by nodes that matter and by the outputs; a value with none is never computed. */
+static bool count_uses(Ev *e, Graph *g, uint32_t **uses) {
+    if (!ordered(e, g)) {
+        if (e->failed) return false;
+        graph_tidy(g);
+        if (!ordered(e, g)) return ev_fail(e, "E0801", "graph %s is not in order", g->name ? g->name : "");
+    }
+    uint32_t *u = ev_tmp(e, g->val.n, sizeof *u);
+    if (!u) return false;
+    memset(u, 0, sizeof *u * g->val.n);
+    for (uint32_t k = 0; k < g->out.n; k++) u[graph_resolve(g, g->out.v[k].val).i]++;
+    for (uint32_t k = g->node.n; k-- > 0;) {
+        const Node *n = g->node.v[k];
+        bool live = is_root(n->op);
+        for (unsigned i = 0; i < n->nout; i++) live |= u[n->out[i].i] != 0;
+        for (unsigned i = 0; live && i < n->nin; i++) u[graph_resolve(g, n->in[i]).i]++;
+    }
+    *uses = u;
+    return true;
+}
+
+static bool run_node(Ev *e, const Graph *g, const Node *n, EVal **val, uint32_t *uses) {
+    bool live = is_root(n->op);
+    for (unsigned i = 0; i < n->nout; i++) live |= uses[n->out[i].i] != 0;
+    if (!live || n->op == P_RETURN) return true;
+    const Node *outer = e->node;
+    const Graph *outer_g = e->g;
+    e->node = n;
+    e->g = g;
+    EVal **io = ev_tmp(e, (int64_t)n->nin + n->nout, sizeof *io);
+    if (!io) return false;
+    EVal **in = io, **out = io + n->nin;
+    bool ok = true;
+    for (unsigned i = 0; i < n->nin; i++) {
+        in[i] = val[graph_resolve(g, n->in[i]).i];
+        if (!in[i] && !takes_absent(n->op)) ok = ev_fail(e, "E0801", "%s: operand %u is absent", prim_name((PrimOp)n->op), i);
+    }
+    for (unsigned i = 0; i < n->nout; i++) out[i] = NULL;
+    ok = ok && (table[n->op] ? table[n->op](e, n, in, out) : ev_fail(e, "E0801", "no such primitive"));
+    for (unsigned i = 0; i < n->nout; i++) {
+        if (ok && out[i]) ok = ev_bind_type(e, val_type(g, n->out[i]), out[i], prim_name((PrimOp)n->op));
+        if (ok && uses[n->out[i].i]) val[n->out[i].i] = out[i];
+        else ev_unref(e, out[i]);
+    }
+    for (unsigned i = 0; i < n->nin; i++) {
+        uint32_t v = graph_resolve(g, n->in[i]).i;
+        if (v && --uses[v] == 0) {
+            ev_unref(e, val[v]);
+            val[v] = NULL;
+        }
+    }
+    free(io);
+    if (ok) {
+        e->node = outer;
+        e->g = outer_g;
+    }
+    return ok;
+}
+
+bool ev_graph(Ev *e, Graph *g, EVal *const *in, EVal **out) {
+    if (e->depth >= 200) return ev_fail(e, "E0804", "regions are nested too deeply");
+    uint32_t *uses = NULL;
+    if (!count_uses(e, g, &uses)) return false;
+    EVal **val = ev_tmp(e, g->val.n, sizeof *val);
+    if (!val) {
+        free(uses);
+        return false;
+    }
+    memset(val, 0, sizeof *val * g->val.n);
+    e->depth++;
+    bool ok = true;
+    for (uint32_t k = 0; k < g->in.n && ok; k++) {
+        uint32_t v = g->in.v[k].val.i;
+        if (!in[k]) continue;
+        char what[100];
+        snprintf(what, sizeof what, "input %.80s", g->in.v[k].name ? g->in.v[k].name : "");
+        ok = ev_bind_type(e, &g->val.v[v].type, in[k], what);
+        if (uses[v] && !val[v]) val[v] = ev_ref(in[k]);
+    }
+    for (uint32_t k = 0; k < g->node.n && ok; k++) ok = run_node(e, g, g->node.v[k], val, uses);
+    for (uint32_t k = 0; k < g->out.n; k++) {
+        EVal *v = val[graph_resolve(g, g->out.v[k].val).i];
+        out[k] = ok && v ? ev_ref(v) : NULL;
+        if (ok && !v) ok = ev_fail(e, "E0801", "output %u of %s has no value", k, g->name ? g->name : "the graph");
+    }
+    for (uint32_t v = 0; v < g->val.n; v++) ev_unref(e, val[v]);
+    for (uint32_t k = 0; !ok && k < g->out.n; k++) {
+        ev_unref(e, out[k]);
+        out[k] = NULL;
+    }
+    free(val);
+    free(uses);
+    e->depth--;
+    return ok;
+}
+
+bool ev_region(Ev *e, Graph *g, EVal *const *in, EVal **out) {
+    int64_t *sym = ev_tmp(e, e->nsym, sizeof *sym + sizeof *e->known);
+    if (!sym) return false;
+    memcpy(sym, e->sym, sizeof *sym * e->nsym);
+    memcpy(sym + e->nsym, e->known, sizeof *e->known * e->nsym);
+    bool ok = ev_graph(e, g, in, out);
+    memcpy(e->sym, sym, sizeof *sym * e->nsym);
+    memcpy(e->known, sym + e->nsym, sizeof *e->known * e->nsym);
+    free(sym);
+    return ok;
+}
+
+/* ==== the interface =============================================================================================== */
+
+int64_t tensor_count(const Tensor *t) {
+    int64_t n = 1;
+    for (int d = 0; d < t->rank; d++) n *= t->dim[d];
+    return n;
+}
+
+Tensor *tensor_new(Ctx *c, DType t, int rank, const int64_t *dim) {
+    Ev e = {.c = c};
+    int64_t bytes;
+    if (rank < 0 || rank > MAX_RANK || !ev_size(&e, t, rank, dim, &bytes)) return NULL;
+    Tensor *x = NEW(c, Tensor);
+    x->dtype = t;
+    x->rank = rank;
+    for (int d = 0; d < rank; d++) x->dim[d] = dim[d];
+    x->data = ctx_alloc(c, (size_t)bytes + 1);
+    return x;
+}
+
+static void ev_open(Ev *e, Ctx *c, const EvalOptions *o) {
+    uint32_t n = dim_nsyms(c);
+    *e = (Ev){.c = c, .nsym = n, .budget = INT64_MAX};
+    if (o) {
+        e->limit = o->max_bytes;
+        e->seed = o->seed;
+    }
+    e->sym = calloc((size_t)n + 1, sizeof *e->sym);
+    e->known = calloc((size_t)n + 1, sizeof *e->known);
+    if (!e->sym || !e->known) ctx_fatal(c, "no memory for %u symbols", n);
+}
+
+static void ev_close(Ev *e) {
+    free(e->sym);
+    free(e->known);
+    free(e->draw);
+}
+
+/* A value over the tensor's own bytes, which outlive it. */
+static EVal *from_tensor(Ev *e, const Tensor *t, int depth) {
+    if (t->kind != TY_TENSOR) {
+        int64_t n = t->nelem > 0 && depth < 8 ? t->nelem : 0;
+        EVal *v = ev_list(e, (TypeKind)t->kind, n);
+        for (int64_t i = 0; v && i < n; i++) {
+            v->elem[i] = from_tensor(e, t->elem[i], depth + 1);
+            if (!v->elem[i]) {
+                ev_unref(e, v);
+                return NULL;
+            }
+        }
+        return v;
+    }
+    int64_t bytes;
+    if (t->rank < 0 || t->rank > MAX_RANK || !ev_size(e, t->dtype, t->rank, t->dim, &bytes)) return NULL;
+    EVal *v = new_val(e);
+    EBuf *b = v ? calloc(1, sizeof *b) : NULL;
+    if (!b) {
+        free(v);
+        ev_fail(e, "E0804", "no memory");
+        return NULL;
+    }
+    *b = (EBuf){.data = t->data, .bytes = (size_t)bytes, .refs = 1};
+    v->kind = TY_TENSOR;
+    v->dtype = t->dtype;
+    v->buf = b;
+    v->base = b->data;
+    set_shape(v, t->rank, t->dim);
+    return v;
+}
+
+/* Into the arena; bytes that are not ours are shared. */
+static Tensor *to_tensor(Ev *e, EVal *v) {
+    Tensor *t = NEW(e->c, Tensor);
+    t->kind = v->kind;
+    if (v->kind != TY_TENSOR) {
+        t->nelem = v->kind == TY_OPT && !v->nelem ? -1 : v->nelem;
+        t->elem = NEWN(e->c, Tensor *, v->nelem + 1);
+        for (int64_t i = 0; i < v->nelem; i++) {
+            t->elem[i] = to_tensor(e, v->elem[i]);
+            if (!t->elem[i]) return NULL;
+        }
+        return t;
+    }
+    t->dtype = v->dtype;
+    t->rank = v->rank;
+    memcpy(t->dim, v->dim, sizeof t->dim);
+    if (!v->buf->owned && ev_is_dense(v)) {
+        t->data = v->base;
+        return t;
+    }
+    int64_t bytes, stride[MAX_RANK], s = 1;
+    if (!ev_size(e, v->dtype, v->rank, v->dim, &bytes)) return NULL;
+    for (int d = v->rank - 1; d >= 0; d--) {
+        stride[d] = s;
+        s *= v->dim[d];
+    }
+    t->data = ctx_alloc(e->c, (size_t)bytes + 1);
+    if (ev_is_dense(v)) memcpy(t->data, v->base, (size_t)bytes);
+    else if (!ev_copy(e, v, t->data, stride)) return NULL;
+    return t;
+}
+
+/* An optional input may be given as the thing itself. */
+static EVal *wrap_optional(Ev *e, const Type *t, EVal *v) {
+    if (!v || t->kind != TY_OPT || v->kind == TY_OPT) return v;
+    EVal *o = ev_list(e, TY_OPT, 1);
+    if (!o) ev_unref(e, v);
+    else o->elem[0] = v;
+    return o;
+}
+
+bool graph_eval(Ctx *c, Graph *g, const Tensor *const *in, Tensor **out, const EvalOptions *o) {
+    Ev e;
+    ev_open(&e, c, o);
+    uint32_t nin = g->in.n, nout = g->out.n;
+    EVal **v = ev_tmp(&e, (int64_t)nin + nout, sizeof *v);
+    bool ok = v != NULL;
+    if (v) memset(v, 0, sizeof *v * (nin + nout));
+    for (uint32_t k = 0; ok && k < nin; k++) {
+        if (!in[k]) {
+            ok = ev_fail(&e, "E0802", "input %s is missing", g->in.v[k].name ? g->in.v[k].name : "");
+            break;
+        }
+        v[k] = wrap_optional(&e, &g->val.v[g->in.v[k].val.i].type, from_tensor(&e, in[k], 0));
+        ok = v[k] != NULL;
+    }
+    ok = ok && ev_graph(&e, g, v, v + nin);
+    for (uint32_t k = 0; ok && k < nout; k++) {
+        out[k] = to_tensor(&e, v[nin + k]);
+        ok = out[k] != NULL;
+    }
+    for (uint32_t k = 0; v && k < nin + nout; k++) ev_unref(&e, v[k]);
+    free(v);
+    ev_close(&e);
+    return ok;
+}
+
+bool node_eval(Ctx *c, Graph *g, const Node *n, const Tensor *const *in, Tensor **out) {
+    if (is_root(n->op) || n->op == P_RETURN || n->op == P_RANDOM || !table[n->op]) return false;
+    Ev e;
+    ev_open(&e, c, NULL);
+    e.quiet = true;
+    e.node = n;
+    e.g = g;
+    e.limit = (int64_t)1 << 33;
+    e.budget = (int64_t)1 << 31;
+    EVal **v = ev_tmp(&e, (int64_t)n->nin + n->nout, sizeof *v);
+    bool ok = v != NULL;
+    if (v) memset(v, 0, sizeof *v * ((size_t)n->nin + n->nout));
+    for (unsigned k = 0; ok && k < n->nin; k++) {
+        if (in[k]) ok = (v[k] = from_tensor(&e, in[k], 0)) != NULL;
+        else ok = takes_absent(n->op);
+    }
+    ok = ok && table[n->op](&e, n, v, v + n->nin);
+    for (unsigned k = 0; ok && k < n->nout; k++) {
+        ok = v[n->nin + k] != NULL;
+        if (ok) ok = (out[k] = to_tensor(&e, v[n->nin + k])) != NULL;
+    }
+    for (unsigned k = 0; v && k < (unsigned)n->nin + n->nout; k++) ev_unref(&e, v[k]);
+    free(v);
+    ev_close(&e);
+    return ok;
+}
+
+Tensor *tensor_from_const(Ctx *c, const ConstData *d, const Type *t) {
+    int64_t dim[MAX_RANK], bytes;
+    Ev e = {.c = c};
+    if (!type_const_dims(c, t, dim) || !ev_size(&e, d->dtype, t->rank, dim, &bytes)) return NULL;
+    int64_t n = bytes / ev_width(d->dtype);
+    int width = ev_width(d->dtype);
+    if (n && d->bytes < dt_bytes(d->dtype, d->splat ? 1 : n)) return NULL;
+    Tensor *x = NEW(c, Tensor);
+    x->dtype = d->dtype;
+    x->rank = t->rank;
+    for (int k = 0; k < t->rank; k++) x->dim[k] = dim[k];
+    if (!d->splat && !dt_is_packed(d->dtype)) {
+        x->data = (void *)(uintptr_t)d->data;
+        return x;
+    }
+    char *p = ctx_alloc(c, (size_t)bytes + 1);
+    x->data = p;
+    if (dt_is_packed(d->dtype) && n) unpack(d, p, d->splat ? 1 : n);
+    else if (n) memcpy(p, d->data, (size_t)width);
+    if (!d->splat) return x;
+    for (int64_t done = 1; done < n; done *= 2) {
+        memcpy(p + done * width, p, (size_t)((done < n - done ? done : n - done) * width));
+    }
+    return x;
+}
+
+const ConstData *ev_pack(Ctx *c, const Tensor *t, bool splat) {
+    int64_t n = tensor_count(t), stored = splat ? 1 : n;
+    const char *p = t->data;
+    ConstData *k = NEW(c, ConstData);
+    *k = (ConstData){.dtype = t->dtype, .count = n, .splat = splat, .bytes = dt_bytes(t->dtype, stored), .data = p};
+    if (!dt_is_packed(t->dtype)) {
+        if (splat) k->data = ctx_dup(c, p, (size_t)ev_width(t->dtype));
+        return k;
+    }
+    unsigned bits = dt_bits(t->dtype), per = 8 / bits, mask = (1u << bits) - 1;
+    unsigned char *q = ctx_alloc(c, k->bytes + 1);
+    for (int64_t i = 0; i < stored; i++) {
+        q[i / per] = (unsigned char)(q[i / per] | ((unsigned)p[i] & mask) << (bits * (unsigned)(i % per)));
+    }
+    k->data = q;
+    return k;
+}
+
+const ConstData *tensor_to_const(Ctx *c, const Tensor *t) {
+    int64_t n = tensor_count(t);
+    int width = ev_width(t->dtype);
+    const char *p = t->data;
+    return ev_pack(c, t, n > 1 && !memcmp(p, p + width, (size_t)((n - 1) * width)));
+}
