@@ -134,26 +134,14 @@ static Expr renumber(void *data, Ctx *c, Expr e, const ExprInfo *i, const Expr *
     return expr_rebuild(c, i, newarg);
 }
 
-typedef struct Used { bool *used; uint32_t n; bool ok; } Used;
-
-static bool note_used(void *data, Ctx *c, const ExprInfo *i) {
-    Used *u = data;
-    (void)c;
-    if (i->kind != E_ARG && i->kind != E_LOAD) return true;
-    if (i->index < u->n) u->used[i->index] = true;
-    else u->ok = false; /* infer reports it */
-    return true;
-}
-
 /* Drops operands that no body reads, and makes equal ones one. Returns how many are left in *in. */
 static int prune(B *b, int nres, const Expr **body, int nin, const Val **in) {
     uint32_t *to = NEWN(b->c, uint32_t, nin + 1);
-    Used u = {NEWN(b->c, bool, nin + 1), (uint32_t)nin, true};
-    for (int r = 0; r < nres; r++) expr_each(b->c, (*body)[r], note_used, &u);
+    const uint8_t *how = map_reads(b->c, nres, *body, nin);
     Val *kept = NEWN(b->c, Val, nin + 1);
     int n = 0;
     for (int k = 0; k < nin; k++) {
-        if (!u.used[k]) continue;
+        if (!how[k]) continue;
         Val v = graph_resolve(b->g, (*in)[k]);
         int j = 0;
         while (j < n && n <= 64 && kept[j].i != v.i) j++;
@@ -161,7 +149,7 @@ static int prune(B *b, int nres, const Expr **body, int nin, const Val **in) {
         if (j == n) kept[n++] = v;
         to[k] = (uint32_t)j;
     }
-    if (n == nin || !u.ok) return nin;
+    if (n == nin) return nin;
     Expr *e = NEWN(b->c, Expr, nres);
     Renumber r = {to};
     for (int k = 0; k < nres; k++) e[k] = expr_rewrite(b->c, (*body)[k], renumber, &r);
@@ -258,6 +246,20 @@ void b_map(B *b, int nres, const Expr *body, int nin, const Val *in, int rank, c
     b_emit(b, P_MAP, nin, in, &a, nres, out);
 }
 
+/* A symbol against a computed size, as an attention mask [total] against scores [past + new]: in all models that anybody
+ * writes the computed size is the result. The opposite, that it happens to be 1, is refused at run time in exchange for
+ * sizes that later stages can compare. */
+static bool lone_against_sum(Ctx *c, Dim x, Dim y) {
+    DimKind k = dim_info(c, y)->kind;
+    return dim_lone_sym(c, x, NULL) && (k == D_ADD || k == D_MUL) && dim_may_be_one(c, x) && dim_may_be_one(c, y);
+}
+
+static bool equal_or_one(B *b, Dim x, Dim y, Dim *out) {
+    *out = y;
+    b_guard(b, G_EQ, dim_bcast(b->c, x, y), y, "size %s must be 1 or %s", dim_text(b->c, x), dim_text(b->c, y));
+    return true;
+}
+
 bool b_bcast_dim(B *b, Dim x, Dim y, Dim *out) {
     Ctx *c = b->c;
     *out = x;
@@ -271,6 +273,8 @@ bool b_bcast_dim(B *b, Dim x, Dim y, Dim *out) {
         return true;
     }
     if (dim_is(c, y, 1) || dim_in_bcast(c, x, y)) return true;
+    if (lone_against_sum(c, y, x)) return equal_or_one(b, y, x, out);
+    if (lone_against_sum(c, x, y)) return equal_or_one(b, x, y, out);
     bool x1 = dim_may_be_one(c, x), y1 = dim_may_be_one(c, y);
     if (!x1 && !y1 && dim_differ(c, x, y)) {
         BERR(b, "E0301", "sizes %s and %s do not broadcast", dim_text(c, x), dim_text(c, y));
@@ -292,14 +296,18 @@ Val b_map1(B *b, Expr body, int nin, const Val *in) {
             BERR(b, "E0303", "map of a value of type %s", type_text(b->c, t));
             return (Val){0};
         }
-        if (t->rank > rank) rank = t->rank;
+    }
+    const uint8_t *how = map_reads(b->c, 1, &body, nin);
+    for (int k = 0; k < nin; k++) {
+        int r = val_type(b->g, in[k])->rank;
+        if (how[k] != READ_LOAD && r > rank) rank = r;
     }
     for (int d = 0; d < rank; d++) {
         bool first = true;
         for (int k = 0; k < nin; k++) {
             const Type *t = val_type(b->g, in[k]);
             int at = d - (rank - t->rank);
-            if (at < 0) continue;
+            if (at < 0 || how[k] == READ_LOAD) continue;
             if (first) dim[d] = t->dim[at];
             else if (!b_bcast_dim(b, dim[d], t->dim[at], &dim[d])) return (Val){0};
             first = false;

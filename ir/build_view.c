@@ -187,7 +187,7 @@ Val b_window(B *b, Val v, const WindowAttr *a) {
         Dim size = a->size[k], whole = t->dim[a->axis[k]];
         b_guard(b, G_LE, dim_const(b->c, 1), size, "window of size %s", dim_text(b->c, size));
         Dim reach = dim_addi(b->c, dim_muli(b->c, dim_addi(b->c, size, -1), a->dilation[k]), 1);
-        b_guard(b, G_LE, reach, whole, "a window of %s over axis %d of size %s", dim_text(b->c, reach), a->axis[k],
+        if (!dim_is(b->c, reach, 1)) b_guard(b, G_LE, reach, whole, "a window of %s over axis %d of size %s", dim_text(b->c, reach), a->axis[k],
                 dim_text(b->c, whole));
     }
     return b_emit1(b, P_WINDOW, 1, &v, a);

@@ -49,6 +49,9 @@ bool type_join(Ctx *c, const Type *a, const Type *b, Type *out);
 bool dim_may_be_one(const Ctx *c, Dim d);
 bool dim_in_bcast(const Ctx *c, Dim whole, Dim d);              /* whole is bcast(.., d, ..) */
 int label_count(const uint8_t *label, bool distinct);           /* of a contract operand, or of its result (distinct) */
+/* How bodies read each operand: READ_ flags. One that is only loaded from need not broadcast to the domain. */
+enum { READ_POINT = 1, READ_LOAD = 2 };
+uint8_t *map_reads(Ctx *c, int nres, const Expr *body, int nin);
 const char *dim_text(Ctx *c, Dim d);
 const char *type_text(Ctx *c, const Type *t);
 bool absent_ok(PrimOp op);                                      /* operands may be poison */

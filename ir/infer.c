@@ -188,12 +188,35 @@ static bool inf_const(Inf *f) {
     return true;
 }
 
+static bool is_other_arg(void *data, Ctx *c, const ExprInfo *i) {
+    (void)c;
+    return i->kind != E_ARG || i->index != (uint32_t) * (const int *)data;
+}
+
+typedef struct Reads { uint8_t *how; uint32_t n; } Reads;
+
+static bool note_read(void *data, Ctx *c, const ExprInfo *i) {
+    const Reads *r = data;
+    (void)c;
+    if (i->kind == E_ARG && i->index < r->n) r->how[i->index] |= READ_POINT;
+    if (i->kind == E_LOAD && i->index < r->n) r->how[i->index] |= READ_LOAD;
+    return true;
+}
+
+uint8_t *map_reads(Ctx *c, int nres, const Expr *body, int nin) {
+    Reads r = {NEWN(c, uint8_t, nin + 1), (uint32_t)nin};
+    for (int k = 0; k < nres; k++) expr_each(c, body[k], note_read, &r);
+    return r.how;
+}
+
 static bool inf_map(Inf *f) {
     const MapAttr *a = f->attr;
     if (a->rank > MAX_RANK) return BAD(f, "E0302", "a value of rank %d (the limit is %d)", a->rank, MAX_RANK);
     if (!dims_ok(a->dim, a->rank)) return false;
     for (int k = 0; k < f->nin; k++) {
-        if (!broadcasts(f, k, a->rank, a->dim)) return false;
+        bool loaded = true; /* operands that are only loaded from need not broadcast */
+        for (int r = 0; r < f->nout && loaded; r++) loaded = expr_each(f->c, a->body[r], is_other_arg, &k);
+        if (!loaded && !broadcasts(f, k, a->rank, a->dim)) return false;
     }
     for (int r = 0; r < f->nout; r++) {
         if (!body_ok(f, a->body[r], a->rank, NULL, 0)) return false;
