@@ -60,6 +60,13 @@ static const OpRow *row_find(const char *domain, const char *op, int32_t version
     return best;
 }
 
+bool row_elementwise(const SrcNode *n)
+{
+    const OpRow *r = row_find(n->domain, n->op, n->version);
+    return r && (r->fn == imp_expr || r->fn == imp_unary || r->fn == imp_binary || r->fn == imp_identity ||
+                 r->fn == imp_cast || r->fn == imp_cast_like);
+}
+
 bool import_supported(Model *m, const SrcNode *n, const char **why)
 {
     const char *domain = n->domain[0] ? n->domain : "ai.onnx";

@@ -45,6 +45,7 @@ static inline int rank_of(const Imp *m, Val v) { return val_type(m->b.g, v)->ran
 static inline DType dtype_of(const Imp *m, Val v) { return (DType)val_type(m->b.g, v)->dtype; }
 static inline Dim dim_of(const Imp *m, Val v, int axis) { return val_type(m->b.g, v)->dim[axis]; }
 static inline Dim DC(const Imp *m, int64_t v) { return dim_const(m->c, v); }
+bool row_elementwise(const SrcNode *n);              /* the result has the rank of the operands, or of the largest */
 void dims_of(const Imp *m, Val v, Dim *dim);        /* copies rank_of dims */
 
 /* ==== import_attr.c: attributes and constants ===================================================================== */

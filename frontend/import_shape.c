@@ -43,13 +43,31 @@ static const Onnx__TypeProto *declared(const Imp *m, const char *name)
     return NULL;
 }
 
-int hint_rank(const Imp *m, uint32_t k)
+static int declared_rank(const Imp *m, const char *name)
 {
-    const Onnx__TypeProto *t = wanted(m, k) ? declared(m, m->n->out[k]) : NULL;
+    const Onnx__TypeProto *t = declared(m, name);
     if (!t || t->value_case != ONNX__TYPE_PROTO__VALUE_TENSOR_TYPE || !t->tensor_type->shape ||
         t->tensor_type->shape->n_dim > MAX_RANK)
         return -1;
     return (int)t->tensor_type->shape->n_dim;
+}
+
+/* Declared, or declared for what elementwise operators make of it. What is built on a hint is checked at run time. */
+int hint_rank(const Imp *m, uint32_t k)
+{
+    const char *name = wanted(m, k) ? m->n->out[k] : NULL;
+    int r = name ? declared_rank(m, name) : -1;
+    for (uint32_t i = 0; name && r < 0 && i < m->src->node.n; i++) { /* users come later in the list */
+        const SrcNode *n = &m->src->node.v[i];
+        if (n->nin && n->nout == 1 && row_elementwise(n))
+            for (uint32_t j = 0; j < n->nin; j++)
+                if (!strcmp(n->in[j], name)) {
+                    name = n->out[0];
+                    r = declared_rank(m, name);
+                    break;
+                }
+    }
+    return r;
 }
 
 int length_of(Imp *m, Val v)

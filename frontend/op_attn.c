@@ -91,30 +91,38 @@ static Val split_heads(Imp *m, Val v, int axis, Dim kv, Dim group)
     return reshape_to(m, v, r + 1, o);
 }
 
-/* score + mask, or -inf where a bool mask is false; a mask that is shorter than the keys ends in "masked" */
+/* score + mask, or -inf where a bool mask is false. Sizes that are not known to fit are read by coordinates: one of 1
+ * broadcasts, and keys behind the end of the mask are masked. */
 static Val masked(Imp *m, Val score, Val mask, bool grouped, Dim kv, Dim group)
 {
     Dim sd[MAX_RANK], md[MAX_RANK];
     DType t = dtype_of(m, score), mt = dtype_of(m, mask);
-    int r = rank_of(m, mask), rs;
+    int r = rank_of(m, mask), rs = rank_of(m, score);
     if (r < 1 || r > 4 || !(mt == DT_BOOL || dt_is_float(mt))) {
         ERR(m, "E0203", "attn_mask of rank %d and type %s", r, dt_name(mt));
         return (Val){0};
     }
-    if (grouped && r >= 3)
-        mask = split_heads(m, mask, r - 3, kv, group);
-    rs = rank_of(m, score);
-    r = rank_of(m, mask);
     dims_of(m, score, sd);
     dims_of(m, mask, md);
-    Expr s = xarg(m, 0, t), low = xf(m, t, -INFINITY), e = xarg(m, 1, mt);
-    if (!dim_same(m->c, md[r - 1], sd[rs - 1]) && !dim_is(m->c, md[r - 1], 1)) {
-        Expr idx[MAX_RANK];
-        for (int i = 0; i < r; i++) {
-            int a = rs - r + i; /* a size of 1 broadcasts: clamp to the last element */
-            Dim top = dim_addi(m->c, md[i], -1);
-            idx[i] = i == r - 1 || dim_same(m->c, md[i], sd[a]) ? xaxis(m, a) : X2(MIN, xaxis(m, a), xdim(m, top));
-        }
+    Expr s = xarg(m, 0, t), low = xf(m, t, -INFINITY), idx[4];
+    Dim want[4] = {sd[0], grouped ? dim_mul(m->c, kv, group) : sd[1], sd[rs - 2], sd[rs - 1]};
+    Expr at[4] = {xaxis(m, 0), grouped ? X2(ADD, X2(MUL, xaxis(m, 1), xdim(m, group)), xaxis(m, 2)) : xaxis(m, 1),
+                  xaxis(m, rs - 2), xaxis(m, rs - 1)};
+    bool fits = true;
+    for (int i = 0; i < r; i++) {
+        int role = 4 - r + i;
+        bool one = dim_is(m->c, md[i], 1), same = dim_same(m->c, md[i], want[role]);
+        bool head = role == 1 && grouped && !one && dim_is_const(m->c, md[i], NULL);
+        fits &= one || same || head;
+        if (role < 3 && !same && !one)
+            b_guard(&m->b, G_BCAST, md[i], want[role], "attn_mask does not broadcast to the scores");
+        idx[i] = role == 3 && !one ? at[3] : X2(MIN, at[role], xdim(m, dim_addi(m->c, md[i], -1)));
+    }
+    Expr e;
+    if (fits) {
+        mask = grouped && r >= 3 ? split_heads(m, mask, r - 3, kv, group) : mask;
+        e = xarg(m, 1, mt);
+    } else {
         Expr fill = mt == DT_BOOL ? expr_int(m->c, DT_BOOL, 0) : xf(m, mt, -INFINITY);
         e = expr_load(m->c, 1, mt, r, idx, OOB_VALUE, fill, 0);
     }

@@ -193,8 +193,9 @@ static Val cast_f8(Imp *m, Val x, DType t, size_t k, bool saturate)
     }
     Expr mag = X1(ABS, a), lim = xf(m, w, f8[k].limit);
     Expr over = f8[k].tie_up ? X2(GE, mag, lim) : X2(GT, mag, lim);
-    Expr big = f8[k].inf ? X3(SELECT, X2(LT, a, xf(m, w, 0)), xf(m, t, -INFINITY), xf(m, t, INFINITY))
-                         : xf(m, t, NAN);
+    /* conversion saturates infinities, so they are written by their bits: 0 11111 00 */
+    Expr inf = expr_bitcast(m->c, expr_int(m->c, DT_U8, 0x7c), t), low = expr_bitcast(m->c, expr_int(m->c, DT_U8, 0xfc), t);
+    Expr big = f8[k].inf ? X3(SELECT, X2(LT, a, xf(m, w, 0)), low, inf) : xf(m, t, NAN);
     return b_map1(&m->b, X3(SELECT, over, big, expr_cast(m->c, a, t)), 1, &x);
 }
 
@@ -213,6 +214,8 @@ static Val cast(Imp *m, Val x, DType t)
     for (size_t k = 0; k < sizeof f8 / sizeof *f8; k++)
         if (f8[k].t == t)
             return cast_f8(m, x, t, k, saturate);
+    if (dt_is_float(s) && dt_is_int(t) && dt_bits(t) < 8) /* wraps, as its low bits */
+        x = b_cast(&m->b, x, DT_I32);
     return b_cast(&m->b, x, t);
 }
 

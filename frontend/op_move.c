@@ -233,7 +233,15 @@ void imp_expand(Imp *m)
     Val x = m->in[0];
     int r = rank_of(m, x), n;
     Dim e[SHAPE_MAX], d[MAX_RANK], od[MAX_RANK];
-    if (!operand_dims(m, m->in[1], "shape", 0, DIM_INF, hint_rank(m, 0), e, &n))
+    Val shape = m->in[1];
+    if (rank_of(m, shape) == 1 && length_of(m, shape) < 0 && hint_rank(m, 0) >= r) {
+        /* of unknown length: ones in front make it as long as the declared rank */
+        Dim full = DC(m, hint_rank(m, 0)), len = dim_of(m, shape, 0);
+        Expr at = X2(ADD, xaxis(m, 0), xdim(m, dim_sub(m->c, len, full)));
+        b_guard(&m->b, G_LE, len, full, "the shape has more elements than the declared rank");
+        shape = map_over(m, expr_load(m->c, 0, DT_I64, 1, &at, OOB_VALUE, XI(1), 0), 1, &shape, 1, &full);
+    }
+    if (!operand_dims(m, shape, "shape", 0, DIM_INF, hint_rank(m, 0), e, &n))
         return;
     int out = n > r ? n : r;
     if (out > MAX_RANK) {

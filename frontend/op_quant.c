@@ -30,10 +30,15 @@ static bool param(Imp *m, Val v, const char *what, Val x, int k, Param *p)
         p->v = only_element(m, v);
         return true;
     }
-    if (r && !axis_ok(m, row_has_attr(m->row, "axis") ? attr_i(m, "axis") : 1, r, &axis))
+    int64_t at = row_has_attr(m->row, "axis") ? attr_i(m, "axis") : 1;
+    if (rv == 1 && !block && (at < -r || at >= r)) { /* no such axis: it can only be for the whole tensor */
+        p->v = only_element(m, v);
+        return true;
+    }
+    if (r && !axis_ok(m, at, r, &axis))
         return false;
     if (rv == 1 && !block) {
-        b_guard(&m->b, G_EQ, pd[0], xd[axis], "%s must have one element per coordinate of axis %d", what, axis);
+        b_guard(&m->b, G_BCAST, pd[0], xd[axis], "%s must have one element per coordinate of axis %d", what, axis);
         p->v = along(m, v, r, axis);
         return true;
     }

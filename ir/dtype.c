@@ -4,6 +4,7 @@
  * rounds twice. Memory may be unaligned. Invariant of Scalar: integers are sign- or zero-extended to 64 bits, floats are
  * exactly representable in their type. Types without arithmetic (str, complex, ptr) load as zero and store zeros.
  * IR.md "cast" has the rules; where ONNX leaves values open we follow ml_dtypes: f4 NaN becomes -0. */
+#include <float.h>
 #include <math.h>
 #include <string.h>
 
@@ -91,13 +92,13 @@ static uint32_t encode_e8m0(double x) {
     return x == 0 || e < -127 ? 0 : e > 127 ? 0xfe : (uint32_t)(e + 127);
 }
 
-/* An infinity saturates only where the format has no infinity or ONNX asks for it (f8): `over` says so. */
+/* Of a value that is representable, or to be rounded: finite values beyond the range become `over`. */
 static uint32_t encode(const Format *f, double x) {
     uint64_t b = bits_of(x), sig = (b & 0xfffffffffffffu) | (uint64_t)1 << 52;
     uint32_t sign = b >> 63 ? f->sign : 0, code;
     int e = (int)(b >> 52 & 0x7ff) - 1023;
     if (e == 1024 && (b & 0xfffffffffffffu)) return f->one_zero || f->sign == 8 ? f->nan : f->nan | sign;
-    if (e == 1024) return f->over | sign;
+    if (e == 1024) return (f->inf ? f->inf : f->over) | sign;
     int floor_e = e < 1 - f->bias ? 1 - f->bias : e, shift = 52 - f->mant + floor_e - e;
     if (shift > 53) { /* below half of the least value; zero and subnormal doubles are among these */
         code = 0;
@@ -133,6 +134,7 @@ static double decode_type(DType t, uint32_t code) {
 static double round_to(DType t, double x) {
     if (t == DT_F64) return x;
     if (t == DT_F32) return (double)(float)x;
+    if (isinf(x) && format[t].over != format[t].inf) x = copysign(DBL_MAX, x); /* conversion saturates: ONNX's f8 */
     return decode_type(t, encode_type(t, x));
 }
 

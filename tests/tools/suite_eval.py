@@ -55,6 +55,8 @@ def save(path, value):
     if "int4" in a.dtype.name or "int2" in a.dtype.name or a.dtype.name == "float4_e2m1fn":
         a = a.view(np.uint8) if a.dtype.name.startswith("float") else \
             a.astype(np.uint8 if a.dtype.name.startswith("u") else np.int8)
+    elif a.dtype.name.startswith(("float8", "bfloat")):
+        a = a.view(f"V{a.dtype.itemsize}")
     np.save(path, a)
 
 
