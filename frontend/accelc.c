@@ -1,7 +1,10 @@
-/* accelc.c: the command. One table of options drives parsing and --help; the work is in compile.c and tools.c.
- * Exit status: 0 success, 1 the input or the machine is at fault (messages on standard error), 2 wrong usage. */
+/* accelc.c: the command. One table of options drives parsing and --help; the work is in compile.c
+ * and tools.c. Exit status: 0 success, 1 the input or the machine is at fault (messages on standard
+ * error), 2 wrong usage. */
 #include "frontend/frontend.h"
+#include "runtime/accelc_rt.h"
 #include <ctype.h>
+#include <dlfcn.h>
 #include <errno.h>
 #include <stddef.h>
 #include <stdlib.h>
@@ -17,36 +20,50 @@ typedef struct Args {
 
 typedef enum { FLAG, TEXT, NUMBER, CHOICE, FORM, DIM, IN_FILE, OUT_FILE } OptKind;
 typedef struct Opt {
-    const char *name, *arg;         /* arg NULL: none */
+    const char *name, *arg; /* arg NULL: none */
     OptKind kind;
-    size_t offset;                  /* in Args */
+    size_t offset; /* in Args */
     const char *help;
 } Opt;
 #define AT(f) offsetof(Args, f)
+/* clang-format off */
 static const Opt options[] = {
     {NULL, NULL, FLAG, 0, "Output"},
-    {"-o", "FILE", TEXT, AT(c.output), "write FILE; its ending decides: .so, .o, .a (with a header), .ir, .ll, .s, .h;\n- is standard output"},
-    {"--emit", "KIND", CHOICE, AT(c.emit), "so, obj, archive, header, or a listing: ir, kernels, lir, llvm, asm"},
-    {"--name", "NAME", TEXT, AT(c.name), "name of the model, a C identifier (default: from the file's name)"},
-    {"--target", "LIST", TEXT, AT(c.target), "CPU levels, separated by commas; several make one fat artefact:\nhost (default), x86-64, x86-64-v3, x86-64-v4"},
-    {"--executor", "NAME", TEXT, AT(c.executor), "who runs the work by default: team (of threads), serial, openmp"},
-    {"-MD", NULL, FLAG, AT(depend), "write a rule for make next to the output, naming every file that was read"},
+    {"-o", "FILE", TEXT, AT(c.output),
+     "write FILE; its ending decides: .so, .o, .a (with a header), .ir, .ll, .s, .h;\n"
+     "- is standard output"},
+    {"--emit", "KIND", CHOICE, AT(c.emit),
+     "so, obj, archive, header, or a listing: ir, kernels, lir, llvm, asm"},
+    {"--name", "NAME", TEXT, AT(c.name),
+     "name of the model, a C identifier (default: from the file's name)"},
+    {"--target", "LIST", TEXT, AT(c.target),
+     "CPU levels, separated by commas; several make one fat artefact:\n"
+     "host (default), x86-64, x86-64-v3, x86-64-v4"},
+    {"--executor", "NAME", TEXT, AT(c.executor),
+     "who runs the work by default: team (of threads), serial, openmp"},
+    {"-MD", NULL, FLAG, AT(depend),
+     "write a rule for make next to the output, naming every file that was read"},
     {"-MF", "FILE", TEXT, AT(c.depfile), "write that rule to FILE"},
     {"-MT", "NAME", TEXT, AT(c.deptarget), "the rule's target (default: the output)"},
     {NULL, NULL, FLAG, 0, "Input"},
-    {"--from", "FORM", FORM, AT(c.from), "onnx, text (ONNX textual syntax), ir (accelc's own); default: by name and content"},
+    {"--from", "FORM", FORM, AT(c.from),
+     "onnx, text (ONNX textual syntax), ir (accelc's own); default: by name and content"},
     {"--dim", "NAME=N", DIM, 0, "bind a symbolic dimension"},
     {"--dim", "NAME=LO..HI", DIM, 0, "declare its range (HI may be left out)"},
     {NULL, NULL, FLAG, 0, "Evaluation without compiling"},
-    {"--eval", NULL, FLAG, AT(eval), "run the model in the reference evaluator and print or write its outputs"},
+    {"--eval", NULL, FLAG, AT(eval),
+     "run the model in the reference evaluator and print or write its outputs"},
     {"--input", "NAME=FILE", IN_FILE, 0, "value of an input, a .npy file"},
     {"--output", "NAME=FILE", OUT_FILE, 0, "where to write an output (default: print all)"},
     {"--seed", "N", NUMBER, AT(seed), "of random operators"},
     {NULL, NULL, FLAG, 0, "Optimisation"},
     {"-O", "<N>", NUMBER, AT(c.level), "0 (fold and fuse only), 1, 2 (default)"},
-    {"--passes", "LIST", TEXT, AT(c.passes), "run just these passes, in this order, and print the IR"},
-    {"--stop-after", "PASS", TEXT, AT(c.stop_after), "print the IR after PASS; \"import\": before all of them"},
-    {"--dump-after", "PASS", TEXT, AT(c.dump_after), "print the IR to standard error after PASS, or after \"all\" that changed it"},
+    {"--passes", "LIST", TEXT, AT(c.passes),
+     "run just these passes, in this order, and print the IR"},
+    {"--stop-after", "PASS", TEXT, AT(c.stop_after),
+     "print the IR after PASS; \"import\": before all of them"},
+    {"--dump-after", "PASS", TEXT, AT(c.dump_after),
+     "print the IR to standard error after PASS, or after \"all\" that changed it"},
     {"--verify-each", NULL, FLAG, AT(c.verify_each), "check the IR after every pass"},
     {"--time-passes", NULL, FLAG, AT(c.time_passes), "print the time that each pass took"},
     {"--bisect", "N", NUMBER, AT(c.bisect), "stop rewriting after N changes"},
@@ -54,7 +71,8 @@ static const Opt options[] = {
     {"--sched", "TEXT", TEXT, AT(c.sched), "force a schedule where it is legal"},
     {NULL, NULL, FLAG, 0, "Information"},
     {"--stats", NULL, FLAG, AT(c.stats), "print times, sizes and peak memory of the compilation"},
-    {"--list-ops", NULL, FLAG, AT(list_ops), "list the ONNX operators and versions that are supported"},
+    {"--list-ops", NULL, FLAG, AT(list_ops),
+     "list the ONNX operators and versions that are supported"},
     {"--list-passes", NULL, FLAG, AT(list_passes), "list the passes in order"},
     {"--list-targets", NULL, FLAG, AT(list_targets), "list the CPU levels"},
     {"--list-templates", NULL, FLAG, AT(list_templates), "list the templates of kernels"},
@@ -62,20 +80,34 @@ static const Opt options[] = {
     {"--version", NULL, FLAG, AT(version), "print the version"},
     {"--help", NULL, FLAG, AT(help), "print this help (also -h)"},
 };
+/* clang-format on */
 enum { NOPTIONS = sizeof options / sizeof *options, HELP_COLUMN = 26 };
 
+/* clang-format off */
 static const struct { const char *name; OutputKind kind; bool listing; } emit_kinds[] = {
-    {"so", OUT_SO, false},          {"obj", OUT_OBJ, false}, {"archive", OUT_ARCHIVE, false}, {"header", OUT_HEADER, true},
-    {"ir", OUT_IR, true},           {"kernels", OUT_KERNELS, true}, {"lir", OUT_LIR, true}, {"llvm", OUT_LLVM, true},
+    {"so", OUT_SO, false},
+    {"obj", OUT_OBJ, false},
+    {"archive", OUT_ARCHIVE, false},
+    {"header", OUT_HEADER, true},
+    {"ir", OUT_IR, true},
+    {"kernels", OUT_KERNELS, true},
+    {"lir", OUT_LIR, true},
+    {"llvm", OUT_LLVM, true},
     {"asm", OUT_ASM, true},
 };
-static const struct { const char *name; InputKind kind; } input_kinds[] = {
-    {"auto", FROM_AUTO}, {"onnx", FROM_ONNX}, {"text", FROM_TEXT}, {"ir", FROM_IR},
+/* clang-format on */
+static const struct {
+    const char *name;
+    InputKind kind;
+} input_kinds[] = {
+    {"auto", FROM_AUTO},
+    {"onnx", FROM_ONNX},
+    {"text", FROM_TEXT},
+    {"ir", FROM_IR},
 };
 
 static int usage(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
-static int usage(const char *fmt, ...)
-{
+static int usage(const char *fmt, ...) {
     va_list ap;
     va_start(ap, fmt);
     fputs("accelc: ", stderr);
@@ -85,21 +117,24 @@ static int usage(const char *fmt, ...)
     return 2;
 }
 
-static void print_help(FILE *out)
-{
-    fputs("accelc compiles ONNX models to self-contained machine code.\n\n"
-          "Usage:\n"
-          "  accelc [options] MODEL -o FILE       compile MODEL (.onnx, ONNX text, accelc IR, or - for standard input)\n"
-          "  accelc --eval MODEL --input x=x.npy  run it in the reference evaluator\n"
-          "  accelc inspect [options] FILE        describe a model, or an artefact made by accelc\n",
-          out);
+static void print_help(FILE *out) {
+    fputs(
+        "accelc compiles ONNX models to self-contained machine code.\n\n"
+        "Usage:\n"
+        "  accelc [options] MODEL -o FILE       compile MODEL (.onnx, ONNX text, accelc IR, or - "
+        "for standard input)\n"
+        "  accelc --eval MODEL --input x=x.npy  run it in the reference evaluator\n"
+        "  accelc inspect [options] FILE        describe a model, or an artefact made by accelc\n",
+        out);
     for (size_t i = 0; i < NOPTIONS; i++) {
         const Opt *o = &options[i];
         if (!o->name) {
             fprintf(out, "\n%s:\n", o->help);
             continue;
         }
-        const char *join = !o->arg || *o->arg == '<' ? "" : o->name[1] != '-' || strchr(o->arg, '=') ? " " : "=";
+        const char *join = !o->arg || *o->arg == '<'                  ? ""
+                           : o->name[1] != '-' || strchr(o->arg, '=') ? " "
+                                                                      : "=";
         int n = fprintf(out, "  %s%s%s", o->name, join, o->arg ? o->arg : "");
         for (const char *s = o->help; *s;) {
             size_t k = strcspn(s, "\n");
@@ -113,64 +148,51 @@ static void print_help(FILE *out)
 
 /* ---- values ---- */
 
-static bool parse_int(const char *s, const char **end, int64_t *v)
-{
+static bool parse_int(const char *s, const char **end, int64_t *v) {
     char *e;
     errno = 0;
-    if (!isdigit((unsigned char)*s))
-        return false;
+    if (!isdigit((unsigned char)*s)) return false;
     *v = strtoll(s, &e, 10);
     *end = e;
     return !errno;
 }
 
-static bool parse_dim(const char *s, DimOption *d, Ctx *c)
-{
+static bool parse_dim(const char *s, DimOption *d, Ctx *c) {
     const char *eq = strrchr(s, '='), *p = eq ? eq + 1 : s;
-    if (!eq || eq == s || !parse_int(p, &p, &d->lo))
-        return false;
+    if (!eq || eq == s || !parse_int(p, &p, &d->lo)) return false;
     d->name = ctx_strn(c, s, (size_t)(eq - s));
     d->hi = d->lo;
     if (!strncmp(p, "..", 2)) {
         d->hi = DIM_INF;
         p += 2;
-        if (*p && !parse_int(p, &p, &d->hi))
-            return false;
+        if (*p && !parse_int(p, &p, &d->hi)) return false;
     }
     return !*p && d->lo <= d->hi;
 }
 
-static bool is_identifier(const char *s)
-{
+static bool is_identifier(const char *s) {
     bool ok = *s && !isdigit((unsigned char)*s);
-    for (; *s && ok; s++)
-        ok = isalnum((unsigned char)*s) || *s == '_';
+    for (; *s && ok; s++) ok = isalnum((unsigned char)*s) || *s == '_';
     return ok;
 }
 
-static bool parse_file(const char *s, NamedFile *list, uint32_t *n, Ctx *c)
-{
+static bool parse_file(const char *s, NamedFile *list, uint32_t *n, Ctx *c) {
     const char *eq = strrchr(s, '=');
-    if (!eq || eq == s || !eq[1])
-        return false;
+    if (!eq || eq == s || !eq[1]) return false;
     list[(*n)++] = (NamedFile){ctx_strn(c, s, (size_t)(eq - s)), eq + 1};
     return true;
 }
 
-static bool set_number(Args *a, const Opt *o, const char *v)
-{
+static bool set_number(Args *a, const Opt *o, const char *v) {
     int64_t x;
     const char *end;
     void *to = (char *)a + o->offset;
-    if (!parse_int(v, &end, &x) || *end)
-        return false;
+    if (!parse_int(v, &end, &x) || *end) return false;
     if (o->offset == AT(c.level)) {
-        if (x > 3)
-            return false;
+        if (x > 3) return false;
         *(int *)to = (int)x;
     } else if (o->offset == AT(c.bisect)) {
-        if (x >= UINT32_MAX)
-            return false;
+        if (x >= UINT32_MAX) return false;
         *(uint32_t *)to = (uint32_t)x;
     } else {
         *(uint64_t *)to = (uint64_t)x;
@@ -179,16 +201,23 @@ static bool set_number(Args *a, const Opt *o, const char *v)
 }
 
 /* false: v is not a value for this option. */
-static bool set(Args *a, Ctx *c, const Opt *o, const char *v)
-{
+static bool set(Args *a, Ctx *c, const Opt *o, const char *v) {
     void *to = (char *)a + o->offset;
     switch (o->kind) {
-    case FLAG: *(bool *)to = true; return true;
-    case TEXT: *(const char **)to = v; return o->offset != AT(c.name) || is_identifier(v);
-    case NUMBER: return set_number(a, o, v);
-    case DIM: return parse_dim(v, &a->c.dim[a->c.ndim++], c);
-    case IN_FILE: return parse_file(v, a->eval_files.in, &a->eval_files.nin, c);
-    case OUT_FILE: return parse_file(v, a->eval_files.out, &a->eval_files.nout, c);
+    case FLAG:
+        *(bool *)to = true;
+        return true;
+    case TEXT:
+        *(const char **)to = v;
+        return o->offset != AT(c.name) || is_identifier(v);
+    case NUMBER:
+        return set_number(a, o, v);
+    case DIM:
+        return parse_dim(v, &a->c.dim[a->c.ndim++], c);
+    case IN_FILE:
+        return parse_file(v, a->eval_files.in, &a->eval_files.nin, c);
+    case OUT_FILE:
+        return parse_file(v, a->eval_files.out, &a->eval_files.nout, c);
     case CHOICE:
         for (size_t i = 0; i < sizeof emit_kinds / sizeof *emit_kinds; i++)
             if (!strcmp(emit_kinds[i].name, v)) {
@@ -208,29 +237,24 @@ static bool set(Args *a, Ctx *c, const Opt *o, const char *v)
 }
 
 /* The option that word s names, and its attached value (--name=value, -O2, -oFILE), or NULL. */
-static const Opt *find_option(const char *s, const char **value)
-{
+static const Opt *find_option(const char *s, const char **value) {
     const Opt *best = NULL;
     *value = NULL;
     for (size_t i = 0; i < NOPTIONS; i++) {
         const Opt *o = &options[i];
         size_t n = o->name ? strlen(o->name) : 0;
-        if (!n || strncmp(s, o->name, n))
-            continue;
+        if (!n || strncmp(s, o->name, n)) continue;
         bool exact = !s[n], attached = o->arg && (o->name[1] == '-' ? s[n] == '=' : s[n] != 0);
-        if (!exact && (!attached || best))
-            continue;
+        if (!exact && (!attached || best)) continue;
         best = o;
         *value = exact ? NULL : s + n + (s[n] == '=' && o->name[1] == '-');
-        if (exact)
-            break;
+        if (exact) break;
     }
     return best;
 }
 
 /* -1: go on; else an exit status. */
-static int parse_args(Args *a, Ctx *c, int argc, char **argv)
-{
+static int parse_args(Args *a, Ctx *c, int argc, char **argv) {
     bool only_files = false;
     compile_defaults(&a->c);
     a->c.dim = NEWN(c, DimOption, argc);
@@ -252,11 +276,9 @@ static int parse_args(Args *a, Ctx *c, int argc, char **argv)
             continue;
         }
         const Opt *o = find_option(strcmp(s, "-h") ? s : "--help", &v);
-        if (!o)
-            return usage("unknown option %s", s);
+        if (!o) return usage("unknown option %s", s);
         if (o->arg && !v) {
-            if (++i == argc)
-                return usage("option %s needs a value: %s", o->name, o->arg);
+            if (++i == argc) return usage("option %s needs a value: %s", o->name, o->arg);
             v = argv[i];
         }
         if (!set(a, c, o, v))
@@ -265,8 +287,78 @@ static int parse_args(Args *a, Ctx *c, int argc, char **argv)
     return -1;
 }
 
-static bool is_listing(const Args *a)
-{
+/* ---- inspect ---- */
+
+static void print_accelc_ports(Buf *b, const char *title, const accelc_port *p, int32_t n) {
+    buf_printf(b, "%s\n", title);
+    for (int32_t i = 0; i < n; i++) {
+        if (p[i].kind != ACCELC_TENSOR) {
+            buf_printf(b, "  %s %s\n", p[i].name, p[i].type);
+            continue;
+        }
+        buf_printf(b, "  %s %s[", p[i].name, dt_name((DType)p[i].dtype));
+        for (int32_t d = 0; d < p[i].rank; d++)
+            buf_printf(b, "%s%s", d ? "," : "", p[i].dims[d].expr);
+        buf_puts(b, "]\n");
+    }
+}
+
+/* The declared range of a symbol is that of the input dim which it alone is. */
+static void print_symbols(Buf *b, const accelc_desc *d) {
+    if (d->nsym) buf_puts(b, "dims\n");
+    for (int32_t s = 0; s < d->nsym; s++) {
+        const accelc_dim *found = NULL;
+        for (int32_t i = 0; i < d->nin; i++)
+            for (int32_t k = 0; k < d->in[i].rank; k++)
+                if (!found && !strcmp(d->in[i].dims[k].expr, d->sym[s])) found = &d->in[i].dims[k];
+        if (found)
+            print_range(b, d->sym[s], found->min, found->max);
+        else
+            buf_printf(b, "  %s (computed)\n", d->sym[s]);
+    }
+}
+
+/* What a compiled model says about itself; it has to be loaded for that. */
+static bool inspect_artefact(Ctx *c, const char *path, FILE *out) {
+    void *so =
+        dlopen(strchr(path, '/') ? path : ctx_printf(c, "./%s", path), RTLD_NOW | RTLD_LOCAL);
+    const accelc_api *(*entry)(void) = NULL;
+    void *sym = so ? dlsym(so, "accelc_main") : NULL;
+    memcpy(&entry, &sym, sizeof entry); /* ISO C has no cast from object to function pointers */
+    const accelc_api *api = sym ? entry() : NULL;
+    if (!api || api->abi != ACCELC_ABI) {
+        diag(c, SEV_ERROR, (Loc){0}, "E0512", "\"%s\" is not a model compiled by accelc: %s", path,
+             !so    ? dlerror()
+             : !sym ? "it has no accelc_main"
+                    : "it has another version of the ABI");
+        if (so) dlclose(so);
+        return false;
+    }
+    const accelc_desc *d = api->desc;
+    Buf b = {.c = c};
+    buf_printf(&b, "model %s, %s, for %s, digest %s\n", d->name, d->producer, d->target, d->digest);
+    print_accelc_ports(&b, "inputs", d->in, d->nin);
+    print_accelc_ports(&b, "outputs", d->out, d->nout);
+    print_symbols(&b, d);
+    buf_printf(&b, "memory\n  weights %llu bytes\n  code %llu bytes\n",
+               (unsigned long long)d->weight_bytes, (unsigned long long)d->code_bytes);
+    uint64_t arena, scratch;
+    if (!d->nsym && api->sizes(NULL, &arena, &scratch, NULL) == ACCELC_OK)
+        buf_printf(&b, "  arena %llu bytes\n  scratch %llu bytes per thread\n",
+                   (unsigned long long)arena, (unsigned long long)scratch);
+    buf_puts(&b, "kernels\n");
+    const char *kernel, *nodes;
+    for (int i = 0; api->step_name(i, &kernel, &nodes) == ACCELC_OK; i++)
+        if (kernel && *kernel)
+            buf_printf(&b, "  %s%s%s\n", kernel, nodes && *nodes ? "  # " : "", nodes ? nodes : "");
+    fputs(buf_str(&b), out);
+    dlclose(so);
+    return true;
+}
+
+/* ---- the command ---- */
+
+static bool is_listing(const Args *a) {
     bool listing = a->c.passes || a->c.stop_after;
     for (size_t i = 0; i < sizeof emit_kinds / sizeof *emit_kinds; i++)
         listing |= emit_kinds[i].listing && emit_kinds[i].kind == a->c.emit;
@@ -274,23 +366,22 @@ static bool is_listing(const Args *a)
 }
 
 /* Names that follow from others. -1: go on. */
-static int complete_args(Args *a, Ctx *c)
-{
+static int complete_args(Args *a, Ctx *c) {
     CompileOptions *o = &a->c;
-    if (!o->input)
-        return usage("no model is given");
+    if (!o->input) return usage("no model is given");
     if (a->eval || a->inspect)
         return a->eval && a->inspect ? usage("inspect and --eval exclude each other") : -1;
-    if (a->eval_files.nin || a->eval_files.nout)
-        return usage("--input and --output need --eval");
-    if (!o->output && is_listing(a))
-        o->output = "-";
-    if (!o->output && !strcmp(o->input, "-"))
-        return usage("no output is given: -o FILE");
+    if (a->eval_files.nin || a->eval_files.nout) return usage("--input and --output need --eval");
+    if (!o->output && is_listing(a)) o->output = "-";
+    if (!o->output && !strcmp(o->input, "-")) return usage("no output is given: -o FILE");
     if (!o->output) {
-        const char *slash = strrchr(o->input, '/'), *base = slash ? slash + 1 : o->input, *dot = strrchr(base, '.');
-        o->output = ctx_printf(c, "%.*s%s", dot && dot != base ? (int)(dot - base) : (int)strlen(base), base,
-                               o->emit == OUT_OBJ ? ".o" : o->emit == OUT_ARCHIVE ? ".a" : ".so");
+        const char *slash = strrchr(o->input, '/'), *base = slash ? slash + 1 : o->input,
+                   *dot = strrchr(base, '.');
+        o->output = ctx_printf(c, "%.*s%s",
+                               dot && dot != base ? (int)(dot - base) : (int)strlen(base), base,
+                               o->emit == OUT_OBJ       ? ".o"
+                               : o->emit == OUT_ARCHIVE ? ".a"
+                                                        : ".so");
     }
     if ((a->depend || o->depfile) && !strcmp(o->output, "-") && !o->deptarget)
         return usage("a rule for make needs an output file, or -MT NAME");
@@ -302,54 +393,41 @@ static int complete_args(Args *a, Ctx *c)
     return -1;
 }
 
-static bool list(const Args *a, Ctx *c)
-{
+static bool list(const Args *a, Ctx *c) {
     Buf b = {.c = c};
-    if (a->help)
-        print_help(stdout);
-    if (a->version)
-        puts("accelc " ACCELC_VERSION);
-    if (a->list_ops)
-        frontend_list_ops(&b);
-    if (a->list_passes)
-        compile_list_passes(&b);
-    if (a->list_targets)
-        buf_printf(&b, "%s\n", compile_list_targets());
-    if (a->list_templates)
-        buf_puts(&b, compile_list_templates(c));
+    if (a->help) print_help(stdout);
+    if (a->version) puts("accelc " ACCELC_VERSION);
+    if (a->list_ops) frontend_list_ops(&b);
+    if (a->list_passes) compile_list_passes(&b);
+    if (a->list_targets) buf_printf(&b, "%s\n", compile_list_targets());
+    if (a->list_templates) buf_puts(&b, compile_list_templates(c));
     fputs(buf_str(&b), stdout);
-    return a->help || a->version || a->list_ops || a->list_passes || a->list_targets || a->list_templates;
+    return a->help || a->version || a->list_ops || a->list_passes || a->list_targets ||
+           a->list_templates;
 }
 
 /* Names from a file may hold control characters: those do not reach the terminal. */
-static void print_messages(const char *s)
-{
-    for (; *s; s++)
-        fputc(((unsigned char)*s < ' ' && *s != '\n') || *s == 127 ? '?' : *s, stderr);
+static void print_messages(const char *s) {
+    for (; *s; s++) fputc(((unsigned char)*s < ' ' && *s != '\n') || *s == 127 ? '?' : *s, stderr);
 }
 
-static bool ends_with_so(const char *s)
-{
+static bool ends_with_so(const char *s) {
     size_t n = strlen(s);
     return n > 3 && !strcmp(s + n - 3, ".so");
 }
 
-static int run(Args *a, Ctx *c, int argc, char **argv)
-{
+static int run(Args *a, Ctx *c, int argc, char **argv) {
     int status = parse_args(a, c, argc, argv);
-    if (status >= 0)
-        return status;
-    if (list(a, c))
-        return 0;
-    if ((status = complete_args(a, c)) >= 0)
-        return status;
+    if (status >= 0) return status;
+    if (list(a, c)) return 0;
+    if ((status = complete_args(a, c)) >= 0) return status;
     bool ok;
     if (a->eval) {
         Graph *g = compile_read(c, &a->c, NULL);
         a->eval_files.seed = a->seed;
         ok = g && tool_eval(c, g, &a->eval_files, stdout);
     } else if (a->inspect) {
-        ok = ends_with_so(a->c.input) ? tool_inspect_artefact(c, a->c.input, stdout)
+        ok = ends_with_so(a->c.input) ? inspect_artefact(c, a->c.input, stdout)
                                       : tool_inspect_model(c, &a->c, stdout);
     } else {
         ok = accelc_compile(c, &a->c, stderr);
@@ -358,8 +436,7 @@ static int run(Args *a, Ctx *c, int argc, char **argv)
     return ok ? 0 : 1;
 }
 
-int main(int argc, char **argv)
-{
+int main(int argc, char **argv) {
     Ctx *c = ctx_new();
     Args a = {0};
     int status = run(&a, c, argc, argv);

@@ -1,5 +1,6 @@
-/* compile.c: the pipeline of libaccelc: model -> graph -> passes and memory plan per target -> artefact or listing.
- * Calls the stages in order and owns nothing else. An output file appears complete or not at all (output.c). */
+/* compile.c: the pipeline of libaccelc: model -> graph -> passes and memory plan per target ->
+ * artefact or listing. Calls the stages in order and owns nothing else. An output file appears
+ * complete or not at all (output.c). */
 #include "frontend/frontend.h"
 #include "codegen/codegen.h"
 #include "passes/passes.h"
@@ -21,110 +22,102 @@ typedef struct Job {
     const Target *target[MAX_TARGETS];
     uint32_t ntarget;
     Paths files;
-    double start, read, passes, codegen;    /* seconds */
+    double start, read, passes, codegen; /* seconds */
     CodegenStats stats;
     Buf explain;
 } Job;
 
-static double seconds(void)
-{
+static double seconds(void) {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-void compile_defaults(CompileOptions *o)
-{
+void compile_defaults(CompileOptions *o) {
     *o = (CompileOptions){.target = "host", .executor = "team", .level = 2, .bisect = UINT32_MAX};
 }
 
-static bool ends_with(const char *s, const char *end)
-{
+static bool ends_with(const char *s, const char *end) {
     size_t n = strlen(s), k = strlen(end);
     return n >= k && !strcmp(s + n - k, end);
 }
 
+/* clang-format off */
 static const struct { const char *ending; OutputKind kind; } endings[] = {
-    {".so", OUT_SO}, {".o", OUT_OBJ}, {".a", OUT_ARCHIVE}, {".ir", OUT_IR}, {".ll", OUT_LLVM}, {".s", OUT_ASM}, {".h", OUT_HEADER},
+    {".so", OUT_SO},     {".o", OUT_OBJ},     {".a", OUT_ARCHIVE}, {".ir", OUT_IR},
+    {".ll", OUT_LLVM},   {".s", OUT_ASM},     {".h", OUT_HEADER},
 };
-
-static OutputKind output_kind(const CompileOptions *o)
-{
+/* clang-format on */
+static OutputKind output_kind(const CompileOptions *o) {
     bool partial = o->stop_after || o->passes;
-    if (o->emit != OUT_AUTO)
-        return o->emit;
+    if (o->emit != OUT_AUTO) return o->emit;
     for (size_t i = 0; !partial && i < sizeof endings / sizeof *endings; i++)
-        if (ends_with(o->output, endings[i].ending))
-            return endings[i].kind;
+        if (ends_with(o->output, endings[i].ending)) return endings[i].kind;
     return partial ? OUT_IR : OUT_SO;
 }
 
+/* clang-format off */
 static const struct { OutputKind out; EmitKind emit; } emits[] = {
-    {OUT_SO, EMIT_SO},           {OUT_OBJ, EMIT_OBJ},   {OUT_ARCHIVE, EMIT_ARCHIVE}, {OUT_KERNELS, EMIT_KERNELS},
-    {OUT_LIR, EMIT_LIR},         {OUT_LLVM, EMIT_LLVM}, {OUT_ASM, EMIT_ASM},         {OUT_HEADER, EMIT_HEADER},
+    {OUT_SO, EMIT_SO},           {OUT_OBJ, EMIT_OBJ},         {OUT_ARCHIVE, EMIT_ARCHIVE},
+    {OUT_KERNELS, EMIT_KERNELS}, {OUT_LIR, EMIT_LIR},         {OUT_LLVM, EMIT_LLVM},
+    {OUT_ASM, EMIT_ASM},         {OUT_HEADER, EMIT_HEADER},
 };
-
-static EmitKind emit_kind(OutputKind k)
-{
+/* clang-format on */
+static EmitKind emit_kind(OutputKind k) {
     for (size_t i = 0; i < sizeof emits / sizeof *emits; i++)
-        if (emits[i].out == k)
-            return emits[i].emit;
+        if (emits[i].out == k) return emits[i].emit;
     ICE("no emitter for output %d", (int)k);
 }
 
+/* clang-format off */
 static const struct { const char *name; uint32_t id; } executors[] = {
     {"team", RT_EXEC_TEAM}, {"serial", RT_EXEC_SERIAL}, {"openmp", RT_EXEC_OPENMP},
 };
-
-static bool find_executor(Ctx *c, const char *name, uint32_t *id)
-{
+/* clang-format on */
+static bool find_executor(Ctx *c, const char *name, uint32_t *id) {
     for (size_t i = 0; i < sizeof executors / sizeof *executors; i++)
         if (!strcmp(executors[i].name, name)) {
             *id = executors[i].id;
             return true;
         }
-    diag(c, SEV_ERROR, (Loc){0}, "E0502", "there is no executor \"%s\": team, serial, openmp", name);
+    diag(c, SEV_ERROR, (Loc){0}, "E0502", "there is no executor \"%s\": team, serial, openmp",
+         name);
     return false;
 }
 
-static bool find_targets(Job *j)
-{
+static bool find_targets(Job *j) {
     for (const char *s = j->o->target; *s;) {
         size_t n = strcspn(s, ",");
         const char *name = ctx_strn(j->c, s, n);
         const Target *t = target_find(name);
         if (!t || j->ntarget == MAX_TARGETS) {
             diag(j->c, SEV_ERROR, (Loc){0}, "E0503",
-                 t ? "too many targets at \"%s\": %s" : "there is no target \"%s\"; there are %s", name, target_names());
+                 t ? "too many targets at \"%s\": %s" : "there is no target \"%s\"; there are %s",
+                 name, target_names());
             return false;
         }
         bool twice = false;
-        for (uint32_t i = 0; i < j->ntarget; i++)
-            twice |= j->target[i] == t;
-        if (!twice)
-            j->target[j->ntarget++] = t;
+        for (uint32_t i = 0; i < j->ntarget; i++) twice |= j->target[i] == t;
+        if (!twice) j->target[j->ntarget++] = t;
         s += n + (s[n] == ',');
     }
     if (!j->ntarget)
-        diag(j->c, SEV_ERROR, (Loc){0}, "E0503", "no target is given; there are %s", target_names());
+        diag(j->c, SEV_ERROR, (Loc){0}, "E0503", "no target is given; there are %s",
+             target_names());
     return j->ntarget > 0;
 }
 
-const char *compile_name(Ctx *c, const char *path)
-{
+const char *compile_name(Ctx *c, const char *path) {
     const char *slash = strrchr(path, '/'), *s = slash ? slash + 1 : path;
     Buf b = {.c = c};
-    if (!strncmp(s, "lib", 3) && ends_with(s, ".a"))
-        s += 3;
-    if (!isalpha((unsigned char)*s) && *s != '_')
-        buf_puts(&b, "m_");
+    if (!strncmp(s, "lib", 3) && ends_with(s, ".a")) s += 3;
+    if (!isalpha((unsigned char)*s) && *s != '_') buf_puts(&b, "m_");
     for (const char *dot = strrchr(s, '.'); *s && (s != dot || !b.n); s++)
         buf_printf(&b, "%c", isalnum((unsigned char)*s) && !(*s & 0x80) ? *s : '_');
     return buf_str(&b);
 }
 
-static const char *read_text(Ctx *c, const char *path)
-{
+static const char *read_text(Ctx *c, const char *path) {
     bool std = !strcmp(path, "-");
     FILE *f = std ? stdin : fopen(path, "r");
     Buf b = {.c = c};
@@ -140,69 +133,69 @@ static const char *read_text(Ctx *c, const char *path)
         buf_puts(&b, block);
     }
     bool bad = !f || ferror(f) || errno;
-    if (bad)
-        diag(c, SEV_ERROR, (Loc){0}, "E0100", "cannot read \"%s\": %s", path, strerror(errno));
-    if (f && !std)
-        fclose(f);
+    if (bad) diag(c, SEV_ERROR, (Loc){0}, "E0100", "cannot read \"%s\": %s", path, strerror(errno));
+    if (f && !std) fclose(f);
     return bad ? NULL : buf_str(&b);
 }
 
-Graph *compile_read(Ctx *c, const CompileOptions *o, Paths *files)
-{
+Graph *compile_read(Ctx *c, const CompileOptions *o, Paths *files) {
     bool ir = o->from == FROM_IR || (o->from == FROM_AUTO && ends_with(o->input, ".ir"));
     if (!ir) {
         FrontendOptions f = {.dim = o->dim, .ndim = o->ndim, .files = files};
-        f.syntax = o->from == FROM_TEXT ? SYNTAX_TEXT : o->from == FROM_ONNX ? SYNTAX_PROTOBUF : SYNTAX_AUTO;
+        f.syntax = o->from == FROM_TEXT   ? SYNTAX_TEXT
+                   : o->from == FROM_ONNX ? SYNTAX_PROTOBUF
+                                          : SYNTAX_AUTO;
         return frontend_read(c, o->input, &f);
     }
     const char *slash = strrchr(o->input, '/'), *text = read_text(c, o->input);
     if (o->ndim)
-        diag(c, SEV_ERROR, (Loc){0}, "E0143", "--dim does not apply to IR text, which declares its own ranges");
-    if (!text || o->ndim)
-        return NULL;
-    if (files && strcmp(o->input, "-"))
-        vec_push(c, &files->path, ctx_str(c, o->input));
+        diag(c, SEV_ERROR, (Loc){0}, "E0143",
+             "--dim does not apply to IR text, which declares its own ranges");
+    if (!text || o->ndim) return NULL;
+    if (files && strcmp(o->input, "-")) vec_push(c, &files->path, ctx_str(c, o->input));
     Graph *g = graph_parse(c, text, slash ? slash + 1 : o->input);
     return g && graph_verify(g, "parsing") ? g : NULL;
 }
 
-static PassOptions pass_options(Job *j, const Target *t)
-{
+static PassOptions pass_options(Job *j, const Target *t) {
     const CompileOptions *o = j->o;
-    return (PassOptions){.target = t, .level = o->level, .only = o->passes, .stop_after = o->stop_after,
-                         .dump_after = o->dump_after, .dump = j->info, .verify_each = o->verify_each,
-                         .time_passes = o->time_passes, .bisect = o->bisect, .explain = o->explain,
+    return (PassOptions){.target = t,
+                         .level = o->level,
+                         .only = o->passes,
+                         .stop_after = o->stop_after,
+                         .dump_after = o->dump_after,
+                         .dump = j->info,
+                         .verify_each = o->verify_each,
+                         .time_passes = o->time_passes,
+                         .bisect = o->bisect,
+                         .explain = o->explain,
                          .explain_out = o->explain ? &j->explain : NULL};
 }
 
-static bool run_passes(Job *j, Graph *g, const Target *t)
-{
+static bool run_passes(Job *j, Graph *g, const Target *t) {
     PassOptions p = pass_options(j, t);
-    if (j->o->stop_after && !strcmp(j->o->stop_after, "import"))
-        return true;
+    if (j->o->stop_after && !strcmp(j->o->stop_after, "import")) return true;
     return passes_run(g, &p);
 }
 
-/* Everything that decides the artefact besides the model; no path, so that builds agree wherever they happen. */
-static const char *options_digest(Job *j)
-{
+/* Everything that decides the artefact besides the model; no path, so that builds agree wherever
+ * they happen. */
+static const char *options_digest(Job *j) {
     const CompileOptions *o = j->o;
     Buf b = {.c = j->c};
     buf_printf(&b, "%s O%d %s %s", ACCELC_VERSION, o->level, j->name, o->executor);
-    for (uint32_t i = 0; i < j->ntarget; i++)
-        buf_printf(&b, " %s", j->target[i]->name);
+    for (uint32_t i = 0; i < j->ntarget; i++) buf_printf(&b, " %s", j->target[i]->name);
     for (uint32_t i = 0; i < o->ndim; i++)
-        buf_printf(&b, " %s=%lld..%lld", o->dim[i].name, (long long)o->dim[i].lo, (long long)o->dim[i].hi);
+        buf_printf(&b, " %s=%lld..%lld", o->dim[i].name, (long long)o->dim[i].lo,
+                   (long long)o->dim[i].hi);
     buf_printf(&b, " %s %s %u", o->passes ? o->passes : "-", o->sched ? o->sched : "-", o->bisect);
     return buf_str(&b);
 }
 
-static bool write_code(Job *j, Graph *g, Output *out, Output *header)
-{
+static bool write_code(Job *j, Graph *g, Output *out, Output *header) {
     Program *program[MAX_TARGETS];
     uint32_t executor;
-    if (!find_executor(j->c, j->o->executor, &executor))
-        return false;
+    if (!find_executor(j->c, j->o->executor, &executor)) return false;
     double t0 = seconds();
     for (uint32_t i = 0; i < j->ntarget; i++) {
         Graph *copy = i + 1 < j->ntarget ? graph_clone(g) : g;
@@ -211,9 +204,14 @@ static bool write_code(Job *j, Graph *g, Output *out, Output *header)
             return false;
     }
     j->passes = seconds() - t0;
-    CodegenOptions co = {.emit = emit_kind(j->emit), .name = j->name, .target = j->target, .ntarget = j->ntarget,
-                         .executor = executor, .producer = "accelc " ACCELC_VERSION,
-                         .options_digest = options_digest(j), .sched = j->o->sched};
+    CodegenOptions co = {.emit = emit_kind(j->emit),
+                         .name = j->name,
+                         .target = j->target,
+                         .ntarget = j->ntarget,
+                         .executor = executor,
+                         .producer = "accelc " ACCELC_VERSION,
+                         .options_digest = options_digest(j),
+                         .sched = j->o->sched};
     t0 = seconds();
     bool ok = codegen_write(j->c, program, &co, out->temp, &j->stats);
     if (ok && header->open) {
@@ -225,26 +223,21 @@ static bool write_code(Job *j, Graph *g, Output *out, Output *header)
     return ok;
 }
 
-static bool write_ir(Job *j, Graph *g, Output *out)
-{
+static bool write_ir(Job *j, Graph *g, Output *out) {
     Buf b = {.c = j->c};
     double t0 = seconds();
-    if (!run_passes(j, g, j->target[0]))
-        return false;
+    if (!run_passes(j, g, j->target[0])) return false;
     j->passes = seconds() - t0;
     graph_print(&b, g);
     return output_text(out, buf_str(&b));
 }
 
 /* A make rule: output: inputs. Spaces, '#' and '$' are escaped as make wants it. */
-static void put_path(Buf *b, const char *s)
-{
-    for (; *s; s++)
-        buf_printf(b, "%s%c", *s == '$' ? "$" : *s == ' ' || *s == '#' ? "\\" : "", *s);
+static void put_path(Buf *b, const char *s) {
+    for (; *s; s++) buf_printf(b, "%s%c", *s == '$' ? "$" : *s == ' ' || *s == '#' ? "\\" : "", *s);
 }
 
-static bool write_depfile(Job *j)
-{
+static bool write_depfile(Job *j) {
     Buf b = {.c = j->c};
     Output out;
     put_path(&b, j->o->deptarget ? j->o->deptarget : j->o->output);
@@ -254,37 +247,41 @@ static bool write_depfile(Job *j)
         put_path(&b, j->files.path.v[i]);
     }
     buf_puts(&b, "\n");
-    for (uint32_t i = 0; i < j->files.path.n; i++) { /* as compilers do: a file that disappears is no error for make */
+    for (uint32_t i = 0; i < j->files.path.n;
+         i++) { /* as compilers do: a file that disappears is no error for make */
         buf_puts(&b, "\n");
         put_path(&b, j->files.path.v[i]);
         buf_puts(&b, ":\n");
     }
-    return output_begin(&out, j->c, j->o->depfile, false) && output_text(&out, buf_str(&b)) && output_commit(&out);
+    return output_begin(&out, j->c, j->o->depfile, false) && output_text(&out, buf_str(&b)) &&
+           output_commit(&out);
 }
 
-static void print_stats(Job *j)
-{
+static void print_stats(Job *j) {
     struct rusage u;
     getrusage(RUSAGE_SELF, &u);
     const CodegenStats *s = &j->stats;
-    fprintf(j->info, "read      %8.1f ms\npasses    %8.1f ms\ncodegen   %8.1f ms  (LLVM %.1f, link %.1f)\ntotal     %8.1f ms\n",
-            1e3 * j->read, 1e3 * j->passes, 1e3 * j->codegen, 1e3 * s->llvm_seconds, 1e3 * s->link_seconds,
-            1e3 * (seconds() - j->start));
-    fprintf(j->info, "kernels   %8u     (%u different)\ncode      %8.1f KiB\nweights   %8.1f KiB\narena     %8.1f KiB\n",
-            s->kernels, s->unique_kernels, (double)s->code_bytes / 1024, (double)s->weight_bytes / 1024,
-            (double)s->arena_bytes / 1024);
+    fprintf(j->info,
+            "read      %8.1f ms\npasses    %8.1f ms\ncodegen   %8.1f ms  (LLVM %.1f, link "
+            "%.1f)\ntotal     %8.1f ms\n",
+            1e3 * j->read, 1e3 * j->passes, 1e3 * j->codegen, 1e3 * s->llvm_seconds,
+            1e3 * s->link_seconds, 1e3 * (seconds() - j->start));
+    fprintf(j->info,
+            "kernels   %8u     (%u different)\ncode      %8.1f KiB\nweights   %8.1f KiB\narena     "
+            "%8.1f KiB\n",
+            s->kernels, s->unique_kernels, (double)s->code_bytes / 1024,
+            (double)s->weight_bytes / 1024, (double)s->arena_bytes / 1024);
     fprintf(j->info, "peak      %8.1f MiB    (compiler's memory)\n", (double)u.ru_maxrss / 1024);
 }
 
 /* x.a -> x.h */
-static const char *header_path(Job *j)
-{
+static const char *header_path(Job *j) {
     size_t n = strlen(j->o->output);
-    return ctx_printf(j->c, "%.*s.h", (int)(ends_with(j->o->output, ".a") ? n - 2 : n), j->o->output);
+    return ctx_printf(j->c, "%.*s.h", (int)(ends_with(j->o->output, ".a") ? n - 2 : n),
+                      j->o->output);
 }
 
-bool accelc_compile(Ctx *c, const CompileOptions *o, FILE *info)
-{
+bool accelc_compile(Ctx *c, const CompileOptions *o, FILE *info) {
     Job j = {.c = c, .o = o, .info = info, .start = seconds(), .explain = {.c = c}};
     Output out = {0}, header = {0};
     j.emit = output_kind(o);
@@ -295,31 +292,28 @@ bool accelc_compile(Ctx *c, const CompileOptions *o, FILE *info)
     Graph *g = ok ? compile_read(c, o, &j.files) : NULL;
     j.read = seconds() - j.start;
     if (g && o->verbose)
-        fprintf(info, "%s: %u inputs, %u outputs, %u nodes\n", o->input, g->in.n, g->out.n, g->node.n);
+        fprintf(info, "%s: %u inputs, %u outputs, %u nodes\n", o->input, g->in.n, g->out.n,
+                g->node.n);
     ok = g && (!o->verify_each || graph_verify(g, "import"));
     ok = ok && (j.emit == OUT_IR ? write_ir(&j, g, &out) : write_code(&j, g, &out, &header));
     ok = ok && !ctx_errors(c);
-    ok = ok && (!header.open || output_commit(&header)) && (!o->depfile || write_depfile(&j)) && output_commit(&out);
+    ok = ok && (!header.open || output_commit(&header)) && (!o->depfile || write_depfile(&j)) &&
+         output_commit(&out);
     output_abandon(&out);
     output_abandon(&header);
-    if (o->explain)
-        fputs(buf_str(&j.explain), info);
-    if (ok && o->stats)
-        print_stats(&j);
+    if (o->explain) fputs(buf_str(&j.explain), info);
+    if (ok && o->stats) print_stats(&j);
     if (!ok && !ctx_errors(c))
         diag(c, SEV_ERROR, (Loc){0}, "E0500", "compilation of \"%s\" failed", o->input);
     return ok;
 }
 
-bool compile_describe(Ctx *c, const CompileOptions *o, Graph *g, Buf *b)
-{
+bool compile_describe(Ctx *c, const CompileOptions *o, Graph *g, Buf *b) {
     Job j = {.c = c, .o = o, .info = stderr, .explain = {.c = c}};
-    if (!find_targets(&j) || !run_passes(&j, g, j.target[0]))
-        return false;
+    if (!find_targets(&j) || !run_passes(&j, g, j.target[0])) return false;
     PassOptions po = pass_options(&j, j.target[0]);
     Program *p = passes_plan(g, &po);
-    if (!p)
-        return false;
+    if (!p) return false;
     buf_printf(b, "memory\n  %lld bytes planned%s\nkernels for %s\n", (long long)p->arena,
                dim_nsyms(c) ? " before sizes are known" : "", j.target[0]->name);
     return codegen_describe(c, p, j.target[0], b);

@@ -1,5 +1,6 @@
 /* frontend.h: ONNX model (file or text) -> Graph, and the whole compilation as one call.
- * Everything that the command can do goes through CompileOptions and accelc_compile(); nothing here exits or prints. */
+ * Everything that the command can do goes through CompileOptions and accelc_compile(); nothing here
+ * exits or prints. */
 #ifndef ACCELC_FRONTEND_H
 #define ACCELC_FRONTEND_H
 #include "ir/ir.h"
@@ -7,81 +8,104 @@
 #define ACCELC_VERSION "0.1.0"
 
 /* --dim name=lo..hi: lo == hi binds the symbol to a constant, otherwise declares its range. */
-typedef struct DimOption { const char *name; int64_t lo, hi; } DimOption;
+typedef struct DimOption {
+    const char *name;
+    int64_t lo, hi;
+} DimOption;
 
 typedef enum { SYNTAX_AUTO, SYNTAX_PROTOBUF, SYNTAX_TEXT } Syntax;
-typedef struct Paths { VEC(const char *) path; } Paths;
+typedef struct Paths {
+    VEC(const char *) path;
+} Paths;
 
 typedef struct FrontendOptions {
     const DimOption *dim;
     uint32_t ndim;
     Syntax syntax;
-    Paths *files;               /* every file that is read is appended (NULL: not wanted) */
+    Paths *files; /* every file that is read is appended (NULL: not wanted) */
 } FrontendOptions;
 
-/* model.c: reads a model (protobuf, or ONNX text if the name ends in .onnxtxt or the bytes look like it) and imports it.
- * NULL after messages. The graph's memory is the Ctx's, but weights
- * may lie in files that stay mapped until the process ends. */
+/* model.c: reads a model (protobuf, or ONNX text if the name ends in .onnxtxt or the bytes look
+ * like it) and imports it. NULL after messages. The graph's memory is the Ctx's, but weights may
+ * lie in files that stay mapped until the process ends. */
 Graph *frontend_read(Ctx *c, const char *path, const FrontendOptions *o);
-/* The same for bytes in memory, which must stay until ctx_free; `name` is used in messages, external data is looked up in `dir` (NULL: refused). */
+/* The same for bytes in memory, which must stay until ctx_free; `name` is used in messages,
+ * external data is looked up in `dir` (NULL: refused). */
 Graph *frontend_read_bytes(Ctx *c, const void *data, size_t n, const char *name, const char *dir,
                            const FrontendOptions *o);
 
 /* import.c: text of --list-ops: domain, operator, versions, one row each. */
 void frontend_list_ops(Buf *b);
 
-/* ==== compile.c =================================================================================================== */
+/* ==== compile.c ============================================================================== */
 typedef enum { FROM_AUTO, FROM_ONNX, FROM_TEXT, FROM_IR } InputKind;
-typedef enum { OUT_AUTO /* by the ending of the output's name */, OUT_SO, OUT_OBJ, OUT_ARCHIVE, OUT_IR, OUT_KERNELS, OUT_LIR,
-               OUT_LLVM, OUT_ASM, OUT_HEADER } OutputKind;
+typedef enum {
+    OUT_AUTO /* by the ending of the output's name */,
+    OUT_SO,
+    OUT_OBJ,
+    OUT_ARCHIVE,
+    OUT_IR,
+    OUT_KERNELS,
+    OUT_LIR,
+    OUT_LLVM,
+    OUT_ASM,
+    OUT_HEADER
+} OutputKind;
 
 typedef struct CompileOptions {
-    const char *input;              /* path, or "-" */
-    const char *output;             /* path, or "-" for standard output */
+    const char *input;  /* path, or "-" */
+    const char *output; /* path, or "-" for standard output */
     InputKind from;
     OutputKind emit;
     DimOption *dim;
     uint32_t ndim;
-    const char *name;               /* of the model, a C identifier; NULL: from the file names */
-    const char *target;             /* comma-separated names */
-    const char *executor;           /* team, serial, openmp */
-    const char *depfile, *deptarget;/* NULL: no dependencies, the output's name */
-    int level;                      /* -O */
-    const char *passes, *stop_after, *dump_after, *explain, *sched; /* NULL: off; stop_after "import": no pass at all */
+    const char *name;                /* of the model, a C identifier; NULL: from the file names */
+    const char *target;              /* comma-separated names */
+    const char *executor;            /* team, serial, openmp */
+    const char *depfile, *deptarget; /* NULL: no dependencies, the output's name */
+    int level;                       /* -O */
+    const char *passes, *stop_after, *dump_after, *explain,
+        *sched; /* NULL: off; stop_after "import": no pass at all */
     bool verify_each, time_passes, stats, verbose;
-    uint32_t bisect;                /* UINT32_MAX: off */
+    uint32_t bisect; /* UINT32_MAX: off */
 } CompileOptions;
 void compile_defaults(CompileOptions *o);
-/* Reads, optimises and writes. Messages are in the Ctx (ctx_messages); listings and statistics go to `info`. false after
- * messages: then no output file is left behind, and one that was there before is untouched. */
+/* Reads, optimises and writes. Messages are in the Ctx (ctx_messages); listings and statistics go
+ * to `info`. false after messages: then no output file is left behind, and one that was there
+ * before is untouched. */
 bool accelc_compile(Ctx *c, const CompileOptions *o, FILE *info);
-Graph *compile_read(Ctx *c, const CompileOptions *o, Paths *files);  /* as imported; NULL after messages */
-bool compile_describe(Ctx *c, const CompileOptions *o, Graph *g, Buf *b); /* memory and kernels, for inspect */
-const char *compile_name(Ctx *c, const char *path);     /* a C identifier from a file name */
+Graph *compile_read(Ctx *c, const CompileOptions *o,
+                    Paths *files); /* as imported; NULL after messages */
+bool compile_describe(Ctx *c, const CompileOptions *o, Graph *g,
+                      Buf *b);                      /* memory and kernels, for inspect */
+const char *compile_name(Ctx *c, const char *path); /* a C identifier from a file name */
 void compile_list_passes(Buf *b);
 const char *compile_list_targets(void);
 const char *compile_list_templates(Ctx *c);
 
-/* ==== output.c: files that appear complete or not at all ========================================================== */
+/* ==== output.c: files that appear complete or not at all ===================================== */
 typedef struct Output {
     Ctx *c;
-    const char *path;               /* as given */
-    const char *final, *temp;       /* where it will be; where it is written now */
-    bool device, executable;        /* device: not a regular file, is written through */
+    const char *path;         /* as given */
+    const char *final, *temp; /* where it will be; where it is written now */
+    bool device, executable;  /* device: not a regular file, is written through */
     bool open;
 } Output;
-bool output_begin(Output *o, Ctx *c, const char *path, bool executable); /* "-" is standard output; false after a message */
-bool output_text(Output *o, const char *text);                  /* the whole content */
-bool output_commit(Output *o);                                  /* false after a message */
-void output_abandon(Output *o);                                 /* nothing is left; harmless after commit */
+bool output_begin(Output *o, Ctx *c, const char *path,
+                  bool executable);            /* "-" is standard output; false after a message */
+bool output_text(Output *o, const char *text); /* the whole content */
+bool output_commit(Output *o);                 /* false after a message */
+void output_abandon(Output *o);                /* nothing is left; harmless after commit */
 
-/* ==== npy.c ======================================================================================================= */
+/* ==== npy.c ================================================================================== */
 /* want: element type that opaque bytes (V1, V2) stand for. NULL after a message. */
 Tensor *npy_read(Ctx *c, const char *path, DType want);
 bool npy_write(Ctx *c, const char *path, const Tensor *t);
 
-/* ==== tools.c: the evaluator and inspect as commands ============================================================== */
-typedef struct NamedFile { const char *name, *path; } NamedFile;
+/* ==== tools.c: the evaluator and inspect as commands ========================================= */
+typedef struct NamedFile {
+    const char *name, *path;
+} NamedFile;
 typedef struct EvalFiles {
     NamedFile *in, *out;
     uint32_t nin, nout;
@@ -89,5 +113,6 @@ typedef struct EvalFiles {
 } EvalFiles;
 bool tool_eval(Ctx *c, Graph *g, const EvalFiles *f, FILE *out);
 bool tool_inspect_model(Ctx *c, const CompileOptions *o, FILE *out);
-bool tool_inspect_artefact(Ctx *c, const char *path, FILE *out);
+void print_range(Buf *b, const char *name, int64_t lo,
+                 int64_t hi); /* "  seq in 1..512"; hi < 0 or DIM_INF: no bound */
 #endif

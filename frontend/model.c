@@ -1,7 +1,8 @@
 /* model.c: path or bytes -> Graph.
- * Opens the file (a regular file or a pipe; mapped if possible), tells ONNX from its textual form, checks the model's header,
- * lists everything unsupported before anything is imported, and gives declared types to values: named dims become symbols,
- * bound or ranged by --dim. The rest of the reader is wire.c, text.c, source.c and tensor.c. */
+ * Opens the file (a regular file or a pipe; mapped if possible), tells ONNX from its textual form,
+ * checks the model's header, lists everything unsupported before anything is imported, and gives
+ * declared types to values: named dims become symbols, bound or ranged by --dim. The rest of the
+ * reader is wire.c, text.c, source.c and tensor.c. */
 #include "frontend/internal.h"
 #include <ctype.h>
 #include <errno.h>
@@ -15,54 +16,54 @@ enum { MIN_IR_VERSION = 3, MAX_TYPE_DEPTH = 32, SHOWN_OPERANDS = 6 };
 
 static const char *str(const char *s) { return s ? s : ""; }
 
-Loc model_loc(Model *m, const char *what)
-{
+Loc model_loc(Model *m, const char *what) {
     LocInfo i = {.file = m->file, .name = what, .node = -1};
     return loc_new(m->c, &i);
 }
 
-SrcGraph *model_subgraph(const SrcNode *n, const char *attr)
-{
+SrcGraph *model_subgraph(const SrcNode *n, const char *attr) {
     for (uint32_t i = 0; i < n->nattr; i++)
-        if (!strcmp(n->attr[i].name, attr) && n->attr[i].ngraph)
-            return n->attr[i].graph[0];
+        if (!strcmp(n->attr[i].name, attr) && n->attr[i].ngraph) return n->attr[i].graph[0];
     return NULL;
 }
 
 /* ---- declared types ---- */
 
-bool model_type_known(const Onnx__TypeProto *t)
-{
+bool model_type_known(const Onnx__TypeProto *t) {
     for (int depth = 0; t && depth < MAX_TYPE_DEPTH; depth++) {
         switch (t->value_case) {
         case ONNX__TYPE_PROTO__VALUE_TENSOR_TYPE:
             return t->tensor_type->elem_type && t->tensor_type->shape;
-        case ONNX__TYPE_PROTO__VALUE_SEQUENCE_TYPE: t = t->sequence_type->elem_type; break;
-        case ONNX__TYPE_PROTO__VALUE_OPTIONAL_TYPE: t = t->optional_type->elem_type; break;
-        case ONNX__TYPE_PROTO__VALUE_MAP_TYPE: t = t->map_type->value_type; break;
-        default: return false;
+        case ONNX__TYPE_PROTO__VALUE_SEQUENCE_TYPE:
+            t = t->sequence_type->elem_type;
+            break;
+        case ONNX__TYPE_PROTO__VALUE_OPTIONAL_TYPE:
+            t = t->optional_type->elem_type;
+            break;
+        case ONNX__TYPE_PROTO__VALUE_MAP_TYPE:
+            t = t->map_type->value_type;
+            break;
+        default:
+            return false;
         }
     }
     return false;
 }
 
-/* A name that the IR's text can spell: letters, digits, underscores; not one of the functions of dim expressions. */
-static const char *identifier(Ctx *c, const char *s)
-{
-    static const char *const taken[] = {"floordiv", "ceildiv", "mod", "min", "max", "bcast", "eq", "lt", "select"};
+/* A name that the IR's text can spell: letters, digits, underscores; not one of the functions of
+ * dim expressions. */
+static const char *identifier(Ctx *c, const char *s) {
+    static const char *const taken[] = {"floordiv", "ceildiv", "mod", "min",   "max",
+                                        "bcast",    "eq",      "lt",  "select"};
     Buf b = {.c = c};
-    if (!isalpha((unsigned char)*s) && *s != '_')
-        buf_puts(&b, "d_");
-    for (; *s; s++)
-        buf_printf(&b, "%c", isalnum((unsigned char)*s) && !(*s & 0x80) ? *s : '_');
+    if (!isalpha((unsigned char)*s) && *s != '_') buf_puts(&b, "d_");
+    for (; *s; s++) buf_printf(&b, "%c", isalnum((unsigned char)*s) && !(*s & 0x80) ? *s : '_');
     for (size_t i = 0; i < sizeof taken / sizeof *taken; i++)
-        if (!strcmp(buf_str(&b), taken[i]))
-            buf_puts(&b, "_");
+        if (!strcmp(buf_str(&b), taken[i])) buf_puts(&b, "_");
     return buf_str(&b);
 }
 
-static const DimOption *dim_option(Model *m, const char *a, const char *b)
-{
+static const DimOption *dim_option(Model *m, const char *a, const char *b) {
     const DimOption *found = NULL;
     for (uint32_t i = 0; i < m->opt->ndim; i++)
         if (!strcmp(m->opt->dim[i].name, a) || !strcmp(m->opt->dim[i].name, b)) {
@@ -72,42 +73,42 @@ static const DimOption *dim_option(Model *m, const char *a, const char *b)
     return found;
 }
 
-/* A dim without a value. `param` is its name in the file; without one it is named after value and axis. */
-static Dim symbol(Model *m, const char *param, const char *value, size_t axis)
-{
+/* A dim without a value. `param` is its name in the file; without one it is named after value and
+ * axis. */
+static Dim symbol(Model *m, const char *param, const char *value, size_t axis) {
     Ctx *c = m->c;
     uint32_t known = *param ? strmap_get(&m->dims, param) : 0;
-    if (known)
-        return m->dim.v[known - 1];
+    if (known) return m->dim.v[known - 1];
     const char *id = identifier(c, *param ? param : ctx_printf(c, "%s_%zu", value, axis));
     const DimOption *o = dim_option(m, *param ? param : id, id);
-    Dim d = o && o->lo == o->hi ? dim_const(c, o->lo) : dim_fresh(c, id, o ? o->lo : 0, o ? o->hi : DIM_INF);
+    Dim d = o && o->lo == o->hi ? dim_const(c, o->lo)
+                                : dim_fresh(c, id, o ? o->lo : 0, o ? o->hi : DIM_INF);
     vec_push(c, &m->dim, d);
     strmap_put(&m->dims, *param ? param : ctx_printf(c, "%s %zu", value, axis), m->dim.n);
     return d;
 }
 
 /* `"x": ` unless the place says it already. */
-static const char *about(Model *m, Loc loc, const char *name)
-{
+static const char *about(Model *m, Loc loc, const char *name) {
     return *loc_info(m->c, loc)->name ? "" : ctx_printf(m->c, "\"%s\": ", name);
 }
 
-static bool tensor_type(Model *m, const Onnx__TypeProto__Tensor *t, const char *name, Loc loc, Type *out)
-{
+static bool tensor_type(Model *m, const Onnx__TypeProto__Tensor *t, const char *name, Loc loc,
+                        Type *out) {
     DType dt = dtype_of_onnx(t->elem_type);
     if (dt == DT_NONE) {
-        diag(m->c, SEV_ERROR, loc, "E0110", "%selement type %d is unknown", about(m, loc, name), t->elem_type);
+        diag(m->c, SEV_ERROR, loc, "E0110", "%selement type %d is unknown", about(m, loc, name),
+             t->elem_type);
         return false;
     }
     if (!t->shape) {
-        diag(m->c, SEV_UNSUPPORTED, loc, "U0120", "%sthe model does not declare its shape; the rank must be known",
-             about(m, loc, name));
+        diag(m->c, SEV_UNSUPPORTED, loc, "U0120",
+             "%sthe model does not declare its shape; the rank must be known", about(m, loc, name));
         return false;
     }
     if (t->shape->n_dim > MAX_RANK) {
-        diag(m->c, SEV_ERROR, loc, "E0111", "%srank %zu, the limit is %d", about(m, loc, name), t->shape->n_dim,
-             MAX_RANK);
+        diag(m->c, SEV_ERROR, loc, "E0111", "%srank %zu, the limit is %d", about(m, loc, name),
+             t->shape->n_dim, MAX_RANK);
         return false;
     }
     Dim dim[MAX_RANK];
@@ -120,13 +121,15 @@ static bool tensor_type(Model *m, const Onnx__TypeProto__Tensor *t, const char *
             continue;
         }
         if (d->dim_value < 0) {
-            diag(m->c, SEV_ERROR, loc, "E0112", "%sdim %zu is negative: %lld", about(m, loc, name), i,
-                 (long long)d->dim_value);
+            diag(m->c, SEV_ERROR, loc, "E0112", "%sdim %zu is negative: %lld", about(m, loc, name),
+                 i, (long long)d->dim_value);
             return false;
         }
-        if (__builtin_mul_overflow(count, d->dim_value ? d->dim_value : 1, &count) || count > INT64_MAX / 32) {
-            diag(m->c, SEV_ERROR, loc, "E0113", "%sthe number of elements overflows at dim %zu (%lld)",
-                 about(m, loc, name), i, (long long)d->dim_value);
+        if (__builtin_mul_overflow(count, d->dim_value ? d->dim_value : 1, &count) ||
+            count > INT64_MAX / 32) {
+            diag(m->c, SEV_ERROR, loc, "E0113",
+                 "%sthe number of elements overflows at dim %zu (%lld)", about(m, loc, name), i,
+                 (long long)d->dim_value);
             return false;
         }
         dim[i] = dim_const(m->c, d->dim_value);
@@ -135,8 +138,8 @@ static bool tensor_type(Model *m, const Onnx__TypeProto__Tensor *t, const char *
     return true;
 }
 
-static bool any_type(Model *m, const Onnx__TypeProto *t, const char *name, Loc loc, Type *out, int depth)
-{
+static bool any_type(Model *m, const Onnx__TypeProto *t, const char *name, Loc loc, Type *out,
+                     int depth) {
     Type *elem = NEW(m->c, Type);
     *out = (Type){0};
     int kind = depth < MAX_TYPE_DEPTH && t ? (int)t->value_case : 0;
@@ -158,25 +161,29 @@ static bool any_type(Model *m, const Onnx__TypeProto *t, const char *name, Loc l
         inner = t->map_type->value_type;
         break;
     default:
-        diag(m->c, kind ? SEV_UNSUPPORTED : SEV_ERROR, loc, kind ? "U0121" : "E0115", "%s%s", about(m, loc, name),
-             kind ? "sparse and opaque types are not supported" : "the model does not declare its type");
+        diag(m->c, kind ? SEV_UNSUPPORTED : SEV_ERROR, loc, kind ? "U0121" : "E0115", "%s%s",
+             about(m, loc, name),
+             kind ? "sparse and opaque types are not supported"
+                  : "the model does not declare its type");
         return false;
     }
     out->elem = elem;
     return any_type(m, inner, name, loc, elem, depth + 1);
 }
 
-bool model_type(Model *m, const Onnx__TypeProto *t, const char *name, Loc loc, Type *out)
-{
+bool model_type(Model *m, const Onnx__TypeProto *t, const char *name, Loc loc, Type *out) {
     return any_type(m, t, name, loc, out, 0);
 }
 
 /* ---- preflight ---- */
 
 /* Declared types of the values of one graph, for the evidence lines of a message. */
-static void collect_types(Ctx *c, const SrcGraph *g, StrMap *map, const Onnx__TypeProto **type, uint32_t *n)
-{
-    const struct { const SrcValue *v; uint32_t n; } list[] = {{g->in.v, g->in.n}, {g->out.v, g->out.n}, {g->info.v, g->info.n}};
+static void collect_types(Ctx *c, const SrcGraph *g, StrMap *map, const Onnx__TypeProto **type,
+                          uint32_t *n) {
+    const struct {
+        const SrcValue *v;
+        uint32_t n;
+    } list[] = {{g->in.v, g->in.n}, {g->out.v, g->out.n}, {g->info.v, g->info.n}};
     map->c = c;
     for (size_t k = 0; k < sizeof list / sizeof *list; k++)
         for (uint32_t i = 0; i < list[k].n; i++)
@@ -186,21 +193,20 @@ static void collect_types(Ctx *c, const SrcGraph *g, StrMap *map, const Onnx__Ty
             }
 }
 
-static void print_declared(Buf *b, const Onnx__TypeProto *t)
-{
+static void print_declared(Buf *b, const Onnx__TypeProto *t) {
     if (t->value_case != ONNX__TYPE_PROTO__VALUE_TENSOR_TYPE) {
         buf_puts(b, "(no tensor)");
         return;
     }
     const Onnx__TensorShapeProto *s = t->tensor_type->shape;
     buf_puts(b, dt_name(dtype_of_onnx(t->tensor_type->elem_type)));
-    if (!s)
-        return;
+    if (!s) return;
     for (size_t i = 0; i < s->n_dim; i++) {
         buf_puts(b, i ? "," : "[");
         if (s->dim[i]->value_case == ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE_DIM_VALUE)
             buf_printf(b, "%lld", (long long)s->dim[i]->dim_value);
-        else if (s->dim[i]->value_case == ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE_DIM_PARAM && s->dim[i]->dim_param)
+        else if (s->dim[i]->value_case == ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE_DIM_PARAM &&
+                 s->dim[i]->dim_param)
             buf_printf(b, "%.60s", s->dim[i]->dim_param);
         else
             buf_puts(b, "?");
@@ -208,8 +214,7 @@ static void print_declared(Buf *b, const Onnx__TypeProto *t)
     buf_puts(b, s->n_dim ? "]" : "[]");
 }
 
-static void preflight(Model *m, const SrcGraph *g)
-{
+static void preflight(Model *m, const SrcGraph *g) {
     StrMap map = {0};
     uint32_t ntype = 0;
     const Onnx__TypeProto **type = NULL;
@@ -217,10 +222,8 @@ static void preflight(Model *m, const SrcGraph *g)
         const SrcNode *n = &g->node.v[i];
         const char *why = NULL;
         for (uint32_t a = 0; a < n->nattr; a++)
-            for (uint32_t k = 0; k < n->attr[a].ngraph; k++)
-                preflight(m, n->attr[a].graph[k]);
-        if (import_supported(m, n, &why))
-            continue;
+            for (uint32_t k = 0; k < n->attr[a].ngraph; k++) preflight(m, n->attr[a].graph[k]);
+        if (import_supported(m, n, &why)) continue;
         diag(m->c, SEV_UNSUPPORTED, n->loc, "U0101", "%s", why ? why : "not supported");
         if (!type) {
             type = NEWN(m->c, const Onnx__TypeProto *, g->in.n + g->out.n + g->info.n + 1);
@@ -229,8 +232,7 @@ static void preflight(Model *m, const SrcGraph *g)
         for (uint32_t k = 0; k < n->nin && k < SHOWN_OPERANDS; k++) {
             uint32_t t = strmap_get(&map, n->in[k]);
             Buf b = {.c = m->c};
-            if (!t)
-                continue;
+            if (!t) continue;
             print_declared(&b, type[t - 1]);
             diag_note(m->c, "input %s %s", n->in[k], buf_str(&b));
         }
@@ -239,8 +241,7 @@ static void preflight(Model *m, const SrcGraph *g)
 
 /* ---- opening ---- */
 
-static bool check_header(Model *m)
-{
+static bool check_header(Model *m) {
     const Onnx__ModelProto *p = m->proto;
     if (!p->graph || (!p->has_ir_version && !p->n_opset_import)) {
         diag(m->c, SEV_ERROR, model_loc(m, NULL), "E0103", "not an ONNX model: it has no %s",
@@ -248,8 +249,9 @@ static bool check_header(Model *m)
         return false;
     }
     if (p->has_ir_version && p->ir_version < MIN_IR_VERSION) {
-        diag(m->c, SEV_ERROR, model_loc(m, NULL), "E0142", "IR version %lld is not supported, the oldest is %d",
-             (long long)p->ir_version, MIN_IR_VERSION);
+        diag(m->c, SEV_ERROR, model_loc(m, NULL), "E0142",
+             "IR version %lld is not supported, the oldest is %d", (long long)p->ir_version,
+             MIN_IR_VERSION);
         return false;
     }
     if (!p->n_opset_import) {
@@ -259,57 +261,48 @@ static bool check_header(Model *m)
     return true;
 }
 
-static void check_dims(Model *m)
-{
+static void check_dims(Model *m) {
     for (uint32_t i = 0; i < m->opt->ndim; i++) {
-        if (m->dim_used[i])
-            continue;
+        if (m->dim_used[i]) continue;
         Buf b = {.c = m->c};
         for (uint32_t k = 0, n = dim_nsyms(m->c); k < n; k++)
             if (!dim_sym_info(m->c, k)->bound)
                 buf_printf(&b, "%s%s", b.n ? ", " : "", dim_sym_info(m->c, k)->name);
-        diag(m->c, SEV_ERROR, model_loc(m, NULL), "E0143", "--dim %s: the model has no such dimension; it has %s",
-             m->opt->dim[i].name, b.n ? buf_str(&b) : "none");
+        diag(m->c, SEV_ERROR, model_loc(m, NULL), "E0143",
+             "--dim %s: the model has no such dimension; it has %s", m->opt->dim[i].name,
+             b.n ? buf_str(&b) : "none");
     }
 }
 
-static Graph *read_model(Model *m, const char *name)
-{
+static Graph *read_model(Model *m, const char *name) {
     static const FrontendOptions none = {0};
     Ctx *c = m->c;
     uint32_t errors = ctx_errors(c);
     m->opt = m->opt ? m->opt : &none;
-    bool text = m->opt->syntax == SYNTAX_AUTO ? text_sniff(name, m->map, m->size) : m->opt->syntax == SYNTAX_TEXT;
+    bool text = m->opt->syntax == SYNTAX_AUTO ? text_sniff(name, m->map, m->size)
+                                              : m->opt->syntax == SYNTAX_TEXT;
     m->dims.c = c;
     m->dim_used = NEWN(c, uint32_t, m->opt->ndim + 1);
     m->proto = text ? text_read(c, (const char *)m->map, m->size, m->file) : wire_read(m);
-    if (!m->proto || !check_header(m))
-        return NULL;
+    if (!m->proto || !check_header(m)) return NULL;
     m->graph = source_build(m);
-    if (!m->graph)
-        return NULL;
+    if (!m->graph) return NULL;
     preflight(m, m->graph);
-    if (ctx_errors(c) != errors)
-        return NULL;
+    if (ctx_errors(c) != errors) return NULL;
     Graph *g = import_model(m);
-    if (g && ctx_errors(c) == errors)
-        check_dims(m);
+    if (g && ctx_errors(c) == errors) check_dims(m);
     return ctx_errors(c) == errors ? g : NULL;
 }
 
 /* All of a pipe. */
-static bool slurp(Model *m, int fd)
-{
+static bool slurp(Model *m, int fd) {
     size_t n = 0, cap = 1 << 16;
     uint8_t *p = ctx_alloc(m->c, cap);
     for (;;) {
         ssize_t k = read(fd, p + n, cap - n);
-        if (k < 0 && errno == EINTR)
-            continue;
-        if (k < 0)
-            return false;
-        if (k == 0)
-            break;
+        if (k < 0 && errno == EINTR) continue;
+        if (k < 0) return false;
+        if (k == 0) break;
         n += (size_t)k;
         if (n == cap) {
             uint8_t *q = ctx_alloc(m->c, 2 * cap);
@@ -323,8 +316,7 @@ static bool slurp(Model *m, int fd)
     return true;
 }
 
-static bool open_file(Model *m, const char *path)
-{
+static bool open_file(Model *m, const char *path) {
     bool std = !strcmp(path, "-");
     int fd = std ? STDIN_FILENO : open(path, O_RDONLY | O_CLOEXEC);
     struct stat st;
@@ -334,19 +326,17 @@ static bool open_file(Model *m, const char *path)
     } else if (S_ISDIR(st.st_mode)) {
         why = "it is a directory";
     } else if (S_ISREG(st.st_mode) && !std) {
-        void *p = st.st_size ? mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0) : (void *)"";
-        if (p == MAP_FAILED)
-            why = strerror(errno);
+        void *p =
+            st.st_size ? mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0) : (void *)"";
+        if (p == MAP_FAILED) why = strerror(errno);
         m->map = p;
         m->size = (size_t)st.st_size;
         m->mapped = st.st_size > 0;
     } else if (!slurp(m, fd)) {
         why = strerror(errno);
     }
-    if (!std && fd >= 0)
-        close(fd);
-    if (!why && !m->size)
-        why = "the file is empty";
+    if (!std && fd >= 0) close(fd);
+    if (!why && !m->size) why = "the file is empty";
     if (why)
         diag(m->c, SEV_ERROR, model_loc(m, NULL), "E0100", "cannot read the model: %s", why);
     else if (m->opt && m->opt->files && !std)
@@ -354,24 +344,22 @@ static bool open_file(Model *m, const char *path)
     return !why;
 }
 
-Graph *frontend_read(Ctx *c, const char *path, const FrontendOptions *o)
-{
+Graph *frontend_read(Ctx *c, const char *path, const FrontendOptions *o) {
     const char *slash = strrchr(path, '/');
     Model *m = NEW(c, Model);
-    *m = (Model){.c = c, .opt = o, .file = ctx_str(c, strcmp(path, "-") ? slash ? slash + 1 : path : "stdin")};
+    *m = (Model){.c = c,
+                 .opt = o,
+                 .file = ctx_str(c, strcmp(path, "-") ? slash ? slash + 1 : path : "stdin")};
     m->dir = slash ? ctx_strn(c, path, slash == path ? 1 : (size_t)(slash - path)) : ".";
-    if (!open_file(m, path))
-        return NULL;
+    if (!open_file(m, path)) return NULL;
     return read_model(m, path);
 }
 
 Graph *frontend_read_bytes(Ctx *c, const void *data, size_t n, const char *name, const char *dir,
-                           const FrontendOptions *o)
-{
+                           const FrontendOptions *o) {
     Model *m = NEW(c, Model);
     *m = (Model){.c = c, .opt = o, .file = ctx_str(c, name), .dir = dir, .map = data, .size = n};
-    if (n)
-        return read_model(m, name);
+    if (n) return read_model(m, name);
     diag(c, SEV_ERROR, model_loc(m, NULL), "E0100", "cannot read the model: it is empty");
     return NULL;
 }

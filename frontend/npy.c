@@ -1,5 +1,6 @@
-/* npy.c: numpy's .npy files <-> Tensor, for --eval. Versions 1 to 3, little endian, both orders; values of 4- and 2-bit types are
- * one byte each; bfloat16 and float8, which numpy does not know, are opaque bytes (V2, V1) as ml_dtypes writes them. */
+/* npy.c: numpy's .npy files <-> Tensor, for --eval. Versions 1 to 3, little endian, both orders;
+ * values of 4- and 2-bit types are one byte each; bfloat16 and float8, which numpy does not know,
+ * are opaque bytes (V2, V1) as ml_dtypes writes them. */
 #include "frontend/frontend.h"
 #include <errno.h>
 #include <stdlib.h>
@@ -7,13 +8,15 @@
 
 enum { MAX_HEADER = 1 << 16 };
 
+/* clang-format off */
 static const struct { const char *descr; DType t; } codes[] = {
-    {"<f4", DT_F32}, {"<f8", DT_F64}, {"<f2", DT_F16}, {"|i1", DT_I8},  {"|u1", DT_U8},  {"<i2", DT_I16}, {"<u2", DT_U16},
-    {"<i4", DT_I32}, {"<u4", DT_U32}, {"<i8", DT_I64}, {"<u8", DT_U64}, {"|b1", DT_BOOL}, {"<c8", DT_C64}, {"<c16", DT_C128},
+    {"<f4", DT_F32},   {"<f8", DT_F64},   {"<f2", DT_F16},   {"|i1", DT_I8},
+    {"|u1", DT_U8},    {"<i2", DT_I16},   {"<u2", DT_U16},   {"<i4", DT_I32},
+    {"<u4", DT_U32},   {"<i8", DT_I64},   {"<u8", DT_U64},   {"|b1", DT_BOOL},
+    {"<c8", DT_C64},   {"<c16", DT_C128},
 };
-
-static bool fail(Ctx *c, const char *path, const char *why)
-{
+/* clang-format on */
+static bool fail(Ctx *c, const char *path, const char *why) {
     diag(c, SEV_ERROR, loc_new(c, &(LocInfo){.file = path, .node = -1}), "E0180", "%s", why);
     return false;
 }
@@ -21,27 +24,23 @@ static bool fail(Ctx *c, const char *path, const char *why)
 static size_t unit_of(DType t) { return dt_is_packed(t) ? 1 : dt_bits(t) / 8; }
 
 /* 'descr' of the header -> element type. */
-static DType find_type(const char *descr, DType want)
-{
+static DType find_type(const char *descr, DType want) {
     for (size_t i = 0; i < sizeof codes / sizeof *codes; i++)
         if (!strcmp(codes[i].descr + 1, descr + 1) && *descr != '>') {
             DType t = codes[i].t;
             bool as_bytes = dt_is_packed(want) && (t == DT_I8 || t == DT_U8);
             return as_bytes ? want : t;
         }
-    if (descr[1] == 'V' && want != DT_NONE && unit_of(want) == (size_t)atoi(descr + 2))
-        return want;
+    if (descr[1] == 'V' && want != DT_NONE && unit_of(want) == (size_t)atoi(descr + 2)) return want;
     return DT_NONE;
 }
 
-static bool parse_header(const char *h, char descr[16], bool *fortran, Tensor *t)
-{
-    const char *d = strstr(h, "'descr':"), *f = strstr(h, "'fortran_order':"), *s = strstr(h, "'shape':");
-    if (!d || !f || !s || !(d = strchr(d + 8, '\'')) || !(s = strchr(s, '(')))
-        return false;
+static bool parse_header(const char *h, char descr[16], bool *fortran, Tensor *t) {
+    const char *d = strstr(h, "'descr':"), *f = strstr(h, "'fortran_order':"),
+               *s = strstr(h, "'shape':");
+    if (!d || !f || !s || !(d = strchr(d + 8, '\'')) || !(s = strchr(s, '('))) return false;
     size_t n = strcspn(++d, "'");
-    if (n < 3 || n > 15)
-        return false;
+    if (n < 3 || n > 15) return false;
     memcpy(descr, d, n);
     descr[n] = 0;
     *fortran = !strncmp(f + 16 + strspn(f + 16, " "), "True", 4);
@@ -49,29 +48,24 @@ static bool parse_header(const char *h, char descr[16], bool *fortran, Tensor *t
         char *end;
         errno = 0;
         long long v = strtoll(s, &end, 10);
-        if (end == s || errno || v < 0 || t->rank == MAX_RANK)
-            return false;
+        if (end == s || errno || v < 0 || t->rank == MAX_RANK) return false;
         t->dim[t->rank++] = v;
         s = end + strspn(end, "L, ");
     }
     return *s == ')';
 }
 
-static void from_fortran(const Tensor *t, const char *src, char *dst, size_t unit)
-{
+static void from_fortran(const Tensor *t, const char *src, char *dst, size_t unit) {
     int64_t idx[MAX_RANK] = {0};
     for (int64_t n = tensor_count(t), i = 0; i < n; i++) {
         int64_t at = 0;
-        for (int a = t->rank - 1; a >= 0; a--)
-            at = at * t->dim[a] + idx[a];
+        for (int a = t->rank - 1; a >= 0; a--) at = at * t->dim[a] + idx[a];
         memcpy(dst + (size_t)i * unit, src + (size_t)at * unit, unit);
-        for (int a = t->rank - 1; a >= 0 && ++idx[a] == t->dim[a]; a--)
-            idx[a] = 0;
+        for (int a = t->rank - 1; a >= 0 && ++idx[a] == t->dim[a]; a--) idx[a] = 0;
     }
 }
 
-static Tensor *read_open(Ctx *c, const char *path, FILE *f, DType want)
-{
+static Tensor *read_open(Ctx *c, const char *path, FILE *f, DType want) {
     unsigned char magic[12] = {0};
     Tensor head = {.kind = TY_TENSOR};
     char descr[16];
@@ -82,8 +76,7 @@ static Tensor *read_open(Ctx *c, const char *path, FILE *f, DType want)
     if (fread(magic + 8, 1, extra, f) != extra)
         return fail(c, path, "the .npy file is cut off"), NULL;
     size_t n = magic[8] | (size_t)magic[9] << 8 | (size_t)magic[10] << 16 | (size_t)magic[11] << 24;
-    if (n > MAX_HEADER)
-        return fail(c, path, "the header of the .npy file is too long"), NULL;
+    if (n > MAX_HEADER) return fail(c, path, "the header of the .npy file is too long"), NULL;
     char *h = ctx_alloc(c, n + 1);
     if (fread(h, 1, n, f) != n || !parse_header(h, descr, &fortran, &head))
         return fail(c, path, "the header of the .npy file is damaged"), NULL;
@@ -97,39 +90,34 @@ static Tensor *read_open(Ctx *c, const char *path, FILE *f, DType want)
             return fail(c, path, "the array is too large"), NULL;
     bytes = count ? bytes : 0;
     long at = ftell(f);
-    if (at >= 0 && !fseek(f, 0, SEEK_END)) { /* know that the bytes are there before taking memory for them */
-        if (ftell(f) - at < bytes)
-            return fail(c, path, "the .npy file is cut off"), NULL;
+    if (at >= 0 &&
+        !fseek(f, 0, SEEK_END)) { /* know that the bytes are there before taking memory for them */
+        if (ftell(f) - at < bytes) return fail(c, path, "the .npy file is cut off"), NULL;
         fseek(f, at, SEEK_SET);
     }
     Tensor *r = tensor_new(c, t, head.rank, head.dim);
     char *to = fortran && head.rank > 1 ? ctx_alloc(c, (size_t)bytes + 1) : r->data;
     if (bytes && fread(to, 1, (size_t)bytes, f) != (size_t)bytes)
         return fail(c, path, "the .npy file is cut off"), NULL;
-    if (to != r->data)
-        from_fortran(r, to, r->data, unit_of(t));
+    if (to != r->data) from_fortran(r, to, r->data, unit_of(t));
     for (int64_t i = 0; t == DT_BOOL && i < count; i++)
         ((unsigned char *)r->data)[i] = ((unsigned char *)r->data)[i] != 0;
     return r;
 }
 
-Tensor *npy_read(Ctx *c, const char *path, DType want)
-{
+Tensor *npy_read(Ctx *c, const char *path, DType want) {
     FILE *f = fopen(path, "rb");
-    if (!f)
-        return fail(c, path, ctx_printf(c, "cannot read: %s", strerror(errno))), NULL;
+    if (!f) return fail(c, path, ctx_printf(c, "cannot read: %s", strerror(errno))), NULL;
     Tensor *t = read_open(c, path, f, want);
     fclose(f);
     return t;
 }
 
-bool npy_write(Ctx *c, const char *path, const Tensor *t)
-{
+bool npy_write(Ctx *c, const char *path, const Tensor *t) {
     const char *descr = dt_is_packed(t->dtype) ? (dt_is_signed(t->dtype) ? "|i1" : "|u1")
                                                : ctx_printf(c, "|V%zu", unit_of(t->dtype));
     for (size_t i = 0; i < sizeof codes / sizeof *codes; i++)
-        if (codes[i].t == t->dtype)
-            descr = codes[i].descr;
+        if (codes[i].t == t->dtype) descr = codes[i].descr;
     if (t->kind != TY_TENSOR || t->dtype == DT_STR)
         return fail(c, path, "only tensors of numbers can be written as .npy");
     Buf b = {.c = c};
@@ -137,15 +125,15 @@ bool npy_write(Ctx *c, const char *path, const Tensor *t)
     for (int i = 0; i < t->rank; i++)
         buf_printf(&b, "%lld,%s", (long long)t->dim[i], i + 1 < t->rank ? " " : "");
     buf_puts(&b, "), }");
-    while ((10 + b.n + 1) % 64)
-        buf_puts(&b, " ");
+    while ((10 + b.n + 1) % 64) buf_puts(&b, " ");
     buf_puts(&b, "\n");
     unsigned char magic[10] = "\x93NUMPY\x01";
     magic[8] = (unsigned char)(b.n & 255);
     magic[9] = (unsigned char)(b.n >> 8);
     size_t bytes = (size_t)tensor_count(t) * unit_of(t->dtype);
     FILE *f = fopen(path, "wb");
-    bool ok = f && fwrite(magic, 1, 10, f) == 10 && fwrite(b.s, 1, b.n, f) == b.n && fwrite(t->data, 1, bytes, f) == bytes;
+    bool ok = f && fwrite(magic, 1, 10, f) == 10 && fwrite(b.s, 1, b.n, f) == b.n &&
+              fwrite(t->data, 1, bytes, f) == bytes;
     ok = f && !fclose(f) && ok;
     return ok || fail(c, path, ctx_printf(c, "cannot write: %s", strerror(errno)));
 }

@@ -1,34 +1,32 @@
-/* text.c: the ONNX textual syntax (that of onnx.parser) -> the same protobuf structs that a binary file gives.
- *   model:    [< ir_version: 8, opset_import: ["" : 18] >] graph function*
- *   graph:    name (type x [= value], ...) => (type y, ...) [< value_info or initialisers >] { node* }
- *   node:     [ "[" name "]" ] y, z = [domain.]Op[:overload] [<attributes>] (a, b) [<attributes>]
- *   function: [< domain: "d", opset_import: [...] >] name [<attributes>] (a, b) => (y) [< value_info >] { node* }
- * Attributes are `name [: type] = value`, values numbers, strings, lists, `@reference`, tensors `float[2] {1, 2}`, types and graphs. */
+/* text.c: the ONNX textual syntax (that of onnx.parser) -> the same protobuf structs that a binary
+ * file gives. model:    [< ir_version: 8, opset_import: ["" : 18] >] graph function* graph:    name
+ * (type x [= value], ...) => (type y, ...) [< value_info or initialisers >] { node* } node:     [
+ * "[" name "]" ] y, z = [domain.]Op[:overload] [<attributes>] (a, b) [<attributes>] function: [<
+ * domain: "d", opset_import: [...] >] name [<attributes>] (a, b) => (y) [< value_info >] { node* }
+ * Attributes are `name [: type] = value`, values numbers, strings, lists, `@reference`, tensors
+ * `float[2] {1, 2}`, types and graphs. */
 #include "frontend/internal.h"
 #include "frontend/text_lex.h"
 #include <string.h>
 
 enum { MAX_NESTING = 64, SNIFF_BYTES = 1 << 16 };
 
-/* Arrays grow by doubling whenever their length is a power of two, so that no capacity needs to be kept. */
-static void *grow(Ctx *c, void *v, size_t n, size_t elem)
-{
-    if (n & (n - 1))
-        return v;
+/* Arrays grow by doubling whenever their length is a power of two, so that no capacity needs to be
+ * kept. */
+static void *grow(Ctx *c, void *v, size_t n, size_t elem) {
+    if (n & (n - 1)) return v;
     void *to = ctx_alloc(c, (n ? 2 * n : 1) * elem);
-    if (n)
-        memcpy(to, v, n * elem);
+    if (n) memcpy(to, v, n * elem);
     return to;
 }
-#define ADD(t, msg, field, value) \
-    ((msg)->field = grow((t)->c, (msg)->field, (msg)->n_##field, sizeof *(msg)->field), \
+#define ADD(t, msg, field, value)                                                                  \
+    ((msg)->field = grow((t)->c, (msg)->field, (msg)->n_##field, sizeof *(msg)->field),            \
      (void)((msg)->field[(msg)->n_##field++] = (value)))
-#define MESSAGE(T, lower) \
-    static T *new_##lower(Text *t) \
-    { \
-        T *m = NEW(t->c, T); \
-        onnx__##lower##__init(m); \
-        return m; \
+#define MESSAGE(T, lower)                                                                          \
+    static T *new_##lower(Text *t) {                                                               \
+        T *m = NEW(t->c, T);                                                                       \
+        onnx__##lower##__init(m);                                                                  \
+        return m;                                                                                  \
     }
 MESSAGE(Onnx__ModelProto, model_proto)
 MESSAGE(Onnx__GraphProto, graph_proto)
@@ -48,58 +46,60 @@ MESSAGE(Onnx__ValueInfoProto, value_info_proto)
 MESSAGE(Onnx__OperatorSetIdProto, operator_set_id_proto)
 MESSAGE(Onnx__StringStringEntryProto, string_string_entry_proto)
 
-static char *own(const char *s) { return (char *)(uintptr_t)s; } /* protobuf-c's strings are not const */
+static char *own(const char *s) {
+    return (char *)(uintptr_t)s;
+} /* protobuf-c's strings are not const */
 
-static bool enter(Text *t)
-{
-    if (++t->depth > MAX_NESTING)
-        text_fail(t, "nested more than %d deep", MAX_NESTING);
+static bool enter(Text *t) {
+    if (++t->depth > MAX_NESTING) text_fail(t, "nested more than %d deep", MAX_NESTING);
     return !t->failed;
 }
 
 /* ---- types ---- */
 
-typedef struct NameInt { const char *name; int value; } NameInt;
+typedef struct NameInt {
+    const char *name;
+    int value;
+} NameInt;
+/* clang-format off */
 static const NameInt elem_types[] = {
-    {"float", 1}, {"uint8", 2}, {"int8", 3}, {"uint16", 4}, {"int16", 5}, {"int32", 6}, {"int64", 7}, {"string", 8},
-    {"bool", 9}, {"float16", 10}, {"double", 11}, {"uint32", 12}, {"uint64", 13}, {"complex64", 14},
-    {"complex128", 15}, {"bfloat16", 16}, {"float8e4m3fn", 17}, {"float8e4m3fnuz", 18}, {"float8e5m2", 19},
-    {"float8e5m2fnuz", 20}, {"uint4", 21}, {"int4", 22}, {"float4e2m1", 23}, {"float8e8m0", 24}, {"uint2", 25},
-    {"int2", 26}, {NULL, 0},
+    {"float", 1},           {"uint8", 2},           {"int8", 3},            {"uint16", 4},
+    {"int16", 5},           {"int32", 6},           {"int64", 7},           {"string", 8},
+    {"bool", 9},            {"float16", 10},        {"double", 11},         {"uint32", 12},
+    {"uint64", 13},         {"complex64", 14},      {"complex128", 15},     {"bfloat16", 16},
+    {"float8e4m3fn", 17},   {"float8e4m3fnuz", 18}, {"float8e5m2", 19},     {"float8e5m2fnuz", 20},
+    {"uint4", 21},          {"int4", 22},           {"float4e2m1", 23},     {"float8e8m0", 24},
+    {"uint2", 25},          {"int2", 26},           {NULL, 0},
 };
+/* clang-format on */
 enum { KW_SEQ = 1, KW_MAP, KW_OPTIONAL, KW_SPARSE };
+/* clang-format off */
 static const NameInt type_words[] = {
-    {"seq", KW_SEQ}, {"map", KW_MAP}, {"optional", KW_OPTIONAL}, {"sparse_tensor", KW_SPARSE}, {NULL, 0},
+    {"seq", KW_SEQ},              {"map", KW_MAP},              {"optional", KW_OPTIONAL},
+    {"sparse_tensor", KW_SPARSE}, {NULL, 0},
 };
-
-static int lookup(const NameInt *table, const char *name)
-{
+/* clang-format on */
+static int lookup(const NameInt *table, const char *name) {
     for (; table->name; table++)
-        if (!strcmp(table->name, name))
-            return table->value;
+        if (!strcmp(table->name, name)) return table->value;
     return 0;
 }
 
-static bool next_is_type(Text *t)
-{
+static bool next_is_type(Text *t) {
     const char *w = text_peek_word(t);
     return lookup(elem_types, w) || lookup(type_words, w);
 }
 
 /* Nothing: a scalar; []: unknown rank (NULL); [dims]. */
-static Onnx__TensorShapeProto *read_shape(Text *t)
-{
+static Onnx__TensorShapeProto *read_shape(Text *t) {
     Onnx__TensorShapeProto *s = new_tensor_shape_proto(t);
-    if (!text_accept(t, '['))
-        return s;
-    if (text_accept(t, ']'))
-        return NULL;
+    if (!text_accept(t, '[')) return s;
+    if (text_accept(t, ']')) return NULL;
     do {
         Onnx__TensorShapeProto__Dimension *d = new_tensor_shape_proto__dimension(t);
         const char *w = "";
         ADD(t, s, dim, d);
-        if (text_accept(t, '?'))
-            continue;
+        if (text_accept(t, '?')) continue;
         w = text_word(t);
         d->value_case = *w ? ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE_DIM_PARAM
                            : ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE_DIM_VALUE;
@@ -112,13 +112,11 @@ static Onnx__TensorShapeProto *read_shape(Text *t)
     return s;
 }
 
-static Onnx__TypeProto *read_type(Text *t)
-{
+static Onnx__TypeProto *read_type(Text *t) {
     Onnx__TypeProto *ty = new_type_proto(t);
     const char *w = text_word(t);
     int elem = lookup(elem_types, w), kw = lookup(type_words, w);
-    if (!enter(t))
-        return ty;
+    if (!enter(t)) return ty;
     if (elem) {
         ty->value_case = ONNX__TYPE_PROTO__VALUE_TENSOR_TYPE;
         ty->tensor_type = new_type_proto__tensor(t);
@@ -143,8 +141,7 @@ static Onnx__TypeProto *read_type(Text *t)
         text_expect(t, '(');
         ty->map_type->has_key_type = true;
         ty->map_type->key_type = lookup(elem_types, text_word(t));
-        if (!ty->map_type->key_type)
-            text_fail(t, "expected an element type as the key of a map");
+        if (!ty->map_type->key_type) text_fail(t, "expected an element type as the key of a map");
         text_expect(t, ',');
         ty->map_type->value_type = read_type(t);
         text_expect(t, ')');
@@ -154,8 +151,7 @@ static Onnx__TypeProto *read_type(Text *t)
         text_expect(t, '(');
         ty->sparse_tensor_type->has_elem_type = true;
         ty->sparse_tensor_type->elem_type = lookup(elem_types, text_word(t));
-        if (!ty->sparse_tensor_type->elem_type)
-            text_fail(t, "expected an element type");
+        if (!ty->sparse_tensor_type->elem_type) text_fail(t, "expected an element type");
         ty->sparse_tensor_type->shape = read_shape(t);
         text_expect(t, ')');
     } else {
@@ -167,8 +163,7 @@ static Onnx__TypeProto *read_type(Text *t)
 
 /* ---- tensors ---- */
 
-static void read_element(Text *t, Onnx__TensorProto *p)
-{
+static void read_element(Text *t, Onnx__TensorProto *p) {
     Literal l = text_literal(t);
     bool number = l.kind == LIT_INT || l.kind == LIT_FLOAT;
     bool fits = false;
@@ -180,7 +175,8 @@ static void read_element(Text *t, Onnx__TensorProto *p)
     case ONNX__TENSOR_PROTO__DATA_TYPE__UINT32:
     case ONNX__TENSOR_PROTO__DATA_TYPE__UINT64:
         fits = l.kind == LIT_INT && (l.big || l.i >= 0) &&
-               (p->data_type == ONNX__TENSOR_PROTO__DATA_TYPE__UINT64 || (!l.big && l.i <= UINT32_MAX));
+               (p->data_type == ONNX__TENSOR_PROTO__DATA_TYPE__UINT64 ||
+                (!l.big && l.i <= UINT32_MAX));
         ADD(t, p, uint64_data, (uint64_t)l.i);
         break;
     case ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT:
@@ -203,13 +199,14 @@ static void read_element(Text *t, Onnx__TensorProto *p)
         fits = l.kind == LIT_INT && !l.big && l.i >= INT32_MIN && l.i <= INT32_MAX;
         ADD(t, p, int32_data, (int32_t)l.i);
     }
-    if (!fits)
-        text_fail(t, "this value does not fit the tensor's element type");
+    if (!fits) text_fail(t, "this value does not fit the tensor's element type");
 }
 
-static void read_pairs(Text *t, size_t *n, Onnx__StringStringEntryProto ***list)
-{
-    struct { size_t n_pair; Onnx__StringStringEntryProto **pair; } v = {0};
+static void read_pairs(Text *t, size_t *n, Onnx__StringStringEntryProto ***list) {
+    struct {
+        size_t n_pair;
+        Onnx__StringStringEntryProto **pair;
+    } v = {0};
     do {
         Onnx__StringStringEntryProto *e = new_string_string_entry_proto(t);
         e->key = own(text_string(t));
@@ -222,8 +219,7 @@ static void read_pairs(Text *t, size_t *n, Onnx__StringStringEntryProto ***list)
 }
 
 /* The value after `type name =`: elements in braces, or external data in brackets. */
-static Onnx__TensorProto *read_tensor(Text *t, const Onnx__TypeProto *ty, const char *name)
-{
+static Onnx__TensorProto *read_tensor(Text *t, const Onnx__TypeProto *ty, const char *name) {
     Onnx__TensorProto *p = new_tensor_proto(t);
     p->name = own(name);
     if (!ty || ty->value_case != ONNX__TYPE_PROTO__VALUE_TENSOR_TYPE || !ty->tensor_type->shape) {
@@ -239,10 +235,8 @@ static Onnx__TensorProto *read_tensor(Text *t, const Onnx__TypeProto *ty, const 
         ADD(t, p, dims, d->dim_value);
     }
     if (text_accept(t, '{')) {
-        if (text_accept(t, '}'))
-            return p;
-        do
-            read_element(t, p);
+        if (text_accept(t, '}')) return p;
+        do read_element(t, p);
         while (text_accept(t, ','));
         text_expect(t, '}');
     } else if (text_accept(t, '[')) {
@@ -265,26 +259,26 @@ enum {
     AT_TYPE = ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__TYPE_PROTO,
     AT_SPARSE = ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__SPARSE_TENSOR
 };
+/* clang-format off */
 static const struct { const char *one, *many; int one_type, many_type; } attr_types[] = {
     {"float", "floats", AT_FLOAT, ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__FLOATS},
     {"int", "ints", AT_INT, ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__INTS},
     {"string", "strings", AT_STRING, ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__STRINGS},
     {"tensor", "tensors", AT_TENSOR, ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__TENSORS},
     {"graph", "graphs", AT_GRAPH, ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__GRAPHS},
-    {"sparse_tensor", "sparse_tensors", AT_SPARSE, ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__SPARSE_TENSORS},
+    {"sparse_tensor", "sparse_tensors", AT_SPARSE,
+     ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__SPARSE_TENSORS},
     {"type_proto", "type_protos", AT_TYPE, ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__TYPE_PROTOS},
 };
-
+/* clang-format on */
 static Onnx__GraphProto *read_graph(Text *t);
 
-static void set_type(Onnx__AttributeProto *a, int type)
-{
+static void set_type(Onnx__AttributeProto *a, int type) {
     a->has_type = true;
     a->type = (Onnx__AttributeProto__AttributeType)type;
 }
 
-static void read_single(Text *t, Onnx__AttributeProto *a)
-{
+static void read_single(Text *t, Onnx__AttributeProto *a) {
     char c = text_peek(t);
     if (text_accept(t, '@')) {
         a->ref_attr_name = own(text_name(t, NULL));
@@ -314,8 +308,7 @@ static void read_single(Text *t, Onnx__AttributeProto *a)
             a->has_f = true;
             a->f = (float)l.f;
         } else {
-            if (l.big)
-                text_fail(t, "the integer does not fit int64");
+            if (l.big) text_fail(t, "the integer does not fit int64");
             set_type(a, AT_INT);
             a->has_i = true;
             a->i = l.i;
@@ -323,12 +316,11 @@ static void read_single(Text *t, Onnx__AttributeProto *a)
     }
 }
 
-/* `want`: the declared type of a single value, 0 if none. An integer stands for a float where one is wanted. */
-static void check_single(Text *t, Onnx__AttributeProto *a, int want)
-{
+/* `want`: the declared type of a single value, 0 if none. An integer stands for a float where one
+ * is wanted. */
+static void check_single(Text *t, Onnx__AttributeProto *a, int want) {
     if (a->ref_attr_name && *a->ref_attr_name) {
-        if (want)
-            set_type(a, want);
+        if (want) set_type(a, want);
         return;
     }
     if (want == AT_FLOAT && (int)a->type == AT_INT) {
@@ -342,73 +334,77 @@ static void check_single(Text *t, Onnx__AttributeProto *a, int want)
     }
 }
 
-static void append(Text *t, Onnx__AttributeProto *to, const Onnx__AttributeProto *v)
-{
+static void append(Text *t, Onnx__AttributeProto *to, const Onnx__AttributeProto *v) {
     switch ((int)v->type) {
-    case AT_FLOAT: ADD(t, to, floats, v->f); break;
-    case AT_INT: ADD(t, to, ints, v->i); break;
-    case AT_STRING: ADD(t, to, strings, v->s); break;
-    case AT_TENSOR: ADD(t, to, tensors, v->t); break;
-    case AT_GRAPH: ADD(t, to, graphs, v->g); break;
-    case AT_TYPE: ADD(t, to, type_protos, v->tp); break;
-    default: text_fail(t, "this value cannot be in a list");
+    case AT_FLOAT:
+        ADD(t, to, floats, v->f);
+        break;
+    case AT_INT:
+        ADD(t, to, ints, v->i);
+        break;
+    case AT_STRING:
+        ADD(t, to, strings, v->s);
+        break;
+    case AT_TENSOR:
+        ADD(t, to, tensors, v->t);
+        break;
+    case AT_GRAPH:
+        ADD(t, to, graphs, v->g);
+        break;
+    case AT_TYPE:
+        ADD(t, to, type_protos, v->tp);
+        break;
+    default:
+        text_fail(t, "this value cannot be in a list");
     }
 }
 
-static void read_list(Text *t, Onnx__AttributeProto *a, int want)
-{
+static void read_list(Text *t, Onnx__AttributeProto *a, int want) {
     Onnx__AttributeProto v;
     int type = want;
     text_expect(t, '[');
     if (text_accept(t, ']')) {
-        if (!a->has_type)
-            text_fail(t, "an empty list needs a type: name: ints = []");
+        if (!a->has_type) text_fail(t, "an empty list needs a type: name: ints = []");
         return;
     }
     do {
         onnx__attribute_proto__init(&v);
         read_single(t, &v);
-        if (type == AT_INT && !want && (int)v.type == AT_FLOAT) { /* [1, 2.5]: what came before were floats */
-            for (size_t i = 0; i < a->n_ints; i++)
-                ADD(t, a, floats, (float)a->ints[i]);
+        if (type == AT_INT && !want &&
+            (int)v.type == AT_FLOAT) { /* [1, 2.5]: what came before were floats */
+            for (size_t i = 0; i < a->n_ints; i++) ADD(t, a, floats, (float)a->ints[i]);
             a->n_ints = 0;
             type = AT_FLOAT;
         }
         type = type ? type : (int)v.type;
         check_single(t, &v, type);
-        if (!t->failed)
-            append(t, a, &v);
+        if (!t->failed) append(t, a, &v);
     } while (text_accept(t, ','));
     text_expect(t, ']');
     for (size_t i = 0; i < sizeof attr_types / sizeof *attr_types; i++)
-        if (attr_types[i].one_type == type)
-            set_type(a, attr_types[i].many_type);
+        if (attr_types[i].one_type == type) set_type(a, attr_types[i].many_type);
 }
 
 /* From after the name: [: type] = value. */
-static Onnx__AttributeProto *read_attribute(Text *t, const char *name)
-{
+static Onnx__AttributeProto *read_attribute(Text *t, const char *name) {
     Onnx__AttributeProto *a = new_attribute_proto(t);
     int one = 0, many = 0;
     a->name = own(name);
     if (text_accept(t, ':')) {
         const char *w = text_word(t);
         for (size_t i = 0; i < sizeof attr_types / sizeof *attr_types; i++) {
-            if (!strcmp(attr_types[i].one, w))
-                one = attr_types[i].one_type;
+            if (!strcmp(attr_types[i].one, w)) one = attr_types[i].one_type;
             if (!strcmp(attr_types[i].many, w)) {
                 many = attr_types[i].many_type;
                 one = attr_types[i].one_type;
             }
         }
-        if (!one)
-            text_fail(t, "\"%s\" is not a type of attributes", w);
+        if (!one) text_fail(t, "\"%s\" is not a type of attributes", w);
         set_type(a, many ? many : one);
     }
     text_expect(t, '=');
     if (text_peek(t) == '[') {
-        if (one && !many)
-            text_fail(t, "a list where the attribute's type is a single value");
+        if (one && !many) text_fail(t, "a list where the attribute's type is a single value");
         read_list(t, a, one);
     } else {
         read_single(t, a);
@@ -417,35 +413,33 @@ static Onnx__AttributeProto *read_attribute(Text *t, const char *name)
     return a;
 }
 
-static void read_attributes(Text *t, Onnx__NodeProto *n)
-{
-    if (!text_accept(t, '<'))
-        return;
-    do
-        ADD(t, n, attribute, read_attribute(t, text_name(t, NULL)));
+static void read_attributes(Text *t, Onnx__NodeProto *n) {
+    if (!text_accept(t, '<')) return;
+    do ADD(t, n, attribute, read_attribute(t, text_name(t, NULL)));
     while (text_accept(t, ','));
     text_expect(t, '>');
 }
 
 /* ---- nodes ---- */
 
-/* Names separated by commas; an empty one is absent: `,x`, `"", x`. A comma at the end adds nothing. */
-static char **read_names(Text *t, size_t *n)
-{
-    struct { size_t n_name; char **name; } v = {0};
+/* Names separated by commas; an empty one is absent: `,x`, `"", x`. A comma at the end adds
+ * nothing. */
+static char **read_names(Text *t, size_t *n) {
+    struct {
+        size_t n_name;
+        char **name;
+    } v = {0};
     bool found;
     do {
         const char *s = text_name(t, &found);
-        if (!found && text_peek(t) != ',')
-            break;
+        if (!found && text_peek(t) != ',') break;
         ADD(t, &v, name, own(s));
     } while (text_accept(t, ','));
     *n = v.n_name;
     return v.name;
 }
 
-static Onnx__NodeProto *read_node(Text *t)
-{
+static Onnx__NodeProto *read_node(Text *t) {
     Onnx__NodeProto *n = new_node_proto(t);
     if (text_accept(t, '[')) {
         n->name = own(text_name(t, &(bool){false}));
@@ -458,63 +452,55 @@ static Onnx__NodeProto *read_node(Text *t)
         domain = *domain ? ctx_printf(t->c, "%s.%s", domain, op) : op;
         op = text_word(t);
     }
-    if (!*op)
-        text_fail(t, "expected an operator");
+    if (!*op) text_fail(t, "expected an operator");
     n->domain = own(domain);
     n->op_type = own(op);
-    if (text_accept(t, ':'))
-        n->overload = own(text_word(t));
+    if (text_accept(t, ':')) n->overload = own(text_word(t));
     read_attributes(t, n);
     text_expect(t, '(');
     n->input = read_names(t, &n->n_input);
     text_expect(t, ')');
-    if (!n->n_attribute)
-        read_attributes(t, n);
+    if (!n->n_attribute) read_attributes(t, n);
     return n;
 }
 
-static Onnx__NodeProto **read_nodes(Text *t, size_t *n)
-{
-    struct { size_t n_node; Onnx__NodeProto **node; } v = {0};
+static Onnx__NodeProto **read_nodes(Text *t, size_t *n) {
+    struct {
+        size_t n_node;
+        Onnx__NodeProto **node;
+    } v = {0};
     text_expect(t, '{');
-    while (!t->failed && !text_accept(t, '}'))
-        ADD(t, &v, node, read_node(t));
+    while (!t->failed && !text_accept(t, '}')) ADD(t, &v, node, read_node(t));
     *n = v.n_node;
     return v.node;
 }
 
 /* ---- graphs, functions, model ---- */
 
-static Onnx__ValueInfoProto *read_value(Text *t)
-{
+static Onnx__ValueInfoProto *read_value(Text *t) {
     Onnx__ValueInfoProto *v = new_value_info_proto(t);
-    if (next_is_type(t))
-        v->type = read_type(t);
+    if (next_is_type(t)) v->type = read_type(t);
     v->name = own(text_name(t, NULL));
     return v;
 }
 
-static Onnx__GraphProto *read_graph(Text *t)
-{
+static Onnx__GraphProto *read_graph(Text *t) {
     Onnx__GraphProto *g = new_graph_proto(t);
-    if (!enter(t))
-        return g;
+    if (!enter(t)) return g;
     g->name = own(text_name(t, NULL));
     text_expect(t, '(');
     if (!text_accept(t, ')')) {
         do {
             Onnx__ValueInfoProto *v = read_value(t);
             ADD(t, g, input, v);
-            if (text_accept(t, '='))
-                ADD(t, g, initializer, read_tensor(t, v->type, v->name));
+            if (text_accept(t, '=')) ADD(t, g, initializer, read_tensor(t, v->type, v->name));
         } while (text_accept(t, ','));
         text_expect(t, ')');
     }
     text_arrow(t);
     text_expect(t, '(');
     if (!text_accept(t, ')')) {
-        do
-            ADD(t, g, output, read_value(t));
+        do ADD(t, g, output, read_value(t));
         while (text_accept(t, ','));
         text_expect(t, ')');
     }
@@ -533,9 +519,11 @@ static Onnx__GraphProto *read_graph(Text *t)
     return g;
 }
 
-static void read_opsets(Text *t, size_t *n, Onnx__OperatorSetIdProto ***list)
-{
-    struct { size_t n_opset; Onnx__OperatorSetIdProto **opset; } v = {0};
+static void read_opsets(Text *t, size_t *n, Onnx__OperatorSetIdProto ***list) {
+    struct {
+        size_t n_opset;
+        Onnx__OperatorSetIdProto **opset;
+    } v = {0};
     text_expect(t, '[');
     if (!text_accept(t, ']')) {
         do {
@@ -552,16 +540,17 @@ static void read_opsets(Text *t, size_t *n, Onnx__OperatorSetIdProto ***list)
     *list = v.opset;
 }
 
-static void read_signature(Text *t, Onnx__FunctionProto *f, size_t *n, char ***names)
-{
-    struct { size_t n_name; char **name; } v = {0};
+static void read_signature(Text *t, Onnx__FunctionProto *f, size_t *n, char ***names) {
+    struct {
+        size_t n_name;
+        char **name;
+    } v = {0};
     text_expect(t, '(');
     if (!text_accept(t, ')')) {
         do {
             Onnx__ValueInfoProto *i = read_value(t);
             ADD(t, &v, name, i->name);
-            if (i->type)
-                ADD(t, f, value_info, i);
+            if (i->type) ADD(t, f, value_info, i);
         } while (text_accept(t, ','));
         text_expect(t, ')');
     }
@@ -569,8 +558,7 @@ static void read_signature(Text *t, Onnx__FunctionProto *f, size_t *n, char ***n
     *names = v.name;
 }
 
-static Onnx__FunctionProto *read_function(Text *t)
-{
+static Onnx__FunctionProto *read_function(Text *t) {
     Onnx__FunctionProto *f = new_function_proto(t);
     if (text_accept(t, '<')) {
         do {
@@ -605,8 +593,7 @@ static Onnx__FunctionProto *read_function(Text *t)
     text_arrow(t);
     read_signature(t, f, &f->n_output, &f->output);
     if (text_accept(t, '<') && !text_accept(t, '>')) {
-        do
-            ADD(t, f, value_info, read_value(t));
+        do ADD(t, f, value_info, read_value(t));
         while (text_accept(t, ','));
         text_expect(t, '>');
     }
@@ -614,8 +601,7 @@ static Onnx__FunctionProto *read_function(Text *t)
     return f;
 }
 
-static void read_header(Text *t, Onnx__ModelProto *m)
-{
+static void read_header(Text *t, Onnx__ModelProto *m) {
     do {
         const char *w = text_word(t);
         text_expect(t, ':');
@@ -632,8 +618,8 @@ static void read_header(Text *t, Onnx__ModelProto *m)
                 read_pairs(t, &m->n_metadata_props, &m->metadata_props);
                 text_expect(t, ']');
             }
-        } else if (!strcmp(w, "producer_name") || !strcmp(w, "producer_version") || !strcmp(w, "domain") ||
-                   !strcmp(w, "doc_string")) {
+        } else if (!strcmp(w, "producer_name") || !strcmp(w, "producer_version") ||
+                   !strcmp(w, "domain") || !strcmp(w, "doc_string")) {
             text_string(t);
         } else {
             text_fail(t, "\"%s\" is not a property of models", w);
@@ -642,26 +628,20 @@ static void read_header(Text *t, Onnx__ModelProto *m)
     text_expect(t, '>');
 }
 
-bool text_sniff(const char *path, const uint8_t *data, size_t n)
-{
+bool text_sniff(const char *path, const uint8_t *data, size_t n) {
     const char *dot = strrchr(path, '.');
-    if (dot && (!strcmp(dot, ".onnxtxt") || !strcmp(dot, ".onnxtext")))
-        return true;
+    if (dot && (!strcmp(dot, ".onnxtxt") || !strcmp(dot, ".onnxtext"))) return true;
     size_t k = n < SNIFF_BYTES ? n : SNIFF_BYTES;
     for (size_t i = 0; i < k; i++)
-        if ((data[i] < ' ' && !strchr("\t\n\r", data[i])) || !data[i])
-            return false;
+        if ((data[i] < ' ' && !strchr("\t\n\r", data[i])) || !data[i]) return false;
     return k && memmem(data, k, "=>", 2);
 }
 
-Onnx__ModelProto *text_read(Ctx *c, const char *text, size_t n, const char *file)
-{
+Onnx__ModelProto *text_read(Ctx *c, const char *text, size_t n, const char *file) {
     Text t = {.c = c, .file = file, .start = text, .p = text, .end = text + n};
     Onnx__ModelProto *m = new_model_proto(&t);
-    if (text_accept(&t, '<'))
-        read_header(&t, m);
+    if (text_accept(&t, '<')) read_header(&t, m);
     m->graph = read_graph(&t);
-    while (!text_ended(&t))
-        ADD(&t, m, functions, read_function(&t));
+    while (!text_ended(&t)) ADD(&t, m, functions, read_function(&t));
     return t.failed ? NULL : m;
 }

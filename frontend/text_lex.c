@@ -1,5 +1,6 @@
-/* text_lex.c: characters -> tokens of the ONNX textual syntax. The text need not be terminated. Identifiers are letters,
- * digits and underscores; strings are quoted with `"` and escape with a backslash; `#` begins a comment. */
+/* text_lex.c: characters -> tokens of the ONNX textual syntax. The text need not be terminated.
+ * Identifiers are letters, digits and underscores; strings are quoted with `"` and escape with a
+ * backslash; `#` begins a comment. */
 #include "frontend/text_lex.h"
 #include <errno.h>
 #include <stdlib.h>
@@ -8,10 +9,8 @@
 
 enum { MAX_NUMBER = 400 };
 
-void text_fail(Text *t, const char *fmt, ...)
-{
-    if (t->failed)
-        return;
+void text_fail(Text *t, const char *fmt, ...) {
+    if (t->failed) return;
     t->failed = true;
     LocInfo at = {.file = t->file, .node = -1, .line = 1, .col = 1};
     for (const char *s = t->start; s < t->p; s++) {
@@ -26,15 +25,15 @@ void text_fail(Text *t, const char *fmt, ...)
     diag(t->c, SEV_ERROR, loc_new(t->c, &at), "E0160", "%s", text);
 }
 
-static bool is_letter(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_'; }
+static bool is_letter(char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_';
+}
 static bool is_digit(char c) { return c >= '0' && c <= '9'; }
 
-char text_peek(Text *t)
-{
+char text_peek(Text *t) {
     while (t->p < t->end) {
         if (*t->p == '#')
-            while (t->p < t->end && *t->p != '\n')
-                t->p++;
+            while (t->p < t->end && *t->p != '\n') t->p++;
         else if (*t->p == ' ' || (*t->p >= '\t' && *t->p <= '\r'))
             t->p++;
         else
@@ -43,22 +42,18 @@ char text_peek(Text *t)
     return 0;
 }
 
-bool text_ended(Text *t)
-{
+bool text_ended(Text *t) {
     text_peek(t);
     return t->failed || t->p == t->end;
 }
 
-bool text_accept(Text *t, char ch)
-{
-    if (text_peek(t) != ch || !ch)
-        return false;
+bool text_accept(Text *t, char ch) {
+    if (text_peek(t) != ch || !ch) return false;
     t->p++;
     return true;
 }
 
-static void describe(Text *t, char *to, size_t n)
-{
+static void describe(Text *t, char *to, size_t n) {
     char c = text_peek(t);
     if (t->p == t->end)
         snprintf(to, n, "the end of the file");
@@ -68,43 +63,35 @@ static void describe(Text *t, char *to, size_t n)
         snprintf(to, n, "byte 0x%02x", (unsigned char)*t->p);
 }
 
-void text_expect(Text *t, char ch)
-{
+void text_expect(Text *t, char ch) {
     char found[32];
-    if (text_accept(t, ch))
-        return;
+    if (text_accept(t, ch)) return;
     describe(t, found, sizeof found);
     text_fail(t, "expected '%c', found %s", ch, found);
 }
 
-void text_arrow(Text *t)
-{
+void text_arrow(Text *t) {
     if (text_peek(t) == '=' && t->end - t->p >= 2 && t->p[1] == '>')
         t->p += 2;
     else
         text_fail(t, "expected '=>'");
 }
 
-const char *text_word(Text *t)
-{
+const char *text_word(Text *t) {
     const char *s = t->p;
-    if (!is_letter(text_peek(t)))
-        return "";
-    for (s = t->p; t->p < t->end && (is_letter(*t->p) || is_digit(*t->p));)
-        t->p++;
+    if (!is_letter(text_peek(t))) return "";
+    for (s = t->p; t->p < t->end && (is_letter(*t->p) || is_digit(*t->p));) t->p++;
     return ctx_strn(t->c, s, (size_t)(t->p - s));
 }
 
-const char *text_peek_word(Text *t)
-{
+const char *text_peek_word(Text *t) {
     text_peek(t);
     const char *save = t->p, *w = text_word(t);
     t->p = save;
     return w;
 }
 
-const char *text_name(Text *t, bool *found)
-{
+const char *text_name(Text *t, bool *found) {
     bool quoted = text_peek(t) == '"';
     const char *s = quoted ? text_string(t) : text_word(t);
     if (found)
@@ -117,53 +104,43 @@ const char *text_name(Text *t, bool *found)
     return s;
 }
 
-bool text_float_word(const char *s)
-{
+bool text_float_word(const char *s) {
     return !strcasecmp(s, "inf") || !strcasecmp(s, "infinity") || !strcasecmp(s, "nan");
 }
 
-static Literal string_literal(Text *t)
-{
+static Literal string_literal(Text *t) {
     Literal l = {.kind = LIT_STRING};
     const char *s = ++t->p, *e = s;
-    while (e < t->end && *e != '"')
-        e += *e == '\\' && e + 1 < t->end ? 2 : 1;
+    while (e < t->end && *e != '"') e += *e == '\\' && e + 1 < t->end ? 2 : 1;
     if (e >= t->end) {
         text_fail(t, "the string does not end");
         return (Literal){0};
     }
     char *to = ctx_alloc(t->c, (size_t)(e - s) + 1);
-    for (; s < e; s++)
-        to[l.n++] = *s == '\\' ? *++s : *s;
+    for (; s < e; s++) to[l.n++] = *s == '\\' ? *++s : *s;
     l.s = to;
     t->p = e + 1;
     return l;
 }
 
-Literal text_literal(Text *t)
-{
+Literal text_literal(Text *t) {
     Literal l = {0};
     char c = text_peek(t), buf[MAX_NUMBER + 1], *end;
     const char *s = t->p, *e = s;
-    if (c == '"')
-        return string_literal(t);
+    if (c == '"') return string_literal(t);
     bool point = false, word = false;
-    if (e < t->end && *e == '-')
-        e++;
+    if (e < t->end && *e == '-') e++;
     if (e < t->end && is_letter(*e)) {
         word = true;
-        while (e < t->end && is_letter(*e))
-            e++;
+        while (e < t->end && is_letter(*e)) e++;
     } else {
         const char *digits = e;
-        while (e < t->end && (is_digit(*e) || (*e == '.' && !point)))
-            point |= *e++ == '.';
+        while (e < t->end && (is_digit(*e) || (*e == '.' && !point))) point |= *e++ == '.';
         if (e > digits && e < t->end && (*e == 'e' || *e == 'E')) {
             point = true;
             e++;
             e += e < t->end && (*e == '+' || *e == '-');
-            while (e < t->end && is_digit(*e))
-                e++;
+            while (e < t->end && is_digit(*e)) e++;
         }
     }
     size_t n = (size_t)(e - s);
@@ -201,24 +178,19 @@ Literal text_literal(Text *t)
     return l;
 }
 
-int64_t text_int(Text *t)
-{
+int64_t text_int(Text *t) {
     Literal l = text_literal(t);
-    if (l.kind != LIT_INT || l.big)
-        text_fail(t, "expected an integer");
+    if (l.kind != LIT_INT || l.big) text_fail(t, "expected an integer");
     return l.i;
 }
 
-double text_number(Text *t)
-{
+double text_number(Text *t) {
     Literal l = text_literal(t);
-    if (l.kind != LIT_INT && l.kind != LIT_FLOAT)
-        text_fail(t, "expected a number");
+    if (l.kind != LIT_INT && l.kind != LIT_FLOAT) text_fail(t, "expected a number");
     return l.f;
 }
 
-const char *text_string(Text *t)
-{
+const char *text_string(Text *t) {
     Literal l = {0};
     if (text_peek(t) == '"')
         l = string_literal(t);

@@ -1,40 +1,37 @@
-/* tools.c: what the command does besides compiling: run the reference evaluator on .npy files, and describe a model (from
- * its graph and plan) or an artefact (from what it says about itself when loaded). */
+/* tools.c: what the command does besides compiling: run the reference evaluator on .npy files, and
+ * describe a model from its graph and plan. */
 #include "frontend/frontend.h"
-#include "runtime/accelc_rt.h"
-#include <dlfcn.h>
 #include <string.h>
 
 enum { SHOWN_VALUES = 8 };
+typedef struct Str {
+    const char *s;
+    size_t n;
+} Str; /* element of DT_STR */
 
 /* ---- eval ---- */
 
-static const NamedFile *find_file(const NamedFile *f, uint32_t n, const char *name)
-{
+static const NamedFile *find_file(const NamedFile *f, uint32_t n, const char *name) {
     for (uint32_t i = 0; i < n; i++)
-        if (!strcmp(f[i].name, name))
-            return &f[i];
+        if (!strcmp(f[i].name, name)) return &f[i];
     return NULL;
 }
 
-static bool check_names(Ctx *c, const char *option, const NamedFile *f, uint32_t n, const Port *port, uint32_t nport)
-{
+static bool check_names(Ctx *c, const char *option, const NamedFile *f, uint32_t n,
+                        const Port *port, uint32_t nport) {
     Buf b = {.c = c};
-    for (uint32_t k = 0; k < nport; k++)
-        buf_printf(&b, "%s%s", k ? ", " : "", port[k].name);
+    for (uint32_t k = 0; k < nport; k++) buf_printf(&b, "%s%s", k ? ", " : "", port[k].name);
     for (uint32_t i = 0; i < n; i++) {
         bool known = false;
-        for (uint32_t k = 0; k < nport && !known; k++)
-            known = !strcmp(port[k].name, f[i].name);
+        for (uint32_t k = 0; k < nport && !known; k++) known = !strcmp(port[k].name, f[i].name);
         if (!known)
-            diag(c, SEV_ERROR, (Loc){0}, "E0510", "%s %s: the model has no such name; it has %s", option, f[i].name,
-                 nport ? buf_str(&b) : "none");
+            diag(c, SEV_ERROR, (Loc){0}, "E0510", "%s %s: the model has no such name; it has %s",
+                 option, f[i].name, nport ? buf_str(&b) : "none");
     }
     return !ctx_errors(c);
 }
 
-static void print_value(FILE *out, const Tensor *t)
-{
+static void print_value(FILE *out, const Tensor *t) {
     if (t->kind != TY_TENSOR) {
         if (t->nelem < 0) {
             fputs(" (absent)\n", out);
@@ -48,15 +45,16 @@ static void print_value(FILE *out, const Tensor *t)
         return;
     }
     fprintf(out, " %s[", dt_name(t->dtype));
-    for (int i = 0; i < t->rank; i++)
-        fprintf(out, "%s%lld", i ? "," : "", (long long)t->dim[i]);
+    for (int i = 0; i < t->rank; i++) fprintf(out, "%s%lld", i ? "," : "", (long long)t->dim[i]);
     fputs("]", out);
-    DType as = !dt_is_packed(t->dtype) ? t->dtype : dt_is_signed(t->dtype) ? DT_I8 : DT_U8; /* unpacked: a byte each */
+    DType as = !dt_is_packed(t->dtype)  ? t->dtype
+               : dt_is_signed(t->dtype) ? DT_I8
+                                        : DT_U8; /* unpacked: a byte each */
     int64_t n = tensor_count(t);
     for (int64_t i = 0; i < n && i < SHOWN_VALUES; i++) {
         if (t->dtype == DT_STR) {
-            const accelc_str *s = (const accelc_str *)t->data + i;
-            fprintf(out, " \"%.*s\"", (int)(s->len < 200 ? s->len : 200), s->ptr);
+            const Str *s = (const Str *)t->data + i;
+            fprintf(out, " \"%.*s\"", (int)(s->n < 200 ? s->n : 200), s->s);
         } else if (dt_is_float(as)) {
             fprintf(out, " %.9g", dt_load(as, t->data, i).f);
         } else if (as != DT_C64 && as != DT_C128) {
@@ -66,8 +64,7 @@ static void print_value(FILE *out, const Tensor *t)
     fputs(n > SHOWN_VALUES ? " ...\n" : "\n", out);
 }
 
-bool tool_eval(Ctx *c, Graph *g, const EvalFiles *f, FILE *out)
-{
+bool tool_eval(Ctx *c, Graph *g, const EvalFiles *f, FILE *out) {
     if (!check_names(c, "--input", f->in, f->nin, g->in.v, g->in.n) ||
         !check_names(c, "--output", f->out, f->nout, g->out.v, g->out.n))
         return false;
@@ -79,20 +76,18 @@ bool tool_eval(Ctx *c, Graph *g, const EvalFiles *f, FILE *out)
         Buf b = {.c = c};
         type_print(&b, c, t);
         if (!nf)
-            diag(c, SEV_ERROR, (Loc){0}, "E0511", "input %s is missing: give --input %s=FILE.npy with %s", g->in.v[i].name,
+            diag(c, SEV_ERROR, (Loc){0}, "E0511",
+                 "input %s is missing: give --input %s=FILE.npy with %s", g->in.v[i].name,
                  g->in.v[i].name, buf_str(&b));
         else
             in[i] = npy_read(c, nf->path, t->dtype);
     }
     EvalOptions eo = {.seed = f->seed};
-    if (ctx_errors(c) || !graph_eval(c, g, in, res, &eo))
-        return false;
+    if (ctx_errors(c) || !graph_eval(c, g, in, res, &eo)) return false;
     for (uint32_t i = 0; i < g->out.n; i++) {
         const NamedFile *nf = find_file(f->out, f->nout, g->out.v[i].name);
-        if (nf && !npy_write(c, nf->path, res[i]))
-            return false;
-        if (f->nout)
-            continue;
+        if (nf && !npy_write(c, nf->path, res[i])) return false;
+        if (f->nout) continue;
         fputs(g->out.v[i].name, out);
         print_value(out, res[i]);
     }
@@ -101,8 +96,7 @@ bool tool_eval(Ctx *c, Graph *g, const EvalFiles *f, FILE *out)
 
 /* ---- inspect ---- */
 
-static void print_ports(Buf *b, Graph *g, const char *title, const Port *p, uint32_t n)
-{
+static void print_ports(Buf *b, Graph *g, const char *title, const Port *p, uint32_t n) {
     buf_printf(b, "%s\n", title);
     for (uint32_t i = 0; i < n; i++) {
         buf_printf(b, "  %s ", p[i].name);
@@ -111,25 +105,20 @@ static void print_ports(Buf *b, Graph *g, const char *title, const Port *p, uint
     }
 }
 
-static void print_range(Buf *b, const char *name, int64_t lo, int64_t hi)
-{
+void print_range(Buf *b, const char *name, int64_t lo, int64_t hi) {
     if (hi < 0 || hi == DIM_INF)
         buf_printf(b, "  %s >= %lld\n", name, (long long)lo);
     else
         buf_printf(b, "  %s in %lld..%lld\n", name, (long long)lo, (long long)hi);
 }
 
-static void count_nodes(const Graph *g, uint32_t count[P_COUNT], uint64_t *weights)
-{
+static void count_nodes(const Graph *g, uint32_t count[P_COUNT], uint64_t *weights) {
     for (uint32_t i = 0; i < g->node.n; i++) {
         const Node *n = g->node.v[i];
         count[n->op]++;
-        if (n->op == P_CONST)
-            *weights += ((const ConstAttr *)n->attr)->data->bytes;
-        if (n->op == P_GROUP)
-            count_nodes(((const GroupAttr *)n->attr)->body, count, weights);
-        if (n->op == P_LOOP)
-            count_nodes(((const LoopAttr *)n->attr)->body, count, weights);
+        if (n->op == P_CONST) *weights += ((const ConstAttr *)n->attr)->data->bytes;
+        if (n->op == P_GROUP) count_nodes(((const GroupAttr *)n->attr)->body, count, weights);
+        if (n->op == P_LOOP) count_nodes(((const LoopAttr *)n->attr)->body, count, weights);
         if (n->op == P_IF) {
             count_nodes(((const IfAttr *)n->attr)->then_g, count, weights);
             count_nodes(((const IfAttr *)n->attr)->else_g, count, weights);
@@ -137,97 +126,25 @@ static void count_nodes(const Graph *g, uint32_t count[P_COUNT], uint64_t *weigh
     }
 }
 
-bool tool_inspect_model(Ctx *c, const CompileOptions *o, FILE *out)
-{
+bool tool_inspect_model(Ctx *c, const CompileOptions *o, FILE *out) {
     Graph *g = compile_read(c, o, NULL);
     Buf b = {.c = c};
     uint32_t count[P_COUNT] = {0};
     uint64_t weights = 0;
-    if (!g)
-        return false;
+    if (!g) return false;
     print_ports(&b, g, "inputs", g->in.v, g->in.n);
     print_ports(&b, g, "outputs", g->out.v, g->out.n);
-    if (dim_nsyms(c))
-        buf_puts(&b, "dims\n");
+    if (dim_nsyms(c)) buf_puts(&b, "dims\n");
     for (uint32_t i = 0; i < dim_nsyms(c); i++)
         if (!dim_sym_info(c, i)->bound)
-            print_range(&b, dim_sym_info(c, i)->name, dim_sym_info(c, i)->lo, dim_sym_info(c, i)->hi);
+            print_range(&b, dim_sym_info(c, i)->name, dim_sym_info(c, i)->lo,
+                        dim_sym_info(c, i)->hi);
     count_nodes(g, count, &weights);
     buf_printf(&b, "weights\n  %llu bytes\nprimitives as imported\n ", (unsigned long long)weights);
     for (int i = 0; i < P_COUNT; i++)
-        if (count[i])
-            buf_printf(&b, " %s:%u", prim_name((PrimOp)i), count[i]);
+        if (count[i]) buf_printf(&b, " %s:%u", prim_name((PrimOp)i), count[i]);
     buf_puts(&b, "\n");
     bool ok = compile_describe(c, o, g, &b);
     fputs(buf_str(&b), out);
     return ok;
-}
-
-static void print_accelc_ports(Buf *b, const char *title, const accelc_port *p, int32_t n)
-{
-    buf_printf(b, "%s\n", title);
-    for (int32_t i = 0; i < n; i++) {
-        if (p[i].kind != ACCELC_TENSOR) {
-            buf_printf(b, "  %s %s\n", p[i].name, p[i].type);
-            continue;
-        }
-        buf_printf(b, "  %s %s[", p[i].name, dt_name((DType)p[i].dtype));
-        for (int32_t d = 0; d < p[i].rank; d++)
-            buf_printf(b, "%s%s", d ? "," : "", p[i].dims[d].expr);
-        buf_puts(b, "]\n");
-    }
-}
-
-/* The declared range of a symbol is that of the input dim which it alone is. */
-static void print_symbols(Buf *b, const accelc_desc *d)
-{
-    if (d->nsym)
-        buf_puts(b, "dims\n");
-    for (int32_t s = 0; s < d->nsym; s++) {
-        const accelc_dim *found = NULL;
-        for (int32_t i = 0; i < d->nin; i++)
-            for (int32_t k = 0; k < d->in[i].rank; k++)
-                if (!found && !strcmp(d->in[i].dims[k].expr, d->sym[s]))
-                    found = &d->in[i].dims[k];
-        if (found)
-            print_range(b, d->sym[s], found->min, found->max);
-        else
-            buf_printf(b, "  %s (computed)\n", d->sym[s]);
-    }
-}
-
-bool tool_inspect_artefact(Ctx *c, const char *path, FILE *out)
-{
-    void *so = dlopen(strchr(path, '/') ? path : ctx_printf(c, "./%s", path), RTLD_NOW | RTLD_LOCAL);
-    const accelc_api *(*entry)(void) = NULL;
-    void *sym = so ? dlsym(so, "accelc_main") : NULL;
-    memcpy(&entry, &sym, sizeof entry); /* ISO C has no cast from object to function pointers */
-    const accelc_api *api = sym ? entry() : NULL;
-    if (!api || api->abi != ACCELC_ABI) {
-        diag(c, SEV_ERROR, (Loc){0}, "E0512", "\"%s\" is not a model compiled by accelc: %s", path,
-             !so ? dlerror() : !sym ? "it has no accelc_main" : "it has another version of the ABI");
-        if (so)
-            dlclose(so);
-        return false;
-    }
-    const accelc_desc *d = api->desc;
-    Buf b = {.c = c};
-    buf_printf(&b, "model %s, %s, for %s, digest %s\n", d->name, d->producer, d->target, d->digest);
-    print_accelc_ports(&b, "inputs", d->in, d->nin);
-    print_accelc_ports(&b, "outputs", d->out, d->nout);
-    print_symbols(&b, d);
-    buf_printf(&b, "memory\n  weights %llu bytes\n  code %llu bytes\n", (unsigned long long)d->weight_bytes,
-               (unsigned long long)d->code_bytes);
-    uint64_t arena, scratch;
-    if (!d->nsym && api->sizes(NULL, &arena, &scratch, NULL) == ACCELC_OK)
-        buf_printf(&b, "  arena %llu bytes\n  scratch %llu bytes per thread\n", (unsigned long long)arena,
-                   (unsigned long long)scratch);
-    buf_puts(&b, "kernels\n");
-    const char *kernel, *nodes;
-    for (int i = 0; api->step_name(i, &kernel, &nodes) == ACCELC_OK; i++)
-        if (kernel && *kernel)
-            buf_printf(&b, "  %s%s%s\n", kernel, nodes && *nodes ? "  # " : "", nodes ? nodes : "");
-    fputs(buf_str(&b), out);
-    dlclose(so);
-    return true;
 }
