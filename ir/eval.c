@@ -212,7 +212,7 @@ static bool ready(const Ev *e, Dim d, int *fuel) {
     return true;
 }
 
-static bool dim_now(const Ev *e, Dim d, int64_t *out) {
+bool ev_known(const Ev *e, Dim d, int64_t *out) {
     int fuel = 10000;
     return dim_is_const(e->c, d, out) || (ready(e, d, &fuel) && dim_eval(e->c, d, e->sym, out));
 }
@@ -224,7 +224,7 @@ static void dim_text(const Ev *e, Dim d, char *s, size_t n) {
 }
 
 bool ev_dim(Ev *e, Dim d, int64_t *out) {
-    if (dim_now(e, d, out)) return true;
+    if (ev_known(e, d, out)) return true;
     if (e->quiet) return ev_fail(e, "E0802", "unknown");
     char s[120];
     dim_text(e, d, s, sizeof s);
@@ -243,7 +243,7 @@ bool ev_define(Ev *e, Dim d, int64_t v, const char *what, int axis) {
         e->sym[i->val] = v;
         return e->known[i->val] = true;
     }
-    if (!dim_now(e, d, &now) || now == v) return true; /* what cannot be solved is checked by its uses */
+    if (!ev_known(e, d, &now) || now == v) return true;
     if (e->quiet) return ev_fail(e, "E0802", "differs");
     char s[120];
     dim_text(e, d, s, sizeof s);
@@ -346,6 +346,24 @@ static bool takes_absent(unsigned op) {
 }
 static bool is_root(unsigned op) { return op == P_GUARD || op == P_BIND || op == P_CALL; }
 
+/* A node with a body may be needed only for a size that it defines. */
+static bool defines_size(const Ev *e, const Graph *g, const Node *n) {
+    if (!takes_absent(n->op)) return false;
+    for (unsigned k = 0; k < n->nout; k++) {
+        const Type *t = val_type(g, n->out[k]);
+        for (int d = 0; d < t->rank; d++) {
+            if (!dim_is_const(e->c, t->dim[d], NULL)) return true;
+        }
+    }
+    return false;
+}
+
+static bool is_live(const Ev *e, const Graph *g, const Node *n, const uint32_t *uses) {
+    bool live = is_root(n->op) || defines_size(e, g, n);
+    for (unsigned k = 0; k < n->nout; k++) live |= uses[n->out[k].i] != 0;
+    return live && n->op != P_RETURN;
+}
+
 static bool ordered(Ev *e, const Graph *g) {
     unsigned char *seen = ev_tmp(e, g->val.n, 1);
     if (!seen) return false;
@@ -373,8 +391,7 @@ static bool count_uses(Ev *e, Graph *g, uint32_t **uses) {
     for (uint32_t k = 0; k < g->out.n; k++) u[graph_resolve(g, g->out.v[k].val).i]++;
     for (uint32_t k = g->node.n; k-- > 0;) {
         const Node *n = g->node.v[k];
-        bool live = is_root(n->op);
-        for (unsigned i = 0; i < n->nout; i++) live |= u[n->out[i].i] != 0;
+        bool live = is_live(e, g, n, u);
         for (unsigned i = 0; live && i < n->nin; i++) u[graph_resolve(g, n->in[i]).i]++;
     }
     *uses = u;
@@ -382,9 +399,7 @@ static bool count_uses(Ev *e, Graph *g, uint32_t **uses) {
 }
 
 static bool run_node(Ev *e, const Graph *g, const Node *n, EVal **val, uint32_t *uses) {
-    bool live = is_root(n->op);
-    for (unsigned i = 0; i < n->nout; i++) live |= uses[n->out[i].i] != 0;
-    if (!live || n->op == P_RETURN) return true;
+    if (!is_live(e, g, n, uses)) return true;
     const Node *outer = e->node;
     const Graph *outer_g = e->g;
     e->node = n;
@@ -431,13 +446,15 @@ bool ev_graph(Ev *e, Graph *g, EVal *const *in, EVal **out) {
     memset(val, 0, sizeof *val * g->val.n);
     e->depth++;
     bool ok = true;
-    for (uint32_t k = 0; k < g->in.n && ok; k++) {
-        uint32_t v = g->in.v[k].val.i;
-        if (!in[k]) continue;
+    for (uint32_t k = 0; k < 2 * g->in.n && ok; k++) { /* twice: the last input may define a size of the first */
+        const Port *port = &g->in.v[k % g->in.n];
+        EVal *x = in[k % g->in.n];
+        uint32_t v = port->val.i;
+        if (!x) continue;
         char what[100];
-        snprintf(what, sizeof what, "input %.80s", g->in.v[k].name ? g->in.v[k].name : "");
-        ok = ev_bind_type(e, &g->val.v[v].type, in[k], what);
-        if (uses[v] && !val[v]) val[v] = ev_ref(in[k]);
+        snprintf(what, sizeof what, "input %.80s", port->name ? port->name : "");
+        ok = ev_bind_type(e, &g->val.v[v].type, x, what);
+        if (uses[v] && !val[v]) val[v] = ev_ref(x);
     }
     for (uint32_t k = 0; k < g->node.n && ok; k++) ok = run_node(e, g, g->node.v[k], val, uses);
     for (uint32_t k = 0; k < g->out.n; k++) {

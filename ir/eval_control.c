@@ -48,8 +48,8 @@ static bool pile_stack(Ev *e, Pile *p, const Type *t, EVal **out) {
     int64_t dim[MAX_RANK] = {0};
     if (!p->n) {
         for (int d = 1; d < t->rank; d++) {
-            int64_t k;
-            dim[d] = dim_is_const(e->c, t->dim[d], &k) || (dim_lo(e->c, t->dim[d]) > 0 && ev_dim(e, t->dim[d], &k)) ? k : 0;
+            int64_t lo = dim_lo(e->c, t->dim[d]);
+            if (!ev_known(e, t->dim[d], &dim[d])) dim[d] = lo > 0 ? lo : 0;
         }
         return (*out = ev_new(e, (DType)t->dtype, t->rank, dim)) != NULL;
     }

@@ -60,6 +60,7 @@ bool ev_is_dense(const EVal *v);
 int64_t ev_count(const EVal *v);
 int64_t ev_int(const EVal *v, int64_t flat);            /* integer element at a row-major position; v must be integer or bool */
 bool ev_dim(Ev *e, Dim d, int64_t *out);                /* value of a dim; message if a symbol of it is not known */
+bool ev_known(const Ev *e, Dim d, int64_t *out);        /* the same without a message */
 bool ev_define(Ev *e, Dim d, int64_t v, const char *what, int axis); /* d is v: defines a lone symbol, else checks */
 bool ev_bind_type(Ev *e, const Type *t, const EVal *v, const char *what);
 bool ev_graph(Ev *e, Graph *g, EVal *const *in, EVal **out);    /* symbols defined inside stay known */

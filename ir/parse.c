@@ -433,19 +433,24 @@ static void bind(Parser *p, Scope *sc, Stmt *s) {
     uint32_t sym;
     a->sym = parse_dim(p);
     if (p->failed) return;
-    if (dim_lone_sym(p->c, a->sym, &sym)) dim_sym_mark_bound(p->c, sym);
-    else parse_fail(p, at, "only a symbol can be bound");
+    if (dim_lone_sym(p->c, a->sym, &sym)) {
+        dim_sym_mark_bound(p->c, sym);
+        a->sym = dim_pin(p->c, a->sym);
+    } else parse_fail(p, at, "only a symbol can be bound");
 }
 
 typedef struct Suffix { const char *loc; VEC(const char *) name; } Suffix;
 
 static void suffix(Parser *p, Stmt *s, Suffix *x) {
+    uint32_t first = dim_nsyms(p->c);
     if (s->op != P_CONST && parse_sign(p, ":")) {
         do {
             Type t = parse_type(p, 0);
             vec_push(p->c, &s->given, t);
         } while (!p->failed && parse_sign(p, ","));
         if (s->given.n != s->nout) parse_fail(p, s->at, "%u types for %u results", s->given.n, s->nout);
+        /* A size first named here is one that the node finds out when it runs. */
+        for (uint32_t k = first; absent_ok(s->op) && k < dim_nsyms(p->c); k++) dim_sym_mark_bound(p->c, k);
     }
     if (parse_word(p, "loc")) x->loc = parse_string(p, NULL);
     if (!parse_word(p, "name")) return;
@@ -530,7 +535,7 @@ static const char *symbol_name(Parser *p) {
     return name;
 }
 
-/* dims N in [1, 512], M */
+/* dims N in [1, 512], M, K bound */
 static void symbols(Parser *p) {
     if (!parse_word(p, "dims")) return;
     do {
@@ -544,7 +549,10 @@ static void symbols(Parser *p) {
             if (!parse_word(p, "inf")) hi = parse_int(p, lo, INT64_MAX);
             parse_expect(p, "]");
         }
-        if (!p->failed) dim_sym(p->c, name, lo, hi);
+        bool bound = parse_word(p, "bound");
+        uint32_t sym;
+        if (p->failed) return;
+        if (dim_lone_sym(p->c, dim_sym(p->c, name, lo, hi), &sym) && bound) dim_sym_mark_bound(p->c, sym);
     } while (parse_sign(p, ","));
 }
 

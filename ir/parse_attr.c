@@ -489,9 +489,9 @@ static void read_guard(Parser *p, Stmt *s) {
     if (k < 0) parse_fail(p, p->s, "expected eq, le, lt, bcast or true");
     a->cmp = k < 0 ? G_TRUE : (GuardCmp)k;
     if (a->cmp != G_TRUE) {
-        a->a = parse_dim(p);
+        a->a = dim_pin(p->c, parse_dim(p));
         parse_expect(p, ",");
-        a->b = parse_dim(p);
+        a->b = dim_pin(p->c, parse_dim(p));
     }
     a->text = parse_string(p, NULL);
 }

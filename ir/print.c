@@ -532,9 +532,9 @@ static void put_symbols(Pr *p) {
         const SymInfo *i = dim_sym_info(p->c, s);
         buf_puts(p->b, shown++ ? ", " : "dims ");
         dim_print(p->b, p->c, dim_sym(p->c, i->name, i->lo, i->hi)); /* quoted as everywhere */
-        if (i->lo == 0 && i->hi == DIM_INF) continue;
-        if (i->hi == DIM_INF) buf_printf(p->b, " in [%lld, inf]", (long long)i->lo);
-        else buf_printf(p->b, " in [%lld, %lld]", (long long)i->lo, (long long)i->hi);
+        if (i->hi != DIM_INF) buf_printf(p->b, " in [%lld, %lld]", (long long)i->lo, (long long)i->hi);
+        else if (i->lo) buf_printf(p->b, " in [%lld, inf]", (long long)i->lo);
+        if (i->bound) buf_puts(p->b, " bound");
     }
     if (shown) buf_puts(p->b, "\n");
 }
