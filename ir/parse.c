@@ -442,15 +442,15 @@ static void bind(Parser *p, Scope *sc, Stmt *s) {
 typedef struct Suffix { const char *loc; VEC(const char *) name; } Suffix;
 
 static void suffix(Parser *p, Stmt *s, Suffix *x) {
-    uint32_t first = dim_nsyms(p->c);
     if (s->op != P_CONST && parse_sign(p, ":")) {
         do {
+            uint32_t k = dim_nsyms(p->c);
             Type t = parse_type(p, 0);
             vec_push(p->c, &s->given, t);
+            /* A size first named here is one that the node finds out when it runs. */
+            for (; absent_ok(s->op) && t.kind == TY_TENSOR && k < dim_nsyms(p->c); k++) dim_sym_mark_bound(p->c, k);
         } while (!p->failed && parse_sign(p, ","));
         if (s->given.n != s->nout) parse_fail(p, s->at, "%u types for %u results", s->given.n, s->nout);
-        /* A size first named here is one that the node finds out when it runs. */
-        for (uint32_t k = first; absent_ok(s->op) && k < dim_nsyms(p->c); k++) dim_sym_mark_bound(p->c, k);
     }
     if (parse_word(p, "loc")) x->loc = parse_string(p, NULL);
     if (!parse_word(p, "name")) return;
