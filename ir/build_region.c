@@ -59,6 +59,18 @@ static Type settle(B *b, const Inner *in, Type t, const Type *x, const Type *y) 
     return type_tensor(b->c, (DType)t.dtype, t.rank, dim);
 }
 
+static bool is_true(const Graph *g, Val v) {
+    Scalar s;
+    return val_scalar(g, v, &s) && s.t == DT_BOOL && s.i;
+}
+
+/* The condition holds at first and stays: the trip count alone says how often. */
+static bool never_stops(B *b, const Graph *body, Val cond) {
+    Val next = graph_resolve(body, body->out.v[0].val);
+    if (cond.i && !is_true(b->g, cond)) return false;
+    return is_true(body, next) || next.i == body->in.v[1].val.i;
+}
+
 void b_loop(B *b, Graph *body, int ncarried, int nscan, int nin, const Val *in, Val *out) {
     Ctx *c = b->c;
     int nout = ncarried + nscan;
@@ -71,11 +83,8 @@ void b_loop(B *b, Graph *body, int ncarried, int nscan, int nin, const Val *in, 
     }
     Type *t = NEWN(c, Type, nout + 1);
     if (!infer(b->g, P_LOOP, nin, in, &a, nout, t, b->loc)) return;
-    const Dim *iter = body->in.n ? val_elems(body, body->in.v[0].val, NULL) : NULL;
-    if (iter && dim_lone_sym(c, *iter, NULL)) a.iter = *iter;
     Inner inner = {.c = c};
     uint32_t sym;
-    if (a.iter.i && dim_lone_sym(c, a.iter, &sym)) add_inner(&inner, sym);
     inner_symbols(c, &inner, body);
     for (int k = 0; k < ncarried; k++) { /* sizes that the body takes as its own symbols, and changes */
         const Type *formal = val_type(body, body->in.v[2 + k].val), *from = val_type(b->g, in[2 + k]);
@@ -91,10 +100,12 @@ void b_loop(B *b, Graph *body, int ncarried, int nscan, int nin, const Val *in, 
         }
     }
     for (int k = 0; k < ncarried; k++) t[k] = settle(b, &inner, t[k], NULL, NULL);
+    /* Stacked results have one size per iteration done: the trip count, or a symbol that the loop defines. */
+    const Dim *trip = a.has_trip && never_stops(b, body, in[1]) ? val_elems(b->g, in[0], NULL) : NULL;
+    if (nscan && !trip) a.iter = fresh(b, 0, DIM_INF);
     for (int k = ncarried; k < nout; k++) {
-        const Dim *trip = a.has_trip && !a.has_cond ? val_elems(b->g, in[0], NULL) : NULL;
         Dim *dim = ctx_dup(c, t[k].dim, sizeof *dim * t[k].rank);
-        if (trip) dim[0] = dim_lo(c, *trip) >= 0 ? *trip : dim_max(c, *trip, dim_const(c, 0));
+        dim[0] = trip ? dim_max(c, *trip, dim_const(c, 0)) : a.iter;
         t[k].dim = dim;
         t[k] = settle(b, &inner, t[k], NULL, NULL);
     }

@@ -2,23 +2,9 @@
  *
  * A rule sees operands that are present and of the right number, and says what is wrong at the node's place (E03xx) or
  * fills in the result types. Facts that cannot be decided here (is N equal to M?) are not errors: the builder adds
- * guards for them. Poison in an attribute means that a message was given where it arose: no second one is given. */
-#include "graph_internal.h"
-#include <string.h>
+ * guards for them. Nodes with bodies: infer_region.c. Poison in an attribute means that a message was given where it arose: no second one is given. */
+#include "infer_internal.h"
 
-typedef struct Inf {
-    Graph *g;
-    Ctx *c;
-    PrimOp op;
-    int nin, nout;
-    const Val *in;
-    const Type *const *ty;      /* types of the operands */
-    const void *attr;
-    Type *out;
-    Loc loc;
-} Inf;
-
-#define BAD(f, code, ...) (diag((f)->c, SEV_ERROR, (f)->loc, code, __VA_ARGS__), false)
 
 /* ==== helpers ===================================================================================================== */
 
@@ -110,7 +96,7 @@ static bool axis_ok(Inf *f, int axis, int rank) {
 static bool is_index(DType t) { return t == DT_I32 || t == DT_I64; }
 static bool is_number(DType t) { return dt_is_float(t) || dt_is_int(t) || t == DT_BOOL; }
 
-static bool want_nout(Inf *f, int n) {
+bool infer_nout(Inf *f, int n) {
     return f->nout == n || BAD(f, "E0303", "%s: %d results, expected %d", prim_name(f->op), f->nout, n);
 }
 
@@ -152,7 +138,7 @@ static bool body_ok(Inf *f, Expr e, int rank, const DType *acc, int nacc) {
 }
 
 static bool combiner_ok(Inf *f, const Expr *comb, const Scalar *init, const DType *acc) {
-    if (!want_nout(f, f->nin)) return false;
+    if (!infer_nout(f, f->nin)) return false;
     for (int r = 0; r < f->nout; r++) {
         if (r && !like_first(f, r)) return false;
         if (!is_number((DType)f->ty[r]->dtype) || !is_number(acc[r])) {
@@ -476,7 +462,7 @@ static bool inf_scatter(Inf *f) {
 
 static bool inf_sort(Inf *f) {
     const SortAttr *a = f->attr;
-    if (!want_nout(f, f->nin) || !axis_ok(f, a->axis, f->ty[0]->rank)) return false;
+    if (!infer_nout(f, f->nin) || !axis_ok(f, a->axis, f->ty[0]->rank)) return false;
     if (a->nkeys < 1 || a->nkeys > f->nin) return BAD(f, "E0305", "sort: %d keys of %d operands", a->nkeys, f->nin);
     for (int r = 0; r < f->nout; r++) {
         if (!like_first(f, r)) return false;
@@ -559,116 +545,12 @@ static bool inf_shape(Inf *f) {
 
 static bool inf_call(Inf *f) {
     const CallAttr *a = f->attr;
-    if (!want_nout(f, a->nout)) return false;
+    if (!infer_nout(f, a->nout)) return false;
     for (int r = 0; r < f->nout; r++) f->out[r] = a->type[r];
     return true;
 }
 
-static bool inf_return(Inf *f) { return want_nout(f, 0); }
-
-/* ==== regions ===================================================================================================== */
-
-bool type_join(Ctx *c, const Type *a, const Type *b, Type *out) {
-    if (a->kind != b->kind || a->dtype != b->dtype || a->rank != b->rank) return false;
-    *out = *a;
-    if (a->kind != TY_TENSOR) {
-        Type e;
-        if (!a->elem != !b->elem) return false;
-        if (!a->elem) return true;
-        if (!type_join(c, a->elem, b->elem, &e)) return false;
-        out->elem = ctx_dup(c, &e, sizeof e);
-        return true;
-    }
-    Dim dim[MAX_RANK];
-    for (int d = 0; d < a->rank; d++) dim[d] = dim_same(c, a->dim[d], b->dim[d]) ? a->dim[d] : (Dim){0};
-    *out = type_tensor(c, (DType)a->dtype, a->rank, dim);
-    return true;
-}
-
-/* Region `body` takes operands from `first` on as its inputs from `formal` on. */
-static bool region_takes(Inf *f, const Graph *body, int first, int formal, bool exact) {
-    if ((int)body->in.n - formal != f->nin - first) {
-        return BAD(f, "E0303", "%s: a body with %u inputs for %d operands", prim_name(f->op), body->in.n, f->nin);
-    }
-    for (int k = first; k < f->nin; k++) {
-        const Type *t = val_type(body, body->in.v[formal + k - first].val), *a = f->ty[k];
-        bool ok = !f->in[k].i || (t->kind == a->kind && t->dtype == a->dtype && t->rank == a->rank);
-        for (int d = 0; ok && exact && f->in[k].i && d < t->rank; d++) ok = !dim_differ(f->c, t->dim[d], a->dim[d]);
-        if (!ok) {
-            return BAD(f, "E0303", "%s: operand %d has type %s, its body takes %s", prim_name(f->op), k,
-                       type_text(f->c, a), type_text(f->c, t));
-        }
-    }
-    return true;
-}
-
-static bool scalar_of(const Type *t, DType d) { return t->kind == TY_TENSOR && t->rank == 0 && t->dtype == d; }
-
-static bool inf_loop(Inf *f) {
-    const LoopAttr *a = f->attr;
-    Graph *g = a->body;
-    int nc = a->ncarried, ns = a->nscan_out;
-    if (!g) return false;
-    if (f->nin < 2 + nc || g->in.n < 2 || (int)g->out.n != 1 + nc + ns || !want_nout(f, nc + ns)) {
-        return BAD(f, "E0303", "loop: %d operands, %d carried values and a body with %u results", f->nin, nc, g->out.n);
-    }
-    if ((f->in[0].i && !scalar_of(f->ty[0], DT_I64)) || (f->in[1].i && !scalar_of(f->ty[1], DT_BOOL)) ||
-        !scalar_of(val_type(g, g->out.v[0].val), DT_BOOL)) {
-        return BAD(f, "E0303", "loop: trip count and condition must be i64[] and bool[]");
-    }
-    if (!region_takes(f, g, 2, 2, false)) return false;
-    for (int k = 0; k < nc; k++) {
-        const Type *from = f->ty[2 + k], *to = val_type(g, g->out.v[1 + k].val);
-        if (!f->in[2 + k].i) from = to;
-        if (!type_join(f->c, from, to, &f->out[k])) {
-            return BAD(f, "E0303", "loop: carried value %d begins as %s and becomes %s", k, type_text(f->c, from),
-                       type_text(f->c, to));
-        }
-    }
-    for (int k = 0; k < ns; k++) {
-        const Type *t = val_type(g, g->out.v[1 + nc + k].val);
-        Dim dim[MAX_RANK + 1] = {{0}};
-        if (t->kind != TY_TENSOR || t->rank >= MAX_RANK) {
-            return BAD(f, "E0303", "loop: results of type %s cannot be stacked", type_text(f->c, t));
-        }
-        for (int d = 0; d < t->rank; d++) dim[d + 1] = t->dim[d];
-        f->out[nc + k] = type_tensor(f->c, (DType)t->dtype, t->rank + 1, dim);
-    }
-    return true;
-}
-
-static bool inf_if(Inf *f) {
-    const IfAttr *a = f->attr;
-    Graph *g[2] = {a->then_g, a->else_g};
-    if (!g[0] || !g[1]) return false;
-    if (f->ty[0]->kind != TY_TENSOR || f->ty[0]->dtype != DT_BOOL || f->ty[0]->rank) {
-        return BAD(f, "E0303", "if: the condition has type %s", type_text(f->c, f->ty[0]));
-    }
-    for (int s = 0; s < 2; s++) {
-        if ((int)g[s]->out.n != f->nout || !region_takes(f, g[s], 1, 0, true)) {
-            return (int)g[s]->out.n == f->nout ? false : BAD(f, "E0303", "if: branches must have %d results", f->nout);
-        }
-    }
-    for (int r = 0; r < f->nout; r++) {
-        const Type *x = val_type(g[0], g[0]->out.v[r].val), *y = val_type(g[1], g[1]->out.v[r].val);
-        if (type_join(f->c, x, y, &f->out[r])) continue;
-        if (x->kind == y->kind && x->dtype == y->dtype) {
-            diag(f->c, SEV_UNSUPPORTED, f->loc, "U0301", "if: the branches give results of different rank: %s and %s",
-                 type_text(f->c, x), type_text(f->c, y));
-            return false;
-        }
-        return BAD(f, "E0303", "if: the branches give %s and %s", type_text(f->c, x), type_text(f->c, y));
-    }
-    return true;
-}
-
-static bool inf_group(Inf *f) {
-    const GroupAttr *a = f->attr;
-    if (!a->body) return false;
-    if (!want_nout(f, (int)a->body->out.n) || !region_takes(f, a->body, 0, 0, true)) return false;
-    for (int r = 0; r < f->nout; r++) f->out[r] = *val_type(a->body, a->body->out.v[r].val);
-    return true;
-}
+static bool inf_return(Inf *f) { return infer_nout(f, 0); }
 
 /* ==== the table =================================================================================================== */
 
@@ -677,9 +559,9 @@ static bool (*const rules[P_COUNT])(Inf *) = {
     [P_SCAN] = inf_scan,     [P_RESHAPE] = inf_reshape, [P_PERMUTE] = inf_permute, [P_BROADCAST] = inf_broadcast,
     [P_SLICE] = inf_slice,   [P_PAD] = inf_pad,         [P_CONCAT] = inf_concat, [P_WINDOW] = inf_window,
     [P_GATHER] = inf_gather, [P_SCATTER] = inf_scatter, [P_UPDATE] = inf_update, [P_SORT] = inf_sort,
-    [P_TOPK] = inf_topk,     [P_COMPACT] = inf_compact, [P_LOOP] = inf_loop,     [P_IF] = inf_if,
+    [P_TOPK] = inf_topk,     [P_COMPACT] = inf_compact, [P_LOOP] = infer_loop,     [P_IF] = infer_if,
     [P_BIND] = inf_bind,     [P_GUARD] = inf_guard,     [P_COPY] = inf_copy,     [P_SEQ] = inf_seq,
-    [P_RANDOM] = inf_random, [P_SHAPE] = inf_shape,     [P_GROUP] = inf_group,   [P_CALL] = inf_call,
+    [P_RANDOM] = inf_random, [P_SHAPE] = inf_shape,     [P_GROUP] = infer_group,   [P_CALL] = inf_call,
     [P_RETURN] = inf_return,
 };
 

@@ -193,6 +193,7 @@ Expr expr_cast(Ctx *c, Expr a, DType to);
 Expr expr_bitcast(Ctx *c, Expr a, DType to); /* same width */
 Expr expr_load(Ctx *c, uint32_t operand, DType t, int nidx, const Expr *idx, Oob oob, Expr pad, uint32_t guard);
 uint32_t expr_guard(Ctx *c, Loc loc, const char *text); /* a message for OOB_FAIL; >= 1 */
+uint32_t expr_nguards(const Ctx *c); /* guards are 1 .. expr_nguards - 1 */
 const char *expr_guard_text(const Ctx *c, uint32_t guard);
 Loc expr_guard_loc(const Ctx *c, uint32_t guard);
 const ExprInfo *expr_info(const Ctx *c, Expr e);
@@ -254,7 +255,7 @@ typedef struct ScatterAttr { ScatterMode mode; bool elements; uint8_t axis; } Sc
 typedef struct SortAttr { uint8_t axis; bool descending, stable; uint8_t nkeys; } SortAttr;
 typedef struct TopkAttr { uint8_t axis; bool largest, sorted; Dim k; } TopkAttr;
 typedef struct CompactAttr { Dim bound; } CompactAttr; /* (mask[n]) -> indices i64[bound], count i64[]; the first count are valid */
-typedef struct LoopAttr { Graph *body; uint16_t ncarried, nscan_out; bool has_trip, has_cond; Dim iter; } LoopAttr;
+typedef struct LoopAttr { Graph *body; uint16_t ncarried, nscan_out; bool has_trip, has_cond; Dim iter; /* symbol: iterations done, the first size of stacked results; or none */ } LoopAttr;
 typedef struct IfAttr { Graph *then_g, *else_g; } IfAttr;
 typedef struct BindAttr { Dim sym; int64_t index; } BindAttr;   /* symbol = element `index` of the operand (flat) */
 typedef enum { G_EQ, G_LE, G_LT, G_BCAST, G_TRUE } GuardCmp;
