@@ -360,6 +360,45 @@ LVal emit_combine(Emit *e, const Stage *s, int r, const LVal *acc, const LVal *n
     return round_to(e, math_op(e->l, e->t, top.op, reg_type(ot), top.narg, arg), top.dtype);
 }
 
+static bool sums(const Emit *e, const Stage *s) {
+    if (s->nres != 1 || (s->acc[0] != DT_F32 && s->acc[0] != DT_F64)) return false;
+    const ExprInfo *i = expr_info(e->c, s->comb[0]);
+    return i->kind == E_OP && i->op == S_ADD && expr_info(e->c, i->arg[0])->kind == E_ARG && expr_info(e->c, i->arg[1])->kind == E_ARG;
+}
+
+void emit_accumulate(Emit *e, const Stage *s, LVal *acc, const Point *p) {
+    emit_memo_reset(e);
+    ExprInfo body = *expr_info(e->c, s->body[0]);
+    if (sums(e, s) && body.kind == E_OP && body.op == S_MUL && body.dtype == s->acc[0]) {
+        uint16_t w = lanes_of(e, acc[0]);
+        LVal a = widen(e, emit_expr(e, s, body.arg[0], p), w), b = widen(e, emit_expr(e, s, body.arg[1], p), w);
+        acc[0] = lir_fma(e->l, a, b, acc[0]);
+        return;
+    }
+    LVal nw[K_RES], out[K_RES];
+    for (int r = 0; r < s->nres; r++) {
+        LVal v = p->lanes > 1 ? emit_vec(e, s, s->body[r], p) : emit_expr(e, s, s->body[r], p);
+        nw[r] = cast_reg(e, v, expr_info(e->c, s->body[r])->dtype, s->acc[r]);
+    }
+    for (int r = 0; r < s->nres; r++) out[r] = emit_combine(e, s, r, acc, nw);
+    for (int r = 0; r < s->nres; r++) acc[r] = out[r];
+}
+
+LVal emit_initial(Emit *e, const Stage *s, int r, uint16_t lanes) {
+    return lir_splat(e->l, emit_const(e, (Scalar){.t = s->acc[r], .i = s->init[r].i}), lanes);
+}
+
+void emit_parallel_point(const Stage *s, const Point *p, Point *out) {
+    int np = 0;
+    *out = *p;
+    out->vaxis = -1;
+    for (int a = 0; a < s->naxis; a++) {
+        if (s->axis[a].kind != AX_PAR) continue;
+        if (a == p->vaxis) out->vaxis = (int8_t)np;
+        out->axis[np++] = p->axis[a];
+    }
+}
+
 LVal emit_hreduce(Emit *e, const Stage *s, LVal v) {
     uint16_t n = lanes_of(e, v);
     int16_t idx[64];

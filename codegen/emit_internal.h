@@ -7,6 +7,10 @@
 DType reg_type(DType t);                                      /* type that a value of type t has in registers */
 LVal emit_to_acc(Emit *e, LVal v, DType from, DType acc);     /* register value of type `from` as accumulator type `acc` */
 LVal emit_combine(Emit *e, const Stage *s, int r, const LVal *acc, const LVal *nw); /* comb[r] on register values of acc types */
+/* The body at p combined into acc[nres], in place. A sum of products becomes a fused multiply-add. */
+void emit_accumulate(Emit *e, const Stage *s, LVal *acc, const Point *p);
+LVal emit_initial(Emit *e, const Stage *s, int r, uint16_t lanes); /* the neutral start of accumulator r */
+void emit_parallel_point(const Stage *s, const Point *p, Point *out); /* p indexed by the parallel axes alone, as epilogues want it */
 LVal emit_hreduce(Emit *e, const Stage *s, LVal v);           /* lanes of accumulator 0 combined by halves (comb is one commutative operation) */
 
 /* kernel.c: questions about kernels */

@@ -275,14 +275,14 @@ static void steps(Build *b) {
             const SymInfo *info = dim_sym_info(b->c, (uint32_t)s.val);
             const LocInfo *l = loc_info(b->c, n->loc);
             vec_push(b->c, &b->step, (rt_step){.op = RT_BIND, .a = b->sym_index[s.val], .b = buffer(b, n->in[0]), .imm = a->index,
-                     .lo = info->lo, .hi = info->hi == DIM_INF ? -1 : info->hi, .scratch = -1, .name = text(b, info->name), .nodes = text(b, l->name)});
+                     .lo = info->lo, .hi = info->hi == DIM_INF ? INT64_MIN : info->hi, .scratch = -1, .name = text(b, info->name), .nodes = text(b, l->name)});
             vec_push(b->c, &b->step, (rt_step){.op = RT_DIMS, .a = (int32_t)++segment, .scratch = -1});
         } else if (n->op == P_GUARD) {
             const GuardAttr *a = n->attr;
             bool value = a->cmp == G_TRUE && n->nin;
             if (value) {
                 int32_t hidden = (int32_t)b->ndim++;
-                vec_push(b->c, &b->step, (rt_step){.op = RT_BIND, .a = hidden, .b = buffer(b, n->in[0]), .lo = 0, .hi = -1, .scratch = -1, .name = text(b, "condition")});
+                vec_push(b->c, &b->step, (rt_step){.op = RT_BIND, .a = hidden, .b = buffer(b, n->in[0]), .lo = 0, .hi = INT64_MIN, .scratch = -1, .name = text(b, "condition")});
                 add_guard(b, n, a, hidden, hidden, false);
             } else {
                 bool entry = segment_of(b, a->a) == 0 && segment_of(b, a->b) == 0;
@@ -345,7 +345,7 @@ bool plan_build(Ctx *c, Level *l, Weights *w) {
     for (uint32_t i = 0; i < b->guard.n; i++) vec_push(c, &b->entry, b->guard.v[i]);
     p.entry_guards = nentry;
     p.kernel_guard0 = b->entry.n;
-    for (uint32_t g = 0; expr_guard_text(c, g); g++)
+    for (uint32_t g = 0; g < expr_nguards(c); g++) /* guard 0 does not exist */
         vec_push(c, &b->entry, (rt_guard){.cmp = RT_CMP_TRUE, .a = -1, .b = -1, .msg = text(b, expr_guard_text(c, g))});
     Bytes o = {.c = c};
     bytes_put(&o, &p, sizeof p);

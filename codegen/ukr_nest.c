@@ -148,25 +148,6 @@ static DType widest(const Kernel *k, const Stage *s) {
     return w;
 }
 
-static void combine(Nest *n, const Stage *s, LVal *acc, const Point *p) {
-    Emit *e = n->e;
-    emit_memo_reset(e);
-    LVal nw[K_RES], out[K_RES];
-    for (int r = 0; r < s->nres; r++) {
-        DType from = expr_info(e->c, s->body[r])->dtype;
-        nw[r] = emit_to_acc(e, p->lanes > 1 ? emit_vec(e, s, s->body[r], p) : emit_expr(e, s, s->body[r], p), from, s->acc[r]);
-    }
-    for (int r = 0; r < s->nres; r++) out[r] = emit_combine(e, s, r, acc, nw);
-    for (int r = 0; r < s->nres; r++) acc[r] = out[r];
-}
-
-static LVal initial(Nest *n, const Stage *s, int r, uint16_t lanes) {
-    DType t = reg_type(s->acc[r]);
-    LVal v = s->acc[r] == DT_BOOL ? lir_bool(n->e->l, s->init[r].i != 0) :
-             dt_is_float(t) ? lir_float(n->e->l, t, s->init[r].f) : lir_int(n->e->l, t, s->init[r].i);
-    return lir_splat(n->e->l, v, lanes);
-}
-
 /* Loops over the reduced axes from `a` on, except `skip`; acc in, acc out. */
 static void reduce_loops(Nest *n, const Stage *s, int a, int skip, LVal *acc, Point *p, void (*leaf)(Nest *, const Stage *, LVal *, Point *, int), int arg) {
     while (a < s->naxis && (s->axis[a].kind != AX_RED || a == skip)) a++;
@@ -185,7 +166,7 @@ static void reduce_loops(Nest *n, const Stage *s, int a, int skip, LVal *acc, Po
 
 static void leaf_combine(Nest *n, const Stage *s, LVal *acc, Point *p, int arg) {
     (void)arg;
-    combine(n, s, acc, p);
+    emit_accumulate(n->e, s, acc, p);
 }
 
 /* The innermost reduced axis across lanes: main loops of U*L and L points, then a masked tail. */
@@ -199,13 +180,13 @@ static void leaf_lanes(Nest *n, const Stage *s, LVal *acc, Point *p, int axis) {
     if (unroll > 1) {
         LVal many[UNROLL], main = lir_op2(l, S_MUL, lir_op2(l, S_DIV, extent, lir_i64(l, unroll * lanes)), lir_i64(l, unroll * lanes));
         many[0] = acc[0];
-        for (int u = 1; u < unroll; u++) many[u] = initial(n, s, 0, lanes);
+        for (int u = 1; u < unroll; u++) many[u] = emit_initial(n->e, s, 0, lanes);
         LFor f = lir_for(l, pos, main, lir_i64(l, unroll * lanes), (uint32_t)unroll, many);
         LVal next[UNROLL];
         for (int u = 0; u < unroll; u++) {
             next[u] = f.c[u];
             p->axis[axis] = lir_addi(l, f.iv, u * lanes);
-            combine(n, s, &next[u], p);
+            emit_accumulate(n->e, s, &next[u], p);
         }
         lir_for_end(l, &f, next, many);
         for (int u = 1; u < unroll; u++) acc[0] = u == 1 ? emit_combine(n->e, s, 0, &many[0], &many[1]) : emit_combine(n->e, s, 0, acc, &many[u]);
@@ -215,7 +196,7 @@ static void leaf_lanes(Nest *n, const Stage *s, LVal *acc, Point *p, int axis) {
     LFor f = lir_for(l, pos, whole, lir_i64(l, lanes), 1, acc);
     LVal next = f.c[0];
     p->axis[axis] = f.iv;
-    combine(n, s, &next, p);
+    emit_accumulate(n->e, s, &next, p);
     lir_for_end(l, &f, &next, acc);
     if (!dim_divisible(n->e->c, s->axis[axis].extent, lanes)) {
         LVal left = lir_sub(l, extent, whole);
@@ -223,7 +204,7 @@ static void leaf_lanes(Nest *n, const Stage *s, LVal *acc, Point *p, int axis) {
         p->mask = lir_mask(l, left, lanes);
         p->axis[axis] = whole;
         LVal sum = acc[0];
-        combine(n, s, &sum, p);
+        emit_accumulate(n->e, s, &sum, p);
         sum = lir_op3(l, S_SELECT, p->mask, sum, acc[0]);
         lir_else(l, &i, &sum);
         lir_endif(l, &i, acc, acc);
@@ -231,12 +212,6 @@ static void leaf_lanes(Nest *n, const Stage *s, LVal *acc, Point *p, int axis) {
     p->mask = (LVal){0};
     p->vaxis = -1;
     p->lanes = 1;
-}
-
-static void finish(Nest *n, int st, LVal *acc, Point *p) {
-    const Stage *s = &n->k->stage[st];
-    (void)s;
-    emit_epilogue(n->e, st, acc, p);
 }
 
 /* One point (or vector of points) of the parallel axes. */
@@ -251,11 +226,11 @@ static void point(Nest *n, int st, Point *p, int red_lanes_axis, uint16_t red_la
             LVal v = p->lanes > 1 ? emit_vec(e, s, s->body[r], p) : emit_expr(e, s, s->body[r], p);
             acc[r] = emit_to_acc(e, v, expr_info(e->c, s->body[r])->dtype, s->acc[r]);
         }
-        finish(n, st, acc, p);
+        emit_epilogue(e, st, acc, p);
         return;
     }
     uint16_t lanes = red_lanes_axis >= 0 ? red_lanes : p->lanes;
-    for (int r = 0; r < s->nres; r++) acc[r] = initial(n, s, r, lanes);
+    for (int r = 0; r < s->nres; r++) acc[r] = emit_initial(n->e, s, r, lanes);
     Point q = *p;
     if (red_lanes_axis >= 0) {
         reduce_loops(n, s, 0, red_lanes_axis, acc, &q, leaf_lanes, red_lanes_axis);
@@ -263,17 +238,10 @@ static void point(Nest *n, int st, Point *p, int red_lanes_axis, uint16_t red_la
     } else {
         reduce_loops(n, s, 0, -1, acc, &q, leaf_combine, 0);
     }
-    /* The epilogue is indexed by the parallel axes alone. */
-    Point par = *p;
-    int np = 0;
-    par.vaxis = -1;
-    for (int a = 0; a < s->naxis; a++)
-        if (s->axis[a].kind == AX_PAR) {
-            if (a == p->vaxis) par.vaxis = (int8_t)np;
-            par.axis[np++] = p->axis[a];
-        }
+    Point par;
+    emit_parallel_point(s, p, &par);
     emit_memo_reset(e);
-    finish(n, st, acc, &par);
+    emit_epilogue(e, st, acc, &par);
 }
 
 static void vector_loop(Nest *n, int st, Point *p, int v, uint16_t lanes, LVal lo, LVal hi) {
@@ -313,11 +281,11 @@ static void scan_stage(Nest *n, int st, Point *p) {
     const Stage *s = &n->k->stage[st];
     const ScanAttr *a = s->node->attr;
     LVal acc[K_RES], out[K_RES], extent = emit_dim(e, s->axis[a->axis].extent);
-    for (int r = 0; r < s->nres; r++) acc[r] = initial(n, s, r, 1);
+    for (int r = 0; r < s->nres; r++) acc[r] = emit_initial(n->e, s, r, 1);
     LFor f = lir_for(l, lir_i64(l, 0), extent, lir_i64(l, 1), s->nres, acc);
     p->axis[a->axis] = a->reverse ? lir_sub(l, lir_addi(l, extent, -1), f.iv) : f.iv;
     memcpy(out, f.c, sizeof(LVal) * s->nres);
-    combine(n, s, out, p);
+    emit_accumulate(e, s, out, p);
     for (int r = 0; r < s->nres; r++) emit_store(e, s, r, a->exclusive ? f.c[r] : out[r], p);
     lir_for_end(l, &f, out, acc);
 }

@@ -29,7 +29,6 @@ void expr_walk_free(ExprWalk *w);
 
 uint64_t expr_axes(const Ctx *c,
                    Expr e); /* bit a: axis a occurs below e; bit 63: some axis >= 63 */
-uint32_t expr_nguards(const Ctx *c);
 bool expr_is_int(const Ctx *c, Expr e, int64_t *v); /* an i64 constant */
 void *expr_scratch(const Ctx *c, void *old, size_t n,
                    size_t elem); /* realloc that ends the compilation if refused */

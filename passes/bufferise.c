@@ -77,10 +77,9 @@ static void materialise_reshapes(Graph *g, const bool *placed) {
         if (fits) {
             k[n->out[0].i] = out;
         } else if (n->op == P_RESHAPE) {
-            Val view = n->out[0], c = copy_of(g, view, n->loc);
-            Node *cn = val_def(g, c);
-            graph_replace(g, view, c);
-            cn->in[0] = view;
+            Type t = *val_type(g, n->out[0]);
+            Node *again = graph_node(g, P_RESHAPE, 1, n->in, 1, &t, n->attr, n->loc);
+            graph_replace(g, n->out[0], copy_of(g, again->out[0], n->loc));
         }
     }
 }

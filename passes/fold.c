@@ -4,7 +4,7 @@
 
 enum { GROW_BYTES = 8192 };
 
-static bool foldable(Graph *g, const Node *n) {
+static bool foldable(Graph *g, const Node *n, bool may_grow) {
     switch (n->op) {
     case P_CONST: case P_LOOP: case P_IF: case P_BIND: case P_GUARD: case P_COPY: case P_SEQ: case P_RANDOM: case P_SHAPE:
     case P_GROUP: case P_CALL: case P_RETURN: return false;
@@ -25,11 +25,11 @@ static bool foldable(Graph *g, const Node *n) {
         for (int d = 0; d < t->rank; d++) count *= dims[d];
         out += dt_bytes(t->dtype, count);
     }
-    return out <= GROW_BYTES || out <= in + in / 2;
+    return may_grow || out <= GROW_BYTES || out <= in + in / 2;
 }
 
-bool fold_node(Graph *g, Node *n) {
-    if (!foldable(g, n)) return false;
+bool fold_node(Graph *g, Node *n, bool may_grow) {
+    if (!foldable(g, n, may_grow)) return false;
     const Tensor *in[64];
     Tensor *out[16] = {0};
     if (n->nin > 64 || n->nout > 16) return false;
@@ -52,7 +52,7 @@ bool pass_fold(Graph *g, PassCtx *p) {
     uint32_t n = g->node.n;
     Node **node = ctx_dup(g->c, g->node.v, n * sizeof *node);
     for (uint32_t i = 0; i < n; i++)
-        if (foldable(g, node[i]) && pass_allow(p)) changed |= fold_node(g, node[i]);
+        if (foldable(g, node[i], false) && pass_allow(p)) changed |= fold_node(g, node[i], false);
     if (changed) graph_tidy(g);
     return changed;
 }

@@ -10,7 +10,7 @@ static inline bool is_view(const Node *n) {
     default: return false;
     }
 }
-bool fold_node(Graph *g, Node *n); /* fold.c: n's results become constants, if its operands are and the bytes do not grow */
+bool fold_node(Graph *g, Node *n, bool may_grow); /* fold.c: n's results become constants, if its operands are (and the bytes do not grow) */
 /* One prototype per pass of the table in pipeline.c. */
 #define PASS(name, fn, level, brief) bool fn(Graph *g, PassCtx *p);
 #include "passes.def"

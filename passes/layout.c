@@ -42,7 +42,7 @@ static void set_blocked(Lay *w, Val plain, Val b, int windows) {
 
 static Val folded(Lay *w, Val v) { /* a chain of views of a constant, evaluated now: the next step must see a constant */
     Node *d = val_def(w->g, v);
-    if (d && d->op != P_CONST) fold_node(w->g, d);
+    if (d && d->op != P_CONST) fold_node(w->g, d, true);
     return graph_resolve(w->g, v);
 }
 
@@ -175,7 +175,7 @@ static void kernel_dims(Lay *w, Val v, int first, int n, int64_t *out) {
 enum { L_N, L_G, L_O, L_J, L_C, L_I, L_S /* 3 */, L_K = L_S + 3 /* 3 */ };
 
 static Val contract_labels(B *b, Val x, Val k, int na, const uint8_t *la, int nb, const uint8_t *lb, int no, const uint8_t *lo) {
-    ContractAttr a = {.acc = DT_F32, .out = DT_F32};
+    ContractAttr a = {.label = NO_LABELS, .acc = DT_F32, .out = DT_F32};
     memcpy(a.label[0], la, (size_t)na);
     memcpy(a.label[1], lb, (size_t)nb);
     memcpy(a.label[2], lo, (size_t)no);

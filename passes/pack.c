@@ -37,7 +37,7 @@ static bool match(Graph *g, const Node *n, Pack *p) {
 
 static Val now(Graph *g, Val v) {
     Node *d = val_def(g, v);
-    if (d && d->op != P_CONST) fold_node(g, d);
+    if (d && d->op != P_CONST) fold_node(g, d, true);
     return graph_resolve(g, v);
 }
 
@@ -81,7 +81,7 @@ static bool rewrite(Graph *g, Node *n, const Pack *p) {
     for (int d = 0; d < wt->rank; d++) used[a->label[!p->swap][d]] = 1;
     while (used[ni]) ni++;
     if (ni >= 32) return false;
-    ContractAttr q = {.acc = a->acc, .out = a->out};
+    ContractAttr q = {.label = NO_LABELS, .acc = a->acc, .out = a->out};
     memcpy(q.label[0], a->label[p->swap], xt->rank);
     int m = 0;
     q.label[1][m++] = nl;

@@ -1,0 +1,201 @@
+/* ukr_tile.c: template `tile`: one reduction whose points lie along a vector axis, unrolled and jammed along a second axis, so
+ * that many accumulators hide the latency of one chain: depthwise convolution (16 channels are the lanes; each tap's weights
+ * serve all points of the tile), pooling in blocked layout. The innermost reduced axis is unrolled when it is short.
+ * Tasks: all other parallel axes. Order of reduction: ascending, one chain per point. */
+#include <string.h>
+
+#include "emit_internal.h"
+#include "ukr.h"
+
+enum { PAR_TX, PAR_UNROLL };
+enum { MAX_TX = 16, MAX_UNROLL = 9 };
+
+typedef struct Plan { int vec, jam, red[K_AXES], nred; } Plan;
+typedef struct Find { const Kernel *k; const Stage *s; int unit[K_AXES], other[K_AXES]; bool affine; } Find;
+
+static void note(Find *f, uint16_t buf, int rank, const Expr *at) {
+    Affine a;
+    if (!access_affine(f->k, f->s, buf, rank, at, &a)) { f->affine = false; return; }
+    for (int i = 0; i < f->s->naxis; i++) {
+        if (!a.has[i]) continue;
+        if (dim_is(f->k->c, a.coef[i], 1)) f->unit[i]++;
+        else f->other[i]++;
+    }
+}
+
+static void note_load(void *data, const ExprInfo *x) {
+    Find *f = data;
+    note(f, (uint16_t)x->index, f->k->buf[x->index].rank, x->arg);
+}
+
+static bool plan(const Kernel *k, Plan *p) {
+    const Stage *s = &k->stage[0];
+    *p = (Plan){-1, -1, {0}, 0};
+    if (s->kind != ST_NEST || !s->comb[0].i || s->nres != 1) return false;
+    if (k->nstage > 1 && epilogue_mask(k, 0) != ((1ull << k->nstage) - 2)) return false;
+    Find f = {.k = k, .s = s, .affine = true};
+    expr_loads(k->c, s->body[0], note_load, &f);
+    note(&f, s->out[0].buf, s->out[0].rank, s->out[0].at);
+    if (!f.affine) return false;
+    for (int a = 0; a < s->naxis; a++) {
+        if (s->axis[a].kind == AX_RED) { p->red[p->nred++] = a; continue; }
+        if (f.unit[a] && !f.other[a] && dim_lo(k->c, s->axis[a].extent) >= 4) p->vec = a;
+    }
+    for (int a = 0; a < s->naxis; a++)
+        if (s->axis[a].kind == AX_PAR && a != p->vec && (f.other[a] || f.unit[a])) p->jam = a;
+    return p->vec >= 0 && p->jam >= 0 && p->nred > 0;
+}
+
+static bool tile_match(const Kernel *k, const Target *t) {
+    Plan p;
+    (void)t;
+    return plan(k, &p);
+}
+
+static int64_t tile_width(const Kernel *k, const Plan *p, const Target *t) {
+    int64_t w, max = t->vregs >= 32 ? 14 : 10;
+    if (!dim_is_const(k->c, k->stage[0].axis[p->jam].extent, &w)) return max / 2;
+    if (w < 1) return 1;
+    int64_t tiles = (w + max - 1) / max;
+    return (w + tiles - 1) / tiles;
+}
+
+static int tile_candidates(const Kernel *k, const Target *t, Sched *out, int max) {
+    Plan p;
+    int64_t e;
+    (void)max;
+    if (!plan(k, &p)) return 0;
+    out[0].par[PAR_TX] = tile_width(k, &p, t);
+    bool known = dim_is_const(k->c, k->stage[0].axis[p.red[p.nred - 1]].extent, &e);
+    out[0].par[PAR_UNROLL] = known && e <= MAX_UNROLL ? e : 1;
+    return 1;
+}
+
+static double tile_cost(const Kernel *k, const Sched *s, const Target *t) {
+    Plan p;
+    const Stage *g = &k->stage[0];
+    if (!plan(k, &p)) return 1e30;
+    double points = 1;
+    for (int a = 0; a < g->naxis; a++) points *= dim_typical(k->c, g->axis[a].extent);
+    double tx = (double)s->par[PAR_TX], chain = 4 / tx;
+    double step = chain > 1 ? chain : 1;
+    return points / target_lanes(t, DT_F32) * step * (expr_cost(k->c, g->body[0]) > 4 ? expr_cost(k->c, g->body[0]) / 2.0 : 1);
+}
+
+typedef struct Gen { Emit *e; Plan p; int unroll; uint16_t lanes; } Gen;
+
+static void reduce(Gen *g, int i, int tx, Point *p, LVal jam0, LVal *acc) {
+    Emit *e = g->e;
+    const Stage *s = &e->k->stage[0];
+    Lir *l = e->l;
+    int axis = g->p.red[i];
+    bool inner = i + 1 == g->p.nred;
+    if (inner && g->unroll > 1) {
+        for (int u = 0; u < g->unroll; u++) {
+            p->axis[axis] = lir_i64(l, u);
+            for (int r = 0; r < tx; r++) {
+                p->axis[g->p.jam] = lir_addi(l, jam0, r);
+                emit_accumulate(e, s, &acc[r], p);
+            }
+        }
+        return;
+    }
+    LFor f = lir_for(l, lir_i64(l, 0), emit_dim(e, s->axis[axis].extent), lir_i64(l, 1), (uint32_t)tx, acc);
+    LVal next[MAX_TX];
+    memcpy(next, f.c, sizeof(LVal) * (size_t)tx);
+    p->axis[axis] = f.iv;
+    if (inner) {
+        for (int r = 0; r < tx; r++) {
+            p->axis[g->p.jam] = lir_addi(l, jam0, r);
+            emit_accumulate(e, s, &next[r], p);
+        }
+    } else reduce(g, i + 1, tx, p, jam0, next);
+    lir_for_end(l, &f, next, acc);
+}
+
+static void one_tile(Gen *g, int tx, Point *p, LVal jam0) {
+    Emit *e = g->e;
+    const Stage *s = &e->k->stage[0];
+    LVal acc[MAX_TX];
+    for (int r = 0; r < tx; r++) acc[r] = emit_initial(e, s, 0, g->lanes);
+    Point q = *p;
+    reduce(g, 0, tx, &q, jam0, acc);
+    for (int r = 0; r < tx; r++) {
+        Point par;
+        q = *p;
+        q.axis[g->p.jam] = lir_addi(e->l, jam0, r);
+        emit_parallel_point(s, &q, &par);
+        emit_epilogue(e, 0, &acc[r], &par);
+    }
+}
+
+/* Tiles along the jammed axis: q of tx, the rest one narrower (known extents); or tx, then single points. */
+static void along(Gen *g, Point *p, int tx) {
+    Emit *e = g->e;
+    Lir *l = e->l;
+    Dim ext = e->k->stage[0].axis[g->p.jam].extent;
+    int64_t w;
+    LVal end = emit_dim(e, ext), zero = lir_i64(l, 0);
+    LVal cut;
+    int rest;
+    if (dim_is_const(e->c, ext, &w)) {
+        int64_t tiles = (w + tx - 1) / tx, small = tiles * tx - w;
+        cut = lir_i64(l, (tiles - small) * tx);
+        rest = small ? tx - 1 : 0;
+    } else {
+        cut = lir_muli(l, lir_op2(l, S_DIV, end, lir_i64(l, tx)), tx);
+        rest = tx > 1 ? 1 : 0;
+    }
+    LFor f = lir_for(l, zero, cut, lir_i64(l, tx), 0, NULL);
+    one_tile(g, tx, p, f.iv);
+    lir_for_end(l, &f, NULL, NULL);
+    if (!rest) return;
+    f = lir_for(l, cut, end, lir_i64(l, rest), 0, NULL);
+    one_tile(g, rest, p, f.iv);
+    lir_for_end(l, &f, NULL, NULL);
+}
+
+static void tile_build(Emit *e) {
+    Gen gen = {.e = e, .unroll = (int)e->s->par[PAR_UNROLL]}, *g = &gen;
+    CHECK(plan(e->k, &g->p));
+    const Stage *s = &e->k->stage[0];
+    Lir *l = e->l;
+    Ctx *c = e->c;
+    g->lanes = target_lanes(e->t, reg_type(s->acc[0]));
+    int64_t hi = dim_hi(c, s->axis[g->p.vec].extent);
+    while (g->lanes > 2 && g->lanes / 2 >= hi) g->lanes /= 2;
+    Dim vext = s->axis[g->p.vec].extent, tasks = dim_const(c, 1);
+    for (int a = 0; a < s->naxis; a++)
+        if (s->axis[a].kind == AX_PAR && a != g->p.vec && a != g->p.jam) tasks = dim_mul(c, tasks, s->axis[a].extent);
+    e->code->tasks = tasks;
+    double per = tile_cost(e->k, e->s, e->t) / (dim_typical(c, tasks) > 0 ? dim_typical(c, tasks) : 1);
+    e->code->grain = per >= 4000 ? 1 : (int64_t)(4000 / (per + 1)) + 1;
+    LFor t = lir_for(l, lir_t0(l), lir_t1(l), lir_i64(l, 1), 0, NULL);
+    Point p = {.vaxis = (int8_t)g->p.vec, .lanes = g->lanes};
+    LVal rest = t.iv;
+    for (int a = s->naxis - 1; a >= 0; a--) {
+        if (s->axis[a].kind != AX_PAR || a == g->p.vec || a == g->p.jam) continue;
+        LVal n = emit_dim(e, s->axis[a].extent);
+        p.axis[a] = lir_op2(l, S_REM, rest, n);
+        rest = lir_op2(l, S_DIV, rest, n);
+    }
+    int tx = (int)e->s->par[PAR_TX];
+    bool exact = dim_divisible(c, vext, g->lanes);
+    LVal n = emit_dim(e, vext), whole = exact ? n : lir_muli(l, lir_op2(l, S_DIV, n, lir_i64(l, g->lanes)), g->lanes);
+    LFor f = lir_for(l, lir_i64(l, 0), whole, lir_i64(l, g->lanes), 0, NULL);
+    p.axis[g->p.vec] = f.iv;
+    along(g, &p, tx);
+    lir_for_end(l, &f, NULL, NULL);
+    if (!exact) {
+        LVal left = lir_sub(l, n, whole);
+        LIf i = lir_if(l, lir_op2(l, S_GT, left, lir_i64(l, 0)), 0);
+        p.mask = lir_mask(l, left, g->lanes);
+        p.axis[g->p.vec] = whole;
+        along(g, &p, tx);
+        lir_else(l, &i, NULL);
+        lir_endif(l, &i, NULL, NULL);
+    }
+    lir_for_end(l, &t, NULL, NULL);
+}
+
+const Tmpl tmpl_tile = {"tile", "tx unroll", 0, tile_match, tile_candidates, tile_cost, tile_build};
