@@ -52,7 +52,8 @@ static const Opt options[] = {
     {"--dim", "NAME=LO..HI", DIM, 0, "declare its range (HI may be left out)"},
     {NULL, NULL, FLAG, 0, "Evaluation without compiling"},
     {"--eval", NULL, FLAG, AT(eval),
-     "run the model in the reference evaluator and print or write its outputs"},
+     "run the model in the reference evaluator and print or write its outputs;\nas imported, or "
+     "after the passes of --passes or --stop-after"},
     {"--input", "NAME=FILE", IN_FILE, 0, "value of an input, a .npy file"},
     {"--output", "NAME=FILE", OUT_FILE, 0, "where to write an output (default: print all)"},
     {"--seed", "N", NUMBER, AT(seed), "of random operators"},
@@ -425,7 +426,9 @@ static int run(Args *a, Ctx *c, int argc, char **argv) {
     if (a->eval) {
         Graph *g = compile_read(c, &a->c, NULL);
         a->eval_files.seed = a->seed;
-        ok = g && tool_eval(c, g, &a->eval_files, stdout);
+        bool as_imported = !a->c.passes && !a->c.stop_after;
+        ok = g && (as_imported || compile_passes(c, &a->c, g)) &&
+             tool_eval(c, g, &a->eval_files, stdout);
     } else if (a->inspect) {
         ok = ends_with_so(a->c.input) ? inspect_artefact(c, a->c.input, stdout)
                                       : tool_inspect_model(c, &a->c, stdout);

@@ -308,6 +308,11 @@ bool accelc_compile(Ctx *c, const CompileOptions *o, FILE *info) {
     return ok;
 }
 
+bool compile_passes(Ctx *c, const CompileOptions *o, Graph *g) {
+    Job j = {.c = c, .o = o, .info = stderr, .explain = {.c = c}};
+    return find_targets(&j) && run_passes(&j, g, j.target[0]);
+}
+
 bool compile_describe(Ctx *c, const CompileOptions *o, Graph *g, Buf *b) {
     Job j = {.c = c, .o = o, .info = stderr, .explain = {.c = c}};
     if (!find_targets(&j) || !run_passes(&j, g, j.target[0])) return false;

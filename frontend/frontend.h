@@ -76,6 +76,7 @@ void compile_defaults(CompileOptions *o);
 bool accelc_compile(Ctx *c, const CompileOptions *o, FILE *info);
 Graph *compile_read(Ctx *c, const CompileOptions *o,
                     Paths *files); /* as imported; NULL after messages */
+bool compile_passes(Ctx *c, const CompileOptions *o, Graph *g); /* in place; false after messages */
 bool compile_describe(Ctx *c, const CompileOptions *o, Graph *g,
                       Buf *b);                      /* memory and kernels, for inspect */
 const char *compile_name(Ctx *c, const char *path); /* a C identifier from a file name */
