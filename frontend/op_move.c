@@ -86,7 +86,14 @@ typedef struct Cut { Dim start, end, step; } Cut;
 /* v clamped to [lo, hi], negative ones counted from the end d */
 static Dim position(Imp *m, Dim v, Dim d, Dim lo, Dim hi)
 {
+    enum { FAR = 1000000000 }; /* exporters write such numbers for "the end" */
     Ctx *c = m->c;
+    int64_t k;
+    if (dim_is_const(c, v, &k) && (k >= FAR || k <= -FAR) && !dim_is_const(c, d, NULL)) {
+        if (k != INT64_MAX && k > -INT64_MAX)
+            b_guard(&m->b, G_LE, d, DC(m, k < 0 ? -k : k), "an axis of more than %d elements", FAR);
+        return k < 0 ? lo : hi;
+    }
     Dim near = dim_max(c, dim_min(c, v, d), dim_sub(c, DC(m, -1), d)); /* no overflow in the sum */
     near = dim_select(c, dim_lt(c, near, DC(m, 0)), dim_add(c, near, d), near);
     return dim_max(c, lo, dim_min(c, near, hi));

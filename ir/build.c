@@ -260,6 +260,17 @@ static bool equal_or_one(B *b, Dim x, Dim y, Dim *out) {
     return true;
 }
 
+/* y == min(x, top) for a constant top > 1 (a table cut to length x): they fit only if x <= top, and then are equal. */
+static bool capped(const Ctx *c, Dim y, Dim x, Dim *top) {
+    const DimInfo *i = dim_info(c, y);
+    for (int k = 0; i->kind == D_MIN && i->n == 2 && k < 2; k++) {
+        if (!dim_same(c, i->arg[k], x) || !dim_is_const(c, i->arg[1 - k], NULL) || dim_lo(c, i->arg[1 - k]) < 2) continue;
+        *top = i->arg[1 - k];
+        return true;
+    }
+    return false;
+}
+
 bool b_bcast_dim(B *b, Dim x, Dim y, Dim *out) {
     Ctx *c = b->c;
     *out = x;
@@ -273,6 +284,13 @@ bool b_bcast_dim(B *b, Dim x, Dim y, Dim *out) {
         return true;
     }
     if (dim_is(c, y, 1) || dim_in_bcast(c, x, y)) return true;
+    Dim top;
+    bool cap = capped(c, y, x, &top);
+    if (cap || capped(c, x, y, &top)) {
+        *out = cap ? x : y;
+        b_guard(b, G_LE, *out, top, "sizes %s and %s do not broadcast", dim_text(c, x), dim_text(c, y));
+        return true;
+    }
     if (lone_against_sum(c, y, x)) return equal_or_one(b, y, x, out);
     if (lone_against_sum(c, x, y)) return equal_or_one(b, x, y, out);
     bool x1 = dim_may_be_one(c, x), y1 = dim_may_be_one(c, y);
