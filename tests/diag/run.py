@@ -14,6 +14,7 @@ import fnmatch
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -24,15 +25,19 @@ LIMIT = 4 << 30     # bytes of address space of a compiler that is given garbage
 TIMEOUT = 60
 
 
-def limited():
+def limited(file_bytes):
     import resource
-    if not os.environ.get("ACCELC_NO_LIMIT"):
+    if not os.environ.get("ACCELC_NO_LIMIT"):   # sanitizers need address space
         resource.setrlimit(resource.RLIMIT_AS, (LIMIT, LIMIT))
+    if file_bytes:                              # stands for a full disc: writes beyond it fail
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes, file_bytes))
 
 
-def run(accelc, args, cwd, stdin=None, env=None):
-    return subprocess.run([accelc, *args], cwd=cwd, env={**os.environ, **(env or {})}, stdin=stdin or subprocess.DEVNULL, capture_output=True,
-                          timeout=TIMEOUT, preexec_fn=limited)
+def run(accelc, args, cwd, stdin=None, env=None, file_bytes=0):
+    return subprocess.run([accelc, *args], cwd=cwd, env={**os.environ, **(env or {})},
+                          stdin=stdin or subprocess.DEVNULL, capture_output=True, timeout=TIMEOUT,
+                          preexec_fn=lambda: limited(file_bytes), restore_signals=False)
 
 
 def files(folder):
@@ -82,7 +87,7 @@ def binary_case(accelc, case):
         args = case.build(folder)
         before = files(folder)
         stdin = open(os.path.join(folder, case.stdin), "rb") if case.stdin else None
-        result = run(accelc, args, folder, stdin, case.env)
+        result = run(accelc, args, folder, stdin, case.env, case.file_bytes)
         if stdin:
             stdin.close()
         wrong = check(result, before, files(folder), case.status)
