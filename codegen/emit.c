@@ -419,6 +419,7 @@ void emit_epilogue(Emit *e, int of, const LVal *acc, const Point *p) {
     uint64_t mask = epilogue_mask(e->k, of);
     Held held[K_RES], later[32];
     int n = 0;
+    emit_memo_reset(e); /* a new point */
     for (int r = 0; r < a->nres; r++) {
         uint16_t b = a->out[r].buf;
         if (e->ptr[b].i) emit_store(e, a, r, acc[r], p);

@@ -526,10 +526,13 @@ static LV table(const Printer *p, const LIns *i) {
     LV e[LIR_MAX_LANES];
     LTy one = {i->ty.dt, 1};
     for (uint32_t k = 0; k < i->ty.lanes; k++) {
+        if (i->op == L_IOTA) {
+            e[k] = pr_const(p, one, k, 0);
+            continue;
+        }
         const Scalar *s = &lir_tables(p->l)[i->aux + k];
         bool f = dt_is_float(s->t);
-        e[k] =
-            i->op == L_IOTA ? pr_const(p, one, k, 0) : pr_const(p, one, f ? 0 : s->i, f ? s->f : 0);
+        e[k] = pr_const(p, one, f ? 0 : s->i, f ? s->f : 0);
     }
     return LLVMConstVector(e, i->ty.lanes);
 }

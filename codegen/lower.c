@@ -27,6 +27,7 @@ typedef struct Low {
     uint32_t naxis;
     Pull *pull[256];            /* memo of value_at for the stage being built */
     int guarded;                /* > 0: loads must be safe at any index */
+    bool *ready;                /* per body value: nothing it needs waits for a later stage (set by lower_epilogue) */
     VEC(Stage) stages;
 } Low;
 
@@ -387,7 +388,7 @@ static void alias_results(Low *w) {
     for (uint32_t o = 0; o < w->g->out.n; o++) {
         Val v = w->target[o] = graph_resolve(w->g, w->g->out.v[o].val);
         uint16_t b = new_buf(w, KB_OUT, val_type(w->g, v), w->group->out[o]);
-        for (Node *n = val_def(w->g, v); n && (n->op == P_RESHAPE || n->op == P_PERMUTE); n = val_def(w->g, v)) {
+        for (Node *n = val_def(w->g, v); n && (n->op == P_RESHAPE || n->op == P_PERMUTE || n->op == P_COPY); n = val_def(w->g, v)) {
             Val x = graph_resolve(w->g, n->in[0]);
             Strides out = strides_of(&w->k->buf[b]), in;
             if (w->buf[x.i] || uses[x.i] != 1 || !strides_unview(w->c, w->g, n, &out, &in)) break;
@@ -541,6 +542,7 @@ static bool forward_node(Low *w, Node *n, Fwd *f) {
     for (int i = 0; i < n->nin; i++)
         if (f[n->in[i].i].set && (from < 0 || f[n->in[i].i].rank > f[n->in[from].i].rank)) from = i;
     if (from < 0 || n->nout != 1) return false;
+    for (int i = 0; i < n->nin; i++) if (n->in[i].i && !w->ready[n->in[i].i]) return false;
     const Fwd *x = &f[n->in[from].i];
     const Type *xt = val_type(w->g, n->in[from]), *out = val_type(w->g, n->out[0]);
     Fwd y = {.set = true, .rank = out->rank, .value = x->value, .drop = x->drop};
@@ -582,6 +584,7 @@ static bool forward_node(Low *w, Node *n, Fwd *f) {
         for (int d = 0; d < out->rank; d++) y.at[d] = x->at[a->perm[d]];
         break;
     }
+    case P_COPY: memcpy(y.at, x->at, sizeof y.at); break;
     case P_SLICE: {
         const SliceAttr *a = n->attr;
         for (int d = 0; d < out->rank; d++) {
@@ -606,6 +609,17 @@ static bool map_has_loads(Ctx *c, Expr e) {
     return false;
 }
 
+static void find_ready(Low *w) {
+    w->ready = NEWN(w->c, bool, w->g->val.n);
+    for (uint32_t v = 0; v < w->g->val.n; v++) w->ready[v] = w->made[v] || !val_def(w->g, (Val){v});
+    for (uint32_t i = 0; i < w->g->node.n; i++) {
+        const Node *n = w->g->node.v[i];
+        bool all = !is_root(n);
+        for (int k = 0; k < n->nin && all; k++) all = !n->in[k].i || w->ready[n->in[k].i];
+        for (int r = 0; r < n->nout; r++) w->ready[n->out[r].i] |= all;
+    }
+}
+
 /* Stages for the group's results that follow from the results of `root` (a reduce or contract) alone along its own points. */
 static void lower_epilogue(Low *w, Node *root, uint32_t root_stage) {
     bool any = false;
@@ -621,6 +635,7 @@ static void lower_epilogue(Low *w, Node *root, uint32_t root_stage) {
         renumber[a] = expr_axis(w->c, w->naxis);
         w->extent[w->naxis++] = rs->axis[a].extent;
     }
+    find_ready(w);
     Fwd *f = NEWN(w->c, Fwd, w->g->val.n);
     for (int r = 0; r < root->nout; r++) {
         Fwd *x = &f[root->out[r].i];

@@ -115,7 +115,8 @@ bool strides_unview(Ctx *c, const Graph *g, const Node *n, const Strides *out, S
     *in = (Strides){.rank = t->rank, .offset = out->offset};
     for (int d = 0; d < t->rank; d++) in->dim[d] = t->dim[d];
     if (n->op == P_RESHAPE) return restride(c, out, t->rank, t->dim, in->stride);
-    if (n->op != P_PERMUTE) return false;
+    if (n->op == P_COPY) for (int d = 0; d < t->rank; d++) in->stride[d] = out->stride[d];
+    if (n->op != P_PERMUTE) return n->op == P_COPY;
     const PermAttr *a = n->attr;
     for (int d = 0; d < t->rank; d++) in->stride[a->perm[d]] = out->stride[d];
     return true;

@@ -64,9 +64,10 @@ static bool pad_to_concat(Graph *g, Node *n) {
 
 typedef struct Known { bool set, pitched; Strides s; } Known; /* pitched: lies in another buffer, strides not known yet */
 
-static void materialise_reshapes(Graph *g, const bool *placed) {
-    uint32_t nval = g->val.n, nnode = g->node.n;
-    Known *k = NEWN(g->c, Known, nval);
+/* room: values that `placed` covers; enough for those made here */
+static void materialise_reshapes(Graph *g, const bool *placed, uint32_t room) {
+    uint32_t nnode = g->node.n;
+    Known *k = NEWN(g->c, Known, room);
     for (uint32_t i = 0; i < nnode; i++) {
         Node *n = g->node.v[i];
         if (!is_view(n) || n->op == P_PAD) continue;
@@ -102,7 +103,7 @@ bool pass_bufferise(Graph *g, PassCtx *p) {
 
     /* Values that will lie inside another buffer, or are results. Copies are new values: leave room for them. */
     uint32_t room = g->val.n + g->out.n;
-    for (uint32_t i = 0; i < g->node.n; i++) room += 2u + g->node.v[i]->nin;
+    for (uint32_t i = 0; i < g->node.n; i++) room += 4u + g->node.v[i]->nin;
     bool *taken = NEWN(g->c, bool, room), *placed = NEWN(g->c, bool, room);
     for (uint32_t o = 0; o < g->out.n; o++) {
         Val v = graph_resolve(g, g->out.v[o].val);
@@ -123,7 +124,7 @@ bool pass_bufferise(Graph *g, PassCtx *p) {
             taken[v.i] = placed[v.i] = true;
         }
     }
-    materialise_reshapes(g, placed);
+    materialise_reshapes(g, placed, room);
     graph_tidy(g);
     return true;
 }

@@ -223,7 +223,8 @@ static void join(Fuse *f, Node *n, uint32_t gi, uint32_t at) {
 static void start(Fuse *f, Node *n, uint32_t at) {
     Grp *g = NEW(f->c, Grp);
     const Type *out = val_type(f->g, n->out[0]);
-    g->kind = n->op == P_CONTRACT ? G_CONTRACT : n->op == P_REDUCE ? G_REDUCE :
+    bool product = n->op == P_CONTRACT || (n->op == P_GROUP && !strcmp(((const GroupAttr *)n->attr)->name, "Attention"));
+    g->kind = product ? G_CONTRACT : n->op == P_REDUCE ? G_REDUCE :
               n->op == P_MAP || n->op == P_GATHER || n->op == P_COPY || n->op == P_UPDATE ? G_MAP : G_ALONE;
     if (n->nout != 1 && n->op == P_MAP) g->kind = G_ALONE;
     g->first = g->last = at;
@@ -340,11 +341,12 @@ static void emit_group(Fuse *f, uint32_t gi, const bool *outside) {
 bool pass_fuse(Graph *g, PassCtx *p) {
     graph_tidy(g);
     Fuse fuse = {.g = g, .c = g->c, .p = p}, *f = &fuse;
-    uint32_t nnode = g->node.n, nval = g->val.n;
+    uint32_t nnode = g->node.n, nval = 2 * g->val.n; /* results of the kernels become values, too */
     Node **node = ctx_dup(g->c, g->node.v, nnode * sizeof *node);
     f->pos = NEWN(g->c, uint32_t, nval);
     f->group = NEWN(g->c, uint32_t, nval);
-    f->uses = graph_uses(g);
+    f->uses = NEWN(g->c, uint32_t, nval);
+    memcpy(f->uses, graph_uses(g), g->val.n * sizeof *f->uses);
     for (uint32_t i = 0; i < nnode; i++) {
         for (int r = 0; r < node[i]->nout; r++) f->pos[node[i]->out[r].i] = i + 1;
         if (node[i]->op == P_BIND) vec_push(g->c, &f->bind, i);
