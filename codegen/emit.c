@@ -420,9 +420,16 @@ void emit_epilogue(Emit *e, int of, const LVal *acc, const Point *p) {
     Held held[K_RES], later[32];
     int n = 0;
     emit_memo_reset(e); /* a new point */
+    Point own = *p; /* the root's results are indexed by all of its axes */
+    own.vaxis = -1;
+    for (int x = 0, np = 0; x < a->naxis; x++) {
+        if (a->axis[x].kind != AX_PAR) continue;
+        if (np == p->vaxis) own.vaxis = (int8_t)x;
+        own.axis[x] = p->axis[np++];
+    }
     for (int r = 0; r < a->nres; r++) {
         uint16_t b = a->out[r].buf;
-        if (e->ptr[b].i) emit_store(e, a, r, acc[r], p);
+        if (e->ptr[b].i) emit_store(e, a, r, acc[r], &own);
         held[r] = (Held){acc[r], a->acc[r], e->k->buf[b].dtype};
         e->temp[b] = held_value;
         e->temp_data[b] = &held[r];
