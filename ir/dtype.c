@@ -139,7 +139,7 @@ static double round_to(DType t, double x) {
 }
 
 float dt_round_f32(DType t, float x) {
-    return !dt_is_float(t) || t == DT_F32 || t == DT_F64 ? x : (float)decode_type(t, encode_type(t, x));
+    return !dt_is_float(t) || t == DT_F32 || t == DT_F64 ? x : (float)round_to(t, x);
 }
 
 /* ---- elements in memory: packed types are packed here, the first element in the low bits ---- */
@@ -232,6 +232,7 @@ static double from_int(DType from, int64_t i, bool sticky) {
 
 Scalar dt_convert(Scalar s, DType to) {
     Scalar r = {.t = to, .i = 0};
+    if (s.t == to) return s;
     if (types[valid(s.t)].kind == KIND_OTHER || types[valid(to)].kind == KIND_OTHER) return r;
     bool ff = dt_is_float(s.t), tf = dt_is_float(to);
     if (ff && tf) r.f = round_to(to, s.f);
