@@ -247,7 +247,7 @@ static bool scale_before(Alg *a, Node *n) {
         s = scale_relabel(a, s, at->label[1 - w], val_type(a->g, n->in[w])->rank, at->label[w]);
         if (!s.i || !pass_allow(a->p)) continue;
         Val in[2];
-        if (!(in[w] = alg_mul(a, n->in[w], s)).i) continue;
+        if (!(in[w] = scale_weight(a, n->in[w], s)).i) continue;
         for (int k = np - 1; k >= 0; k--) x = alg_again(a, path[k], &x)->out[0];
         in[1 - w] = x;
         for (int k = 0; k < np; k++) alg_take(a, path[k]->out[0]);
@@ -257,6 +257,32 @@ static bool scale_before(Alg *a, Node *n) {
         return true;
     }
     return false;
+}
+
+/* contract(x*s, y*t) with scalars that have no weights to go to: contract(x, y)*(s*t), which joins what follows. */
+static bool scale_after(Alg *a, Node *n) {
+    const ContractAttr *at = n->attr;
+    DType t = at->out;
+    Expr all = {0};
+    Val in[2];
+    if (graph_resolve(a->g, n->out[0]).i != n->out[0].i || a->taken[n->out[0].i] || (t != DT_F32 && t != DT_F64)) return false;
+    for (int k = 0; k < 2; k++) {
+        in[k] = graph_resolve(a->g, n->in[k]);
+        if (val_const(a->g, in[k]) || val_type(a->g, in[k])->dtype != t || in[k].i >= a->nval) return false;
+        Node *d = val_def(a->g, in[k]);
+        Affine f = d && alg_single(a, in[k]) ? affine_of(a, d) : no;
+        if (!f.ok || f.arg < 0 || f.add.i || !f.mul.i || expr_info(a->c, f.mul)->kind != E_CONST) continue;
+        if (!type_same(a->c, val_type(a->g, d->in[f.arg]), val_type(a->g, in[k]))) continue;
+        all = join(a->c, S_MUL, all, f.mul);
+        in[k] = d->in[f.arg];
+    }
+    if (!all.i || !pass_allow(a->p)) return false;
+    Val y = alg_again(a, n, in)->out[0], scaled;
+    Type type = *val_type(a->g, n->out[0]);
+    Expr e = expr_op(a->c, S_MUL, expr_arg(a->c, 0, t), all, (Expr){0});
+    b_map(&a->b, 1, &e, 1, &y, type.rank, type.dim, &scaled);
+    graph_replace(a->g, n->out[0], scaled);
+    return true;
 }
 
 /* ---- permutations ---- */
@@ -312,7 +338,7 @@ static bool round_of(Graph *g, PassCtx *p) {
     for (uint32_t i = n; i-- > 0;) {
         a->b = builder(g, node[i]->loc);
         if (node[i]->op == P_MAP && node[i]->nout == 1) changed |= rewrite_chain(a, node[i]);
-        else if (node[i]->op == P_CONTRACT) changed |= permute_before(a, node[i]) || scale_before(a, node[i]);
+        else if (node[i]->op == P_CONTRACT) changed |= permute_before(a, node[i]) || scale_before(a, node[i]) || scale_after(a, node[i]);
         else if (node[i]->op == P_PERMUTE) changed |= permute_after(a, node[i]);
     }
     graph_tidy(g);

@@ -5,7 +5,9 @@
  * would be (a weight times its factor, then times x), which is the error that algebra.c allows itself. */
 #include "scale.h"
 
-enum { DEPTH = 24, COPY_BYTES = 1 << 16 };
+#include "simplify.h"
+
+enum { DEPTH = 24, COPY_BYTES = 1 << 16, GROWN_BYTES = 64 << 20 };
 
 bool alg_single(const Alg *a, Val v) {
     v = graph_resolve(a->g, v);
@@ -23,19 +25,24 @@ Node *alg_again(Alg *a, const Node *n, const Val *in) {
     return graph_node(a->g, (PrimOp)n->op, n->nin, in, n->nout, t, n->attr, n->loc);
 }
 
-Val alg_const(Alg *a, Val v) {
-    for (int k = 0; k < 4; k++) { /* a builder function may have appended a short chain: fold what feeds v, then v */
+/* A builder function may have appended a short chain: what feeds v is evaluated first, then v. */
+static Val evaluate(Alg *a, Val v, bool may_grow) {
+    for (int k = 0; k < 4; k++) {
         Node *n = val_def(a->g, v);
         if (!v.i || !n) return (Val){0};
         if (n->op == P_CONST) return graph_resolve(a->g, v);
+        Val s = splat_const(&a->b, v);
+        if (s.i) return s;
         for (int i = 0; i < n->nin; i++) {
             Node *d = val_def(a->g, n->in[i]);
             if (d && d->op != P_CONST) fold_node(a->g, d, false);
         }
-        fold_node(a->g, n, false);
+        fold_node(a->g, n, may_grow);
     }
     return (Val){0};
 }
+
+Val alg_const(Alg *a, Val v) { return evaluate(a, v, false); }
 
 static Val both(Alg *a, SOp op, Val x, Val y) {
     x = graph_resolve(a->g, x);
@@ -227,6 +234,16 @@ bool scale_weight_ok(Alg *a, Val w) {
     return d && (d->dtype == DT_F32 || d->dtype == DT_F64) && (!shared || d->bytes <= COPY_BYTES);
 }
 
+/* A splat becomes as large as its type says: other passes would lay it out in full as well. */
+Val scale_weight(Alg *a, Val w, Val f) {
+    int64_t dim[MAX_RANK];
+    const Type *t = val_type(a->g, w);
+    double bytes = dt_bits((DType)t->dtype) / 8.0;
+    if (!type_const_dims(a->c, t, dim)) return (Val){0};
+    for (int d = 0; d < t->rank; d++) bytes *= (double)dim[d];
+    return evaluate(a, b_binary(&a->b, S_MUL, w, f), bytes <= GROWN_BYTES);
+}
+
 static Val push_contract(Alg *a, Node *n, Val s, bool commit, int depth) {
     const ContractAttr *at = n->attr;
     DType t = (DType)val_type(a->g, s)->dtype;
@@ -236,7 +253,7 @@ static Val push_contract(Alg *a, Node *n, Val s, bool commit, int depth) {
         if (!f.i) continue;
         if (!commit) return n->out[0];
         Val in[2] = {n->in[0], n->in[1]};
-        in[side] = alg_mul(a, in[side], f);
+        in[side] = scale_weight(a, in[side], f);
         return in[side].i ? alg_again(a, n, in)->out[0] : (Val){0};
     }
     for (int side = 0; side < 2; side++) {

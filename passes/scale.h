@@ -31,6 +31,7 @@ Val scale_up(Alg *a, const Node *view, Val s);          /* the factor of a view'
 Val scale_down(Alg *a, const Node *view, Val s);        /* the reverse */
 /* A factor whose dims have labels `from`, as one of a value of `rank` dims with labels `to`: poison if it varies along others. */
 Val scale_relabel(Alg *a, Val s, const uint8_t *from, int rank, const uint8_t *to);
+Val scale_weight(Alg *a, Val w, Val f);                 /* their product; f is a factor of w */
 bool scale_weight_ok(Alg *a, Val w);                    /* a constant of floats that may get a scaled copy */
 /* v*s without a multiplication at run time, s being a factor of v: poison if that cannot be. Nothing is appended for keeps unless
  * `commit`. */

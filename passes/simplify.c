@@ -21,6 +21,20 @@ bool simp_replace(Simp *s, Node *n, Val v) {
     return true;
 }
 
+Val splat_const(B *b, Val v) {
+    const Node *n = val_def(b->g, v);
+    const ConstData *d = n && n->op == P_BROADCAST ? val_const(b->g, n->in[0]) : NULL;
+    const Type *t = val_type(b->g, v);
+    int64_t dim[MAX_RANK], count = 1;
+    Scalar k;
+    if (!d || !val_scalar(b->g, n->in[0], &k) || !type_const_dims(b->c, t, dim)) return (Val){0};
+    for (int i = 0; i < t->rank; i++) if (__builtin_mul_overflow(count, dim[i], &count)) return (Val){0};
+    if (count < 1) return (Val){0};
+    ConstData *to = NEW(b->c, ConstData);
+    *to = (ConstData){.dtype = d->dtype, .count = count, .splat = true, .data = d->data, .bytes = dt_bytes(d->dtype, 1)};
+    return b_const(b, to, *t);
+}
+
 /* ---- views ---- */
 
 /* reshape(map(reshape(x), ..)) to the type of x: the map over x. Other operands must broadcast alike along the last axes. */
@@ -124,6 +138,8 @@ static bool permute(Simp *s, Node *n) {
 
 static bool broadcast(Simp *s, Node *n) {
     const DimsAttr *a = n->attr;
+    Val k = splat_const(&s->b, n->out[0]);
+    if (k.i) return pass_allow(s->p) && simp_replace(s, n, k);
     if (!simp_made_by(s, n->in[0], P_BROADCAST) && !type_same(s->c, val_type(s->g, n->in[0]), val_type(s->g, n->out[0]))) return false;
     return pass_allow(s->p) && simp_replace(s, n, b_broadcast(&s->b, n->in[0], a->rank, a->dim));
 }

@@ -24,5 +24,7 @@ bool simp_same_dims(Ctx *c, int n, const Dim *x, const Dim *y);
 bool simp_pointwise(Ctx *c, Expr body);             /* reads operands at the current point only, and no coordinate */
 /* Replaces result 0 of n by v, if v is something else and of the same type. false: nothing done. */
 bool simp_replace(Simp *s, Node *n, Val v);
+/* v, if it is a scalar constant broadcast to known dims, as a constant of its type (which still holds one element); else poison. */
+Val splat_const(B *b, Val v);
 bool simp_map(Simp *s, Node *n);                    /* simplify_map.c */
 #endif

@@ -49,11 +49,16 @@ static Val before_broadcast(Simp *s, Val v) {
     return n ? graph_resolve(s->g, n->in[0]) : v;
 }
 
-/* The value of an operand at every point, as an expression: a constant, or a dim. */
+/* The value of an operand at every point, as an expression: a constant, a dim, or what a map computes from those alone. */
 static Expr scalar_operand(Simp *s, Val v) {
     Scalar k;
     int64_t n;
     const Type *t = val_type(s->g, v);
+    const Node *m = simp_made_by(s, v, P_MAP);
+    if (m && !m->nin && m->nout == 1) {
+        Expr e = ((const MapAttr *)m->attr)->body[0];
+        return simp_pointwise(s->c, e) && expr_cost(s->c, e) <= DEAR ? e : (Expr){0};
+    }
     if (t->dtype == DT_STR || t->dtype == DT_C64 || t->dtype == DT_C128) return (Expr){0};
     if (val_scalar(s->g, v, &k)) return expr_const(s->c, k);
     const Dim *e = val_elems(s->g, v, &n);
