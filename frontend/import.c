@@ -139,6 +139,17 @@ Val name_value(Imp *m, const char *name)
 
 /* ---- nodes */
 
+/* Evidence under the node's last message: what came in. */
+static void note_operands(Imp *m)
+{
+    for (uint32_t i = 0; i < m->n->nin && i < 8; i++)
+        if (m->in[i].i) {
+            Buf b = {.c = m->c};
+            type_print(&b, m->c, val_type(m->b.g, m->in[i]));
+            diag_note(m->c, "input %s %s", m->n->in[i], buf_str(&b));
+        }
+}
+
 static void import_node(Imp *m, const SrcNode *n)
 {
     m->n = n;
@@ -158,9 +169,11 @@ static void import_node(Imp *m, const SrcNode *n)
     } else if (!poisoned && attrs_check(m) && operands_check(m)) {
         m->row->fn(m);
         for (uint32_t i = 0; i < n->nout; i++)
-            if (n->out[i][0] && !m->out[i].i && ctx_errors(m->c) == errors)
+            if (n->out[i][0] && !m->out[i].i && !ctx_errors(m->c))
                 ERR(m, "E0299", "result %u of %s could not be made", i, n->op);
     }
+    if (ctx_errors(m->c) != errors)
+        note_operands(m);
     for (uint32_t i = 0; i < n->nout; i++)
         if (n->out[i][0])
             name_put(m, n->out[i], m->out[i]);

@@ -178,6 +178,11 @@ bool operands_check(Imp *m)
             ERR(m, "E0205", "operand %.*s (number %u) is missing", (int)len, s, k);
             return false;
         }
+        for (uint32_t i = k; many && i < (n->nin > k ? n->nin : k + 1); i++)
+            if (!present(m, i) && cls != 'v') {
+                ERR(m, "E0205", "operand %.*s (number %u) is missing", (int)len, s, i);
+                return false;
+            }
         for (uint32_t i = k; i < (many ? n->nin : k + 1); i++)
             if (present(m, i) && !class_has(cls, val_type(m->b.g, m->in[i]), first)) {
                 Buf b = {.c = m->c};
@@ -188,7 +193,7 @@ bool operands_check(Imp *m)
             }
         s += strcspn(s, " ");
     }
-    if (!many && n->nin > k) {
+    if (ok && !many && n->nin > k) {
         ERR(m, "E0205", "takes at most %u operands, got %u", k, n->nin);
         ok = false;
     }
@@ -235,7 +240,7 @@ const char *attr_s(const Imp *m, const char *name)
 {
     const SrcAttr *a = attr_find(m, name);
     if (a)
-        return ctx_strn(m->c, (const char *)a->p->s.data, a->p->s.len);
+        return a->p->s.len ? ctx_strn(m->c, (const char *)a->p->s.data, a->p->s.len) : "";
     size_t len;
     const char *s = attr_default(m, name, &len);
     const char *bar = memchr(s, '|', len);

@@ -13,6 +13,19 @@ static SrcGraph *graph_attr(Imp *m, const char *name)
     return a && a->ngraph == 1 ? a->graph[0] : NULL;
 }
 
+/* Exporters give one element as a scalar in one branch and as a vector in the other: it gets the greater rank. */
+static void same_rank(Imp *a, Val *x, Imp *b, Val *y)
+{
+    const Type s = *val_type(a->b.g, *x), t = *val_type(b->b.g, *y);
+    if (s.kind != TY_TENSOR || t.kind != TY_TENSOR || s.rank == t.rank || !dim_is(a->c, type_count(a->c, &s), 1) ||
+        !dim_is(a->c, type_count(a->c, &t), 1))
+        return;
+    if (s.rank < t.rank)
+        *x = reshape_to(a, *x, t.rank, t.dim);
+    else
+        *y = reshape_to(b, *y, s.rank, s.dim);
+}
+
 void imp_if(Imp *m)
 {
     SrcGraph *g[2] = {graph_attr(m, "then_branch"), graph_attr(m, "else_branch")};
@@ -33,16 +46,20 @@ void imp_if(Imp *m)
     if (ncap < 0)
         return;
     Graph *body[2];
-    Val *in = NEWN(m->c, Val, ncap + 1), *out = NEWN(m->c, Val, m->n->nout + 1);
+    Imp inner[2];
+    Val *in = NEWN(m->c, Val, ncap + 1), *out[2];
     for (int k = 0; k < 2; k++) {
-        Imp inner;
-        region_open(&inner, m, g[k]);
-        region_capture(&inner, m, ncap, cap);
-        if (!region_body(&inner, out))
+        out[k] = NEWN(m->c, Val, m->n->nout + 1);
+        region_open(&inner[k], m, g[k]);
+        region_capture(&inner[k], m, ncap, cap);
+        if (!region_body(&inner[k], out[k]))
             return;
-        for (uint32_t i = 0; i < m->n->nout; i++)
-            graph_output(inner.b.g, g[k]->out.v[i].name, out[i]);
-        body[k] = inner.b.g;
+        body[k] = inner[k].b.g;
+    }
+    for (uint32_t i = 0; i < m->n->nout; i++) {
+        same_rank(&inner[0], &out[0][i], &inner[1], &out[1][i]);
+        for (int k = 0; k < 2; k++)
+            graph_output(body[k], g[k]->out.v[i].name, out[k][i]);
     }
     for (int i = 0; i < ncap; i++)
         in[i] = name_value(m, cap[i]);

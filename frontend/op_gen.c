@@ -31,7 +31,7 @@ static Val strings_const(Imp *m, int rank, size_t n, const ProtobufCBinaryData *
 {
     Str *v = NEWN(m->c, Str, n ? n : 1);
     for (size_t i = 0; i < n; i++)
-        v[i] = (Str){ctx_strn(m->c, (const char *)s[i].data, s[i].len), (int64_t)s[i].len};
+        v[i] = (Str){s[i].len ? ctx_strn(m->c, (const char *)s[i].data, s[i].len) : "", (int64_t)s[i].len};
     return list_const(m, DT_STR, rank, n, v, n * sizeof *v);
 }
 

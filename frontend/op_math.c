@@ -60,8 +60,6 @@ void imp_binary1(Imp *m)
 /* op(op(x0, x1), x2).. */
 static Val chain(Imp *m, SOp op)
 {
-    if (!m->n->nin)
-        ERR(m, "E0205", "needs at least one operand");
     Val v = operand(m, 0);
     for (uint32_t i = 1; i < m->n->nin; i++)
         v = b_binary(&m->b, op, v, m->in[i]);
@@ -260,6 +258,17 @@ void imp_pow(Imp *m)
     if (m->n->version < 7 && !broadcast1(m, x, &y))
         return;
     DType tx = dtype_of(m, x), ty = dtype_of(m, y), t = tx;
+    static const struct { double y; const char *text; } small[] = {
+        {1, "a"}, {2, "a * a"}, {3, "a * a * a"}, {0.5, "sqrt(a)"}, {-1, "1 / a"}};
+    Scalar s;
+    if (dt_is_float(tx) && rank_of(m, y) <= rank_of(m, x) && const_scalar(m, y, &s)) {
+        double e = dt_is_float(ty) ? s.f : (double)s.i;
+        for (size_t i = 0; i < sizeof small / sizeof *small; i++)
+            if (small[i].y == e && rank_of(m, y) == 0) {
+                result(m, 0, map_text(m, small[i].text, 1, &x));
+                return;
+            }
+    }
     if (dt_is_int(tx) && dt_is_float(ty))
         t = DT_F64;
     else if (dt_is_float(tx) && dt_bits(tx) < 32 && tx != ty)

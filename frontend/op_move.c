@@ -11,11 +11,7 @@ FN(trilu); FN(reversesequence);
 
 void imp_concat(Imp *m)
 {
-    int axis, r = m->n->nin ? rank_of(m, m->in[0]) : 0;
-    if (!m->n->nin) {
-        ERR(m, "E0205", "needs at least one operand");
-        return;
-    }
+    int axis, r = rank_of(m, m->in[0]);
     if (!axis_ok(m, attr_i(m, "axis"), r, &axis))
         return;
     for (uint32_t i = 1; i < m->n->nin; i++) {

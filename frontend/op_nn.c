@@ -489,7 +489,7 @@ static Scalar lowest(DType t)
         s = dt_convert(s, t);
     } else {
         s.t = t;
-        s.i = dt_is_signed(t) ? -(int64_t)(1ull << (dt_bits(t) - 1)) : 0;
+        s.i = dt_is_signed(t) ? (int64_t)(UINT64_MAX << (dt_bits(t) - 1)) : 0;
     }
     return s;
 }
