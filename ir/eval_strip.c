@@ -38,7 +38,43 @@ static double from_small(DType t, unsigned char byte) {
 
 static double convert_to(DType t, double x) { return dt_convert((Scalar){.t = DT_F64, .f = x}, t).f; }
 
-static void put_odd(DType t, char *p, double x) { /* f16, bf16, f8.., f4 */
+/* x rounded to `frac` bits behind the point of its leading digit, to nearest even, exponents below `low` as `low`: adding
+ * and subtracting 1.5 * 2^k lets the double adder round at the right place. */
+static inline double round_bits(double x, int frac, int low, double most) {
+    uint64_t bits, e;
+    double c;
+    memcpy(&bits, &x, sizeof bits);
+    e = bits >> 52 & 0x7ff;
+    if (e == 0x7ff) return x;
+    if (e > 1023 + 200) return copysign((double)INFINITY, x);
+    if (e < (uint64_t)(1023 + low)) e = (uint64_t)(1023 + low);
+    bits = (e + (uint64_t)(52 - frac)) << 52 | (uint64_t)1 << 51;
+    memcpy(&c, &bits, sizeof c);
+    double r = fabs(x) + c - c;
+    return copysign(r > most ? (double)INFINITY : r, x);
+}
+static inline double round_f16(double x) { return round_bits(x, 10, -14, 65504); }
+static inline double round_bf16(double x) { return round_bits(x, 7, -126, 0x1.fep127); }
+
+static inline uint16_t to_bf16(double x) {
+    float f = (float)round_bf16(x);
+    uint32_t bits;
+    memcpy(&bits, &f, sizeof bits);
+    return (uint16_t)(f != f ? bits >> 16 | 0x40 : bits >> 16);
+}
+
+static inline uint16_t to_f16(double x) {
+    float f = (float)round_f16(x);
+    uint32_t bits;
+    memcpy(&bits, &f, sizeof bits);
+    uint16_t sign = (uint16_t)(bits >> 16 & 0x8000);
+    float mag = fabsf(f);
+    if (!(mag < 0x1p16f)) return (uint16_t)(sign | (mag != mag ? 0x7e00 : 0x7c00));
+    if (mag < 0x1p-14f) return (uint16_t)(sign | (uint16_t)(mag * 0x1p24f)); /* a whole number of smallest steps */
+    return (uint16_t)(sign | ((bits & 0x7fffffff) - (112u << 23)) >> 13);
+}
+
+static void put_small(DType t, char *p, double x) { /* f8.., f4 */
     double r = isinf(x) && t == DT_F8E5M2 ? x : convert_to(t, x); /* an infinity in a cell is a value of t */
     if (t != DT_F4E2M1) {
         dt_store(t, p, 0, (Scalar){.t = t, .f = r});
@@ -99,12 +135,12 @@ static void put_odd(DType t, char *p, double x) { /* f16, bf16, f8.., f4 */
     case DT_I16: case DT_U16: STORE_AS(int16_t, s[i].i)                      \
     case DT_I32: case DT_U32: STORE_AS(int32_t, s[i].i)                      \
     case DT_I64: case DT_U64: STORE_AS(int64_t, s[i].i)                      \
-    case DT_F16: case DT_BF16: case DT_F8E4M3: case DT_F8E4M3Z:              \
-    case DT_F8E5M2: case DT_F8E5M2Z: case DT_F8E8M0: case DT_F4E2M1: {       \
-        int w = ev_width(t);                                                 \
-        for (int64_t i = 0; i < n; i++) put_odd(t, p + IDX(i) * w, s[i].f);  \
+    case DT_F16: STORE_AS(uint16_t, to_f16(s[i].f))                          \
+    case DT_BF16: STORE_AS(uint16_t, to_bf16(s[i].f))                        \
+    case DT_F8E4M3: case DT_F8E4M3Z: case DT_F8E5M2: case DT_F8E5M2Z:        \
+    case DT_F8E8M0: case DT_F4E2M1:                                          \
+        for (int64_t i = 0; i < n; i++) put_small(t, p + IDX(i), s[i].f);    \
         break;                                                               \
-    }                                                                        \
     default: {                                                               \
         int w = ev_width(t);                                                 \
         for (int64_t i = 0; i < n; i++) memcpy(p + IDX(i) * w, s[i].p, (size_t)w); \
@@ -174,6 +210,8 @@ double cell_min(double a, double b) {
 void cells_round(DType t, Cell *d, int64_t n) {
     switch (t) {
     case DT_F32: for (int64_t i = 0; i < n; i++) d[i].f = (double)(float)d[i].f; break;
+    case DT_F16: for (int64_t i = 0; i < n; i++) d[i].f = round_f16((double)(float)d[i].f); break;
+    case DT_BF16: for (int64_t i = 0; i < n; i++) d[i].f = round_bf16((double)(float)d[i].f); break;
     case DT_I8: WRAP(int8_t)
     case DT_U8: WRAP(uint8_t)
     case DT_I16: WRAP(int16_t)
@@ -198,6 +236,10 @@ void cells_cast(DType from, DType to, Cell *d, const Cell *s, int64_t n) {
         if (d != s) memcpy(d, s, sizeof *d * (size_t)n);
     } else if (ff && to == DT_F32) {
         for (int64_t i = 0; i < n; i++) d[i].f = (double)(float)s[i].f;
+    } else if (ff && to == DT_F16) {
+        for (int64_t i = 0; i < n; i++) d[i].f = round_f16(s[i].f);
+    } else if (ff && to == DT_BF16) {
+        for (int64_t i = 0; i < n; i++) d[i].f = round_bf16(s[i].f);
     } else if (tf && !ff && from != DT_U64 && (to == DT_F64 || to == DT_F32)) {
         if (to == DT_F64) for (int64_t i = 0; i < n; i++) d[i].f = (double)s[i].i;
         else for (int64_t i = 0; i < n; i++) d[i].f = (double)(float)s[i].i;

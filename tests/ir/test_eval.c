@@ -242,7 +242,7 @@ static bool takes(SOp op, DType t) {
 }
 
 static Scalar odd_value(Rng *r, DType t) {
-    static const double f[] = {0, -0.0, 1, -1, 2, 0.5, -1.5, 3, 255, 65504, -INFINITY, INFINITY, NAN, 1e-7, 1e30, 2.5};
+    static const double f[] = {0, -0.0, 1, -1, 2, 0.5, -1.5, 3, 255, 65504, -INFINITY, INFINITY, NAN, 1e-7, 1e30, 1e300};
     static const int64_t w[] = {0, 1, -1, 2, -2, 3, 7, 8, 127, -128, 255, INT32_MAX, INT32_MIN, INT64_MAX, INT64_MIN, 64};
     if (dt_is_float(t)) return dt_convert((Scalar){.t = DT_F64, .f = pick(r, 2) ? f[pick(r, 16)] : pick(r, 2000) / 100.0 - 10}, t);
     return dt_convert((Scalar){.t = DT_I64, .i = pick(r, 2) ? w[pick(r, 16)] : (int64_t)rnd(r)}, t);
