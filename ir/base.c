@@ -1,6 +1,7 @@
-/* base.c: the arena that owns everything of one compilation, growable vectors, interned strings, a string map, text
- * buffers, hashing. Invariant: memory is zeroed, and lives until ctx_free. With ACCELC_HOSTILE every object is an
- * allocation of its own, so that a sanitizer sees an overrun of any of them. */
+/* base.c: the arena that owns everything of one compilation, growable vectors, interned strings, a
+ * string map, text buffers, hashing. Invariant: memory is zeroed, and lives until ctx_free. With
+ * ACCELC_HOSTILE every object is an allocation of its own, so that a sanitizer sees an overrun of
+ * any of them. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -35,7 +36,8 @@ void ctx_free(Ctx *c) {
 static Block *new_block(Ctx *c, size_t size) {
     Block *b = calloc(1, sizeof *b);
 #ifdef ACCELC_HOSTILE /* no slack behind the object */
-    if (b && posix_memalign(&b->raw, size >= BIG ? 64 : 16, size) == 0) b->data = memset(b->raw, 0, size);
+    if (b && posix_memalign(&b->raw, size >= BIG ? 64 : 16, size) == 0)
+        b->data = memset(b->raw, 0, size);
 #else /* calloc: the system's fresh pages are not touched */
     if (b) b->raw = calloc(1, size + 64);
     if (b && b->raw) b->data = (char *)(((uintptr_t)b->raw + 63) & ~(uintptr_t)63);
@@ -76,7 +78,8 @@ void *ctx_alloc(Ctx *c, size_t n) {
 
 void *ctx_allocn(Ctx *c, size_t size, size_t n) {
     size_t bytes;
-    if (__builtin_mul_overflow(size, n, &bytes)) ctx_fatal(c, "the compilation needs more than %zu bytes", c->limit);
+    if (__builtin_mul_overflow(size, n, &bytes))
+        ctx_fatal(c, "the compilation needs more than %zu bytes", c->limit);
     return ctx_alloc(c, bytes);
 }
 

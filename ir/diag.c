@@ -1,5 +1,5 @@
-/* diag.c: messages about bad input, kept in the Ctx in order; and the two ways to end: ctx_fatal (resources) and ICE (a bug
- * of ours). One line per message, then evidence lines. */
+/* diag.c: messages about bad input, kept in the Ctx in order; and the two ways to end: ctx_fatal
+ * (resources) and ICE (a bug of ours). One line per message, then evidence lines. */
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -46,7 +46,8 @@ void diag(Ctx *c, Sev sev, Loc loc, const char *code, const char *fmt, ...) {
     if (sev <= SEV_UNSUPPORTED) c->nerrors++;
     uint32_t *count = sev <= SEV_UNSUPPORTED ? &c->nkept : &c->nwarned;
     c->silent = c->nkept + c->nwarned >= MAX_MESSAGES;
-    if (count == &c->nwarned && c->nwarned >= MAX_WARNINGS) c->silent = true; /* leave room for errors */
+    if (count == &c->nwarned && c->nwarned >= MAX_WARNINGS)
+        c->silent = true; /* leave room for errors */
     if (c->silent) {
         c->nsilent++;
         return;

@@ -1,15 +1,18 @@
-/* dim.c: symbolic dimensions: the table of interned nodes, symbols, unification, accessors, evaluation.
+/* dim.c: symbolic dimensions: the table of interned nodes, symbols, unification, accessors,
+ * evaluation.
  *
- * In: constructor calls (dim_ops.c), symbols, facts (dim_unify). Out: handles; every accessor answers for the canonical
- * form under the facts known so far. Invariant: a symbol is linked only to a dim of symbols that are defined before it
- * (inputs before bound ones, bound ones in order), so links have no cycles and whatever is computed from a dim can be
- * computed where the dim itself could. Ranges only ever narrow. */
+ * In: constructor calls (dim_ops.c), symbols, facts (dim_unify). Out: handles; every accessor
+ * answers for the canonical form under the facts known so far. Invariant: a symbol is linked only
+ * to a dim of symbols that are defined before it (inputs before bound ones, bound ones in order),
+ * so links have no cycles and whatever is computed from a dim can be computed where the dim itself
+ * could. Ranges only ever narrow. */
 #include <ctype.h>
 #include <string.h>
 
 #include "dim_internal.h"
 
-static const DimNode poison = {.info = {.kind = D_POISON, .lo = INT64_MIN, .hi = INT64_MAX, .mult = 1}, .size = 1};
+static const DimNode poison = {
+    .info = {.kind = D_POISON, .lo = INT64_MIN, .hi = INT64_MAX, .mult = 1}, .size = 1};
 
 DimTable *dim_table(Ctx *c) {
     if (!c->dim) {
@@ -36,7 +39,7 @@ Dim dim_fail(Ctx *c, DimFailure f) {
     return (Dim){0};
 }
 
-/* ==== order ======================================================================================================= */
+/* ==== order =================================================================================== */
 
 static int kind_rank(DimKind k) { return k == D_SYM ? 0 : k == D_CONST ? 100 : (int)k; }
 
@@ -44,10 +47,12 @@ static int kind_rank(DimKind k) { return k == D_SYM ? 0 : k == D_CONST ? 100 : (
 int dim_order(const Ctx *c, Dim a, Dim b) {
     while (a.i != b.i) {
         const DimNode *x = dim_node(c, a), *y = dim_node(c, b);
-        if (x->info.kind != y->info.kind) return kind_rank(x->info.kind) < kind_rank(y->info.kind) ? -1 : 1;
+        if (x->info.kind != y->info.kind)
+            return kind_rank(x->info.kind) < kind_rank(y->info.kind) ? -1 : 1;
         if (x->info.kind == D_CONST) return x->info.val < y->info.val ? -1 : 1;
         if (x->info.kind == D_SYM && x->info.val != y->info.val)
-            return strcmp(dim_sym_info(c, (uint32_t)x->info.val)->name, dim_sym_info(c, (uint32_t)y->info.val)->name);
+            return strcmp(dim_sym_info(c, (uint32_t)x->info.val)->name,
+                          dim_sym_info(c, (uint32_t)y->info.val)->name);
         int k = 0;
         while (k < x->info.n && x->info.arg[k].i == y->info.arg[k].i) k++;
         if (k == x->info.n) return x->pinned + x->opaque < y->pinned + y->opaque ? -1 : 1;
@@ -57,14 +62,17 @@ int dim_order(const Ctx *c, Dim a, Dim b) {
     return 0;
 }
 
-/* ==== interning =================================================================================================== */
+/* ==== interning =============================================================================== */
 
 static Range range_of(const DimNode *n) { return (Range){n->info.lo, n->info.hi}; }
-static Range hull(Range a, Range b) { return (Range){a.lo < b.lo ? a.lo : b.lo, a.hi > b.hi ? a.hi : b.hi}; }
+static Range hull(Range a, Range b) {
+    return (Range){a.lo < b.lo ? a.lo : b.lo, a.hi > b.hi ? a.hi : b.hi};
+}
 static int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
 static int64_t max64(int64_t a, int64_t b) { return a > b ? a : b; }
 
-/* x / y rounded by `div`; unbounded ends stay so. A divisor that cannot be negative is positive: 0 has no value. */
+/* x / y rounded by `div`; unbounded ends stay so. A divisor that cannot be negative is positive: 0
+ * has no value. */
 static Range quotient_range(Range x, Range y, int64_t (*div)(int64_t, int64_t)) {
     Range r = {INT64_MIN, INT64_MAX};
     if (y.lo < 0) return r;
@@ -96,7 +104,9 @@ static Range op_range(DimKind kind, const Range *a) {
 }
 
 /* A divisor of the value; 0 for the constant 0. */
-static int64_t mult_of(const DimNode *n) { return n->info.kind == D_CONST ? gcd64(0, n->info.val) : n->info.mult; }
+static int64_t mult_of(const DimNode *n) {
+    return n->info.kind == D_CONST ? gcd64(0, n->info.val) : n->info.mult;
+}
 
 static int64_t op_mult(const Ctx *c, DimKind kind, const Dim *arg) {
     int64_t m[3] = {1, 1, 1}, p;
@@ -120,8 +130,9 @@ static uint32_t slot_of(const DimTable *t, const DimInfo *key, bool flag) {
     uint32_t h = (uint32_t)hash_bytes(w, sizeof w, 3) & (t->nslot - 1);
     for (; t->slot[h]; h = (h + 1) & (t->nslot - 1)) {
         const DimNode *n = &t->node.v[t->slot[h]];
-        if (n->info.kind == key->kind && n->info.val == key->val && (n->opaque || n->pinned) == flag &&
-            n->info.arg[0].i == key->arg[0].i && n->info.arg[1].i == key->arg[1].i && n->info.arg[2].i == key->arg[2].i)
+        if (n->info.kind == key->kind && n->info.val == key->val &&
+            (n->opaque || n->pinned) == flag && n->info.arg[0].i == key->arg[0].i &&
+            n->info.arg[1].i == key->arg[1].i && n->info.arg[2].i == key->arg[2].i)
             break;
     }
     return h;
@@ -137,7 +148,9 @@ static void grow(Ctx *c, DimTable *t) {
 
 Dim dim_intern(Ctx *c, DimKind kind, int n, const Dim *arg, int64_t val, bool flag) {
     DimTable *t = dim_table(c);
-    DimNode d = {.info = {.kind = kind, .n = (uint8_t)n, .val = val, .lo = val, .hi = val, .mult = 1}, .size = 1};
+    DimNode d = {
+        .info = {.kind = kind, .n = (uint8_t)n, .val = val, .lo = val, .hi = val, .mult = 1},
+        .size = 1};
     for (int k = 0; k < n; k++) {
         if (!arg[k].i) return (Dim){0};
         d.info.arg[k] = arg[k];
@@ -183,7 +196,7 @@ void dim_tighten(Ctx *c, Dim d, Range r) {
     i->hi = hi;
 }
 
-/* ==== symbols ===================================================================================================== */
+/* ==== symbols ================================================================================= */
 
 Dim dim_sym(Ctx *c, const char *name, int64_t lo, int64_t hi) {
     DimTable *t = dim_table(c);
@@ -246,7 +259,8 @@ bool dim_mentions(const Ctx *c, Dim d, uint32_t sym) {
 /* 1 + the greatest id of a bound symbol in d, 0 if there is none. */
 static uint32_t last_bound(const Ctx *c, Dim d) {
     const DimInfo *i = &dim_node(c, d)->info;
-    if (i->kind == D_SYM) return dim_sym_info(c, (uint32_t)i->val)->bound ? (uint32_t)i->val + 1 : 0;
+    if (i->kind == D_SYM)
+        return dim_sym_info(c, (uint32_t)i->val)->bound ? (uint32_t)i->val + 1 : 0;
     uint32_t last = 0;
     for (int k = 0; k < i->n; k++) {
         uint32_t x = last_bound(c, i->arg[k]);
@@ -255,13 +269,14 @@ static uint32_t last_bound(const Ctx *c, Dim d) {
     return last;
 }
 
-/* ==== rewriting =================================================================================================== */
+/* ==== rewriting =============================================================================== */
 
 static Dim remake(Ctx *c, DimKind kind, const Dim *a) {
     static Dim (*const make[])(Ctx *, Dim, Dim) = {
-        [D_ADD] = dim_add, [D_MUL] = dim_mul, [D_FLOORDIV] = dim_floordiv, [D_CEILDIV] = dim_ceildiv,
-        [D_MOD] = dim_mod, [D_MIN] = dim_min, [D_MAX] = dim_max,           [D_BCAST] = dim_bcast,
-        [D_EQ] = dim_eqv,  [D_LT] = dim_lt,
+        [D_ADD] = dim_add,         [D_MUL] = dim_mul,     [D_FLOORDIV] = dim_floordiv,
+        [D_CEILDIV] = dim_ceildiv, [D_MOD] = dim_mod,     [D_MIN] = dim_min,
+        [D_MAX] = dim_max,         [D_BCAST] = dim_bcast, [D_EQ] = dim_eqv,
+        [D_LT] = dim_lt,
     };
     return kind == D_SELECT ? dim_select(c, a[0], a[1], a[2]) : make[kind](c, a[0], a[1]);
 }
@@ -294,7 +309,8 @@ static Dim subst(Ctx *c, const Subst *s, Dim d) {
     DimInfo i = n->info;
     if (i.kind <= D_CONST) return d;
     if (i.kind == D_SYM && s->pin)
-        return dim_sym_info(c, (uint32_t)i.val)->bound ? dim_intern(c, D_SYM, 0, NULL, i.val, true) : d;
+        return dim_sym_info(c, (uint32_t)i.val)->bound ? dim_intern(c, D_SYM, 0, NULL, i.val, true)
+                                                       : d;
     if (i.kind == D_SYM) return i.val != s->sym ? d : n->pinned ? dim_pin(c, s->with) : s->with;
     bool changed = false;
     for (int k = 0; k < i.n; k++) {
@@ -311,14 +327,16 @@ Dim dim_subst(Ctx *c, Dim d, uint32_t sym, Dim with) {
 
 Dim dim_pin(Ctx *c, Dim d) { return subst(c, &(Subst){.pin = true}, d); }
 
-/* ==== unification ================================================================================================= */
+/* ==== unification ============================================================================= */
 
-/* May `sym` be defined as -(p - term)/coef? Only by what is known where sym is defined, and not by itself. */
+/* May `sym` be defined as -(p - term)/coef? Only by what is known where sym is defined, and not by
+ * itself. */
 static bool definable(const Ctx *c, const Poly *p, uint32_t skip, uint32_t sym) {
     uint32_t limit = dim_sym_info(c, sym)->bound ? sym : 0;
     for (uint32_t i = 0; i < p->n; i++)
         for (uint32_t k = 0; k < p->t[i].n && i != skip; k++)
-            if (dim_mentions(c, p->t[i].f[k], sym) || last_bound(c, p->t[i].f[k]) > limit) return false;
+            if (dim_mentions(c, p->t[i].f[k], sym) || last_bound(c, p->t[i].f[k]) > limit)
+                return false;
     return true;
 }
 
@@ -328,7 +346,9 @@ static int solvable(const Ctx *c, const Poly *p) {
     uint64_t best_rank = 0;
     for (uint32_t i = 0; i < p->n; i++) {
         const DimNode *a = dim_node(c, p->t[i].f[0]);
-        if (p->t[i].n != 1 || a->info.kind != D_SYM || a->pinned || (p->t[i].coef != 1 && p->t[i].coef != -1)) continue;
+        if (p->t[i].n != 1 || a->info.kind != D_SYM || a->pinned ||
+            (p->t[i].coef != 1 && p->t[i].coef != -1))
+            continue;
         uint32_t sym = (uint32_t)a->info.val;
         uint64_t rank = (uint64_t)dim_sym_info(c, sym)->bound << 32 | sym;
         if ((best < 0 || rank > best_rank) && definable(c, p, i, sym)) {
@@ -344,8 +364,12 @@ static void narrow(Ctx *c, uint32_t m, int64_t coef, int64_t k, Range r) {
     int64_t lo = 0, hi = 0;
     bool has_lo = r.lo != INT64_MIN && !__builtin_sub_overflow(r.lo, k, &lo) && lo != INT64_MIN;
     bool has_hi = r.hi != INT64_MAX && !__builtin_sub_overflow(r.hi, k, &hi) && hi != INT64_MIN;
-    if (coef > 0) dim_sym_range(c, m, has_lo ? ceil_div(lo, coef) : INT64_MIN, has_hi ? floor_div(hi, coef) : INT64_MAX);
-    else dim_sym_range(c, m, has_hi ? ceil_div(hi, coef) : INT64_MIN, has_lo ? floor_div(lo, coef) : INT64_MAX);
+    if (coef > 0)
+        dim_sym_range(c, m, has_lo ? ceil_div(lo, coef) : INT64_MIN,
+                      has_hi ? floor_div(hi, coef) : INT64_MAX);
+    else
+        dim_sym_range(c, m, has_hi ? ceil_div(hi, coef) : INT64_MIN,
+                      has_lo ? floor_div(lo, coef) : INT64_MAX);
 }
 
 /* The symbol of p's term i becomes what p == 0 says. */
@@ -354,7 +378,8 @@ static void define(Ctx *c, Poly *p, uint32_t i) {
     Term solved = p->t[i];
     uint32_t sym = (uint32_t)dim_node(c, solved.f[0])->info.val;
     Poly *rest = poly_take(c);
-    if (poly_add_poly(c, rest, p, -solved.coef) == P_OK && poly_add_term(c, rest, &solved, solved.coef) == P_OK) {
+    if (poly_add_poly(c, rest, p, -solved.coef) == P_OK &&
+        poly_add_term(c, rest, &solved, solved.coef) == P_OK) {
         const SymInfo *s = &t->sym.v[sym].info;
         Range r = poly_range(c, rest), mine = {s->lo, s->hi};
         Dim link = max64(r.lo, mine.lo) <= min64(r.hi, mine.hi) ? poly_dim(c, rest) : (Dim){0};
@@ -389,7 +414,7 @@ void dim_unify(Ctx *c, Dim a, Dim b) {
     poly_give(c, 1);
 }
 
-/* ==== accessors =================================================================================================== */
+/* ==== accessors =============================================================================== */
 
 const DimInfo *dim_info(const Ctx *c, Dim d) { return &dim_node(c, dim_canon(c, d))->info; }
 
@@ -438,7 +463,7 @@ bool dim_divisible(const Ctx *c, Dim d, int64_t by) {
     return d.i && by && m % by == 0;
 }
 
-/* ==== evaluation ================================================================================================== */
+/* ==== evaluation ============================================================================== */
 
 static bool eval(const Ctx *c, Dim d, const int64_t *sym, int64_t *out) {
     const DimInfo *i = &dim_node(c, d)->info;
@@ -470,4 +495,6 @@ static bool eval(const Ctx *c, Dim d, const int64_t *sym, int64_t *out) {
     }
 }
 
-bool dim_eval(const Ctx *c, Dim d, const int64_t *sym, int64_t *out) { return eval(c, dim_canon(c, d), sym, out); }
+bool dim_eval(const Ctx *c, Dim d, const int64_t *sym, int64_t *out) {
+    return eval(c, dim_canon(c, d), sym, out);
+}

@@ -1,12 +1,14 @@
-/* dim_internal.h: the table of dimensions, shared by dim.c (table, symbols, accessors), dim_poly.c (sums of products,
- * ranges), dim_ops.c (constructors) and dim_text.c.
+/* dim_internal.h: the table of dimensions, shared by dim.c (table, symbols, accessors), dim_poly.c
+ * (sums of products, ranges), dim_ops.c (constructors) and dim_text.c.
  *
- * A node is CONST, an *atom* (a symbol or an operation that is neither sum nor product), a product chain
- * ((coef * atom) * atom).., or a sum chain ((product + product) + ..) + const, products in the order of dim_order. Two
- * dims with one polynomial over the same atoms are therefore one node. Size and depth of a node are bounded, so that
- * whoever walks a dim needs no guard against hostile input.
- * dim_unify links a symbol to a dim of other symbols. Nodes that mention a linked symbol stay in the table;
- * dim_canon() finds what they have become, and memoises it until the next link. */
+ * A node is CONST, an *atom* (a symbol, or an operation that is neither sum nor product), a
+ * product coef * ((atom * atom) * atom).., or a sum ((product + product) + ..) + const of products
+ * in their order (dim_poly.c). Two dims with one polynomial over the same atoms are therefore one
+ * node. Size and depth of a node are bounded, so that whoever walks a dim needs no guard against
+ * hostile input.
+ *
+ * dim_unify links a symbol to a dim of other symbols. Nodes that mention a linked symbol stay in
+ * the table; dim_canon() finds what they have become, and memoises it until the next link. */
 #ifndef ACCELC_DIM_INTERNAL_H
 #define ACCELC_DIM_INTERNAL_H
 #include "internal.h"
@@ -35,8 +37,16 @@ typedef struct DimSym {
     Dim link;           /* what it was unified with; 0 = nothing */
 } DimSym;
 
-typedef struct Term { int64_t coef; uint32_t n; Dim f[MAX_FACTORS]; } Term; /* f sorted by dim_order */
-typedef struct Poly { int64_t k; uint32_t n; Term t[MAX_TERMS]; } Poly;    /* k + sum of t; t sorted, no coef is 0 */
+typedef struct Term {
+    int64_t coef;
+    uint32_t n;
+    Dim f[MAX_FACTORS]; /* sorted by dim_order */
+} Term;
+typedef struct Poly {
+    int64_t k;
+    uint32_t n;
+    Term t[MAX_TERMS];  /* value: k + the sum of t; sorted, no coef is 0 */
+} Poly;
 typedef enum { P_OK, P_OVERFLOW, P_BIG } PolyResult;
 typedef struct Range { int64_t lo, hi; } Range; /* INT64_MIN, INT64_MAX: unbounded */
 
@@ -58,8 +68,9 @@ typedef struct DimTable {
 DimTable *dim_table(Ctx *c);
 const DimNode *dim_node(const Ctx *c, Dim d);       /* as it is in the table */
 Dim dim_canon(const Ctx *c, Dim d);                 /* links followed */
-Dim dim_intern(Ctx *c, DimKind kind, int n, const Dim *arg, int64_t val, bool flag); /* flag: opaque, pinned */
-void dim_tighten(Ctx *c, Dim d, Range r);           /* a fact about an operation: its value lies in r */
+/* val: CONST, SYM; flag: opaque, pinned */
+Dim dim_intern(Ctx *c, DimKind kind, int n, const Dim *arg, int64_t val, bool flag);
+void dim_tighten(Ctx *c, Dim d, Range r);           /* a fact: the value of operation d is in r */
 typedef enum { DIM_OVERFLOW, DIM_ZERO_DIVIDE, DIM_TOO_LARGE } DimFailure;
 Dim dim_fail(Ctx *c, DimFailure f);                 /* poison, and one message of each kind */
 int dim_order(const Ctx *c, Dim a, Dim b);          /* total; by structure and names, not by age */
@@ -72,9 +83,10 @@ PolyResult poly_add(Ctx *c, Poly *p, Dim d, int64_t scale);             /* p += 
 PolyResult poly_add_poly(Ctx *c, Poly *p, const Poly *q, int64_t scale);
 PolyResult poly_add_term(Ctx *c, Poly *p, const Term *t, int64_t scale);
 PolyResult poly_mul(Ctx *c, Poly *out, const Poly *a, const Poly *b);   /* out must be empty */
-bool poly_divide(Ctx *c, Poly *quotient, const Poly *a, const Poly *b); /* true if b divides a without remainder */
-bool term_divide(Ctx *c, Term *quotient, const Term *a, const Term *b);
-int64_t poly_content(const Poly *p);                /* gcd of the coefficients, without k; 0 if none */
+/* false unless b divides a without remainder; quotient must be empty, and is undefined if false */
+bool poly_divide(Ctx *c, Poly *quotient, const Poly *a, const Poly *b);
+bool term_divide(Term *quotient, const Term *a, const Term *b);
+int64_t poly_content(const Poly *p);                /* gcd of the coefficients, without k, or 0 */
 void poly_scale_down(Poly *p, int64_t by);          /* exact */
 Dim poly_dim(Ctx *c, const Poly *p);
 Range poly_range(Ctx *c, const Poly *p);

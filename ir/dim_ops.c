@@ -1,10 +1,12 @@
-/* dim_ops.c: the constructors of dims. Each takes any handles, follows links, and returns the normal form of its result:
- * poison for poison, a polynomial wherever the operation is one, an atom otherwise. Equations used:
- *   floor((k*q + r)/k) = q + floor(r/k);  floor((g*y + e)/(g*k)) = floor((y + floor(e/g))/k)
- *   floor((floor(x/a) + e)/k) = floor((x + a*e)/(a*k));  ceil(x/k) = floor((x + k - 1)/k)
- *   k*floordiv(x,k) + mod(x,k) = x
- * Where an intermediate result overflows, the plain atom is built instead; only a result that cannot be expressed at
- * all is reported. */
+/* dim_ops.c: the constructors of dims. Each takes any handles, follows links, and returns the normal
+ * form of its result: poison for poison, a polynomial wherever the operation is one, an atom
+ * otherwise. Where an intermediate result overflows, the plain atom is built instead; only a result
+ * that cannot be expressed at all is reported. Equations used:
+ *
+ *   floor((k*q + r)/k) = q + floor(r/k)        floor((g*y + e)/(g*k)) = floor((y + floor(e/g))/k)
+ *   ceil(x/k) = floor((x + k - 1)/k)           floor((floor(x/a) + e)/k) = floor((x + a*e)/(a*k))
+ *   k*floordiv(x,k) + mod(x,k) = x             mod(g*y + e, g*k) = g*mod(y + floor(e/g), k) + e mod g
+ */
 #include <string.h>
 
 #include "dim_internal.h"
@@ -33,7 +35,9 @@ static bool links(Ctx *c, Dim *a, Dim *b) {
     return a->i && b->i;
 }
 
-static Dim pair(Ctx *c, DimKind kind, Dim a, Dim b) { return dim_intern(c, kind, 2, (Dim[]){a, b}, 0, false); }
+static Dim pair(Ctx *c, DimKind kind, Dim a, Dim b) {
+    return dim_intern(c, kind, 2, (Dim[]){a, b}, 0, false);
+}
 
 /* A sum or product too large to be flattened. */
 static Dim opaque(Ctx *c, DimKind kind, Dim a, Dim b) {
@@ -45,7 +49,7 @@ Dim dim_const(Ctx *c, int64_t v) { return dim_intern(c, D_CONST, 0, NULL, v, fal
 Dim dim_addi(Ctx *c, Dim a, int64_t b) { return dim_add(c, a, dim_const(c, b)); }
 Dim dim_muli(Ctx *c, Dim a, int64_t b) { return dim_mul(c, a, dim_const(c, b)); }
 
-/* ==== sums and products =========================================================================================== */
+/* ==== sums and products ======================================================================= */
 
 /* Is u the product t with the atom `mod` replaced by `div`? */
 static bool twin(const Term *t, Dim mod, const Term *u, Dim div) {
@@ -67,22 +71,25 @@ static bool recombine_one(Ctx *c, Poly *p, bool *ok) {
         for (uint32_t f = 0; f < p->t[i].n; f++) {
             const DimInfo m = dim_node(c, p->t[i].f[f])->info;
             int64_t k, want;
-            if (m.kind != D_MOD || !constant(c, m.arg[1], &k) || __builtin_mul_overflow(p->t[i].coef, k, &want)) continue;
+            if (m.kind != D_MOD || !constant(c, m.arg[1], &k) ||
+                __builtin_mul_overflow(p->t[i].coef, k, &want))
+                continue;
             for (uint32_t j = 0; j < p->n; j++) {
                 const Term u = p->t[j];
                 for (uint32_t g = 0; g < u.n && u.coef == want; g++) {
                     const DimInfo *d = &dim_node(c, u.f[g])->info;
-                    if (d->kind != D_FLOORDIV || d->arg[0].i != m.arg[0].i || d->arg[1].i != m.arg[1].i ||
-                        !twin(&p->t[i], p->t[i].f[f], &u, u.f[g]))
+                    if (d->kind != D_FLOORDIV || d->arg[0].i != m.arg[0].i ||
+                        d->arg[1].i != m.arg[1].i || !twin(&p->t[i], p->t[i].f[f], &u, u.f[g]))
                         continue;
                     Term t = p->t[i], rest = {.coef = t.coef};
                     for (uint32_t e = 0; e < t.n; e++)
                         if (e != f) rest.f[rest.n++] = t.f[e];
                     Poly *w = poly_take(c), *x = poly_take(c), *wx = poly_take(c);
-                    *ok = t.coef != INT64_MIN && u.coef != INT64_MIN && poly_add_term(c, w, &rest, 1) == P_OK &&
+                    *ok = t.coef != INT64_MIN && u.coef != INT64_MIN &&
+                          poly_add_term(c, w, &rest, 1) == P_OK &&
                           poly_add(c, x, m.arg[0], 1) == P_OK && poly_mul(c, wx, x, w) == P_OK &&
-                          poly_add_term(c, p, &t, -1) == P_OK && poly_add_term(c, p, &u, -1) == P_OK &&
-                          poly_add_poly(c, p, wx, 1) == P_OK;
+                          poly_add_term(c, p, &t, -1) == P_OK &&
+                          poly_add_term(c, p, &u, -1) == P_OK && poly_add_poly(c, p, wx, 1) == P_OK;
                     poly_give(c, 3);
                     return *ok;
                 }
@@ -114,7 +121,8 @@ static Dim add_scaled(Ctx *c, Dim a, Dim b, int64_t scale) {
     int64_t x, y;
     if (!links(c, &a, &b)) return (Dim){0};
     if (constant(c, a, &x) && constant(c, b, &y)) {
-        if (scale < 0 ? __builtin_sub_overflow(x, y, &x) : __builtin_add_overflow(x, y, &x)) return dim_fail(c, DIM_OVERFLOW);
+        if (scale < 0 ? __builtin_sub_overflow(x, y, &x) : __builtin_add_overflow(x, y, &x))
+            return dim_fail(c, DIM_OVERFLOW);
         return dim_const(c, x);
     }
     if (constant(c, b, &y) && y == 0) return a;
@@ -137,7 +145,8 @@ Dim dim_mul(Ctx *c, Dim a, Dim b) {
     int64_t x = 2, y = 2;
     if (!links(c, &a, &b)) return (Dim){0};
     bool ca = constant(c, a, &x), cb = constant(c, b, &y);
-    if (ca && cb) return __builtin_mul_overflow(x, y, &x) ? dim_fail(c, DIM_OVERFLOW) : dim_const(c, x);
+    if (ca && cb)
+        return __builtin_mul_overflow(x, y, &x) ? dim_fail(c, DIM_OVERFLOW) : dim_const(c, x);
     if ((ca && x == 0) || (cb && y == 1)) return a;
     if ((cb && y == 0) || (ca && x == 1)) return b;
     Poly *p = poly_take(c), *q = poly_take(c), *out = poly_take(c);
@@ -152,7 +161,7 @@ Dim dim_mul(Ctx *c, Dim a, Dim b) {
     return d;
 }
 
-/* ==== division ==================================================================================================== */
+/* ==== division ================================================================================ */
 
 static int64_t floor_mod(int64_t a, int64_t k) { return a % k < 0 ? a % k + k : a % k; } /* k > 0 */
 
@@ -164,7 +173,8 @@ static bool split(Ctx *c, const Poly *p, int64_t k, Poly *whole, Poly *rest) {
         Term q = p->t[i], r = p->t[i];
         q.coef = p->t[i].coef / k;
         r.coef = p->t[i].coef % k;
-        if (poly_add_term(c, whole, &q, 1) != P_OK || poly_add_term(c, rest, &r, 1) != P_OK) return false;
+        if (poly_add_term(c, whole, &q, 1) != P_OK || poly_add_term(c, rest, &r, 1) != P_OK)
+            return false;
     }
     return true;
 }
@@ -222,7 +232,8 @@ static Dim floordiv_const(Ctx *c, Dim a, int64_t k) {
     return out;
 }
 
-/* r without the mods inside that mod k makes void: mod(mod(x, n), k) = mod(x, k) if k divides n. False if r has none. */
+/* r without the mods inside that mod k makes void: mod(mod(x, n), k) = mod(x, k) if k divides n.
+ * False if r has none. */
 static bool unwrap_mod(Ctx *c, const Poly *r, int64_t k, Dim *out) {
     int64_t n;
     for (uint32_t i = 0; i < r->n; i++) {
@@ -230,7 +241,8 @@ static bool unwrap_mod(Ctx *c, const Poly *r, int64_t k, Dim *out) {
         const DimInfo m = dim_node(c, t->f[0])->info;
         if (t->n != 1 || m.kind != D_MOD || !constant(c, m.arg[1], &n) || n % k != 0) continue;
         Poly *again = poly_take(c);
-        bool ok = t->coef != INT64_MIN && poly_add_poly(c, again, r, 1) == P_OK && poly_add_term(c, again, t, -1) == P_OK &&
+        bool ok = t->coef != INT64_MIN && poly_add_poly(c, again, r, 1) == P_OK &&
+                  poly_add_term(c, again, t, -1) == P_OK &&
                   poly_add(c, again, m.arg[0], t->coef) == P_OK;
         if (ok) *out = poly_dim(c, again);
         poly_give(c, 1);
@@ -256,7 +268,8 @@ static Dim mod_const(Ctx *c, Dim a, int64_t k) {
         Range r = poly_range(c, rest);
         if (g == 1 && !whole->n && !whole->k) r = meet(r, range_of(c, a));
         if (k == 1) m = dim_const(c, 0);
-        else if (one_quotient(r, k, &f) && !__builtin_sub_overflow(rest->k, f * k, &rest->k)) m = from_poly(c, rest);
+        else if (one_quotient(r, k, &f) && !__builtin_sub_overflow(rest->k, f * k, &rest->k))
+            m = from_poly(c, rest);
         else if (unwrap_mod(c, rest, k, &m)) m = mod_const(c, m, k);
         else m = pair(c, D_MOD, poly_dim(c, rest), dim_const(c, k));
     }
@@ -267,14 +280,17 @@ static Dim mod_const(Ctx *c, Dim a, int64_t k) {
 }
 
 static Range difference(Ctx *c, Dim a, Dim b) {
-    Range ra = range_of(c, a), rb = range_mul((Range){-1, -1}, range_of(c, b)), r = range_add(ra, rb);
+    Range ra = range_of(c, a), rb = range_mul((Range){-1, -1}, range_of(c, b)),
+          r = range_add(ra, rb);
     Poly *p = poly_take(c);
-    if (poly_add(c, p, a, 1) == P_OK && poly_add(c, p, b, -1) == P_OK) r = meet(poly_range(c, p), r);
+    if (poly_add(c, p, a, 1) == P_OK && poly_add(c, p, b, -1) == P_OK)
+        r = meet(poly_range(c, p), r);
     poly_give(c, 1);
     return r;
 }
 
-/* Division by an unknown: a = whole*b + rest with rest free of multiples of b (if b is one product). */
+/* Division by an unknown: a = whole*b + rest with rest free of multiples of b (if b is one
+ * product). */
 static Dim divide_symbolic(Ctx *c, DimKind kind, Dim a, Dim b) {
     Poly *p = poly_take(c), *q = poly_take(c), *whole = poly_take(c), *rest = poly_take(c);
     Dim out = {0}, w = dim_const(c, 0), r = a, d = b;
@@ -291,7 +307,7 @@ static Dim divide_symbolic(Ctx *c, DimKind kind, Dim a, Dim b) {
             bool ok = true;
             Term t;
             for (uint32_t i = 0; ok && i < p->n; i++) {
-                bool multiple = q->n == 1 && q->k == 0 && term_divide(c, &t, &p->t[i], &q->t[0]);
+                bool multiple = q->n == 1 && q->k == 0 && term_divide(&t, &p->t[i], &q->t[0]);
                 ok = poly_add_term(c, multiple ? whole : rest, multiple ? &t : &p->t[i], 1) == P_OK;
             }
             rest->k = p->k;
@@ -327,7 +343,10 @@ static Dim divide(Ctx *c, DimKind kind, Dim a, Dim b) {
         Dim r = divide(c, kind, minus, dim_const(c, -k));
         return kind == D_MOD ? dim_muli(c, r, -1) : r;
     }
-    if (ca) return dim_const(c, kind == D_FLOORDIV ? floor_div(x, k) : kind == D_CEILDIV ? ceil_div(x, k) : floor_mod(x, k));
+    if (ca)
+        return dim_const(c, kind == D_FLOORDIV  ? floor_div(x, k)
+                            : kind == D_CEILDIV ? ceil_div(x, k)
+                                                : floor_mod(x, k));
     if (kind == D_MOD) return mod_const(c, a, k);
     if (kind == D_CEILDIV && k > 1) a = dim_addi(c, a, k - 1);
     return a.i ? floordiv_const(c, a, k) : a;
@@ -337,7 +356,7 @@ Dim dim_floordiv(Ctx *c, Dim a, Dim b) { return divide(c, D_FLOORDIV, a, b); }
 Dim dim_ceildiv(Ctx *c, Dim a, Dim b) { return divide(c, D_CEILDIV, a, b); }
 Dim dim_mod(Ctx *c, Dim a, Dim b) { return divide(c, D_MOD, a, b); }
 
-/* ==== min, max, bcast ============================================================================================= */
+/* ==== min, max, bcast ========================================================================= */
 
 /* The arguments of nested operations of one kind, each once; false if there are too many. */
 static bool flatten(const Ctx *c, DimKind kind, Dim d, Dim *list, int *n) {
@@ -371,11 +390,13 @@ static Dim extreme(Ctx *c, DimKind kind, Dim a, Dim b) {
     Dim list[MAX_FLAT];
     int n = 0;
     if (!links(c, &a, &b)) return (Dim){0};
-    if (!flatten(c, kind, a, list, &n) || !flatten(c, kind, b, list, &n)) return pair(c, kind, a, b);
+    if (!flatten(c, kind, a, list, &n) || !flatten(c, kind, b, list, &n))
+        return pair(c, kind, a, b);
     for (int i = 0; i < n; i++) {
         for (int j = i + 1; j < n; j++) {
             Range r = difference(c, list[i], list[j]);
-            bool first = kind == D_MIN ? r.hi <= 0 : r.lo >= 0, second = kind == D_MIN ? r.lo >= 0 : r.hi <= 0;
+            bool first = kind == D_MIN ? r.hi <= 0 : r.lo >= 0,
+                 second = kind == D_MIN ? r.lo >= 0 : r.hi <= 0;
             if (!first && !second) continue;
             int drop = first ? j : i;
             memmove(&list[drop], &list[drop + 1], (size_t)(--n - drop) * sizeof *list);
@@ -396,8 +417,10 @@ Dim dim_bcast(Ctx *c, Dim a, Dim b) {
     Dim list[MAX_FLAT], one = dim_const(c, 1), best = {0};
     int n = 0;
     if (!links(c, &a, &b)) return (Dim){0};
-    if (!flatten(c, D_BCAST, a, list, &n) || !flatten(c, D_BCAST, b, list, &n)) return pair(c, D_BCAST, a, b);
-    for (int i = 0; i < n; i++) { /* an extent known not to be 1 is the result: the guard demands that the others fit it */
+    if (!flatten(c, D_BCAST, a, list, &n) || !flatten(c, D_BCAST, b, list, &n))
+        return pair(c, D_BCAST, a, b);
+    /* An extent known not to be 1 is the result: the guard demands that the others fit it. */
+    for (int i = 0; i < n; i++) {
         if (!dim_differ(c, list[i], one)) continue;
         if (!best.i || dim_is_const(c, list[i], NULL) ||
             (!dim_is_const(c, best, NULL) && dim_order(c, list[i], best) < 0))
@@ -405,11 +428,12 @@ Dim dim_bcast(Ctx *c, Dim a, Dim b) {
     }
     if (best.i) return best;
     for (int i = 0; i < n; i++)
-        if (list[i].i == one.i && n > 1) memmove(&list[i], &list[i + 1], (size_t)(--n - i) * sizeof *list), i--;
+        if (list[i].i == one.i && n > 1)
+            memmove(&list[i], &list[i + 1], (size_t)(--n - i) * sizeof *list), i--;
     return chain(c, D_BCAST, list, n);
 }
 
-/* ==== comparisons ================================================================================================= */
+/* ==== comparisons ============================================================================= */
 
 /* p = left - right, both with positive coefficients. */
 static bool sides(Ctx *c, const Poly *p, Dim *left, Dim *right) {
@@ -467,6 +491,7 @@ Dim dim_select(Ctx *c, Dim cond, Dim a, Dim b) {
     if (constant(c, cond, &k)) return k ? a : b;
     Range r = range_of(c, cond);
     if (a.i == b.i || r.lo > 0 || r.hi < 0) return a;
-    if (r.lo == 0 && r.hi == 1 && constant(c, a, &x) && constant(c, b, &y) && x == 1 && y == 0) return cond;
+    if (r.lo == 0 && r.hi == 1 && constant(c, a, &x) && constant(c, b, &y) && x == 1 && y == 0)
+        return cond;
     return dim_intern(c, D_SELECT, 3, (Dim[]){cond, a, b}, 0, false);
 }

@@ -1,7 +1,9 @@
-/* dim_poly.c: sums of products of atoms, the normal form behind dims; and what can be proven about their range.
+/* dim_poly.c: sums of products of atoms, the normal form behind dims; and what can be proven about
+ * their range.
  *
- * Products are ordered by degree, then lexicographically by dim_order: a monomial order, so that division by leading
- * terms decides whether one polynomial divides another. Nothing here reports: overflow and size are results. */
+ * Products are ordered by degree, then lexicographically by dim_order: a monomial order, so that
+ * division by leading terms decides whether one polynomial divides another. Nothing here reports:
+ * overflow and size are results. */
 #include <string.h>
 
 #include "dim_internal.h"
@@ -19,7 +21,7 @@ int64_t gcd64(int64_t a, int64_t b) {
 int64_t floor_div(int64_t a, int64_t b) { return a / b - (a % b != 0 && (a < 0) != (b < 0)); }
 int64_t ceil_div(int64_t a, int64_t b) { return a / b + (a % b != 0 && (a < 0) == (b < 0)); }
 
-/* ==== scratch ===================================================================================================== */
+/* ==== scratch ================================================================================= */
 
 Poly *poly_take(Ctx *c) {
     DimTable *t = dim_table(c);
@@ -40,7 +42,7 @@ static Poly *copy_of(Ctx *c, const Poly *p) {
     return q;
 }
 
-/* ==== terms ======================================================================================================= */
+/* ==== terms =================================================================================== */
 
 static int term_order(const Ctx *c, const Term *a, const Term *b) {
     if (a->n != b->n) return a->n > b->n ? -1 : 1;
@@ -81,10 +83,10 @@ static bool term_mul(const Ctx *c, Term *out, const Term *a, const Term *b) {
     return true;
 }
 
-bool term_divide(Ctx *c, Term *quotient, const Term *a, const Term *b) {
-    (void)c;
+bool term_divide(Term *quotient, const Term *a, const Term *b) {
     uint32_t j = 0;
-    if (b->coef == 0 || (b->coef == -1 && a->coef == INT64_MIN) || a->coef % b->coef != 0) return false;
+    if (b->coef == 0 || (b->coef == -1 && a->coef == INT64_MIN) || a->coef % b->coef != 0)
+        return false;
     quotient->coef = a->coef / b->coef;
     quotient->n = 0;
     for (uint32_t i = 0; i < a->n; i++) {
@@ -94,7 +96,7 @@ bool term_divide(Ctx *c, Term *quotient, const Term *a, const Term *b) {
     return j == b->n;
 }
 
-/* ==== arithmetic ================================================================================================== */
+/* ==== arithmetic ============================================================================== */
 
 PolyResult poly_add_term(Ctx *c, Poly *p, const Term *t, int64_t scale) {
     int64_t coef;
@@ -181,7 +183,8 @@ bool poly_divide(Ctx *c, Poly *quotient, const Poly *a, const Poly *b) {
     bool ok = true;
     while (ok && (rest->n || rest->k)) { /* the leading term of rest cancels, so this ends */
         const Term rk = {.coef = rest->k}, *top = rest->n ? &rest->t[0] : &rk;
-        ok = term_divide(c, &q, top, lead) && q.coef != INT64_MIN && poly_add_term(c, quotient, &q, 1) == P_OK;
+        ok = term_divide(&q, top, lead) && q.coef != INT64_MIN &&
+             poly_add_term(c, quotient, &q, 1) == P_OK;
         q.coef = -q.coef;
         ok = ok && add_product(c, rest, b, &q) == P_OK;
     }
@@ -200,7 +203,8 @@ Dim poly_dim(Ctx *c, const Poly *p) {
         } else {
             const Term *t = &p->t[i];
             d = t->f[0];
-            for (uint32_t k = 1; k < t->n; k++) d = dim_intern(c, D_MUL, 2, (Dim[]){d, t->f[k]}, 0, false);
+            for (uint32_t k = 1; k < t->n; k++)
+                d = dim_intern(c, D_MUL, 2, (Dim[]){d, t->f[k]}, 0, false);
             if (t->coef != 1) {
                 Dim coef = dim_intern(c, D_CONST, 0, NULL, t->coef, false);
                 d = dim_intern(c, D_MUL, 2, (Dim[]){coef, d}, 0, false);
@@ -214,7 +218,7 @@ Dim poly_dim(Ctx *c, const Poly *p) {
     return sum;
 }
 
-/* ==== ranges ====================================================================================================== */
+/* ==== ranges ================================================================================== */
 
 static bool unbounded(int64_t x) { return x == INT64_MIN || x == INT64_MAX; }
 
@@ -230,12 +234,14 @@ Range range_add(Range a, Range b) {
 static int64_t mul_ends(int64_t a, int64_t b) {
     int64_t r;
     if (a == 0 || b == 0) return 0;
-    if (unbounded(a) || unbounded(b) || __builtin_mul_overflow(a, b, &r)) return (a < 0) == (b < 0) ? INT64_MAX : INT64_MIN;
+    if (unbounded(a) || unbounded(b) || __builtin_mul_overflow(a, b, &r))
+        return (a < 0) == (b < 0) ? INT64_MAX : INT64_MIN;
     return r;
 }
 
 Range range_mul(Range a, Range b) {
-    int64_t e[4] = {mul_ends(a.lo, b.lo), mul_ends(a.lo, b.hi), mul_ends(a.hi, b.lo), mul_ends(a.hi, b.hi)};
+    int64_t e[4] = {mul_ends(a.lo, b.lo), mul_ends(a.lo, b.hi), mul_ends(a.hi, b.lo),
+                    mul_ends(a.hi, b.hi)};
     Range r = {e[0], e[0]};
     for (int i = 1; i < 4; i++) {
         if (e[i] < r.lo) r.lo = e[i];
@@ -255,13 +261,16 @@ static Range term_range(const Ctx *c, const Term *t) {
 
 static int64_t poly_lo(Ctx *c, const Poly *p, int depth);
 
-/* The lower bound of p after its term i, coef * atom, is replaced by coef * d + extra, all multiplied by scale > 0. */
-static int64_t replaced_lo(Ctx *c, const Poly *p, uint32_t i, Dim d, int64_t extra, int64_t scale, int depth) {
+/* The lower bound of p after its term i, coef * atom, is replaced by coef * d + extra, all
+ * multiplied by scale > 0. */
+static int64_t replaced_lo(Ctx *c, const Poly *p, uint32_t i, Dim d, int64_t extra, int64_t scale,
+                           int depth) {
     Poly *q = poly_take(c);
     Term t = p->t[i];
     int64_t lo = INT64_MIN;
     t.coef = t.coef == INT64_MIN ? 0 : -t.coef;
-    bool ok = t.coef != 0 && poly_add_poly(c, q, p, scale) == P_OK && poly_add_term(c, q, &t, scale) == P_OK;
+    bool ok = t.coef != 0 && poly_add_poly(c, q, p, scale) == P_OK &&
+              poly_add_term(c, q, &t, scale) == P_OK;
     ok = ok && poly_add(c, q, d, -t.coef) == P_OK && !__builtin_add_overflow(q->k, extra, &q->k);
     if (ok) lo = poly_lo(c, q, depth + 1);
     poly_give(c, 1);
@@ -277,11 +286,14 @@ static int64_t relaxed_lo(Ctx *c, const Poly *p, uint32_t i, int depth) {
     int64_t k = p->t[i].coef, extra, n;
     switch (a.kind) {
     case D_FLOORDIV:
-        if (dim_node(c, a.arg[1])->info.kind != D_CONST || (n = dim_node(c, a.arg[1])->info.val) <= 0) break;
+        if (dim_node(c, a.arg[1])->info.kind != D_CONST ||
+            (n = dim_node(c, a.arg[1])->info.val) <= 0)
+            break;
         if (__builtin_mul_overflow(k, 1 - n, &extra)) break;
         return replaced_lo(c, p, i, a.arg[0], k > 0 ? extra : 0, n, depth);
     case D_MOD:
-        if (k < 0 && a.lo >= 0 && dim_node(c, a.arg[0])->info.lo >= 0) return replaced_lo(c, p, i, a.arg[0], 0, 1, depth);
+        if (k < 0 && a.lo >= 0 && dim_node(c, a.arg[0])->info.lo >= 0)
+            return replaced_lo(c, p, i, a.arg[0], 0, 1, depth);
         break;
     case D_MIN:
     case D_MAX:
@@ -304,7 +316,8 @@ static int64_t poly_lo(Ctx *c, const Poly *p, int depth) {
     for (uint32_t i = 0; i < p->n; i++) r = range_add(r, term_range(c, &p->t[i]));
     if (p->n < 2 && !depth) return r.lo;
     for (uint32_t i = 0; i < p->n && depth < 4; i++) {
-        if (p->t[i].n != 1 || dim_node(c, p->t[i].f[0])->info.kind <= D_SYM || t->relax <= 0) continue;
+        if (p->t[i].n != 1 || dim_node(c, p->t[i].f[0])->info.kind <= D_SYM || t->relax <= 0)
+            continue;
         t->relax--;
         int64_t lo = relaxed_lo(c, p, i, depth);
         if (lo > r.lo) r.lo = lo;

@@ -1,8 +1,9 @@
 /* dim_text.c: dims as text, and back. What is printed parses to the same dim:
  *   sum: product {("+" | "-") product};  product: factor {"*" factor}
  *   factor: number | "-" factor | name | function "(" sum {"," sum} ")" | "(" sum ")" | "?"
- * A name may contain letters, digits and "_", and may follow a "$"; a function is a name before "(". "?" is poison.
- * Parsing stops at the first character that fits nothing; on an error it returns poison and leaves *s there. */
+ * A name may contain letters, digits and "_", and may follow a "$"; a function is a name before
+ * "(". "?" is poison. Parsing stops at the first character that fits nothing; on an error it
+ * returns poison and leaves *s there. */
 #include <ctype.h>
 #include <string.h>
 
@@ -15,13 +16,13 @@ static const struct Function {
     DimKind kind;
     Dim (*make)(Ctx *, Dim, Dim); /* NULL: select */
 } functions[] = {
-    {"floordiv", D_FLOORDIV, dim_floordiv}, {"ceildiv", D_CEILDIV, dim_ceildiv}, {"mod", D_MOD, dim_mod},
-    {"min", D_MIN, dim_min},                {"max", D_MAX, dim_max},             {"bcast", D_BCAST, dim_bcast},
-    {"eq", D_EQ, dim_eqv},                  {"lt", D_LT, dim_lt},                {"select", D_SELECT, NULL},
+    {"floordiv", D_FLOORDIV, dim_floordiv}, {"ceildiv", D_CEILDIV, dim_ceildiv},    {"mod", D_MOD, dim_mod},
+    {"min", D_MIN, dim_min},                {"max", D_MAX, dim_max},                {"bcast", D_BCAST, dim_bcast},
+    {"eq", D_EQ, dim_eqv},                  {"lt", D_LT, dim_lt},                   {"select", D_SELECT, NULL},
 };
 enum { NFUNCTIONS = sizeof functions / sizeof *functions };
 
-/* ==== print ======================================================================================================= */
+/* ==== print =================================================================================== */
 
 static void print_sum(Buf *b, const Ctx *c, Dim d);
 
@@ -107,15 +108,15 @@ static void print_sum(Buf *b, const Ctx *c, Dim d) {
     }
     part[n++] = d;
     /* 10-N reads better than -N+10 */
-    bool lead = n > 1 && negative(c, d, &body, &coef) && dim_node(c, part[0])->info.kind == D_CONST &&
-                dim_node(c, part[0])->info.val > 0;
+    bool lead = n > 1 && negative(c, d, &body, &coef) &&
+                dim_node(c, part[0])->info.kind == D_CONST && dim_node(c, part[0])->info.val > 0;
     if (lead) print_signed(b, c, part[0], true);
     for (int i = n - 1; i >= (int)lead; i--) print_signed(b, c, part[i], i == n - 1 && !lead);
 }
 
 void dim_print(Buf *b, const Ctx *c, Dim d) { print_sum(b, c, dim_canon(c, d)); }
 
-/* ==== parse ======================================================================================================= */
+/* ==== parse =================================================================================== */
 
 typedef struct Parser { Ctx *c; const char *s; int nesting; bool failed; } Parser;
 
@@ -138,7 +139,8 @@ static Dim parse_number(Parser *p, bool minus) {
     const char *start = p->s;
     for (; isdigit((unsigned char)*p->s); p->s++) {
         int digit = *p->s - '0';
-        if (__builtin_mul_overflow(v, 10, &v) || __builtin_add_overflow(v, minus ? -digit : digit, &v)) {
+        if (__builtin_mul_overflow(v, 10, &v) ||
+            __builtin_add_overflow(v, minus ? -digit : digit, &v)) {
             p->s = start;
             return fail(p);
         }
@@ -157,7 +159,8 @@ static Dim parse_call(Parser *p, const char *name, size_t n) {
     if (!accept(p, ')')) return fail(p);
     for (int k = 0; k < NFUNCTIONS; k++) {
         const struct Function *f = &functions[k];
-        if (strlen(f->name) != n || memcmp(f->name, name, n) != 0 || count != (f->make ? 2 : 3)) continue;
+        if (strlen(f->name) != n || memcmp(f->name, name, n) != 0 || count != (f->make ? 2 : 3))
+            continue;
         return f->make ? f->make(p->c, arg[0], arg[1]) : dim_select(p->c, arg[0], arg[1], arg[2]);
     }
     p->s = end;

@@ -1,9 +1,10 @@
 /* dtype.c: element types: names and sizes, elements in memory, and exact conversion of one scalar.
  *
- * Every narrow float is a row of `format`; encoding rounds a double once, to nearest even, so that a conversion never
- * rounds twice. Memory may be unaligned. Invariant of Scalar: integers are sign- or zero-extended to 64 bits, floats are
- * exactly representable in their type. Types without arithmetic (str, complex, ptr) load as zero and store zeros.
- * IR.md "cast" has the rules; where ONNX leaves values open we follow ml_dtypes: f4 NaN becomes -0. */
+ * Every narrow float is a row of `format`; encoding rounds a double once, to nearest even, so that
+ * a conversion never rounds twice. Memory may be unaligned. Invariant of Scalar: integers are sign-
+ * or zero-extended to 64 bits, floats are exactly representable in their type. Types without
+ * arithmetic (str, complex, ptr) load as zero and store zeros. IR.md "cast" has the rules; where
+ * ONNX leaves values open we follow ml_dtypes: f4 NaN becomes -0. */
 #include <float.h>
 #include <math.h>
 #include <string.h>
@@ -82,7 +83,8 @@ static double double_of(uint64_t b) {
     return x;
 }
 
-/* f8e8m0 is 2^(code - 127), without sign and zero. Rounds up and saturates, as ONNX Cast does by default. */
+/* f8e8m0 is 2^(code - 127), without sign and zero. Rounds up and saturates, as ONNX Cast does by
+ * default. */
 static uint32_t encode_e8m0(double x) {
     int e;
     x = fabs(x);
@@ -92,20 +94,23 @@ static uint32_t encode_e8m0(double x) {
     return x == 0 || e < -127 ? 0 : e > 127 ? 0xfe : (uint32_t)(e + 127);
 }
 
-/* Of a value that is representable, or to be rounded: finite values beyond the range become `over`. */
+/* Of a value that is representable, or to be rounded: finite ones out of range become `over`. */
 static uint32_t encode(const Format *f, double x) {
     uint64_t b = bits_of(x), sig = (b & 0xfffffffffffffu) | (uint64_t)1 << 52;
     uint32_t sign = b >> 63 ? f->sign : 0, code;
     int e = (int)(b >> 52 & 0x7ff) - 1023;
-    if (e == 1024 && (b & 0xfffffffffffffu)) return f->one_zero || f->sign == 8 ? f->nan : f->nan | sign;
+    if (e == 1024 && (b & 0xfffffffffffffu))
+        return f->one_zero || f->sign == 8 ? f->nan : f->nan | sign;
     if (e == 1024) return (f->inf ? f->inf : f->over) | sign;
     int floor_e = e < 1 - f->bias ? 1 - f->bias : e, shift = 52 - f->mant + floor_e - e;
-    if (shift > 53) { /* below half of the least value; zero and subnormal doubles are among these */
+    if (shift > 53) { /* below half of the least value: zero, subnormal doubles */
         code = 0;
     } else {
-        uint64_t r = sig >> shift, rest = sig & (((uint64_t)1 << shift) - 1), half = (uint64_t)1 << (shift - 1);
+        uint64_t r = sig >> shift, rest = sig & (((uint64_t)1 << shift) - 1),
+                 half = (uint64_t)1 << (shift - 1);
         r += rest > half || (rest == half && (r & 1));
-        /* r carries the implicit bit of a normal value, hence bias - 1; a carry out of r raises the exponent */
+        /* r carries the implicit bit of a normal value, hence bias - 1; a carry out of r raises the
+         * exponent */
         code = ((uint32_t)(floor_e + f->bias - 1) << f->mant) + (uint32_t)r;
         if (code > f->max) code = f->over;
     }
@@ -124,7 +129,9 @@ static double decode(const Format *f, uint32_t code) {
     return s * double_of((uint64_t)(1023 + (int)e - f->bias) << 52 | (uint64_t)m << (52 - f->mant));
 }
 
-static uint32_t encode_type(DType t, double x) { return t == DT_F8E8M0 ? encode_e8m0(x) : encode(&format[t], x); }
+static uint32_t encode_type(DType t, double x) {
+    return t == DT_F8E8M0 ? encode_e8m0(x) : encode(&format[t], x);
+}
 
 static double decode_type(DType t, uint32_t code) {
     if (t != DT_F8E8M0) return decode(&format[t], code);
@@ -134,7 +141,8 @@ static double decode_type(DType t, uint32_t code) {
 static double round_to(DType t, double x) {
     if (t == DT_F64) return x;
     if (t == DT_F32) return (double)(float)x;
-    if (isinf(x) && format[t].over != format[t].inf) x = copysign(DBL_MAX, x); /* conversion saturates: ONNX's f8 */
+    if (isinf(x) && format[t].over != format[t].inf)
+        x = copysign(DBL_MAX, x); /* conversion saturates: ONNX's f8 */
     return decode_type(t, encode_type(t, x));
 }
 
@@ -158,7 +166,8 @@ Scalar dt_load(DType t, const void *base, int64_t index) {
     uint64_t u = 0;
     if (bits < 8) {
         unsigned per = 8 / bits;
-        u = ((const unsigned char *)base)[index / per] >> (bits * (unsigned)(index % per)) & ((1u << bits) - 1);
+        u = ((const unsigned char *)base)[index / per] >> (bits * (unsigned)(index % per)) &
+            ((1u << bits) - 1);
     } else {
         memcpy(&u, (const char *)base + index * (bits / 8), bits / 8);
     }
@@ -221,8 +230,8 @@ static int64_t to_int(DType t, double x) {
     return x >= ldexp(1, (int)bits) ? (int64_t)(UINT64_MAX >> (64 - bits)) : (int64_t)(uint64_t)x;
 }
 
-/* An integer as a double. For a target narrower than f32 the low bits of large values are jammed into one sticky bit, so
- * that the rounding which follows is the only one. */
+/* An integer as a double. For a target narrower than f32 the low bits of large values are jammed
+ * into one sticky bit, so that the rounding which follows is the only one. */
 static double from_int(DType from, int64_t i, bool sticky) {
     bool minus = i < 0 && from != DT_U64;
     uint64_t u = minus ? 0 - (uint64_t)i : (uint64_t)i;

@@ -1,5 +1,5 @@
-/* type.c: types of values. A tensor type is an element type and up to MAX_RANK dims; equality is that of dims under all
- * unifications made so far. */
+/* type.c: types of values. A tensor type is an element type and up to MAX_RANK dims; equality is
+ * that of dims under all unifications made so far. */
 #include <string.h>
 
 #include "ir.h"

@@ -1,4 +1,4 @@
-/* test_base.c: arena, strings, vectors, maps, text, messages; element types and conversions; types. */
+/* test_base.c: arena, strings, containers, messages; element types and conversions; types. */
 #include <check.h>
 #include <math.h>
 #include <stdlib.h>
@@ -10,7 +10,7 @@ static Ctx *c;
 static void setup(void) { c = ctx_new(); }
 static void teardown(void) { ctx_free(c); }
 
-/* ==== base ======================================================================================================== */
+/* ==== base ==================================================================================== */
 
 START_TEST(memory) {
     static const size_t sizes[] = {0, 1, 15, 16, 17, 4095, 4096, 5000, 1 << 20, 3 << 20};
@@ -26,7 +26,8 @@ START_TEST(memory) {
     }
     ck_assert_uint_eq(ctx_memory(c) - before, sum);
     for (int i = 0; i < 40; i++)
-        for (size_t k = 0, n = sizes[i % 10]; k < n; k += 509) ck_assert_int_eq(kept[i][k], (char)(i + 1));
+        for (size_t k = 0, n = sizes[i % 10]; k < n; k += 509)
+            ck_assert_int_eq(kept[i][k], (char)(i + 1));
     ck_assert_str_eq(ctx_printf(c, "%d-%s", 7, "x"), "7-x");
     ck_assert_int_eq(*(int *)ctx_dup(c, &(int){42}, sizeof(int)), 42);
 }
@@ -85,7 +86,9 @@ START_TEST(containers) {
 END_TEST
 
 START_TEST(messages) {
-    Loc node = loc_new(c, &(LocInfo){.file = "m.onnx", .name = "/fc\x1b[31m", .op = "Conv", .node = 37, .version = 11});
+    Loc node = loc_new(
+        c, &(LocInfo){
+               .file = "m.onnx", .name = "/fc\x1b[31m", .op = "Conv", .node = 37, .version = 11});
     Loc line = loc_new(c, &(LocInfo){.file = "a.ir", .node = -1, .line = 3, .col = 9});
     for (int i = 0; i < 200; i++) diag(c, SEV_WARNING, (Loc){0}, "W1", "warning %d", i);
     diag_note(c, "dropped");
@@ -97,7 +100,8 @@ START_TEST(messages) {
     for (int i = 0; i < 200; i++) diag(c, SEV_ERROR, (Loc){0}, "E1", "error");
     ck_assert_uint_eq(ctx_errors(c), 202);
     const char *all = ctx_messages(c);
-    ck_assert_ptr_nonnull(strstr(all, "m.onnx: node #37 \"/fc?[31m\" (Conv-11): error[E0203]: weight has 3 channels\n  input x\n"));
+    ck_assert_ptr_nonnull(strstr(all, "m.onnx: node #37 \"/fc?[31m\" (Conv-11): error[E0203]: "
+                                      "weight has 3 channels\n  input x\n"));
     ck_assert_ptr_nonnull(strstr(all, "a.ir:3:9: unsupported[U0101]: text?broken\n"));
     ck_assert_ptr_null(strstr(all, "dropped"));
     int lines = 0;
@@ -107,7 +111,7 @@ START_TEST(messages) {
 }
 END_TEST
 
-/* ==== element types =============================================================================================== */
+/* ==== element types =========================================================================== */
 
 static Scalar f64(double x) { return (Scalar){.t = DT_F64, .f = x}; }
 static Scalar i64(int64_t x) { return (Scalar){.t = DT_I64, .i = x}; }
@@ -120,7 +124,8 @@ START_TEST(type_table) {
         ck_assert(dt_bits((DType)t) > 0);
     }
     ck_assert_int_eq(dt_parse("f3", 2), DT_NONE);
-    ck_assert(!dt_is_int(DT_BOOL) && dt_is_int(DT_U4) && dt_is_signed(DT_I2) && !dt_is_signed(DT_U8));
+    ck_assert(!dt_is_int(DT_BOOL) && dt_is_int(DT_U4) && dt_is_signed(DT_I2) &&
+              !dt_is_signed(DT_U8));
     ck_assert(dt_is_packed(DT_F4E2M1) && !dt_is_packed(DT_F8E4M3) && !dt_is_packed(DT_NONE));
     ck_assert_uint_eq(dt_bytes(DT_I4, 5), 3);
     ck_assert_uint_eq(dt_bytes(DT_U2, 5), 2);
@@ -142,7 +147,8 @@ static double load_code(DType t, unsigned code) {
     return dt_load(t, two, 0).f;
 }
 
-/* Codes survive; between neighbouring values the middle goes to the even code, anything else to the nearer one. */
+/* Codes survive; between neighbouring values the middle goes to the even code, anything else to the
+ * nearer one. */
 START_TEST(narrow_floats) {
     DType t = narrow[_i].t;
     unsigned half = narrow[_i].codes / 2;
@@ -179,12 +185,12 @@ END_TEST
 
 START_TEST(conversions) {
     static const struct { double from; DType to; int64_t want; } ints[] = {
-        {1.9, DT_I32, 1},         {-1.9, DT_I32, -1},          {3e9, DT_I32, INT32_MAX},    {-3e9, DT_I32, INT32_MIN},
-        {NAN, DT_I64, 0},         {1e19, DT_I64, INT64_MAX},   {-1e19, DT_I64, INT64_MIN},  {-0.5, DT_U8, 0},
-        {-5, DT_U8, 0},           {300, DT_U8, 255},           {1e20, DT_U64, -1},          {0x1p63, DT_U64, INT64_MIN},
-        {7.9, DT_I4, 7},          {9, DT_I4, 7},               {-9, DT_I4, -8},             {99, DT_U4, 15},
-        {2.5, DT_I2, 1},          {-7, DT_I2, -2},             {9, DT_U2, 3},               {INFINITY, DT_I8, 127},
-        {NAN, DT_BOOL, 1},        {0.1, DT_BOOL, 1},           {-0.0, DT_BOOL, 0},          {INT64_MIN, DT_I64, INT64_MIN},
+        {1.9, DT_I32, 1},        {-1.9, DT_I32, -1},      {3e9, DT_I32, INT32_MAX},{-3e9, DT_I32, INT32_MIN},
+        {NAN, DT_I64, 0},        {1e19, DT_I64, INT64_MAX},{-1e19, DT_I64, INT64_MIN},{-0.5, DT_U8, 0},
+        {-5, DT_U8, 0},          {300, DT_U8, 255},       {1e20, DT_U64, -1},      {0x1p63, DT_U64, INT64_MIN},
+        {7.9, DT_I4, 7},         {9, DT_I4, 7},           {-9, DT_I4, -8},         {99, DT_U4, 15},
+        {2.5, DT_I2, 1},         {-7, DT_I2, -2},         {9, DT_U2, 3},           {INFINITY, DT_I8, 127},
+        {NAN, DT_BOOL, 1},       {0.1, DT_BOOL, 1},       {-0.0, DT_BOOL, 0},      {INT64_MIN, DT_I64, INT64_MIN},
     };
     for (size_t i = 0; i < sizeof ints / sizeof *ints; i++)
         ck_assert_msg(dt_convert(f64(ints[i].from), ints[i].to).i == ints[i].want, "row %zu", i);
@@ -196,23 +202,29 @@ START_TEST(conversions) {
     ck_assert(dt_convert((Scalar){.t = DT_U64, .i = -1}, DT_F32).f == 0x1p64);
     ck_assert(dt_convert(i64(16777217), DT_F32).f == 16777216);
     /* one rounding only: just above a tie of bf16, closer to it than a double can tell */
-    ck_assert(dt_convert(i64(((int64_t)1 << 60) + ((int64_t)1 << 52) + 1), DT_BF16).f == 0x1p60 + 0x1p53);
+    ck_assert(dt_convert(i64(((int64_t)1 << 60) + ((int64_t)1 << 52) + 1), DT_BF16).f ==
+              0x1p60 + 0x1p53);
     ck_assert(dt_convert(i64(-(((int64_t)1 << 60) + ((int64_t)1 << 52))), DT_BF16).f == -0x1p60);
     ck_assert(dt_convert(f64(1e39), DT_F32).f == INFINITY);
-    ck_assert(!signbit(dt_convert(f64(-0.0), DT_F8E4M3Z).f) && signbit(dt_convert(f64(-0.0), DT_F8E4M3).f));
-    ck_assert(dt_convert(f64(1.1), DT_F8E8M0).f == 2 && dt_convert(f64(0.124), DT_F8E8M0).f == 0.125);
-    ck_assert(dt_convert(f64(0), DT_F8E8M0).f == 0x1p-127 && dt_convert(f64(1e300), DT_F8E8M0).f == 0x1p127);
+    ck_assert(!signbit(dt_convert(f64(-0.0), DT_F8E4M3Z).f) &&
+              signbit(dt_convert(f64(-0.0), DT_F8E4M3).f));
+    ck_assert(dt_convert(f64(1.1), DT_F8E8M0).f == 2 &&
+              dt_convert(f64(0.124), DT_F8E8M0).f == 0.125);
+    ck_assert(dt_convert(f64(0), DT_F8E8M0).f == 0x1p-127 &&
+              dt_convert(f64(1e300), DT_F8E8M0).f == 0x1p127);
     ck_assert_int_eq(dt_convert(f64(3), DT_STR).i, 0);
 }
 END_TEST
 
 START_TEST(elements) {
-    static const DType integer[] = {DT_U8, DT_I8, DT_U16, DT_I16, DT_I32, DT_I64, DT_U32, DT_U64, DT_U4, DT_I4, DT_U2, DT_I2, DT_BOOL};
+    static const DType integer[] = {DT_U8,  DT_I8, DT_U16, DT_I16, DT_I32, DT_I64, DT_U32,
+                                    DT_U64, DT_U4, DT_I4,  DT_U2,  DT_I2,  DT_BOOL};
     for (size_t k = 0; k < sizeof integer / sizeof *integer; k++) {
         DType t = integer[k];
         unsigned char *bytes = ctx_alloc(c, 1 + dt_bytes(t, 100)), *odd = bytes + 1; /* unaligned */
         for (int i = 99; i >= 0; i--) dt_store(t, odd, i, dt_convert(i64(i * 77 - 900), t));
-        for (int i = 0; i < 100; i++) ck_assert_int_eq(dt_load(t, odd, i).i, dt_convert(i64(i * 77 - 900), t).i);
+        for (int i = 0; i < 100; i++)
+            ck_assert_int_eq(dt_load(t, odd, i).i, dt_convert(i64(i * 77 - 900), t).i);
     }
     unsigned char nibbles[2] = {0x21, 0xf3}; /* the first element is in the low bits */
     ck_assert_int_eq(dt_load(DT_U4, nibbles, 0).i, 1);
@@ -226,9 +238,11 @@ END_TEST
 
 START_TEST(types) {
     Dim n = dim_sym(c, "N", 0, DIM_INF), m = dim_sym(c, "M", 0, DIM_INF);
-    Type a = type_tensor(c, DT_F32, 3, (Dim[]){n, dim_const(c, 3), m}), b = type_tensor(c, DT_F32, 3, (Dim[]){m, dim_const(c, 3), m});
+    Type a = type_tensor(c, DT_F32, 3, (Dim[]){n, dim_const(c, 3), m}),
+         b = type_tensor(c, DT_F32, 3, (Dim[]){m, dim_const(c, 3), m});
     Type k = type_consts(c, DT_I8, 2, (int64_t[]){4, 5}), s = {.kind = TY_SEQ, .elem = &k};
-    Type map = {.kind = TY_MAP, .dtype = DT_STR, .elem = &s}, scalar = type_tensor(c, DT_BOOL, 0, NULL);
+    Type map = {.kind = TY_MAP, .dtype = DT_STR, .elem = &s},
+         scalar = type_tensor(c, DT_BOOL, 0, NULL);
     int64_t dim[MAX_RANK];
     Buf out = {.c = c};
     type_print(&out, c, &a);

@@ -1,5 +1,5 @@
-/* test_dim.c: dims: normal forms, ranges, unification, text; and a random walk that compares every constructor, range,
- * divisor and comparison with plain integer arithmetic. */
+/* test_dim.c: dims: normal forms, ranges, unification, text; and a random walk that compares every
+ * constructor, range, divisor and comparison with plain integer arithmetic. */
 #include <check.h>
 #include <stdlib.h>
 #include <string.h>
@@ -98,7 +98,8 @@ static const char *const same[][3] = {
 
 START_TEST(normal_forms) {
     Dim a = of(same[_i][0]), b = of(same[_i][1]);
-    ck_assert_msg(dim_same(c, a, b), "%s is %s, %s is %s", same[_i][0], text(a), same[_i][1], text(b));
+    ck_assert_msg(dim_same(c, a, b), "%s is %s, %s is %s", same[_i][0], text(a), same[_i][1],
+                  text(b));
     ck_assert_str_eq(text(a), same[_i][2]);
     ck_assert_uint_eq(of(text(a)).i, a.i);
 }
@@ -168,7 +169,8 @@ START_TEST(unify_equations) {
 }
 END_TEST
 
-/* A bound symbol is defined by inputs, never the reverse; a pinned dim keeps asking the bound symbol. */
+/* A bound symbol is defined by inputs, never the reverse; a pinned dim keeps asking the bound
+ * symbol. */
 START_TEST(unify_bound) {
     Dim s = dim_fresh(c, "s", 0, DIM_INF), late = dim_sym(c, "late", 0, DIM_INF), pinned, guard;
     dim_sym_mark_bound(c, (uint32_t)dim_info(c, s)->val);
@@ -214,7 +216,8 @@ START_TEST(failures) {
     ck_assert(!dim_eval(c, of("N*M"), v, &out));
     v[0] = 0;
     ck_assert(!dim_eval(c, of("floordiv(M,N)"), v, &out));
-    static const char *const bad[] = {"", "N+", "foo(N)", "min(N)", "select(N,M)", "(N", "99999999999999999999", "@", "N*,"};
+    static const char *const bad[] = {
+        "", "N+", "foo(N)", "min(N)", "select(N,M)", "(N", "99999999999999999999", "@", "N*,"};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         const char *s = bad[i];
         ck_assert_msg(!dim_parse(c, &s).i, "%s", bad[i]);
@@ -235,7 +238,8 @@ START_TEST(limits) {
     }
     ck_assert(sum.i);
     ck_assert_uint_eq(of(text(sum)).i, sum.i);
-    for (int i = 0; i < 300; i++) deep = dim_max(c, dim_mul(c, deep, dim_min(c, deep, m)), dim_addi(c, m, i));
+    for (int i = 0; i < 300; i++)
+        deep = dim_max(c, dim_mul(c, deep, dim_min(c, deep, m)), dim_addi(c, m, i));
     ck_assert_uint_eq(deep.i, 0);
     for (int i = 0; i < 40 && wide.i; i++) wide = dim_mul(c, wide, dim_addi(c, wide, i));
     ck_assert_uint_eq(ctx_errors(c), 1);
@@ -252,7 +256,7 @@ START_TEST(limits) {
 }
 END_TEST
 
-/* ==== random walk ================================================================================================= */
+/* ==== random walk ============================================================================= */
 
 static uint64_t seed;
 static uint32_t rnd(uint32_t k) {
@@ -270,7 +274,9 @@ static bool apply(DimKind k, int64_t a, int64_t b, int64_t z, int64_t *out) {
     case D_MUL: return !__builtin_mul_overflow(a, b, out);
     case D_MIN: *out = a < b ? a : b; return true;
     case D_MAX: *out = a > b ? a : b; return true;
-    case D_BCAST: *out = a != 1 ? a : b; return a == 1 || b == 1 || a == b; /* what the guard demands */
+    case D_BCAST:
+        *out = a != 1 ? a : b;
+        return a == 1 || b == 1 || a == b; /* what the guard demands */
     case D_EQ: *out = a == b; return true;
     case D_LT: *out = a < b; return true;
     case D_SELECT: *out = z ? a : b; return true;
@@ -288,8 +294,10 @@ static void check_known(const Known *k, const int64_t world[][NSYM]) {
         int64_t v;
         if (!k->ok[w]) continue;
         if (!dim_eval(c, k->d, world[w], &v)) continue; /* overflow on the way */
-        ck_assert_msg(v == k->v[w], "%s is %lld, not %lld", text(k->d), (long long)v, (long long)k->v[w]);
-        ck_assert_msg(v >= dim_lo(c, k->d) && v <= dim_hi(c, k->d), "%s: %lld is not in [%lld,%lld]", text(k->d), (long long)v,
+        ck_assert_msg(v == k->v[w], "%s is %lld, not %lld", text(k->d), (long long)v,
+                      (long long)k->v[w]);
+        ck_assert_msg(v >= dim_lo(c, k->d) && v <= dim_hi(c, k->d),
+                      "%s: %lld is not in [%lld,%lld]", text(k->d), (long long)v,
                       (long long)dim_lo(c, k->d), (long long)dim_hi(c, k->d));
         ck_assert_msg(v % dim_info(c, k->d)->mult == 0, "%s: %lld", text(k->d), (long long)v);
     }
@@ -304,7 +312,8 @@ START_TEST(random_walk) {
     teardown();
     c = ctx_new();
     for (int w = 0; w < NWORLD; w++)
-        for (int s = 0; s < NSYM; s++) world[w][s] = rnd((uint32_t)(hi[s] > 40 ? (w & 1 ? 40 : 3) : hi[s] + 1));
+        for (int s = 0; s < NSYM; s++)
+            world[w][s] = rnd((uint32_t)(hi[s] > 40 ? (w & 1 ? 40 : 3) : hi[s] + 1));
     for (int i = 0; i < NDIM; i++) {
         Known *x = &k[i];
         *x = (Known){.d = {0}};
