@@ -10,7 +10,7 @@ build=${ACCELC_BUILD:-$source}
 jobs=${JOBS:-$(nproc)}
 started=$(date +%s)
 . tests/setup.sh
-# shellcheck disable=SC2154
+# shellcheck disable=SC2086,SC2154 # a list of words, from setup.sh
 need_packages $build_packages check strace
 mkdir -p "$build"
 need_python "$build/build-venv" "onnx==1.22.0 numpy ml_dtypes onnxruntime" "onnx, numpy, ml_dtypes, onnxruntime"

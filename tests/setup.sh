@@ -40,4 +40,5 @@ need_python() {
     fi
 }
 
+# shellcheck disable=SC2034
 build_packages="gcc g++ libc6-dev cmake ninja-build pkg-config llvm-19-dev lld-19 libprotobuf-c-dev protobuf-c-compiler python3 python3-venv"
