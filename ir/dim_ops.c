@@ -1,11 +1,11 @@
-/* dim_ops.c: the constructors of dims. Each takes any handles, follows links, and returns the normal
- * form of its result: poison for poison, a polynomial wherever the operation is one, an atom
+/* dim_ops.c: the constructors of dims. Each takes any handles, follows links, and returns the
+ * normal form of its result: poison for poison, a polynomial wherever the operation is one, an atom
  * otherwise. Where an intermediate result overflows, the plain atom is built instead; only a result
  * that cannot be expressed at all is reported. Equations used:
  *
  *   floor((k*q + r)/k) = q + floor(r/k)        floor((g*y + e)/(g*k)) = floor((y + floor(e/g))/k)
  *   ceil(x/k) = floor((x + k - 1)/k)           floor((floor(x/a) + e)/k) = floor((x + a*e)/(a*k))
- *   k*floordiv(x,k) + mod(x,k) = x             mod(g*y + e, g*k) = g*mod(y + floor(e/g), k) + e mod g
+ *   k*floordiv(x,k) + mod(x,k) = x             mod(g*y + e, g*k) = g*mod(y, k) + e, 0 <= e < g
  */
 #include <string.h>
 

@@ -16,9 +16,11 @@ static const struct Function {
     DimKind kind;
     Dim (*make)(Ctx *, Dim, Dim); /* NULL: select */
 } functions[] = {
-    {"floordiv", D_FLOORDIV, dim_floordiv}, {"ceildiv", D_CEILDIV, dim_ceildiv},    {"mod", D_MOD, dim_mod},
-    {"min", D_MIN, dim_min},                {"max", D_MAX, dim_max},                {"bcast", D_BCAST, dim_bcast},
-    {"eq", D_EQ, dim_eqv},                  {"lt", D_LT, dim_lt},                   {"select", D_SELECT, NULL},
+    {"floordiv", D_FLOORDIV, dim_floordiv},   {"ceildiv", D_CEILDIV, dim_ceildiv},
+    {"mod", D_MOD, dim_mod},                  {"min", D_MIN, dim_min},
+    {"max", D_MAX, dim_max},                  {"bcast", D_BCAST, dim_bcast},
+    {"eq", D_EQ, dim_eqv},                    {"lt", D_LT, dim_lt},
+    {"select", D_SELECT, NULL},
 };
 enum { NFUNCTIONS = sizeof functions / sizeof *functions };
 

@@ -185,12 +185,14 @@ END_TEST
 
 START_TEST(conversions) {
     static const struct { double from; DType to; int64_t want; } ints[] = {
-        {1.9, DT_I32, 1},        {-1.9, DT_I32, -1},      {3e9, DT_I32, INT32_MAX},{-3e9, DT_I32, INT32_MIN},
-        {NAN, DT_I64, 0},        {1e19, DT_I64, INT64_MAX},{-1e19, DT_I64, INT64_MIN},{-0.5, DT_U8, 0},
-        {-5, DT_U8, 0},          {300, DT_U8, 255},       {1e20, DT_U64, -1},      {0x1p63, DT_U64, INT64_MIN},
-        {7.9, DT_I4, 7},         {9, DT_I4, 7},           {-9, DT_I4, -8},         {99, DT_U4, 15},
-        {2.5, DT_I2, 1},         {-7, DT_I2, -2},         {9, DT_U2, 3},           {INFINITY, DT_I8, 127},
-        {NAN, DT_BOOL, 1},       {0.1, DT_BOOL, 1},       {-0.0, DT_BOOL, 0},      {INT64_MIN, DT_I64, INT64_MIN},
+        {1.9, DT_I32, 1},             {-1.9, DT_I32, -1},           {3e9, DT_I32, INT32_MAX},
+        {-3e9, DT_I32, INT32_MIN},    {NAN, DT_I64, 0},             {1e19, DT_I64, INT64_MAX},
+        {-1e19, DT_I64, INT64_MIN},   {-0.5, DT_U8, 0},             {-5, DT_U8, 0},
+        {300, DT_U8, 255},            {1e20, DT_U64, -1},           {0x1p63, DT_U64, INT64_MIN},
+        {7.9, DT_I4, 7},              {9, DT_I4, 7},                {-9, DT_I4, -8},
+        {99, DT_U4, 15},              {2.5, DT_I2, 1},              {-7, DT_I2, -2},
+        {9, DT_U2, 3},                {INFINITY, DT_I8, 127},       {NAN, DT_BOOL, 1},
+        {0.1, DT_BOOL, 1},            {-0.0, DT_BOOL, 0},           {INT64_MIN, DT_I64, INT64_MIN},
     };
     for (size_t i = 0; i < sizeof ints / sizeof *ints; i++)
         ck_assert_msg(dt_convert(f64(ints[i].from), ints[i].to).i == ints[i].want, "row %zu", i);
