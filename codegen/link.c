@@ -1,6 +1,4 @@
-/* link.c: temporary files, the system's linker (LLVM's C API has none), and archives (written here: the format is 60 bytes
- * a member). Tried in order: ld.lld, ld.lld-22 .. 19, ld, cc. */
-#include <ar.h>
+/* link.c: temporary files and the system's linker (LLVM's C API has none). Tried in order: ld.lld, ld.lld-22 .. 19, ld, cc. */
 #include <dirent.h>
 #include <dlfcn.h>
 #include <errno.h>
@@ -122,27 +120,4 @@ bool link_shared(Ctx *c, const char *out, uint32_t nobj, const char *const *obj,
 bool link_relocatable(Ctx *c, const char *out, uint32_t nobj, const char *const *obj) {
     static const char *const direct[] = {"-r", NULL}, *const driver[] = {"-r", "-nostdlib", NULL};
     return link_with(c, out, nobj, obj, direct, driver);
-}
-
-bool link_archive(Ctx *c, const char *out, uint32_t nobj, const char *const *obj) {
-    FILE *f = fopen(out, "wb");
-    bool ok = f && fwrite(ARMAG, 1, SARMAG, f) == SARMAG;
-    for (uint32_t i = 0; ok && i < nobj; i++) {
-        struct stat st;
-        FILE *in = fopen(obj[i], "rb");
-        ok = in && !fstat(fileno(in), &st);
-        if (ok) {
-            const char *base = strrchr(obj[i], '/');
-            char h[61];
-            snprintf(h, sizeof h, "%-16.15s%-12d%-6d%-6d%-8s%-10lld`\n", ctx_printf(c, "%.14s/", base ? base + 1 : obj[i]), 0, 0, 0, "100644", (long long)st.st_size);
-            ok = fwrite(h, 1, 60, f) == 60;
-            char buf[1 << 16];
-            for (size_t n; ok && (n = fread(buf, 1, sizeof buf, in)) > 0;) ok = fwrite(buf, 1, n, f) == n;
-            if (ok && st.st_size % 2) ok = fputc('\n', f) != EOF;
-        }
-        if (in) fclose(in);
-    }
-    if (f && fclose(f)) ok = false;
-    if (!ok) diag(c, SEV_ERROR, (Loc){0}, "E0602", "cannot write %s: %s", out, strerror(errno));
-    return ok;
 }

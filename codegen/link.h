@@ -7,7 +7,7 @@ typedef struct Blob { const void *data; size_t bytes; } Blob;
 /* elf.c: an ELF64 x86-64 relocatable file whose read-only section holds the weights under a hidden symbol. Streams;
  * *hash is updated with the bytes. false with errno set. */
 bool elf_write_weights(const char *path, const char *symbol, const Weights *w, uint64_t *hash);
-/* link.c: all return false after a message. `dir` is a private temporary directory. */
+/* link.c, and archive.c for the last: all return false after a message. `dir` is a private temporary directory. */
 const char *link_temp_dir(Ctx *c);
 void link_remove_dir(const char *dir);
 bool link_write_file(Ctx *c, const char *path, const void *data, size_t bytes);
