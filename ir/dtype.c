@@ -147,7 +147,8 @@ static double round_to(DType t, double x) {
 }
 
 float dt_round_f32(DType t, float x) {
-    return !dt_is_float(t) || t == DT_F32 || t == DT_F64 ? x : (float)round_to(t, x);
+    if (!dt_is_float(t) || t == DT_F32 || t == DT_F64 || (isinf(x) && format[t].inf)) return x;
+    return (float)round_to(t, x);
 }
 
 /* ---- elements in memory: packed types are packed here, the first element in the low bits ---- */
