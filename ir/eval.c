@@ -1,13 +1,15 @@
 /* eval.c: the reference evaluator: values, memory, symbols, and the walk over the nodes of a graph.
  *
- * In: a verified graph and one tensor per input. Out: one dense tensor per output, in the arena, or one message.
- * Values are freed after their last use, so that memory is what is live, not what was ever computed. The primitives
- * are in eval_*.c, one function each, found through the table below. */
+ * In: a verified graph and one tensor per input. Out: one dense tensor per output, in the arena, or
+ * one message. Values are freed after their last use, so that memory is what is live, not what was
+ * ever computed. The primitives are in eval_*.c, one function each, found through the table below.
+ */
 #include "eval_internal.h"
+#include "graph_internal.h"
 #include <stdlib.h>
 #include <string.h>
 
-/* ==== failing, memory ============================================================================================= */
+/* ==== failing, memory ======================================================================== */
 
 bool ev_fail(Ev *e, const char *code, const char *fmt, ...) {
     if (!e->failed && !e->quiet) {
@@ -51,11 +53,13 @@ bool ev_size(Ev *e, DType t, int rank, const int64_t *dim, int64_t *bytes) {
     int64_t n = ev_width(t);
     bool empty = false, over = false;
     for (int d = 0; d < rank; d++) {
-        if (dim[d] < 0) return ev_fail(e, "E0803", "axis %d has negative size %lld", d, (long long)dim[d]);
+        if (dim[d] < 0)
+            return ev_fail(e, "E0803", "axis %d has negative size %lld", d, (long long)dim[d]);
         empty |= dim[d] == 0;
         over |= dim[d] != 0 && __builtin_mul_overflow(n, dim[d], &n);
     }
-    /* Counts of elements of views stay far from overflow, also when they are multiplied by strides. */
+    /* Counts of elements of views stay far from overflow, also when they are multiplied by strides.
+     */
     if (!empty && (over || n > INT64_MAX / 64)) return ev_fail(e, "E0804", "a value is too large");
     *bytes = empty ? 0 : n;
     return true;
@@ -63,7 +67,8 @@ bool ev_size(Ev *e, DType t, int rank, const int64_t *dim, int64_t *bytes) {
 
 static EBuf *new_buf(Ev *e, int64_t bytes) {
     if (e->limit && bytes > e->limit - e->live) {
-        ev_fail(e, "E0804", "evaluation needs more than the limit of %lld bytes", (long long)e->limit);
+        ev_fail(e, "E0804", "evaluation needs more than the limit of %lld bytes",
+                (long long)e->limit);
         return NULL;
     }
     EBuf *b = calloc(1, sizeof *b);
@@ -134,7 +139,8 @@ EVal *ev_view(Ev *e, const EVal *v) {
 
 static bool list_room(Ev *e, int64_t n) {
     int64_t bytes = n * (int64_t)sizeof(EVal *);
-    if (e->limit && bytes > e->limit - e->live) return ev_fail(e, "E0804", "a list of %lld elements is too long", (long long)n);
+    if (e->limit && bytes > e->limit - e->live)
+        return ev_fail(e, "E0804", "a list of %lld elements is too long", (long long)n);
     e->live += bytes;
     return true;
 }
@@ -198,7 +204,7 @@ int64_t ev_int(const EVal *v, int64_t flat) {
     return x.i;
 }
 
-/* ==== symbols ===================================================================================================== */
+/* ==== symbols ================================================================================ */
 
 /* Are all symbols of d known? fuel bounds the walk over a shared expression. */
 static bool ready(const Ev *e, Dim d, int *fuel) {
@@ -217,18 +223,11 @@ bool ev_known(const Ev *e, Dim d, int64_t *out) {
     return dim_is_const(e->c, d, out) || (ready(e, d, &fuel) && dim_eval(e->c, d, e->sym, out));
 }
 
-static void dim_text(const Ev *e, Dim d, char *s, size_t n) {
-    Buf b = {.c = e->c};
-    dim_print(&b, e->c, d);
-    snprintf(s, n, "%s", buf_str(&b));
-}
-
 bool ev_dim(Ev *e, Dim d, int64_t *out) {
     if (ev_known(e, d, out)) return true;
     if (e->quiet) return ev_fail(e, "E0802", "unknown");
-    char s[120];
-    dim_text(e, d, s, sizeof s);
-    return ev_fail(e, "E0802", "the value of dimension %s is not known here, or overflows", s);
+    return ev_fail(e, "E0802", "the value of dimension %s is not known here, or overflows",
+                   dim_text(e->c, d));
 }
 
 bool ev_define(Ev *e, Dim d, int64_t v, const char *what, int axis) {
@@ -237,18 +236,16 @@ bool ev_define(Ev *e, Dim d, int64_t v, const char *what, int axis) {
     if (i->kind == D_SYM && i->val >= 0 && i->val < e->nsym && !e->known[i->val]) {
         const SymInfo *s = dim_sym_info(e->c, (uint32_t)i->val);
         if (v < s->lo || v > s->hi) {
-            return ev_fail(e, "E0802", "%s: axis %d: %s is %lld, outside [%lld, %lld]", what, axis, s->name,
-                           (long long)v, (long long)s->lo, (long long)s->hi);
+            return ev_fail(e, "E0802", "%s: axis %d: %s is %lld, outside [%lld, %lld]", what, axis,
+                           s->name, (long long)v, (long long)s->lo, (long long)s->hi);
         }
         e->sym[i->val] = v;
         return e->known[i->val] = true;
     }
     if (!ev_known(e, d, &now) || now == v) return true;
     if (e->quiet) return ev_fail(e, "E0802", "differs");
-    char s[120];
-    dim_text(e, d, s, sizeof s);
-    return ev_fail(e, "E0802", "%s: axis %d has size %lld, expected %lld (%s)", what, axis, (long long)v,
-                   (long long)now, s);
+    return ev_fail(e, "E0802", "%s: axis %d has size %lld, expected %lld (%s)", what, axis,
+                   (long long)v, (long long)now, dim_text(e->c, d));
 }
 
 static const char *kind_name(int k) {
@@ -258,7 +255,8 @@ static const char *kind_name(int k) {
 
 bool ev_bind_type(Ev *e, const Type *t, const EVal *v, const char *what) {
     if (t->kind != v->kind) {
-        return ev_fail(e, "E0802", "%s is a %s, expected a %s", what, kind_name(v->kind), kind_name(t->kind));
+        return ev_fail(e, "E0802", "%s is a %s, expected a %s", what, kind_name(v->kind),
+                       kind_name(t->kind));
     }
     if (t->kind != TY_TENSOR) return true;
     if (t->dtype != v->dtype) {
@@ -268,8 +266,11 @@ bool ev_bind_type(Ev *e, const Type *t, const EVal *v, const char *what) {
     if (t->rank != v->rank) {
         return ev_fail(e, "E0802", "%s has rank %d, expected %d", what, v->rank, t->rank);
     }
-    for (int d = 0; d < t->rank; d++) { /* lone symbols first: other dims may be expressions of them */
-        if (dim_info(e->c, t->dim[d])->kind == D_SYM && !ev_define(e, t->dim[d], v->dim[d], what, d)) return false;
+    for (int d = 0; d < t->rank;
+         d++) { /* lone symbols first: other dims may be expressions of them */
+        if (dim_info(e->c, t->dim[d])->kind == D_SYM &&
+            !ev_define(e, t->dim[d], v->dim[d], what, d))
+            return false;
     }
     for (int d = 0; d < t->rank; d++) {
         if (!ev_define(e, t->dim[d], v->dim[d], what, d)) return false;
@@ -277,7 +278,7 @@ bool ev_bind_type(Ev *e, const Type *t, const EVal *v, const char *what) {
     return true;
 }
 
-/* ==== constants =================================================================================================== */
+/* ==== constants ============================================================================== */
 
 static void unpack(const ConstData *k, char *to, int64_t n) {
     unsigned bits = dt_bits(k->dtype), per = 8 / bits, mask = (1u << bits) - 1;
@@ -299,7 +300,8 @@ static bool ev_const(Ev *e, const Node *n, EVal *const *in, EVal **out) {
     }
     if (!ev_size(e, k->dtype, a->type.rank, dim, &bytes)) return false;
     int64_t stored = k->splat ? 1 : bytes / ev_width(k->dtype);
-    if (k->bytes < dt_bytes(k->dtype, stored) && bytes) return ev_fail(e, "E0802", "constant has too few bytes");
+    if (k->bytes < dt_bytes(k->dtype, stored) && bytes)
+        return ev_fail(e, "E0802", "constant has too few bytes");
     int64_t one = stored;
     EVal *v;
     if (dt_is_packed(k->dtype)) {
@@ -325,7 +327,7 @@ static bool ev_const(Ev *e, const Node *n, EVal *const *in, EVal **out) {
     return true;
 }
 
-/* ==== graphs ====================================================================================================== */
+/* ==== graphs ================================================================================= */
 
 static const EvFn table[P_COUNT] = {
     [P_CONST] = ev_const,     [P_MAP] = ev_map,         [P_REDUCE] = ev_reduce,
@@ -341,14 +343,11 @@ static const EvFn table[P_COUNT] = {
 };
 _Static_assert(P_RETURN == P_COUNT - 1, "every primitive has a row in the table above");
 
-static bool takes_absent(unsigned op) {
-    return op == P_LOOP || op == P_IF || op == P_GROUP || op == P_SEQ || op == P_CALL;
-}
 static bool is_root(unsigned op) { return op == P_GUARD || op == P_BIND || op == P_CALL; }
 
 /* A node with a body may be needed only for a size that it defines. */
 static bool defines_size(const Ev *e, const Graph *g, const Node *n) {
-    if (!takes_absent(n->op)) return false;
+    if (!absent_ok((PrimOp)n->op)) return false;
     for (unsigned k = 0; k < n->nout; k++) {
         const Type *t = val_type(g, n->out[k]);
         for (int d = 0; d < t->rank; d++) {
@@ -383,7 +382,8 @@ static bool count_uses(Ev *e, Graph *g, uint32_t **uses) {
     if (!ordered(e, g)) {
         if (e->failed) return false;
         graph_tidy(g);
-        if (!ordered(e, g)) return ev_fail(e, "E0801", "graph %s is not in order", g->name ? g->name : "");
+        if (!ordered(e, g))
+            return ev_fail(e, "E0801", "graph %s is not in order", g->name ? g->name : "");
     }
     uint32_t *u = ev_tmp(e, g->val.n, sizeof *u);
     if (!u) return false;
@@ -410,12 +410,15 @@ static bool run_node(Ev *e, const Graph *g, const Node *n, EVal **val, uint32_t 
     bool ok = true;
     for (unsigned i = 0; i < n->nin; i++) {
         in[i] = val[graph_resolve(g, n->in[i]).i];
-        if (!in[i] && !takes_absent(n->op)) ok = ev_fail(e, "E0801", "%s: operand %u is absent", prim_name((PrimOp)n->op), i);
+        if (!in[i] && !absent_ok((PrimOp)n->op))
+            ok = ev_fail(e, "E0801", "%s: operand %u is absent", prim_name((PrimOp)n->op), i);
     }
     for (unsigned i = 0; i < n->nout; i++) out[i] = NULL;
-    ok = ok && (table[n->op] ? table[n->op](e, n, in, out) : ev_fail(e, "E0801", "no such primitive"));
+    ok = ok &&
+         (table[n->op] ? table[n->op](e, n, in, out) : ev_fail(e, "E0801", "no such primitive"));
     for (unsigned i = 0; i < n->nout; i++) {
-        if (ok && out[i]) ok = ev_bind_type(e, val_type(g, n->out[i]), out[i], prim_name((PrimOp)n->op));
+        if (ok && out[i])
+            ok = ev_bind_type(e, val_type(g, n->out[i]), out[i], prim_name((PrimOp)n->op));
         if (ok && uses[n->out[i].i]) val[n->out[i].i] = out[i];
         else ev_unref(e, out[i]);
     }
@@ -446,7 +449,8 @@ bool ev_graph(Ev *e, Graph *g, EVal *const *in, EVal **out) {
     memset(val, 0, sizeof *val * g->val.n);
     e->depth++;
     bool ok = true;
-    for (uint32_t k = 0; k < 2 * g->in.n && ok; k++) { /* twice: the last input may define a size of the first */
+    for (uint32_t k = 0; k < 2 * g->in.n && ok;
+         k++) { /* twice: the last input may define a size of the first */
         const Port *port = &g->in.v[k % g->in.n];
         EVal *x = in[k % g->in.n];
         uint32_t v = port->val.i;
@@ -460,7 +464,9 @@ bool ev_graph(Ev *e, Graph *g, EVal *const *in, EVal **out) {
     for (uint32_t k = 0; k < g->out.n; k++) {
         EVal *v = val[graph_resolve(g, g->out.v[k].val).i];
         out[k] = ok && v ? ev_ref(v) : NULL;
-        if (ok && !v) ok = ev_fail(e, "E0801", "output %u of %s has no value", k, g->name ? g->name : "the graph");
+        if (ok && !v)
+            ok = ev_fail(e, "E0801", "output %u of %s has no value", k,
+                         g->name ? g->name : "the graph");
     }
     for (uint32_t v = 0; v < g->val.n; v++) ev_unref(e, val[v]);
     for (uint32_t k = 0; !ok && k < g->out.n; k++) {
@@ -485,7 +491,7 @@ bool ev_region(Ev *e, Graph *g, EVal *const *in, EVal **out) {
     return ok;
 }
 
-/* ==== the interface =============================================================================================== */
+/* ==== the interface ========================================================================== */
 
 int64_t tensor_count(const Tensor *t) {
     int64_t n = 1;
@@ -538,7 +544,8 @@ static EVal *from_tensor(Ev *e, const Tensor *t, int depth) {
         return v;
     }
     int64_t bytes;
-    if (t->rank < 0 || t->rank > MAX_RANK || !ev_size(e, t->dtype, t->rank, t->dim, &bytes)) return NULL;
+    if (t->rank < 0 || t->rank > MAX_RANK || !ev_size(e, t->dtype, t->rank, t->dim, &bytes))
+        return NULL;
     EVal *v = new_val(e);
     EBuf *b = v ? calloc(1, sizeof *b) : NULL;
     if (!b) {
@@ -605,7 +612,8 @@ bool graph_eval(Ctx *c, Graph *g, const Tensor *const *in, Tensor **out, const E
     if (v) memset(v, 0, sizeof *v * (nin + nout));
     for (uint32_t k = 0; ok && k < nin; k++) {
         if (!in[k]) {
-            ok = ev_fail(&e, "E0802", "input %s is missing", g->in.v[k].name ? g->in.v[k].name : "");
+            ok =
+                ev_fail(&e, "E0802", "input %s is missing", g->in.v[k].name ? g->in.v[k].name : "");
             break;
         }
         v[k] = wrap_optional(&e, &g->val.v[g->in.v[k].val.i].type, from_tensor(&e, in[k], 0));
@@ -636,7 +644,7 @@ bool node_eval(Ctx *c, Graph *g, const Node *n, const Tensor *const *in, Tensor 
     if (v) memset(v, 0, sizeof *v * ((size_t)n->nin + n->nout));
     for (unsigned k = 0; ok && k < n->nin; k++) {
         if (in[k]) ok = (v[k] = from_tensor(&e, in[k], 0)) != NULL;
-        else ok = takes_absent(n->op);
+        else ok = absent_ok((PrimOp)n->op);
     }
     ok = ok && table[n->op](&e, n, v, v + n->nin);
     for (unsigned k = 0; ok && k < n->nout; k++) {
@@ -679,7 +687,11 @@ const ConstData *ev_pack(Ctx *c, const Tensor *t, bool splat) {
     int64_t n = tensor_count(t), stored = splat ? 1 : n;
     const char *p = t->data;
     ConstData *k = NEW(c, ConstData);
-    *k = (ConstData){.dtype = t->dtype, .count = n, .splat = splat, .bytes = dt_bytes(t->dtype, stored), .data = p};
+    *k = (ConstData){.dtype = t->dtype,
+                     .count = n,
+                     .splat = splat,
+                     .bytes = dt_bytes(t->dtype, stored),
+                     .data = p};
     if (!dt_is_packed(t->dtype)) {
         if (splat) k->data = ctx_dup(c, p, (size_t)ev_width(t->dtype));
         return k;
@@ -687,7 +699,8 @@ const ConstData *ev_pack(Ctx *c, const Tensor *t, bool splat) {
     unsigned bits = dt_bits(t->dtype), per = 8 / bits, mask = (1u << bits) - 1;
     unsigned char *q = ctx_alloc(c, k->bytes + 1);
     for (int64_t i = 0; i < stored; i++) {
-        q[i / per] = (unsigned char)(q[i / per] | ((unsigned)p[i] & mask) << (bits * (unsigned)(i % per)));
+        q[i / per] =
+            (unsigned char)(q[i / per] | ((unsigned)p[i] & mask) << (bits * (unsigned)(i % per)));
     }
     k->data = q;
     return k;

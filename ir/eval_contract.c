@@ -1,16 +1,19 @@
-/* eval_contract.c: contract, the one primitive whose speed matters when a whole network is evaluated.
+/* eval_contract.c: contract, the one primitive whose speed matters when a whole network is
+ * evaluated.
  *
- * Axes with one label in both operands and the result are batches; the others are gathered into the rows m, columns n
- * and sums k of a matrix product whose elements are addressed by offset lists, so a window over an image is read where
- * it lies. Blocks are packed as doubles (or wrapping 64-bit integers) and multiplied by a small kernel. Sums run in
- * the order of k, whatever the vector width, without fused multiply-add: results do not depend on the machine. */
+ * Axes with one label in both operands and the result are batches; the others are gathered into the
+ * rows m, columns n and sums k of a matrix product whose elements are addressed by offset lists, so
+ * a window over an image is read where it lies. Blocks are packed as doubles (or wrapping 64-bit
+ * integers) and multiplied by a small kernel. Sums run in the order of k, whatever the vector
+ * width, without fused multiply-add: results do not depend on the machine. */
 #include "eval_internal.h"
 #include <stdlib.h>
 #include <string.h>
 
 enum { MR = 4, NR = 8, MC = 64, NC = 128, KC = 256, NLABEL = 32 };
 
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(__SANITIZE_ADDRESS__)
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) &&                             \
+    !defined(__SANITIZE_ADDRESS__)
 #define CLONES __attribute__((target_clones("avx512f", "avx2", "default")))
 #else
 #define CLONES
@@ -44,7 +47,8 @@ typedef struct Block {
 } Block;
 
 /* Panels of `width` rows: to[panel][p][i]; rows past the end are zero. */
-static void pack(const Side *s, bool fl, int width, int64_t row, int64_t nrow, int64_t k, int64_t nk, Block *w, Cell *to) {
+static void pack(const Side *s, bool fl, int width, int64_t row, int64_t nrow, int64_t k,
+                 int64_t nk, Block *w, Cell *to) {
     bool to_float = fl && !dt_is_float(s->v->dtype);
     for (int64_t r = 0; r < nrow; r += width, to += nk * width) {
         int64_t n = nrow - r < width ? nrow - r : width;
@@ -112,8 +116,8 @@ static bool labels(Ev *e, const ContractAttr *a, EVal *const *v, int rank_out, L
             unsigned k = a->label[s][d];
             if (k >= NLABEL) return ev_fail(e, "E0805", "axis label %u", k);
             if ((l[k].in[0] || l[k].in[1]) && l[k].size != v[s]->dim[d]) {
-                return ev_fail(e, "E0802", "axis %d of operand %d has size %lld, expected %lld", d, s,
-                               (long long)v[s]->dim[d], (long long)l[k].size);
+                return ev_fail(e, "E0802", "axis %d of operand %d has size %lld, expected %lld", d,
+                               s, (long long)v[s]->dim[d], (long long)l[k].size);
             }
             l[k].size = v[s]->dim[d];
             l[k].in[s] = true;
@@ -122,7 +126,8 @@ static bool labels(Ev *e, const ContractAttr *a, EVal *const *v, int rank_out, L
     }
     for (int d = 0; d < rank_out; d++) {
         unsigned k = a->label[2][d];
-        if (k >= NLABEL || (!l[k].in[0] && !l[k].in[1]) || l[k].in[2]) return ev_fail(e, "E0805", "result axis %d", d);
+        if (k >= NLABEL || (!l[k].in[0] && !l[k].in[1]) || l[k].in[2])
+            return ev_fail(e, "E0805", "result axis %d", d);
         l[k].in[2] = true;
     }
     return true;
@@ -166,7 +171,8 @@ static bool run(Ev *e, const ContractAttr *a, EVal *const *in, EVal *out, Label 
     Side s[2] = {{.v = in[0]}, {.v = in[1]}};
     int64_t *batch[3] = {0}, *line[2] = {0};
     bool ok = true;
-    for (int x = 0; x < 3; x++) ok = ok && (batch[x] = offsets(e, l, set[0], n[0], x, &count[0])) != NULL;
+    for (int x = 0; x < 3; x++)
+        ok = ok && (batch[x] = offsets(e, l, set[0], n[0], x, &count[0])) != NULL;
     for (int x = 0; x < 2; x++) {
         ok = ok && (s[x].row = offsets(e, l, set[1 + x], n[1 + x], x, &s[x].nrow)) != NULL;
         ok = ok && (line[x] = offsets(e, l, set[1 + x], n[1 + x], 2, &count[1 + x])) != NULL;
@@ -175,7 +181,8 @@ static bool run(Ev *e, const ContractAttr *a, EVal *const *in, EVal *out, Label 
     /* The longer side goes along the vectors. */
     int x = ok && s[0].nrow > s[1].nrow, y = 1 - x;
     DType ta = in[0]->dtype, tb = in[1]->dtype;
-    bool small = dt_bits(ta) <= 8 && dt_bits(tb) <= 8; /* integer sums below 2^53 are exact in doubles */
+    bool small =
+        dt_bits(ta) <= 8 && dt_bits(tb) <= 8; /* integer sums below 2^53 are exact in doubles */
     Block w = {.fl = dt_is_float(a->acc) || (small && ok && sums < (int64_t)1 << 36)};
     w.a = ev_tmp(e, MC * KC, sizeof *w.a);
     w.b = ev_tmp(e, NC * KC, sizeof *w.b);
@@ -208,7 +215,8 @@ bool ev_contract(Ev *e, const Node *n, EVal *const *in, EVal **out) {
     for (int s = 0; s < 2; s++) {
         DType t = in[s]->dtype;
         bool fits = dt_is_float(t) ? dt_is_float(a->acc) : dt_is_int(t) || t == DT_BOOL;
-        if (in[s]->kind != TY_TENSOR || !fits) return ev_fail(e, "E0805", "operand %d of contract is %s", s, dt_name(t));
+        if (in[s]->kind != TY_TENSOR || !fits)
+            return ev_fail(e, "E0805", "operand %d of contract is %s", s, dt_name(t));
     }
     Label l[NLABEL] = {0};
     if (!labels(e, a, in, rank, l)) return false;

@@ -1,7 +1,7 @@
 /* eval_control.c: loop, if, group, bind, guard, shape, copy, call.
  *
- * Regions take all they use as operands. Symbols defined inside a branch or an iteration end with it; those of a group
- * and of bind stay. */
+ * Regions take all they use as operands. Symbols defined inside a branch or an iteration end with
+ * it; those of a group and of bind stay. */
 #include "eval_internal.h"
 #include <stdlib.h>
 #include <string.h>
@@ -26,12 +26,13 @@ static EVal *scalar_bool(Ev *e, bool x) {
     return v;
 }
 
-/* ==== loop ======================================================================================================== */
+/* ==== loop =================================================================================== */
 
 typedef struct Pile { EVal **v; int64_t n, cap; } Pile; /* slices of one scan output */
 
 static bool pile_up(Ev *e, Pile *p, EVal *v) {
-    if (e->limit && p->n > e->limit / 16) return ev_fail(e, "E0804", "a loop ran %lld times", (long long)p->n);
+    if (e->limit && p->n > e->limit / 16)
+        return ev_fail(e, "E0804", "a loop ran %lld times", (long long)p->n);
     if (p->n == p->cap) {
         int64_t cap = p->cap ? 2 * p->cap : 16;
         EVal **q = realloc(p->v, sizeof *q * (size_t)cap);
@@ -55,7 +56,8 @@ static bool pile_stack(Ev *e, Pile *p, const Type *t, EVal **out) {
     }
     for (int64_t k = 0; k < p->n; k++) {
         EVal *v = p->v[k];
-        if (v->kind != TY_TENSOR || v->rank == MAX_RANK) return ev_fail(e, "E0805", "a scan output is no tensor");
+        if (v->kind != TY_TENSOR || v->rank == MAX_RANK)
+            return ev_fail(e, "E0805", "a scan output is no tensor");
         EVal *w = ev_view(e, v);
         if (!w) return false;
         w->rank++;
@@ -73,7 +75,8 @@ bool ev_loop(Ev *e, const Node *n, EVal *const *in, EVal **out) {
     const LoopAttr *a = n->attr;
     Graph *b = a->body;
     int nc = a->ncarried, ns = a->nscan_out, ncap = n->nin - 2 - nc;
-    if (ncap < 0 || b->in.n != (uint32_t)(2 + nc + ncap) || b->out.n != (uint32_t)(1 + nc + ns) || n->nout != nc + ns) {
+    if (ncap < 0 || b->in.n != (uint32_t)(2 + nc + ncap) || b->out.n != (uint32_t)(1 + nc + ns) ||
+        n->nout != nc + ns) {
         return ev_fail(e, "E0805", "the body of a loop does not fit");
     }
     int64_t trips = INT64_MAX, iter = 0;
@@ -85,7 +88,8 @@ bool ev_loop(Ev *e, const Node *n, EVal *const *in, EVal **out) {
         trips = ev_int(in[0], 0);
     }
     if (in[1] && !flag(e, in[1], &go)) return false;
-    EVal **arg = ev_tmp(e, (int64_t)b->in.n + b->out.n, sizeof *arg), **res = arg ? arg + b->in.n : NULL;
+    EVal **arg = ev_tmp(e, (int64_t)b->in.n + b->out.n, sizeof *arg),
+         **res = arg ? arg + b->in.n : NULL;
     Pile *pile = ev_tmp(e, ns, sizeof *pile);
     bool ok = arg && pile;
     if (arg) memset(arg, 0, sizeof *arg * ((size_t)b->in.n + b->out.n));
@@ -94,7 +98,8 @@ bool ev_loop(Ev *e, const Node *n, EVal *const *in, EVal **out) {
     for (; ok && go && iter < trips; iter++) {
         arg[0] = scalar_i64(e, iter);
         arg[1] = scalar_bool(e, true);
-        ok = arg[0] && arg[1] && ev_spend(e, 20000) && ev_region(e, b, arg, res) && flag(e, res[0], &go);
+        ok = arg[0] && arg[1] && ev_spend(e, 20000) && ev_region(e, b, arg, res) &&
+             flag(e, res[0], &go);
         for (int k = 0; k < 2; k++) {
             ev_unref(e, arg[k]);
             arg[k] = NULL;
@@ -115,7 +120,8 @@ bool ev_loop(Ev *e, const Node *n, EVal *const *in, EVal **out) {
         ok = arg[2 + k] || ev_fail(e, "E0805", "carried value %d is absent", k);
         if (ok) out[k] = ev_ref(arg[2 + k]);
     }
-    for (int k = 0; ok && k < ns; k++) ok = pile_stack(e, &pile[k], val_type(e->g, n->out[nc + k]), &out[nc + k]);
+    for (int k = 0; ok && k < ns; k++)
+        ok = pile_stack(e, &pile[k], val_type(e->g, n->out[nc + k]), &out[nc + k]);
     for (uint32_t k = 0; arg && k < b->in.n; k++) ev_unref(e, arg[k]);
     for (int k = 0; pile && k < ns; k++) {
         for (int64_t j = 0; j < pile[k].n; j++) ev_unref(e, pile[k].v[j]);
@@ -126,7 +132,7 @@ bool ev_loop(Ev *e, const Node *n, EVal *const *in, EVal **out) {
     return ok;
 }
 
-/* ==== if, group =================================================================================================== */
+/* ==== if, group ============================================================================== */
 
 bool ev_if(Ev *e, const Node *n, EVal *const *in, EVal **out) {
     const IfAttr *a = n->attr;
@@ -134,17 +140,19 @@ bool ev_if(Ev *e, const Node *n, EVal *const *in, EVal **out) {
     if (!in[0]) return ev_fail(e, "E0805", "the condition is absent");
     if (!flag(e, in[0], &yes)) return false;
     Graph *g = yes ? a->then_g : a->else_g;
-    if (g->in.n != (uint32_t)n->nin - 1 || g->out.n != n->nout) return ev_fail(e, "E0805", "a branch does not fit");
+    if (g->in.n != (uint32_t)n->nin - 1 || g->out.n != n->nout)
+        return ev_fail(e, "E0805", "a branch does not fit");
     return ev_region(e, g, in + 1, out);
 }
 
 bool ev_group(Ev *e, const Node *n, EVal *const *in, EVal **out) {
     const GroupAttr *a = n->attr;
-    if (a->body->in.n != n->nin || a->body->out.n != n->nout) return ev_fail(e, "E0805", "the body of a group does not fit");
+    if (a->body->in.n != n->nin || a->body->out.n != n->nout)
+        return ev_fail(e, "E0805", "the body of a group does not fit");
     return ev_graph(e, a->body, in, out);
 }
 
-/* ==== bind, guard, shape ========================================================================================== */
+/* ==== bind, guard, shape ===================================================================== */
 
 bool ev_bind(Ev *e, const Node *n, EVal *const *in, EVal **out) {
     (void)out;
@@ -154,7 +162,8 @@ bool ev_bind(Ev *e, const Node *n, EVal *const *in, EVal **out) {
         return ev_fail(e, "E0805", "bind needs an integer tensor");
     }
     if (a->index < 0 || a->index >= ev_count(v)) {
-        return ev_fail(e, "E0803", "element %lld of %lld", (long long)a->index, (long long)ev_count(v));
+        return ev_fail(e, "E0803", "element %lld of %lld", (long long)a->index,
+                       (long long)ev_count(v));
     }
     return ev_define(e, a->sym, ev_int(v, a->index), "bound value", 0);
 }
@@ -165,7 +174,8 @@ bool ev_guard(Ev *e, const Node *n, EVal *const *in, EVal **out) {
     const char *text = a->text ? a->text : "a check failed";
     if (a->cmp == G_TRUE) {
         const EVal *v = n->nin ? in[0] : NULL;
-        if (!v || v->kind != TY_TENSOR || v->dtype != DT_BOOL) return ev_fail(e, "E0805", "guard needs a bool tensor");
+        if (!v || v->kind != TY_TENSOR || v->dtype != DT_BOOL)
+            return ev_fail(e, "E0805", "guard needs a bool tensor");
         for (int64_t k = 0, count = ev_count(v); k < count; k++) {
             if (!ev_int(v, k)) return ev_fail(e, "E0803", "%s", text);
         }
@@ -173,7 +183,10 @@ bool ev_guard(Ev *e, const Node *n, EVal *const *in, EVal **out) {
     }
     int64_t x, y;
     if (!ev_dim(e, a->a, &x) || !ev_dim(e, a->b, &y)) return false;
-    bool ok = a->cmp == G_EQ ? x == y : a->cmp == G_LE ? x <= y : a->cmp == G_LT ? x < y : x == y || x == 1 || y == 1;
+    bool ok = a->cmp == G_EQ   ? x == y
+              : a->cmp == G_LE ? x <= y
+              : a->cmp == G_LT ? x < y
+                               : x == y || x == 1 || y == 1;
     return ok || ev_fail(e, "E0803", "%s (%lld, %lld)", text, (long long)x, (long long)y);
 }
 
@@ -198,5 +211,6 @@ bool ev_copy_node(Ev *e, const Node *n, EVal *const *in, EVal **out) {
 
 bool ev_call(Ev *e, const Node *n, EVal *const *in, EVal **out) {
     (void)in, (void)out;
-    return ev_fail(e, "E0805", "%s is known to the runtime only", ((const CallAttr *)n->attr)->symbol);
+    return ev_fail(e, "E0805", "%s is known to the runtime only",
+                   ((const CallAttr *)n->attr)->symbol);
 }

@@ -1,7 +1,7 @@
 /* eval_index.c: gather, scatter, sort, topk, compact: primitives whose addresses come from data.
  *
- * Negative indices count from the end. Sorting is stable; NaN is greater than every number and equal to itself, so the
- * order of a lane is total. */
+ * Negative indices count from the end. Sorting is stable; NaN is greater than every number and
+ * equal to itself, so the order of a lane is total. */
 #include "eval_internal.h"
 #include <stdlib.h>
 #include <string.h>
@@ -18,7 +18,7 @@ static bool tensors(Ev *e, const Node *n, EVal *const *in) {
     return true;
 }
 
-/* ==== gather ====================================================================================================== */
+/* ==== gather ================================================================================= */
 
 /* The index to read, -1 for "a zero"; false after a message. */
 static bool resolve(Ev *e, Oob oob, int64_t i, int64_t size, int64_t *at) {
@@ -26,7 +26,9 @@ static bool resolve(Ev *e, Oob oob, int64_t i, int64_t size, int64_t *at) {
     if (k >= 0 && k < size) *at = k;
     else if (oob == OOB_VALUE || oob == OOB_DROP) *at = -1;
     else if (oob == OOB_CLAMP && size) *at = k < 0 ? 0 : size - 1;
-    else return ev_fail(e, "E0803", "index %lld is out of range for an axis of size %lld", (long long)i, (long long)size);
+    else
+        return ev_fail(e, "E0803", "index %lld is out of range for an axis of size %lld",
+                       (long long)i, (long long)size);
     return true;
 }
 
@@ -34,17 +36,20 @@ bool ev_gather(Ev *e, const Node *n, EVal *const *in, EVal **out) {
     const GatherAttr *a = n->attr;
     if (!tensors(e, n, in) || !index_type(e, in[1])) return false;
     int axis = a->axis, ri = in[1]->rank, rank = in[0]->rank - 1 + ri;
-    if (axis >= in[0]->rank || rank > MAX_RANK) return ev_fail(e, "E0805", "gather along axis %d", axis);
+    if (axis >= in[0]->rank || rank > MAX_RANK)
+        return ev_fail(e, "E0805", "gather along axis %d", axis);
     int64_t dim[MAX_RANK], outer = 1, inner = 1;
     for (int d = 0; d < axis; d++) outer *= dim[d] = in[0]->dim[d];
     for (int d = 0; d < ri; d++) dim[axis + d] = in[1]->dim[d];
     for (int d = axis + 1; d < in[0]->rank; d++) inner *= dim[ri - 1 + d] = in[0]->dim[d];
-    EVal *x = ev_dense(e, in[0]), *idx = ev_dense(e, in[1]), *y = ev_new(e, in[0]->dtype, rank, dim);
+    EVal *x = ev_dense(e, in[0]), *idx = ev_dense(e, in[1]),
+         *y = ev_new(e, in[0]->dtype, rank, dim);
     out[0] = y;
     int64_t count = idx ? ev_count(idx) : 0, size = in[0]->dim[axis];
     int64_t bytes = inner * ev_width(in[0]->dtype), *at = ev_tmp(e, count, sizeof *at);
     bool ok = x && idx && y && at;
-    for (int64_t i = 0; ok && i < count; i++) ok = resolve(e, (Oob)a->oob, ev_int(idx, i), size, &at[i]);
+    for (int64_t i = 0; ok && i < count; i++)
+        ok = resolve(e, (Oob)a->oob, ev_int(idx, i), size, &at[i]);
     for (int64_t o = 0; ok && bytes && o < outer; o++) {
         char *to = y->base + o * count * bytes;
         const char *from = x->base + o * size * bytes;
@@ -59,7 +64,7 @@ bool ev_gather(Ev *e, const Node *n, EVal *const *in, EVal **out) {
     return ok;
 }
 
-/* ==== scatter ===================================================================================================== */
+/* ==== scatter ================================================================================ */
 
 static void combine(ScatterMode mode, DType t, char *to, const char *from, int64_t n) {
     int width = ev_width(t);
@@ -67,7 +72,8 @@ static void combine(ScatterMode mode, DType t, char *to, const char *from, int64
         memcpy(to, from, (size_t)(n * width));
         return;
     }
-    static const uint8_t op[] = {[SC_ADD] = S_ADD, [SC_MUL] = S_MUL, [SC_MIN] = S_MIN, [SC_MAX] = S_MAX};
+    static const uint8_t op[] = {
+        [SC_ADD] = S_ADD, [SC_MUL] = S_MUL, [SC_MIN] = S_MIN, [SC_MAX] = S_MAX};
     for (int64_t i = 0; i < n; i++) {
         Cell c[2];
         cells_load(t, &c[0], to + i * width, 1, 1);
@@ -82,10 +88,12 @@ static void combine(ScatterMode mode, DType t, char *to, const char *from, int64
 static bool scatter_nd(Ev *e, ScatterMode mode, EVal *y, const EVal *idx, const EVal *upd) {
     if (!idx->rank) return ev_fail(e, "E0805", "scatter needs indices of rank 1 or more");
     int64_t q = idx->dim[idx->rank - 1], inner = 1, lists = 1;
-    if (q > y->rank || q < 0) return ev_fail(e, "E0805", "indices of %lld axes into rank %d", (long long)q, y->rank);
+    if (q > y->rank || q < 0)
+        return ev_fail(e, "E0805", "indices of %lld axes into rank %d", (long long)q, y->rank);
     for (int d = (int)q; d < y->rank; d++) inner *= y->dim[d];
     for (int d = 0; d < idx->rank - 1; d++) lists *= idx->dim[d];
-    if (lists * inner != ev_count(upd)) return ev_fail(e, "E0802", "updates do not fit the indices");
+    if (lists * inner != ev_count(upd))
+        return ev_fail(e, "E0802", "updates do not fit the indices");
     if (!inner) return true;
     int width = ev_width(y->dtype);
     for (int64_t u = 0; u < lists; u++) {
@@ -100,7 +108,8 @@ static bool scatter_nd(Ev *e, ScatterMode mode, EVal *y, const EVal *idx, const 
 }
 
 /* y[.., idx[p], ..] := upd[p] with idx in place of coordinate `axis` of p */
-static bool scatter_elements(Ev *e, ScatterMode mode, int axis, EVal *y, const EVal *idx, const EVal *upd) {
+static bool scatter_elements(Ev *e, ScatterMode mode, int axis, EVal *y, const EVal *idx,
+                             const EVal *upd) {
     bool fits = idx->rank == y->rank && upd->rank == y->rank && axis < y->rank;
     for (int d = 0; fits && d < y->rank; d++) {
         fits = idx->dim[d] == upd->dim[d] && (d == axis || idx->dim[d] <= y->dim[d]);
@@ -126,15 +135,18 @@ bool ev_scatter(Ev *e, const Node *n, EVal *const *in, EVal **out) {
     if (a->mode != SC_SET && !dt_is_float(t) && !dt_is_int(t) && t != DT_BOOL) {
         return ev_fail(e, "E0805", "scatter cannot combine %s", dt_name(t));
     }
-    EVal *y = out[0] = ev_new(e, t, in[0]->rank, in[0]->dim), *upd = ev_dense(e, in[2]), *idx = ev_dense(e, in[1]);
+    EVal *y = out[0] = ev_new(e, t, in[0]->rank, in[0]->dim), *upd = ev_dense(e, in[2]),
+         *idx = ev_dense(e, in[1]);
     bool ok = y && upd && idx && (!ev_count(y) || ev_copy(e, in[0], y->base, y->stride));
-    if (ok) ok = a->elements ? scatter_elements(e, a->mode, a->axis, y, idx, upd) : scatter_nd(e, a->mode, y, idx, upd);
+    if (ok)
+        ok = a->elements ? scatter_elements(e, a->mode, a->axis, y, idx, upd)
+                         : scatter_nd(e, a->mode, y, idx, upd);
     ev_unref(e, upd);
     ev_unref(e, idx);
     return ok;
 }
 
-/* ==== sort, topk ================================================================================================== */
+/* ==== sort, topk ============================================================================= */
 
 typedef struct Str { const char *ptr; uint64_t len; } Str;
 typedef struct Keys { const Cell *cell; DType type; } Keys;
@@ -185,7 +197,8 @@ static bool lanes_open(Ev *e, Lanes *l, int axis, unsigned nkeys, unsigned n, EV
     int64_t dim[MAX_RANK];
     int r = 0;
     *l = (Lanes){0};
-    if (axis >= v->rank || nkeys > 16) return ev_fail(e, "E0805", "sort along axis %d by %u keys", axis, nkeys);
+    if (axis >= v->rank || nkeys > 16)
+        return ev_fail(e, "E0805", "sort along axis %d by %u keys", axis, nkeys);
     for (int d = 0; d < v->rank; d++) {
         if (d != axis) dim[r++] = v->dim[d];
     }
@@ -213,11 +226,13 @@ static void lanes_close(Lanes *l) {
     walk_free(&l->w);
 }
 
-static void lane_sort(Lanes *l, int axis, unsigned nkeys, bool descending, EVal *const *in, int64_t pos) {
+static void lane_sort(Lanes *l, int axis, unsigned nkeys, bool descending, EVal *const *in,
+                      int64_t pos) {
     for (unsigned k = 0; k < nkeys; k++) {
         Cell off, *c = l->cell + (int64_t)k * l->len;
         walk_offsets(&l->w, (int)k, pos, 1, &off);
-        cells_load(in[k]->dtype, c, in[k]->base + off.i * ev_width(in[k]->dtype), in[k]->stride[axis], l->len);
+        cells_load(in[k]->dtype, c, in[k]->base + off.i * ev_width(in[k]->dtype),
+                   in[k]->stride[axis], l->len);
         l->key[k] = (Keys){c, in[k]->dtype};
     }
     for (int64_t i = 0; i < l->len; i++) l->idx[i] = i;
@@ -225,8 +240,10 @@ static void lane_sort(Lanes *l, int axis, unsigned nkeys, bool descending, EVal 
     merge_sort(&o, l->idx, l->tmp, l->len);
 }
 
-/* The first k elements of a lane of v in the sorted order, to lane `pos` (row-major over the others) of y. */
-static void lane_take(const Lanes *l, int op, int axis, const EVal *v, const Walk *to, EVal *y, int64_t pos, int64_t k) {
+/* The first k elements of a lane of v in the sorted order, to lane `pos` (row-major over the
+ * others) of y. */
+static void lane_take(const Lanes *l, int op, int axis, const EVal *v, const Walk *to, EVal *y,
+                      int64_t pos, int64_t k) {
     Cell from, at;
     int width = ev_width(v->dtype);
     walk_offsets(&l->w, op, pos, 1, &from);
@@ -265,7 +282,8 @@ bool ev_sort(Ev *e, const Node *n, EVal *const *in, EVal **out) {
     ok = ok && result_walk(e, &to, out[0], a->axis);
     for (int64_t p = 0; ok && p < l.w.total && l.len; p++) {
         lane_sort(&l, a->axis, nkeys, a->descending, in, p);
-        for (unsigned k = 0; k < n->nin; k++) lane_take(&l, (int)k, a->axis, in[k], &to, out[k], p, l.len);
+        for (unsigned k = 0; k < n->nin; k++)
+            lane_take(&l, (int)k, a->axis, in[k], &to, out[k], p, l.len);
         ok = ev_spend(e, l.len * 16);
     }
     walk_free(&to);
@@ -278,15 +296,18 @@ bool ev_topk(Ev *e, const Node *n, EVal *const *in, EVal **out) {
     const EVal *v = in[0];
     int64_t k, dim[MAX_RANK];
     if (!tensors(e, n, in) || !ev_dim(e, a->k, &k)) return false;
-    if (a->axis >= v->rank) return ev_fail(e, "E0805", "topk along axis %d of rank %d", a->axis, v->rank);
+    if (a->axis >= v->rank)
+        return ev_fail(e, "E0805", "topk along axis %d of rank %d", a->axis, v->rank);
     if (k < 0 || k > v->dim[a->axis]) {
-        return ev_fail(e, "E0803", "topk wants %lld of %lld elements", (long long)k, (long long)v->dim[a->axis]);
+        return ev_fail(e, "E0803", "topk wants %lld of %lld elements", (long long)k,
+                       (long long)v->dim[a->axis]);
     }
     memcpy(dim, v->dim, sizeof dim);
     dim[a->axis] = k;
     Lanes l;
     Walk to = {0};
-    bool ok = lanes_open(e, &l, a->axis, 1, 1, in) && (out[0] = ev_new(e, v->dtype, v->rank, dim)) &&
+    bool ok = lanes_open(e, &l, a->axis, 1, 1, in) &&
+              (out[0] = ev_new(e, v->dtype, v->rank, dim)) &&
               (out[1] = ev_new(e, DT_I64, v->rank, dim)) && result_walk(e, &to, out[0], a->axis);
     for (int64_t p = 0; ok && p < l.w.total && k; p++) {
         lane_sort(&l, a->axis, 1, a->largest, in, p);
@@ -303,7 +324,7 @@ bool ev_topk(Ev *e, const Node *n, EVal *const *in, EVal **out) {
     return ok;
 }
 
-/* ==== compact ===================================================================================================== */
+/* ==== compact ================================================================================ */
 
 bool ev_compact(Ev *e, const Node *n, EVal *const *in, EVal **out) {
     const CompactAttr *a = n->attr;
@@ -317,7 +338,8 @@ bool ev_compact(Ev *e, const Node *n, EVal *const *in, EVal **out) {
     int64_t *idx = (int64_t *)(void *)out[0]->base;
     for (int64_t i = 0; i < in[0]->dim[0]; i++) {
         if (!ev_int(in[0], i)) continue;
-        if (found == bound) return ev_fail(e, "E0803", "more than %lld elements are set", (long long)bound);
+        if (found == bound)
+            return ev_fail(e, "E0803", "more than %lld elements are set", (long long)bound);
         idx[found++] = i;
     }
     memset(idx + found, 0, sizeof *idx * (size_t)(bound - found));

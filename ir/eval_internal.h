@@ -1,9 +1,10 @@
 /* eval_internal.h: what the files of the reference evaluator share.
  *
- * A value is an EVal: an immutable, reference-counted strided view of a buffer (so that permute, slice, broadcast and
- * window cost nothing), or a list of values. Scalars are computed in strips of Cells: floats of every type as double,
- * integers and bool as int64 (u64 by its bits), elements of other types by address. Every function that can fail
- * reports once through ev_fail() and returns false or NULL; nothing here allocates from the arena while a graph runs. */
+ * A value is an EVal: an immutable, reference-counted strided view of a buffer (so that permute,
+ * slice, broadcast and window cost nothing), or a list of values. Scalars are computed in strips of
+ * Cells: floats of every type as double, integers and bool as int64 (u64 by its bits), elements of
+ * other types by address. Every function that can fail reports once through ev_fail() and returns
+ * false or NULL; nothing here allocates from the arena while a graph runs. */
 #ifndef ACCELC_EVAL_INTERNAL_H
 #define ACCELC_EVAL_INTERNAL_H
 #include "ir.h"
@@ -44,79 +45,100 @@ typedef struct Ev {
 } Ev;
 typedef bool (*EvFn)(Ev *e, const Node *n, EVal *const *in, EVal **out);
 
-/* ==== eval.c ====================================================================================================== */
+/* ==== eval.c ================================================================================= */
 bool ev_fail(Ev *e, const char *code, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
-void *ev_tmp(Ev *e, int64_t n, size_t size);            /* scratch from malloc, for free(); NULL after a message */
-bool ev_spend(Ev *e, int64_t steps);                    /* false after a message when the budget is used up */
+/* Scratch from malloc, for free(); NULL after a message. */
+void *ev_tmp(Ev *e, int64_t n, size_t size);
+/* false after a message when the budget is used up. */
+bool ev_spend(Ev *e, int64_t steps);
 bool ev_size(Ev *e, DType t, int rank, const int64_t *dim, int64_t *bytes); /* checked */
-int ev_width(DType t);                                  /* bytes of an element in a tensor (packed types: 1) */
+int ev_width(DType t);                              /* bytes of an element (packed types: 1) */
 EVal *ev_new(Ev *e, DType t, int rank, const int64_t *dim); /* dense, uninitialised */
-EVal *ev_view(Ev *e, const EVal *v);                    /* a new header on the same buffer, to be changed by the caller */
-EVal *ev_list(Ev *e, TypeKind kind, int64_t n);         /* elements NULL, to be set by the caller */
+EVal *ev_view(Ev *e, const EVal *v);                /* a new header, to be changed by the caller */
+EVal *ev_list(Ev *e, TypeKind kind, int64_t n);     /* elements NULL, to be set by the caller */
 EVal *ev_ref(EVal *v);
-void ev_unref(Ev *e, EVal *v);                          /* NULL is allowed */
-EVal *ev_dense(Ev *e, EVal *v);                         /* row-major without gaps: v itself (one more reference) or a copy */
+void ev_unref(Ev *e, EVal *v);                      /* NULL is allowed */
+/* Row-major without gaps: v itself with one more reference, or a copy. */
+EVal *ev_dense(Ev *e, EVal *v);
 bool ev_is_dense(const EVal *v);
 int64_t ev_count(const EVal *v);
-int64_t ev_int(const EVal *v, int64_t flat);            /* integer element at a row-major position; v must be integer or bool */
-bool ev_dim(Ev *e, Dim d, int64_t *out);                /* value of a dim; message if a symbol of it is not known */
-bool ev_known(const Ev *e, Dim d, int64_t *out);        /* the same without a message */
-bool ev_define(Ev *e, Dim d, int64_t v, const char *what, int axis); /* d is v: defines a lone symbol, else checks */
+/* The element at a row-major position of an integer or bool tensor. */
+int64_t ev_int(const EVal *v, int64_t flat);
+/* The value of a dim; a message if a symbol of it is not known. */
+bool ev_dim(Ev *e, Dim d, int64_t *out);
+bool ev_known(const Ev *e, Dim d, int64_t *out);    /* the same without a message */
+/* d is v: defines a lone symbol that is not known, else checks. */
+bool ev_define(Ev *e, Dim d, int64_t v, const char *what, int axis);
 bool ev_bind_type(Ev *e, const Type *t, const EVal *v, const char *what);
-bool ev_graph(Ev *e, Graph *g, EVal *const *in, EVal **out);    /* symbols defined inside stay known */
-const ConstData *ev_pack(Ctx *c, const Tensor *t, bool splat);  /* the bytes of t, or of its first element */
-bool ev_region(Ev *e, Graph *g, EVal *const *in, EVal **out);   /* they are forgotten again */
+/* Symbols defined inside stay known after ev_graph, and are forgotten after ev_region. */
+bool ev_graph(Ev *e, Graph *g, EVal *const *in, EVal **out);
+bool ev_region(Ev *e, Graph *g, EVal *const *in, EVal **out);
+/* The bytes of t, or of its first element. */
+const ConstData *ev_pack(Ctx *c, const Tensor *t, bool splat);
 
-/* ==== eval_strip.c ================================================================================================ */
-typedef union Cell { double f; int64_t i; const char *p; } Cell;
+/* ==== eval_strip.c =========================================================================== */
+typedef union Cell {
+    double f;
+    int64_t i;
+    const char *p;
+} Cell;
 void cells_load(DType t, Cell *d, const char *p, int64_t stride, int64_t n);
 void cells_load_at(DType t, Cell *d, const char *p, const int64_t *off, int64_t n);
 void cells_store(DType t, char *p, int64_t stride, const Cell *s, int64_t n);
 void cells_store_at(DType t, char *p, const int64_t *off, const Cell *s, int64_t n);
 void cells_cast(DType from, DType to, Cell *d, const Cell *s, int64_t n); /* d may be s */
-void cells_round(DType t, Cell *d, int64_t n);          /* to a value of type t: rounds floats, wraps integers */
-Cell cell_zero(DType t);                                /* also the empty string, complex zero */
+/* To values of type t: rounds floats, wraps integers. */
+void cells_round(DType t, Cell *d, int64_t n);
+Cell cell_zero(DType t);                            /* also the empty string, complex zero */
 Cell cell_of(Scalar s);
 Scalar cell_scalar(DType t, Cell v);
-double cell_max(double a, double b);                    /* NaN if either is, -0 < +0 */
+double cell_max(double a, double b);                /* NaN if either is, -0 < +0 */
 double cell_min(double a, double b);
 
-/* A row-major walk over a box along which several operands advance by their own strides; axes that advance together
- * for all operands are merged. Positions are linear indices of the box. */
-typedef struct Walk { int rank, nop; int64_t dim[MAX_RANK], total; int64_t (*stride)[MAX_RANK]; } Walk;
-bool walk_init(Ev *e, Walk *w, int rank, const int64_t *dim, int nop); /* strides 0; the caller fills, then: */
+/* A row-major walk over a box along which several operands advance by their own strides; axes that
+ * advance together for all operands are merged. Positions are linear indices of the box. */
+typedef struct Walk {
+    int rank, nop;
+    int64_t dim[MAX_RANK], total;
+    int64_t (*stride)[MAX_RANK];
+} Walk;
+/* Strides are 0; the caller fills them in, then merges. */
+bool walk_init(Ev *e, Walk *w, int rank, const int64_t *dim, int nop);
 void walk_merge(Walk *w);
 void walk_free(Walk *w);
 void walk_load(const Walk *w, int op, DType t, const char *base, int64_t pos, int64_t n, Cell *d);
 void walk_store(const Walk *w, int op, DType t, char *base, int64_t pos, int64_t n, const Cell *s);
-void walk_offsets(const Walk *w, int op, int64_t pos, int64_t n, Cell *d); /* offsets in elements, as integers */
-bool ev_copy(Ev *e, const EVal *v, char *dst, const int64_t *dst_stride);  /* all elements of v, any type */
+/* Offsets in elements, as integers. */
+void walk_offsets(const Walk *w, int op, int64_t pos, int64_t n, Cell *d);
+/* All elements of v, of any type. */
+bool ev_copy(Ev *e, const EVal *v, char *dst, const int64_t *dst_stride);
 
-/* ==== eval_tape.c: scalar expressions over strips ================================================================= */
+/* ==== eval_tape.c: scalar expressions over strips ============================================ */
 typedef struct TapeIns {
-    uint8_t kind, op, oob, nsrc; /* ExprKind, SOp, Oob */
-    DType t, at;                /* of the result, of the first argument */
-    uint32_t src, dst;          /* first of nsrc entries of Tape.src; slot */
-    uint32_t operand, guard;    /* loads */
+    uint8_t kind, op, oob, nsrc;    /* ExprKind, SOp, Oob */
+    DType t, at;                    /* of the result, of the first argument */
+    uint32_t src, dst;              /* first of nsrc entries of Tape.src; slot */
+    uint32_t operand, guard;        /* loads */
 } TapeIns;
 typedef struct Tape {
     TapeIns *ins;
     uint32_t nins;
-    uint32_t *src;              /* slots of arguments */
-    uint32_t *res;              /* slot of each result */
-    int32_t *arg;               /* slot to be filled with operand k before each run, -1 if it is not used */
-    int32_t axis[MAX_RANK];     /* slot to be filled with the coordinate along an axis, or -1 */
+    uint32_t *src;                  /* slots of arguments */
+    uint32_t *res;                  /* slot of each result */
+    int32_t *arg;                   /* slot to fill with operand k before each run, -1: not used */
+    int32_t axis[MAX_RANK];         /* slot to fill with the coordinate along an axis, or -1 */
     uint32_t nres, nslot;
-    int len;                    /* cells per slot: the most a run can take */
+    int len;                        /* cells per slot: the most a run can take */
     Cell *mem;
 } Tape;
 /* wide: float operations of narrower types are not rounded (accumulation in double). */
-bool tape_build(Ev *e, Tape *t, uint32_t nres, const Expr *body, uint32_t narg, const DType *argtype, bool wide);
+bool tape_build(Ev *e, Tape *t, uint32_t nres, const Expr *body, uint32_t narg,
+                const DType *argtype, bool wide);
 bool tape_run(Ev *e, const Tape *t, int n, EVal *const *operand);
 void tape_free(Tape *t);
 static inline Cell *tape_slot(const Tape *t, int64_t s) { return t->mem + s * t->len; }
 
-/* ==== one function per primitive ================================================================================== */
+/* ==== one function per primitive ============================================================= */
 bool ev_map(Ev *e, const Node *n, EVal *const *in, EVal **out);        /* eval_map.c */
 bool ev_reduce(Ev *e, const Node *n, EVal *const *in, EVal **out);
 bool ev_scan(Ev *e, const Node *n, EVal *const *in, EVal **out);
@@ -129,7 +151,8 @@ bool ev_pad(Ev *e, const Node *n, EVal *const *in, EVal **out);
 bool ev_concat(Ev *e, const Node *n, EVal *const *in, EVal **out);
 bool ev_window(Ev *e, const Node *n, EVal *const *in, EVal **out);
 bool ev_update(Ev *e, const Node *n, EVal *const *in, EVal **out);
-bool ev_stack(Ev *e, int64_t n, EVal *const *v, int axis, EVal **out); /* along an existing axis; at least one value */
+/* At least one value, along an existing axis. */
+bool ev_stack(Ev *e, int64_t n, EVal *const *v, int axis, EVal **out);
 bool ev_gather(Ev *e, const Node *n, EVal *const *in, EVal **out);     /* eval_index.c */
 bool ev_scatter(Ev *e, const Node *n, EVal *const *in, EVal **out);
 bool ev_sort(Ev *e, const Node *n, EVal *const *in, EVal **out);

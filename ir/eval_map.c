@@ -1,15 +1,16 @@
 /* eval_map.c: map, reduce and scan.
  *
- * All three run a tape over strips: map over its domain, reduce over the kept elements with the reduced ones as an
- * outer loop in row-major order, scan over the lanes beside its axis. Float accumulators are doubles that are rounded
- * once at the end. */
+ * All three run a tape over strips: map over its domain, reduce over the kept elements with the
+ * reduced ones as an outer loop in row-major order, scan over the lanes beside its axis. Float
+ * accumulators are doubles that are rounded once at the end. */
 #include "eval_internal.h"
 #include <stdlib.h>
 #include <string.h>
 
 /* Strides of v along a box of that rank to which it is broadcast, right-aligned. */
 static bool broadcast_strides(Ev *e, const EVal *v, int rank, const int64_t *dim, int64_t *stride) {
-    if (v->rank > rank) return ev_fail(e, "E0805", "an operand of rank %d in a domain of rank %d", v->rank, rank);
+    if (v->rank > rank)
+        return ev_fail(e, "E0805", "an operand of rank %d in a domain of rank %d", v->rank, rank);
     for (int d = 0; d < rank; d++) {
         int o = d - (rank - v->rank);
         stride[d] = o >= 0 && v->dim[o] != 1 ? v->stride[o] : 0;
@@ -49,14 +50,16 @@ bool ev_map(Ev *e, const Node *n, EVal *const *in, EVal **out) {
         /* A used coordinate is an operand whose "address" is its value. */
         for (int d = 0; d < a->rank; d++) w.stride[n->nin + d][d] = t.axis[d] >= 0;
         for (int d = a->rank; d < MAX_RANK; d++) {
-            if (t.axis[d] >= 0) ok = ev_fail(e, "E0801", "an expression uses axis %d of %d", d, a->rank);
+            if (t.axis[d] >= 0)
+                ok = ev_fail(e, "E0801", "an expression uses axis %d of %d", d, a->rank);
         }
         walk_merge(&w);
     }
     for (int64_t pos = 0; ok && pos < w.total; pos += t.len) {
         int len = w.total - pos < t.len ? (int)(w.total - pos) : t.len;
         for (unsigned k = 0; k < n->nin; k++) {
-            if (t.arg[k] >= 0) walk_load(&w, (int)k, in[k]->dtype, in[k]->base, pos, len, tape_slot(&t, t.arg[k]));
+            if (t.arg[k] >= 0)
+                walk_load(&w, (int)k, in[k]->dtype, in[k]->base, pos, len, tape_slot(&t, t.arg[k]));
         }
         for (int d = 0; d < a->rank; d++) {
             if (t.axis[d] >= 0) walk_offsets(&w, n->nin + d, pos, len, tape_slot(&t, t.axis[d]));
@@ -73,7 +76,7 @@ bool ev_map(Ev *e, const Node *n, EVal *const *in, EVal **out) {
     return ok;
 }
 
-/* ==== combining =================================================================================================== */
+/* ==== combining ============================================================================== */
 
 /* acc = comb(acc, x) over strips of `n` results at once. */
 typedef struct Comb {
@@ -89,7 +92,8 @@ static SOp simple_op(const Ctx *c, uint32_t n, const Expr *comb) {
     if (i->op != S_ADD && i->op != S_MUL && i->op != S_MAX && i->op != S_MIN) return S_NONE;
     const ExprInfo *x = expr_info(c, i->arg[0]), *y = expr_info(c, i->arg[1]);
     bool args = x->kind == E_ARG && y->kind == E_ARG && x->index + y->index == 1;
-    return args && (dt_is_float((DType)i->dtype) || dt_is_signed((DType)i->dtype)) ? (SOp)i->op : S_NONE;
+    return args && (dt_is_float((DType)i->dtype) || dt_is_signed((DType)i->dtype)) ? (SOp)i->op
+                                                                                   : S_NONE;
 }
 
 static bool comb_open(Ev *e, Comb *k, uint32_t n, const Expr *comb, const DType *acc) {
@@ -100,7 +104,8 @@ static bool comb_open(Ev *e, Comb *k, uint32_t n, const Expr *comb, const DType 
     bool ok = tape_build(e, &k->t, n, comb, 2 * n, type, true);
     free(type);
     for (uint32_t r = 0; ok && r < n; r++) {
-        if (expr_info(e->c, comb[r])->dtype != acc[r]) ok = ev_fail(e, "E0805", "result %u of the combiner", r);
+        if (expr_info(e->c, comb[r])->dtype != acc[r])
+            ok = ev_fail(e, "E0805", "result %u of the combiner", r);
     }
     return ok;
 }
@@ -139,7 +144,8 @@ static bool comb_run(Ev *e, Comb *k, Cell *acc, const Cell *x, int64_t pitch, in
     return true;
 }
 
-static void load_acc(const Walk *w, int op, const EVal *v, int64_t off, DType acc, int64_t pos, int64_t n, Cell *d) {
+static void load_acc(const Walk *w, int op, const EVal *v, int64_t off, DType acc, int64_t pos,
+                     int64_t n, Cell *d) {
     walk_load(w, op, v->dtype, v->base + off * ev_width(v->dtype), pos, n, d);
     cells_cast(v->dtype, acc, d, d, n);
 }
@@ -156,7 +162,7 @@ static void finish(DType acc, DType to, Cell *d, const Cell *s, int len) {
     cells_cast(acc, to, d, d, len);
 }
 
-/* ==== reduce ====================================================================================================== */
+/* ==== reduce ================================================================================= */
 
 static double fold_f(SOp op, double a, const Cell *x, int64_t n) {
     switch (op) {
@@ -168,8 +174,10 @@ static double fold_f(SOp op, double a, const Cell *x, int64_t n) {
     return a;
 }
 
-/* One result at a time, its elements in strips: for rows that lie together. Same order, same sums. */
-static bool reduce_rows(Ev *e, const ReduceAttr *a, Comb *k, const EVal *v, const Walk *keep, const Walk *red, EVal *out) {
+/* One result at a time, its elements in strips: for rows that lie together. Same order, same sums.
+ */
+static bool reduce_rows(Ev *e, const ReduceAttr *a, Comb *k, const EVal *v, const Walk *keep,
+                        const Walk *red, EVal *out) {
     int cap = k->t.len;
     Cell *x = ev_tmp(e, cap, sizeof *x);
     bool ok = x != NULL;
@@ -189,14 +197,16 @@ static bool reduce_rows(Ev *e, const ReduceAttr *a, Comb *k, const EVal *v, cons
     return ok;
 }
 
-static bool reduce_strips(Ev *e, const ReduceAttr *a, Comb *k, EVal *const *in, const Walk *keep, const Walk *red,
-                          EVal **out) {
+static bool reduce_strips(Ev *e, const ReduceAttr *a, Comb *k, EVal *const *in, const Walk *keep,
+                          const Walk *red, EVal **out) {
     int cap = k->t.len;
-    Cell *acc = ev_tmp(e, (int64_t)k->n * cap * 2, sizeof *acc), *x = acc + (size_t)k->n * (size_t)cap;
+    Cell *acc = ev_tmp(e, (int64_t)k->n * cap * 2, sizeof *acc),
+         *x = acc + (size_t)k->n * (size_t)cap;
     bool ok = acc != NULL;
     for (int64_t pos = 0; ok && pos < keep->total; pos += cap) {
         int len = keep->total - pos < cap ? (int)(keep->total - pos) : cap;
-        for (uint32_t r = 0; r < k->n; r++) fill_init(acc + r * (size_t)cap, a->acc[r], a->init[r], len);
+        for (uint32_t r = 0; r < k->n; r++)
+            fill_init(acc + r * (size_t)cap, a->acc[r], a->init[r], len);
         for (int64_t p = 0; ok && p < red->total; p++) {
             for (uint32_t r = 0; r < k->n; r++) {
                 Cell off;
@@ -253,8 +263,10 @@ bool ev_reduce(Ev *e, const Node *n, EVal *const *in, EVal **out) {
     if (ok) {
         walk_merge(&keep);
         walk_merge(&red);
-        bool rows = k.simple && dt_is_float(a->acc[0]) && red.dim[red.rank - 1] >= 8 && red.stride[0][red.rank - 1] == 1;
-        ok = rows ? reduce_rows(e, a, &k, v, &keep, &red, out[0]) : reduce_strips(e, a, &k, in, &keep, &red, out);
+        bool rows = k.simple && dt_is_float(a->acc[0]) && red.dim[red.rank - 1] >= 8 &&
+                    red.stride[0][red.rank - 1] == 1;
+        ok = rows ? reduce_rows(e, a, &k, v, &keep, &red, out[0])
+                  : reduce_strips(e, a, &k, in, &keep, &red, out);
     }
     walk_free(&keep);
     walk_free(&red);
@@ -262,9 +274,10 @@ bool ev_reduce(Ev *e, const Node *n, EVal *const *in, EVal **out) {
     return ok;
 }
 
-/* ==== scan ======================================================================================================== */
+/* ==== scan =================================================================================== */
 
-static bool scan_lanes(Ev *e, const ScanAttr *a, Comb *k, EVal *const *in, const Walk *w, EVal **out) {
+static bool scan_lanes(Ev *e, const ScanAttr *a, Comb *k, EVal *const *in, const Walk *w,
+                       EVal **out) {
     int cap = k->t.len;
     size_t part = (size_t)k->n * (size_t)cap;
     Cell *acc = ev_tmp(e, (int64_t)part * 3, sizeof *acc), *x = acc + part, *y = x + part;
@@ -272,11 +285,13 @@ static bool scan_lanes(Ev *e, const ScanAttr *a, Comb *k, EVal *const *in, const
     int64_t count = in[0]->dim[a->axis];
     for (int64_t pos = 0; ok && pos < w->total; pos += cap) {
         int len = w->total - pos < cap ? (int)(w->total - pos) : cap;
-        for (uint32_t r = 0; r < k->n; r++) fill_init(acc + r * (size_t)cap, a->acc[r], a->init[r], len);
+        for (uint32_t r = 0; r < k->n; r++)
+            fill_init(acc + r * (size_t)cap, a->acc[r], a->init[r], len);
         for (int64_t s = 0; ok && s < count; s++) {
             int64_t at = a->reverse ? count - 1 - s : s;
             for (uint32_t r = 0; r < k->n; r++) {
-                load_acc(w, (int)r, in[r], at * in[r]->stride[a->axis], a->acc[r], pos, len, x + r * (size_t)cap);
+                load_acc(w, (int)r, in[r], at * in[r]->stride[a->axis], a->acc[r], pos, len,
+                         x + r * (size_t)cap);
             }
             if (a->exclusive) memcpy(y, acc, sizeof *y * part);
             ok = comb_run(e, k, acc, x, cap, len) && ev_spend(e, (int64_t)len * (k->t.nins + 1));

@@ -1,7 +1,8 @@
 /* eval_move.c: primitives that move elements without looking at them.
  *
- * permute, broadcast, slice, window and most reshapes only make a new header on the same buffer; pad, concat and update
- * write a new one. Every bound is checked here, whatever the graph's author proved. */
+ * permute, broadcast, slice, window and most reshapes only make a new header on the same buffer;
+ * pad, concat and update write a new one. Every bound is checked here, whatever the graph's author
+ * proved. */
 #include "eval_internal.h"
 #include <stdlib.h>
 #include <string.h>
@@ -71,7 +72,8 @@ bool ev_reshape(Ev *e, const Node *n, EVal *const *in, EVal **out) {
     if (!ev_size(e, in[0]->dtype, a->rank, dim, &bytes)) return false;
     int64_t have = ev_count(in[0]), want = bytes / ev_width(in[0]->dtype);
     if (have != want) {
-        return ev_fail(e, "E0803", "reshape of %lld elements to %lld", (long long)have, (long long)want);
+        return ev_fail(e, "E0803", "reshape of %lld elements to %lld", (long long)have,
+                       (long long)want);
     }
     return (out[0] = reshaped(e, in[0], a->rank, dim)) != NULL;
 }
@@ -80,7 +82,8 @@ bool ev_permute(Ev *e, const Node *n, EVal *const *in, EVal **out) {
     const PermAttr *a = n->attr;
     if (!is_tensor(e, in[0]) || !(out[0] = ev_view(e, in[0]))) return false;
     for (int d = 0; d < in[0]->rank; d++) {
-        if (a->perm[d] >= in[0]->rank) return ev_fail(e, "E0805", "permutation entry %d", a->perm[d]);
+        if (a->perm[d] >= in[0]->rank)
+            return ev_fail(e, "E0805", "permutation entry %d", a->perm[d]);
         out[0]->dim[d] = in[0]->dim[a->perm[d]];
         out[0]->stride[d] = in[0]->stride[a->perm[d]];
     }
@@ -102,8 +105,8 @@ bool ev_broadcast(Ev *e, const Node *n, EVal *const *in, EVal **out) {
         int o = d - (a->rank - v->rank);
         bool one = o < 0 || v->dim[o] == 1;
         if (!one && v->dim[o] != dim[d]) {
-            return ev_fail(e, "E0803", "axis %d of size %lld does not broadcast to %lld", o, (long long)v->dim[o],
-                           (long long)dim[d]);
+            return ev_fail(e, "E0803", "axis %d of size %lld does not broadcast to %lld", o,
+                           (long long)v->dim[o], (long long)dim[d]);
         }
         out[0]->dim[d] = dim[d];
         out[0]->stride[d] = one ? 0 : v->stride[o];
@@ -118,10 +121,13 @@ static bool cut(Ev *e, EVal *w, const SliceAttr *a, const EVal *part) {
         if (!ev_dim(e, a->start[d], &start)) return false;
         if (part) size = part->dim[d];
         else if (!ev_dim(e, a->size[d], &size)) return false;
-        if (size && (__builtin_mul_overflow(size - 1, step, &last) || __builtin_add_overflow(last, start, &last) ||
-                     size < 0 || start < 0 || start >= w->dim[d] || last < 0 || last >= w->dim[d])) {
-            return ev_fail(e, "E0803", "axis %d of size %lld: slice from %lld, %lld elements by %lld is out of range", d,
-                           (long long)w->dim[d], (long long)start, (long long)size, (long long)step);
+        if (size && (__builtin_mul_overflow(size - 1, step, &last) ||
+                     __builtin_add_overflow(last, start, &last) || size < 0 || start < 0 ||
+                     start >= w->dim[d] || last < 0 || last >= w->dim[d])) {
+            return ev_fail(
+                e, "E0803",
+                "axis %d of size %lld: slice from %lld, %lld elements by %lld is out of range", d,
+                (long long)w->dim[d], (long long)start, (long long)size, (long long)step);
         }
         w->dim[d] = size;
         if (size) w->base += start * w->stride[d] * ev_width(w->dtype);
@@ -148,7 +154,8 @@ bool ev_window(Ev *e, const Node *n, EVal *const *in, EVal **out) {
         if (!ev_dim(e, a->size[k], &size)) return false;
         if (d >= v->rank || size < 1 || a->stride[k] < 1 || a->dilation[k] < 1 ||
             __builtin_mul_overflow(size - 1, a->dilation[k], &span)) {
-            return ev_fail(e, "E0803", "window %d of size %lld is not possible", k, (long long)size);
+            return ev_fail(e, "E0803", "window %d of size %lld is not possible", k,
+                           (long long)size);
         }
         room = v->dim[d] - 1 - span;
         w->dim[d] = room < 0 ? 0 : room / a->stride[k] + 1;
@@ -160,14 +167,15 @@ bool ev_window(Ev *e, const Node *n, EVal *const *in, EVal **out) {
     return ev_size(e, w->dtype, w->rank, w->dim, &bytes);
 }
 
-/* ==== pad ========================================================================================================= */
+/* ==== pad ==================================================================================== */
 
 static int64_t floor_mod(int64_t a, int64_t n) {
     int64_t r = a % n;
     return r < 0 ? r + n : r;
 }
 
-/* Position p of the stretched axis (d elements, `gap` apart) after removing the low padding: the element there, or -1. */
+/* Position p of the stretched axis (d elements, `gap` apart) after removing the low padding: the
+ * element there, or -1. */
 static int64_t pad_source(PadMode mode, int64_t p, int64_t d, int64_t gap) {
     if (d <= 0) return -1;
     int64_t n = (d - 1) * gap + 1;
@@ -191,8 +199,10 @@ static bool pad_axes(Ev *e, const PadAttr *a, const EVal *v, int64_t *dim, int64
         const int64_t most = (int64_t)1 << 60;
         bool bad = gap < 0 || gap > most || lo < 0 || lo > most || hi < 0 || hi > most;
         gap++;
-        bad = bad || (n && (__builtin_mul_overflow(n - 1, gap, &n) || __builtin_add_overflow(n, 1, &n)));
-        if (bad || __builtin_add_overflow(n, lo, &n) || __builtin_add_overflow(n, hi, &n) || n < 0) {
+        bad = bad ||
+              (n && (__builtin_mul_overflow(n - 1, gap, &n) || __builtin_add_overflow(n, 1, &n)));
+        if (bad || __builtin_add_overflow(n, lo, &n) || __builtin_add_overflow(n, hi, &n) ||
+            n < 0) {
             return ev_fail(e, "E0803", "axis %d of size %lld cannot be padded by %lld and %lld", d,
                            (long long)v->dim[d], (long long)lo, (long long)hi);
         }
@@ -204,7 +214,8 @@ static bool pad_axes(Ev *e, const PadAttr *a, const EVal *v, int64_t *dim, int64
     return true;
 }
 
-static void pad_copy(const EVal *v, EVal *w, int64_t **src, const char *fill, int d, const char *from, char *to) {
+static void pad_copy(const EVal *v, EVal *w, int64_t **src, const char *fill, int d,
+                     const char *from, char *to) {
     int width = ev_width(v->dtype);
     if (d == w->rank) {
         memcpy(to, from ? from : fill, (size_t)width);
@@ -245,19 +256,21 @@ bool ev_pad(Ev *e, const Node *n, EVal *const *in, EVal **out) {
     return ok;
 }
 
-/* ==== concat, update ============================================================================================== */
+/* ==== concat, update ========================================================================= */
 
 bool ev_stack(Ev *e, int64_t n, EVal *const *v, int axis, EVal **out) {
     if (!is_tensor(e, v[0])) return false;
     int64_t dim[MAX_RANK], at = 0;
     int rank = v[0]->rank;
-    if (axis < 0 || axis >= rank) return ev_fail(e, "E0805", "concat along axis %d of rank %d", axis, rank);
+    if (axis < 0 || axis >= rank)
+        return ev_fail(e, "E0805", "concat along axis %d of rank %d", axis, rank);
     memcpy(dim, v[0]->dim, sizeof dim);
     for (int64_t k = 1; k < n; k++) {
         bool fits = v[k]->kind == TY_TENSOR && v[k]->dtype == v[0]->dtype && v[k]->rank == rank;
         for (int d = 0; fits && d < rank; d++) fits = d == axis || v[k]->dim[d] == dim[d];
         if (!fits || __builtin_add_overflow(dim[axis], v[k]->dim[axis], &dim[axis])) {
-            return ev_fail(e, "E0802", "operand %lld of concat does not fit the first", (long long)k);
+            return ev_fail(e, "E0802", "operand %lld of concat does not fit the first",
+                           (long long)k);
         }
     }
     EVal *w = *out = ev_new(e, v[0]->dtype, rank, dim);
@@ -277,11 +290,13 @@ bool ev_concat(Ev *e, const Node *n, EVal *const *in, EVal **out) {
 bool ev_update(Ev *e, const Node *n, EVal *const *in, EVal **out) {
     const EVal *part = in[1];
     if (!is_tensor(e, in[0]) || !is_tensor(e, part)) return false;
-    if (part->rank != in[0]->rank || part->dtype != in[0]->dtype) return ev_fail(e, "E0805", "the part does not fit");
+    if (part->rank != in[0]->rank || part->dtype != in[0]->dtype)
+        return ev_fail(e, "E0805", "the part does not fit");
     EVal *w = out[0] = ev_new(e, in[0]->dtype, in[0]->rank, in[0]->dim);
     if (!w || !ev_copy(e, in[0], w->base, w->stride)) return false;
     EVal *to = ev_view(e, w);
-    bool ok = to && cut(e, to, n->attr, part) && (!ev_count(part) || ev_copy(e, part, to->base, to->stride));
+    bool ok = to && cut(e, to, n->attr, part) &&
+              (!ev_count(part) || ev_copy(e, part, to->base, to->stride));
     ev_unref(e, to);
     return ok;
 }

@@ -1,9 +1,10 @@
 /* eval_random.c: random numbers, reproducible by construction.
  *
- * Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011): word k of the stream depends
- * on the seed, the stream and k alone, so any part can be computed anywhere in any order. IR.md fixes key, counter and
- * the mapping to floats; "mt19937" is the sequential generator behind numpy.random.RandomState, for models whose
- * reference values were made with it. */
+ * Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011): word k of
+ * the stream depends on the seed, the stream and k alone, so any part can be computed anywhere in
+ * any order. IR.md fixes key, counter and the mapping to floats; "mt19937" is the sequential
+ * generator behind numpy.random.RandomState, for models whose reference values were made with it.
+ */
 #include "eval_internal.h"
 #include <math.h>
 #include <stdlib.h>
@@ -14,7 +15,8 @@ static void philox(const uint32_t in[4], uint64_t seed, uint32_t out[4]) {
     memcpy(c, in, sizeof c);
     for (int round = 0; round < 10; round++) {
         uint64_t p = (uint64_t)0xD2511F53u * c[0], q = (uint64_t)0xCD9E8D57u * c[2];
-        uint32_t n[4] = {(uint32_t)(q >> 32) ^ c[1] ^ k0, (uint32_t)q, (uint32_t)(p >> 32) ^ c[3] ^ k1, (uint32_t)p};
+        uint32_t n[4] = {(uint32_t)(q >> 32) ^ c[1] ^ k0, (uint32_t)q,
+                         (uint32_t)(p >> 32) ^ c[3] ^ k1, (uint32_t)p};
         memcpy(c, n, sizeof c);
         k0 += 0x9E3779B9u;
         k1 += 0xBB67AE85u;
@@ -64,7 +66,7 @@ static const struct {
     {"mt19937", NULL, false},
 };
 
-/* ==== numpy's RandomState(seed).random_sample() =================================================================== */
+/* ==== numpy's RandomState(seed).random_sample() ============================================== */
 
 typedef struct Twister { uint32_t s[624]; int at; } Twister;
 
@@ -102,7 +104,7 @@ static void fill_twister(const RandomAttr *a, EVal *v, int64_t n) {
     }
 }
 
-/* ==== the node ==================================================================================================== */
+/* ==== the node =============================================================================== */
 
 /* How often this node ran before, in this evaluation. */
 static bool count_run(Ev *e, const Node *n, uint32_t *runs) {

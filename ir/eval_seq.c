@@ -1,7 +1,7 @@
 /* eval_seq.c: sequences, optionals and maps as run-time values.
  *
- * One function per sub-operation of `seq`, in the table at the end; IR.md lists their operands. Lists are immutable:
- * insert and erase copy the headers, never the elements. */
+ * One function per sub-operation of `seq`, in the table at the end; IR.md lists their operands.
+ * Lists are immutable: insert and erase copy the headers, never the elements. */
 #include "eval_internal.h"
 #include <stdlib.h>
 #include <string.h>
@@ -9,7 +9,8 @@
 typedef bool (*SeqFn)(Ev *e, const SeqAttr *a, int nin, EVal *const *in, EVal **out);
 
 static bool is_list(Ev *e, const EVal *v, TypeKind kind) {
-    return (v && v->kind == kind) || ev_fail(e, "E0805", "the operand is no %s", kind == TY_SEQ ? "sequence" : "optional");
+    return (v && v->kind == kind) ||
+           ev_fail(e, "E0805", "the operand is no %s", kind == TY_SEQ ? "sequence" : "optional");
 }
 
 static bool number(Ev *e, const EVal *v, int64_t *x) {
@@ -24,7 +25,8 @@ static bool position(Ev *e, const EVal *v, int64_t n, int64_t *at) {
     if (!number(e, v, &x)) return false;
     *at = x < 0 ? x + n : x;
     if (*at >= 0 && *at < n) return true;
-    return ev_fail(e, "E0803", "position %lld is out of range for %lld elements", (long long)x, (long long)n);
+    return ev_fail(e, "E0803", "position %lld is out of range for %lld elements", (long long)x,
+                   (long long)n);
 }
 
 static bool seq_construct(Ev *e, const SeqAttr *a, int nin, EVal *const *in, EVal **out) {
@@ -102,14 +104,16 @@ static bool join(Ev *e, EVal *const *in, EVal **out, bool fresh) {
     if (!n) return ev_fail(e, "E0803", "an empty sequence cannot be joined");
     int rank = in[0]->elem[0]->rank + fresh;
     if (axis < 0) axis += rank;
-    if (axis < 0 || axis >= rank || rank > MAX_RANK) return ev_fail(e, "E0803", "axis %lld of rank %d", (long long)axis, rank);
+    if (axis < 0 || axis >= rank || rank > MAX_RANK)
+        return ev_fail(e, "E0803", "axis %lld of rank %d", (long long)axis, rank);
     if (!fresh) return ev_stack(e, n, in[0]->elem, (int)axis, out);
     EVal **v = ev_tmp(e, n, sizeof *v);
     bool ok = v != NULL;
     if (v) memset(v, 0, sizeof *v * (size_t)n);
     for (int64_t k = 0; ok && k < n; k++) {
         ok = in[0]->elem[k]->kind == TY_TENSOR && in[0]->elem[k]->rank == rank - 1;
-        ok = ok ? (v[k] = with_axis(e, in[0]->elem[k], axis)) != NULL : ev_fail(e, "E0802", "elements differ in rank");
+        ok = ok ? (v[k] = with_axis(e, in[0]->elem[k], axis)) != NULL
+                : ev_fail(e, "E0802", "elements differ in rank");
     }
     ok = ok && ev_stack(e, n, v, (int)axis, out);
     for (int64_t k = 0; v && k < n; k++) ev_unref(e, v[k]);
@@ -144,10 +148,12 @@ static EVal *part(Ev *e, const EVal *v, int axis, int64_t at, int64_t size, bool
 
 static bool split_axis(Ev *e, const EVal *v, const EVal *axis, int *out) {
     int64_t x = 0;
-    if (!v || v->kind != TY_TENSOR || !number(e, axis, &x)) return ev_fail(e, "E0805", "only tensors are split");
+    if (!v || v->kind != TY_TENSOR || !number(e, axis, &x))
+        return ev_fail(e, "E0805", "only tensors are split");
     if (x < 0) x += v->rank;
     *out = (int)x;
-    return (x >= 0 && x < v->rank) || ev_fail(e, "E0803", "axis %lld of rank %d", (long long)x, v->rank);
+    return (x >= 0 && x < v->rank) ||
+           ev_fail(e, "E0803", "axis %lld of rank %d", (long long)x, v->rank);
 }
 
 static bool seq_split(Ev *e, const SeqAttr *a, int nin, EVal *const *in, EVal **out) {
@@ -164,11 +170,14 @@ static bool seq_split(Ev *e, const SeqAttr *a, int nin, EVal *const *in, EVal **
     EVal *v = *out = ev_list(e, TY_SEQ, n);
     for (int64_t k = 0; v && k < n; k++) {
         int64_t s = size->rank ? ev_int(size, k) : total - at < each ? total - at : each;
-        if (s < 0 || s > total - at) return ev_fail(e, "E0803", "the parts do not fill an axis of size %lld", (long long)total);
+        if (s < 0 || s > total - at)
+            return ev_fail(e, "E0803", "the parts do not fill an axis of size %lld",
+                           (long long)total);
         if (!(v->elem[k] = part(e, in[0], axis, at, s, false))) return false;
         at += s;
     }
-    return v && (at == total || ev_fail(e, "E0803", "the parts do not fill an axis of size %lld", (long long)total));
+    return v && (at == total || ev_fail(e, "E0803", "the parts do not fill an axis of size %lld",
+                                        (long long)total));
 }
 
 static bool seq_unstack(Ev *e, const SeqAttr *a, int nin, EVal *const *in, EVal **out) {
@@ -183,7 +192,7 @@ static bool seq_unstack(Ev *e, const SeqAttr *a, int nin, EVal *const *in, EVal 
     return v != NULL;
 }
 
-/* ==== optionals, maps ============================================================================================= */
+/* ==== optionals, maps ======================================================================== */
 
 static bool opt_make(Ev *e, const SeqAttr *a, int nin, EVal *const *in, EVal **out) {
     (void)a;
@@ -229,12 +238,15 @@ static bool map_zip(Ev *e, const SeqAttr *a, int nin, EVal *const *in, EVal **ou
     return v != NULL;
 }
 
-static const struct { const char *sub; int min, max; SeqFn fn; } seq_table[] = {
-    {"empty", 0, 0, seq_construct},  {"construct", 0, 65535, seq_construct}, {"at", 2, 2, seq_at},
-    {"insert", 2, 3, seq_insert},    {"erase", 1, 2, seq_erase},             {"length", 1, 1, seq_length},
-    {"concat", 2, 2, seq_concat},    {"stack", 2, 2, seq_stack},             {"split", 3, 3, seq_split},
-    {"unstack", 2, 2, seq_unstack},  {"make", 0, 1, opt_make},               {"has", 0, 1, opt_has},
-    {"get", 1, 1, opt_get},          {"zip", 2, 2, map_zip},
+static const struct { const char *sub; int min, max; SeqFn fn;
+} seq_table[] = {
+    {"empty", 0, 0, seq_construct}, {"construct", 0, 65535, seq_construct},
+    {"at", 2, 2, seq_at},           {"insert", 2, 3, seq_insert},
+    {"erase", 1, 2, seq_erase},     {"length", 1, 1, seq_length},
+    {"concat", 2, 2, seq_concat},   {"stack", 2, 2, seq_stack},
+    {"split", 3, 3, seq_split},     {"unstack", 2, 2, seq_unstack},
+    {"make", 0, 1, opt_make},       {"has", 0, 1, opt_has},
+    {"get", 1, 1, opt_get},         {"zip", 2, 2, map_zip},
 };
 
 bool ev_seq(Ev *e, const Node *n, EVal *const *in, EVal **out) {

@@ -1,14 +1,15 @@
 /* eval_strip.c: strips of cells: loading, storing, converting, and walking over boxes.
  *
- * Between memory and cells: floats of every type become double, integers and bool int64 (u64 keeps its bits), elements
- * of types without arithmetic (str, complex) travel as their addresses. Loads and stores are by stride or by offset
- * list, in elements; memory may be unaligned (constants lie where the model file put them). */
+ * Between memory and cells: floats of every type become double, integers and bool int64 (u64 keeps
+ * its bits), elements of types without arithmetic (str, complex) travel as their addresses. Loads
+ * and stores are by stride or by offset list, in elements; memory may be unaligned (constants lie
+ * where the model file put them). */
 #include "eval_internal.h"
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* ==== one element ================================================================================================= */
+/* ==== one element ============================================================================ */
 
 static inline double from_f16(uint16_t h) {
     uint32_t mag = h & 0x7fffu, bits = mag << 13;
@@ -36,10 +37,13 @@ static double from_small(DType t, unsigned char byte) {
     return t == DT_F4E2M1 ? f4_value[byte & 15] : dt_load(t, &byte, 0).f;
 }
 
-static double convert_to(DType t, double x) { return dt_convert((Scalar){.t = DT_F64, .f = x}, t).f; }
+static double convert_to(DType t, double x) {
+    return dt_convert((Scalar){.t = DT_F64, .f = x}, t).f;
+}
 
-/* x rounded to `frac` bits behind the point of its leading digit, to nearest even, exponents below `low` as `low`: adding
- * and subtracting 1.5 * 2^k lets the double adder round at the right place. */
+/* x rounded to `frac` bits behind the point of its leading digit, to nearest even, exponents below
+ * `low` as `low`: adding and subtracting 1.5 * 2^k lets the double adder round at the right place.
+ */
 static inline double round_bits(double x, int frac, int low, double most) {
     uint64_t bits, e;
     double c;
@@ -70,12 +74,15 @@ static inline uint16_t to_f16(double x) {
     uint16_t sign = (uint16_t)(bits >> 16 & 0x8000);
     float mag = fabsf(f);
     if (!(mag < 0x1p16f)) return (uint16_t)(sign | (mag != mag ? 0x7e00 : 0x7c00));
-    if (mag < 0x1p-14f) return (uint16_t)(sign | (uint16_t)(mag * 0x1p24f)); /* a whole number of smallest steps */
+    if (mag < 0x1p-14f)
+        return (uint16_t)(sign | (uint16_t)(mag * 0x1p24f)); /* a whole number of smallest steps */
     return (uint16_t)(sign | ((bits & 0x7fffffff) - (112u << 23)) >> 13);
 }
 
 static void put_small(DType t, char *p, double x) { /* f8.., f4 */
-    double r = isinf(x) && t == DT_F8E5M2 ? x : convert_to(t, x); /* an infinity in a cell is a value of t */
+    double r = isinf(x) && t == DT_F8E5M2
+                   ? x
+                   : convert_to(t, x); /* an infinity in a cell is a value of t */
     if (t != DT_F4E2M1) {
         dt_store(t, p, 0, (Scalar){.t = t, .f = r});
         return;
@@ -87,7 +94,7 @@ static void put_small(DType t, char *p, double x) { /* f8.., f4 */
     *p = (char)code;
 }
 
-/* ==== strips: IDX(i) is the element that cell i comes from ======================================================== */
+/* ==== strips: IDX(i) is the element that cell i comes from =================================== */
 
 #define LOAD_AS(T, FIELD, EXPR)                                              \
     for (int64_t i = 0; i < n; i++) {                                        \
@@ -177,7 +184,7 @@ void cells_store(DType t, char *p, int64_t stride, const Cell *s, int64_t n) {
     else store_stride(t, p, stride, s, n);
 }
 
-/* ==== conversion ================================================================================================== */
+/* ==== conversion ============================================================================= */
 
 Cell cell_zero(DType t) {
     static const char empty[16] = {0};
@@ -253,7 +260,7 @@ void cells_cast(DType from, DType to, Cell *d, const Cell *s, int64_t n) {
     }
 }
 
-/* ==== walks ======================================================================================================= */
+/* ==== walks ================================================================================== */
 
 bool walk_init(Ev *e, Walk *w, int rank, const int64_t *dim, int nop) {
     *w = (Walk){.rank = rank, .nop = nop};
@@ -309,7 +316,8 @@ static int64_t carry(const Walk *w, int op, int64_t *coord, int64_t off) {
     return off;
 }
 
-/* BODY sees `off` (of the run's first element), `done` (cells before it), `run` (its length) and `step`. */
+/* BODY sees `off` (of the run's first element), `done` (cells before it), `run` (its length) and
+ * `step`. */
 #define FOR_RUNS(BODY)                                                                             \
     int64_t coord[MAX_RANK], off = seek(w, op, pos, coord), step = w->stride[op][w->rank - 1];     \
     for (int64_t done = 0, run; done < n; done += run) {                                           \
@@ -334,7 +342,7 @@ void walk_offsets(const Walk *w, int op, int64_t pos, int64_t n, Cell *d) {
     FOR_RUNS(for (int64_t i = 0; i < run; i++) d[done + i].i = off + i * step)
 }
 
-/* ==== copying ===================================================================================================== */
+/* ==== copying ================================================================================ */
 
 #define COPY_AS(T)                                                           \
     for (int64_t i = 0; i < n; i++) {                                        \
@@ -370,7 +378,8 @@ bool ev_copy(Ev *e, const EVal *v, char *dst, const int64_t *dst_stride) {
     int width = ev_width(v->dtype), last = w.rank - 1;
     int64_t coord[MAX_RANK] = {0}, from = 0, to = 0, run = w.dim[last];
     for (int64_t done = 0; done < w.total; done += run) {
-        copy_run(width, dst + to * width, w.stride[1][last], v->base + from * width, w.stride[0][last], run);
+        copy_run(width, dst + to * width, w.stride[1][last], v->base + from * width,
+                 w.stride[0][last], run);
         coord[last] = run;
         for (int d = last; d > 0 && coord[d] == w.dim[d]; d--) {
             coord[d] = 0;

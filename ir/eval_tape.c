@@ -1,14 +1,15 @@
 /* eval_tape.c: scalar expressions as a straight list of instructions over strips.
  *
- * In: the bodies of a map or the combiners of a reduce or scan. The DAG is compiled once per node into a tape whose
- * slots are reused after their last reader; running it costs one dispatch per instruction and strip. Common operations
- * are loops here; all others, and by test also these, are what expr_eval_op() says. */
+ * In: the bodies of a map or the combiners of a reduce or scan. The DAG is compiled once per node
+ * into a tape whose slots are reused after their last reader; running it costs one dispatch per
+ * instruction and strip. Common operations are loops here; all others, and by test also these, are
+ * what expr_eval_op() says. */
 #include "eval_internal.h"
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* ==== compiling =================================================================================================== */
+/* ==== compiling ============================================================================== */
 
 typedef struct Item { uint32_t expr; uint32_t next; } Item; /* next argument to visit */
 typedef struct Maker {
@@ -40,7 +41,8 @@ static uint32_t *find(const Maker *m, uint32_t key) {
 }
 
 static bool add(Maker *m, Expr x, const ExprInfo *i) {
-    if (m->n == m->ncap && !grow(m->e, (void **)&m->order, &m->ncap, sizeof *m->order)) return false;
+    if (m->n == m->ncap && !grow(m->e, (void **)&m->order, &m->ncap, sizeof *m->order))
+        return false;
     if ((m->nkey + 1) * 2 > m->cap) {
         uint32_t cap = m->cap ? m->cap * 2 : 128;
         free(m->key);
@@ -67,7 +69,8 @@ static bool add(Maker *m, Expr x, const ExprInfo *i) {
 static bool seen(const Maker *m, Expr x) { return m->cap && m->key[find(m, x.i) - m->pos] == x.i; }
 
 static bool push(Maker *m, Expr x) {
-    if (m->depth == m->dcap && !grow(m->e, (void **)&m->stack, &m->dcap, sizeof *m->stack)) return false;
+    if (m->depth == m->dcap && !grow(m->e, (void **)&m->stack, &m->dcap, sizeof *m->stack))
+        return false;
     m->stack[m->depth++] = (Item){x.i, 0};
     return true;
 }
@@ -92,13 +95,16 @@ static bool visit(Maker *m, Expr root) {
     return true;
 }
 
-static bool is_leaf(unsigned kind) { return kind == E_CONST || kind == E_ARG || kind == E_AXIS || kind == E_DIM; }
+static bool is_leaf(unsigned kind) {
+    return kind == E_CONST || kind == E_ARG || kind == E_AXIS || kind == E_DIM;
+}
 
 static DType widen(bool wide, DType t) { return wide && dt_is_float(t) ? DT_F64 : t; }
 
-/* Slots: leaves and results keep theirs; others take one that is free and give back those read for the last time. */
-static bool assign(Maker *m, Tape *t, const Expr *body, uint32_t narg, const DType *argtype, bool wide,
-                   uint32_t *last, uint32_t *slot) {
+/* Slots: leaves and results keep theirs; others take one that is free and give back those read for
+ * the last time. */
+static bool assign(Maker *m, Tape *t, const Expr *body, uint32_t narg, const DType *argtype,
+                   bool wide, uint32_t *last, uint32_t *slot) {
     Ctx *c = m->e->c;
     uint32_t *free_slot = ev_tmp(m->e, m->n, sizeof *free_slot), nfree = 0, nsrc = 0;
     if (!free_slot) return false;
@@ -106,8 +112,14 @@ static bool assign(Maker *m, Tape *t, const Expr *body, uint32_t narg, const DTy
     for (uint32_t k = 0; k < m->n && ok; k++) {
         Expr x = m->order[k];
         const ExprInfo *i = expr_info(c, x);
-        TapeIns ins = {.kind = i->kind, .op = i->op, .oob = i->oob, .nsrc = (uint8_t)i->narg, .src = nsrc,
-                       .t = (DType)i->dtype, .operand = i->index, .guard = i->guard};
+        TapeIns ins = {.kind = i->kind,
+                       .op = i->op,
+                       .oob = i->oob,
+                       .nsrc = (uint8_t)i->narg,
+                       .src = nsrc,
+                       .t = (DType)i->dtype,
+                       .operand = i->index,
+                       .guard = i->guard};
         ins.at = ins.t;
         if (i->narg > 20) ok = ev_fail(m->e, "E0801", "an expression has too many arguments");
         for (unsigned a = 0; ok && a < i->narg; a++) {
@@ -128,13 +140,16 @@ static bool assign(Maker *m, Tape *t, const Expr *body, uint32_t narg, const DTy
         }
         if (i->kind == E_ARG) {
             if (i->index >= narg || argtype[i->index] != i->dtype) {
-                ok = ev_fail(m->e, "E0801", "an expression does not fit operand %u of %u", i->index, narg);
+                ok = ev_fail(m->e, "E0801", "an expression does not fit operand %u of %u", i->index,
+                             narg);
             } else t->arg[i->index] = (int32_t)slot[k];
         } else if (i->kind == E_AXIS) {
-            if (i->index >= MAX_RANK) ok = ev_fail(m->e, "E0801", "an expression uses axis %u", i->index);
+            if (i->index >= MAX_RANK)
+                ok = ev_fail(m->e, "E0801", "an expression uses axis %u", i->index);
             else t->axis[i->index] = (int32_t)slot[k];
         } else if (i->kind == E_LOAD && i->index >= narg) {
-            ok = ev_fail(m->e, "E0801", "an expression loads from operand %u of %u", i->index, narg);
+            ok =
+                ev_fail(m->e, "E0801", "an expression loads from operand %u of %u", i->index, narg);
         } else {
             t->ins[t->nins++] = ins;
         }
@@ -163,8 +178,8 @@ static bool fill_leaves(Ev *e, const Maker *m, Tape *t, const uint32_t *slot) {
     return true;
 }
 
-bool tape_build(Ev *e, Tape *t, uint32_t nres, const Expr *body, uint32_t narg, const DType *argtype,
-                bool wide) {
+bool tape_build(Ev *e, Tape *t, uint32_t nres, const Expr *body, uint32_t narg,
+                const DType *argtype, bool wide) {
     *t = (Tape){.nres = nres};
     Maker m = {.e = e};
     bool ok = true;
@@ -214,7 +229,7 @@ void tape_free(Tape *t) {
     *t = (Tape){0};
 }
 
-/* ==== running ===================================================================================================== */
+/* ==== running ================================================================================ */
 
 typedef struct Str { const char *ptr; uint64_t len; } Str; /* an element of type str */
 
@@ -237,7 +252,8 @@ static bool same_str(const char *a, const char *b) {
 #define AU ((uint64_t)a[i].i)
 #define BU ((uint64_t)b[i].i)
 
-/* These return false for what they leave to expr_eval_op(). Results are not yet rounded to the type. */
+/* These return false for what they leave to expr_eval_op(). Results are not yet rounded to the
+ * type. */
 static bool float_op(SOp op, Cell *d, const Cell *a, const Cell *b, int n) {
     switch (op) {
     case S_ADD: EACH(f, AF + BF);
@@ -279,7 +295,8 @@ static int64_t int_mod(int64_t a, int64_t b) {
 
 static bool int_op(SOp op, DType t, Cell *d, const Cell *a, const Cell *b, int n) {
     bool wide = t == DT_U64; /* its cells are bits: order and division are unsigned */
-    if (t == DT_BOOL && op != S_AND && op != S_OR && op != S_XOR && op != S_EQ && op != S_NE) return false;
+    if (t == DT_BOOL && op != S_AND && op != S_OR && op != S_XOR && op != S_EQ && op != S_NE)
+        return false;
     switch (op) {
     case S_ADD: EACH(i, (int64_t)(AU + BU));
     case S_SUB: EACH(i, (int64_t)(AU - BU));
@@ -323,13 +340,15 @@ static bool run_op(Ev *e, const Tape *t, const TapeIns *ins, int n) {
         for (int i = 0; i < n; i++) d[i].i = same_str(x[0][i].p, x[1][i].p) == (ins->op == S_EQ);
         return true;
     }
-    if (fl ? float_op((SOp)ins->op, d, x[0], x[1], n) : int_op((SOp)ins->op, ins->at, d, x[0], x[1], n)) {
+    if (fl ? float_op((SOp)ins->op, d, x[0], x[1], n)
+           : int_op((SOp)ins->op, ins->at, d, x[0], x[1], n)) {
         if (ins->t != DT_BOOL || ins->at == DT_BOOL) cells_round(ins->t, d, n);
         return true;
     }
     for (int i = 0; i < n; i++) {
         Scalar arg[3];
-        for (int k = 0; k < 3; k++) arg[k] = k < ins->nsrc ? cell_scalar(ins->at, x[k][i]) : (Scalar){.t = ins->at};
+        for (int k = 0; k < 3; k++)
+            arg[k] = k < ins->nsrc ? cell_scalar(ins->at, x[k][i]) : (Scalar){.t = ins->at};
         d[i] = cell_of(expr_eval_op((SOp)ins->op, ins->at, arg));
     }
     return true;
@@ -352,7 +371,8 @@ static bool run_load(Ev *e, const Tape *t, const TapeIns *ins, int n, EVal *cons
     Cell *d = tape_slot(t, ins->dst);
     int rank = v->rank, width = ev_width(v->dtype);
     bool pad = ins->oob == OOB_VALUE && ins->nsrc == rank + 1;
-    if (ins->nsrc != rank + pad) return ev_fail(e, "E0805", "a load of rank %d has %u indices", rank, ins->nsrc);
+    if (ins->nsrc != rank + pad)
+        return ev_fail(e, "E0805", "a load of rank %d has %u indices", rank, ins->nsrc);
     for (int i = 0; i < n; i++) {
         int64_t off = 0;
         bool out = false;
@@ -371,8 +391,9 @@ static bool run_load(Ev *e, const Tape *t, const TapeIns *ins, int n, EVal *cons
         } else if (ins->oob == OOB_VALUE || ins->oob == OOB_DROP || ins->oob == OOB_CLAMP) {
             d[i] = cell_zero(v->dtype); /* no pad value, or nothing to clamp to */
         } else {
-            return ev_fail(e, "E0803", "%s", ins->oob == OOB_FAIL ? expr_guard_text(e->c, ins->guard)
-                                                                  : "a load believed to be in range is not");
+            return ev_fail(e, "E0803", "%s",
+                           ins->oob == OOB_FAIL ? expr_guard_text(e->c, ins->guard)
+                                                : "a load believed to be in range is not");
         }
     }
     return true;

@@ -1,8 +1,10 @@
-/* parse.c: text to graph. The grammar is in IR.md, the attributes of the primitives in parse_attr.c.
+/* parse.c: text to graph. The grammar is in IR.md, the attributes of the primitives in
+ * parse_attr.c.
  *
- * In: text from anywhere. Out: a graph whose every node passed infer(), with the declared types; or NULL after a message
- * with line, column, the line and a caret. Nodes are appended as they are written, nothing is simplified. Nesting and
- * sizes are bounded by limits and by the length of the text. */
+ * In: text from anywhere. Out: a graph whose every node passed infer(), with the declared types; or
+ * NULL after a message with line, column, the line and a caret. Nodes are appended as they are
+ * written, nothing is simplified. Nesting and sizes are bounded by limits and by the length of the
+ * text. */
 #include "parse_internal.h"
 #include <errno.h>
 #include <stdlib.h>
@@ -10,9 +12,12 @@
 
 enum { MAX_DEPTH = 64 };
 
-typedef struct Scope { Graph *g; StrMap names; } Scope; /* names of values; quoted odd ones start with a quote */
+typedef struct Scope {
+    Graph *g;
+    StrMap names;
+} Scope; /* names of values; quoted odd ones start with a quote */
 
-/* ==== messages, blanks ============================================================================================ */
+/* ==== messages, blanks ======================================================================= */
 
 void *parse_fail(Parser *p, const char *at, const char *fmt, ...) {
     if (p->failed) return NULL;
@@ -65,8 +70,9 @@ void parse_expect(Parser *p, const char *sign) {
 
 static size_t word_length(const char *s) {
     size_t n = 0;
-    while ((s[n] >= 'a' && s[n] <= 'z') || (s[n] >= 'A' && s[n] <= 'Z') || s[n] == '_' || s[n] == '.' ||
-           (s[n] >= '0' && s[n] <= '9')) n++;
+    while ((s[n] >= 'a' && s[n] <= 'z') || (s[n] >= 'A' && s[n] <= 'Z') || s[n] == '_' ||
+           s[n] == '.' || (s[n] >= '0' && s[n] <= '9'))
+        n++;
     return n;
 }
 
@@ -86,7 +92,7 @@ int parse_choice(Parser *p, const char *const *word, int n) {
     return -1;
 }
 
-/* ==== numbers, strings ============================================================================================ */
+/* ==== numbers, strings ======================================================================= */
 
 int64_t parse_int(Parser *p, int64_t lo, int64_t hi) {
     if (p->failed) return lo;
@@ -121,6 +127,7 @@ Scalar parse_scalar(Parser *p, DType t) {
     if (dt_is_float(t)) {
         s.f = parse_float(p);
         if (t == DT_F32) s.f = (double)strtof(at, NULL);
+        else if (t == DT_F8E5M2 && isinf(s.f)) return s; /* conversion would saturate */
         else if (t != DT_F64) s = dt_convert((Scalar){.t = DT_F64, .f = s.f}, t);
         return s;
     }
@@ -179,7 +186,7 @@ const char *parse_string(Parser *p, size_t *n) {
     return out;
 }
 
-/* ==== dims, types ================================================================================================= */
+/* ==== dims, types ============================================================================ */
 
 Dim parse_dim(Parser *p) {
     if (p->failed) return (Dim){0};
@@ -249,10 +256,12 @@ Type parse_type(Parser *p, int depth) {
     return p->failed ? t : type_tensor(p->c, e, rank, dim);
 }
 
-/* May a value of inferred type `have` be declared as `want`? Dims only must not be known to differ. */
+/* May a value of inferred type `have` be declared as `want`? Dims only must not be known to differ.
+ */
 static bool agrees(Ctx *c, const Type *have, const Type *want) {
     for (; have && want; have = have->elem, want = want->elem) {
-        if (have->kind != want->kind || have->dtype != want->dtype || have->rank != want->rank) return false;
+        if (have->kind != want->kind || have->dtype != want->dtype || have->rank != want->rank)
+            return false;
         for (int d = 0; d < have->rank; d++) {
             if (have->dim[d].i && dim_differ(c, have->dim[d], want->dim[d])) return false;
         }
@@ -269,7 +278,7 @@ static bool complete(const Type *t) {
     return true;
 }
 
-/* ==== values ====================================================================================================== */
+/* ==== values ================================================================================= */
 
 /* After `%`: the key of the name; *name its text, NULL for a number. */
 static const char *value_name(Parser *p, const char **name) {
@@ -293,7 +302,8 @@ static const char *value_name(Parser *p, const char **name) {
 
 static void define(Parser *p, Scope *sc, const char *at, const char *key, Val v) {
     if (p->failed) return;
-    if (strmap_get(&sc->names, key)) parse_fail(p, at, "%%%.100s is defined twice", *key == '"' ? key + 1 : key);
+    if (strmap_get(&sc->names, key))
+        parse_fail(p, at, "%%%.100s is defined twice", *key == '"' ? key + 1 : key);
     else strmap_put(&sc->names, key, v.i);
 }
 
@@ -309,7 +319,7 @@ static Val use(Parser *p, Scope *sc, bool absent) {
     return v;
 }
 
-/* ==== regions ===================================================================================================== */
+/* ==== regions ================================================================================ */
 
 static void statement(Parser *p, Scope *sc);
 
@@ -362,7 +372,7 @@ static void regions(Parser *p, Graph *g, Stmt *s) {
     }
 }
 
-/* ==== statements ================================================================================================== */
+/* ==== statements ============================================================================= */
 
 static bool primitive(Parser *p, Stmt *s) {
     parse_blanks(p);
@@ -370,7 +380,9 @@ static bool primitive(Parser *p, Stmt *s) {
     size_t n = 0, f;
     while (p->s[n] >= 'a' && p->s[n] <= 'z') n++;
     int op = 0;
-    while (op < P_COUNT && (strlen(prim_name((PrimOp)op)) != n || memcmp(prim_name((PrimOp)op), p->s, n))) op++;
+    while (op < P_COUNT &&
+           (strlen(prim_name((PrimOp)op)) != n || memcmp(prim_name((PrimOp)op), p->s, n)))
+        op++;
     if (op == P_COUNT || op == P_RETURN) {
         parse_fail(p, p->s, "expected a primitive");
         return false;
@@ -380,7 +392,8 @@ static bool primitive(Parser *p, Stmt *s) {
     if (*p->s != '.' || (op != P_REDUCE && op != P_SCAN)) return true;
     f = word_length(p->s) - 1;
     for (int k = 0; k < fold_count; k++) {
-        if (strlen(fold_table[k].name) == f && !memcmp(fold_table[k].name, p->s + 1, f)) s->fold = &fold_table[k];
+        if (strlen(fold_table[k].name) == f && !memcmp(fold_table[k].name, p->s + 1, f))
+            s->fold = &fold_table[k];
     }
     if (!s->fold) parse_fail(p, p->s, "expected sum, prod, max, min, and, or");
     p->s += f + 1;
@@ -448,9 +461,11 @@ static void suffix(Parser *p, Stmt *s, Suffix *x) {
             Type t = parse_type(p, 0);
             vec_push(p->c, &s->given, t);
             /* A size first named here is one that the node finds out when it runs. */
-            for (; absent_ok(s->op) && t.kind == TY_TENSOR && k < dim_nsyms(p->c); k++) dim_sym_mark_bound(p->c, k);
+            for (; absent_ok(s->op) && t.kind == TY_TENSOR && k < dim_nsyms(p->c); k++)
+                dim_sym_mark_bound(p->c, k);
         } while (!p->failed && parse_sign(p, ","));
-        if (s->given.n != s->nout) parse_fail(p, s->at, "%u types for %u results", s->given.n, s->nout);
+        if (s->given.n != s->nout)
+            parse_fail(p, s->at, "%u types for %u results", s->given.n, s->nout);
     }
     if (parse_word(p, "loc")) x->loc = parse_string(p, NULL);
     if (!parse_word(p, "name")) return;
@@ -472,8 +487,8 @@ static Node *append(Parser *p, Graph *g, Stmt *s, const Suffix *x) {
     for (uint32_t k = 0; k < s->nout; k++) {
         if (k < s->given.n) {
             if (!agrees(p->c, &type[k], &s->given.v[k])) {
-                return parse_fail(p, s->at, "result %u has type %s, not %s", k, type_text(p->c, &type[k]),
-                                  type_text(p->c, &s->given.v[k]));
+                return parse_fail(p, s->at, "result %u has type %s, not %s", k,
+                                  type_text(p->c, &type[k]), type_text(p->c, &s->given.v[k]));
             }
             type[k] = s->given.v[k];
         } else if (!complete(&type[k])) {
@@ -517,20 +532,23 @@ static void statement(Parser *p, Scope *sc) {
     Node *n = append(p, sc->g, &s, &x);
     for (uint32_t k = 0; n && k < key.n; k++) {
         define(p, sc, at, key.v[k], n->out[k]);
-        if (k < x.name.n && *x.name.v[k]) sc->g->val.v[n->out[k].i].name = ctx_str(p->c, x.name.v[k]);
+        if (k < x.name.n && *x.name.v[k])
+            sc->g->val.v[n->out[k].i].name = ctx_str(p->c, x.name.v[k]);
     }
 }
 
-/* ==== the file ==================================================================================================== */
+/* ==== the file =============================================================================== */
 
-/* The name of one symbol as dim_parse() reads it, without making that symbol: its range comes behind. */
+/* The name of one symbol as dim_parse() reads it, without making that symbol: its range comes
+ * behind. */
 static const char *symbol_name(Parser *p) {
     Ctx *scratch = ctx_new();
     uint32_t sym;
     parse_blanks(p);
     Dim d = p->failed ? (Dim){0} : dim_parse(scratch, &p->s);
     const char *name = NULL;
-    if (d.i && dim_lone_sym(scratch, d, &sym)) name = ctx_str(p->c, dim_sym_info(scratch, sym)->name);
+    if (d.i && dim_lone_sym(scratch, d, &sym))
+        name = ctx_str(p->c, dim_sym_info(scratch, sym)->name);
     ctx_free(scratch);
     return name;
 }
@@ -552,14 +570,16 @@ static void symbols(Parser *p) {
         bool bound = parse_word(p, "bound");
         uint32_t sym;
         if (p->failed) return;
-        if (dim_lone_sym(p->c, dim_sym(p->c, name, lo, hi), &sym) && bound) dim_sym_mark_bound(p->c, sym);
+        if (dim_lone_sym(p->c, dim_sym(p->c, name, lo, hi), &sym) && bound)
+            dim_sym_mark_bound(p->c, sym);
     } while (parse_sign(p, ","));
 }
 
 typedef struct Declared { const char *at, *name; Type type; } Declared;
 
 static void check_outputs(Parser *p, Graph *g, const Declared *d, uint32_t n) {
-    if (!p->failed && g->out.n != n) parse_fail(p, p->s, "%u values are returned, %u are declared", g->out.n, n);
+    if (!p->failed && g->out.n != n)
+        parse_fail(p, p->s, "%u values are returned, %u are declared", g->out.n, n);
     for (uint32_t k = 0; k < n && !p->failed; k++) {
         const Type *t = val_type(g, g->out.v[k].val);
         g->out.v[k].name = d[k].name;
@@ -570,7 +590,13 @@ static void check_outputs(Parser *p, Graph *g, const Declared *d, uint32_t n) {
 }
 
 Graph *graph_parse(Ctx *c, const char *text, const char *file) {
-    Parser p = {.c = c, .file = file, .text = text, .s = text, .seen = text, .start = text, .line = 1,
+    Parser p = {.c = c,
+                .file = file,
+                .text = text,
+                .s = text,
+                .seen = text,
+                .start = text,
+                .line = 1,
                 .noise_left = (int64_t)1 << 31};
     Scope sc = {.names = {.c = c}};
     VEC(Declared) out = {0};

@@ -1,7 +1,8 @@
 /* parse_attr.c: reading the attribute of each primitive, in the order in which print.c writes it.
  *
- * Two functions per row: one for the words before the operands, one that completes the attribute when the operands'
- * types are known. Lists are checked against ranks here, because an attribute holds bare pointers. */
+ * Two functions per row: one for the words before the operands, one that completes the attribute
+ * when the operands' types are known. Lists are checked against ranks here, because an attribute
+ * holds bare pointers. */
 #include "parse_internal.h"
 #include <stdlib.h>
 #include <string.h>
@@ -11,9 +12,13 @@ static const Type *operand(const Graph *g, const Stmt *s, uint32_t k) {
     return k < s->in.n ? val_type(g, s->in.v[k]) : &none;
 }
 
-static DType operand_dtype(const Graph *g, const Stmt *s, uint32_t k) { return (DType)operand(g, s, k)->dtype; }
+static DType operand_dtype(const Graph *g, const Stmt *s, uint32_t k) {
+    return (DType)operand(g, s, k)->dtype;
+}
 
-static Dim *dup_dims(Parser *p, const Dim *d, int n) { return ctx_dup(p->c, d, sizeof *d * (size_t)(n ? n : 1)); }
+static Dim *dup_dims(Parser *p, const Dim *d, int n) {
+    return ctx_dup(p->c, d, sizeof *d * (size_t)(n ? n : 1));
+}
 
 static Dim *dim_list(Parser *p, int *n) {
     Dim d[MAX_RANK] = {{0}};
@@ -36,7 +41,7 @@ static int axis_word(Parser *p) {
     return (int)parse_int(p, 0, MAX_RANK - 1);
 }
 
-/* ==== bodies ====================================================================================================== */
+/* ==== bodies ================================================================================= */
 
 /* Remembers where a list of bodies starts, and skips it: { a, b } or { a }, { b }. */
 static void skip_bodies(Parser *p, Stmt *s) {
@@ -56,7 +61,8 @@ static void skip_bodies(Parser *p, Stmt *s) {
     }
 }
 
-static const Expr *read_bodies(Parser *p, const Stmt *s, const DType *type, uint32_t ntype, uint32_t n) {
+static const Expr *read_bodies(Parser *p, const Stmt *s, const DType *type, uint32_t ntype,
+                               uint32_t n) {
     const char *back = p->s;
     if (p->failed) return NULL;
     if (!s->body) return parse_fail(p, s->at, "expected '{'");
@@ -68,7 +74,8 @@ static const Expr *read_bodies(Parser *p, const Stmt *s, const DType *type, uint
             parse_expect(p, ",");
             parse_expect(p, "{");
         }
-        while (*p->s == ' ' || *p->s == '\t' || *p->s == '\n' || *p->s == '\r') p->s++; /* # is an axis here */
+        while (*p->s == ' ' || *p->s == '\t' || *p->s == '\n' || *p->s == '\r')
+            p->s++; /* # is an axis here */
         const char *at = p->s;
         if (!p->failed) e[k] = expr_parse(p->c, &p->s, type, ntype);
         if (!e[k].i) parse_fail(p, p->s > at ? p->s : at, "this expression is not right");
@@ -78,7 +85,7 @@ static const Expr *read_bodies(Parser *p, const Stmt *s, const DType *type, uint
     return e;
 }
 
-/* ==== const ======================================================================================================= */
+/* ==== const ================================================================================== */
 
 static int hex_digit(char ch) {
     return ch >= '0' && ch <= '9' ? ch - '0' : ch >= 'a' && ch <= 'f' ? ch - 'a' + 10 : -1;
@@ -134,13 +141,14 @@ static const ConstData *read_hex(Parser *p, DType t, int64_t n) {
     return d;
 }
 
-/* Stands for bytes that the text does not hold: noise that depends on the hash alone. Floats are within [-0.1, 0.1],
- * 8-bit and smaller integers are any value, others and bool are 0 or 1. */
+/* Stands for bytes that the text does not hold: noise that depends on the hash alone. Floats are
+ * within [-0.1, 0.1], 8-bit and smaller integers are any value, others and bool are 0 or 1. */
 static const ConstData *read_blob(Parser *p, DType t, int64_t n) {
     const char *at = p->s, *h = parse_string(p, NULL);
     if (p->failed) return NULL;
     int64_t bytes = (int64_t)dt_bytes(t, n);
-    if (bytes > p->noise_left || t == DT_STR) return parse_fail(p, at, "this constant is too large to be made up");
+    if (bytes > p->noise_left || t == DT_STR)
+        return parse_fail(p, at, "this constant is too large to be made up");
     p->noise_left -= bytes;
     uint64_t state = hash_bytes(h, strlen(h), 1);
     char *to = ctx_alloc(p->c, (size_t)bytes + 1);
@@ -150,7 +158,8 @@ static const ConstData *read_blob(Parser *p, DType t, int64_t n) {
     for (int64_t k = 0; k < bytes / width; k++) {
         state = state * 6364136223846793005u + 1442695040888963407u;
         uint64_t r = state >> 33;
-        Cell x = dt_is_float(part) ? (Cell){.f = ((double)r * 0x1p-31 - 0.5) * 0.2} : (Cell){.i = (int64_t)(r >> 8)};
+        Cell x = dt_is_float(part) ? (Cell){.f = ((double)r * 0x1p-31 - 0.5) * 0.2}
+                                   : (Cell){.i = (int64_t)(r >> 8)};
         if (!dt_is_float(part) && !bits) x.i &= 1;
         if (bits) cells_store(DT_U8, to + k, 1, &x, 1);
         else cells_store(part, to + k * width, 1, &x, 1);
@@ -167,7 +176,8 @@ static void read_const(Parser *p, Stmt *s) {
     int64_t dim[MAX_RANK], n = 1;
     if (p->failed) return;
     bool over = a->type.kind != TY_TENSOR || !type_const_dims(p->c, &a->type, dim);
-    for (int d = 0; !over && d < a->type.rank; d++) over = dim[d] < 0 || __builtin_mul_overflow(n, dim[d], &n);
+    for (int d = 0; !over && d < a->type.rank; d++)
+        over = dim[d] < 0 || __builtin_mul_overflow(n, dim[d], &n);
     if (over || n > INT64_MAX / 64) {
         parse_fail(p, at, "a constant needs a tensor type with constant dims");
         return;
@@ -180,7 +190,7 @@ static void read_const(Parser *p, Stmt *s) {
     else parse_fail(p, p->s, "expected '{', 'splat', 'hex' or 'blob'");
 }
 
-/* ==== map, reduce, scan, contract ================================================================================= */
+/* ==== map, reduce, scan, contract ============================================================ */
 
 static void read_map(Parser *p, Stmt *s) { skip_bodies(p, s); }
 
@@ -217,8 +227,9 @@ static void read_comb(Parser *p, Stmt *s) {
         do {
             parse_sign(p, "-");
             parse_blanks(p);
-            while ((*p->s >= 'a' && *p->s <= 'z') || (*p->s >= '0' && *p->s <= '9') || *p->s == '.' || *p->s == '+' ||
-                   (*p->s == '-' && p->s[-1] == 'e')) p->s++;
+            while ((*p->s >= 'a' && *p->s <= 'z') || (*p->s >= '0' && *p->s <= '9') ||
+                   *p->s == '.' || *p->s == '+' || (*p->s == '-' && p->s[-1] == 'e'))
+                p->s++;
         } while (parse_sign(p, ","));
     } else {
         parse_fail(p, p->s, "expected 'init'");
@@ -319,7 +330,8 @@ static void read_contract(Parser *p, Stmt *s) {
     memset(a->label, 0xff, sizeof a->label);
     for (int side = 0; !p->failed && *spec;) {
         const char *l = strchr(LABELS, *spec);
-        if (l && s->count[side] < MAX_RANK) a->label[side][s->count[side]++] = (uint8_t)(l - LABELS);
+        if (l && s->count[side] < MAX_RANK)
+            a->label[side][s->count[side]++] = (uint8_t)(l - LABELS);
         else if (side == 0 && *spec == ',') side = 1;
         else if (side == 1 && spec[0] == '-' && spec[1] == '>') side = 2, spec++;
         else parse_fail(p, at, "expected labels like \"mk,kn->mn\"");
@@ -330,13 +342,14 @@ static void read_contract(Parser *p, Stmt *s) {
 
 static void finish_contract(Parser *p, const Graph *g, Stmt *s) {
     ContractAttr *a = s->attr;
-    for (uint32_t k = 0; k < 2; k++) check_count(p, s, "an operand's label list", s->count[k], operand(g, s, k)->rank);
+    for (uint32_t k = 0; k < 2; k++)
+        check_count(p, s, "an operand's label list", s->count[k], operand(g, s, k)->rank);
     if (s->given.n) check_count(p, s, "the result's label list", s->count[2], s->given.v[0].rank);
     a->out = s->given.n ? (DType)s->given.v[0].dtype : a->acc ? a->acc : operand_dtype(g, s, 0);
     if (!a->acc) a->acc = a->out;
 }
 
-/* ==== movement ==================================================================================================== */
+/* ==== movement =============================================================================== */
 
 static void read_dims(Parser *p, Stmt *s) {
     DimsAttr *a = s->attr;
@@ -421,7 +434,7 @@ static void read_window(Parser *p, Stmt *s) {
     for (int k = 0; k < n[0]; k++) a->axis[k] = (uint8_t)axis[k];
 }
 
-/* ==== indices ===================================================================================================== */
+/* ==== indices ================================================================================ */
 
 static void read_gather(Parser *p, Stmt *s) {
     GatherAttr *a = s->attr;
@@ -452,7 +465,8 @@ static void read_topk(Parser *p, Stmt *s) {
     TopkAttr *a = s->attr;
     a->axis = (uint8_t)axis_word(p);
     a->largest = parse_word(p, "largest");
-    if (!a->largest && !parse_word(p, "smallest")) parse_fail(p, p->s, "expected 'largest' or 'smallest'");
+    if (!a->largest && !parse_word(p, "smallest"))
+        parse_fail(p, p->s, "expected 'largest' or 'smallest'");
     a->sorted = parse_word(p, "sorted");
     if (!parse_word(p, "k")) parse_fail(p, p->s, "expected 'k'");
     a->k = parse_dim(p);
@@ -463,7 +477,7 @@ static void read_compact(Parser *p, Stmt *s) {
     ((CompactAttr *)s->attr)->bound = parse_dim(p);
 }
 
-/* ==== control and the rest ======================================================================================== */
+/* ==== control and the rest =================================================================== */
 
 static void read_loop(Parser *p, Stmt *s) {
     LoopAttr *a = s->attr;
@@ -476,7 +490,9 @@ static void finish_loop(Parser *p, const Graph *g, Stmt *s) {
     (void)g;
     LoopAttr *a = s->attr;
     if (s->in.n < 2u + a->ncarried || s->nout != (uint32_t)a->ncarried + a->nscan_out) {
-        parse_fail(p, s->at, "a loop takes trip, condition, carried values, captured values, and gives carried and stacked ones");
+        parse_fail(p, s->at,
+                   "a loop takes trip, condition, carried values, captured values, and gives "
+                   "carried and stacked ones");
         return;
     }
     a->has_trip = s->in.v[0].i != 0;
@@ -507,7 +523,9 @@ static void need_type(Parser *p, const Graph *g, Stmt *s, Type *t) {
 }
 
 static void read_seq(Parser *p, Stmt *s) { ((SeqAttr *)s->attr)->sub = parse_string(p, NULL); }
-static void finish_seq(Parser *p, const Graph *g, Stmt *s) { need_type(p, g, s, &((SeqAttr *)s->attr)->type); }
+static void finish_seq(Parser *p, const Graph *g, Stmt *s) {
+    need_type(p, g, s, &((SeqAttr *)s->attr)->type);
+}
 
 static void read_random(Parser *p, Stmt *s) {
     RandomAttr *a = s->attr;
@@ -518,7 +536,9 @@ static void read_random(Parser *p, Stmt *s) {
     a->seeded = parse_word(p, "seed");
     if (a->seeded || parse_word(p, "salt")) a->seed = (uint64_t)parse_scalar(p, DT_U64).i;
 }
-static void finish_random(Parser *p, const Graph *g, Stmt *s) { need_type(p, g, s, &((RandomAttr *)s->attr)->type); }
+static void finish_random(Parser *p, const Graph *g, Stmt *s) {
+    need_type(p, g, s, &((RandomAttr *)s->attr)->type);
+}
 
 static void read_shape(Parser *p, Stmt *s) {
     ShapeAttr *a = s->attr;
@@ -546,7 +566,8 @@ static void read_call(Parser *p, Stmt *s) { ((CallAttr *)s->attr)->symbol = pars
 static void finish_call(Parser *p, const Graph *g, Stmt *s) {
     (void)g;
     CallAttr *a = s->attr;
-    if (s->given.n != s->nout || s->nout > 255) parse_fail(p, s->at, "call needs the types of its results");
+    if (s->given.n != s->nout || s->nout > 255)
+        parse_fail(p, s->at, "call needs the types of its results");
     a->nout = (uint8_t)s->nout;
     a->type = s->given.v;
 }

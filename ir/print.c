@@ -1,8 +1,10 @@
-/* print.c: a graph as text that parse.c reads back: print(parse(print(g))) == print(g). The grammar is in IR.md.
+/* print.c: a graph as text that parse.c reads back: print(parse(print(g))) == print(g). The grammar
+ * is in IR.md.
  *
- * Inputs keep their names, other values are numbered per region in order of definition. Types are always printed. The
- * symbols in use stand in a header line in the order of their creation, so that reading the text makes the same normal
- * forms. Constants of more than 4 KiB are given by a hash only: the reader fills in noise of the same type and shape. */
+ * Inputs keep their names, other values are numbered per region in order of definition. Types are
+ * always printed. The symbols in use stand in a header line in the order of their creation, so that
+ * reading the text makes the same normal forms. Constants of more than 4 KiB are given by a hash
+ * only: the reader fills in noise of the same type and shape. */
 #include "parse_internal.h"
 #include <math.h>
 #include <stdlib.h>
@@ -20,12 +22,13 @@ typedef struct Uses { Ctx *c; unsigned char *seen; uint32_t n; } Uses;
 
 static void region(Pr *up, Graph *g, const char *end);
 
-/* ==== words ======================================================================================================= */
+/* ==== words ================================================================================== */
 
 bool is_text_word(const char *s) {
     if (!((*s >= 'a' && *s <= 'z') || (*s >= 'A' && *s <= 'Z') || *s == '_')) return false;
     for (; *s; s++) {
-        bool ok = (*s >= 'a' && *s <= 'z') || (*s >= 'A' && *s <= 'Z') || (*s >= '0' && *s <= '9') || *s == '_' || *s == '.';
+        bool ok = (*s >= 'a' && *s <= 'z') || (*s >= 'A' && *s <= 'Z') ||
+                  (*s >= '0' && *s <= '9') || *s == '_' || *s == '.';
         if (!ok) return false;
     }
     return true;
@@ -104,7 +107,7 @@ static void put_bodies(Pr *p, const Expr *e, int n) {
     buf_puts(p->b, " }");
 }
 
-/* ==== constants =================================================================================================== */
+/* ==== constants ============================================================================== */
 
 static void put_element(Buf *b, DType t, const char *p, int64_t i) {
     if (t == DT_STR) {
@@ -147,14 +150,16 @@ static void attr_const(Pr *p, const Node *n) {
         if (!d->splat) buf_puts(p->b, "}");
     } else if (d->bytes <= CONST_HEX && d->dtype != DT_STR) {
         buf_puts(p->b, " hex \"");
-        for (size_t k = 0; k < d->bytes; k++) buf_printf(p->b, "%02x", ((const unsigned char *)d->data)[k]);
+        for (size_t k = 0; k < d->bytes; k++)
+            buf_printf(p->b, "%02x", ((const unsigned char *)d->data)[k]);
         buf_puts(p->b, "\"");
     } else {
-        buf_printf(p->b, " blob \"%016llx\"", (unsigned long long)hash_bytes(d->data, d->bytes, d->dtype));
+        buf_printf(p->b, " blob \"%016llx\"",
+                   (unsigned long long)hash_bytes(d->data, d->bytes, d->dtype));
     }
 }
 
-/* ==== attributes ================================================================================================== */
+/* ==== attributes ============================================================================= */
 
 static void attr_map(Pr *p, const Node *n) {
     const MapAttr *a = n->attr;
@@ -170,12 +175,14 @@ static void put_axes(Pr *p, uint32_t axes) {
 }
 
 /* " max" if comb, init and acc are those that the short form stands for. */
-static const FoldName *fold_of(Pr *p, const Node *n, const Expr *comb, const Scalar *init, const DType *acc) {
+static const FoldName *fold_of(Pr *p, const Node *n, const Expr *comb, const Scalar *init,
+                               const DType *acc) {
     if (n->nout != 1 || acc[0] != fold_acc((DType)val_type(p->g, n->out[0])->dtype)) return NULL;
     for (int k = 0; k < fold_count; k++) {
         Scalar s = fold_init(&fold_table[k], acc[0]);
         bool same = init[0].t == s.t && init[0].i == s.i; /* by bits: f and i share them */
-        if (same && comb[0].i && comb[0].i == fold_comb(p->c, &fold_table[k], acc[0]).i) return &fold_table[k];
+        if (same && comb[0].i && comb[0].i == fold_comb(p->c, &fold_table[k], acc[0]).i)
+            return &fold_table[k];
     }
     return NULL;
 }
@@ -229,7 +236,8 @@ static void attr_dims(Pr *p, const Node *n) {
 static void attr_permute(Pr *p, const Node *n) {
     const PermAttr *a = n->attr;
     buf_puts(p->b, " [");
-    for (int d = 0; d < val_type(p->g, n->out[0])->rank; d++) buf_printf(p->b, "%s%d", d ? ", " : "", a->perm[d]);
+    for (int d = 0; d < val_type(p->g, n->out[0])->rank; d++)
+        buf_printf(p->b, "%s%d", d ? ", " : "", a->perm[d]);
     buf_puts(p->b, "]");
 }
 
@@ -259,7 +267,9 @@ static void attr_pad(Pr *p, const Node *n) {
     }
 }
 
-static void attr_axis(Pr *p, const Node *n) { buf_printf(p->b, " axis %d", ((const AxisAttr *)n->attr)->axis); }
+static void attr_axis(Pr *p, const Node *n) {
+    buf_printf(p->b, " axis %d", ((const AxisAttr *)n->attr)->axis);
+}
 
 static void attr_window(Pr *p, const Node *n) {
     const WindowAttr *a = n->attr;
@@ -291,7 +301,8 @@ static void attr_sort(Pr *p, const Node *n) {
 
 static void attr_topk(Pr *p, const Node *n) {
     const TopkAttr *a = n->attr;
-    buf_printf(p->b, " axis %d %s%s k ", a->axis, a->largest ? "largest" : "smallest", a->sorted ? " sorted" : "");
+    buf_printf(p->b, " axis %d %s%s k ", a->axis, a->largest ? "largest" : "smallest",
+               a->sorted ? " sorted" : "");
     dim_print(p->b, p->c, a->k);
 }
 
@@ -322,7 +333,9 @@ static void attr_guard(Pr *p, const Node *n) {
     put_quoted(p->b, a->text);
 }
 
-static void attr_device(Pr *p, const Node *n) { buf_printf(p->b, " device %d", ((const CopyAttr *)n->attr)->device); }
+static void attr_device(Pr *p, const Node *n) {
+    buf_printf(p->b, " device %d", ((const CopyAttr *)n->attr)->device);
+}
 
 static void attr_seq(Pr *p, const Node *n) {
     buf_puts(p->b, " ");
@@ -382,7 +395,7 @@ static const AttrFn attr_table[] = {
 };
 _Static_assert(sizeof attr_table / sizeof *attr_table == P_COUNT, "one row per primitive");
 
-/* ==== nodes ======================================================================================================= */
+/* ==== nodes ================================================================================== */
 
 static void indent(Pr *p) { buf_printf(p->b, "%*s", 2 * p->depth, ""); }
 
@@ -495,7 +508,7 @@ static void region(Pr *up, Graph *g, const char *end) {
     put_body(&p, end);
 }
 
-/* ==== symbols, graphs ============================================================================================= */
+/* ==== symbols, graphs ======================================================================== */
 
 static void mark_sym(void *data, uint32_t sym) {
     Uses *u = data;
@@ -532,7 +545,8 @@ static void put_symbols(Pr *p) {
         const SymInfo *i = dim_sym_info(p->c, s);
         buf_puts(p->b, shown++ ? ", " : "dims ");
         dim_print(p->b, p->c, dim_sym(p->c, i->name, i->lo, i->hi)); /* quoted as everywhere */
-        if (i->hi != DIM_INF) buf_printf(p->b, " in [%lld, %lld]", (long long)i->lo, (long long)i->hi);
+        if (i->hi != DIM_INF)
+            buf_printf(p->b, " in [%lld, %lld]", (long long)i->lo, (long long)i->hi);
         else if (i->lo) buf_printf(p->b, " in [%lld, inf]", (long long)i->lo);
         if (i->bound) buf_puts(p->b, " bound");
     }

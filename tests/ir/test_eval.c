@@ -1,7 +1,7 @@
 /* test_eval.c: the reference evaluator, primitive by primitive.
  *
- * A case is a graph in text that returns pairs: what is computed and what it must be. Random tests compare with loops
- * written out here, and every scalar operation on strips with expr_eval_op(). */
+ * A case is a graph in text that returns pairs: what is computed and what it must be. Random tests
+ * compare with loops written out here, and every scalar operation on strips with expr_eval_op(). */
 #include "eval_cases.h"
 #include "ir/ir.h"
 #include <check.h>
@@ -17,7 +17,7 @@ static int run_suite(Suite *s) {
     return bad != 0;
 }
 
-/* ==== comparing =================================================================================================== */
+/* ==== comparing ============================================================================== */
 
 static double at(const Tensor *t, int64_t k) {
     if (dt_is_packed(t->dtype)) return ((const signed char *)t->data)[k];
@@ -34,14 +34,17 @@ static bool close_to(double a, double b) {
 static void compare(const char *name, const Tensor *got, const Tensor *want) {
     ck_assert_msg(got->kind == want->kind, "%s: kind", name);
     if (got->kind != TY_TENSOR) {
-        ck_assert_msg(got->nelem == want->nelem, "%s: %d elements, expected %d", name, (int)got->nelem, (int)want->nelem);
+        ck_assert_msg(got->nelem == want->nelem, "%s: %d elements, expected %d", name,
+                      (int)got->nelem, (int)want->nelem);
         for (int64_t k = 0; k < got->nelem; k++) compare(name, got->elem[k], want->elem[k]);
         return;
     }
-    ck_assert_msg(got->dtype == want->dtype, "%s: type %s, expected %s", name, dt_name(got->dtype), dt_name(want->dtype));
+    ck_assert_msg(got->dtype == want->dtype, "%s: type %s, expected %s", name, dt_name(got->dtype),
+                  dt_name(want->dtype));
     ck_assert_msg(got->rank == want->rank, "%s: rank %d, expected %d", name, got->rank, want->rank);
     for (int d = 0; d < got->rank; d++) {
-        ck_assert_msg(got->dim[d] == want->dim[d], "%s: axis %d: %d, expected %d", name, d, (int)got->dim[d], (int)want->dim[d]);
+        ck_assert_msg(got->dim[d] == want->dim[d], "%s: axis %d: %d, expected %d", name, d,
+                      (int)got->dim[d], (int)want->dim[d]);
     }
     for (int64_t k = 0; k < tensor_count(got); k++) {
         if (got->dtype == DT_STR) {
@@ -50,13 +53,14 @@ static void compare(const char *name, const Tensor *got, const Tensor *want) {
             memcpy(&b, (const char *)want->data + 16 * k, 16);
             ck_assert_msg(a.n == b.n && !memcmp(a.p, b.p, a.n), "%s: string %d", name, (int)k);
         } else {
-            ck_assert_msg(close_to(at(got, k), at(want, k)), "%s: element %d is %.9g, expected %.9g", name, (int)k,
-                          at(got, k), at(want, k));
+            ck_assert_msg(close_to(at(got, k), at(want, k)),
+                          "%s: element %d is %.9g, expected %.9g", name, (int)k, at(got, k),
+                          at(want, k));
         }
     }
 }
 
-/* ==== cases ======================================================================================================= */
+/* ==== cases ================================================================================== */
 
 static Graph *parse_case(Ctx *c, const Case *k) {
     Buf b = {.c = c};
@@ -77,7 +81,7 @@ START_TEST(test_cases) {
 }
 END_TEST
 
-/* ==== failures ==================================================================================================== */
+/* ==== failures =============================================================================== */
 
 static const Case failures[] = {
     {"guard", "%n: i64[1]", "i64[1]", "bind %n[0] as K  guard le K, 3 \"too many rows\" return %n"},
@@ -85,9 +89,11 @@ static const Case failures[] = {
     {"wrong rank", "%n: i64[1,1]", "i64[1,1]", "return %n"},
     {"wrong size", "%n: i64[2]", "i64[2]", "return %n"},
     {"wrong type", "%n: f32[1]", "f32[1]", "return %n"},
-    {"index out of range", "%n: i64[1]", "f32[1]", "%x = const f32[2] {1, 2} %r = gather axis 0 fail %x, %n return %r"},
+    {"index out of range", "%n: i64[1]", "f32[1]",
+     "%x = const f32[2] {1, 2} %r = gather axis 0 fail %x, %n return %r"},
     {"load out of range", "%n: i64[1]", "f32[1]",
-     "%x = const f32[2] {1, 2} %r = map { load.fail@\"no such row\"(a, b) } %x, %n : f32[1] return %r"},
+     "%x = const f32[2] {1, 2} %r = map { load.fail@\"no such row\"(a, b) } %x, %n : f32[1] return "
+     "%r"},
     {"endless loop", "%n: i64[1]", "i64[]",
      "%x = const i64[] {1} %r, %q = loop carried 1 scan 1 iter T _, _, %x, %n : i64[], i64[T,1]"
      "(%i: i64[], %k: bool[], %a: i64[], %n: i64[1]) { yield %k, %a, %n } return %r"},
@@ -95,7 +101,8 @@ static const Case failures[] = {
      "%b = broadcast [100000000] %n  %m = map { a + 1 } %b  %r = reduce.sum [0] %m return %r"},
     {"no such call", "%n: i64[1]", "i64[1]", "%r = call \"strings\" %n : i64[1] return %r"},
     {"empty sequence", "%n: i64[1]", "i64[D]",
-     "%s = seq \"empty\" : seq<i64[1]> %z = const i64[] {0} %r = seq \"at\" %s, %z : i64[D] return %r"},
+     "%s = seq \"empty\" : seq<i64[1]> %z = const i64[] {0} %r = seq \"at\" %s, %z : i64[D] return "
+     "%r"},
 };
 
 START_TEST(test_failures) {
@@ -107,13 +114,14 @@ START_TEST(test_failures) {
     Tensor *in = tensor_new(c, DT_I64, 1, &one), *out[2];
     memcpy(in->data, &seven, sizeof seven);
     EvalOptions o = {.max_bytes = 1 << 16};
-    ck_assert_msg(!graph_eval(c, g, (const Tensor *const *)&in, out, &o), "%s: no failure", k->name);
+    ck_assert_msg(!graph_eval(c, g, (const Tensor *const *)&in, out, &o), "%s: no failure",
+                  k->name);
     ck_assert_msg(ctx_errors(c) == 1, "%s: %s", k->name, ctx_messages(c));
     ctx_free(c);
 }
 END_TEST
 
-/* ==== random ====================================================================================================== */
+/* ==== random ================================================================================= */
 
 typedef struct Rng { uint64_t s; } Rng;
 static uint64_t rnd(Rng *r) {
@@ -151,13 +159,15 @@ START_TEST(test_contract_random) {
     Rng r = {.s = (uint64_t)_i * 77 + 5};
     Ctx *c = ctx_new();
     DType t = types[pick(&r, 6)], acc = dt_is_float(t) ? DT_F32 : DT_I32;
-    int64_t b = 1 + pick(&r, 3), m = 1 + pick(&r, 150), n = 1 + pick(&r, 150), k = pick(&r, 20) ? 1 + pick(&r, 300) : 0;
+    int64_t b = 1 + pick(&r, 3), m = 1 + pick(&r, 150), n = 1 + pick(&r, 150),
+            k = pick(&r, 20) ? 1 + pick(&r, 300) : 0;
     if (pick(&r, 3) == 0) m = 1;
     if (pick(&r, 3) == 0) n = 1;
     int64_t da[3] = {m, b, k}, db[3] = {b, n, k};
     Tensor *x = noise(c, &r, t, 3, da), *y = noise(c, &r, t, 3, db);
     Graph *g = graph_new(c, "t", NULL);
-    Val vx = graph_input(g, "x", type_consts(c, t, 3, da)), vy = graph_input(g, "y", type_consts(c, t, 3, db));
+    Val vx = graph_input(g, "x", type_consts(c, t, 3, da)),
+        vy = graph_input(g, "y", type_consts(c, t, 3, db));
     ContractAttr a = {.acc = acc, .out = acc};
     memset(a.label, 0xff, sizeof a.label);
     memcpy(a.label[0], (uint8_t[]){1, 0, 3}, 3);
@@ -173,7 +183,8 @@ START_TEST(test_contract_random) {
         int64_t i = p / n % m, j = p % n, q = p / n / m;
         double sum = 0;
         for (int64_t s = 0; s < k; s++) sum += fx[(i * b + q) * k + s] * fy[(q * n + j) * k + s];
-        ck_assert_msg(at(z, p) == sum, "%s %dx%dx%d: %g, expected %g", dt_name(t), (int)m, (int)n, (int)k, at(z, p), sum);
+        ck_assert_msg(at(z, p) == sum, "%s %dx%dx%d: %g, expected %g", dt_name(t), (int)m, (int)n,
+                      (int)k, at(z, p), sum);
     }
     ctx_free(c);
 }
@@ -184,7 +195,8 @@ START_TEST(test_views_random) {
     Rng r = {.s = (uint64_t)_i * 31 + 9};
     Ctx *c = ctx_new();
     int64_t dim[3] = {1 + pick(&r, 40), 1 + pick(&r, 5), 1 + pick(&r, 40)};
-    static const int perms[6][3] = {{0, 1, 2}, {0, 2, 1}, {1, 0, 2}, {1, 2, 0}, {2, 0, 1}, {2, 1, 0}};
+    static const int perms[6][3] = {{0, 1, 2}, {0, 2, 1}, {1, 0, 2},
+                                    {1, 2, 0}, {2, 0, 1}, {2, 1, 0}};
     const int *perm = perms[pick(&r, 6)];
     int64_t start[3], step[3], size[3], wide[3];
     for (int d = 0; d < 3; d++) {
@@ -206,7 +218,8 @@ START_TEST(test_views_random) {
         dw[d] = dim_const(c, wide[d]);
     }
     v = b_broadcast(&b, b_slice(&b, b_permute(&b, v, perm), ds, step, dz), 3, dw);
-    Expr e = expr_op(c, S_ADD, expr_arg(c, 0, DT_I16), expr_cast(c, expr_axis(c, 2), DT_I16), (Expr){0});
+    Expr e =
+        expr_op(c, S_ADD, expr_arg(c, 0, DT_I16), expr_cast(c, expr_axis(c, 2), DT_I16), (Expr){0});
     v = b_map1(&b, e, 1, &v);
     Dim flat = dim_const(c, wide[0] * wide[1] * wide[2]);
     graph_output(g, "y", b_reshape(&b, v, 1, &flat));
@@ -220,7 +233,7 @@ START_TEST(test_views_random) {
 }
 END_TEST
 
-/* ==== every scalar operation on strips ============================================================================ */
+/* ==== every scalar operation on strips ======================================================= */
 
 typedef struct OpRow { const char *text, *rule; int n; } OpRow;
 static const OpRow ops[S_COUNT] = {
@@ -228,13 +241,15 @@ static const OpRow ops[S_COUNT] = {
 #include "ir/scalar.def"
 #undef SCALAR
 };
-static const DType number[] = {DT_F32, DT_F64, DT_F16, DT_BF16, DT_F8E4M3, DT_F8E5M2Z, DT_I8,  DT_I16, DT_I32,
-                               DT_I64, DT_U8,  DT_U16, DT_U32,  DT_U64,    DT_BOOL,    DT_I4,  DT_U2};
+static const DType number[] = {DT_F32, DT_F64, DT_F16,  DT_BF16, DT_F8E4M3, DT_F8E5M2Z,
+                               DT_I8,  DT_I16, DT_I32,  DT_I64,  DT_U8,     DT_U16,
+                               DT_U32, DT_U64, DT_BOOL, DT_I4,   DT_U2};
 enum { NUMBERS = sizeof number / sizeof *number, LANES = 300 };
 
 static bool takes(SOp op, DType t) {
     const char *rule = ops[op].rule;
-    bool logic = op == S_AND || op == S_OR || op == S_XOR || op == S_NOT || op == S_EQ || op == S_NE || op == S_SELECT;
+    bool logic = op == S_AND || op == S_OR || op == S_XOR || op == S_NOT || op == S_EQ ||
+                 op == S_NE || op == S_SELECT;
     if (t == DT_BOOL) return logic;
     if (!strcmp(rule, "INT")) return dt_is_int(t);
     if (!strcmp(rule, "FLT") || !strcmp(rule, "TEST")) return dt_is_float(t);
@@ -242,9 +257,14 @@ static bool takes(SOp op, DType t) {
 }
 
 static Scalar odd_value(Rng *r, DType t) {
-    static const double f[] = {0, -0.0, 1, -1, 2, 0.5, -1.5, 3, 255, 65504, -INFINITY, INFINITY, NAN, 1e-7, 1e30, 1e300};
-    static const int64_t w[] = {0, 1, -1, 2, -2, 3, 7, 8, 127, -128, 255, INT32_MAX, INT32_MIN, INT64_MAX, INT64_MIN, 64};
-    if (dt_is_float(t)) return dt_convert((Scalar){.t = DT_F64, .f = pick(r, 2) ? f[pick(r, 16)] : pick(r, 2000) / 100.0 - 10}, t);
+    static const double f[] = {0,   -0.0,  1,         -1,       2,   0.5,  -1.5, 3,
+                               255, 65504, -INFINITY, INFINITY, NAN, 1e-7, 1e30, 1e300};
+    static const int64_t w[] = {0,   1,    -1,  2,         -2,        3,         7,         8,
+                                127, -128, 255, INT32_MAX, INT32_MIN, INT64_MAX, INT64_MIN, 64};
+    if (dt_is_float(t))
+        return dt_convert(
+            (Scalar){.t = DT_F64, .f = pick(r, 2) ? f[pick(r, 16)] : pick(r, 2000) / 100.0 - 10},
+            t);
     return dt_convert((Scalar){.t = DT_I64, .i = pick(r, 2) ? w[pick(r, 16)] : (int64_t)rnd(r)}, t);
 }
 
@@ -274,7 +294,8 @@ static void check_op(Ctx *c, Rng *r, SOp op, DType t) {
     graph_output(g, "y", out);
     Tensor *y = eval1(c, g, (const Tensor *const *)x);
     for (int i = 0; i < LANES; i++) {
-        Scalar a[3] = {val[0][i], ops[op].n > 1 ? val[1][i] : val[0][i], ops[op].n > 2 ? val[2][i] : val[0][i]};
+        Scalar a[3] = {val[0][i], ops[op].n > 1 ? val[1][i] : val[0][i],
+                       ops[op].n > 2 ? val[2][i] : val[0][i]};
         Scalar want = expr_eval_op(op, t, a);
         double w = dt_is_float(want.t) ? want.f : (double)want.i, v = at(y, i);
         bool same = isnan(w) ? isnan(v) : v == w && signbit(v) == signbit(w);
@@ -310,19 +331,22 @@ START_TEST(test_casts) {
         for (int i = 0; i < LANES; i++) {
             Scalar want = dt_convert(val[i], number[k]);
             double w = dt_is_float(want.t) ? want.f : (double)want.i, z = at(y, i);
-            ck_assert_msg(isnan(w) ? isnan(z) : z == w, "%s to %s: %.17g, expected %.17g", dt_name(from),
-                          dt_name(number[k]), z, w);
+            ck_assert_msg(isnan(w) ? isnan(z) : z == w, "%s to %s: %.17g, expected %.17g",
+                          dt_name(from), dt_name(number[k]), z, w);
         }
     }
     ctx_free(c);
 }
 END_TEST
 
-/* ==== folding ===================================================================================================== */
+/* ==== folding ================================================================================ */
 
 START_TEST(test_node_eval) {
     Ctx *c = ctx_new();
-    Graph *g = graph_parse(c, "graph @t () -> (f32[2,3]) { %x = const f32[2,3] splat 2  %r = map { a * 3 } %x return %r }", "t");
+    Graph *g = graph_parse(c,
+                           "graph @t () -> (f32[2,3]) { %x = const f32[2,3] splat 2  %r = map { a "
+                           "* 3 } %x return %r }",
+                           "t");
     ck_assert_msg(g, "%s", ctx_messages(c));
     const ConstAttr *a = g->node.v[0]->attr;
     Tensor *x = tensor_from_const(c, a->data, &a->type), *y = NULL;
@@ -337,9 +361,12 @@ END_TEST
 /* What cannot be folded is no error. */
 START_TEST(test_node_eval_refuses) {
     static const char *const text[] = {
-        "graph @t () -> (f32[1]) { %x = const f32[1] {1} %i = const i64[1] {5} %r = gather axis 0 fail %x, %i return %r }",
-        "graph @t () -> (f32[N]) { %x = const f32[1] {1} %i = const i64[1] {5} %r = broadcast [N] %x return %r }",
-        "graph @t () -> (i64[]) { %x = const i64[] {1} %c = const bool[] {1} %r = loop carried 1 scan 0 _, %c, %x : i64[]"
+        "graph @t () -> (f32[1]) { %x = const f32[1] {1} %i = const i64[1] {5} %r = gather axis 0 "
+        "fail %x, %i return %r }",
+        "graph @t () -> (f32[N]) { %x = const f32[1] {1} %i = const i64[1] {5} %r = broadcast [N] "
+        "%x return %r }",
+        "graph @t () -> (i64[]) { %x = const i64[] {1} %c = const bool[] {1} %r = loop carried 1 "
+        "scan 0 _, %c, %x : i64[]"
         " (%i: i64[], %k: bool[], %a: i64[]) { yield %k, %a } return %r }",
     };
     Ctx *c = ctx_new();
@@ -349,7 +376,9 @@ START_TEST(test_node_eval_refuses) {
     Tensor *in[3] = {0}, *out[1];
     for (unsigned k = 0; k < n->nin; k++) {
         const Node *def = n->in[k].i ? val_def(g, n->in[k]) : NULL;
-        if (def) in[k] = tensor_from_const(c, ((const ConstAttr *)def->attr)->data, &((const ConstAttr *)def->attr)->type);
+        if (def)
+            in[k] = tensor_from_const(c, ((const ConstAttr *)def->attr)->data,
+                                      &((const ConstAttr *)def->attr)->type);
     }
     ck_assert(!node_eval(c, g, n, (const Tensor *const *)in, out));
     ck_assert_uint_eq(ctx_errors(c), 0);
@@ -359,10 +388,13 @@ END_TEST
 
 START_TEST(test_symbols) {
     Ctx *c = ctx_new();
-    Graph *g = graph_parse(c, "graph @t (%x: f32[N,3], %y: f32[N]) -> (i64[2]) { %s = shape [N, 2*N] return %s }", "t");
+    Graph *g = graph_parse(
+        c, "graph @t (%x: f32[N,3], %y: f32[N]) -> (i64[2]) { %s = shape [N, 2*N] return %s }",
+        "t");
     ck_assert_msg(g, "%s", ctx_messages(c));
     int64_t dx[2] = {4, 3}, four = 4, five = 5;
-    Tensor *x = tensor_new(c, DT_F32, 2, dx), *y = tensor_new(c, DT_F32, 1, &four), *z = tensor_new(c, DT_F32, 1, &five), *out[1];
+    Tensor *x = tensor_new(c, DT_F32, 2, dx), *y = tensor_new(c, DT_F32, 1, &four),
+           *z = tensor_new(c, DT_F32, 1, &five), *out[1];
     ck_assert(graph_eval(c, g, (const Tensor *[]){x, y}, out, NULL));
     ck_assert(at(out[0], 0) == 4 && at(out[0], 1) == 8);
     ck_assert(!graph_eval(c, g, (const Tensor *[]){x, z}, out, NULL));

@@ -1,4 +1,5 @@
-/* test_text.c: graphs as text: printing and reading are inverse, messages point at the place, nothing crashes. */
+/* test_text.c: graphs as text: printing and reading are inverse, messages point at the place,
+ * nothing crashes. */
 #include "eval_cases.h"
 #include "ir/ir.h"
 #include <check.h>
@@ -28,7 +29,8 @@ static Graph *must_parse(Ctx *c, const char *text) {
 static void same_text(const char *got, const char *want) {
     size_t k = 0;
     while (got[k] && got[k] == want[k]) k++;
-    ck_assert_msg(got[k] == want[k], "byte %d: got %.200s\nexpected %.200s", (int)k, got + k, want + k);
+    ck_assert_msg(got[k] == want[k], "byte %d: got %.200s\nexpected %.200s", (int)k, got + k,
+                  want + k);
 }
 
 /* In a context of its own each time: normal forms must not depend on what was made before. */
@@ -54,7 +56,8 @@ END_TEST
 /* As printed: what one sees in a dump. */
 static const char *const exact[] = {
     "dims N in [1, 512]\n"
-    "graph @head (%x: f32[N,128], %w: f32[128,10], %\"b/0\": f32[10]) -> (%out: f32[N,10], f32[N,10]) {\n"
+    "graph @head (%x: f32[N,128], %w: f32[128,10], %\"b/0\": f32[10]) -> (%out: f32[N,10], "
+    "f32[N,10]) {\n"
     "  %0 = contract \"mk,kn->mn\" %x, %w : f32[N,10] loc \"/fc/Gemm\"\n"
     "  %1 = map { a + b } %0, %\"b/0\" : f32[N,10] name \"y\"\n"
     "  %2 = group \"Softmax\" note \"axis 1\" %1 : f32[N,10] (%x: f32[N,10]) {\n"
@@ -69,7 +72,8 @@ static const char *const exact[] = {
     "dims N\n"
     "graph @t (%x: f32[N,4], %0: seq<f32[N]>) -> (%a: f32[N], %b: i64[N]) {\n"
     "  %1 = map { #1 } : i64[N,4]\n"
-    "  %2, %3 = reduce [1] { select(a >= c, a, c), select(a >= c, b, d) } init -inf, 0 acc f32, i64 %x, %1 : f32[N], i64[N]\n"
+    "  %2, %3 = reduce [1] { select(a >= c, a, c), select(a >= c, b, d) } init -inf, 0 acc f32, "
+    "i64 %x, %1 : f32[N], i64[N]\n"
     "  return %2, %3\n"
     "}\n",
     "graph @t () -> (%c: f32[2], %d: i8[3], %e: str[2], %f: f16[1000]) {\n"
@@ -101,10 +105,12 @@ START_TEST(test_constants) {
             Tensor *x = tensor_new(c, t, 1, &dim);
             unsigned char *p = x->data;
             int64_t bytes = dt_is_packed(t) ? n : (int64_t)dt_bytes(t, n);
-            for (int64_t k = 0; k < bytes; k++) p[k] = (unsigned char)(t == DT_BOOL ? k % 3 == 0 : k * 37 % 64);
+            for (int64_t k = 0; k < bytes; k++)
+                p[k] = (unsigned char)(t == DT_BOOL ? k % 3 == 0 : k * 37);
             if (dt_is_packed(t)) for (int64_t k = 0; k < n; k++) p[k] &= 1;
             const ConstData *d = tensor_to_const(c, x);
-            if (d->bytes <= 4096 || n <= 64) graph_output(g, NULL, b_const(&b, d, type_consts(c, t, 1, &dim)));
+            if (d->bytes <= 4096 || n <= 64)
+                graph_output(g, NULL, b_const(&b, d, type_consts(c, t, 1, &dim)));
         }
     }
     check_round_trip(text_of(g));
@@ -112,7 +118,8 @@ START_TEST(test_constants) {
 }
 END_TEST
 
-/* Big constants come back as noise of the same type: the text can be read, and always gives the same noise. */
+/* Big constants come back as noise of the same type: the text can be read, and always gives the
+ * same noise. */
 START_TEST(test_blob) {
     static const char *const text =
         "graph @t () -> (f32[10000], i8[10000]) {\n  %0 = const f32[10000] blob \"1234\"\n"
@@ -125,29 +132,46 @@ START_TEST(test_blob) {
 }
 END_TEST
 
-/* ==== messages ==================================================================================================== */
+/* ==== messages =============================================================================== */
 
 typedef struct Bad { const char *text, *place, *message; } Bad;
 static const Bad bad[] = {
     {"", "1:1", "expected 'graph'"},
-    {"graph @g (%x: f32[2]) -> (f32[2]) {\n  %y = frob %x\n  return %y\n}\n", "2:8", "expected a primitive"},
-    {"graph @g (%x: f32[2]) -> (f32[2]) {\n  %y = map { a } %z\n  return %y\n}\n", "2:18", "%z is not defined here"},
-    {"graph @g (%x: f32[2]) -> (f32[2]) {\n  %y = map { a + } %x\n  return %y\n}\n", "2:18", "this expression is not right"},
-    {"graph @g (%x: f32[2]) -> (f32[2]) {\n  %x = map { a } %x\n  return %x\n}\n", "2:3", "%x is defined twice"},
-    {"graph @g (%x: f32[2]) -> (f32[3]) {\n  return %x\n}\n", "1:27", "this output has type f32[2]"},
-    {"graph @g (%x: f32[2]) -> (f32[2]) {\n  %y = map { a } %x : f32[3]\n  return %y\n}\n", "2:8", "this map is not possible"},
-    {"graph @g (%x: f32[2]) -> (f32[2]) {\n  %y = reshape [3] %x\n  return %y\n}\n", "2:8", "this reshape is not possible"},
-    {"graph @g (%x: f32[2]) -> (f32[2]) {\n  %y = reduce.sum [1] %x\n return %y\n}\n", "2:8", "this reduce is not possible"},
-    {"graph @g (%x: f32[2]) -> (f32[2]) {\n  %y = permute [0, 1] %x\n return %y\n}\n", "2:8", "the permutation has 2 entries, expected 1"},
-    {"graph @g (%x: f32[2]) -> (f32[2]) {\n  %y = const f32[3] {1, 2}\n return %x\n}\n", "2:26", "expected ','"},
-    {"graph @g (%x: f32[2]) -> (f32[2]) {\n  %y = const i8[1] {300}\n return %x\n}\n", "2:21", "expected an integer from -128 to 127"},
+    {"graph @g (%x: f32[2]) -> (f32[2]) {\n  %y = frob %x\n  return %y\n}\n", "2:8",
+     "expected a primitive"},
+    {"graph @g (%x: f32[2]) -> (f32[2]) {\n  %y = map { a } %z\n  return %y\n}\n", "2:18",
+     "%z is not defined here"},
+    {"graph @g (%x: f32[2]) -> (f32[2]) {\n  %y = map { a + } %x\n  return %y\n}\n", "2:18",
+     "this expression is not right"},
+    {"graph @g (%x: f32[2]) -> (f32[2]) {\n  %x = map { a } %x\n  return %x\n}\n", "2:3",
+     "%x is defined twice"},
+    {"graph @g (%x: f32[2]) -> (f32[3]) {\n  return %x\n}\n", "1:27",
+     "this output has type f32[2]"},
+    {"graph @g (%x: f32[2]) -> (f32[2]) {\n  %y = map { a } %x : f32[3]\n  return %y\n}\n", "2:8",
+     "this map is not possible"},
+    {"graph @g (%x: f32[2]) -> (f32[2]) {\n  %y = reshape [3] %x\n  return %y\n}\n", "2:8",
+     "this reshape is not possible"},
+    {"graph @g (%x: f32[2]) -> (f32[2]) {\n  %y = reduce.sum [1] %x\n return %y\n}\n", "2:8",
+     "this reduce is not possible"},
+    {"graph @g (%x: f32[2]) -> (f32[2]) {\n  %y = permute [0, 1] %x\n return %y\n}\n", "2:8",
+     "the permutation has 2 entries, expected 1"},
+    {"graph @g (%x: f32[2]) -> (f32[2]) {\n  %y = const f32[3] {1, 2}\n return %x\n}\n", "2:26",
+     "expected ','"},
+    {"graph @g (%x: f32[2]) -> (f32[2]) {\n  %y = const i8[1] {300}\n return %x\n}\n", "2:21",
+     "expected an integer from -128 to 127"},
     {"graph @g (%x: foo[2]) -> (f32[2]) {\n  return %x\n}\n", "1:15", "expected a type"},
-    {"graph @g (%x: f32[2]) -> (f32[2]) {\n  return %x\n} graph", "3:3", "expected the end of the text"},
-    {"graph @g (%x: f32[2]) -> (f32[2]) {\n  return %x, %x\n}", "3:2", "2 values are returned, 1 are declared"},
-    {"graph @g (%x: f32[2]) -> (f32[2]) {\n  %y = group \"n\n\" %x\n}", "2:14", "this string has no end"},
-    {"graph @g (%x: f32[2]) -> (f32[2]) {\n  %y = map { a %x\n}", "2:15", "this expression is not right"},
-    {"graph @g (%x: f32[2]) -> (f32[2]) {\n  %y = contract \"ab,b->a\" %x, %x\n  return %x }", "2:8", "an operand's label list has 2 entries, expected 1"},
-    {"graph @g (%x: f32[2]) -> (f32[2]) {\n  bind %x[0] as 2*N\n  return %x }", "2:17", "only a symbol can be bound"},
+    {"graph @g (%x: f32[2]) -> (f32[2]) {\n  return %x\n} graph", "3:3",
+     "expected the end of the text"},
+    {"graph @g (%x: f32[2]) -> (f32[2]) {\n  return %x, %x\n}", "3:2",
+     "2 values are returned, 1 are declared"},
+    {"graph @g (%x: f32[2]) -> (f32[2]) {\n  %y = group \"n\n\" %x\n}", "2:14",
+     "this string has no end"},
+    {"graph @g (%x: f32[2]) -> (f32[2]) {\n  %y = map { a %x\n}", "2:15",
+     "this expression is not right"},
+    {"graph @g (%x: f32[2]) -> (f32[2]) {\n  %y = contract \"ab,b->a\" %x, %x\n  return %x }",
+     "2:8", "an operand's label list has 2 entries, expected 1"},
+    {"graph @g (%x: f32[2]) -> (f32[2]) {\n  bind %x[0] as 2*N\n  return %x }", "2:17",
+     "only a symbol can be bound"},
 };
 
 START_TEST(test_messages) {
@@ -164,7 +188,7 @@ START_TEST(test_messages) {
 }
 END_TEST
 
-/* ==== hostile text ================================================================================================ */
+/* ==== hostile text =========================================================================== */
 
 typedef struct Rng { uint64_t s; } Rng;
 static int pick(Rng *r, int n) {
@@ -174,7 +198,8 @@ static int pick(Rng *r, int n) {
     return (int)((r->s * 0x2545f4914f6cdd1du >> 33) % (uint64_t)n);
 }
 
-/* Cuts, repeats and changes of valid texts: parsing says no or gives a graph that prints and reads again. */
+/* Cuts, repeats and changes of valid texts: parsing says no or gives a graph that prints and reads
+ * again. */
 static void mutate(Rng *r, char *s, size_t room) {
     static const char bits[] = "%{}[](),:\"#0 9-ab.xN*";
     for (int k = 0, n = 1 + pick(r, 4); k < n; k++) {
@@ -200,7 +225,8 @@ START_TEST(test_hostile) {
     char text[8192];
     for (int round = 0; round < 60; round++) {
         const Case *k = &cases[pick(&r, (int)(sizeof cases / sizeof *cases))];
-        if (pick(&r, 3)) snprintf(text, sizeof text, "graph @t (%s) -> (%s) { %s }", k->ins, k->outs, k->body);
+        if (pick(&r, 3))
+            snprintf(text, sizeof text, "graph @t (%s) -> (%s) { %s }", k->ins, k->outs, k->body);
         else snprintf(text, sizeof text, "%s", exact[pick(&r, 4)]);
         mutate(&r, text, sizeof text);
         Ctx *c = ctx_new(), *d = ctx_new();
