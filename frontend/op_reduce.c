@@ -124,7 +124,7 @@ void imp_reduce(Imp *m)
     int64_t value[SHAPE_MAX];
     const int64_t *axes = row_has_attr(m->row, "axes") ? attr_ints(m, "axes", &n) : NULL;
     if (present(m, 1)) {
-        if (!const_ints(m, m->in[1], value, SHAPE_MAX, &n)) {
+        if (length_of(m, m->in[1]) && !const_ints(m, m->in[1], value, SHAPE_MAX, &n)) {
             reduce_runtime(m, k, x, keep, noop);
             return;
         }
