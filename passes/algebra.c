@@ -1,10 +1,12 @@
-/* algebra.c: arithmetic with constants moves to where it is free. In: a folded graph of f32/f64. Out: the same function up to the
- * rounding of products of constants.
- * - y = x*a + b through a chain of maps with constant a, b (batch normalisation, attention scales, biases): a goes into the
- *   weights that x is made with (scale.c), and one addition is left; otherwise the chain becomes one map;
+/* algebra.c: arithmetic with constants moves to where it is free. In: a folded graph of f32/f64.
+ * Out: the same function up to the rounding of products of constants.
+ * - y = x*a + b through a chain of maps with constant a, b (batch normalisation, attention scales,
+ * biases): a goes into the weights that x is made with (scale.c), and one addition is left;
+ * otherwise the chain becomes one map;
  * - a constant factor of what a contraction reads goes into its weights;
  * - permutations next to a contraction become labels of it.
- * Each round visits chains from their ends; values that were rewritten in a round are left alone until the next. */
+ * Each round visits chains from their ends; values that were rewritten in a round are left alone
+ * until the next. */
 #include "scale.h"
 
 #include <string.h>
@@ -13,11 +15,19 @@ enum { CHAIN = 8, ROUNDS = 12, NEST = 10, PATH = 8 };
 
 /* ---- affine bodies ---- */
 
-typedef struct Body { Alg *a; const Node *n; DType t; } Body;
+typedef struct Body {
+    Alg *a;
+    const Node *n;
+    DType t;
+} Body;
 
-static bool const_operand(Alg *a, const Node *n, uint32_t k) { return val_const(a->g, n->in[k]) != NULL; }
+static bool const_operand(Alg *a, const Node *n, uint32_t k) {
+    return val_const(a->g, n->in[k]) != NULL;
+}
 
-static Expr join(Ctx *c, SOp op, Expr x, Expr y) { return x.i && y.i ? expr_op(c, op, x, y, (Expr){0}) : x.i ? x : y; }
+static Expr join(Ctx *c, SOp op, Expr x, Expr y) {
+    return x.i && y.i ? expr_op(c, op, x, y, (Expr){0}) : x.i ? x : y;
+}
 
 static Expr negated(Ctx *c, Expr x) { return x.i ? expr_op(c, S_NEG, x, (Expr){0}, (Expr){0}) : x; }
 
@@ -62,7 +72,8 @@ static Affine affine_op(const Body *b, Expr e, const ExprInfo *i, int depth) {
         r.mul = r.mul.i ? negated(c, r.mul) : expr_float(c, b->t, -1);
         r.add = r.add.i ? join(c, S_SUB, l.add, r.add) : l.add;
         return r;
-    case S_MUL: return left ? times(c, l, r.add) : times(c, r, l.add);
+    case S_MUL:
+        return left ? times(c, l, r.add) : times(c, r, l.add);
     case S_DIV:
         if (!left) return no;
         l.add = l.add.i ? join(c, S_DIV, l.add, r.add) : l.add;
@@ -73,7 +84,8 @@ static Affine affine_op(const Body *b, Expr e, const ExprInfo *i, int depth) {
         l = left ? times(c, l, r.add) : times(c, r, l.add);
         l.add = join(c, S_ADD, l.add, x[2].add);
         return l;
-    default: return no;
+    default:
+        return no;
     }
 }
 
@@ -81,12 +93,16 @@ static Affine affine(const Body *b, Expr e, int depth) {
     const ExprInfo *i = expr_info(b->a->c, e);
     if (depth > NEST) return no;
     switch (i->kind) {
-    case E_CONST: return (Affine){true, -1, {0}, e};
+    case E_CONST:
+        return (Affine){true, -1, {0}, e};
     case E_ARG:
         if (const_operand(b->a, b->n, i->index)) return (Affine){true, -1, {0}, e};
         return i->dtype == b->t ? (Affine){true, (int)i->index, {0}, {0}} : no;
-    case E_OP: case E_CAST: return affine_op(b, e, i, depth);
-    default: return no;
+    case E_OP:
+    case E_CAST:
+        return affine_op(b, e, i, depth);
+    default:
+        return no;
     }
 }
 
@@ -107,7 +123,8 @@ Val alg_expr(Alg *a, const Node *n, Expr e) {
     for (int k = 0; k < n->nin; k++) {
         if (!const_operand(a, n, (uint32_t)k)) continue;
         /* operands that e does not read must not widen the result */
-        Expr probe = expr_arg(a->c, (uint32_t)k, (DType)val_type(a->g, n->in[k])->dtype), *mark = NEWN(a->c, Expr, n->nin + 1);
+        Expr probe = expr_arg(a->c, (uint32_t)k, (DType)val_type(a->g, n->in[k])->dtype),
+             *mark = NEWN(a->c, Expr, n->nin + 1);
         mark[k] = expr_arg(a->c, (uint32_t)(k + n->nin + 1), (DType)expr_info(a->c, probe)->dtype);
         if (expr_subst_args(a->c, e, mark, (uint32_t)n->nin).i == e.i) continue;
         to[k] = expr_arg(a->c, (uint32_t)nin, (DType)expr_info(a->c, probe)->dtype);
@@ -119,9 +136,9 @@ Val alg_expr(Alg *a, const Node *n, Expr e) {
 /* ---- chains ---- */
 
 typedef struct Chain {
-    Val base;                   /* what the chain starts from */
-    Node *node[CHAIN];          /* last one first */
-    int n, ops, muls, adds;     /* maps; operations in their bodies; how many multiply, add */
+    Val base;               /* what the chain starts from */
+    Node *node[CHAIN];      /* last one first */
+    int n, ops, muls, adds; /* maps; operations in their bodies; how many multiply, add */
 } Chain;
 
 static int count_ops(Ctx *c, Expr e, int depth) {
@@ -169,7 +186,8 @@ static Val emit(Alg *a, Val x, Val mul, Val add, const Type *t) {
     for (int k = 0; k < 2; k++) {
         Scalar s;
         if (!part[k].i) continue;
-        Expr with = val_scalar(a->g, part[k], &s) ? expr_const(a->c, s) : expr_arg(a->c, (uint32_t)nin, (DType)t->dtype);
+        Expr with = val_scalar(a->g, part[k], &s) ? expr_const(a->c, s)
+                                                  : expr_arg(a->c, (uint32_t)nin, (DType)t->dtype);
         if (expr_info(a->c, with)->kind == E_ARG) in[nin++] = part[k];
         e = expr_op(a->c, k ? S_ADD : S_MUL, e, with, (Expr){0});
     }
@@ -190,14 +208,16 @@ static bool leads_to_weights(Alg *a, Val v) {
             v = n->in[f.arg];
         } else if (is_view(n)) {
             v = n->in[0];
-        } else return false;
+        } else
+            return false;
     }
     return false;
 }
 
 static bool rewrite_chain(Alg *a, Node *end) {
     Chain ch;
-    if (graph_resolve(a->g, end->out[0]).i != end->out[0].i || a->taken[end->out[0].i]) return false;
+    if (graph_resolve(a->g, end->out[0]).i != end->out[0].i || a->taken[end->out[0].i])
+        return false;
     find_chain(a, end, &ch);
     bool absorb = ch.muls && leads_to_weights(a, ch.base);
     if (!ch.n || (!absorb && ch.ops <= (ch.muls > 0) + (ch.adds > 0))) return false;
@@ -227,7 +247,9 @@ static bool scale_before(Alg *a, Node *n) {
     if (graph_resolve(a->g, n->out[0]).i != n->out[0].i || a->taken[n->out[0].i]) return false;
     for (int w = 1; w >= 0; w--) {
         DType t = (DType)val_type(a->g, n->in[w])->dtype;
-        if (!scale_weight_ok(a, n->in[w]) || val_type(a->g, n->in[1 - w])->dtype != t || at->out != t) continue;
+        if (!scale_weight_ok(a, n->in[w]) || val_type(a->g, n->in[1 - w])->dtype != t ||
+            at->out != t)
+            continue;
         const Node *path[PATH];
         int np = 0;
         Val v = graph_resolve(a->g, n->in[1 - w]);
@@ -259,19 +281,24 @@ static bool scale_before(Alg *a, Node *n) {
     return false;
 }
 
-/* contract(x*s, y*t) with scalars that have no weights to go to: contract(x, y)*(s*t), which joins what follows. */
+/* contract(x*s, y*t) with scalars that have no weights to go to: contract(x, y)*(s*t), which joins
+ * what follows. */
 static bool scale_after(Alg *a, Node *n) {
     const ContractAttr *at = n->attr;
     DType t = at->out;
     Expr all = {0};
     Val in[2];
-    if (graph_resolve(a->g, n->out[0]).i != n->out[0].i || a->taken[n->out[0].i] || (t != DT_F32 && t != DT_F64)) return false;
+    if (graph_resolve(a->g, n->out[0]).i != n->out[0].i || a->taken[n->out[0].i] ||
+        (t != DT_F32 && t != DT_F64))
+        return false;
     for (int k = 0; k < 2; k++) {
         in[k] = graph_resolve(a->g, n->in[k]);
-        if (val_const(a->g, in[k]) || val_type(a->g, in[k])->dtype != t || in[k].i >= a->nval) return false;
+        if (val_const(a->g, in[k]) || val_type(a->g, in[k])->dtype != t || in[k].i >= a->nval)
+            return false;
         Node *d = val_def(a->g, in[k]);
         Affine f = d && alg_single(a, in[k]) ? affine_of(a, d) : no;
-        if (!f.ok || f.arg < 0 || f.add.i || !f.mul.i || expr_info(a->c, f.mul)->kind != E_CONST) continue;
+        if (!f.ok || f.arg < 0 || f.add.i || !f.mul.i || expr_info(a->c, f.mul)->kind != E_CONST)
+            continue;
         if (!type_same(a->c, val_type(a->g, d->in[f.arg]), val_type(a->g, in[k]))) continue;
         all = join(a->c, S_MUL, all, f.mul);
         in[k] = d->in[f.arg];
@@ -287,7 +314,8 @@ static bool scale_after(Alg *a, Node *n) {
 
 /* ---- permutations ---- */
 
-static bool over_window(Alg *a, const Node *n) { /* convolutions keep their form: layout.c knows it */
+static bool over_window(Alg *a,
+                        const Node *n) { /* convolutions keep their form: layout.c knows it */
     for (int k = 0; k < 2; k++) {
         Node *d = val_def(a->g, n->in[k]);
         if (d && d->op == P_WINDOW) return true;
@@ -304,7 +332,8 @@ static bool permute_before(Alg *a, Node *n) {
         Node *d = val_def(a->g, in[k]);
         if (!d || d->op != P_PERMUTE) continue;
         const PermAttr *p = d->attr;
-        for (int i = 0; i < val_type(a->g, in[k])->rank; i++) now.label[k][p->perm[i]] = at->label[k][i];
+        for (int i = 0; i < val_type(a->g, in[k])->rank; i++)
+            now.label[k][p->perm[i]] = at->label[k][i];
         in[k] = d->in[0];
         any = true;
     }
@@ -332,14 +361,24 @@ static bool permute_after(Alg *a, Node *n) {
 static bool round_of(Graph *g, PassCtx *p) {
     graph_tidy(g);
     uint32_t n = g->node.n;
-    Alg alg = {.g = g, .c = g->c, .p = p, .uses = graph_uses(g), .nval = g->val.n, .taken = NEWN(g->c, bool, g->val.n)}, *a = &alg;
+    Alg alg = {.g = g,
+               .c = g->c,
+               .p = p,
+               .uses = graph_uses(g),
+               .nval = g->val.n,
+               .taken = NEWN(g->c, bool, g->val.n)},
+        *a = &alg;
     Node **node = ctx_dup(g->c, g->node.v, n * sizeof *node);
     bool changed = false;
     for (uint32_t i = n; i-- > 0;) {
         a->b = builder(g, node[i]->loc);
-        if (node[i]->op == P_MAP && node[i]->nout == 1) changed |= rewrite_chain(a, node[i]);
-        else if (node[i]->op == P_CONTRACT) changed |= permute_before(a, node[i]) || scale_before(a, node[i]) || scale_after(a, node[i]);
-        else if (node[i]->op == P_PERMUTE) changed |= permute_after(a, node[i]);
+        if (node[i]->op == P_MAP && node[i]->nout == 1)
+            changed |= rewrite_chain(a, node[i]);
+        else if (node[i]->op == P_CONTRACT)
+            changed |=
+                permute_before(a, node[i]) || scale_before(a, node[i]) || scale_after(a, node[i]);
+        else if (node[i]->op == P_PERMUTE)
+            changed |= permute_after(a, node[i]);
     }
     graph_tidy(g);
     return changed;

@@ -1,6 +1,7 @@
-/* cse.c: equal nodes become one. In: any graph; out: the same function, bit for bit. Nodes are equal if primitive, attribute,
- * operands and result types are; equality is by content for constants and by value for dims (dim_same), so the hash leaves dims
- * out. Nodes with effects, with regions, or with state of their own (random, copy) are left alone. Bodies of loops and branches
+/* cse.c: equal nodes become one. In: any graph; out: the same function, bit for bit. Nodes are
+ * equal if primitive, attribute, operands and result types are; equality is by content for
+ * constants and by value for dims (dim_same), so the hash leaves dims out. Nodes with effects, with
+ * regions, or with state of their own (random, copy) are left alone. Bodies of loops and branches
  * are graphs of their own and are treated one by one. */
 #include <string.h>
 
@@ -11,17 +12,17 @@ enum { SAMPLE = 4096, NEST = 50 };
 typedef struct Cse {
     Graph *g;
     Ctx *c;
-    Node **slot;                /* open addressing */
+    Node **slot; /* open addressing */
     uint64_t *hash;
-    uint32_t nslot;             /* a power of two */
+    uint32_t nslot; /* a power of two */
 } Cse;
 
-static bool pure(const Node *n) {
-    switch ((PrimOp)n->op) {
-    case P_LOOP: case P_IF: case P_BIND: case P_GUARD: case P_COPY: case P_SEQ: case P_RANDOM: case P_GROUP: case P_CALL: case P_RETURN: return false;
-    default: return n->nout > 0;
-    }
-}
+static const bool impure[P_COUNT] = {
+    [P_LOOP] = true, [P_IF] = true,     [P_BIND] = true,  [P_GUARD] = true, [P_COPY] = true,
+    [P_SEQ] = true,  [P_RANDOM] = true, [P_GROUP] = true, [P_CALL] = true,  [P_RETURN] = true,
+};
+
+static bool pure(const Node *n) { return n->nout > 0 && !impure[n->op]; }
 
 /* ---- what of an attribute is cheap to hash ---- */
 
@@ -34,16 +35,22 @@ static uint64_t attr_hash(const Graph *g, const Node *n, uint64_t h) {
         const ConstData *d = ((const ConstAttr *)n->attr)->data;
         size_t part = d->bytes < SAMPLE ? d->bytes : SAMPLE;
         h = mix(mix(h, d->bytes), (uint64_t)d->dtype);
+        if (!part || d->dtype == DT_STR) return h;
         h = hash_bytes(d->data, part, h);
         return hash_bytes((const char *)d->data + (d->bytes - part), part, h);
     }
     case P_MAP:
         for (int r = 0; r < n->nout; r++) h = mix(h, ((const MapAttr *)n->attr)->body[r].i);
         return h;
-    case P_REDUCE: return mix(mix(h, ((const ReduceAttr *)n->attr)->axes), ((const ReduceAttr *)n->attr)->comb[0].i);
-    case P_SCAN: return mix(h, ((const ScanAttr *)n->attr)->comb[0].i);
-    case P_PERMUTE: return hash_bytes(((const PermAttr *)n->attr)->perm, (size_t)rank, h);
-    default: return h;
+    case P_REDUCE:
+        return mix(mix(h, ((const ReduceAttr *)n->attr)->axes),
+                   ((const ReduceAttr *)n->attr)->comb[0].i);
+    case P_SCAN:
+        return mix(h, ((const ScanAttr *)n->attr)->comb[0].i);
+    case P_PERMUTE:
+        return hash_bytes(((const PermAttr *)n->attr)->perm, (size_t)rank, h);
+    default:
+        return h;
     }
 }
 
@@ -58,19 +65,23 @@ static uint64_t node_hash(const Graph *g, const Node *n) {
 
 static bool dims(const Ctx *c, const Dim *x, const Dim *y, int n) {
     if (!x || !y) return x == y;
-    for (int k = 0; k < n; k++) if (!dim_same(c, x[k], y[k])) return false;
+    for (int k = 0; k < n; k++)
+        if (!dim_same(c, x[k], y[k])) return false;
     return true;
 }
 
 static bool scalars(Scalar x, Scalar y) { return x.t == y.t && !memcmp(&x.i, &y.i, sizeof x.i); }
 
-static bool combiner(int n, const Expr *e, const Expr *f, const Scalar *x, const Scalar *y, const DType *t, const DType *u) {
-    for (int r = 0; r < n; r++) if (e[r].i != f[r].i || !scalars(x[r], y[r]) || t[r] != u[r]) return false;
+static bool combiner(int n, const Expr *e, const Expr *f, const Scalar *x, const Scalar *y,
+                     const DType *t, const DType *u) {
+    for (int r = 0; r < n; r++)
+        if (e[r].i != f[r].i || !scalars(x[r], y[r]) || t[r] != u[r]) return false;
     return true;
 }
 
 static bool steps(const int64_t *x, const int64_t *y, int n) {
-    for (int k = 0; k < n; k++) if ((x ? x[k] : 0) != (y ? y[k] : 0)) return false;
+    for (int k = 0; k < n; k++)
+        if ((x ? x[k] : 0) != (y ? y[k] : 0)) return false;
     return true;
 }
 
@@ -84,16 +95,20 @@ static bool same_attr(const Graph *g, const Node *m, const Node *n) {
         ATTRS(ConstAttr);
         const ConstData *p = x->data, *q = y->data;
         if (p == q) return true;
-        return p->dtype == q->dtype && p->count == q->count && p->splat == q->splat && p->bytes == q->bytes && p->dtype != DT_STR && !memcmp(p->data, q->data, p->bytes);
+        return p->dtype == q->dtype && p->count == q->count && p->splat == q->splat &&
+               p->bytes == q->bytes && p->dtype != DT_STR &&
+               (!p->bytes || !memcmp(p->data, q->data, p->bytes));
     }
     case P_MAP: {
         ATTRS(MapAttr);
-        for (int r = 0; r < m->nout; r++) if (x->body[r].i != y->body[r].i) return false;
+        for (int r = 0; r < m->nout; r++)
+            if (x->body[r].i != y->body[r].i) return false;
         return x->rank == y->rank && dims(c, x->dim, y->dim, x->rank);
     }
     case P_REDUCE: {
         ATTRS(ReduceAttr);
-        return x->axes == y->axes && x->keep == y->keep && combiner(m->nout, x->comb, y->comb, x->init, y->init, x->acc, y->acc);
+        return x->axes == y->axes && x->keep == y->keep &&
+               combiner(m->nout, x->comb, y->comb, x->init, y->init, x->acc, y->acc);
     }
     case P_SCAN: {
         ATTRS(ScanAttr);
@@ -103,10 +118,13 @@ static bool same_attr(const Graph *g, const Node *m, const Node *n) {
     case P_CONTRACT: {
         ATTRS(ContractAttr);
         int n2 = val_type(g, m->out[0])->rank, n1 = val_type(g, m->in[1])->rank;
-        return x->acc == y->acc && x->out == y->out && !memcmp(x->label[0], y->label[0], (size_t)rank) &&
-               !memcmp(x->label[1], y->label[1], (size_t)n1) && !memcmp(x->label[2], y->label[2], (size_t)n2);
+        return x->acc == y->acc && x->out == y->out &&
+               !memcmp(x->label[0], y->label[0], (size_t)rank) &&
+               !memcmp(x->label[1], y->label[1], (size_t)n1) &&
+               !memcmp(x->label[2], y->label[2], (size_t)n2);
     }
-    case P_RESHAPE: case P_BROADCAST: {
+    case P_RESHAPE:
+    case P_BROADCAST: {
         ATTRS(DimsAttr);
         return x->rank == y->rank && dims(c, x->dim, y->dim, x->rank);
     }
@@ -114,20 +132,24 @@ static bool same_attr(const Graph *g, const Node *m, const Node *n) {
         ATTRS(PermAttr);
         return !memcmp(x->perm, y->perm, (size_t)rank);
     }
-    case P_SLICE: case P_UPDATE: {
+    case P_SLICE:
+    case P_UPDATE: {
         ATTRS(SliceAttr);
-        return dims(c, x->start, y->start, rank) && steps(x->step, y->step, rank) && (m->op == P_UPDATE || dims(c, x->size, y->size, rank));
+        return dims(c, x->start, y->start, rank) && steps(x->step, y->step, rank) &&
+               (m->op == P_UPDATE || dims(c, x->size, y->size, rank));
     }
     case P_PAD: {
         ATTRS(PadAttr);
-        return x->mode == y->mode && dims(c, x->lo, y->lo, rank) && dims(c, x->hi, y->hi, rank) && steps(x->interior, y->interior, rank) &&
+        return x->mode == y->mode && dims(c, x->lo, y->lo, rank) && dims(c, x->hi, y->hi, rank) &&
+               steps(x->interior, y->interior, rank) &&
                (x->mode != PAD_VALUE || m->nin > 1 || scalars(x->value, y->value));
     }
-    case P_CONCAT: return ((const AxisAttr *)m->attr)->axis == ((const AxisAttr *)n->attr)->axis;
+    case P_CONCAT:
+        return ((const AxisAttr *)m->attr)->axis == ((const AxisAttr *)n->attr)->axis;
     case P_WINDOW: {
         ATTRS(WindowAttr);
-        return x->n == y->n && !memcmp(x->axis, y->axis, x->n) && dims(c, x->size, y->size, x->n) && steps(x->stride, y->stride, x->n) &&
-               steps(x->dilation, y->dilation, x->n);
+        return x->n == y->n && !memcmp(x->axis, y->axis, x->n) && dims(c, x->size, y->size, x->n) &&
+               steps(x->stride, y->stride, x->n) && steps(x->dilation, y->dilation, x->n);
     }
     case P_GATHER: {
         ATTRS(GatherAttr);
@@ -139,25 +161,32 @@ static bool same_attr(const Graph *g, const Node *m, const Node *n) {
     }
     case P_SORT: {
         ATTRS(SortAttr);
-        return x->axis == y->axis && x->descending == y->descending && x->stable == y->stable && x->nkeys == y->nkeys;
+        return x->axis == y->axis && x->descending == y->descending && x->stable == y->stable &&
+               x->nkeys == y->nkeys;
     }
     case P_TOPK: {
         ATTRS(TopkAttr);
-        return x->axis == y->axis && x->largest == y->largest && x->sorted == y->sorted && dim_same(c, x->k, y->k);
+        return x->axis == y->axis && x->largest == y->largest && x->sorted == y->sorted &&
+               dim_same(c, x->k, y->k);
     }
-    case P_COMPACT: return dim_same(c, ((const CompactAttr *)m->attr)->bound, ((const CompactAttr *)n->attr)->bound);
+    case P_COMPACT:
+        return dim_same(c, ((const CompactAttr *)m->attr)->bound,
+                        ((const CompactAttr *)n->attr)->bound);
     case P_SHAPE: {
         ATTRS(ShapeAttr);
         return x->n == y->n && dims(c, x->dim, y->dim, x->n == 0xff ? 1 : x->n);
     }
-    default: return false;
+    default:
+        return false;
     }
 }
 
 static bool equal(const Graph *g, const Node *m, const Node *n) {
     if (m->op != n->op || m->nin != n->nin || m->nout != n->nout) return false;
-    for (int k = 0; k < m->nin; k++) if (graph_resolve(g, m->in[k]).i != graph_resolve(g, n->in[k]).i) return false;
-    for (int r = 0; r < m->nout; r++) if (!type_same(g->c, val_type(g, m->out[r]), val_type(g, n->out[r]))) return false;
+    for (int k = 0; k < m->nin; k++)
+        if (graph_resolve(g, m->in[k]).i != graph_resolve(g, n->in[k]).i) return false;
+    for (int r = 0; r < m->nout; r++)
+        if (!type_same(g->c, val_type(g, m->out[r]), val_type(g, n->out[r]))) return false;
     return same_attr(g, m, n);
 }
 

@@ -1,17 +1,29 @@
-/* rules.c: applies the rule table (rules.def) to scalar expressions. In: an expression. Out: one that is no dearer and equal
- * within the error that the caller allows. Rows are parsed by expr_parse once per element type, when it first occurs; a
- * row that does not parse is a bug of the table. Matching is one-way unification on hash-consed expressions; the arguments of
- * commutative operations are tried in both orders. */
+/* rules.c: applies the rule table (rules.def) to scalar expressions. In: an expression. Out: one
+ * that is no dearer and equal within the error that the caller allows. Rows are parsed by
+ * expr_parse once per element type, when it first occurs; a row that does not parse is a bug of the
+ * table. Matching is one-way unification on hash-consed expressions; the arguments of commutative
+ * operations are tried in both orders. */
 #include "rules.h"
 
 #include <math.h>
 #include <string.h>
 
-enum { LETTERS = 26, CONST_FIRST = 'k' - 'a', CONST_LAST = 'n' - 'a', BOOL_FIRST = 'p' - 'a', BOOL_LAST = 's' - 'a' };
-enum { STEPS = 16 };            /* rewrites of one node */
+enum {
+    LETTERS = 26,
+    CONST_FIRST = 'k' - 'a',
+    CONST_LAST = 'n' - 'a',
+    BOOL_FIRST = 'p' - 'a',
+    BOOL_LAST = 's' - 'a'
+};
+enum { STEPS = 16 }; /* rewrites of one node */
 
 typedef enum { FLT, INT, NUM, BIT } Types;
-typedef struct Row { Types types; const char *left, *right; int ulp; const char *cond; } Row;
+typedef struct Row {
+    Types types;
+    const char *left, *right;
+    int ulp;
+    const char *cond;
+} Row;
 static const Row rows[] = {
 #define RULE(types, left, right, ulp, cond) {types, left, right, ulp, cond},
 #include "rules.def"
@@ -19,16 +31,26 @@ static const Row rows[] = {
 };
 enum { NROWS = sizeof rows / sizeof *rows };
 
-typedef struct Rule { const Row *row; Expr left, right, cond; bool pow2; } Rule;
-typedef struct Set { Rule *rule; uint32_t n; } Set;
+typedef struct Rule {
+    const Row *row;
+    Expr left, right, cond;
+    bool pow2;
+} Rule;
+typedef struct Set {
+    Rule *rule;
+    uint32_t n;
+} Set;
 struct Rules {
     Ctx *c;
     int ulp;
-    Set of[DT_COUNT];           /* by element type; rule NULL: not parsed yet */
+    Set of[DT_COUNT]; /* by element type; rule NULL: not parsed yet */
     uint32_t fired;
 };
 
-static const struct { bool commutes; uint8_t rule; } ops[S_COUNT] = {
+static const struct {
+    bool commutes;
+    uint8_t rule;
+} ops[S_COUNT] = {
 #define R_SAME 0
 #define R_INT 0
 #define R_FLT 0
@@ -54,8 +76,12 @@ Rules *rules_new(Ctx *c, int ulp) {
 
 static bool has_type(Types types, DType t) {
     bool narrow = dt_is_packed(t) || dt_bits(t) < 8;
-    bool flt = t == DT_F16 || t == DT_BF16 || t == DT_F32 || t == DT_F64, integer = dt_is_int(t) && !narrow;
-    return types == FLT ? flt : types == INT ? integer : types == NUM ? flt || integer : t == DT_BOOL;
+    bool flt = t == DT_F16 || t == DT_BF16 || t == DT_F32 || t == DT_F64,
+         integer = dt_is_int(t) && !narrow;
+    return types == FLT   ? flt
+           : types == INT ? integer
+           : types == NUM ? flt || integer
+                          : t == DT_BOOL;
 }
 
 static Expr parse(Ctx *c, const char *text, DType t) {
@@ -63,8 +89,10 @@ static Expr parse(Ctx *c, const char *text, DType t) {
     Buf b = {.c = c};
     for (int k = 0; k < LETTERS; k++) letter[k] = k >= BOOL_FIRST && k <= BOOL_LAST ? DT_BOOL : t;
     for (const char *s = text; *s; s++) {
-        if (s[0] == '$' && s[1] == 'T') buf_puts(&b, dt_name(t)), s++;
-        else buf_printf(&b, "%c", *s);
+        if (s[0] == '$' && s[1] == 'T')
+            buf_puts(&b, dt_name(t)), s++;
+        else
+            buf_printf(&b, "%c", *s);
     }
     const char *s = buf_str(&b);
     Expr e = expr_parse(c, &s, letter, LETTERS);
@@ -79,7 +107,8 @@ static const Set *rules_for(Rules *r, DType t) {
     for (int k = 0; k < NROWS; k++) {
         const Row *row = &rows[k];
         if (!has_type(row->types, t) || row->ulp > r->ulp) continue;
-        Rule q = {.row = row, .left = parse(r->c, row->left, t), .right = parse(r->c, row->right, t)};
+        Rule q = {
+            .row = row, .left = parse(r->c, row->left, t), .right = parse(r->c, row->right, t)};
         q.pow2 = !strcmp(row->cond, "pow2(k)");
         if (*row->cond && !q.pow2) q.cond = parse(r->c, row->cond, t);
         s->rule[s->n++] = q;
@@ -97,7 +126,10 @@ bool rules_view(Rules *r, DType t, uint32_t index, RuleView *out) {
 
 /* ---- matching ---- */
 
-typedef struct Match { Ctx *c; Expr is[LETTERS]; } Match;
+typedef struct Match {
+    Ctx *c;
+    Expr is[LETTERS];
+} Match;
 
 static bool match(Match *m, Expr pattern, Expr e) {
     const ExprInfo *p = expr_info(m->c, pattern), *i = expr_info(m->c, e);
@@ -137,7 +169,8 @@ static bool holds(const Match *m, const Rule *q) {
 static Expr step(Rules *r, Expr e) {
     const ExprInfo *i = expr_info(r->c, e);
     if (i->kind != E_OP) return e;
-    const Set *s = rules_for(r, ops[i->op].rule ? (DType)expr_info(r->c, i->arg[0])->dtype : (DType)i->dtype);
+    const Set *s =
+        rules_for(r, ops[i->op].rule ? (DType)expr_info(r->c, i->arg[0])->dtype : (DType)i->dtype);
     for (uint32_t k = 0; k < s->n; k++) {
         const Rule *q = &s->rule[k];
         if (expr_info(r->c, q->left)->op != i->op) continue;

@@ -1,8 +1,10 @@
-/* scale.c: moves a constant factor from a value to where it costs nothing: into the constant operand of a contraction, or into a
- * constant of a map, through views and through additions of constants (whose constants are scaled as well).
+/* scale.c: moves a constant factor from a value to where it costs nothing: into the constant
+ * operand of a contraction, or into a constant of a map, through views and through additions of
+ * constants (whose constants are scaled as well).
  *
- * In: a value, read once, and its factor. Out: the value that is the product, or poison. Products are rounded once more than they
- * would be (a weight times its factor, then times x), which is the error that algebra.c allows itself. */
+ * In: a value, read once, and its factor. Out: the value that is the product, or poison. Products
+ * are rounded once more than they would be (a weight times its factor, then times x), which is the
+ * error that algebra.c allows itself. */
 #include "scale.h"
 
 #include "simplify.h"
@@ -62,9 +64,13 @@ static Val reshaped(Alg *a, Val s, int rank, const int64_t *dim) {
     return alg_const(a, b_reshape(&a->b, s, rank, d));
 }
 
-static void sizes(const Alg *a, Val s, int64_t *dim) { CHECK(type_const_dims(a->c, val_type(a->g, s), dim)); }
+static void sizes(const Alg *a, Val s, int64_t *dim) {
+    CHECK(type_const_dims(a->c, val_type(a->g, s), dim));
+}
 
-bool scale_varies(const Alg *a, Val s, int d) { return !dim_is(a->c, val_type(a->g, s)->dim[d], 1); }
+bool scale_varies(const Alg *a, Val s, int d) {
+    return !dim_is(a->c, val_type(a->g, s)->dim[d], 1);
+}
 
 Val scale_fit(Alg *a, Val s, const Type *t) {
     int64_t from[MAX_RANK], dim[MAX_RANK];
@@ -81,8 +87,9 @@ Val scale_fit(Alg *a, Val s, const Type *t) {
     return reshaped(a, s, t->rank, dim);
 }
 
-/* From one side of a reshape to the other: dims are cut into the smallest groups of equal products; a group along which the
- * factor varies must have constant dims, and its factor is spread over all of them first. */
+/* From one side of a reshape to the other: dims are cut into the smallest groups of equal products;
+ * a group along which the factor varies must have constant dims, and its factor is spread over all
+ * of them first. */
 static Val through_reshape(Alg *a, Val s, const Type *from, const Type *to) {
     int64_t size[MAX_RANK], full[MAX_RANK], out[MAX_RANK];
     int i = 0, j = 0;
@@ -128,26 +135,32 @@ static Val through_reshape(Alg *a, Val s, const Type *from, const Type *to) {
 static Val permuted(Alg *a, Val s, const PermAttr *p, int rank, bool inverse) {
     int perm[MAX_RANK];
     for (int d = 0; d < rank; d++) {
-        if (inverse) perm[p->perm[d]] = d;
-        else perm[d] = p->perm[d];
+        if (inverse)
+            perm[p->perm[d]] = d;
+        else
+            perm[d] = p->perm[d];
     }
     return alg_const(a, b_permute(&a->b, s, perm));
 }
 
-/* Dims of a view's operand and result along which elements move by other than renaming: the factor must not vary there. */
+/* Dims of a view's operand and result along which elements move by other than renaming: the factor
+ * must not vary there. */
 static bool moves(const Alg *a, const Node *n, int d) {
     const Type *in = val_type(a->g, n->in[0]), *out = val_type(a->g, n->out[0]);
     if (n->op == P_WINDOW) {
         const WindowAttr *w = n->attr;
-        for (int k = 0; k < w->n; k++) if (w->axis[k] == d) return true;
+        for (int k = 0; k < w->n; k++)
+            if (w->axis[k] == d) return true;
         return d >= in->rank;
     }
     if (n->op == P_SLICE) {
         const SliceAttr *s = n->attr;
-        return !dim_is(a->c, s->start[d], 0) || s->step[d] != 1 || !dim_same(a->c, in->dim[d], out->dim[d]);
+        return !dim_is(a->c, s->start[d], 0) || s->step[d] != 1 ||
+               !dim_same(a->c, in->dim[d], out->dim[d]);
     }
     const PadAttr *p = n->attr;
-    return !dim_is(a->c, p->lo[d], 0) || !dim_is(a->c, p->hi[d], 0) || (p->interior && p->interior[d]);
+    return !dim_is(a->c, p->lo[d], 0) || !dim_is(a->c, p->hi[d], 0) ||
+           (p->interior && p->interior[d]);
 }
 
 static bool pads_zero(const Node *n) {
@@ -159,8 +172,10 @@ Val scale_up(Alg *a, const Node *n, Val s) {
     const Type *in = val_type(a->g, n->in[0]), *out = val_type(a->g, n->out[0]);
     int64_t dim[MAX_RANK];
     switch (n->op) {
-    case P_RESHAPE: return through_reshape(a, s, out, in);
-    case P_PERMUTE: return permuted(a, s, n->attr, in->rank, true);
+    case P_RESHAPE:
+        return through_reshape(a, s, out, in);
+    case P_PERMUTE:
+        return permuted(a, s, n->attr, in->rank, true);
     case P_BROADCAST:
         sizes(a, s, dim);
         for (int d = 0; d < out->rank; d++) {
@@ -171,10 +186,14 @@ Val scale_up(Alg *a, const Node *n, Val s) {
     case P_PAD:
         if (!pads_zero(n)) return (Val){0};
         break;
-    case P_SLICE: case P_WINDOW: break;
-    default: return (Val){0};
+    case P_SLICE:
+    case P_WINDOW:
+        break;
+    default:
+        return (Val){0};
     }
-    for (int d = 0; d < out->rank; d++) if (scale_varies(a, s, d) && moves(a, n, d)) return (Val){0};
+    for (int d = 0; d < out->rank; d++)
+        if (scale_varies(a, s, d) && moves(a, n, d)) return (Val){0};
     sizes(a, s, dim);
     return reshaped(a, s, in->rank, dim);
 }
@@ -183,16 +202,23 @@ Val scale_down(Alg *a, const Node *n, Val s) {
     const Type *in = val_type(a->g, n->in[0]), *out = val_type(a->g, n->out[0]);
     int64_t dim[MAX_RANK];
     switch (n->op) {
-    case P_RESHAPE: return through_reshape(a, s, in, out);
-    case P_PERMUTE: return permuted(a, s, n->attr, in->rank, false);
-    case P_BROADCAST: return scale_fit(a, s, out);
+    case P_RESHAPE:
+        return through_reshape(a, s, in, out);
+    case P_PERMUTE:
+        return permuted(a, s, n->attr, in->rank, false);
+    case P_BROADCAST:
+        return scale_fit(a, s, out);
     case P_PAD:
         if (!pads_zero(n)) return (Val){0};
         break;
-    case P_SLICE: case P_WINDOW: break;
-    default: return (Val){0};
+    case P_SLICE:
+    case P_WINDOW:
+        break;
+    default:
+        return (Val){0};
     }
-    for (int d = 0; d < in->rank; d++) if (scale_varies(a, s, d) && moves(a, n, d)) return (Val){0};
+    for (int d = 0; d < in->rank; d++)
+        if (scale_varies(a, s, d) && moves(a, n, d)) return (Val){0};
     sizes(a, s, dim);
     for (int d = in->rank; d < out->rank; d++) dim[d] = 1;
     return reshaped(a, s, out->rank, dim);
@@ -204,11 +230,13 @@ Val scale_relabel(Alg *a, Val s, const uint8_t *from, int rank, const uint8_t *t
     sizes(a, s, size);
     for (int d = 0; d < srank; d++) {
         varying += size[d] != 1;
-        for (int e = 0; e < d; e++) if (from[d] == from[e] && size[d] != 1) return (Val){0};
+        for (int e = 0; e < d; e++)
+            if (from[d] == from[e] && size[d] != 1) return (Val){0};
     }
     for (int d = 0; d < rank; d++) {
         dim[d] = 1;
-        for (int e = 0; e < d; e++) if (to[e] == to[d]) return (Val){0};
+        for (int e = 0; e < d; e++)
+            if (to[e] == to[d]) return (Val){0};
         for (int o = 0; o < srank; o++) {
             if (from[o] != to[d] || size[o] == 1) continue;
             dim[d] = size[o];
@@ -216,7 +244,8 @@ Val scale_relabel(Alg *a, Val s, const uint8_t *from, int rank, const uint8_t *t
         }
     }
     if (varying != np) return (Val){0};
-    for (int o = 0; o < srank; o++) if (size[o] == 1) perm[np++] = o;
+    for (int o = 0; o < srank; o++)
+        if (size[o] == 1) perm[np++] = o;
     return reshaped(a, alg_const(a, b_permute(&a->b, s, perm)), rank, dim);
 }
 
@@ -248,7 +277,9 @@ static Val push_contract(Alg *a, Node *n, Val s, bool commit, int depth) {
     const ContractAttr *at = n->attr;
     DType t = (DType)val_type(a->g, s)->dtype;
     for (int side = 1; side >= 0; side--) {
-        if (!scale_weight_ok(a, n->in[side]) || val_type(a->g, n->in[side])->dtype != t || at->out != t) continue;
+        if (!scale_weight_ok(a, n->in[side]) || val_type(a->g, n->in[side])->dtype != t ||
+            at->out != t)
+            continue;
         Val f = factor_of(a, n, side, s);
         if (!f.i) continue;
         if (!commit) return n->out[0];
@@ -299,13 +330,16 @@ Val scale_push(Alg *a, Val v, Val s, bool commit, int depth) {
     Node *n = val_def(a->g, v);
     if (!n || n->nout != 1 || depth > DEPTH || !alg_single(a, v)) return (Val){0};
     Val r = {0};
-    if (n->op == P_CONTRACT) r = push_contract(a, n, s, commit, depth);
-    else if (n->op == P_MAP) r = push_map(a, n, s, commit, depth);
+    if (n->op == P_CONTRACT)
+        r = push_contract(a, n, s, commit, depth);
+    else if (n->op == P_MAP)
+        r = push_map(a, n, s, commit, depth);
     else if (n->op == P_CONCAT) {
         int axis = ((const AxisAttr *)n->attr)->axis;
         if (scale_varies(a, s, axis)) return (Val){0};
         Val *in = NEWN(a->c, Val, n->nin);
-        for (int k = 0; k < n->nin; k++) if (!(in[k] = scale_push(a, n->in[k], s, commit, depth + 1)).i) return (Val){0};
+        for (int k = 0; k < n->nin; k++)
+            if (!(in[k] = scale_push(a, n->in[k], s, commit, depth + 1)).i) return (Val){0};
         r = commit ? alg_again(a, n, in)->out[0] : v;
     } else if (is_view(n)) {
         Val f = scale_up(a, n, s), in = {0};

@@ -1,8 +1,9 @@
-/* simplify.c: local rewrites of the graph. In: any graph; out: the same function with fewer or simpler nodes, bit for bit but for
- * the rules of scalar arithmetic that rules.def marks (used from -O2 on). One function per primitive looks at a node and its
- * operands; rounds repeat until nothing changes. The builder merges chains of one kind of view, so a rule often just builds the
- * node again. Bodies of loops and branches are simplified like any graph; bodies of groups are not touched (templates claim
- * them as they are). */
+/* simplify.c: local rewrites of the graph. In: any graph; out: the same function with fewer or
+ * simpler nodes, bit for bit but for the rules of scalar arithmetic that rules.def marks (used from
+ * -O2 on). One function per primitive looks at a node and its operands; rounds repeat until nothing
+ * changes. The builder merges chains of one kind of view, so a rule often just builds the node
+ * again. Bodies of loops and branches are simplified like any graph; bodies of groups are not
+ * touched (templates claim them as they are). */
 #include "simplify.h"
 
 #include <string.h>
@@ -10,13 +11,16 @@
 enum { ROUNDS = 10, NEST = 50 };
 
 bool simp_same_dims(Ctx *c, int n, const Dim *x, const Dim *y) {
-    for (int d = 0; d < n; d++) if (!dim_same(c, x[d], y[d])) return false;
+    for (int d = 0; d < n; d++)
+        if (!dim_same(c, x[d], y[d])) return false;
     return true;
 }
 
 bool simp_replace(Simp *s, Node *n, Val v) {
     v = graph_resolve(s->g, v);
-    if (!v.i || v.i == n->out[0].i || !type_same(s->c, val_type(s->g, v), val_type(s->g, n->out[0]))) return false;
+    if (!v.i || v.i == n->out[0].i ||
+        !type_same(s->c, val_type(s->g, v), val_type(s->g, n->out[0])))
+        return false;
     graph_replace(s->g, n->out[0], v);
     return true;
 }
@@ -28,23 +32,31 @@ Val splat_const(B *b, Val v) {
     int64_t dim[MAX_RANK], count = 1;
     Scalar k;
     if (!d || !val_scalar(b->g, n->in[0], &k) || !type_const_dims(b->c, t, dim)) return (Val){0};
-    for (int i = 0; i < t->rank; i++) if (__builtin_mul_overflow(count, dim[i], &count)) return (Val){0};
+    for (int i = 0; i < t->rank; i++)
+        if (__builtin_mul_overflow(count, dim[i], &count)) return (Val){0};
     if (count < 1) return (Val){0};
     ConstData *to = NEW(b->c, ConstData);
-    *to = (ConstData){.dtype = d->dtype, .count = count, .splat = true, .data = d->data, .bytes = dt_bytes(d->dtype, 1)};
+    *to = (ConstData){.dtype = d->dtype,
+                      .count = count,
+                      .splat = true,
+                      .data = d->data,
+                      .bytes = dt_bytes(d->dtype, 1)};
     return b_const(b, to, *t);
 }
 
 /* ---- views ---- */
 
-/* reshape(map(reshape(x), ..)) to the type of x: the map over x. Other operands must broadcast alike along the last axes. */
+/* reshape(map(reshape(x), ..)) to the type of x: the map over x. Other operands must broadcast
+ * alike along the last axes. */
 static bool reshape_over_map(Simp *s, Node *n) {
     Node *m = simp_made_by(s, n->in[0], P_MAP);
     const Type *t = val_type(s->g, n->out[0]);
     if (!m || m->nout != 1 || m->nin > 8 || !simp_single(s, n->in[0])) return false;
     const MapAttr *a = m->attr;
-    int same = 0;               /* trailing dims that both shapes share */
-    while (same < t->rank && same < a->rank && dim_same(s->c, t->dim[t->rank - 1 - same], a->dim[a->rank - 1 - same])) same++;
+    int same = 0; /* trailing dims that both shapes share */
+    while (same < t->rank && same < a->rank &&
+           dim_same(s->c, t->dim[t->rank - 1 - same], a->dim[a->rank - 1 - same]))
+        same++;
     Val in[8];
     bool any = false;
     if (!simp_pointwise(s->c, a->body[0])) return false;
@@ -52,10 +64,12 @@ static bool reshape_over_map(Simp *s, Node *n) {
         const Type *kt = val_type(s->g, m->in[k]);
         Node *r = simp_made_by(s, m->in[k], P_RESHAPE);
         in[k] = m->in[k];
-        if (r && val_type(s->g, r->in[0])->rank == t->rank && simp_same_dims(s->c, t->rank, val_type(s->g, r->in[0])->dim, t->dim)) {
+        if (r && val_type(s->g, r->in[0])->rank == t->rank &&
+            simp_same_dims(s->c, t->rank, val_type(s->g, r->in[0])->dim, t->dim)) {
             in[k] = r->in[0];
             any = true;
-        } else if (kt->rank > same) return false;
+        } else if (kt->rank > same)
+            return false;
     }
     if (!any || !pass_allow(s->p)) return false;
     Val y;
@@ -72,7 +86,8 @@ static bool reshape_over_reduce(Simp *s, Node *n) {
     const Type *x = val_type(s->g, r->in[0]);
     if (a->keep || t->rank != x->rank) return false;
     for (int d = 0; d < t->rank; d++)
-        if (a->axes >> d & 1 ? !dim_is(s->c, t->dim[d], 1) : !dim_same(s->c, t->dim[d], x->dim[d])) return false;
+        if (a->axes >> d & 1 ? !dim_is(s->c, t->dim[d], 1) : !dim_same(s->c, t->dim[d], x->dim[d]))
+            return false;
     if (!pass_allow(s->p)) return false;
     Val y;
     b_reduce(&s->b, 1, r->in, a->axes, true, a->comb, a->init, a->acc, &y);
@@ -82,7 +97,9 @@ static bool reshape_over_reduce(Simp *s, Node *n) {
 static bool reshape(Simp *s, Node *n) {
     const DimsAttr *a = n->attr;
     if (reshape_over_map(s, n) || reshape_over_reduce(s, n)) return true;
-    if (!simp_made_by(s, n->in[0], P_RESHAPE) && !type_same(s->c, val_type(s->g, n->in[0]), val_type(s->g, n->out[0]))) return false;
+    if (!simp_made_by(s, n->in[0], P_RESHAPE) &&
+        !type_same(s->c, val_type(s->g, n->in[0]), val_type(s->g, n->out[0])))
+        return false;
     return pass_allow(s->p) && simp_replace(s, n, b_reshape(&s->b, n->in[0], a->rank, a->dim));
 }
 
@@ -131,7 +148,8 @@ static bool permute(Simp *s, Node *n) {
         in_order &= perm[d] > last;
         last = perm[d];
     }
-    if (in_order && !identity) return pass_allow(s->p) && simp_replace(s, n, b_reshape(&s->b, n->in[0], t->rank, t->dim));
+    if (in_order && !identity)
+        return pass_allow(s->p) && simp_replace(s, n, b_reshape(&s->b, n->in[0], t->rank, t->dim));
     if (!identity && !simp_made_by(s, n->in[0], P_PERMUTE)) return false;
     return pass_allow(s->p) && simp_replace(s, n, b_permute(&s->b, n->in[0], perm));
 }
@@ -140,7 +158,9 @@ static bool broadcast(Simp *s, Node *n) {
     const DimsAttr *a = n->attr;
     Val k = splat_const(&s->b, n->out[0]);
     if (k.i) return pass_allow(s->p) && simp_replace(s, n, k);
-    if (!simp_made_by(s, n->in[0], P_BROADCAST) && !type_same(s->c, val_type(s->g, n->in[0]), val_type(s->g, n->out[0]))) return false;
+    if (!simp_made_by(s, n->in[0], P_BROADCAST) &&
+        !type_same(s->c, val_type(s->g, n->in[0]), val_type(s->g, n->out[0])))
+        return false;
     return pass_allow(s->p) && simp_replace(s, n, b_broadcast(&s->b, n->in[0], a->rank, a->dim));
 }
 
@@ -150,7 +170,9 @@ static bool slice_of_concat(Simp *s, Node *n, Node *c) {
     int axis = ((const AxisAttr *)c->attr)->axis;
     const Type *t = val_type(s->g, n->in[0]);
     if (a->step[axis] < 1 || dim_is(s->c, a->size[axis], 0)) return false;
-    Dim from = dim_const(s->c, 0), last = dim_add(s->c, a->start[axis], dim_muli(s->c, dim_addi(s->c, a->size[axis], -1), a->step[axis]));
+    Dim from = dim_const(s->c, 0),
+        last = dim_add(s->c, a->start[axis],
+                       dim_muli(s->c, dim_addi(s->c, a->size[axis], -1), a->step[axis]));
     for (int k = 0; k < c->nin; k++) {
         Dim next = dim_add(s->c, from, val_type(s->g, c->in[k])->dim[axis]);
         Dim lead = dim_sub(s->c, a->start[axis], from), room = dim_sub(s->c, next, last);
@@ -170,7 +192,9 @@ static bool slice(Simp *s, Node *n) {
     const Type *t = val_type(s->g, n->out[0]);
     Node *c = simp_made_by(s, n->in[0], P_CONCAT), *in = simp_made_by(s, n->in[0], P_SLICE);
     if (c) return slice_of_concat(s, n, c);
-    if (!in) return type_same(s->c, val_type(s->g, n->in[0]), t) && pass_allow(s->p) && simp_replace(s, n, b_slice(&s->b, n->in[0], a->start, a->step, a->size));
+    if (!in)
+        return type_same(s->c, val_type(s->g, n->in[0]), t) && pass_allow(s->p) &&
+               simp_replace(s, n, b_slice(&s->b, n->in[0], a->start, a->step, a->size));
     const SliceAttr *i = in->attr; /* x[s1 + d1*(s2 + d2*k)] */
     Dim start[MAX_RANK];
     int64_t step[MAX_RANK];
@@ -181,7 +205,9 @@ static bool slice(Simp *s, Node *n) {
     return pass_allow(s->p) && simp_replace(s, n, b_slice(&s->b, in->in[0], start, step, a->size));
 }
 
-static bool same_scalar(Scalar x, Scalar y) { return x.t == y.t && !memcmp(&x.i, &y.i, sizeof x.i); }
+static bool same_scalar(Scalar x, Scalar y) {
+    return x.t == y.t && !memcmp(&x.i, &y.i, sizeof x.i);
+}
 
 /* pad(pad(x)) with one value */
 static bool pad(Simp *s, Node *n) {
@@ -190,13 +216,16 @@ static bool pad(Simp *s, Node *n) {
     if (!in || in->nin != 1 || n->nin != 1 || !simp_single(s, n->in[0])) return false;
     const PadAttr *i = in->attr;
     const Type *t = val_type(s->g, n->out[0]);
-    if (a->mode != PAD_VALUE || i->mode != PAD_VALUE || a->interior || i->interior || !same_scalar(a->value, i->value)) return false;
+    if (a->mode != PAD_VALUE || i->mode != PAD_VALUE || a->interior || i->interior ||
+        !same_scalar(a->value, i->value))
+        return false;
     Dim lo[MAX_RANK], hi[MAX_RANK];
     for (int d = 0; d < t->rank; d++) {
         lo[d] = dim_add(s->c, a->lo[d], i->lo[d]);
         hi[d] = dim_add(s->c, a->hi[d], i->hi[d]);
     }
-    return pass_allow(s->p) && simp_replace(s, n, b_pad(&s->b, in->in[0], lo, hi, NULL, PAD_VALUE, a->value, (Val){0}));
+    return pass_allow(s->p) &&
+           simp_replace(s, n, b_pad(&s->b, in->in[0], lo, hi, NULL, PAD_VALUE, a->value, (Val){0}));
 }
 
 /* ---- concat, gather ---- */
@@ -206,7 +235,8 @@ static bool touches(Simp *s, const Node *x, const Node *y, int axis, Dim size) {
     const SliceAttr *a = x->attr, *b = y->attr;
     if (graph_resolve(s->g, x->in[0]).i != graph_resolve(s->g, y->in[0]).i) return false;
     for (int d = 0; d < val_type(s->g, x->in[0])->rank; d++) {
-        Dim start = d == axis ? dim_add(s->c, a->start[d], dim_muli(s->c, size, a->step[d])) : a->start[d];
+        Dim start =
+            d == axis ? dim_add(s->c, a->start[d], dim_muli(s->c, size, a->step[d])) : a->start[d];
         if (a->step[d] != b->step[d] || !dim_same(s->c, start, b->start[d])) return false;
         if (d != axis && !dim_same(s->c, a->size[d], b->size[d])) return false;
     }
@@ -229,16 +259,18 @@ static bool concat(Simp *s, Node *n) {
         if (end > k + 1) {
             const SliceAttr *a = first->attr;
             Dim sizes[MAX_RANK];
-            for (int d = 0; d < val_type(s->g, first->in[0])->rank; d++) sizes[d] = d == axis ? size : a->size[d];
+            for (int d = 0; d < val_type(s->g, first->in[0])->rank; d++)
+                sizes[d] = d == axis ? size : a->size[d];
             in[nin] = b_slice(&s->b, first->in[0], a->start, a->step, sizes);
         }
         if (!in[nin++].i) return false;
         k = end;
     }
-    VEC(Val) flat = {0};        /* concats along the same axis become one */
+    VEC(Val) flat = {0}; /* concats along the same axis become one */
     for (int k = 0; k < nin; k++) {
         Node *c = simp_made_by(s, in[k], P_CONCAT);
-        bool merge = c && ((const AxisAttr *)c->attr)->axis == axis && simp_single(s, in[k]) && c->nin + n->nin < 1000;
+        bool merge = c && ((const AxisAttr *)c->attr)->axis == axis && simp_single(s, in[k]) &&
+                     c->nin + n->nin < 1000;
         for (int j = 0; merge && j < c->nin; j++) vec_push(s->c, &flat, c->in[j]);
         if (!merge) vec_push(s->c, &flat, in[k]);
     }
@@ -249,9 +281,11 @@ static bool concat(Simp *s, Node *n) {
 /* gather at a constant index, or at constant indices in equal steps: a slice */
 static bool gather(Simp *s, Node *n) {
     const GatherAttr *a = n->attr;
-    const Type *x = val_type(s->g, n->in[0]), *it = val_type(s->g, n->in[1]), *t = val_type(s->g, n->out[0]);
+    const Type *x = val_type(s->g, n->in[0]), *it = val_type(s->g, n->in[1]),
+               *t = val_type(s->g, n->out[0]);
     const ConstData *d = val_const(s->g, n->in[1]);
-    if (!d || it->rank > 1 || d->count < 1 || d->count > 1 << 16 || !dt_is_int(d->dtype)) return false;
+    if (!d || it->rank > 1 || d->count < 1 || d->count > 1 << 16 || !dt_is_int(d->dtype))
+        return false;
     Dim size = x->dim[a->axis];
     int64_t step = 1, first = 0, prev = 0;
     for (int64_t k = 0; k < d->count; k++) {
@@ -272,32 +306,48 @@ static bool gather(Simp *s, Node *n) {
         sizes[k] = k == a->axis ? dim_const(s->c, d->count) : x->dim[k];
         by[k] = k == a->axis ? step : 1;
     }
-    return simp_replace(s, n, b_reshape(&s->b, b_slice(&s->b, n->in[0], start, by, sizes), t->rank, t->dim));
+    return simp_replace(
+        s, n, b_reshape(&s->b, b_slice(&s->b, n->in[0], start, by, sizes), t->rank, t->dim));
 }
 
 /* ---- control ---- */
 
+static bool has_bound_symbol(const Ctx *c, Dim d, int depth) {
+    const DimInfo *i = dim_info(c, d);
+    if (depth > NEST || (i->kind == D_SYM && dim_sym_info(c, (uint32_t)i->val)->bound)) return true;
+    for (int k = 0; k < i->n; k++)
+        if (has_bound_symbol(c, i->arg[k], depth + 1)) return true;
+    return false;
+}
+
+/* `if` on a constant: the branch. Sizes that the node itself defines would lose their definition.
+ */
 static bool branch(Simp *s, Node *n) {
     Scalar k;
     const IfAttr *a = n->attr;
-    if (!val_scalar(s->g, n->in[0], &k) || !pass_allow(s->p)) return false;
+    if (!val_scalar(s->g, n->in[0], &k)) return false;
+    for (int r = 0; r < n->nout; r++) {
+        const Type *t = val_type(s->g, n->out[r]);
+        if (t->kind != TY_TENSOR) return false;
+        for (int d = 0; d < t->rank; d++)
+            if (has_bound_symbol(s->c, t->dim[d], 0)) return false;
+    }
+    if (!pass_allow(s->p)) return false;
     Val *out = NEWN(s->c, Val, n->nout + 1);
     graph_inline(s->g, k.i ? a->then_g : a->else_g, n->in + 1, out);
-    for (int r = 0; r < n->nout; r++) {
-        const Type *x = val_type(s->g, out[r]), *t = val_type(s->g, n->out[r]);
-        if (!out[r].i || x->kind != t->kind || x->dtype != t->dtype || x->rank != t->rank) return false;
-    }
     for (int r = 0; r < n->nout; r++) graph_replace(s->g, n->out[r], out[r]);
     return true;
 }
 
-/* A guard on a condition that is true goes. One that is false stays: the run must end with its message. */
+/* A guard on a condition that is true goes. One that is false stays: the run must end with its
+ * message. */
 static bool drop_guards(Simp *s) {
     uint32_t kept = 0, n = s->g->node.n;
     for (uint32_t i = 0; i < n; i++) {
         Node *m = s->g->node.v[i];
         Scalar k;
-        bool holds = m->op == P_GUARD && m->nin == 1 && m->in[0].i && val_scalar(s->g, m->in[0], &k) && k.i;
+        bool holds =
+            m->op == P_GUARD && m->nin == 1 && m->in[0].i && val_scalar(s->g, m->in[0], &k) && k.i;
         if (!holds || !pass_allow(s->p)) s->g->node.v[kept++] = m;
     }
     s->g->node.n = kept;
@@ -308,8 +358,9 @@ static bool drop_guards(Simp *s) {
 
 typedef bool (*Rule)(Simp *, Node *);
 static const Rule rule[P_COUNT] = {
-    [P_MAP] = simp_map, [P_RESHAPE] = reshape, [P_PERMUTE] = permute, [P_BROADCAST] = broadcast, [P_SLICE] = slice,
-    [P_PAD] = pad,      [P_CONCAT] = concat,   [P_GATHER] = gather,   [P_IF] = branch,
+    [P_MAP] = simp_map,        [P_RESHAPE] = reshape, [P_PERMUTE] = permute,
+    [P_BROADCAST] = broadcast, [P_SLICE] = slice,     [P_PAD] = pad,
+    [P_CONCAT] = concat,       [P_GATHER] = gather,   [P_IF] = branch,
 };
 
 static bool simplify(Graph *g, PassCtx *p, Rules *rules, int depth);
@@ -318,7 +369,8 @@ static bool regions(Graph *g, PassCtx *p, Rules *rules, int depth) {
     bool changed = false;
     for (uint32_t i = 0; i < g->node.n; i++) {
         const Node *n = g->node.v[i];
-        if (n->op == P_LOOP) changed |= simplify(((const LoopAttr *)n->attr)->body, p, rules, depth + 1);
+        if (n->op == P_LOOP)
+            changed |= simplify(((const LoopAttr *)n->attr)->body, p, rules, depth + 1);
         if (n->op != P_IF) continue;
         changed |= simplify(((const IfAttr *)n->attr)->then_g, p, rules, depth + 1);
         changed |= simplify(((const IfAttr *)n->attr)->else_g, p, rules, depth + 1);
@@ -329,11 +381,15 @@ static bool regions(Graph *g, PassCtx *p, Rules *rules, int depth) {
 static bool round_of(Graph *g, PassCtx *p, Rules *rules) {
     graph_tidy(g);
     uint32_t n = g->node.n;
-    Simp simp = {.g = g, .c = g->c, .p = p, .rules = rules, .uses = graph_uses(g), .nval = g->val.n}, *s = &simp;
+    Simp simp =
+             {.g = g, .c = g->c, .p = p, .rules = rules, .uses = graph_uses(g), .nval = g->val.n},
+         *s = &simp;
     Node **node = ctx_dup(g->c, g->node.v, n * sizeof *node);
     bool changed = false;
     for (uint32_t i = 0; i < n; i++) {
-        if (!rule[node[i]->op] || (node[i]->nout && graph_resolve(g, node[i]->out[0]).i != node[i]->out[0].i)) continue;
+        if (!rule[node[i]->op] ||
+            (node[i]->nout && graph_resolve(g, node[i]->out[0]).i != node[i]->out[0].i))
+            continue;
         s->b = builder(g, node[i]->loc);
         changed |= rule[node[i]->op](s, node[i]);
     }

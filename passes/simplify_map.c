@@ -1,21 +1,30 @@
-/* simplify_map.c: maps. In: a map node; out: one that reads its operands directly and computes less.
- * - operands that broadcast are read before the broadcast (a map broadcasts by itself), scalar constants become part of the body;
+/* simplify_map.c: maps. In: a map node; out: one that reads its operands directly and computes
+ * less.
+ * - operands that broadcast are read before the broadcast (a map broadcasts by itself), scalar
+ * constants become part of the body;
  * - the body is rewritten by rules.def;
- * - maps are composed with the maps that they read where that makes the whole cheaper: fusion joins all of them anyway, but does
- *   not simplify;
- * - what depends on broadcast operands alone is computed before the broadcast, division by it becomes multiplication. */
+ * - maps are composed with the maps that they read where that makes the whole cheaper: fusion joins
+ * all of them anyway, but does not simplify;
+ * - what depends on broadcast operands alone is computed before the broadcast, division by it
+ * becomes multiplication. */
 #include "simplify.h"
 
 #include <string.h>
 
 enum { MAX_IN = 12, DEPTH = 4, MAX_COST = 200, DEAR = 4, WIDE = 8 };
 
-typedef struct Map { Expr body; Val in[MAX_IN]; int nin; } Map; /* one result, over the domain of the node */
-
+typedef struct Map {
+    Expr body;
+    Val in[MAX_IN];
+    int nin;
+} Map; /* one result, over the domain of the node */
 
 /* ---- facts about bodies ---- */
 
-typedef struct Facts { bool load, axis; uint32_t loaded; } Facts; /* loaded: operands that are read at given coordinates */
+typedef struct Facts {
+    bool load, axis;
+    uint32_t loaded;
+} Facts; /* loaded: operands that are read at given coordinates */
 
 static Expr look(void *data, Ctx *c, Expr e, const ExprInfo *i, const Expr *newarg) {
     Facts *f = data;
@@ -49,7 +58,8 @@ static Val before_broadcast(Simp *s, Val v) {
     return n ? graph_resolve(s->g, n->in[0]) : v;
 }
 
-/* The value of an operand at every point, as an expression: a constant, a dim, or what a map computes from those alone. */
+/* The value of an operand at every point, as an expression: a constant, a dim, or what a map
+ * computes from those alone. */
 static Expr scalar_operand(Simp *s, Val v) {
     Scalar k;
     int64_t n;
@@ -85,25 +95,32 @@ static bool plain_operands(Simp *s, Map *m) {
 
 static bool inlines(Simp *s, const Node *p, const MapAttr *a) {
     const MapAttr *b = p->attr;
-    return p->op == P_MAP && p->nout == 1 && b->rank == a->rank && simp_same_dims(s->c, a->rank, a->dim, b->dim) && simp_pointwise(s->c, b->body[0]);
+    return p->op == P_MAP && p->nout == 1 && b->rank == a->rank &&
+           simp_same_dims(s->c, a->rank, a->dim, b->dim) && simp_pointwise(s->c, b->body[0]);
 }
 
 static int add_operand(Simp *s, Map *m, Val v) {
     v = graph_resolve(s->g, v);
-    for (int k = 0; k < m->nin; k++) if (graph_resolve(s->g, m->in[k]).i == v.i) return k;
+    for (int k = 0; k < m->nin; k++)
+        if (graph_resolve(s->g, m->in[k]).i == v.i) return k;
     if (m->nin == MAX_IN) return -1;
     m->in[m->nin] = v;
     return m->nin++;
 }
 
-typedef struct Reads { uint32_t operands; bool other; } Reads; /* operands at the current point; coordinates or loads */
+typedef struct Reads {
+    uint32_t operands;
+    bool other;
+} Reads; /* operands at the current point; coordinates or loads */
 
 static Expr note(void *data, Ctx *c, Expr e, const ExprInfo *i, const Expr *newarg) {
     Reads *r = data;
     (void)c;
     (void)newarg;
-    if (i->kind == E_ARG && i->index < 32) r->operands |= 1u << i->index;
-    else r->other |= i->kind == E_AXIS || i->kind == E_LOAD || i->kind == E_ARG;
+    if (i->kind == E_ARG && i->index < 32)
+        r->operands |= 1u << i->index;
+    else
+        r->other |= i->kind == E_AXIS || i->kind == E_LOAD || i->kind == E_ARG;
     return e;
 }
 
@@ -144,7 +161,8 @@ static bool inline_operand(Simp *s, Map *m, int k, const Node *p) {
     return r.body.i != 0;
 }
 
-/* The map with what it reads inlined, if that is cheaper than both apart: maps that others read as well do not get cheaper. */
+/* The map with what it reads inlined, if that is cheaper than both apart: maps that others read as
+ * well do not get cheaper. */
 static bool compose(Simp *s, Map *m, const MapAttr *a) {
     Map best = *m, now = *m;
     int apart = expr_cost(s->c, m->body), saved = 0;
@@ -182,8 +200,8 @@ static bool compose(Simp *s, Map *m, const MapAttr *a) {
 typedef struct Hoist {
     Simp *s;
     Map *m;
-    uint32_t narrow;            /* operands that are broadcast at least WIDE times */
-    bool recip;                 /* division may become multiplication */
+    uint32_t narrow; /* operands that are broadcast at least WIDE times */
+    bool recip;      /* division may become multiplication */
     int n;
 } Hoist;
 
@@ -194,7 +212,8 @@ static bool is_narrow(Simp *s, Val v, const MapAttr *a) {
         int k = d - (a->rank - t->rank);
         int64_t size = dim_lo(s->c, a->dim[d]) > 0 ? dim_lo(s->c, a->dim[d]) : 1;
         if (!dim_is_const(s->c, a->dim[d], NULL)) size = WIDE;
-        if ((k < 0 || dim_is(s->c, t->dim[k], 1)) && times < WIDE) times *= size < WIDE ? size : WIDE;
+        if ((k < 0 || dim_is(s->c, t->dim[k], 1)) && times < WIDE)
+            times *= size < WIDE ? size : WIDE;
     }
     return times >= WIDE && t->rank;
 }
@@ -210,7 +229,8 @@ static Expr as_operand(Hoist *h, Expr e, uint32_t reads_mask) {
         to[k] = expr_arg(s->c, (uint32_t)n, (DType)val_type(s->g, h->m->in[k])->dtype);
         in[n++] = h->m->in[k];
     }
-    int at = add_operand(s, h->m, b_map1(&s->b, expr_subst_args(s->c, e, to, (uint32_t)h->m->nin), n, in));
+    int at = add_operand(s, h->m,
+                         b_map1(&s->b, expr_subst_args(s->c, e, to, (uint32_t)h->m->nin), n, in));
     if (at < 0 || !h->m->in[at].i) return (Expr){0};
     h->n++;
     return expr_arg(s->c, (uint32_t)at, (DType)expr_info(s->c, e)->dtype);
@@ -225,7 +245,8 @@ static uint32_t narrow_reads(Hoist *h, Expr e) {
 static Expr hoist(Hoist *h, Expr e, int depth) {
     Ctx *c = h->s->c;
     const ExprInfo *i = expr_info(c, e);
-    if (depth > DEPTH * 2 || (i->kind != E_OP && i->kind != E_CAST) || h->m->nin == MAX_IN) return e;
+    if (depth > DEPTH * 2 || (i->kind != E_OP && i->kind != E_CAST) || h->m->nin == MAX_IN)
+        return e;
     uint32_t mask = narrow_reads(h, e);
     if (mask) {
         Expr x = expr_cost(c, e) >= DEAR ? as_operand(h, e, mask) : e;
@@ -243,7 +264,8 @@ static Expr hoist(Hoist *h, Expr e, int depth) {
 
 static bool hoist_narrow(Simp *s, Map *m, const MapAttr *a) {
     Hoist h = {.s = s, .m = m, .recip = s->p->level >= 2};
-    for (int k = 0; k < m->nin; k++) if (is_narrow(s, m->in[k], a)) h.narrow |= 1u << k;
+    for (int k = 0; k < m->nin; k++)
+        if (is_narrow(s, m->in[k], a)) h.narrow |= 1u << k;
     if (!h.narrow) return false;
     Expr e = hoist(&h, m->body, 0);
     if (!h.n) return false;

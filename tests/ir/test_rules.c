@@ -1,28 +1,45 @@
-/* test_rules.c: every row of passes/rules.def, for every element type it holds for: both sides evaluated on special and random
- * values agree as the row says, the rule fires on its own left side, and does so in any order of commutative arguments. */
+/* test_rules.c: every row of passes/rules.def, for every element type it holds for: both sides
+ * evaluated on special and random values agree as the row says, the rule fires on its own left
+ * side, and does so in any order of commutative arguments. */
 #include "passes/rules.h"
 
 #include "expr_fixture.h"
 
 enum { LETTERS = 26, TRIES = 4000 };
-static const DType types[] = {DT_F32, DT_F64, DT_F16, DT_BF16, DT_I8, DT_I16, DT_I32, DT_I64, DT_U8, DT_U16, DT_U32, DT_U64, DT_BOOL};
+static const DType types[] = {DT_F32, DT_F64, DT_F16, DT_BF16, DT_I8,  DT_I16, DT_I32,
+                              DT_I64, DT_U8,  DT_U16, DT_U32,  DT_U64, DT_BOOL};
 enum { NTYPES = sizeof types / sizeof *types };
 
 static Scalar value(Rng *r, DType t) {
-    static const double special[] = {0,   -0.0, 1,    -1,   2,     -2,   0.5,      -0.5,      3,   -3,   4,    7,    INFINITY, -INFINITY,
-                                     NAN, 1e-7, -1e-7, 1e-30, -1e-40, 3e-308, 1e30, -1e30, 88, -88, 104, -104, 10.5, -0.25, 64, 1024};
-    static const int64_t whole[] = {0, 1, -1, 2, -2, 3, -3, 4, 5, 7, 8, 16, 127, -128, 255, INT32_MAX, INT32_MIN, INT64_MAX, INT64_MIN, 64};
+    static const double special[] = {0,     -0.0,  1,      -1,     2,        -2,        0.5, -0.5,
+                                     3,     -3,    4,      7,      INFINITY, -INFINITY, NAN, 1e-7,
+                                     -1e-7, 1e-30, -1e-40, 3e-308, 1e30,     -1e30,     88,  -88,
+                                     104,   -104,  10.5,   -0.25,  64,       1024};
+    static const int64_t whole[] = {0,   1,         -1,        2,         -2,        3,   -3,
+                                    4,   5,         7,         8,         16,        127, -128,
+                                    255, INT32_MAX, INT32_MIN, INT64_MAX, INT64_MIN, 64};
     if (t == DT_BOOL) return (Scalar){.t = t, .i = pick(r, 2)};
     if (!dt_is_float(t))
-        return dt_convert((Scalar){.t = DT_I64, .i = pick(r, 3) ? whole[pick(r, 20)] : (int64_t)rnd(r)}, t);
+        return dt_convert(
+            (Scalar){.t = DT_I64, .i = pick(r, 3) ? whole[pick(r, 20)] : (int64_t)rnd(r)}, t);
     double x = (double)(int64_t)rnd(r) * 0x1p-63;
     int how = pick(r, 4);
-    double f = how == 0 ? special[pick(r, 30)] : how == 1 ? x : how == 2 ? 20 * x : ldexp(x, pick(r, 250) - 125);
+    double f = how == 0   ? special[pick(r, 30)]
+               : how == 1 ? x
+               : how == 2 ? 20 * x
+                          : ldexp(x, pick(r, 250) - 125);
     return dt_convert((Scalar){.t = DT_F64, .f = f}, t);
 }
 
 static double ulp_of(DType t, double v) {
-    int digits = t == DT_F64 ? 53 : t == DT_F32 ? 24 : t == DT_F16 ? 11 : 8, least = t == DT_F64 ? -1021 : t == DT_F16 ? -13 : -125, e;
+    int digits = t == DT_F64   ? 53
+                 : t == DT_F32 ? 24
+                 : t == DT_F16 ? 11
+                               : 8,
+        least = t == DT_F64   ? -1021
+                : t == DT_F16 ? -13
+                              : -125,
+        e;
     frexp(v, &e);
     return ldexp(1, (e < least ? least : e) - digits);
 }
@@ -31,7 +48,13 @@ static bool agree(Scalar a, Scalar b, int ulp) {
     if (same_scalar(a, b)) return true;
     if (!ulp || a.t != b.t || !dt_is_float(a.t) || isnan(a.f) || isnan(b.f)) return false;
     if (isinf(a.f) || isinf(b.f)) { /* the other side is next to the largest number */
-        double finite = isinf(a.f) ? b.f : a.f, most = dt_convert((Scalar){.t = DT_F64, .f = a.t == DT_F16 ? 65504 : a.t == DT_F64 ? 1.79e308 : 3.38e38}, a.t).f;
+        double finite = isinf(a.f) ? b.f : a.f,
+               most = dt_convert((Scalar){.t = DT_F64,
+                                          .f = a.t == DT_F16   ? 65504
+                                               : a.t == DT_F64 ? 1.79e308
+                                                               : 3.38e38},
+                                 a.t)
+                          .f;
         return isfinite(finite) && fabs(finite) >= most - ulp * ulp_of(a.t, most);
     }
     double big = fabs(a.f) > fabs(b.f) ? fabs(a.f) : fabs(b.f);
@@ -57,18 +80,26 @@ START_TEST(sides_agree) {
             uint32_t tried = 0;
             for (int n = 0; n < TRIES; n++) {
                 Scalar arg[LETTERS];
-                for (int l = 0; l < LETTERS; l++) arg[l] = value(&r, l >= 'p' - 'a' && l <= 's' - 'a' ? DT_BOOL : types[t]);
-                if (v.pow2 && n % 2) arg['k' - 'a'] = dt_convert((Scalar){.t = DT_F64, .f = ldexp(n % 4 == 1 ? 1 : -1, pick(&r, 24) - 12)}, types[t]);
+                for (int l = 0; l < LETTERS; l++)
+                    arg[l] = value(&r, l >= 'p' - 'a' && l <= 's' - 'a' ? DT_BOOL : types[t]);
+                if (v.pow2 && n % 2)
+                    arg['k' - 'a'] = dt_convert(
+                        (Scalar){.t = DT_F64, .f = ldexp(n % 4 == 1 ? 1 : -1, pick(&r, 24) - 12)},
+                        types[t]);
                 World w = {.arg = arg};
                 if (!pow2_in(&v, arg) || (v.cond.i && !eval_expr(c, v.cond, &w).i)) continue;
                 tried++;
                 Scalar left = eval_expr(c, v.left, &w), right = eval_expr(c, v.right, &w);
                 ck_assert_msg(agree(left, right, tolerance(&v)),
-                              "%s over %s: a=%.9g b=%.9g k=%.9g l=%.9g (a=%lld b=%lld k=%lld l=%lld p=%d q=%d): %.17g (%lld) against %.17g (%lld)", v.text,
-                              dt_name(types[t]), arg[0].f, arg[1].f, arg[10].f, arg[11].f, (long long)arg[0].i, (long long)arg[1].i,
-                              (long long)arg[10].i, (long long)arg[11].i, (int)arg[15].i, (int)arg[16].i, left.f, (long long)left.i, right.f, (long long)right.i);
+                              "%s over %s: a=%.9g b=%.9g k=%.9g l=%.9g (a=%lld b=%lld k=%lld "
+                              "l=%lld p=%d q=%d): %.17g (%lld) against %.17g (%lld)",
+                              v.text, dt_name(types[t]), arg[0].f, arg[1].f, arg[10].f, arg[11].f,
+                              (long long)arg[0].i, (long long)arg[1].i, (long long)arg[10].i,
+                              (long long)arg[11].i, (int)arg[15].i, (int)arg[16].i, left.f,
+                              (long long)left.i, right.f, (long long)right.i);
             }
-            ck_assert_msg(tried > 50, "%s over %s: the condition held %u times", v.text, dt_name(types[t]), tried);
+            ck_assert_msg(tried > 50, "%s over %s: the condition held %u times", v.text,
+                          dt_name(types[t]), tried);
         }
     }
     ck_assert_uint_gt(rows, 200);
@@ -76,7 +107,9 @@ START_TEST(sides_agree) {
 }
 END_TEST
 
-typedef struct Swap { Rng *r; } Swap;
+typedef struct Swap {
+    Rng *r;
+} Swap;
 
 static Expr shuffle(void *data, Ctx *c, Expr e, const ExprInfo *i, const Expr *newarg) {
     static const char commutes[S_COUNT] = {
@@ -86,7 +119,8 @@ static Expr shuffle(void *data, Ctx *c, Expr e, const ExprInfo *i, const Expr *n
     };
     Swap *s = data;
     (void)e;
-    if (i->kind == E_OP && commutes[i->op] && pick(s->r, 2)) return expr_op(c, (SOp)i->op, newarg[1], newarg[0], (Expr){0});
+    if (i->kind == E_OP && commutes[i->op] && pick(s->r, 2))
+        return expr_op(c, (SOp)i->op, newarg[1], newarg[0], (Expr){0});
     return i->narg ? expr_rebuild(c, i, newarg) : e;
 }
 
@@ -95,7 +129,8 @@ START_TEST(rules_fire) {
     Rng r = {0x9876543};
     for (int t = 0; t < NTYPES; t++) {
         for (uint32_t k = 0;; k++) {
-            Ctx *c = ctx_new(); /* a fresh table: the order of commutative arguments is that of first use */
+            Ctx *c = ctx_new(); /* a fresh table: the order of commutative arguments is that of
+                                   first use */
             RuleView v;
             if (!rules_view(rules_new(c, 100), types[t], k, &v)) {
                 ctx_free(c);
@@ -108,12 +143,18 @@ START_TEST(rules_fire) {
                 for (uint32_t l = 0; l < LETTERS; l++) {
                     bool boolean = l >= 'p' - 'a' && l <= 's' - 'a';
                     arg[l] = value(&r, boolean ? DT_BOOL : types[t]);
-                    if (v.pow2 && l == 'k' - 'a') arg[l] = dt_convert((Scalar){.t = DT_F64, .f = ldexp(1, pick(&r, 24) - 12)}, types[t]);
-                    to[l] = rule_letter_is_const(l) ? expr_const(c, arg[l]) : expr_arg(c, (uint32_t)(LETTERS - l) * 3 % LETTERS, boolean ? DT_BOOL : types[t]);
+                    if (v.pow2 && l == 'k' - 'a')
+                        arg[l] = dt_convert((Scalar){.t = DT_F64, .f = ldexp(1, pick(&r, 24) - 12)},
+                                            types[t]);
+                    to[l] = rule_letter_is_const(l)
+                                ? expr_const(c, arg[l])
+                                : expr_arg(c, (uint32_t)(LETTERS - l) * 3 % LETTERS,
+                                           boolean ? DT_BOOL : types[t]);
                 }
                 World w = {.arg = arg};
                 if (v.cond.i && !eval_expr(c, v.cond, &w).i) continue;
-                Expr e = expr_rewrite(c, expr_subst_args(c, v.left, to, LETTERS), shuffle, &(Swap){&r});
+                Expr e =
+                    expr_rewrite(c, expr_subst_args(c, v.left, to, LETTERS), shuffle, &(Swap){&r});
                 uint32_t count = 0;
                 Expr done = rules_apply(rules_new(c, 100), e, &count);
                 fired = count > 0 && done.i != e.i;
@@ -144,7 +185,8 @@ START_TEST(expressions) {
     for (size_t k = 0; k < sizeof whole / sizeof *whole; k++) {
         uint32_t fired = 0;
         Expr e = rules_apply(rules_new(c, 100), parse(c, whole[k][0], t, 2), &fired);
-        ck_assert_msg(e.i == parse(c, whole[k][1], t, 2).i, "%s gives %s", whole[k][0], text_of(c, e));
+        ck_assert_msg(e.i == parse(c, whole[k][1], t, 2).i, "%s gives %s", whole[k][0],
+                      text_of(c, e));
     }
     ctx_free(c);
 }

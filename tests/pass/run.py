@@ -133,7 +133,7 @@ def main():
     p.add_argument("pattern", nargs="*", default=["*"])
     p.add_argument("--bless", action="store_true")
     p.add_argument("-v", action="store_true")
-    a = p.parse_args()
+    a = p.parse_intermixed_args()
     accelc, bad, count = os.path.abspath(a.accelc), 0, 0
     for path in sorted(glob.glob(f"{HERE}/*/*.test")):
         name = os.path.relpath(path, HERE)[:-5]
