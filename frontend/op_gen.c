@@ -173,6 +173,10 @@ void imp_eyelike(Imp *m)
     }
     if (!t)
         return;
+    if (!dt_is_float(t) && !dt_is_int(t) && t != DT_BOOL) {
+        ERR(m, "E0204", "a matrix of %s", dt_name(t));
+        return;
+    }
     dims_of(m, m->in[0], d);
     Expr hit = X2(EQ, X2(SUB, xaxis(m, 1), xaxis(m, 0)), XI(attr_i(m, "k")));
     Expr e = X3(SELECT, hit, expr_int(m->c, t, 1), expr_int(m->c, t, 0));

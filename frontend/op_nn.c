@@ -519,7 +519,7 @@ void imp_maxpool(Imp *m)
     Val x = m->in[0], in[2], out[2];
     DType t = dtype_of(m, x);
     Geo g;
-    Dim hi[SPATIAL];
+    Dim hi[SPATIAL] = {{0}};
     if (!geo_read(m, x, NULL, &g))
         return;
     ends(m, &g, hi);
@@ -560,7 +560,7 @@ void imp_averagepool(Imp *m)
     Val x = m->in[0];
     DType t = dtype_of(m, x), acc = wide_type(t);
     Geo g;
-    Dim hi[SPATIAL];
+    Dim hi[SPATIAL] = {{0}};
     if (!geo_read(m, x, NULL, &g))
         return;
     bool include = row_has_attr(m->row, "count_include_pad") && attr_i(m, "count_include_pad"), full = true;
@@ -611,7 +611,7 @@ void imp_lppool(Imp *m)
     Val x = m->in[0];
     DType t = dtype_of(m, x), acc = wide_type(t);
     Geo g;
-    Dim hi[SPATIAL];
+    Dim hi[SPATIAL] = {{0}};
     if (!geo_read(m, x, NULL, &g))
         return;
     ends(m, &g, hi);

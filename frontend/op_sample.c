@@ -7,7 +7,7 @@
 void imp_gridsample(Imp *m);
 
 typedef enum { ZEROS, BORDER, REFLECTION } Padding;
-typedef struct Grid { int n; bool align; Padding pad; DType w, t; Dim size[3]; } Grid;
+typedef struct Grid { int n; bool align; Padding pad; DType w, t; Dim size[MAX_RANK]; } Grid;
 
 #define F(v) xf(m, g->w, (v))
 
@@ -98,7 +98,7 @@ void imp_gridsample(Imp *m)
     memcpy(g->size, xd + 2, sizeof *xd * (size_t)n);
     const char *mode = attr_s(m, "mode");
     bool nearest = !strcmp(mode, "nearest"), cubic = !strcmp(mode, "cubic") || !strcmp(mode, "bicubic");
-    Expr x[3], at[MAX_RANK], idx[MAX_RANK];
+    Expr x[MAX_RANK], at[MAX_RANK], idx[MAX_RANK];
     at[0] = xaxis(m, 0);
     for (int i = 0; i < n; i++)
         at[1 + i] = xaxis(m, 2 + i);
