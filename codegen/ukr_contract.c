@@ -170,9 +170,15 @@ static double contract_cost(const Kernel *k, const Sched *s, const Target *t) {
     double tiles_n = (double)(int64_t)((cols + lanes * nv - 1) / (lanes * nv));
     int acc = r.ty * r.tx * nv;
     double fma = acc / t->fma_per_cycle, loads = (r.ty * r.tx + nv) / 2.0, chain = 4;
+    /* Over many rows a panel of B comes from the second-level cache (40 bytes a cycle), or from beyond if it is too large. */
+    double stream = tiles_m > 1 ? nv * t->vbytes / (kk * nv * t->vbytes > 0.55 * t->l2 ? 8.0 : 40.0) : 0;
     double step = fma > loads ? fma : loads;
+    if (step < stream) step = stream;
     if (step < chain) step = chain;
     if (x.s->acc[0] == DT_I32) step *= 4;
+    int64_t pitch;
+    if (x.nm && r.tx + nv > 10 && r.tx > 2 && dim_is_const(k->c, x.a.f.coef[x.m[x.nm - 1]], &pitch) && pitch * dt_bits(x.a.type) / 8 % 4096 == 0)
+        step *= 1.6; /* the rows of a tile fall into one set of the first-level cache, which holds 8 to 12 */
     double b_unit = x.nblk >= 0 || nv * lanes >= cols ? 1 : 1.02;
     return points * tiles_m * tiles_n * (kk * step * b_unit + acc * 4 + 30);
 }
@@ -244,6 +250,45 @@ static void step(Gen *g, const Tile *t, LVal ka, LVal kb, LVal *acc) {
     }
 }
 
+/* Lines of the next column tile's panel to ask for in each unrolled step, so that one pass over all rows asks for the whole
+ * panel: weights that come from memory then arrive while the present panel is at work (cpu.md 10.2). 0: not worth it. */
+static int prefetch_lines(const Gen *g, const Tile *t) {
+    const Shape *x = &g->x;
+    Ctx *c = g->e->c;
+    int64_t total, m = 1, e;
+    const KBuf *b = &g->e->k->buf[x->b.buf];
+    if (x->nblk < 0 || !b->data || b->data->bytes < (512u << 10) || g->unroll != 4) return 0;
+    for (int i = 0; i < x->nm; i++) {
+        if (!dim_is_const(c, x->s->axis[x->m[i]].extent, &e)) return 0;
+        m *= e;
+    }
+    total = (m + t->ty * t->tx - 1) / (t->ty * t->tx);
+    int64_t lines = (4 * t->nv + total - 1) / total;
+    return lines <= 4 ? (int)lines : 0;
+}
+
+static void prefetch(Gen *g, const Tile *t, LVal kb) {
+    int lines = prefetch_lines(g, t);
+    if (!lines) return;
+    Lir *l = g->l;
+    const Shape *x = &g->x;
+    int64_t m = 1, red = 1, e;
+    LVal row = lir_i64(l, 0);
+    for (int i = 0; i < x->nred; i++) {
+        if (!dim_is_const(g->e->c, x->s->axis[x->red[i]].extent, &e)) return;
+        red *= e;
+    }
+    for (int i = 0; i < x->nm; i++) {
+        CHECK(dim_is_const(g->e->c, x->s->axis[x->m[i]].extent, &e));
+        row = lir_add(l, lir_muli(l, row, e), g->at[x->m[i]]);
+        m *= e;
+    }
+    int64_t panel = red * t->nv * g->lanes;
+    LVal at = lir_add(l, lir_add(l, t->b0, lir_i64(l, panel)), lir_muli(l, row, panel / m / 16 * 16));
+    at = lir_add(l, at, lir_muli(l, lir_op2(l, S_SHR, kb, lir_i64(l, 2)), lines));
+    for (int i = 0; i < lines; i++) lir_prefetch(l, g->e->ptr[x->b.buf], lir_addi(l, at, 16 * i), x->b.type, 2);
+}
+
 /* Loops over reduced axes i.. ; ka, kb: element offsets so far. The innermost axis is unrolled. */
 static void reduce(Gen *g, const Tile *t, int i, LVal ka, LVal kb, LVal *acc) {
     Lir *l = g->l;
@@ -272,6 +317,7 @@ static void reduce(Gen *g, const Tile *t, int i, LVal ka, LVal kb, LVal *acc) {
     LFor f = lir_for(l, lir_i64(l, 0), whole, lir_i64(l, u), (uint32_t)n, acc);
     memcpy(next, f.c, sizeof(LVal) * (size_t)n);
     LVal fa = lir_add(l, ka, lir_mul(l, f.iv, ca)), fb = lir_add(l, kb, lir_mul(l, f.iv, cb));
+    if (u == g->unroll) prefetch(g, t, fb);
     for (int j = 0; j < u; j++) step(g, t, lir_add(l, fa, lir_muli(l, ca, j)), lir_add(l, fb, lir_muli(l, cb, j)), next);
     lir_for_end(l, &f, next, acc);
     if (known && ext % u == 0) return;
