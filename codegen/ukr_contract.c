@@ -168,13 +168,15 @@ static double contract_cost(const Kernel *k, const Sched *s, const Target *t) {
     }
     double cols = x.nblk >= 0 ? extent(&x, x.nblk) * 16 : extent(&x, x.vec);
     double tiles_n = (double)(int64_t)((cols + lanes * nv - 1) / (lanes * nv));
-    int acc = r.ty * r.tx * nv;
-    double fma = acc / t->fma_per_cycle, loads = (r.ty * r.tx + nv) / 2.0, chain = 4;
+    double last = x.nm ? extent(&x, x.m[x.nm - 1]) : 1; /* rows are shared out evenly: the mean tile counts */
+    double wide = r.tx > 1 && last >= r.tx ? last / (double)(int64_t)((last + r.tx - 1) / r.tx) : r.tx;
+    double acc = r.ty * wide * nv, fma = acc / t->fma_per_cycle, loads = (r.ty * wide + nv) / 2.0, chain = 4;
     /* Over many rows a panel of B comes from the second-level cache (40 bytes a cycle), or from beyond if it is too large. */
     double stream = tiles_m > 1 ? nv * t->vbytes / (kk * nv * t->vbytes > 0.55 * t->l2 ? 8.0 : 40.0) : 0;
     double step = fma > loads ? fma : loads;
     if (step < stream) step = stream;
     if (step < chain) step = chain;
+    step += 0.05 * loads;
     if (x.s->acc[0] == DT_I32) step *= 4;
     int64_t pitch;
     if (x.nm && r.tx + nv > 10 && r.tx > 2 && dim_is_const(k->c, x.a.f.coef[x.m[x.nm - 1]], &pitch) && pitch * dt_bits(x.a.type) / 8 % 4096 == 0)
