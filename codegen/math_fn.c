@@ -231,12 +231,13 @@ static LVal fn_acosh(const M *m, LVal x) {
     LVal t = m_sub(m, x, m_f(m, 1));
     LVal v = fn_log1p(m, m_add(m, t, lir_op1(m->l, S_SQRT, m_add(m, m_add(m, t, t), m_mul(m, t, t)))));
     LVal big = m_add(m, fn_log(m, x), m_f(m, 0.69314718055994529));
+    v = m_sel(m, m_cmp(m, S_LT, x, m_f(m, 1)), m_f(m, NAN), v); /* the root may overflow there */
     return m_sel(m, m_cmp(m, S_GT, x, m_f(m, 1e100)), big, v);
 }
 
-static LVal fn_atanh(const M *m, LVal x) {
-    LVal v = fn_log1p(m, m_div(m, m_add(m, x, x), m_sub(m, m_f(m, 1), x)));
-    return m_mul(m, m_f(m, 0.5), v);
+static LVal fn_atanh(const M *m, LVal x) { /* of |x|: log1p loses its digits near -1 */
+    LVal a = m_abs(m, x), v = fn_log1p(m, m_div(m, m_add(m, a, a), m_sub(m, m_f(m, 1), a)));
+    return m_copysign(m, m_mul(m, m_f(m, 0.5), v), x);
 }
 
 LVal math_pow(const M *m, LVal x, LVal y) { /* f64: exp(y log |x|) with the special cases of C's pow */
