@@ -301,7 +301,7 @@ bool accelc_compile(Ctx *c, const CompileOptions *o, FILE *info) {
          output_commit(&out);
     output_abandon(&out);
     output_abandon(&header);
-    if (o->explain) fputs(buf_str(&j.explain), info);
+    if (o->explain) fputs(j.explain.n ? buf_str(&j.explain) : "--explain: no value or node of that name was seen\n", info);
     if (ok && o->stats) print_stats(&j);
     if (!ok && !ctx_errors(c))
         diag(c, SEV_ERROR, (Loc){0}, "E0500", "compilation of \"%s\" failed", o->input);

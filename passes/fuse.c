@@ -113,11 +113,13 @@ static bool makes_cycle(Fuse *f, Node *n, uint32_t gi) {
 
 /* ---- joining ---- */
 
-/* From the group's value to the operand only reshapes and permutes that nobody else reads (so they can ride along). */
-static bool pure_path(Fuse *f, Val v) {
+/* From the group's value to the operand only reshapes and permutes that nobody else reads (so they can ride along); behind a
+ * contraction slices, too: what they cut off is not stored. */
+static bool pure_path(Fuse *f, Val v, bool slices) {
     v = graph_resolve(f->g, v);
     for (Node *d = val_def(f->g, v); d && is_view(d); d = val_def(f->g, v)) {
-        if ((d->op != P_RESHAPE && d->op != P_PERMUTE) || f->uses[v.i] != 1) return false;
+        bool ok = d->op == P_RESHAPE || d->op == P_PERMUTE || (slices && d->op == P_SLICE);
+        if (!ok || f->uses[v.i] != 1) return false;
         v = graph_resolve(f->g, d->in[0]);
     }
     return true;
@@ -162,16 +164,16 @@ static bool map_joins(Fuse *f, Node *n, int k, Grp *g) {
     if (n->op == P_UPDATE) return false;
     switch (g->kind) {
     case G_MAP:
-        return (path || pure_path(f, n->in[k])) && dim_same(f->c, count_of(f, n->in[k]), type_count(f->c, out)) &&
+        return (path || pure_path(f, n->in[k], false)) && dim_same(f->c, count_of(f, n->in[k]), type_count(f->c, out)) &&
                (!path || type_is(f->c, out, g->rank, g->dim) || n->op == P_COPY);
     case G_CONTRACT:
-        return (path || pure_path(f, n->in[k])) && dim_same(f->c, count_of(f, n->in[k]), type_count(f->c, out));
+        return (path || pure_path(f, n->in[k], true)) && dim_same(f->c, count_of(f, n->in[k]), type_count(f->c, out));
     case G_ROWS: case G_REDUCE:
         if (path && rank == g->rank && same_dims(f->c, rank, dom, g->dim)) return trailing(g->axes, g->rank) && row_fits(f, g);
         if (path && is_reduced_domain(f, g, out)) return true;
         if (path && g->kind == G_REDUCE && dim_same(f->c, count_of(f, n->in[k]), type_count(f->c, out)) &&
             type_is(f->c, val_type(f->g, n->in[k]), rank, dom)) return true;
-        return !path && n->op == P_COPY && pure_path(f, n->in[k]);
+        return !path && n->op == P_COPY && pure_path(f, n->in[k], false);
     case G_ALONE: return false;
     }
     return false;
@@ -242,19 +244,32 @@ static void start(Fuse *f, Node *n, uint32_t at) {
 }
 
 static void place_node(Fuse *f, Node *n, uint32_t at) {
+    static const char *const kind_name[] = {"map", "contract", "rows", "reduce", "alone"};
+    const char *why = "";
     uint32_t best = 0;
     if (n->op == P_MAP || n->op == P_REDUCE || n->op == P_COPY || n->op == P_GATHER) {
         for (int k = 0; k < n->nin; k++) {
             uint32_t gi = n->in[k].i ? group_of(f, n->in[k]) : 0;
             if (!gi || (best && f->grp.v[gi - 1]->last <= f->grp.v[best - 1]->last && gi != best)) continue;
             Grp *g = f->grp.v[gi - 1];
-            if (g->kind == G_ALONE || operands(g) + n->nin > MAX_OPERANDS) continue;
+            if (g->kind == G_ALONE || operands(g) + n->nin > MAX_OPERANDS) {
+                why = g->kind == G_ALONE ? "its producer takes no company" : "the producer's kernel has too many operands";
+                continue;
+            }
             bool fits = n->op == P_REDUCE ? reduce_joins(f, n, k, g) : map_joins(f, n, k, g);
-            if (fits && !makes_cycle(f, n, gi)) best = gi;
+            if (!fits) why = "its points are not those of its producer's kernel";
+            else if (makes_cycle(f, n, gi)) why = "kernels would depend on each other in a circle";
+            else best = gi;
         }
     }
-    if (best && pass_allow(f->p)) join(f, n, best, at);
-    else start(f, n, at);
+    if (best && pass_allow(f->p)) {
+        explain(f->p, f->g, n, "joins kernel %u (%s), which %s makes", best, kind_name[f->grp.v[best - 1]->kind],
+                loc_info(f->c, f->grp.v[best - 1]->node.v[0]->loc)->name);
+        join(f, n, best, at);
+    } else {
+        explain(f->p, f->g, n, "starts kernel %u%s%s", f->grp.n + 1, *why ? ": " : "", why);
+        start(f, n, at);
+    }
 }
 
 /* ---- writing the groups out ---- */

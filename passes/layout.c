@@ -615,8 +615,12 @@ bool pass_layout(Graph *g, PassCtx *p) {
     uint32_t n = g->node.n;
     Node **node = ctx_dup(g->c, g->node.v, n * sizeof *node);
     bool changed = false;
-    for (uint32_t i = 0; i < n; i++)
-        if (rule[node[i]->op]) changed |= rule[node[i]->op](&lay, node[i]);
+    for (uint32_t i = 0; i < n; i++) {
+        if (!rule[node[i]->op]) continue;
+        bool done_so = rule[node[i]->op](&lay, node[i]);
+        explain(p, g, node[i], done_so ? "in blocks of 16 channels" : "stays in plain layout");
+        changed |= done_so;
+    }
     if (changed) graph_tidy(g);
     return changed;
 }

@@ -13,6 +13,7 @@ typedef struct PassCtx {
     uint32_t max_changes;       /* --bisect: stop rewriting after this many; UINT32_MAX = none */
     const char *explain;        /* value name for --explain, or NULL */
     Buf *explain_out;
+    const char *pass;           /* the pass that runs */
 } PassCtx;
 /* Every rewrite asks first; false = leave the graph alone from here on (bisect). */
 static inline bool pass_allow(PassCtx *p) { return p->changes < p->max_changes ? (p->changes++, true) : false; }

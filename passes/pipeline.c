@@ -15,6 +15,23 @@ void passes_list(Buf *b) {
     for (int i = 0; i < npasses; i++) buf_printf(b, "  %-12s %s\n", pass_table[i].name, pass_table[i].brief);
 }
 
+void explain(PassCtx *p, const Graph *g, const Node *n, const char *fmt, ...) {
+    if (!p->explain || !p->explain_out) return;
+    const char *want = p->explain + (*p->explain == '%'), *source = loc_info(p->c, n->loc)->name;
+    bool match = source && !strcmp(source, want);
+    for (int r = 0; r < n->nout && !match; r++) {
+        const char *name = val_info(g, n->out[r])->name;
+        match = name && !strcmp(name, want);
+    }
+    if (!match) return;
+    char text[512];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    buf_printf(p->explain_out, "%s: %s (%s): %s\n", p->pass, want, prim_name(n->op), text);
+}
+
 static double seconds(void) {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
@@ -35,6 +52,7 @@ static bool known(Ctx *c, const char *name, const char *option) {
 
 static bool run_one(Graph *g, PassCtx *p, const Pass *pass, const PassOptions *o) {
     double t0 = o->time_passes ? seconds() : 0;
+    p->pass = pass->name;
     bool changed = pass->run(g, p);
     if (o->time_passes) fprintf(stderr, "%-14s %8.2f ms%s\n", pass->name, 1e3 * (seconds() - t0), changed ? "" : "  (no change)");
     bool dump = o->dump_after && o->dump && (!strcmp(o->dump_after, pass->name) || (changed && !strcmp(o->dump_after, "all")));
