@@ -4,6 +4,7 @@
  *
  * A vector Point varies along one axis. An expression that does not use that axis is emitted as a scalar; a load that is
  * affine along it becomes a scalar, vector or strided load; anything else a gather. */
+#include <float.h>
 #include <string.h>
 
 #include "emit_internal.h"
@@ -72,6 +73,11 @@ static LVal cast_reg(Emit *e, LVal v, DType from, DType to) {
     if (from == to) return v;
     if (narrow_float(to)) {
         LVal wide = narrow_float(from) ? v : math_cast(e->l, e->t, v, from, DT_F32);
+        if (to == DT_F8E5M2) { /* has infinities, but conversion saturates */
+            LVal top = lir_splat(e->l, lir_float(e->l, DT_F32, FLT_MAX), lir_type(e->l, wide).lanes), inf = math_op(e->l, e->t, S_ISINF, DT_F32, 1, &wide);
+            LVal end = lir_op3(e->l, S_SELECT, lir_op2(e->l, S_GT, wide, lir_float(e->l, DT_F32, 0)), top, lir_op1(e->l, S_NEG, top));
+            wide = lir_op3(e->l, S_SELECT, inf, end, wide);
+        }
         return round_to(e, wide, to);
     }
     if (dt_is_packed(to)) return math_cast(e->l, e->t, v, reg_type(from), to);
@@ -253,6 +259,7 @@ static LVal emit_node(Emit *e, const Stage *s, Expr x, const Point *p) {
         DType from = expr_info(e->c, i.arg[0])->dtype;
         LVal v = emit_mode(e, s, i.arg[0], p, false);
         if (narrow_float(from)) v = math_cast(e->l, e->t, v, DT_F32, from);
+        if (from == DT_BOOL || i.dtype == DT_BOOL) return math_cast(e->l, e->t, v, from, i.dtype); /* a byte, 0 or 1 */
         return from_memory(e, lir_bitcast(e->l, v, i.dtype), i.dtype);
     }
     case E_OP: {
@@ -303,7 +310,12 @@ LVal emit_to_acc(Emit *e, LVal v, DType from, DType acc) { return cast_reg(e, v,
 void emit_store(Emit *e, const Stage *s, int r, LVal v, const Point *p) {
     const KOut *o = &s->out[r];
     const KBuf *b = &e->k->buf[o->buf];
-    LVal ok = o->oob == OOB_DROP ? bounds(e, s, b, o->rank, o->at, p) : (LVal){0};
+    LVal ok = o->oob != OOB_NEVER ? bounds(e, s, b, o->rank, o->at, p) : (LVal){0};
+    if (o->oob == OOB_FAIL && ok.i) {
+        CHECK(p->vaxis < 0);
+        lir_fail_if(e->l, lir_op1(e->l, S_NOT, ok), s->guard);
+        ok = (LVal){0};
+    }
     v = cast_reg(e, v, s->acc[r], b->dtype);
     if (narrow_float(b->dtype)) v = math_cast(e->l, e->t, v, DT_F32, b->dtype);
     int64_t step;

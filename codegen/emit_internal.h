@@ -13,6 +13,18 @@ LVal emit_initial(Emit *e, const Stage *s, int r, uint16_t lanes); /* the neutra
 void emit_parallel_point(const Stage *s, const Point *p, Point *out); /* p indexed by the parallel axes alone, as epilogues want it */
 LVal emit_hreduce(Emit *e, const Stage *s, LVal v);           /* lanes of accumulator 0 combined by halves (comb is one commutative operation) */
 
+/* random.c: element i (flat, i64) of a random node, as a function of the symbols RANDOM_SEED and RANDOM_RUN; sequential
+ * generators are no such function but a stage. */
+#define RANDOM_SEED "accelc.seed"   /* seed of the session */
+#define RANDOM_RUN "accelc.run"     /* runs before this one */
+bool random_sequential(const Node *n);
+Expr random_at(Ctx *c, const Node *n, Expr i);
+
+/* ukr_special.c: stages of kind SORT, TOPK, COMPACT and RANDOM at a point of their parallel axes; bytes of scratch that it
+ * needs there, from `scratch` on (64-byte aligned). */
+Dim special_scratch(Ctx *c, const Stage *s);
+void special_stage(Emit *e, int st, Point *p, LVal scratch);
+
 /* kernel.c: questions about kernels */
 typedef void (*LoadFn)(void *data, const ExprInfo *load);
 void expr_loads(Ctx *c, Expr e, LoadFn fn, void *data);       /* every E_LOAD below e, once each, inner ones too */

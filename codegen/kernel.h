@@ -26,10 +26,10 @@ typedef struct KBuf {
 } KBuf;
 typedef enum { AX_PAR, AX_RED, AX_SCAN } AxKind;
 typedef struct KAxis { Dim extent; uint8_t kind; } KAxis;
-typedef struct KOut { uint16_t buf; uint8_t rank, oob; /* OOB_NEVER or OOB_DROP */ Expr at[MAX_RANK]; } KOut;
+typedef struct KOut { uint16_t buf; uint8_t rank, oob; /* OOB_NEVER, OOB_DROP; SCATTER: OOB_FAIL */ Expr at[MAX_RANK]; } KOut;
 typedef enum { ST_NEST, ST_SCAN, ST_SCATTER, ST_SORT, ST_TOPK, ST_COMPACT, ST_RANDOM } StageKind;
 typedef struct Stage {
-    uint8_t kind, naxis, nres, combine; /* combine: ScatterMode on store (ST_SCATTER), else SC_SET */
+    uint8_t kind, naxis, nres;
     KAxis axis[K_AXES];
     Expr body[K_RES];           /* one value per result and point; E_LOAD operands are kernel buffers */
     Expr comb[K_RES];           /* with RED/SCAN axes: E_ARG(0..n-1) accumulator, E_ARG(n..2n-1) new; else none */
@@ -37,6 +37,7 @@ typedef struct Stage {
     DType acc[K_RES];           /* accumulator types; the result is cast to its buffer's type on store */
     KOut out[K_RES];
     const Node *node;           /* SORT, TOPK, COMPACT, RANDOM, SCAN: attributes */
+    uint32_t guard;             /* SCATTER: an index is out of range; COMPACT: no room */
 } Stage;
 typedef struct Kernel {
     Ctx *c;

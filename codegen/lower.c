@@ -300,6 +300,7 @@ static Expr pull_node(Low *w, Node *n, int r, const Expr *idx) {
         return v;
     }
     case P_COPY: return value_at(w, n->in[0], idx);
+    case P_RANDOM: return random_at(w->c, n, flatten(w, out->rank, out->dim, idx));
     default: break;
     }
     ICE("kernel %s: %s cannot be inlined", w->k->name, prim_name(n->op));
@@ -421,7 +422,8 @@ static void add_axis(Low *w, Stage *s, Dim extent, AxKind kind) {
 
 static bool is_root(const Node *n) {
     switch (n->op) {
-    case P_REDUCE: case P_CONTRACT: case P_SCAN: case P_SORT: case P_TOPK: case P_COMPACT: case P_SCATTER: case P_RANDOM: return true;
+    case P_REDUCE: case P_CONTRACT: case P_SCAN: case P_SORT: case P_TOPK: case P_COMPACT: case P_SCATTER: return true;
+    case P_RANDOM: return random_sequential(n);
     default: return false;
     }
 }
@@ -490,8 +492,8 @@ static void lower_contract(Low *w, Node *n) {
     set_out(w, s, 0, n->out[0], at);
 }
 
-/* A stage over the dims of `v` that computes it point by point. */
-static void lower_pointwise(Low *w, Val v) {
+/* A stage over the dims of `v` that computes it point by point into the home of `to`. */
+static void lower_pointwise(Low *w, Val v, Val to) {
     const Type *t = val_type(w->g, v);
     Stage *s = open_stage(w, ST_NEST);
     Expr idx[MAX_RANK];
@@ -502,28 +504,66 @@ static void lower_pointwise(Low *w, Val v) {
     s->nres = 1;
     s->acc[0] = t->dtype;
     s->body[0] = value_at(w, v, idx);
-    set_out(w, s, 0, v, idx);
+    set_out(w, s, 0, to, idx);
 }
 
+/* y = x, then y[index of u] (combine)= u for the points u of the updates, in row-major order. */
+static void lower_scatter(Low *w, Node *n) {
+    const ScatterAttr *a = n->attr;
+    static const uint8_t op[] = {[SC_ADD] = S_ADD, [SC_MUL] = S_MUL, [SC_MIN] = S_MIN, [SC_MAX] = S_MAX};
+    const Type *y = val_type(w->g, n->out[0]), *it = val_type(w->g, n->in[1]), *ut = val_type(w->g, n->in[2]);
+    lower_pointwise(w, n->in[0], n->out[0]);
+    Stage *s = open_stage(w, ST_SCATTER);
+    Expr idx[MAX_RANK], at[MAX_RANK], i[MAX_RANK];
+    for (int d = 0; d < ut->rank; d++) {
+        add_axis(w, s, ut->dim[d], AX_PAR);
+        idx[d] = expr_axis(w->c, (uint32_t)d);
+    }
+    int64_t q = 0;
+    int lists = it->rank - 1;
+    if (!a->elements && !dim_is_const(w->c, it->dim[lists], &q)) q = y->rank - (ut->rank - lists);
+    for (int d = 0; d < y->rank; d++) {
+        bool indexed = a->elements ? d == a->axis : d < q;
+        at[d] = a->elements ? idx[d] : idx[indexed ? d : lists + d - (int)q];
+        if (!indexed) continue;
+        memcpy(i, idx, sizeof i);
+        if (!a->elements) i[lists] = ci(w, d);
+        Expr k = expr_cast(w->c, value_at(w, n->in[1], i), DT_I64);
+        at[d] = expr_op(w->c, S_SELECT, cmp(w, S_LT, k, ci(w, 0)), add(w, k, dimx(w, y->dim[d])), k);
+    }
+    s->nres = 1;
+    s->acc[0] = y->dtype;
+    s->guard = expr_guard(w->c, n->loc, "an index is out of range");
+    Expr u = value_at(w, n->in[2], idx);
+    uint16_t b = home(w, n->out[0]);
+    if (a->mode != SC_SET)
+        u = cmp(w, (SOp)op[a->mode], leaf_load(w, b, at, OOB_FAIL, (Expr){0}, s->guard), u);
+    s->body[0] = u;
+    s->out[0] = (KOut){.buf = b, .rank = w->k->buf[b].rank, .oob = OOB_FAIL};
+    memcpy(s->out[0].at, at, sizeof at);
+}
+
+/* Stages whose innermost axis is walked in order by code of their own (ukr_special.c). Bodies are the operands. */
 static void lower_special(Low *w, Node *n) {
-    const Type *x = val_type(w->g, n->in[0]);
     StageKind kind = n->op == P_SCAN ? ST_SCAN : n->op == P_SORT ? ST_SORT : n->op == P_TOPK ? ST_TOPK :
-                     n->op == P_COMPACT ? ST_COMPACT : n->op == P_RANDOM ? ST_RANDOM : ST_SCATTER;
+                     n->op == P_COMPACT ? ST_COMPACT : ST_RANDOM;
+    const Type *x = val_type(w->g, n->nin ? n->in[0] : n->out[0]);
     Stage *s = open_stage(w, kind);
     s->node = n;
     Expr idx[MAX_RANK];
     int axis = n->op == P_SCAN ? ((const ScanAttr *)n->attr)->axis : n->op == P_SORT ? ((const SortAttr *)n->attr)->axis :
-               n->op == P_TOPK ? ((const TopkAttr *)n->attr)->axis : -1;
+               n->op == P_TOPK ? ((const TopkAttr *)n->attr)->axis : n->op == P_COMPACT ? 0 : -1;
     for (int d = 0; d < x->rank; d++) {
         add_axis(w, s, x->dim[d], d == axis ? AX_SCAN : AX_PAR);
         idx[d] = expr_axis(w->c, (uint32_t)d);
     }
     if (n->nout > K_RES || n->nin > K_RES) ICE("kernel %s: %s of %d operands", w->k->name, prim_name(n->op), n->nin);
+    if (n->op == P_COMPACT) s->guard = expr_guard(w->c, n->loc, "more elements are set than there is room for");
     s->nres = (uint8_t)n->nout;
     for (int r = 0; r < n->nout; r++) {
         int k = r < n->nin ? r : 0;
         s->acc[r] = val_type(w->g, n->out[r])->dtype;
-        s->body[r] = value_at(w, n->in[k], idx);
+        s->body[r] = n->nin ? value_at(w, n->in[k], idx) : expr_float(w->c, s->acc[r], 0);
         if (n->op == P_SCAN) {
             const ScanAttr *a = n->attr;
             s->acc[r] = a->acc[r];
@@ -532,7 +572,7 @@ static void lower_special(Low *w, Node *n) {
             s->body[r] = expr_cast(w->c, s->body[r], a->acc[r]);
         }
     }
-    for (int r = 0; r < n->nout; r++) set_out(w, s, r, n->out[r], idx);
+    for (int r = 0; r < n->nout; r++) set_out(w, &w->stages.v[w->stages.n - 1], r, n->out[r], idx);
 }
 
 /* ---- pushing a stage's coordinates forward through its epilogue ---- */
@@ -753,14 +793,16 @@ Kernel *kernel_lower(Ctx *c, Graph *outer, const Node *group, const Storage *sto
             if (n->op == P_REDUCE) lower_reduce(w, n);
             else lower_contract(w, n);
             lower_epilogue(w, n, first);
+        } else if (n->op == P_SCATTER) {
+            lower_scatter(w, n);
         } else if (is_root(n)) {
             lower_special(w, n);
         } else if (wants_home(w, n, reach, into_contract)) {
-            for (int r = 0; r < n->nout; r++) lower_pointwise(w, n->out[r]);
+            for (int r = 0; r < n->nout; r++) lower_pointwise(w, n->out[r], n->out[r]);
         }
     }
     for (uint32_t o = 0; o < w->g->out.n; o++)
-        if (!w->made[w->target[o].i]) lower_pointwise(w, w->target[o]);
+        if (!w->made[w->target[o].i]) lower_pointwise(w, w->target[o], w->target[o]);
     k->nstage = (uint16_t)w->stages.n;
     k->stage = w->stages.v;
     CHECK(kernel_verify(k));

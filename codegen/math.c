@@ -197,7 +197,7 @@ static LVal float_to_int(const M *m, LVal v, DType to) {
 typedef struct F8 { int ebits, mbits, bias; bool inf; int max; /* largest finite code */ int nan; bool fnuz; } F8;
 static const F8 *f8_of(DType t) {
     static const F8 e4m3 = {4, 3, 7, false, 0x7e, 0x7f, false}, e5m2 = {5, 2, 15, true, 0x7b, 0x7f, false},
-                    e4m3z = {4, 3, 8, false, 0x7f, 0x80, true}, e5m2z = {5, 2, 16, false, 0x7f, 0x80, true}, e2m1 = {2, 1, 1, false, 7, 7, false};
+                    e4m3z = {4, 3, 8, false, 0x7f, 0x80, true}, e5m2z = {5, 2, 16, false, 0x7f, 0x80, true}, e2m1 = {2, 1, 1, false, 7, 8, false};
     switch (t) {
     case DT_F8E4M3: return &e4m3;
     case DT_F8E5M2: return &e5m2;
@@ -229,7 +229,7 @@ static LVal f8_to_f32(const M *m, LVal v, const F8 *f) {
     return r;
 }
 
-static LVal f32_to_f8(const M *m, LVal v, const F8 *f) { /* nearest even; overflow saturates */
+static LVal f32_to_f8(const M *m, LVal v, const F8 *f) { /* nearest even; overflow saturates, infinities stay if there are any */
     Lir *l = m->l;
     LVal bits = lir_bitcast(l, v, DT_I32), mag = lir_op2(l, S_AND, bits, m_i(m, DT_I32, INT32_MAX));
     LVal neg = m_cmp(m, S_LT, bits, m_i(m, DT_I32, 0));
@@ -248,6 +248,7 @@ static LVal f32_to_f8(const M *m, LVal v, const F8 *f) { /* nearest even; overfl
     c = lir_op2(l, S_MIN, c, m_i(m, DT_I32, f->max));
     LVal huge = m_cmp(&w, S_GE, a, m_f(&w, 1e30));
     c = m_sel(m, huge, m_i(m, DT_I32, f->max), c);
+    if (f->inf) c = m_sel(m, m_cmp(&w, S_EQ, a, m_f(&w, INFINITY)), m_i(m, DT_I32, f->max + 1), c);
     LVal sign = m_i(m, DT_I32, 1 << (f->ebits + f->mbits)), zero = m_i(m, DT_I32, 0);
     LVal add = m_sel(m, neg, sign, zero);
     if (f->fnuz) add = m_sel(m, m_cmp(m, S_EQ, c, zero), zero, add); /* no negative zero */
@@ -256,10 +257,34 @@ static LVal f32_to_f8(const M *m, LVal v, const F8 *f) { /* nearest even; overfl
     return lir_cast(l, c, DT_U8);
 }
 
+/* f8e8m0: 2^(code - 127), no sign, no zero; rounds up and saturates, 255 is NaN. */
+static LVal e8m0_to_f32(const M *m, LVal v) {
+    LVal c = lir_cast(m->l, v, DT_I32), b = lir_op2(m->l, S_SHL, c, m_i(m, DT_I32, 23));
+    b = m_sel(m, m_cmp(m, S_EQ, c, m_i(m, DT_I32, 0)), m_i(m, DT_I32, 0x00400000), b);
+    return lir_bitcast(m->l, m_sel(m, m_cmp(m, S_EQ, c, m_i(m, DT_I32, 255)), m_i(m, DT_I32, 0x7fc00000), b), DT_F32);
+}
+
+static LVal f32_to_e8m0(const M *m, LVal v) {
+    Lir *l = m->l;
+    LVal mag = lir_op2(l, S_AND, lir_bitcast(l, v, DT_I32), m_i(m, DT_I32, INT32_MAX)), zero = m_i(m, DT_I32, 0);
+    LVal e = lir_shru(l, mag, m_i(m, DT_I32, 23)), man = lir_op2(l, S_AND, mag, m_i(m, DT_I32, 0x7fffff));
+    LVal c = m_add(m, e, m_sel(m, m_cmp(m, S_NE, man, zero), m_i(m, DT_I32, 1), zero));
+    c = m_sel(m, m_cmp(m, S_LE, mag, m_i(m, DT_I32, 0x00400000)), zero, lir_op2(l, S_MIN, c, m_i(m, DT_I32, 0xfe)));
+    return lir_cast(l, m_sel(m, m_cmp(m, S_GT, mag, m_i(m, DT_I32, 0x7f800000)), m_i(m, DT_I32, 0xff), c), DT_U8);
+}
+
 LVal math_cast(Lir *l, const Target *t, LVal v, DType from, DType to) {
     (void)t;
     if (from == to) return v;
     M m = {l, t, from, lir_type(l, v).lanes};
+    if (from == DT_F8E8M0) {
+        LVal x = e8m0_to_f32(&m, lir_type(l, v).dt == DT_U8 ? v : lir_bitcast(l, v, DT_U8));
+        return to == DT_F32 ? x : math_cast(l, t, x, DT_F32, to);
+    }
+    if (to == DT_F8E8M0) {
+        LVal x = from == DT_F32 ? v : math_cast(l, t, v, from, DT_F32);
+        return lir_bitcast(l, f32_to_e8m0(&m, x), to);
+    }
     const F8 *f = f8_of(from), *g = f8_of(to);
     if (f) {
         LVal x = f8_to_f32(&m, lir_type(l, v).dt == DT_U8 ? v : lir_bitcast(l, v, DT_U8), f);

@@ -2,6 +2,7 @@
  * writer of that format. */
 #include <string.h>
 
+#include "emit_internal.h"
 #include "plan.h"
 #include "runtime/abi.h"
 
@@ -32,7 +33,7 @@ uint64_t weights_add(Ctx *c, Weights *w, const ConstData *d) {
     }
     uint64_t at = w->bytes, n = const_bytes(d);
     vec_push(c, &w->item, (WeightItem){d, at, n});
-    w->bytes = (at + n + 63) / 64 * 64;
+    w->bytes = (at + (n ? n : 1) + 63) / 64 * 64; /* even nothing has a place */
     return at;
 }
 
@@ -62,6 +63,7 @@ typedef struct Build {
     VEC(rt_step) step;
     Buf str;
     uint32_t nsym;
+    int32_t random[2];          /* 1 + index of RANDOM_SEED and RANDOM_RUN, 0 = not used */
 } Build;
 
 static int32_t text(Build *b, const char *s) {
@@ -188,6 +190,17 @@ static void symbols(Build *b) {
         CHECK(b->nsegment < MAX_SEGMENTS);
         note_symbols(b, a->sym);
     }
+    for (uint32_t i = 0; i < n; i++) {
+        const char *name = dim_sym_info(b->c, i)->name;
+        for (int k = 0; k < 2; k++) {
+            if (!name || strcmp(name, k ? RANDOM_RUN : RANDOM_SEED)) continue;
+            if (b->sym_index[i] < 0) {
+                b->sym_index[i] = (int32_t)b->sym.n;
+                vec_push(b->c, &b->sym, i);
+            }
+            b->random[k] = b->sym_index[i] + 1;
+        }
+    }
     b->nsym = b->sym.n;
     b->ndim = b->nsym;
 }
@@ -218,6 +231,7 @@ static bool ports(Build *b) {
     }
     for (uint32_t i = 0; i < b->nsym; i++) {
         if (bound[b->sym.v[i]] || b->sym_segment[b->sym.v[i]]) continue;
+        if (b->random[0] == (int32_t)i + 1 || b->random[1] == (int32_t)i + 1) continue;
         diag(b->c, SEV_UNSUPPORTED, (Loc){0}, "U0402", "size \"%s\" occurs only inside sums or products of input dims; give it with --dim",
              dim_sym_info(b->c, b->sym.v[i])->name);
         return false;
@@ -265,6 +279,11 @@ static void kernel_step(Build *b, uint32_t i) {
 /* After the k-th bind: evaluate what it decides. The range of dimops is patched in when all are known. */
 static void steps(Build *b) {
     uint32_t segment = 0;
+    if (b->random[0] || b->random[1]) {
+        for (int k = 0; k < 2; k++) /* RT_SEED sets both */
+            if (!b->random[k]) b->random[k] = (int32_t)++b->ndim;
+        vec_push(b->c, &b->step, (rt_step){.op = RT_SEED, .a = b->random[0] - 1, .b = b->random[1] - 1, .scratch = -1});
+    }
     for (uint32_t i = 0; i < b->g->node.n; i++) {
         Node *n = b->g->node.v[i];
         if (n->op == P_GROUP) kernel_step(b, i);
@@ -275,7 +294,7 @@ static void steps(Build *b) {
             const SymInfo *info = dim_sym_info(b->c, (uint32_t)s.val);
             const LocInfo *l = loc_info(b->c, n->loc);
             vec_push(b->c, &b->step, (rt_step){.op = RT_BIND, .a = b->sym_index[s.val], .b = buffer(b, n->in[0]), .imm = a->index,
-                     .lo = info->lo, .hi = info->hi == DIM_INF ? INT64_MIN : info->hi, .scratch = -1, .name = text(b, info->name), .nodes = text(b, l->name)});
+                     .lo = info->lo, .hi = info->hi == DIM_INF && info->lo > INT64_MIN ? INT64_MIN : info->hi, .scratch = -1, .name = text(b, info->name), .nodes = text(b, l->name)});
             vec_push(b->c, &b->step, (rt_step){.op = RT_DIMS, .a = (int32_t)++segment, .scratch = -1});
         } else if (n->op == P_GUARD) {
             const GuardAttr *a = n->attr;

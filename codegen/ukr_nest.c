@@ -20,6 +20,7 @@ typedef struct Nest {
     Dim extent[K_AXES];             /* of the prefix */
     bool done[64];                  /* stages already run as somebody's epilogue */
     uint64_t epilogue[64];
+    LVal special[64];               /* scratch of sort, topk and the like */
 } Nest;
 
 static uint64_t stage_reads(const Kernel *k, const Stage *s) {
@@ -65,7 +66,7 @@ static int shared_prefix(const Kernel *k) {
         int n = 0;
         while (n < p && n < s->naxis && s->axis[n].kind == AX_PAR && dim_same(k->c, s->axis[n].extent, k->stage[0].axis[n].extent)) n++;
         p = n;
-        if (s->kind != ST_NEST && s->kind != ST_SCAN) p = 0;
+        if (s->kind == ST_SCATTER || s->kind == ST_RANDOM) p = 0; /* one after the other */
     }
     for (; p > 0; p--) {
         LoadCheck lc = {k, p, true};
@@ -296,7 +297,7 @@ static void stage_loops(Nest *n, int st, int a, Point *p, int v, uint16_t lanes)
     Lir *l = n->e->l;
     bool vpar = v >= 0 && s->axis[v].kind == AX_PAR;
     while (a < s->naxis && (s->axis[a].kind != AX_PAR || a == v)) a++;
-    if (a < s->naxis) {
+    if (a < s->naxis && s->kind != ST_RANDOM) {
         LFor f = lir_for(l, lir_i64(l, 0), emit_dim(n->e, s->axis[a].extent), lir_i64(l, 1), 0, NULL);
         p->axis[a] = f.iv;
         stage_loops(n, st, a + 1, p, v, lanes);
@@ -304,6 +305,7 @@ static void stage_loops(Nest *n, int st, int a, Point *p, int v, uint16_t lanes)
         return;
     }
     if (s->kind == ST_SCAN) scan_stage(n, st, p);
+    else if (s->kind != ST_NEST && s->kind != ST_SCATTER) special_stage(n->e, st, p, n->special[st]);
     else if (vpar && n->chunk_axis == v) vector_loop(n, st, p, v, lanes, p->axis[v], p->axis[K_AXES - 1]);
     else if (vpar) vector_loop(n, st, p, v, lanes, lir_i64(l, 0), emit_dim(n->e, s->axis[v].extent));
     else point(n, st, p, v, lanes);
@@ -312,9 +314,7 @@ static void stage_loops(Nest *n, int st, int a, Point *p, int v, uint16_t lanes)
 /* ---- the template ---- */
 
 static bool nest_match(const Kernel *k, const Target *t) {
-    (void)t;
-    for (int st = 0; st < k->nstage; st++)
-        if (k->stage[st].kind != ST_NEST && k->stage[st].kind != ST_SCAN) return false;
+    (void)k; (void)t;
     return true;
 }
 
@@ -388,6 +388,12 @@ static void place_temps(Nest *n) {
         Dim bytes = dim_addi(e->c, dim_muli(e->c, dense, (int64_t)dt_bits(mt) / 8), 64);
         at = dim_add(e->c, at, dim_muli(e->c, dim_ceildiv(e->c, bytes, dim_const(e->c, 64)), 64));
     }
+    for (int st = 0; st < k->nstage; st++) {
+        const Stage *s = &k->stage[st];
+        if (s->kind == ST_NEST || s->kind == ST_SCAN || s->kind == ST_SCATTER) continue;
+        n->special[st] = lir_ptr_bytes(e->l, lir_scratch(e->l), emit_dim(e, at));
+        at = dim_add(e->c, at, special_scratch(e->c, s));
+    }
     e->code->scratch = at;
     e->k = local;
     n->k = local;
@@ -429,7 +435,7 @@ static void nest_build(Emit *e) {
         if (n.done[st]) continue;
         for (int u = st + 1; u < n.k->nstage; u++) if (n.epilogue[st] >> u & 1) n.done[u] = true;
         const Stage *s = &n.k->stage[st];
-        int v = s->kind == ST_SCAN ? -1 : n.chunk_axis >= 0 ? 0 : vector_axis(n.k, s, n.prefix);
+        int v = s->kind != ST_NEST ? -1 : n.chunk_axis >= 0 ? 0 : vector_axis(n.k, s, n.prefix);
         uint16_t lanes = v >= 0 ? target_lanes(e->t, widest(n.k, s)) : 1;
         if (v >= 0) {
             int64_t hi = dim_hi(e->c, s->axis[v].extent);
