@@ -10,225 +10,16 @@
 #include <math.h>
 #include <string.h>
 
-#include "panel.h"
+#include "attn.h"
 #include "ukr.h"
 
 enum { PAR_MR, PAR_NV, PAR_ROWS, PAR_KEYS };
-enum { ONE_CHUNK = 512, KEYS = 256, ROWS = 128, SPARE = 16 };
-
-typedef struct Attn {
-    const Kernel *k;
-    int qk, max, sum, pv;               /* stages */
-    Expr q, key, v, x;                  /* q, key: over the axes of qk; v: of pv; x, the scores: of max, loads inlined */
-    uint16_t score;                     /* buffer of q * k */
-    bool zero_nan;
-    int t, tq, tv, d, col;              /* keys in max, qk, pv; reduced axis of qk; v's own axis in pv */
-    int batch[K_AXES], nbatch, row[K_AXES], nrow; /* axes of max; rows: outermost first */
-    int to_qk[K_AXES], to_pv[K_AXES];   /* axis of max -> axis of qk, pv */
-} Attn;
-
-/* ---- matching ---- */
-
-typedef struct Inline { const Kernel *k; int before; } Inline;
-
-static int writer(const Kernel *k, uint32_t buf, int before) {
-    for (int st = 0; st < before; st++)
-        for (int r = 0; r < k->stage[st].nres; r++) if (k->stage[st].out[r].buf == buf) return st;
-    return -1;
-}
-
-/* Loads of temporaries that a map wrote become that map. */
-static Expr inline_load(void *data, Ctx *c, Expr e, const ExprInfo *i, const Expr *arg) {
-    const Inline *in = data;
-    (void)e;
-    if (i->kind != E_LOAD || in->k->buf[i->index].kind != KB_TEMP || i->oob != OOB_NEVER) return expr_rebuild(c, i, arg);
-    int w = writer(in->k, i->index, in->before);
-    if (w < 0) return expr_rebuild(c, i, arg);
-    const Stage *s = &in->k->stage[w];
-    if (s->kind != ST_NEST || s->comb[0].i || s->nres != 1 || s->out[0].oob != OOB_NEVER) return expr_rebuild(c, i, arg);
-    Expr to[K_AXES] = {{0}}, at[MAX_RANK];
-    memcpy(at, arg, s->out[0].rank * sizeof *at);
-    for (int d = 0; d < s->out[0].rank; d++) {
-        ExprInfo a = *expr_info(c, s->out[0].at[d]);
-        if (a.kind == E_AXIS) to[a.index] = at[d];
-        else if (a.kind != E_CONST) return expr_rebuild(c, i, at);
-    }
-    for (int a = 0; a < s->naxis; a++) if (!to[a].i) return expr_rebuild(c, i, at);
-    Inline inner = {in->k, w};
-    return expr_rewrite(c, expr_subst_axes(c, s->body[0], to, s->naxis), inline_load, &inner);
-}
-
-static Expr inlined(const Kernel *k, int st, Expr e) {
-    Inline in = {k, st};
-    return expr_rewrite(k->c, e, inline_load, &in);
-}
-
-static bool is_op(Ctx *c, Expr e, SOp op) {
-    const ExprInfo *i = expr_info(c, e);
-    return i->kind == E_OP && i->op == op;
-}
-
-static Expr arg_of(Ctx *c, Expr e, int n) { return expr_info(c, e)->arg[n]; }
-
-/* comb is one operation on accumulator and element, f32 */
-static bool reduces_by(const Kernel *k, int st, SOp op) {
-    const Stage *s = &k->stage[st];
-    if (s->kind != ST_NEST || s->nres != 1 || !s->comb[0].i || s->acc[0] != DT_F32) return false;
-    if (k->buf[s->out[0].buf].dtype != DT_F32) return false;
-    if (!is_op(k->c, s->comb[0], op)) return false;
-    for (int i = 0; i < 2; i++) if (expr_info(k->c, arg_of(k->c, s->comb[0], i))->kind != E_ARG) return false;
-    return s->out[0].oob == OOB_NEVER;
-}
-
-static int reduced_axis(const Stage *s) { /* the only one, or -1 */
-    int red = -1;
-    for (int a = 0; a < s->naxis; a++) {
-        if (s->axis[a].kind != AX_RED) continue;
-        if (red >= 0) return -1;
-        red = a;
-    }
-    return red;
-}
-
-typedef struct Find { uint16_t buf; int n; Expr at[MAX_RANK]; bool same; } Find;
-
-static void find_load(void *data, const ExprInfo *x) {
-    Find *f = data;
-    if (x->index != f->buf) return;
-    if (f->n++ == 0) memcpy(f->at, x->arg, x->narg * sizeof *f->at);
-    else f->same = false;
-    if (x->oob != OOB_NEVER) f->same = false;
-}
-
-/* The one access to buffer buf in e. */
-static bool access_of(const Kernel *k, Expr e, uint16_t buf, Find *f) {
-    *f = (Find){.buf = buf, .same = true};
-    expr_loads(k->c, e, find_load, f);
-    return f->n == 1 && f->same;
-}
-
-static int axis_index(Ctx *c, Expr e) {
-    const ExprInfo *i = expr_info(c, e);
-    return i->kind == E_AXIS ? (int)i->index : -1;
-}
-
-/* to[axis of max] = axis of another stage, from how both access the scores. */
-static bool relate(const Kernel *k, int rank, const Expr *max_at, const Expr *other_at, int *to) {
-    memset(to, -1, K_AXES * sizeof *to);
-    for (int d = 0; d < rank; d++) {
-        int a = axis_index(k->c, max_at[d]), b = axis_index(k->c, other_at[d]);
-        if ((a < 0) != (b < 0)) return false;
-        if (a >= 0) to[a] = b;
-    }
-    return true;
-}
-
-static bool strip_guard(Ctx *c, Expr *p) {
-    if (!is_op(c, *p, S_SELECT)) return false;
-    Expr cond = arg_of(c, *p, 0), zero = arg_of(c, *p, 1), e = arg_of(c, *p, 2);
-    const ExprInfo *z = expr_info(c, zero);
-    if (!is_op(c, cond, S_ISNAN) || arg_of(c, cond, 0).i != e.i || z->kind != E_CONST || z->val.i != 0) return false;
-    *p = e;
-    return true;
-}
-
-static bool find_stages(const Kernel *k, Attn *a) {
-    a->qk = a->max = a->sum = a->pv = -1;
-    for (int st = 0; st < k->nstage; st++) {
-        const Stage *s = &k->stage[st];
-        if (s->kind != ST_NEST || s->nres != 1) return false;
-        if (!s->comb[0].i) continue;
-        int *at = reduces_by(k, st, S_MAX) ? &a->max : reduces_by(k, st, S_ADD) ? (a->qk < 0 ? &a->qk : a->sum < 0 ? &a->sum : &a->pv) : NULL;
-        if (!at || *at >= 0) return false;
-        *at = st;
-    }
-    if (a->qk < 0 || a->max < a->qk || a->sum < a->max || a->pv < a->sum) return false;
-    uint64_t later = 0;
-    for (int st = 0; st < k->nstage; st++) {
-        if (st > a->pv) later |= 1ull << st;
-        else if (st < a->pv && k->buf[k->stage[st].out[0].buf].kind != KB_TEMP) return false;
-    }
-    return k->nstage <= 64 && (!later || epilogue_mask(k, a->pv) == later);
-}
-
-static bool product(const Kernel *k, int st, Expr *a, Expr *b) {
-    Expr e = inlined(k, st, k->stage[st].body[0]);
-    if (!is_op(k->c, e, S_MUL)) return false;
-    *a = arg_of(k->c, e, 0);
-    *b = arg_of(k->c, e, 1);
-    return expr_info(k->c, *a)->dtype == DT_F32 && expr_info(k->c, *b)->dtype == DT_F32;
-}
-
-static bool no_temps(const Kernel *k, Expr e) {
-    uint64_t m = expr_bufs(k->c, e);
-    for (int b = 0; b < k->nbuf; b++) if (m >> b & 1 && k->buf[b].kind != KB_IN) return false;
-    return true;
-}
-
-static bool classify(const Kernel *k, Attn *a) {
-    *a = (Attn){.k = k, .col = -1};
-    Ctx *c = k->c;
-    if (!find_stages(k, a)) return false;
-    const Stage *qk = &k->stage[a->qk], *mx = &k->stage[a->max], *sm = &k->stage[a->sum], *pv = &k->stage[a->pv];
-    a->score = qk->out[0].buf;
-    a->d = reduced_axis(qk);
-    a->t = reduced_axis(mx);
-    a->tv = reduced_axis(pv);
-    if (a->d < 0 || a->t < 0 || a->tv < 0 || reduced_axis(sm) != a->t || sm->naxis != mx->naxis) return false;
-    if (mx->init[0].f > -INFINITY || sm->init[0].i != 0 || qk->init[0].i != 0 || pv->init[0].i != 0) return false;
-
-    /* e = exp(x - m), p = e / l; x, m and l as the second product sees them, renamed to the axes of max */
-    a->x = inlined(k, a->max, mx->body[0]);
-    Find fx, fp;
-    if (expr_info(c, a->x)->dtype != DT_F32 || !access_of(k, a->x, a->score, &fx)) return false;
-    Expr in[2];
-    if (!product(k, a->pv, &in[0], &in[1])) return false;
-    int p = expr_bufs(c, in[0]) >> a->score & 1 ? 0 : 1, rank = k->buf[a->score].rank;
-    a->v = in[!p];
-    if (!no_temps(k, a->v) || !access_of(k, in[p], a->score, &fp) || !relate(k, rank, fx.at, fp.at, a->to_pv)) return false;
-    if (!relate(k, rank, fx.at, qk->out[0].at, a->to_qk)) return false;
-    Expr back[K_AXES] = {{0}};
-    for (int j = 0; j < mx->naxis; j++) {
-        if (a->to_pv[j] < 0 || a->to_qk[j] < 0) return false;
-        back[a->to_pv[j]] = expr_axis(c, (uint32_t)j);
-    }
-    Expr prob = expr_subst_axes(c, in[p], back, pv->naxis);
-    a->zero_nan = strip_guard(c, &prob);
-    if (!is_op(c, prob, S_DIV)) return false;
-    Expr e = arg_of(c, prob, 0), l = arg_of(c, prob, 1);
-    if (!is_op(c, e, S_EXP) || !is_op(c, arg_of(c, e, 0), S_SUB) || arg_of(c, arg_of(c, e, 0), 0).i != a->x.i) return false;
-    const ExprInfo *mi = expr_info(c, arg_of(c, arg_of(c, e, 0), 1)), *li = expr_info(c, l);
-    if (mi->kind != E_LOAD || mi->index != mx->out[0].buf || li->kind != E_LOAD || li->index != sm->out[0].buf) return false;
-    if (inlined(k, a->sum, sm->body[0]).i != e.i) return false;
-    uint64_t used = expr_bufs(c, a->x) & ~(1ull << a->score);
-    for (int b = 0; b < k->nbuf; b++) if (used >> b & 1 && k->buf[b].kind != KB_IN) return false;
-
-    /* axes */
-    if (!product(k, a->qk, &in[0], &in[1]) || !no_temps(k, in[0]) || !no_temps(k, in[1])) return false;
-    a->tq = a->to_qk[a->t];
-    if (a->to_pv[a->t] != a->tv || qk->axis[a->tq].kind != AX_PAR) return false;
-    int kk = expr_uses_axis(c, in[0], (uint32_t)a->tq) ? 0 : 1;
-    a->key = in[kk];
-    a->q = in[!kk];
-    if (expr_uses_axis(c, a->q, (uint32_t)a->tq)) return false;
-    for (int j = 0; j < mx->naxis; j++) {
-        if (j == a->t) continue;
-        if (expr_uses_axis(c, a->key, (uint32_t)a->to_qk[j]) || expr_uses_axis(c, a->v, (uint32_t)a->to_pv[j])) a->batch[a->nbatch++] = j;
-        else a->row[a->nrow++] = j;
-    }
-    int own = 0;
-    for (int b = 0; b < pv->naxis; b++) {
-        if (b == a->tv || back[b].i) continue;
-        a->col = b;
-        own++;
-    }
-    return own == 1 && qk->naxis == mx->naxis + 1;
-}
+enum { ONE_CHUNK = 512, KEYS = 256, ROWS = 128, SPARE = 16, FEW = 2 };
 
 static bool attention_match(const Kernel *k, const Target *t) {
     Attn a;
     (void)t;
-    return classify(k, &a);
+    return attn_classify(k, &a);
 }
 
 /* ---- choosing ---- */
@@ -270,22 +61,23 @@ static int64_t chunk_keys(const Attn *a, int width) {
     return (keys + width - 1) / width * width;
 }
 
-/* Rows of a task along the innermost row axis. */
+/* Rows of a task along the innermost row axis: many, because each task packs k and v; fewer where there would be few tasks. */
 static int64_t chunk_rows(const Attn *a, int mr) {
-    int64_t n, most = ROWS + ROWS / 2;
+    int64_t n;
     double others = batch_of(a);
     if (!dim_is_const(a->k->c, inner_rows(a), &n)) return (int64_t)mr * (ROWS / mr);
-    if (others < 8) most = ROWS / 2; /* few tasks: smaller ones */
-    if (n <= most) return n;
-    int64_t tiles = (n + mr - 1) / mr, blocks = (n + ROWS - 1) / ROWS;
-    if (others < 8) blocks = (n + most - 1) / most;
+    if (n <= ROWS + ROWS / 2 && (others >= 8 || n <= ROWS / 2)) return n;
+    int64_t tiles = (n + mr - 1) / mr, blocks = (n + 2 * ROWS - 1) / (2 * ROWS), most = 2 * n / ROWS;
+    int64_t want = others >= 24 ? 1 : (int64_t)(24 / (others < 1 ? 1 : others));
+    if (want > most) want = most;
+    if (blocks < want) blocks = want;
     return (tiles + blocks - 1) / blocks * mr;
 }
 
 static int attention_candidates(const Kernel *k, const Target *t, Sched *out, int max) {
     Attn a;
     (void)max;
-    if (!classify(k, &a)) return 0;
+    if (!attn_classify(k, &a)) return 0;
     TileSize size = panel_tile(t);
     int64_t n;
     bool known = dim_is_const(k->c, inner_rows(&a), &n);
@@ -303,7 +95,7 @@ static int attention_candidates(const Kernel *k, const Target *t, Sched *out, in
 static double attention_cost(const Kernel *k, const Sched *s, const Target *t) {
     Attn a;
     (void)s;
-    if (!classify(k, &a)) return 1e30;
+    if (!attn_classify(k, &a)) return 1e30;
     double scores = batch_of(&a) * rows_of(&a) * typical(&a, a.max, a.t), lanes = target_lanes(t, DT_F32);
     double macs = scores * (typical(&a, a.qk, a.d) + typical(&a, a.pv, a.col));
     return (macs / t->fma_per_cycle * 1.1 + scores * (expr_cost(k->c, a.x) + 16)) / lanes + 500;
@@ -311,28 +103,13 @@ static double attention_cost(const Kernel *k, const Sched *s, const Target *t) {
 
 /* ---- code ---- */
 
-typedef struct Gen {
-    Emit *e;
-    Lir *l;
-    Attn a;
-    int lanes, nv, width;
-    int64_t mr, rows, keys;             /* sched */
-    bool one;                           /* all keys in one chunk */
-    LVal at[K_AXES];                    /* coordinates of max's axes: batch and outer rows */
-    LVal block;                         /* rows of a task before the current outer row, in rows of scratch */
-    LVal r0;                            /* first row of the task along the innermost row axis */
-    LVal t0, tn, last;                  /* chunk: first key, number of keys, whether it is the last */
-    LVal d, dp, vcols, vp;              /* sizes of q and v, and padded */
-    LVal q, kp, vs, s, o, m, sum, alpha;/* scratch */
-    int64_t pitch;                      /* of s */
-    LVal value;                         /* of q * k where x is evaluated */
-} Gen;
+typedef AttnGen Gen;
 
-static LVal f32(Gen *g, double v) { return lir_float(g->l, DT_F32, v); }
-static LVal vec(Gen *g, LVal s) { return lir_splat(g->l, s, (uint16_t)g->lanes); }
-static LVal load1(Gen *g, LVal p, LVal i) { return lir_load(g->l, p, i, (LTy){DT_F32, 1}, (LVal){0}, 0); }
-static LVal loadv(Gen *g, LVal p, LVal i) { return lir_load(g->l, p, i, (LTy){DT_F32, (uint16_t)g->lanes}, (LVal){0}, 0); }
-static void put(Gen *g, LVal p, LVal i, LVal v) { lir_store(g->l, p, i, v, (LVal){0}, 0); }
+LVal attn_f32(AttnGen *g, double v) { return lir_float(g->l, DT_F32, v); }
+LVal attn_splat(AttnGen *g, LVal s) { return lir_splat(g->l, s, (uint16_t)g->lanes); }
+LVal attn_load1(AttnGen *g, LVal p, LVal i) { return lir_load(g->l, p, i, (LTy){DT_F32, 1}, (LVal){0}, 0); }
+LVal attn_load(AttnGen *g, LVal p, LVal i) { return lir_load(g->l, p, i, (LTy){DT_F32, (uint16_t)g->lanes}, (LVal){0}, 0); }
+void attn_put(AttnGen *g, LVal p, LVal i, LVal v) { lir_store(g->l, p, i, v, (LVal){0}, 0); }
 
 static LVal score_value(Emit *e, void *data, const Expr *at, const Point *p) {
     (void)e; (void)at; (void)p; /* the point itself: access_of found no other */
@@ -340,7 +117,7 @@ static LVal score_value(Emit *e, void *data, const Expr *at, const Point *p) {
 }
 
 /* Coordinates of stage `st` with axes of max renamed by `to`. */
-static Point point_of(Gen *g, const int *to) {
+Point attn_point(AttnGen *g, const int *to) {
     Point p = {.vaxis = -1, .lanes = 1};
     for (int a = 0; a < K_AXES; a++) p.axis[a] = lir_i64(g->l, 0);
     for (int i = 0; i < g->a.nbatch; i++) p.axis[to ? to[g->a.batch[i]] : g->a.batch[i]] = g->at[g->a.batch[i]];
@@ -348,7 +125,7 @@ static Point point_of(Gen *g, const int *to) {
     return p;
 }
 
-static int inner(const Gen *g) { return g->a.nrow ? g->a.row[g->a.nrow - 1] : -1; }
+int attn_inner(const AttnGen *g) { return g->a.nrow ? g->a.row[g->a.nrow - 1] : -1; }
 
 /* Loops over the outer row axes; fn runs with g->at and g->block set. */
 static void outer_rows(Gen *g, int i, LVal index, void (*fn)(Gen *)) {
@@ -365,7 +142,7 @@ static void outer_rows(Gen *g, int i, LVal index, void (*fn)(Gen *)) {
     lir_for_end(g->l, &f, NULL, NULL);
 }
 
-static LVal task_rows(Gen *g) { /* of the current task, along the innermost row axis */
+LVal attn_task_rows(AttnGen *g) { /* of the current task, along the innermost row axis */
     if (!g->a.nrow) return lir_i64(g->l, 1);
     int64_t n;
     Dim all = inner_rows(&g->a);
@@ -375,27 +152,27 @@ static LVal task_rows(Gen *g) { /* of the current task, along the innermost row 
 
 static void stage_q(Gen *g) {
     const Attn *a = &g->a;
-    PanelSource src = {.s = &g->a.k->stage[a->qk], .x = a->q, .k = a->d, .at = point_of(g, a->to_qk)};
-    src.n = a->nrow ? a->to_qk[inner(g)] : K_AXES - 1;
-    LVal dst = lir_ptr_add(g->l, g->q, lir_mul(g->l, g->block, g->dp), DT_F32), n = task_rows(g);
+    PanelSource src = {.s = &g->a.k->stage[a->qk], .x = a->q, .k = a->d, .at = attn_point(g, a->to_qk)};
+    src.n = a->nrow ? a->to_qk[attn_inner(g)] : K_AXES - 1;
+    LVal dst = lir_ptr_add(g->l, g->q, lir_mul(g->l, g->block, g->dp), DT_F32), n = attn_task_rows(g);
     panel_rows_copy(g->e, &src, g->r0, n, dst, g->dp, g->lanes);
     if (g->one) return;
-    LVal zero = vec(g, f32(g, 0));
+    LVal zero = attn_splat(g, attn_f32(g, 0));
     LFor f = lir_for(g->l, lir_i64(g->l, 0), n, lir_i64(g->l, 1), 0, NULL);
     LVal r = lir_add(g->l, g->block, f.iv);
-    put(g, g->m, r, f32(g, -INFINITY));
-    put(g, g->sum, r, f32(g, 0));
+    attn_put(g, g->m, r, attn_f32(g, -INFINITY));
+    attn_put(g, g->sum, r, attn_f32(g, 0));
     LFor v = lir_for(g->l, lir_i64(g->l, 0), g->vp, lir_i64(g->l, g->lanes), 0, NULL);
-    put(g, g->o, lir_add(g->l, lir_mul(g->l, r, g->vp), v.iv), zero);
+    attn_put(g, g->o, lir_add(g->l, lir_mul(g->l, r, g->vp), v.iv), zero);
     lir_for_end(g->l, &v, NULL, NULL);
     lir_for_end(g->l, &f, NULL, NULL);
 }
 
 static void stage_kv(Gen *g) {
     const Attn *a = &g->a;
-    PanelSource k = {.s = &g->a.k->stage[a->qk], .x = a->key, .n = a->tq, .k = a->d, .at = point_of(g, a->to_qk)};
+    PanelSource k = {.s = &g->a.k->stage[a->qk], .x = a->key, .n = a->tq, .k = a->d, .at = attn_point(g, a->to_qk)};
     panel_pack(g->e, &k, g->t0, g->tn, g->kp, g->lanes, g->width);
-    PanelSource v = {.s = &g->a.k->stage[a->pv], .x = a->v, .n = a->tv, .k = a->col, .at = point_of(g, a->to_pv)};
+    PanelSource v = {.s = &g->a.k->stage[a->pv], .x = a->v, .n = a->tv, .k = a->col, .at = attn_point(g, a->to_pv)};
     panel_rows_copy(g->e, &v, g->t0, g->tn, g->vs, g->vp, g->lanes);
 }
 
@@ -404,7 +181,7 @@ static void tile_scores(Gen *g, int rows, LVal row) {
     Lir *l = g->l;
     LVal panels = lir_op2(l, S_DIV, lir_addi(l, g->tn, g->width - 1), lir_i64(l, g->width));
     LFor f = lir_for(l, lir_i64(l, 0), panels, lir_i64(l, 1), 0, NULL);
-    LVal acc[PANEL_TILE], zero = vec(g, f32(g, 0));
+    LVal acc[PANEL_TILE], zero = attn_splat(g, attn_f32(g, 0));
     for (int i = 0; i < rows * g->nv; i++) acc[i] = zero;
     TileProduct t = {.rows = rows, .nv = g->nv, .lanes = g->lanes, .b = g->kp, .astep = lir_i64(l, 1), .bstep = lir_i64(l, g->width), .n = g->d};
     t.a = lir_ptr_add(l, g->q, lir_mul(l, lir_add(l, g->block, row), g->dp), DT_F32);
@@ -413,23 +190,23 @@ static void tile_scores(Gen *g, int rows, LVal row) {
     tile_product(l, &t, acc);
     for (int i = 0; i < rows; i++)
         for (int v = 0; v < g->nv; v++)
-            put(g, g->s, lir_addi(l, lir_muli(l, f.iv, g->width), i * g->pitch + v * g->lanes), acc[i * g->nv + v]);
+            attn_put(g, g->s, lir_addi(l, lir_muli(l, f.iv, g->width), i * g->pitch + v * g->lanes), acc[i * g->nv + v]);
     lir_for_end(l, &f, NULL, NULL);
 }
 
 /* x at keys [pos, pos + lanes) of row r; lanes past the mask are -inf */
 static LVal scores_at(Gen *g, LVal at, LVal pos, LVal mask, LVal r) {
-    Point p = point_of(g, NULL);
-    if (g->a.nrow) p.axis[inner(g)] = lir_add(g->l, g->r0, r);
+    Point p = attn_point(g, NULL);
+    if (g->a.nrow) p.axis[attn_inner(g)] = lir_add(g->l, g->r0, r);
     p.axis[g->a.t] = lir_add(g->l, g->t0, pos);
     p.vaxis = (int8_t)g->a.t;
     p.lanes = (uint16_t)g->lanes;
     p.mask = mask;
-    g->value = loadv(g, g->s, lir_add(g->l, at, pos));
+    g->value = attn_load(g, g->s, lir_add(g->l, at, pos));
     emit_memo_reset(g->e);
     LVal x = emit_vec(g->e, &g->a.k->stage[g->a.max], g->a.x, &p);
     emit_memo_reset(g->e);
-    return mask.i ? lir_op3(g->l, S_SELECT, mask, x, vec(g, f32(g, -INFINITY))) : x;
+    return mask.i ? lir_op3(g->l, S_SELECT, mask, x, attn_splat(g, attn_f32(g, -INFINITY))) : x;
 }
 
 /* Loop over the chunk's keys with one accumulator. */
@@ -437,15 +214,13 @@ typedef LVal (*KeysFn)(Gen *g, LVal acc, LVal pos, LVal mask, void *data);
 
 static LVal over_keys(Gen *g, LVal acc, KeysFn fn, void *data) {
     Lir *l = g->l;
-    int64_t known;
-    bool is_known = lir_is_const(l, g->tn, &known);
-    LVal whole = lir_muli(l, lir_op2(l, S_DIV, g->tn, lir_i64(l, g->lanes)), g->lanes);
+    LVal whole = g->whole_vectors ? g->tn : lir_muli(l, lir_op2(l, S_DIV, g->tn, lir_i64(l, g->lanes)), g->lanes);
     LFor f = lir_for(l, lir_i64(l, 0), whole, lir_i64(l, g->lanes), 1, &acc);
     LVal next = fn(g, f.c[0], f.iv, (LVal){0}, data);
     lir_for_end(l, &f, &next, &acc);
-    if (is_known && known % g->lanes == 0) return acc;
+    if (g->whole_vectors) return acc;
     LVal mask = lir_mask(l, lir_sub(l, g->tn, whole), (uint16_t)g->lanes);
-    if (is_known) return fn(g, acc, whole, mask, data);
+    if (lir_is_const(l, g->tn, NULL)) return fn(g, acc, whole, mask, data);
     LIf i = lir_if(l, lir_op2(l, S_LT, whole, g->tn), 1);
     next = fn(g, acc, whole, mask, data);
     lir_else(l, &i, &next);
@@ -453,12 +228,21 @@ static LVal over_keys(Gen *g, LVal acc, KeysFn fn, void *data) {
     return acc;
 }
 
-/* exp(d), d <= 0 or NaN; 0 instead of subnormal numbers, which cost an assist each, here and in the products */
+/* exp(d), d <= 0 or NaN, as 2^n * 2^r with |r| <= 1/2 and a minimax polynomial (2e-9) for the second factor: within 2 ulp of the largest
+ * term's. 0 below 2^-125 instead of subnormal numbers, which cost an assist each, here and in the products. */
 static LVal exp_down(Gen *g, LVal d) {
-    uint16_t lanes = lir_type(g->l, d).lanes;
-    LVal least = lir_splat(g->l, f32(g, -87), lanes), at = lir_op2(g->l, S_MAX, least, d);
-    LVal e = math_op(g->l, g->e->t, S_EXP, DT_F32, 1, &at);
-    return lir_op3(g->l, S_SELECT, lir_op2(g->l, S_LT, d, least), lir_splat(g->l, f32(g, 0), lanes), e);
+    static const double c[] = {1, 0.6931472057375667, 0.2402264689058857, 0.05550328776313294, 0.009618488959986874,
+                               0.0013399931483403177, 0.00015345811772677297};
+    Lir *l = g->l;
+    uint16_t lanes = lir_type(l, d).lanes;
+    LVal least = lir_splat(l, attn_f32(g, -125), lanes), magic = lir_splat(l, attn_f32(g, 0x1.8p23), lanes);
+    LVal t = lir_mul(l, d, lir_splat(l, attn_f32(g, 1.4426950408889634), lanes)), at = lir_op2(l, S_MAX, least, t);
+    LVal z = lir_add(l, at, magic), r = lir_sub(l, at, lir_sub(l, z, magic)); /* z: n in the low bits */
+    LVal p = lir_splat(l, attn_f32(g, c[6]), lanes);
+    for (int i = 5; i >= 0; i--) p = lir_fma(l, p, r, lir_splat(l, attn_f32(g, c[i]), lanes));
+    LVal n = lir_op2(l, S_SHL, lir_bitcast(l, z, DT_I32), lir_splat(l, lir_int(l, DT_I32, 23), lanes));
+    LVal pow2 = lir_bitcast(l, lir_add(l, n, lir_splat(l, lir_int(l, DT_I32, 0x3f800000), lanes)), DT_F32);
+    return lir_op3(l, S_SELECT, lir_op2(l, S_LT, t, least), lir_splat(l, attn_f32(g, 0), lanes), lir_mul(l, p, pow2));
 }
 
 typedef struct Row { LVal r, at, m; bool keep; } Row; /* row of the task, its scores in s, maximum; keep: x was stored over q * k */
@@ -466,70 +250,67 @@ typedef struct Row { LVal r, at, m; bool keep; } Row; /* row of the task, its sc
 static LVal keys_max(Gen *g, LVal acc, LVal pos, LVal mask, void *data) {
     const Row *r = data;
     LVal x = scores_at(g, r->at, pos, mask, r->r);
-    if (r->keep) put(g, g->s, lir_add(g->l, r->at, pos), x);
+    if (r->keep) attn_put(g, g->s, lir_add(g->l, r->at, pos), x);
     return lir_op2(g->l, S_MAX, x, acc); /* NaN is left to the sum */
 }
 
 static LVal keys_exp(Gen *g, LVal acc, LVal pos, LVal mask, void *data) {
     const Row *r = data;
     LVal at = lir_add(g->l, r->at, pos);
-    LVal x = r->keep ? loadv(g, g->s, at) : scores_at(g, r->at, pos, mask, r->r);
-    LVal e = exp_down(g, lir_sub(g->l, x, vec(g, r->m)));
-    put(g, g->s, at, e);
+    LVal x = r->keep ? attn_load(g, g->s, at) : scores_at(g, r->at, pos, mask, r->r);
+    LVal e = exp_down(g, lir_sub(g->l, x, attn_splat(g, r->m)));
+    attn_put(g, g->s, at, e);
     return lir_add(g->l, acc, e);
 }
 
 static LVal across(Gen *g, SOp op, LVal v) { return lir_hreduce(g->l, op, v); }
 
 /* Scores of `rows` rows become exp(x - m); alpha[i]: what the results so far are multiplied by, or, at the end, 1 / sum. */
-static void tile_softmax(Gen *g, int rows, LVal row) {
+void attn_softmax(AttnGen *g, int rows, LVal row) {
     Lir *l = g->l;
     LFor f = lir_for(l, lir_i64(l, 0), lir_i64(l, rows), lir_i64(l, 1), 0, NULL);
     Row r = {.r = lir_add(l, row, f.iv), .at = lir_muli(l, f.iv, g->pitch)};
     r.keep = expr_cost(g->e->c, g->a.x) > 2;
-    LVal mx = across(g, S_MAX, over_keys(g, vec(g, f32(g, -INFINITY)), keys_max, &r)), inf = f32(g, -INFINITY);
+    LVal mx = across(g, S_MAX, over_keys(g, attn_splat(g, attn_f32(g, -INFINITY)), keys_max, &r)), inf = attn_f32(g, -INFINITY);
     LVal sr = lir_add(l, g->block, r.r), alpha = {0}, before = {0}, sum;
     r.m = mx;
     if (!g->one) {
-        LVal old = load1(g, g->m, sr), new = lir_op2(l, S_MAX, mx, old);
-        before = load1(g, g->sum, sr);
-        r.m = lir_op3(l, S_SELECT, lir_op2(l, S_EQ, new, inf), f32(g, 0), new); /* nothing seen yet: exp gives 0 */
+        LVal old = attn_load1(g, g->m, sr), new = lir_op2(l, S_MAX, mx, old);
+        before = attn_load1(g, g->sum, sr);
+        r.m = lir_op3(l, S_SELECT, lir_op2(l, S_EQ, new, inf), attn_f32(g, 0), new); /* nothing seen yet: exp gives 0 */
         alpha = exp_down(g, lir_sub(l, old, r.m));
-        put(g, g->m, sr, new);
+        attn_put(g, g->m, sr, new);
     }
-    sum = across(g, S_ADD, over_keys(g, vec(g, f32(g, 0)), keys_exp, &r));
+    sum = across(g, S_ADD, over_keys(g, attn_splat(g, attn_f32(g, 0)), keys_exp, &r));
     if (!g->one) {
         sum = lir_fma(l, before, alpha, sum);
-        put(g, g->sum, sr, sum);
-        put(g, g->alpha, f.iv, alpha);
+        attn_put(g, g->sum, sr, sum);
+        attn_put(g, g->alpha, f.iv, alpha);
     }
-    LVal inv = lir_op2(l, S_DIV, f32(g, 1), sum);
-    if (g->a.zero_nan && !g->one) inv = lir_op3(l, S_SELECT, lir_op2(l, S_EQ, sum, f32(g, 0)), f32(g, NAN), inv);
-    put(g, g->alpha, lir_addi(l, f.iv, PANEL_TILE), inv);
+    LVal inv = lir_op2(l, S_DIV, attn_f32(g, 1), sum);
+    if (g->a.zero_nan) inv = lir_op3(l, S_SELECT, lir_op2(l, S_EQ, sum, attn_f32(g, 0)), attn_f32(g, NAN), inv);
+    attn_put(g, g->alpha, lir_addi(l, f.iv, PANEL_TILE), inv);
     lir_for_end(l, &f, NULL, NULL);
 }
 
-typedef struct Out { Gen *g; int rows, nv; LVal row, col; } Out;
-
-static void store_results(const Out *t, const LVal *acc) {
-    Gen *g = t->g;
+void attn_store(AttnGen *g, const AttnOut *t, const LVal *acc) {
     Lir *l = g->l;
     const Stage *pv = &g->a.k->stage[g->a.pv];
     int64_t cols;
     bool exact = dim_is_const(g->e->c, pv->axis[g->a.col].extent, &cols) && cols % g->lanes == 0;
     for (int i = 0; i < t->rows; i++) {
-        LVal inv = load1(g, g->alpha, lir_i64(l, PANEL_TILE + i)), scale = vec(g, inv);
+        LVal inv = attn_load1(g, g->alpha, lir_i64(l, PANEL_TILE + i)), scale = attn_splat(g, inv);
         for (int v = 0; v < t->nv; v++) {
-            Point full = point_of(g, g->a.to_pv), p;
+            Point full = attn_point(g, g->a.to_pv), p;
             LVal col = lir_addi(l, t->col, (int64_t)v * g->lanes);
-            if (g->a.nrow) full.axis[g->a.to_pv[inner(g)]] = lir_addi(l, lir_add(l, g->r0, t->row), i);
+            if (g->a.nrow) full.axis[g->a.to_pv[attn_inner(g)]] = lir_addi(l, lir_add(l, g->r0, t->row), i);
             full.axis[g->a.col] = col;
             full.vaxis = (int8_t)g->a.col;
             full.lanes = (uint16_t)g->lanes;
             if (!exact) full.mask = lir_mask(l, lir_sub(l, g->vcols, col), (uint16_t)g->lanes);
             emit_parallel_point(pv, &full, &p);
             LVal y = lir_mul(l, acc[i * t->nv + v], scale);
-            if (g->a.zero_nan) y = lir_op3(l, S_SELECT, lir_op2(l, S_NE, scale, scale), vec(g, f32(g, 0)), y);
+            if (g->a.zero_nan) y = lir_op3(l, S_SELECT, lir_op2(l, S_NE, scale, scale), attn_splat(g, attn_f32(g, 0)), y);
             emit_epilogue(g->e, g->a.pv, &y, &p);
         }
     }
@@ -538,33 +319,47 @@ static void store_results(const Out *t, const LVal *acc) {
 /* p * v for nv vectors of columns from `col` */
 static void tile_columns(Gen *g, int rows, int nv, LVal row, LVal col) {
     Lir *l = g->l;
-    LVal acc[PANEL_TILE], zero = vec(g, f32(g, 0));
+    LVal acc[PANEL_TILE], zero = attn_splat(g, attn_f32(g, 0));
     LVal o = g->one ? (LVal){0} : lir_ptr_add(l, g->o, lir_add(l, lir_mul(l, lir_add(l, g->block, row), g->vp), col), DT_F32);
     for (int i = 0; i < rows; i++) {
-        LVal alpha = g->one ? (LVal){0} : vec(g, load1(g, g->alpha, lir_i64(l, i)));
+        LVal alpha = g->one ? (LVal){0} : attn_splat(g, attn_load1(g, g->alpha, lir_i64(l, i)));
         for (int v = 0; v < nv; v++)
-            acc[i * nv + v] = g->one ? zero : lir_mul(l, alpha, loadv(g, o, lir_addi(l, lir_muli(l, g->vp, i), (int64_t)v * g->lanes)));
+            acc[i * nv + v] = g->one ? zero : lir_mul(l, alpha, attn_load(g, o, lir_addi(l, lir_muli(l, g->vp, i), (int64_t)v * g->lanes)));
     }
     TileProduct t = {.rows = rows, .nv = nv, .lanes = g->lanes, .a = g->s, .b = g->vs, .col = col, .astep = lir_i64(l, 1), .bstep = g->vp, .n = g->tn};
     for (int i = 0; i < rows; i++) t.row[i] = lir_i64(l, i * g->pitch);
     tile_product(l, &t, acc);
-    Out out = {g, rows, nv, row, col};
+    AttnOut out = {rows, nv, row, col};
     if (g->one) {
-        store_results(&out, acc);
+        attn_store(g, &out, acc);
         return;
     }
     LIf i = lir_if(l, g->last, 0);
-    store_results(&out, acc);
+    attn_store(g, &out, acc);
     lir_else(l, &i, NULL);
     for (int r = 0; r < rows; r++)
-        for (int v = 0; v < nv; v++) put(g, o, lir_addi(l, lir_muli(l, g->vp, r), (int64_t)v * g->lanes), acc[r * nv + v]);
+        for (int v = 0; v < nv; v++) attn_put(g, o, lir_addi(l, lir_muli(l, g->vp, r), (int64_t)v * g->lanes), acc[r * nv + v]);
     lir_endif(l, &i, NULL, NULL);
+}
+
+/* Keys that no row up to r (of the task) sees are not looked at: number of keys from t0 on, a multiple of width or tn. */
+static LVal seen_keys(Gen *g, LVal r) {
+    Lir *l = g->l;
+    Point p = attn_point(g, NULL);
+    emit_memo_reset(g->e);
+    LVal past = emit_expr(g->e, &g->a.k->stage[g->a.max], g->a.past, &p);
+    LVal n = lir_sub(l, lir_addi(l, lir_add(l, lir_add(l, g->r0, r), past), 1), g->t0);
+    n = lir_op2(l, S_MAX, lir_op2(l, S_MIN, n, g->tn), lir_i64(l, 0));
+    n = lir_muli(l, lir_op2(l, S_DIV, lir_addi(l, n, g->width - 1), lir_i64(l, g->width)), g->width);
+    return lir_op2(l, S_MIN, n, g->tn);
 }
 
 static void tile(Gen *g, int rows, LVal row) {
     Lir *l = g->l;
+    LVal tn = g->tn;
+    if (g->a.causal) g->tn = seen_keys(g, lir_addi(l, row, rows - 1));
     tile_scores(g, rows, row);
-    tile_softmax(g, rows, row);
+    attn_softmax(g, rows, row);
     int64_t cols, size = (int64_t)g->nv * g->lanes;
     bool known = dim_is_const(g->e->c, g->a.k->stage[g->a.pv].axis[g->a.col].extent, &cols);
     LVal whole = known ? lir_i64(l, cols / size * size) : g->vp;
@@ -574,11 +369,12 @@ static void tile(Gen *g, int rows, LVal row) {
         lir_for_end(l, &f, NULL, NULL);
     }
     if (known && cols % size) tile_columns(g, rows, (int)((cols % size + g->lanes - 1) / g->lanes), row, whole);
+    g->tn = tn;
 }
 
 static void row_tiles(Gen *g) {
     Lir *l = g->l;
-    LVal n = task_rows(g), pos = lir_i64(l, 0);
+    LVal n = attn_task_rows(g), pos = lir_i64(l, 0);
     int mr = (int)g->mr;
     int64_t all;
     bool even = dim_is_const(g->e->c, inner_rows(&g->a), &all) && all <= g->rows && all > 0;
@@ -612,20 +408,28 @@ static void row_tiles(Gen *g) {
 static void no_keys(Gen *g) {
     Lir *l = g->l;
     g->one = true;
-    LFor r = lir_for(l, lir_i64(l, 0), task_rows(g), lir_i64(l, 1), 0, NULL);
+    LFor r = lir_for(l, lir_i64(l, 0), attn_task_rows(g), lir_i64(l, 1), 0, NULL);
     LFor f = lir_for(l, lir_i64(l, 0), g->vcols, lir_i64(l, g->lanes), 0, NULL);
     const Stage *pv = &g->a.k->stage[g->a.pv];
-    Point full = point_of(g, g->a.to_pv), p;
-    if (g->a.nrow) full.axis[g->a.to_pv[inner(g)]] = lir_add(l, g->r0, r.iv);
+    Point full = attn_point(g, g->a.to_pv), p;
+    if (g->a.nrow) full.axis[g->a.to_pv[attn_inner(g)]] = lir_add(l, g->r0, r.iv);
     full.axis[g->a.col] = f.iv;
     full.vaxis = (int8_t)g->a.col;
     full.lanes = (uint16_t)g->lanes;
     full.mask = lir_mask(l, lir_sub(l, g->vcols, f.iv), full.lanes);
     emit_parallel_point(pv, &full, &p);
-    LVal zero = vec(g, f32(g, 0));
+    LVal zero = attn_splat(g, attn_f32(g, 0));
     emit_epilogue(g->e, g->a.pv, &zero, &p);
     lir_for_end(l, &f, NULL, NULL);
     lir_for_end(l, &r, NULL, NULL);
+}
+
+static void chunk(Gen *g) {
+    LVal zero = lir_i64(g->l, 0);
+    int64_t n;
+    g->whole_vectors = lir_is_const(g->l, g->tn, &n) && n % g->lanes == 0;
+    if (!g->few) stage_kv(g);
+    outer_rows(g, 0, zero, g->few ? attn_few_rows : row_tiles);
 }
 
 static void chunks(Gen *g) {
@@ -635,22 +439,45 @@ static void chunks(Gen *g) {
     Dim keys = g->a.k->stage[g->a.max].axis[g->a.t].extent;
     LVal n = emit_dim(g->e, keys);
     outer_rows(g, 0, zero, stage_q);
+    g->t0 = zero;
+    g->tn = n;
     if (g->one) {
-        g->t0 = zero;
-        g->tn = n;
-        stage_kv(g);
-        outer_rows(g, 0, zero, row_tiles);
+        chunk(g);
         return;
     }
-    LFor f = lir_for(l, zero, n, lir_i64(l, g->keys), 0, NULL);
     int64_t known;
     bool whole = dim_is_const(c, keys, &known) && known % g->keys == 0;
+    LVal end = n;
+    if (g->a.causal) { /* at least one chunk: rows that see nothing have results too */
+        LVal seen = seen_keys(g, lir_addi(l, attn_task_rows(g), -1));
+        end = lir_op2(l, S_MAX, seen, lir_i64(l, 1));
+    }
+    LFor f = lir_for(l, zero, end, lir_i64(l, g->keys), 0, NULL);
     g->t0 = f.iv;
     g->tn = whole ? lir_i64(l, g->keys) : lir_op2(l, S_MIN, lir_i64(l, g->keys), lir_sub(l, n, f.iv));
-    g->last = lir_op2(l, S_GE, lir_addi(l, f.iv, g->keys), n);
-    stage_kv(g);
-    outer_rows(g, 0, zero, row_tiles);
+    g->last = lir_op2(l, S_GE, lir_addi(l, f.iv, g->keys), end);
+    chunk(g);
     lir_for_end(l, &f, NULL, NULL);
+}
+
+/* Row by row where tiles of rows would not fill: the rows are FEW, or tiles would be of one row. */
+static void all_rows(Gen *g) {
+    Lir *l = g->l;
+    Ctx *c = g->e->c;
+    Dim rows = dim_const(c, 1), in = inner_rows(&g->a);
+    for (int i = 0; i < g->a.nrow; i++) rows = dim_mul(c, rows, g->a.k->stage[g->a.max].axis[g->a.row[i]].extent);
+    g->few = attn_few_fits(g->e, &g->a, g->lanes) && (dim_lo(c, rows) <= FEW || dim_lo(c, in) <= 1);
+    if (!g->few || dim_hi(c, rows) <= FEW || dim_hi(c, in) <= 1) {
+        chunks(g);
+        return;
+    }
+    LVal few = lir_op2(l, S_LE, emit_dim(g->e, rows), lir_i64(l, FEW)), one = lir_op2(l, S_LE, emit_dim(g->e, in), lir_i64(l, 1));
+    LIf i = lir_if(l, lir_op2(l, S_OR, few, one), 0);
+    chunks(g);
+    lir_else(l, &i, NULL);
+    g->few = false;
+    chunks(g);
+    lir_endif(l, &i, NULL, NULL);
 }
 
 /* Takes `bytes` of scratch. */
@@ -699,7 +526,7 @@ static void attention_build(Emit *e) {
     Gen gen = {.e = e, .l = e->l}, *g = &gen;
     Ctx *c = e->c;
     Lir *l = e->l;
-    CHECK(classify(e->k, &g->a));
+    CHECK(attn_classify(e->k, &g->a));
     g->lanes = target_lanes(e->t, DT_F32);
     g->mr = e->s->par[PAR_MR];
     g->nv = (int)e->s->par[PAR_NV];
@@ -727,10 +554,10 @@ static void attention_build(Emit *e) {
     }
     for (int i = g->a.nbatch - 1; i >= 0; i--) take(g, &rest, g->a.batch[i]);
     if (dim_lo(c, keys) >= 1) {
-        chunks(g);
+        all_rows(g);
     } else {
         LIf i = lir_if(l, lir_op2(l, S_GT, emit_dim(e, keys), lir_i64(l, 0)), 0);
-        chunks(g);
+        all_rows(g);
         lir_else(l, &i, NULL);
         outer_rows(g, 0, lir_i64(l, 0), no_keys);
         lir_endif(l, &i, NULL, NULL);
