@@ -378,19 +378,19 @@ static void along_x(Gen *g, LVal lo, LVal hi, const Shape *x, int ty, int tx, in
     int axis = x->m[x->nm - 1];
     int64_t w;
     bool known = dim_is_const(g->e->c, x->s->axis[axis].extent, &w);
-    if (known) { /* q tiles of tx, the rest of tx - 1 */
+    if (known) { /* big tiles of tx, then small ones of tx - 1; a lone m axis is walked from tile lo to tile hi */
         int64_t tiles = (w + tx - 1) / tx, small = tiles * tx - w, big = tiles - small;
-        if (tx == 1 || small > tiles || big < 0) { big = w / tx; small = 0; }
-        LFor f = lir_for(l, lir_i64(l, 0), lir_i64(l, big * tx), lir_i64(l, tx), 0, NULL);
-        g->at[axis] = f.iv;
+        bool part = x->nm == 1;
+        LVal cut = lir_i64(l, big), from = part ? lo : lir_i64(l, 0), to = part ? hi : lir_i64(l, tiles);
+        LFor f = lir_for(l, from, small && part ? lir_op2(l, S_MIN, to, cut) : small ? cut : to, lir_i64(l, 1), 0, NULL);
+        g->at[axis] = lir_muli(l, f.iv, tx);
         tile(g, ty, tx, nv, masked);
         lir_for_end(l, &f, NULL, NULL);
-        if (small) {
-            f = lir_for(l, lir_i64(l, big * tx), lir_i64(l, w), lir_i64(l, tx - 1), 0, NULL);
-            g->at[axis] = f.iv;
-            tile(g, ty, tx - 1, nv, masked);
-            lir_for_end(l, &f, NULL, NULL);
-        }
+        if (!small) return;
+        f = lir_for(l, part ? lir_op2(l, S_MAX, from, cut) : cut, to, lir_i64(l, 1), 0, NULL);
+        g->at[axis] = lir_addi(l, lir_muli(l, f.iv, tx - 1), big); /* big * tx + (i - big) * (tx - 1) */
+        tile(g, ty, tx - 1, nv, masked);
+        lir_for_end(l, &f, NULL, NULL);
         return;
     }
     LVal pos = lo;
@@ -436,7 +436,15 @@ static void take(Gen *g, LVal *rest, int axis, Dim count) {
     *rest = lir_op2(g->l, S_DIV, *rest, n);
 }
 
-/* Rows per task: whole axis unless there are too few tasks to share; a multiple of the tile. */
+/* A lone m axis of known extent is cut by tiles, so that their even sizes stay. */
+static bool cut_by_tiles(const Shape *x, Rows tr, int64_t *tiles) {
+    int64_t w;
+    if (x->nm != 1 || !dim_is_const(x->k->c, x->s->axis[x->m[0]].extent, &w)) return false;
+    *tiles = (w + tr.tx - 1) / tr.tx;
+    return true;
+}
+
+/* Rows (or tiles, see above) per task: whole axis unless there are too few tasks to share; a multiple of the tile. */
 static int64_t chunk_rows(const Shape *x, Rows tr, double column_tiles) {
     int64_t h;
     if (!x->nm) return 0;
@@ -444,9 +452,7 @@ static int64_t chunk_rows(const Shape *x, Rows tr, double column_tiles) {
     if (!dim_is_const(x->k->c, x->s->axis[axis].extent, &h)) return x->nm >= 2 ? 8 : (int64_t)unit * 8;
     double others = column_tiles * product(x, x->batch, x->nbatch) * product(x, x->nout, x->nnout) * (x->nm > 2 ? product(x, x->m, x->nm - 2) : 1);
     int64_t want = others >= 24 ? 1 : (int64_t)(24 / others) + 1, units = (h + unit - 1) / unit;
-    if (x->nm < 2) { /* one m axis is tiled evenly: chunks must keep that */
-        return h;
-    }
+    if (cut_by_tiles(x, tr, &units)) unit = 1;
     int64_t chunks = want < units ? want : units;
     return (units + chunks - 1) / chunks * unit;
 }
@@ -509,8 +515,9 @@ static void contract_build(Emit *e) {
     Dim ntiles = dim_ceildiv(c, n, dim_const(c, size));
     int64_t chunk = chunk_rows(x, tr, dim_typical(c, ntiles));
     ((Sched *)(uintptr_t)e->s)->par[PAR_ROWS] = chunk;
-    int split = !x->nm ? -1 : x->nm >= 2 ? x->m[x->nm - 2] : x->m[x->nm - 1];
-    Dim nchunks = chunk ? dim_ceildiv(c, x->s->axis[split].extent, dim_const(c, chunk)) : dim_const(c, 1);
+    int64_t tiles = 0;
+    Dim length = !x->nm ? dim_const(c, 1) : cut_by_tiles(x, tr, &tiles) ? dim_const(c, tiles) : x->s->axis[x->m[x->nm >= 2 ? x->nm - 2 : x->nm - 1]].extent;
+    Dim nchunks = chunk ? dim_ceildiv(c, length, dim_const(c, chunk)) : dim_const(c, 1);
     Dim tasks = dim_mul(c, ntiles, nchunks);
     for (int i = 0; i < x->nbatch; i++) tasks = dim_mul(c, tasks, x->s->axis[x->batch[i]].extent);
     for (int i = 0; i < x->nnout; i++) tasks = dim_mul(c, tasks, x->s->axis[x->nout[i]].extent);
@@ -522,7 +529,7 @@ static void contract_build(Emit *e) {
     LVal rest = t.iv, r0 = lir_i64(l, 0), r1 = lir_i64(l, 1);
     for (int a = 0; a < K_AXES; a++) g->at[a] = lir_i64(l, 0);
     if (chunk) {
-        LVal nc = emit_dim(e, nchunks), h = emit_dim(e, x->s->axis[split].extent);
+        LVal nc = emit_dim(e, nchunks), h = emit_dim(e, length);
         r0 = lir_muli(l, lir_op2(l, S_REM, rest, nc), chunk);
         rest = lir_op2(l, S_DIV, rest, nc);
         r1 = lir_op2(l, S_MIN, lir_addi(l, r0, chunk), h);
