@@ -236,8 +236,10 @@ static Expr pull_node(Low *w, Node *n, int r, const Expr *idx) {
     Expr at[MAX_RANK];
     switch ((PrimOp)n->op) {
     case P_CONST: {
-        Scalar s;
+        Scalar s; /* bodies hold splats only, but the builder may have written their elements out */
         if (val_scalar(w->g, n->out[0], &s)) return expr_const(c, s);
+        const ConstData *d = val_const(w->g, n->out[0]);
+        if (d->count > 0) return expr_const(c, dt_load(d->dtype, d->data, 0));
         break;
     }
     case P_MAP: return map_body(w, n, r, idx);

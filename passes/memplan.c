@@ -206,8 +206,27 @@ static void barriers(Plan *p, uint32_t *after) {
     if (last >= 0) after[last] = 1;
 }
 
+/* Code moves numbers in dense memory; everything else is only evaluated. */
+static bool types_fit(Graph *g) {
+    static const char *const kinds[] = {[TY_SEQ] = "sequence", [TY_OPT] = "optional", [TY_MAP] = "map"};
+    for (uint32_t v = 1; v < g->val.n; v++) {
+        const ValInfo *i = &g->val.v[v];
+        DType t = (DType)i->type.dtype;
+        bool tensor = i->type.kind == TY_TENSOR, number = dt_is_float(t) || dt_is_int(t) || t == DT_BOOL;
+        if (tensor && number) continue;
+        bool used = i->def == NULL && !i->link.i;
+        for (uint32_t k = 0; k < g->node.n && !used; k++) used = g->node.v[k] == i->def;
+        if (!used) continue;
+        diag(g->c, SEV_UNSUPPORTED, i->def ? i->def->loc : (Loc){0}, "U0302", "value \"%s\" is a %s; code for it cannot be made yet, --eval runs it",
+             i->name ? i->name : "", tensor ? ctx_printf(g->c, "tensor of %s", dt_name(t)) : kinds[i->type.kind]);
+        return false;
+    }
+    return true;
+}
+
 Program *passes_plan(Graph *g, const PassOptions *o) {
     (void)o;
+    if (!types_fit(g)) return NULL;
     for (uint32_t i = 0; i < g->node.n; i++) {
         Node *n = g->node.v[i];
         switch (n->op) {
