@@ -176,7 +176,9 @@ static double contract_cost(const Kernel *k, const Sched *s, const Target *t) {
     double step = fma > loads ? fma : loads;
     if (step < stream) step = stream;
     if (step < chain) step = chain;
-    step += 0.05 * loads;
+    /* What does not bind still costs a little; an A beyond the second-level cache is read again for every column tile. */
+    double a_bytes = product(&x, x.m, x.nm) * kk * 4;
+    step += 0.05 * (loads + 2 * stream) + (a_bytes > 0.6 * t->l2 && x.nred < 3 ? 0.15 * r.ty * wide * 4 / 7 : 0);
     if (x.s->acc[0] == DT_I32) step *= 4;
     int64_t pitch;
     if (x.nm && r.tx + nv > 10 && r.tx > 2 && dim_is_const(k->c, x.a.f.coef[x.m[x.nm - 1]], &pitch) && pitch * dt_bits(x.a.type) / 8 % 4096 == 0)
