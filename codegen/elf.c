@@ -33,6 +33,7 @@ static bool hashed(Out *o, const void *p, size_t n) {
 static bool put_item(Out *o, const WeightItem *w) {
     const ConstData *d = w->data;
     bool packed = dt_bits(d->dtype) < 8;
+    DType code = d->dtype == DT_F4E2M1 ? DT_U4 : d->dtype; /* floats keep their bits */
     if (!d->splat && !packed) return hashed(o, d->data, d->bytes);
     unsigned char buf[CHUNK];
     size_t elem = packed ? 1 : dt_bits(d->dtype) / 8, per = sizeof buf / elem;
@@ -40,7 +41,7 @@ static bool put_item(Out *o, const WeightItem *w) {
         size_t n = (size_t)(d->count - i) < per ? (size_t)(d->count - i) : per;
         for (size_t k = 0; k < n; k++) {
             int64_t from = d->splat ? 0 : i + (int64_t)k;
-            if (packed) buf[k] = (unsigned char)dt_load(d->dtype, d->data, from).i;
+            if (packed) buf[k] = (unsigned char)dt_load(code, d->data, from).i;
             else memcpy(buf + k * elem, (const char *)d->data + (size_t)from * elem, elem);
         }
         if (!hashed(o, buf, n * elem)) return false;
