@@ -1,19 +1,30 @@
-/* attn_few.c: attention of few rows (decoding: one new token against a cache of keys). k and v are read once or a few times, so
- * they stay where they are: scores are dot products along k's contiguous axis, a vector of keys at a time, and results are sums of
- * v's rows. In: the state of code generation within one chunk of keys; out: Lir for all rows of the task. */
+/* attn_few.c: attention of few rows (decoding: one new token against a cache of keys). k and v are
+ * read once or a few times, so they stay where they are: scores are dot products along k's
+ * contiguous axis, a vector of keys at a time, and results are sums of v's rows. In: the state of
+ * code generation within one chunk of keys; out: Lir for all rows of the task. */
 #include "attn.h"
 
 #include <string.h>
 
-enum { CHAINS = 8, MAX_COLS = 8 }; /* accumulators of p * v: enough to hide the latency; vectors of columns at once */
+enum {
+    CHAINS = 8,
+    MAX_COLS = 8
+}; /* accumulators of p * v: enough to hide the latency; vectors of columns at once */
 
-typedef struct Along { const Kernel *k; const Stage *s; int axis; bool ok; } Along;
+typedef struct Along {
+    const Kernel *k;
+    const Stage *s;
+    int axis;
+    bool ok;
+} Along;
 
 static void along_load(void *data, const ExprInfo *x) {
     Along *a = data;
     Affine f;
-    if (!access_affine(a->k, a->s, (uint16_t)x->index, a->k->buf[x->index].rank, x->arg, &f)) a->ok = false;
-    else if (f.has[a->axis] && !dim_is(a->k->c, f.coef[a->axis], 1)) a->ok = false;
+    if (!access_affine(a->k, a->s, (uint16_t)x->index, a->k->buf[x->index].rank, x->arg, &f))
+        a->ok = false;
+    else if (f.has[a->axis] && !dim_is(a->k->c, f.coef[a->axis], 1))
+        a->ok = false;
 }
 
 static bool contiguous(const Kernel *k, const Stage *s, Expr e, int axis) {
@@ -38,12 +49,16 @@ static LVal sums_across(Lir *l, LVal *v, int lanes) {
             hi[j] = (int16_t)(j & h ? lanes + j : j + h);
         }
         for (int i = 0; i < h; i++)
-            v[i] = lir_add(l, lir_shuffle(l, v[i], v[i + h], (uint16_t)lanes, lo), lir_shuffle(l, v[i], v[i + h], (uint16_t)lanes, hi));
+            v[i] = lir_add(l, lir_shuffle(l, v[i], v[i + h], (uint16_t)lanes, lo),
+                           lir_shuffle(l, v[i], v[i + h], (uint16_t)lanes, hi));
     }
     return v[0];
 }
 
-typedef struct Dots { AttnGen *g; LVal q, pos, last; } Dots; /* the row of q; first key of the vector and the chunk's last, from t0 */
+typedef struct Dots {
+    AttnGen *g;
+    LVal q, pos, last;
+} Dots; /* the row of q; first key of the vector and the chunk's last, from t0 */
 
 /* acc[j] += q[d..] * k[pos + j][d..] */
 static void dot_step(const Dots *t, LVal d, LVal mask, LVal *acc) {
@@ -72,7 +87,8 @@ static LVal dots(const Dots *t) {
     for (int j = 0; j < g->lanes; j++) acc[j] = zero;
     LVal whole = lir_muli(l, lir_op2(l, S_DIV, g->d, lir_i64(l, g->lanes)), g->lanes);
     if (is_known && known / g->lanes <= 8) {
-        for (int64_t d = 0; d + g->lanes <= known; d += g->lanes) dot_step(t, lir_i64(l, d), (LVal){0}, acc);
+        for (int64_t d = 0; d + g->lanes <= known; d += g->lanes)
+            dot_step(t, lir_i64(l, d), (LVal){0}, acc);
     } else {
         LVal next[64];
         LFor f = lir_for(l, lir_i64(l, 0), whole, lir_i64(l, g->lanes), (uint32_t)g->lanes, acc);
@@ -96,7 +112,11 @@ static void few_scores(AttnGen *g, LVal row) {
     lir_for_end(l, &f, NULL, NULL);
 }
 
-typedef struct Sum { AttnGen *g; LVal col, mask; int nv, step; } Sum; /* step: keys per iteration, each with accumulators of its own */
+typedef struct Sum {
+    AttnGen *g;
+    LVal col, mask;
+    int nv, step;
+} Sum; /* step: keys per iteration, each with accumulators of its own */
 
 static void sum_step(const Sum *t, LVal key, LVal *acc) {
     AttnGen *g = t->g;
@@ -137,9 +157,11 @@ static void few_columns(AttnGen *g, LVal row, LVal col, int nv, LVal mask) {
         attn_store(g, &out, acc);
         return;
     }
-    LVal o = lir_ptr_add(l, g->o, lir_add(l, lir_mul(l, lir_add(l, g->block, row), g->vp), col), DT_F32);
+    LVal o =
+        lir_ptr_add(l, g->o, lir_add(l, lir_mul(l, lir_add(l, g->block, row), g->vp), col), DT_F32);
     LVal alpha = attn_splat(g, attn_load1(g, g->alpha, lir_i64(l, 0)));
-    for (int v = 0; v < nv; v++) acc[v] = lir_fma(l, alpha, attn_load(g, o, lir_i64(l, (int64_t)v * g->lanes)), acc[v]);
+    for (int v = 0; v < nv; v++)
+        acc[v] = lir_fma(l, alpha, attn_load(g, o, lir_i64(l, (int64_t)v * g->lanes)), acc[v]);
     LIf i = lir_if(l, g->last, 0);
     attn_store(g, &out, acc);
     lir_else(l, &i, NULL);
@@ -150,14 +172,16 @@ static void few_columns(AttnGen *g, LVal row, LVal col, int nv, LVal mask) {
 static void few_products(AttnGen *g, LVal row) {
     Lir *l = g->l;
     int64_t cols, size = (int64_t)MAX_COLS * g->lanes;
-    if (!dim_is_const(g->e->c, g->a.k->stage[g->a.pv].axis[g->a.col].extent, &cols)) { /* vector by vector */
+    if (!dim_is_const(g->e->c, g->a.k->stage[g->a.pv].axis[g->a.col].extent,
+                      &cols)) { /* vector by vector */
         LFor f = lir_for(l, lir_i64(l, 0), g->vcols, lir_i64(l, g->lanes), 0, NULL);
         few_columns(g, row, f.iv, 1, lir_mask(l, lir_sub(l, g->vcols, f.iv), (uint16_t)g->lanes));
         lir_for_end(l, &f, NULL, NULL);
         return;
     }
     if (cols >= size) {
-        LFor f = lir_for(l, lir_i64(l, 0), lir_i64(l, cols / size * size), lir_i64(l, size), 0, NULL);
+        LFor f =
+            lir_for(l, lir_i64(l, 0), lir_i64(l, cols / size * size), lir_i64(l, size), 0, NULL);
         few_columns(g, row, f.iv, MAX_COLS, (LVal){0});
         lir_for_end(l, &f, NULL, NULL);
     }

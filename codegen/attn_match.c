@@ -1,6 +1,8 @@
-/* attn_match.c: recognises the Kernel of a group "Attention" (passes/attention.c) by its stages: contraction, maximum, sum, contraction,
- * maps between them (any of them inlined), and epilogues. In: a Kernel; out: the parts as expressions over the axes of the stages
- * where the template evaluates them. What it accepts computes p * v with p = exp(x - m) / l, m and l the row's maximum and sum. */
+/* attn_match.c: recognises the Kernel of a group "Attention" (passes/attention.c) by its stages:
+ * contraction, maximum, sum, contraction, maps between them (any of them inlined), and epilogues.
+ * In: a Kernel; out: the parts as expressions over the axes of the stages where the template
+ * evaluates them. What it accepts computes p * v with p = exp(x - m) / l, m and l the row's maximum
+ * and sum. */
 #include "attn.h"
 
 #include <math.h>
@@ -8,11 +10,15 @@
 
 /* ---- matching ---- */
 
-typedef struct Inline { const Kernel *k; int before; } Inline;
+typedef struct Inline {
+    const Kernel *k;
+    int before;
+} Inline;
 
 static int writer(const Kernel *k, uint32_t buf, int before) {
     for (int st = 0; st < before; st++)
-        for (int r = 0; r < k->stage[st].nres; r++) if (k->stage[st].out[r].buf == buf) return st;
+        for (int r = 0; r < k->stage[st].nres; r++)
+            if (k->stage[st].out[r].buf == buf) return st;
     return -1;
 }
 
@@ -20,19 +26,24 @@ static int writer(const Kernel *k, uint32_t buf, int before) {
 static Expr inline_load(void *data, Ctx *c, Expr e, const ExprInfo *i, const Expr *arg) {
     const Inline *in = data;
     (void)e;
-    if (i->kind != E_LOAD || in->k->buf[i->index].kind != KB_TEMP || i->oob != OOB_NEVER) return expr_rebuild(c, i, arg);
+    if (i->kind != E_LOAD || in->k->buf[i->index].kind != KB_TEMP || i->oob != OOB_NEVER)
+        return expr_rebuild(c, i, arg);
     int w = writer(in->k, i->index, in->before);
     if (w < 0) return expr_rebuild(c, i, arg);
     const Stage *s = &in->k->stage[w];
-    if (s->kind != ST_NEST || s->comb[0].i || s->nres != 1 || s->out[0].oob != OOB_NEVER) return expr_rebuild(c, i, arg);
+    if (s->kind != ST_NEST || s->comb[0].i || s->nres != 1 || s->out[0].oob != OOB_NEVER)
+        return expr_rebuild(c, i, arg);
     Expr to[K_AXES] = {{0}}, at[MAX_RANK];
     memcpy(at, arg, s->out[0].rank * sizeof *at);
     for (int d = 0; d < s->out[0].rank; d++) {
         ExprInfo a = *expr_info(c, s->out[0].at[d]);
-        if (a.kind == E_AXIS) to[a.index] = at[d];
-        else if (a.kind != E_CONST) return expr_rebuild(c, i, at);
+        if (a.kind == E_AXIS)
+            to[a.index] = at[d];
+        else if (a.kind != E_CONST)
+            return expr_rebuild(c, i, at);
     }
-    for (int a = 0; a < s->naxis; a++) if (!to[a].i) return expr_rebuild(c, i, at);
+    for (int a = 0; a < s->naxis; a++)
+        if (!to[a].i) return expr_rebuild(c, i, at);
     Inline inner = {in->k, w};
     return expr_rewrite(c, expr_subst_axes(c, s->body[0], to, s->naxis), inline_load, &inner);
 }
@@ -55,7 +66,8 @@ static bool reduces_by(const Kernel *k, int st, SOp op) {
     if (s->kind != ST_NEST || s->nres != 1 || !s->comb[0].i || s->acc[0] != DT_F32) return false;
     if (k->buf[s->out[0].buf].dtype != DT_F32) return false;
     if (!is_op(k->c, s->comb[0], op)) return false;
-    for (int i = 0; i < 2; i++) if (expr_info(k->c, arg_of(k->c, s->comb[0], i))->kind != E_ARG) return false;
+    for (int i = 0; i < 2; i++)
+        if (expr_info(k->c, arg_of(k->c, s->comb[0], i))->kind != E_ARG) return false;
     return s->out[0].oob == OOB_NEVER;
 }
 
@@ -69,13 +81,20 @@ static int reduced_axis(const Stage *s) { /* the only one, or -1 */
     return red;
 }
 
-typedef struct Find { uint16_t buf; int n; Expr at[MAX_RANK]; bool same; } Find;
+typedef struct Find {
+    uint16_t buf;
+    int n;
+    Expr at[MAX_RANK];
+    bool same;
+} Find;
 
 static void find_load(void *data, const ExprInfo *x) {
     Find *f = data;
     if (x->index != f->buf) return;
-    if (f->n++ == 0) memcpy(f->at, x->arg, x->narg * sizeof *f->at);
-    else f->same = false;
+    if (f->n++ == 0)
+        memcpy(f->at, x->arg, x->narg * sizeof *f->at);
+    else
+        f->same = false;
     if (x->oob != OOB_NEVER) f->same = false;
 }
 
@@ -106,7 +125,9 @@ static bool strip_guard(Ctx *c, Expr *p) {
     if (!is_op(c, *p, S_SELECT)) return false;
     Expr cond = arg_of(c, *p, 0), zero = arg_of(c, *p, 1), e = arg_of(c, *p, 2);
     const ExprInfo *z = expr_info(c, zero);
-    if (!is_op(c, cond, S_ISNAN) || arg_of(c, cond, 0).i != e.i || z->kind != E_CONST || z->val.i != 0) return false;
+    if (!is_op(c, cond, S_ISNAN) || arg_of(c, cond, 0).i != e.i || z->kind != E_CONST ||
+        z->val.i != 0)
+        return false;
     *p = e;
     return true;
 }
@@ -117,15 +138,21 @@ static bool find_stages(const Kernel *k, Attn *a) {
         const Stage *s = &k->stage[st];
         if (s->kind != ST_NEST || s->nres != 1) return false;
         if (!s->comb[0].i) continue;
-        int *at = reduces_by(k, st, S_MAX) ? &a->max : reduces_by(k, st, S_ADD) ? (a->qk < 0 ? &a->qk : a->sum < 0 ? &a->sum : &a->pv) : NULL;
+        int *at = reduces_by(k, st, S_MAX)   ? &a->max
+                  : reduces_by(k, st, S_ADD) ? (a->qk < 0    ? &a->qk
+                                                : a->sum < 0 ? &a->sum
+                                                             : &a->pv)
+                                             : NULL;
         if (!at || *at >= 0) return false;
         *at = st;
     }
     if (a->qk < 0 || a->max < a->qk || a->sum < a->max || a->pv < a->sum) return false;
     uint64_t later = 0;
     for (int st = 0; st < k->nstage; st++) {
-        if (st > a->pv) later |= 1ull << st;
-        else if (st < a->pv && k->buf[k->stage[st].out[0].buf].kind != KB_TEMP) return false;
+        if (st > a->pv)
+            later |= 1ull << st;
+        else if (st < a->pv && k->buf[k->stage[st].out[0].buf].kind != KB_TEMP)
+            return false;
     }
     return k->nstage <= 64 && (!later || epilogue_mask(k, a->pv) == later);
 }
@@ -140,7 +167,8 @@ static bool product(const Kernel *k, int st, Expr *a, Expr *b) {
 
 static bool no_temps(const Kernel *k, Expr e) {
     uint64_t m = expr_bufs(k->c, e);
-    for (int b = 0; b < k->nbuf; b++) if (m >> b & 1 && k->buf[b].kind != KB_IN) return false;
+    for (int b = 0; b < k->nbuf; b++)
+        if (m >> b & 1 && k->buf[b].kind != KB_IN) return false;
     return true;
 }
 
@@ -164,7 +192,8 @@ static Expr bound_of(const Attn *a, int row, Expr cond) {
     bool up = i.op == S_LE || i.op == S_LT, down = i.op == S_GE || i.op == S_GT;
     if ((!up && !down) || expr_info(c, i.arg[0])->dtype != DT_I64) return none;
     Expr room = expr_op(c, S_SUB, i.arg[up], i.arg[down], none), coef[K_AXES] = {{0}}, rest;
-    if (!expr_affine(c, room, a->k->stage[a->max].naxis, coef, &rest) || expr_bufs(c, rest)) return none;
+    if (!expr_affine(c, room, a->k->stage[a->max].naxis, coef, &rest) || expr_bufs(c, rest))
+        return none;
     for (int j = 0; j < a->k->stage[a->max].naxis; j++) {
         int64_t want = j == a->t ? -1 : j == row ? 1 : 0, have = 0;
         const ExprInfo *f = coef[j].i ? expr_info(c, coef[j]) : NULL;
@@ -172,7 +201,8 @@ static Expr bound_of(const Attn *a, int row, Expr cond) {
         if (f) have = f->val.i;
         if (have != want) return none;
     }
-    return i.op == S_LT || i.op == S_GT ? expr_op(c, S_SUB, rest, expr_int(c, DT_I64, 1), none) : rest;
+    return i.op == S_LT || i.op == S_GT ? expr_op(c, S_SUB, rest, expr_int(c, DT_I64, 1), none)
+                                        : rest;
 }
 
 static void find_causal(Attn *a) {
@@ -190,15 +220,19 @@ bool attn_classify(const Kernel *k, Attn *a) {
     *a = (Attn){.k = k, .col = -1};
     Ctx *c = k->c;
     if (!find_stages(k, a)) return false;
-    const Stage *qk = &k->stage[a->qk], *mx = &k->stage[a->max], *sm = &k->stage[a->sum], *pv = &k->stage[a->pv];
+    const Stage *qk = &k->stage[a->qk], *mx = &k->stage[a->max], *sm = &k->stage[a->sum],
+                *pv = &k->stage[a->pv];
     a->score = qk->out[0].buf;
     a->d = reduced_axis(qk);
     a->t = reduced_axis(mx);
     a->tv = reduced_axis(pv);
-    if (a->d < 0 || a->t < 0 || a->tv < 0 || reduced_axis(sm) != a->t || sm->naxis != mx->naxis) return false;
-    if (mx->init[0].f > -INFINITY || sm->init[0].i != 0 || qk->init[0].i != 0 || pv->init[0].i != 0) return false;
+    if (a->d < 0 || a->t < 0 || a->tv < 0 || reduced_axis(sm) != a->t || sm->naxis != mx->naxis)
+        return false;
+    if (mx->init[0].f > -INFINITY || sm->init[0].i != 0 || qk->init[0].i != 0 || pv->init[0].i != 0)
+        return false;
 
-    /* e = exp(x - m), p = e / l; x, m and l as the second product sees them, renamed to the axes of max */
+    /* e = exp(x - m), p = e / l; x, m and l as the second product sees them, renamed to the axes of
+     * max */
     a->x = inlined(k, a->max, mx->body[0]);
     Find fx, fp;
     if (expr_info(c, a->x)->dtype != DT_F32 || !access_of(k, a->x, a->score, &fx)) return false;
@@ -206,7 +240,9 @@ bool attn_classify(const Kernel *k, Attn *a) {
     if (!product(k, a->pv, &in[0], &in[1])) return false;
     int p = expr_bufs(c, in[0]) >> a->score & 1 ? 0 : 1, rank = k->buf[a->score].rank;
     a->v = in[!p];
-    if (!no_temps(k, a->v) || !access_of(k, in[p], a->score, &fp) || !relate(k, rank, fx.at, fp.at, a->to_pv)) return false;
+    if (!no_temps(k, a->v) || !access_of(k, in[p], a->score, &fp) ||
+        !relate(k, rank, fx.at, fp.at, a->to_pv))
+        return false;
     if (!relate(k, rank, fx.at, qk->out[0].at, a->to_qk)) return false;
     Expr back[K_AXES] = {{0}};
     for (int j = 0; j < mx->naxis; j++) {
@@ -217,15 +253,21 @@ bool attn_classify(const Kernel *k, Attn *a) {
     a->zero_nan = strip_guard(c, &prob);
     if (!is_op(c, prob, S_DIV)) return false;
     Expr e = arg_of(c, prob, 0), l = arg_of(c, prob, 1);
-    if (!is_op(c, e, S_EXP) || !is_op(c, arg_of(c, e, 0), S_SUB) || arg_of(c, arg_of(c, e, 0), 0).i != a->x.i) return false;
+    if (!is_op(c, e, S_EXP) || !is_op(c, arg_of(c, e, 0), S_SUB) ||
+        arg_of(c, arg_of(c, e, 0), 0).i != a->x.i)
+        return false;
     const ExprInfo *mi = expr_info(c, arg_of(c, arg_of(c, e, 0), 1)), *li = expr_info(c, l);
-    if (mi->kind != E_LOAD || mi->index != mx->out[0].buf || li->kind != E_LOAD || li->index != sm->out[0].buf) return false;
+    if (mi->kind != E_LOAD || mi->index != mx->out[0].buf || li->kind != E_LOAD ||
+        li->index != sm->out[0].buf)
+        return false;
     if (inlined(k, a->sum, sm->body[0]).i != e.i) return false;
     uint64_t used = expr_bufs(c, a->x) & ~(1ull << a->score);
-    for (int b = 0; b < k->nbuf; b++) if (used >> b & 1 && k->buf[b].kind != KB_IN) return false;
+    for (int b = 0; b < k->nbuf; b++)
+        if (used >> b & 1 && k->buf[b].kind != KB_IN) return false;
 
     /* axes */
-    if (!product(k, a->qk, &in[0], &in[1]) || !no_temps(k, in[0]) || !no_temps(k, in[1])) return false;
+    if (!product(k, a->qk, &in[0], &in[1]) || !no_temps(k, in[0]) || !no_temps(k, in[1]))
+        return false;
     a->tq = a->to_qk[a->t];
     if (a->to_pv[a->t] != a->tv || qk->axis[a->tq].kind != AX_PAR) return false;
     int kk = expr_uses_axis(c, in[0], (uint32_t)a->tq) ? 0 : 1;
@@ -234,8 +276,11 @@ bool attn_classify(const Kernel *k, Attn *a) {
     if (expr_uses_axis(c, a->q, (uint32_t)a->tq)) return false;
     for (int j = 0; j < mx->naxis; j++) {
         if (j == a->t) continue;
-        if (expr_uses_axis(c, a->key, (uint32_t)a->to_qk[j]) || expr_uses_axis(c, a->v, (uint32_t)a->to_pv[j])) a->batch[a->nbatch++] = j;
-        else a->row[a->nrow++] = j;
+        if (expr_uses_axis(c, a->key, (uint32_t)a->to_qk[j]) ||
+            expr_uses_axis(c, a->v, (uint32_t)a->to_pv[j]))
+            a->batch[a->nbatch++] = j;
+        else
+            a->row[a->nrow++] = j;
     }
     int own = 0;
     for (int b = 0; b < pv->naxis; b++) {

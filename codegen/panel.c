@@ -1,19 +1,28 @@
-/* panel.c: packing of operands that are computed at run time, and the register tile over what was packed. In: an operand as an
- * expression; out: Lir that leaves it in scratch, in the order in which the tile reads it. If memory is contiguous along the columns,
- * vectors are copied; if it is contiguous along the rows, square blocks are transposed in registers. */
+/* panel.c: packing of operands that are computed at run time, and the register tile over what was
+ * packed. In: an operand as an expression; out: Lir that leaves it in scratch, in the order in
+ * which the tile reads it. If memory is contiguous along the columns, vectors are copied; if it is
+ * contiguous along the rows, square blocks are transposed in registers. */
 #include "panel.h"
 
 #include <string.h>
 
-typedef struct Unit { const Kernel *k; const Stage *s; int axis; bool unit, other; } Unit;
+typedef struct Unit {
+    const Kernel *k;
+    const Stage *s;
+    int axis;
+    bool unit, other;
+} Unit;
 
 static void unit_load(void *data, const ExprInfo *x) {
     Unit *u = data;
     Affine f;
-    bool affine = access_affine(u->k, u->s, (uint16_t)x->index, u->k->buf[x->index].rank, x->arg, &f);
+    bool affine =
+        access_affine(u->k, u->s, (uint16_t)x->index, u->k->buf[x->index].rank, x->arg, &f);
     if (affine && !f.has[u->axis]) return;
-    if (affine && dim_is(u->k->c, f.coef[u->axis], 1)) u->unit = true;
-    else u->other = true;
+    if (affine && dim_is(u->k->c, f.coef[u->axis], 1))
+        u->unit = true;
+    else
+        u->other = true;
 }
 
 /* Every load that varies along the axis is contiguous there. */
@@ -23,13 +32,17 @@ static bool contiguous(Emit *e, const PanelSource *src, int axis) {
     return u.unit && !u.other;
 }
 
-static LVal extent_of(Emit *e, const PanelSource *src, int axis) { return emit_dim(e, src->s->axis[axis].extent); }
+static LVal extent_of(Emit *e, const PanelSource *src, int axis) {
+    return emit_dim(e, src->s->axis[axis].extent);
+}
 
 static LVal round_up(Lir *l, LVal v, int64_t to) {
     return lir_muli(l, lir_op2(l, S_DIV, lir_addi(l, v, to - 1), lir_i64(l, to)), to);
 }
 
-LVal panel_rows(Emit *e, const PanelSource *src, int lanes) { return round_up(e->l, extent_of(e, src, src->k), lanes); }
+LVal panel_rows(Emit *e, const PanelSource *src, int lanes) {
+    return round_up(e->l, extent_of(e, src, src->k), lanes);
+}
 
 static LVal value(Emit *e, const PanelSource *src, Point *p) {
     emit_memo_reset(e);
@@ -37,7 +50,8 @@ static LVal value(Emit *e, const PanelSource *src, Point *p) {
     return v;
 }
 
-/* v[lanes] of `lanes` lanes each, transposed by halves: at distance h, lanes that differ in bit h change places. */
+/* v[lanes] of `lanes` lanes each, transposed by halves: at distance h, lanes that differ in bit h
+ * change places. */
 static void transpose(Lir *l, LVal *v, int lanes) {
     int16_t lo[64], hi[64];
     for (int h = lanes / 2; h; h /= 2) {
@@ -54,7 +68,8 @@ static void transpose(Lir *l, LVal *v, int lanes) {
     }
 }
 
-/* for pos in [0, n) by step: body(pos, mask), where mask is none for whole steps and cuts the last one. */
+/* for pos in [0, n) by step: body(pos, mask), where mask is none for whole steps and cuts the last
+ * one. */
 typedef void (*StepFn)(Emit *e, void *data, LVal pos, LVal mask);
 
 static void steps(Emit *e, LVal n, int step, StepFn fn, void *data) {
@@ -77,7 +92,11 @@ static void steps(Emit *e, LVal n, int step, StepFn fn, void *data) {
     }
 }
 
-typedef struct Pack { const PanelSource *src; LVal first, last, dst, pitch; int lanes, width; } Pack;
+typedef struct Pack {
+    const PanelSource *src;
+    LVal first, last, dst, pitch;
+    int lanes, width;
+} Pack;
 
 /* lanes columns from p->first at k .. k + lanes: loaded along k, stored along the columns. */
 static void pack_square(Emit *e, void *data, LVal k, LVal mask) {
@@ -112,21 +131,34 @@ static void pack_columns(Emit *e, const Pack *p, LVal mask) {
     lir_for_end(l, &f, NULL, NULL);
 }
 
-typedef struct PackAll { Pack p; LVal n0, base, rows; bool square; } PackAll;
+typedef struct PackAll {
+    Pack p;
+    LVal n0, base, rows;
+    bool square;
+} PackAll;
 
-static void pack_group(Emit *e, void *data, LVal pos, LVal mask) { /* the vector of columns at pos */
+static void pack_group(Emit *e, void *data, LVal pos,
+                       LVal mask) { /* the vector of columns at pos */
     const PackAll *a = data;
     Lir *l = e->l;
     Pack p = a->p;
     p.first = lir_add(l, a->n0, pos);
-    LVal panel = lir_op2(l, S_DIV, pos, lir_i64(l, p.width)), within = lir_sub(l, pos, lir_muli(l, panel, p.width));
-    p.dst = lir_ptr_add(l, a->base, lir_add(l, lir_muli(l, lir_mul(l, panel, a->rows), p.width), within), DT_F32);
-    if (a->square) steps(e, extent_of(e, p.src, p.src->k), p.lanes, pack_square, &p);
-    else pack_columns(e, &p, mask);
+    LVal panel = lir_op2(l, S_DIV, pos, lir_i64(l, p.width)),
+         within = lir_sub(l, pos, lir_muli(l, panel, p.width));
+    p.dst = lir_ptr_add(
+        l, a->base, lir_add(l, lir_muli(l, lir_mul(l, panel, a->rows), p.width), within), DT_F32);
+    if (a->square)
+        steps(e, extent_of(e, p.src, p.src->k), p.lanes, pack_square, &p);
+    else
+        pack_columns(e, &p, mask);
 }
 
-void panel_pack(Emit *e, const PanelSource *src, LVal n0, LVal count, LVal dst, int lanes, int width) {
-    PackAll a = {.p = {.src = src, .lanes = lanes, .width = width}, .n0 = n0, .base = dst, .rows = panel_rows(e, src, lanes)};
+void panel_pack(Emit *e, const PanelSource *src, LVal n0, LVal count, LVal dst, int lanes,
+                int width) {
+    PackAll a = {.p = {.src = src, .lanes = lanes, .width = width},
+                 .n0 = n0,
+                 .base = dst,
+                 .rows = panel_rows(e, src, lanes)};
     a.p.last = lir_addi(e->l, lir_add(e->l, n0, count), -1);
     a.square = !contiguous(e, src, src->n) && contiguous(e, src, src->k);
     steps(e, count, lanes, pack_group, &a);
@@ -141,30 +173,40 @@ static void copy_vector(Emit *e, void *data, LVal k, LVal mask) {
     at.lanes = (uint16_t)p->lanes;
     at.mask = mask;
     LVal v = value(e, p->src, &at);
-    if (mask.i) v = lir_op3(e->l, S_SELECT, mask, v, lir_splat(e->l, lir_float(e->l, DT_F32, 0), at.lanes));
+    if (mask.i)
+        v = lir_op3(e->l, S_SELECT, mask, v, lir_splat(e->l, lir_float(e->l, DT_F32, 0), at.lanes));
     lir_store(e->l, p->dst, k, v, (LVal){0}, 0);
 }
 
-void panel_rows_copy(Emit *e, const PanelSource *src, LVal n0, LVal count, LVal dst, LVal pitch, int lanes) {
+void panel_rows_copy(Emit *e, const PanelSource *src, LVal n0, LVal count, LVal dst, LVal pitch,
+                     int lanes) {
     Lir *l = e->l;
     LFor f = lir_for(l, lir_i64(l, 0), count, lir_i64(l, 1), 0, NULL);
-    Pack p = {.src = src, .lanes = lanes, .first = lir_add(l, n0, f.iv), .dst = lir_ptr_add(l, dst, lir_mul(l, f.iv, pitch), DT_F32)};
+    Pack p = {.src = src,
+              .lanes = lanes,
+              .first = lir_add(l, n0, f.iv),
+              .dst = lir_ptr_add(l, dst, lir_mul(l, f.iv, pitch), DT_F32)};
     steps(e, extent_of(e, src, src->k), lanes, copy_vector, &p);
     lir_for_end(l, &f, NULL, NULL);
 }
 
 /* ---- the tile ---- */
 
-TileSize panel_tile(const Target *t) { return t->vregs >= 32 ? (TileSize){14, 2} : (TileSize){6, 2}; }
+TileSize panel_tile(const Target *t) {
+    return t->vregs >= 32 ? (TileSize){14, 2} : (TileSize){6, 2};
+}
 
 static void product_step(Lir *l, const TileProduct *t, LVal i, LVal *acc) {
     LVal b[8], zero = {0};
     LTy vt = {DT_F32, (uint16_t)t->lanes}, st = {DT_F32, 1};
     LVal bk = lir_add(l, t->col, lir_mul(l, i, t->bstep)), ak = lir_mul(l, i, t->astep);
-    for (int v = 0; v < t->nv; v++) b[v] = lir_load(l, t->b, lir_addi(l, bk, (int64_t)v * t->lanes), vt, zero, 0);
+    for (int v = 0; v < t->nv; v++)
+        b[v] = lir_load(l, t->b, lir_addi(l, bk, (int64_t)v * t->lanes), vt, zero, 0);
     for (int r = 0; r < t->rows; r++) {
-        LVal s = lir_splat(l, lir_load(l, t->a, lir_add(l, t->row[r], ak), st, zero, 0), (uint16_t)t->lanes);
-        for (int v = 0; v < t->nv; v++) acc[r * t->nv + v] = lir_fma(l, s, b[v], acc[r * t->nv + v]);
+        LVal s = lir_splat(l, lir_load(l, t->a, lir_add(l, t->row[r], ak), st, zero, 0),
+                           (uint16_t)t->lanes);
+        for (int v = 0; v < t->nv; v++)
+            acc[r * t->nv + v] = lir_fma(l, s, b[v], acc[r * t->nv + v]);
     }
 }
 

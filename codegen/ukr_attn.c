@@ -1,12 +1,15 @@
-/* ukr_attn.c: template `attention`: scores = f(q * k), p = softmax(scores), p * v in one kernel; scores live in scratch. In: the
- * Kernel of a group "Attention" (passes/attention.c), recognised by its stages: contraction, maximum, sum, contraction, maps between
- * them (any of them inlined), and epilogues.
+/* ukr_attn.c: template `attention`: scores = f(q * k), p = softmax(scores), p * v in one kernel;
+ * scores live in scratch. In: the Kernel of a group "Attention" (passes/attention.c), recognised by
+ * its stages: contraction, maximum, sum, contraction, maps between them (any of them inlined), and
+ * epilogues.
  *
- * A task is one point of the batch axes (those of k or v) and a block of rows (axes of q alone). It stages its rows of q; per chunk of
- * keys it packs k into panels and v into rows, and for each tile of rows computes the scores of the chunk, f and the running
- * softmax per row, and adds p * v to the tile's results. If all keys fit one chunk, results never leave the registers.
+ * A task is one point of the batch axes (those of k or v) and a block of rows (axes of q alone). It
+ * stages its rows of q; per chunk of keys it packs k into panels and v into rows, and for each tile
+ * of rows computes the scores of the chunk, f and the running softmax per row, and adds p * v to
+ * the tile's results. If all keys fit one chunk, results never leave the registers.
  *
- * Chunks depend on shapes alone, the sums run in a fixed order, rows are independent: results do not depend on threads. */
+ * Chunks depend on shapes alone, the sums run in a fixed order, rows are independent: results do
+ * not depend on threads. */
 #include <math.h>
 #include <string.h>
 
@@ -24,7 +27,9 @@ static bool attention_match(const Kernel *k, const Target *t) {
 
 /* ---- choosing ---- */
 
-static double typical(const Attn *a, int stage, int axis) { return dim_typical(a->k->c, a->k->stage[stage].axis[axis].extent); }
+static double typical(const Attn *a, int stage, int axis) {
+    return dim_typical(a->k->c, a->k->stage[stage].axis[axis].extent);
+}
 
 static double rows_of(const Attn *a) {
     double n = 1;
@@ -42,7 +47,8 @@ static Dim inner_rows(const Attn *a) {
     return a->nrow ? a->k->stage[a->max].axis[a->row[a->nrow - 1]].extent : dim_const(a->k->c, 1);
 }
 
-/* Keys of a chunk: all of them if they are known to be few, else even chunks that keep k and v in the second level cache. */
+/* Keys of a chunk: all of them if they are known to be few, else even chunks that keep k and v in
+ * the second level cache. */
 static int64_t chunk_keys(const Attn *a, int width) {
     Ctx *c = a->k->c;
     int64_t n, keys = KEYS, d = 64, v = 64;
@@ -61,13 +67,15 @@ static int64_t chunk_keys(const Attn *a, int width) {
     return (keys + width - 1) / width * width;
 }
 
-/* Rows of a task along the innermost row axis: many, because each task packs k and v; fewer where there would be few tasks. */
+/* Rows of a task along the innermost row axis: many, because each task packs k and v; fewer where
+ * there would be few tasks. */
 static int64_t chunk_rows(const Attn *a, int mr) {
     int64_t n;
     double others = batch_of(a);
     if (!dim_is_const(a->k->c, inner_rows(a), &n)) return (int64_t)mr * (ROWS / mr);
     if (n <= ROWS + ROWS / 2 && (others >= 8 || n <= ROWS / 2)) return n;
-    int64_t tiles = (n + mr - 1) / mr, blocks = (n + 2 * ROWS - 1) / (2 * ROWS), most = 2 * n / ROWS;
+    int64_t tiles = (n + mr - 1) / mr, blocks = (n + 2 * ROWS - 1) / (2 * ROWS),
+            most = 2 * n / ROWS;
     int64_t want = others >= 24 ? 1 : (int64_t)(24 / (others < 1 ? 1 : others));
     if (want > most) want = most;
     if (blocks < want) blocks = want;
@@ -96,7 +104,8 @@ static double attention_cost(const Kernel *k, const Sched *s, const Target *t) {
     Attn a;
     (void)s;
     if (!attn_classify(k, &a)) return 1e30;
-    double scores = batch_of(&a) * rows_of(&a) * typical(&a, a.max, a.t), lanes = target_lanes(t, DT_F32);
+    double scores = batch_of(&a) * rows_of(&a) * typical(&a, a.max, a.t),
+           lanes = target_lanes(t, DT_F32);
     double macs = scores * (typical(&a, a.qk, a.d) + typical(&a, a.pv, a.col));
     return (macs / t->fma_per_cycle * 1.1 + scores * (expr_cost(k->c, a.x) + 16)) / lanes + 500;
 }
@@ -107,12 +116,18 @@ typedef AttnGen Gen;
 
 LVal attn_f32(AttnGen *g, double v) { return lir_float(g->l, DT_F32, v); }
 LVal attn_splat(AttnGen *g, LVal s) { return lir_splat(g->l, s, (uint16_t)g->lanes); }
-LVal attn_load1(AttnGen *g, LVal p, LVal i) { return lir_load(g->l, p, i, (LTy){DT_F32, 1}, (LVal){0}, 0); }
-LVal attn_load(AttnGen *g, LVal p, LVal i) { return lir_load(g->l, p, i, (LTy){DT_F32, (uint16_t)g->lanes}, (LVal){0}, 0); }
+LVal attn_load1(AttnGen *g, LVal p, LVal i) {
+    return lir_load(g->l, p, i, (LTy){DT_F32, 1}, (LVal){0}, 0);
+}
+LVal attn_load(AttnGen *g, LVal p, LVal i) {
+    return lir_load(g->l, p, i, (LTy){DT_F32, (uint16_t)g->lanes}, (LVal){0}, 0);
+}
 void attn_put(AttnGen *g, LVal p, LVal i, LVal v) { lir_store(g->l, p, i, v, (LVal){0}, 0); }
 
 static LVal score_value(Emit *e, void *data, const Expr *at, const Point *p) {
-    (void)e; (void)at; (void)p; /* the point itself: access_of found no other */
+    (void)e;
+    (void)at;
+    (void)p; /* the point itself: access_of found no other */
     return ((Gen *)data)->value;
 }
 
@@ -120,8 +135,10 @@ static LVal score_value(Emit *e, void *data, const Expr *at, const Point *p) {
 Point attn_point(AttnGen *g, const int *to) {
     Point p = {.vaxis = -1, .lanes = 1};
     for (int a = 0; a < K_AXES; a++) p.axis[a] = lir_i64(g->l, 0);
-    for (int i = 0; i < g->a.nbatch; i++) p.axis[to ? to[g->a.batch[i]] : g->a.batch[i]] = g->at[g->a.batch[i]];
-    for (int i = 0; i < g->a.nrow; i++) p.axis[to ? to[g->a.row[i]] : g->a.row[i]] = g->at[g->a.row[i]];
+    for (int i = 0; i < g->a.nbatch; i++)
+        p.axis[to ? to[g->a.batch[i]] : g->a.batch[i]] = g->at[g->a.batch[i]];
+    for (int i = 0; i < g->a.nrow; i++)
+        p.axis[to ? to[g->a.row[i]] : g->a.row[i]] = g->at[g->a.row[i]];
     return p;
 }
 
@@ -152,9 +169,11 @@ LVal attn_task_rows(AttnGen *g) { /* of the current task, along the innermost ro
 
 static void stage_q(Gen *g) {
     const Attn *a = &g->a;
-    PanelSource src = {.s = &g->a.k->stage[a->qk], .x = a->q, .k = a->d, .at = attn_point(g, a->to_qk)};
+    PanelSource src = {
+        .s = &g->a.k->stage[a->qk], .x = a->q, .k = a->d, .at = attn_point(g, a->to_qk)};
     src.n = a->nrow ? a->to_qk[attn_inner(g)] : K_AXES - 1;
-    LVal dst = lir_ptr_add(g->l, g->q, lir_mul(g->l, g->block, g->dp), DT_F32), n = attn_task_rows(g);
+    LVal dst = lir_ptr_add(g->l, g->q, lir_mul(g->l, g->block, g->dp), DT_F32),
+         n = attn_task_rows(g);
     panel_rows_copy(g->e, &src, g->r0, n, dst, g->dp, g->lanes);
     if (g->one) return;
     LVal zero = attn_splat(g, attn_f32(g, 0));
@@ -170,9 +189,17 @@ static void stage_q(Gen *g) {
 
 static void stage_kv(Gen *g) {
     const Attn *a = &g->a;
-    PanelSource k = {.s = &g->a.k->stage[a->qk], .x = a->key, .n = a->tq, .k = a->d, .at = attn_point(g, a->to_qk)};
+    PanelSource k = {.s = &g->a.k->stage[a->qk],
+                     .x = a->key,
+                     .n = a->tq,
+                     .k = a->d,
+                     .at = attn_point(g, a->to_qk)};
     panel_pack(g->e, &k, g->t0, g->tn, g->kp, g->lanes, g->width);
-    PanelSource v = {.s = &g->a.k->stage[a->pv], .x = a->v, .n = a->tv, .k = a->col, .at = attn_point(g, a->to_pv)};
+    PanelSource v = {.s = &g->a.k->stage[a->pv],
+                     .x = a->v,
+                     .n = a->tv,
+                     .k = a->col,
+                     .at = attn_point(g, a->to_pv)};
     panel_rows_copy(g->e, &v, g->t0, g->tn, g->vs, g->vp, g->lanes);
 }
 
@@ -183,113 +210,21 @@ static void tile_scores(Gen *g, int rows, LVal row) {
     LFor f = lir_for(l, lir_i64(l, 0), panels, lir_i64(l, 1), 0, NULL);
     LVal acc[PANEL_TILE], zero = attn_splat(g, attn_f32(g, 0));
     for (int i = 0; i < rows * g->nv; i++) acc[i] = zero;
-    TileProduct t = {.rows = rows, .nv = g->nv, .lanes = g->lanes, .b = g->kp, .astep = lir_i64(l, 1), .bstep = lir_i64(l, g->width), .n = g->d};
+    TileProduct t = {.rows = rows,
+                     .nv = g->nv,
+                     .lanes = g->lanes,
+                     .b = g->kp,
+                     .astep = lir_i64(l, 1),
+                     .bstep = lir_i64(l, g->width),
+                     .n = g->d};
     t.a = lir_ptr_add(l, g->q, lir_mul(l, lir_add(l, g->block, row), g->dp), DT_F32);
     t.col = lir_muli(l, lir_mul(l, f.iv, g->dp), g->width);
     for (int i = 0; i < rows; i++) t.row[i] = lir_muli(l, g->dp, i);
     tile_product(l, &t, acc);
     for (int i = 0; i < rows; i++)
         for (int v = 0; v < g->nv; v++)
-            attn_put(g, g->s, lir_addi(l, lir_muli(l, f.iv, g->width), i * g->pitch + v * g->lanes), acc[i * g->nv + v]);
-    lir_for_end(l, &f, NULL, NULL);
-}
-
-/* x at keys [pos, pos + lanes) of row r; lanes past the mask are -inf */
-static LVal scores_at(Gen *g, LVal at, LVal pos, LVal mask, LVal r) {
-    Point p = attn_point(g, NULL);
-    if (g->a.nrow) p.axis[attn_inner(g)] = lir_add(g->l, g->r0, r);
-    p.axis[g->a.t] = lir_add(g->l, g->t0, pos);
-    p.vaxis = (int8_t)g->a.t;
-    p.lanes = (uint16_t)g->lanes;
-    p.mask = mask;
-    g->value = attn_load(g, g->s, lir_add(g->l, at, pos));
-    emit_memo_reset(g->e);
-    LVal x = emit_vec(g->e, &g->a.k->stage[g->a.max], g->a.x, &p);
-    emit_memo_reset(g->e);
-    return mask.i ? lir_op3(g->l, S_SELECT, mask, x, attn_splat(g, attn_f32(g, -INFINITY))) : x;
-}
-
-/* Loop over the chunk's keys with one accumulator. */
-typedef LVal (*KeysFn)(Gen *g, LVal acc, LVal pos, LVal mask, void *data);
-
-static LVal over_keys(Gen *g, LVal acc, KeysFn fn, void *data) {
-    Lir *l = g->l;
-    LVal whole = g->whole_vectors ? g->tn : lir_muli(l, lir_op2(l, S_DIV, g->tn, lir_i64(l, g->lanes)), g->lanes);
-    LFor f = lir_for(l, lir_i64(l, 0), whole, lir_i64(l, g->lanes), 1, &acc);
-    LVal next = fn(g, f.c[0], f.iv, (LVal){0}, data);
-    lir_for_end(l, &f, &next, &acc);
-    if (g->whole_vectors) return acc;
-    LVal mask = lir_mask(l, lir_sub(l, g->tn, whole), (uint16_t)g->lanes);
-    if (lir_is_const(l, g->tn, NULL)) return fn(g, acc, whole, mask, data);
-    LIf i = lir_if(l, lir_op2(l, S_LT, whole, g->tn), 1);
-    next = fn(g, acc, whole, mask, data);
-    lir_else(l, &i, &next);
-    lir_endif(l, &i, &acc, &acc);
-    return acc;
-}
-
-/* exp(d), d <= 0 or NaN, as 2^n * 2^r with |r| <= 1/2 and a minimax polynomial (2e-9) for the second factor: within 2 ulp of the largest
- * term's. 0 below 2^-125 instead of subnormal numbers, which cost an assist each, here and in the products. */
-static LVal exp_down(Gen *g, LVal d) {
-    static const double c[] = {1, 0.6931472057375667, 0.2402264689058857, 0.05550328776313294, 0.009618488959986874,
-                               0.0013399931483403177, 0.00015345811772677297};
-    Lir *l = g->l;
-    uint16_t lanes = lir_type(l, d).lanes;
-    LVal least = lir_splat(l, attn_f32(g, -125), lanes), magic = lir_splat(l, attn_f32(g, 0x1.8p23), lanes);
-    LVal t = lir_mul(l, d, lir_splat(l, attn_f32(g, 1.4426950408889634), lanes)), at = lir_op2(l, S_MAX, least, t);
-    LVal z = lir_add(l, at, magic), r = lir_sub(l, at, lir_sub(l, z, magic)); /* z: n in the low bits */
-    LVal p = lir_splat(l, attn_f32(g, c[6]), lanes);
-    for (int i = 5; i >= 0; i--) p = lir_fma(l, p, r, lir_splat(l, attn_f32(g, c[i]), lanes));
-    LVal n = lir_op2(l, S_SHL, lir_bitcast(l, z, DT_I32), lir_splat(l, lir_int(l, DT_I32, 23), lanes));
-    LVal pow2 = lir_bitcast(l, lir_add(l, n, lir_splat(l, lir_int(l, DT_I32, 0x3f800000), lanes)), DT_F32);
-    return lir_op3(l, S_SELECT, lir_op2(l, S_LT, t, least), lir_splat(l, attn_f32(g, 0), lanes), lir_mul(l, p, pow2));
-}
-
-typedef struct Row { LVal r, at, m; bool keep; } Row; /* row of the task, its scores in s, maximum; keep: x was stored over q * k */
-
-static LVal keys_max(Gen *g, LVal acc, LVal pos, LVal mask, void *data) {
-    const Row *r = data;
-    LVal x = scores_at(g, r->at, pos, mask, r->r);
-    if (r->keep) attn_put(g, g->s, lir_add(g->l, r->at, pos), x);
-    return lir_op2(g->l, S_MAX, x, acc); /* NaN is left to the sum */
-}
-
-static LVal keys_exp(Gen *g, LVal acc, LVal pos, LVal mask, void *data) {
-    const Row *r = data;
-    LVal at = lir_add(g->l, r->at, pos);
-    LVal x = r->keep ? attn_load(g, g->s, at) : scores_at(g, r->at, pos, mask, r->r);
-    LVal e = exp_down(g, lir_sub(g->l, x, attn_splat(g, r->m)));
-    attn_put(g, g->s, at, e);
-    return lir_add(g->l, acc, e);
-}
-
-static LVal across(Gen *g, SOp op, LVal v) { return lir_hreduce(g->l, op, v); }
-
-/* Scores of `rows` rows become exp(x - m); alpha[i]: what the results so far are multiplied by, or, at the end, 1 / sum. */
-void attn_softmax(AttnGen *g, int rows, LVal row) {
-    Lir *l = g->l;
-    LFor f = lir_for(l, lir_i64(l, 0), lir_i64(l, rows), lir_i64(l, 1), 0, NULL);
-    Row r = {.r = lir_add(l, row, f.iv), .at = lir_muli(l, f.iv, g->pitch)};
-    r.keep = expr_cost(g->e->c, g->a.x) > 2;
-    LVal mx = across(g, S_MAX, over_keys(g, attn_splat(g, attn_f32(g, -INFINITY)), keys_max, &r)), inf = attn_f32(g, -INFINITY);
-    LVal sr = lir_add(l, g->block, r.r), alpha = {0}, before = {0}, sum;
-    r.m = mx;
-    if (!g->one) {
-        LVal old = attn_load1(g, g->m, sr), new = lir_op2(l, S_MAX, mx, old);
-        before = attn_load1(g, g->sum, sr);
-        r.m = lir_op3(l, S_SELECT, lir_op2(l, S_EQ, new, inf), attn_f32(g, 0), new); /* nothing seen yet: exp gives 0 */
-        alpha = exp_down(g, lir_sub(l, old, r.m));
-        attn_put(g, g->m, sr, new);
-    }
-    sum = across(g, S_ADD, over_keys(g, attn_splat(g, attn_f32(g, 0)), keys_exp, &r));
-    if (!g->one) {
-        sum = lir_fma(l, before, alpha, sum);
-        attn_put(g, g->sum, sr, sum);
-        attn_put(g, g->alpha, f.iv, alpha);
-    }
-    LVal inv = lir_op2(l, S_DIV, attn_f32(g, 1), sum);
-    if (g->a.zero_nan) inv = lir_op3(l, S_SELECT, lir_op2(l, S_EQ, sum, attn_f32(g, 0)), attn_f32(g, NAN), inv);
-    attn_put(g, g->alpha, lir_addi(l, f.iv, PANEL_TILE), inv);
+            attn_put(g, g->s, lir_addi(l, lir_muli(l, f.iv, g->width), i * g->pitch + v * g->lanes),
+                     acc[i * g->nv + v]);
     lir_for_end(l, &f, NULL, NULL);
 }
 
@@ -303,14 +238,17 @@ void attn_store(AttnGen *g, const AttnOut *t, const LVal *acc) {
         for (int v = 0; v < t->nv; v++) {
             Point full = attn_point(g, g->a.to_pv), p;
             LVal col = lir_addi(l, t->col, (int64_t)v * g->lanes);
-            if (g->a.nrow) full.axis[g->a.to_pv[attn_inner(g)]] = lir_addi(l, lir_add(l, g->r0, t->row), i);
+            if (g->a.nrow)
+                full.axis[g->a.to_pv[attn_inner(g)]] = lir_addi(l, lir_add(l, g->r0, t->row), i);
             full.axis[g->a.col] = col;
             full.vaxis = (int8_t)g->a.col;
             full.lanes = (uint16_t)g->lanes;
             if (!exact) full.mask = lir_mask(l, lir_sub(l, g->vcols, col), (uint16_t)g->lanes);
             emit_parallel_point(pv, &full, &p);
             LVal y = lir_mul(l, acc[i * t->nv + v], scale);
-            if (g->a.zero_nan) y = lir_op3(l, S_SELECT, lir_op2(l, S_NE, scale, scale), attn_splat(g, attn_f32(g, 0)), y);
+            if (g->a.zero_nan)
+                y = lir_op3(l, S_SELECT, lir_op2(l, S_NE, scale, scale),
+                            attn_splat(g, attn_f32(g, 0)), y);
             emit_epilogue(g->e, g->a.pv, &y, &p);
         }
     }
@@ -320,13 +258,29 @@ void attn_store(AttnGen *g, const AttnOut *t, const LVal *acc) {
 static void tile_columns(Gen *g, int rows, int nv, LVal row, LVal col) {
     Lir *l = g->l;
     LVal acc[PANEL_TILE], zero = attn_splat(g, attn_f32(g, 0));
-    LVal o = g->one ? (LVal){0} : lir_ptr_add(l, g->o, lir_add(l, lir_mul(l, lir_add(l, g->block, row), g->vp), col), DT_F32);
+    LVal o =
+        g->one ? (LVal){0}
+               : lir_ptr_add(l, g->o, lir_add(l, lir_mul(l, lir_add(l, g->block, row), g->vp), col),
+                             DT_F32);
     for (int i = 0; i < rows; i++) {
         LVal alpha = g->one ? (LVal){0} : attn_splat(g, attn_load1(g, g->alpha, lir_i64(l, i)));
         for (int v = 0; v < nv; v++)
-            acc[i * nv + v] = g->one ? zero : lir_mul(l, alpha, attn_load(g, o, lir_addi(l, lir_muli(l, g->vp, i), (int64_t)v * g->lanes)));
+            acc[i * nv + v] =
+                g->one
+                    ? zero
+                    : lir_mul(l, alpha,
+                              attn_load(g, o,
+                                        lir_addi(l, lir_muli(l, g->vp, i), (int64_t)v * g->lanes)));
     }
-    TileProduct t = {.rows = rows, .nv = nv, .lanes = g->lanes, .a = g->s, .b = g->vs, .col = col, .astep = lir_i64(l, 1), .bstep = g->vp, .n = g->tn};
+    TileProduct t = {.rows = rows,
+                     .nv = nv,
+                     .lanes = g->lanes,
+                     .a = g->s,
+                     .b = g->vs,
+                     .col = col,
+                     .astep = lir_i64(l, 1),
+                     .bstep = g->vp,
+                     .n = g->tn};
     for (int i = 0; i < rows; i++) t.row[i] = lir_i64(l, i * g->pitch);
     tile_product(l, &t, acc);
     AttnOut out = {rows, nv, row, col};
@@ -338,11 +292,14 @@ static void tile_columns(Gen *g, int rows, int nv, LVal row, LVal col) {
     attn_store(g, &out, acc);
     lir_else(l, &i, NULL);
     for (int r = 0; r < rows; r++)
-        for (int v = 0; v < nv; v++) attn_put(g, o, lir_addi(l, lir_muli(l, g->vp, r), (int64_t)v * g->lanes), acc[r * nv + v]);
+        for (int v = 0; v < nv; v++)
+            attn_put(g, o, lir_addi(l, lir_muli(l, g->vp, r), (int64_t)v * g->lanes),
+                     acc[r * nv + v]);
     lir_endif(l, &i, NULL, NULL);
 }
 
-/* Keys that no row up to r (of the task) sees are not looked at: number of keys from t0 on, a multiple of width or tn. */
+/* Keys that no row up to r (of the task) sees are not looked at: number of keys from t0 on, a
+ * multiple of width or tn. */
 static LVal seen_keys(Gen *g, LVal r) {
     Lir *l = g->l;
     Point p = attn_point(g, NULL);
@@ -350,7 +307,8 @@ static LVal seen_keys(Gen *g, LVal r) {
     LVal past = emit_expr(g->e, &g->a.k->stage[g->a.max], g->a.past, &p);
     LVal n = lir_sub(l, lir_addi(l, lir_add(l, lir_add(l, g->r0, r), past), 1), g->t0);
     n = lir_op2(l, S_MAX, lir_op2(l, S_MIN, n, g->tn), lir_i64(l, 0));
-    n = lir_muli(l, lir_op2(l, S_DIV, lir_addi(l, n, g->width - 1), lir_i64(l, g->width)), g->width);
+    n = lir_muli(l, lir_op2(l, S_DIV, lir_addi(l, n, g->width - 1), lir_i64(l, g->width)),
+                 g->width);
     return lir_op2(l, S_MIN, n, g->tn);
 }
 
@@ -368,7 +326,8 @@ static void tile(Gen *g, int rows, LVal row) {
         tile_columns(g, rows, g->nv, row, f.iv);
         lir_for_end(l, &f, NULL, NULL);
     }
-    if (known && cols % size) tile_columns(g, rows, (int)((cols % size + g->lanes - 1) / g->lanes), row, whole);
+    if (known && cols % size)
+        tile_columns(g, rows, (int)((cols % size + g->lanes - 1) / g->lanes), row, whole);
     g->tn = tn;
 }
 
@@ -385,7 +344,8 @@ static void row_tiles(Gen *g) {
             tile(g, mr, f.iv);
             lir_for_end(l, &f, NULL, NULL);
             if (!small) return;
-            f = lir_for(l, lir_i64(l, (tiles - small) * mr), lir_i64(l, all), lir_i64(l, mr - 1), 0, NULL);
+            f = lir_for(l, lir_i64(l, (tiles - small) * mr), lir_i64(l, all), lir_i64(l, mr - 1), 0,
+                        NULL);
             tile(g, mr - 1, f.iv);
             lir_for_end(l, &f, NULL, NULL);
             return;
@@ -395,7 +355,8 @@ static void row_tiles(Gen *g) {
     for (int i = -1; i < 2; i++) {
         int size = i < 0 ? mr : smaller[i];
         if (i >= 0 && size >= mr) continue;
-        LVal end = lir_add(l, pos, lir_muli(l, lir_op2(l, S_DIV, lir_sub(l, n, pos), lir_i64(l, size)), size));
+        LVal end = lir_add(
+            l, pos, lir_muli(l, lir_op2(l, S_DIV, lir_sub(l, n, pos), lir_i64(l, size)), size));
         LFor f = lir_for(l, pos, end, lir_i64(l, size), 0, NULL);
         tile(g, size, f.iv);
         lir_for_end(l, &f, NULL, NULL);
@@ -454,7 +415,8 @@ static void chunks(Gen *g) {
     }
     LFor f = lir_for(l, zero, end, lir_i64(l, g->keys), 0, NULL);
     g->t0 = f.iv;
-    g->tn = whole ? lir_i64(l, g->keys) : lir_op2(l, S_MIN, lir_i64(l, g->keys), lir_sub(l, n, f.iv));
+    g->tn =
+        whole ? lir_i64(l, g->keys) : lir_op2(l, S_MIN, lir_i64(l, g->keys), lir_sub(l, n, f.iv));
     g->last = lir_op2(l, S_GE, lir_addi(l, f.iv, g->keys), end);
     chunk(g);
     lir_for_end(l, &f, NULL, NULL);
@@ -465,13 +427,15 @@ static void all_rows(Gen *g) {
     Lir *l = g->l;
     Ctx *c = g->e->c;
     Dim rows = dim_const(c, 1), in = inner_rows(&g->a);
-    for (int i = 0; i < g->a.nrow; i++) rows = dim_mul(c, rows, g->a.k->stage[g->a.max].axis[g->a.row[i]].extent);
+    for (int i = 0; i < g->a.nrow; i++)
+        rows = dim_mul(c, rows, g->a.k->stage[g->a.max].axis[g->a.row[i]].extent);
     g->few = attn_few_fits(g->e, &g->a, g->lanes) && (dim_lo(c, rows) <= FEW || dim_lo(c, in) <= 1);
     if (!g->few || dim_hi(c, rows) <= FEW || dim_hi(c, in) <= 1) {
         chunks(g);
         return;
     }
-    LVal few = lir_op2(l, S_LE, emit_dim(g->e, rows), lir_i64(l, FEW)), one = lir_op2(l, S_LE, emit_dim(g->e, in), lir_i64(l, 1));
+    LVal few = lir_op2(l, S_LE, emit_dim(g->e, rows), lir_i64(l, FEW)),
+         one = lir_op2(l, S_LE, emit_dim(g->e, in), lir_i64(l, 1));
     LIf i = lir_if(l, lir_op2(l, S_OR, few, one), 0);
     chunks(g);
     lir_else(l, &i, NULL);
@@ -484,20 +448,25 @@ static void all_rows(Gen *g) {
 static LVal reserve(Gen *g, Dim *at, Dim floats) {
     Ctx *c = g->e->c;
     LVal p = lir_ptr_bytes(g->l, lir_scratch(g->l), emit_dim(g->e, *at));
-    *at = dim_add(c, *at, dim_muli(c, dim_ceildiv(c, dim_muli(c, floats, 4), dim_const(c, 64)), 64));
+    *at =
+        dim_add(c, *at, dim_muli(c, dim_ceildiv(c, dim_muli(c, floats, 4), dim_const(c, 64)), 64));
     return p;
 }
 
-static Dim padded(Gen *g, Dim d, int to) { return dim_muli(g->e->c, dim_ceildiv(g->e->c, d, dim_const(g->e->c, to)), to); }
+static Dim padded(Gen *g, Dim d, int to) {
+    return dim_muli(g->e->c, dim_ceildiv(g->e->c, d, dim_const(g->e->c, to)), to);
+}
 
 static void scratch(Gen *g) {
     Ctx *c = g->e->c;
     const Attn *a = &g->a;
     int64_t cols;
     Dim d = a->k->stage[a->qk].axis[a->d].extent, v = a->k->stage[a->pv].axis[a->col].extent;
-    Dim dp = padded(g, d, g->lanes), vp = padded(g, v, dim_is_const(c, v, &cols) ? g->lanes : g->width);
+    Dim dp = padded(g, d, g->lanes),
+        vp = padded(g, v, dim_is_const(c, v, &cols) ? g->lanes : g->width);
     Dim rows = dim_const(c, g->rows), at = dim_const(c, 0);
-    for (int i = 0; i + 1 < a->nrow; i++) rows = dim_mul(c, rows, a->k->stage[a->max].axis[a->row[i]].extent);
+    for (int i = 0; i + 1 < a->nrow; i++)
+        rows = dim_mul(c, rows, a->k->stage[a->max].axis[a->row[i]].extent);
     g->d = emit_dim(g->e, d);
     g->dp = emit_dim(g->e, dp);
     g->vcols = emit_dim(g->e, v);
@@ -537,9 +506,11 @@ static void attention_build(Emit *e) {
     g->one = dim_hi(c, keys) <= g->keys;
     scratch(g);
     Dim blocks = dim_ceildiv(c, inner_n, dim_const(c, g->rows)), tasks = blocks;
-    for (int i = 0; i < g->a.nbatch; i++) tasks = dim_mul(c, tasks, g->a.k->stage[g->a.max].axis[g->a.batch[i]].extent);
+    for (int i = 0; i < g->a.nbatch; i++)
+        tasks = dim_mul(c, tasks, g->a.k->stage[g->a.max].axis[g->a.batch[i]].extent);
     e->code->tasks = tasks;
-    double per = attention_cost(e->k, e->s, e->t) / (dim_typical(c, tasks) > 0 ? dim_typical(c, tasks) : 1);
+    double per =
+        attention_cost(e->k, e->s, e->t) / (dim_typical(c, tasks) > 0 ? dim_typical(c, tasks) : 1);
     e->code->grain = per >= 4000 ? 1 : (int64_t)(4000 / (per + 1)) + 1;
     e->temp[g->a.score] = score_value;
     e->temp_data[g->a.score] = g;
@@ -565,4 +536,6 @@ static void attention_build(Emit *e) {
     lir_for_end(l, &t, NULL, NULL);
 }
 
-const Tmpl tmpl_attention = {"attention", "mr nv rows keys", 0, attention_match, attention_candidates, attention_cost, attention_build};
+const Tmpl tmpl_attention = {"attention",     "mr nv rows keys",    0,
+                             attention_match, attention_candidates, attention_cost,
+                             attention_build};

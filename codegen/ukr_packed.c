@@ -1,9 +1,10 @@
-/* ukr_packed.c: template `contract_packed`: products whose second operand is computed at run time and not contiguous along any of
- * its own axes (q * k^T, a transposed activation), or is an expression. Each task packs one panel of columns of it in scratch
- * and walks the rows of the first operand, read in place, in the register tile of panel.c; then epilogues.
+/* ukr_packed.c: template `contract_packed`: products whose second operand is computed at run time
+ * and not contiguous along any of its own axes (q * k^T, a transposed activation), or is an
+ * expression. Each task packs one panel of columns of it in scratch and walks the rows of the first
+ * operand, read in place, in the register tile of panel.c; then epilogues.
  *
- * Tasks: batch axes, other column axes, panels, chunks of rows. Each element sums its products in ascending order of the reduced axes,
- * in one chain: results do not depend on tiles or threads. */
+ * Tasks: batch axes, other column axes, panels, chunks of rows. Each element sums its products in
+ * ascending order of the reduced axes, in one chain: results do not depend on tiles or threads. */
 #include <string.h>
 
 #include "panel.h"
@@ -17,21 +18,24 @@ typedef struct Packed {
     Expr b;
     Affine a;
     uint16_t abuf;
-    int n, m;                       /* column axis of panels; row axis of tiles, or -1 */
-    int loop[K_AXES], nloop;        /* other m axes: walked within a task */
-    int task[K_AXES], ntask;        /* batch and other column axes */
-    int red[K_AXES], nred;          /* the last one is the rows of panels */
+    int n, m;                /* column axis of panels; row axis of tiles, or -1 */
+    int loop[K_AXES], nloop; /* other m axes: walked within a task */
+    int task[K_AXES], ntask; /* batch and other column axes */
+    int red[K_AXES], nred;   /* the last one is the rows of panels */
 } Packed;
 
 /* ---- matching ---- */
 
 static bool reads_inputs(const Kernel *k, Expr e) {
     uint64_t m = expr_bufs(k->c, e);
-    for (int b = 0; b < k->nbuf; b++) if (m >> b & 1 && k->buf[b].kind != KB_IN) return false;
+    for (int b = 0; b < k->nbuf; b++)
+        if (m >> b & 1 && k->buf[b].kind != KB_IN) return false;
     return m != 0;
 }
 
-static double typical(const Packed *x, int axis) { return dim_typical(x->k->c, x->s->axis[axis].extent); }
+static double typical(const Packed *x, int axis) {
+    return dim_typical(x->k->c, x->s->axis[axis].extent);
+}
 
 /* Element step of the result along axis of the contraction: 1? */
 static bool stores_along(const Packed *x, int axis) {
@@ -41,41 +45,58 @@ static bool stores_along(const Packed *x, int axis) {
     if (st > 0) at = p;
     const Stage *s = &k->stage[st];
     Affine f;
-    return access_affine(k, s, s->out[0].buf, s->out[0].rank, s->out[0].at, &f) && dim_is(k->c, f.coef[at], 1);
+    return access_affine(k, s, s->out[0].buf, s->out[0].rank, s->out[0].at, &f) &&
+           dim_is(k->c, f.coef[at], 1);
 }
 
 static bool classify(const Kernel *k, Packed *x, bool swapped) {
     const Stage *s = &k->stage[0];
     Ctx *c = k->c;
     *x = (Packed){.k = k, .s = s, .n = -1, .m = -1};
-    if (s->kind != ST_NEST || s->nres != 1 || !s->comb[0].i || s->acc[0] != DT_F32 || s->init[0].i != 0) return false;
-    if (k->nstage > 1 && (k->nstage > 64 || epilogue_mask(k, 0) != ((1ull << (k->nstage - 1)) - 1) << 1)) return false;
+    if (s->kind != ST_NEST || s->nres != 1 || !s->comb[0].i || s->acc[0] != DT_F32 ||
+        s->init[0].i != 0)
+        return false;
+    if (k->nstage > 1 &&
+        (k->nstage > 64 || epilogue_mask(k, 0) != ((1ull << (k->nstage - 1)) - 1) << 1))
+        return false;
     ExprInfo body = *expr_info(c, s->body[0]), comb = *expr_info(c, s->comb[0]);
-    if (body.kind != E_OP || body.op != S_MUL || comb.kind != E_OP || comb.op != S_ADD) return false;
-    if (expr_info(c, comb.arg[0])->kind != E_ARG || expr_info(c, comb.arg[1])->kind != E_ARG) return false;
+    if (body.kind != E_OP || body.op != S_MUL || comb.kind != E_OP || comb.op != S_ADD)
+        return false;
+    if (expr_info(c, comb.arg[0])->kind != E_ARG || expr_info(c, comb.arg[1])->kind != E_ARG)
+        return false;
     Expr ea = body.arg[swapped];
     x->b = body.arg[!swapped];
     ExprInfo a = *expr_info(c, ea);
-    if (a.kind != E_LOAD || a.oob != OOB_NEVER || a.dtype != DT_F32 || expr_info(c, x->b)->dtype != DT_F32) return false;
+    if (a.kind != E_LOAD || a.oob != OOB_NEVER || a.dtype != DT_F32 ||
+        expr_info(c, x->b)->dtype != DT_F32)
+        return false;
     x->abuf = (uint16_t)a.index;
     if (k->buf[x->abuf].kind != KB_IN || !reads_inputs(k, x->b)) return false;
     if (!access_affine(k, s, x->abuf, k->buf[x->abuf].rank, a.arg, &x->a)) return false;
     int cols[K_AXES], ncols = 0;
     for (int i = 0; i < s->naxis; i++) {
         bool ua = x->a.has[i], ub = expr_uses_axis(c, x->b, (uint32_t)i);
-        if (s->axis[i].kind == AX_RED) x->red[x->nred++] = i;
-        else if (ub && !ua) cols[ncols++] = i;
+        if (s->axis[i].kind == AX_RED)
+            x->red[x->nred++] = i;
+        else if (ub && !ua)
+            cols[ncols++] = i;
         else if (ua && !ub) {
             if (x->m < 0 || typical(x, i) > typical(x, x->m)) {
                 if (x->m >= 0) x->loop[x->nloop++] = x->m;
                 x->m = i;
-            } else x->loop[x->nloop++] = i;
-        } else x->task[x->ntask++] = i;
+            } else
+                x->loop[x->nloop++] = i;
+        } else
+            x->task[x->ntask++] = i;
     }
     for (int i = 0; i < ncols; i++) {
         bool better = x->n < 0 || (stores_along(x, cols[i]) && !stores_along(x, x->n)) ||
-                      (stores_along(x, cols[i]) == stores_along(x, x->n) && typical(x, cols[i]) > typical(x, x->n));
-        if (!better) { x->task[x->ntask++] = cols[i]; continue; }
+                      (stores_along(x, cols[i]) == stores_along(x, x->n) &&
+                       typical(x, cols[i]) > typical(x, x->n));
+        if (!better) {
+            x->task[x->ntask++] = cols[i];
+            continue;
+        }
         if (x->n >= 0) x->task[x->ntask++] = x->n;
         x->n = cols[i];
     }
@@ -119,17 +140,23 @@ static int packed_candidates(const Kernel *k, const Target *t, Sched *out, int m
     TileSize size = panel_tile(t);
     int lanes = target_lanes(t, DT_F32);
     int64_t n;
-    if (x.m < 0) size.mr = 1;
+    if (x.m < 0)
+        size.mr = 1;
     else if (dim_is_const(k->c, x.s->axis[x.m].extent, &n) && n > 0) {
         int64_t tiles = (n + size.mr - 1) / size.mr;
         size.mr = (int)((n + tiles - 1) / tiles);
     }
-    if (dim_hi(k->c, x.s->axis[x.n].extent) <= lanes) size.nv = 1;
-    else while (size.mr * (size.nv + 1) <= 12 && size.nv < 8 && typical(&x, x.n) >= (size.nv + 1) * lanes) size.nv++;
+    if (dim_hi(k->c, x.s->axis[x.n].extent) <= lanes)
+        size.nv = 1;
+    else
+        while (size.mr * (size.nv + 1) <= 12 && size.nv < 8 &&
+               typical(&x, x.n) >= (size.nv + 1) * lanes)
+            size.nv++;
     out[0].par[PAR_MR] = size.mr;
     out[0].par[PAR_NV] = size.nv;
     double panels = typical(&x, x.n) / (size.nv * lanes);
-    out[0].par[PAR_ROWS] = chunk_rows(&x, size.mr, product(&x, x.task, x.ntask) * (panels < 1 ? 1 : panels));
+    out[0].par[PAR_ROWS] =
+        chunk_rows(&x, size.mr, product(&x, x.task, x.ntask) * (panels < 1 ? 1 : panels));
     return 1;
 }
 
@@ -137,14 +164,18 @@ static double packed_cost(const Kernel *k, const Sched *s, const Target *t) {
     Packed x;
     if (!shape_of(k, &x)) return 1e30;
     int lanes = target_lanes(t, DT_F32), mr = (int)s->par[PAR_MR], nv = (int)s->par[PAR_NV];
-    double cols = typical(&x, x.n), panels = (double)(int64_t)((cols + lanes * nv - 1) / (lanes * nv));
-    double rows = x.m < 0 ? 1 : typical(&x, x.m), tiles = (double)(int64_t)((rows + mr - 1) / mr), chunks = rows / (double)s->par[PAR_ROWS];
-    double kk = product(&x, x.red, x.nred), loads = (mr + nv) / 2.0, step = mr * nv / t->fma_per_cycle;
+    double cols = typical(&x, x.n),
+           panels = (double)(int64_t)((cols + lanes * nv - 1) / (lanes * nv));
+    double rows = x.m < 0 ? 1 : typical(&x, x.m), tiles = (double)(int64_t)((rows + mr - 1) / mr),
+           chunks = rows / (double)s->par[PAR_ROWS];
+    double kk = product(&x, x.red, x.nred), loads = (mr + nv) / 2.0,
+           step = mr * nv / t->fma_per_cycle;
     if (step < loads) step = loads;
     if (step < 4) step = 4;
     double pack = kk * lanes * nv * (1 + expr_cost(k->c, x.b)) * 6 / lanes;
     return product(&x, x.task, x.ntask) * panels *
-           (product(&x, x.loop, x.nloop) * tiles * (kk * step * 1.03 + mr * nv * 4 + 40) + (chunks < 1 ? 1 : chunks) * (pack + 100));
+           (product(&x, x.loop, x.nloop) * tiles * (kk * step * 1.03 + mr * nv * 4 + 40) +
+            (chunks < 1 ? 1 : chunks) * (pack + 100));
 }
 
 /* ---- code ---- */
@@ -155,14 +186,16 @@ typedef struct Gen {
     Packed x;
     int lanes, mr, nv, width;
     int64_t rows;
-    LVal at[K_AXES], r1;            /* origin of the tile; end of the task's rows */
-    LVal cols;                      /* columns of the panel that exist */
-    LVal panel, prows;              /* scratch, and its rows (the last reduced axis, padded) */
+    LVal at[K_AXES], r1; /* origin of the tile; end of the task's rows */
+    LVal cols;           /* columns of the panel that exist */
+    LVal panel, prows;   /* scratch, and its rows (the last reduced axis, padded) */
 } Gen;
 
 static LVal extent(Gen *g, int axis) { return emit_dim(g->e, g->x.s->axis[axis].extent); }
 
-static LVal coef(Gen *g, int axis) { return g->x.a.has[axis] ? emit_dim(g->e, g->x.a.coef[axis]) : lir_i64(g->l, 0); }
+static LVal coef(Gen *g, int axis) {
+    return g->x.a.has[axis] ? emit_dim(g->e, g->x.a.coef[axis]) : lir_i64(g->l, 0);
+}
 
 static Point here(Gen *g) {
     Point p = {.vaxis = -1, .lanes = 1};
@@ -176,7 +209,8 @@ static void pack(Gen *g, int i, LVal index) {
     const Packed *x = &g->x;
     if (i == x->nred - 1) {
         PanelSource src = {.s = x->s, .x = x->b, .n = x->n, .k = x->red[i], .at = here(g)};
-        LVal dst = lir_ptr_add(l, g->panel, lir_muli(l, lir_mul(l, index, g->prows), g->width), DT_F32);
+        LVal dst =
+            lir_ptr_add(l, g->panel, lir_muli(l, lir_mul(l, index, g->prows), g->width), DT_F32);
         panel_pack(g->e, &src, g->at[x->n], g->cols, dst, g->lanes, g->width);
         return;
     }
@@ -200,7 +234,8 @@ static void reduce(Gen *g, int i, LVal index, LVal a0, TileProduct *t, LVal *acc
     LVal next[PANEL_TILE];
     LFor f = lir_for(l, lir_i64(l, 0), extent(g, axis), lir_i64(l, 1), (uint32_t)n, acc);
     memcpy(next, f.c, sizeof(LVal) * (size_t)n);
-    reduce(g, i + 1, lir_add(l, lir_mul(l, index, extent(g, axis)), f.iv), lir_add(l, a0, lir_mul(l, f.iv, coef(g, axis))), t, next);
+    reduce(g, i + 1, lir_add(l, lir_mul(l, index, extent(g, axis)), f.iv),
+           lir_add(l, a0, lir_mul(l, f.iv, coef(g, axis))), t, next);
     lir_for_end(l, &f, next, acc);
 }
 
@@ -216,9 +251,17 @@ static void tile(Gen *g, int rows, LVal row) {
     emit_memo_reset(g->e);
     LVal a0 = emit_expr(g->e, x->s, x->a.rest, &p);
     for (int a = 0; a < x->s->naxis; a++)
-        if (x->a.has[a] && x->s->axis[a].kind == AX_PAR) a0 = lir_add(l, a0, lir_mul(l, g->at[a], coef(g, a)));
-    TileProduct t = {.rows = rows, .nv = g->nv, .lanes = g->lanes, .b = g->panel, .astep = coef(g, last), .bstep = lir_i64(l, g->width), .n = extent(g, last)};
-    for (int i = 0; i < rows; i++) t.row[i] = x->m >= 0 ? lir_muli(l, coef(g, x->m), i) : lir_i64(l, 0);
+        if (x->a.has[a] && x->s->axis[a].kind == AX_PAR)
+            a0 = lir_add(l, a0, lir_mul(l, g->at[a], coef(g, a)));
+    TileProduct t = {.rows = rows,
+                     .nv = g->nv,
+                     .lanes = g->lanes,
+                     .b = g->panel,
+                     .astep = coef(g, last),
+                     .bstep = lir_i64(l, g->width),
+                     .n = extent(g, last)};
+    for (int i = 0; i < rows; i++)
+        t.row[i] = x->m >= 0 ? lir_muli(l, coef(g, x->m), i) : lir_i64(l, 0);
     reduce(g, 0, lir_i64(l, 0), a0, &t, acc);
     bool exact = dim_divisible(g->e->c, x->s->axis[x->n].extent, g->width);
     for (int i = 0; i < rows; i++)
@@ -228,7 +271,8 @@ static void tile(Gen *g, int rows, LVal row) {
             full.axis[x->n] = lir_addi(l, g->at[x->n], (int64_t)v * g->lanes);
             full.vaxis = (int8_t)x->n;
             full.lanes = (uint16_t)g->lanes;
-            if (!exact) full.mask = lir_mask(l, lir_addi(l, g->cols, -(int64_t)v * g->lanes), full.lanes);
+            if (!exact)
+                full.mask = lir_mask(l, lir_addi(l, g->cols, -(int64_t)v * g->lanes), full.lanes);
             emit_parallel_point(x->s, &full, &par);
             emit_epilogue(g->e, 0, &acc[i * g->nv + v], &par);
         }
@@ -242,8 +286,10 @@ static void row_tiles(Gen *g, LVal r0) {
         tile(g, 1, lir_i64(l, 0));
         return;
     }
-    if (dim_is_const(g->e->c, x->s->axis[x->m].extent, &all) && all <= g->rows && all > 0) { /* tiles of mr and of mr - 1 */
-        int64_t tiles = (all + g->mr - 1) / g->mr, small = tiles * g->mr - all, big = (tiles - small) * g->mr;
+    if (dim_is_const(g->e->c, x->s->axis[x->m].extent, &all) && all <= g->rows &&
+        all > 0) { /* tiles of mr and of mr - 1 */
+        int64_t tiles = (all + g->mr - 1) / g->mr, small = tiles * g->mr - all,
+                big = (tiles - small) * g->mr;
         if (small <= tiles) {
             LFor f = lir_for(l, lir_i64(l, 0), lir_i64(l, big), lir_i64(l, g->mr), 0, NULL);
             tile(g, g->mr, f.iv);
@@ -260,7 +306,8 @@ static void row_tiles(Gen *g, LVal r0) {
     for (int i = 0; i < 3; i++) {
         int size = sizes[i];
         if (i && size >= g->mr) continue;
-        LVal end = lir_add(l, pos, lir_muli(l, lir_op2(l, S_DIV, lir_sub(l, g->r1, pos), lir_i64(l, size)), size));
+        LVal end = lir_add(
+            l, pos, lir_muli(l, lir_op2(l, S_DIV, lir_sub(l, g->r1, pos), lir_i64(l, size)), size));
         LFor f = lir_for(l, pos, end, lir_i64(l, size), 0, NULL);
         tile(g, size, f.iv);
         lir_for_end(l, &f, NULL, NULL);
@@ -296,14 +343,21 @@ static void packed_build(Emit *e) {
     g->nv = (int)e->s->par[PAR_NV];
     g->rows = e->s->par[PAR_ROWS];
     g->width = g->nv * g->lanes;
-    Dim one = dim_const(c, 1), chunks = x->m >= 0 ? dim_ceildiv(c, x->s->axis[x->m].extent, dim_const(c, g->rows)) : one;
-    Dim panels = dim_ceildiv(c, x->s->axis[x->n].extent, dim_const(c, g->width)), tasks = dim_mul(c, chunks, panels);
+    Dim one = dim_const(c, 1),
+        chunks = x->m >= 0 ? dim_ceildiv(c, x->s->axis[x->m].extent, dim_const(c, g->rows)) : one;
+    Dim panels = dim_ceildiv(c, x->s->axis[x->n].extent, dim_const(c, g->width)),
+        tasks = dim_mul(c, chunks, panels);
     for (int i = 0; i < x->ntask; i++) tasks = dim_mul(c, tasks, x->s->axis[x->task[i]].extent);
-    Dim prows = dim_muli(c, dim_ceildiv(c, x->s->axis[x->red[x->nred - 1]].extent, dim_const(c, g->lanes)), g->lanes), floats = prows;
+    Dim prows = dim_muli(
+            c, dim_ceildiv(c, x->s->axis[x->red[x->nred - 1]].extent, dim_const(c, g->lanes)),
+            g->lanes),
+        floats = prows;
     for (int i = 0; i + 1 < x->nred; i++) floats = dim_mul(c, floats, x->s->axis[x->red[i]].extent);
-    e->code->scratch = dim_muli(c, dim_ceildiv(c, dim_muli(c, floats, 4 * g->width), dim_const(c, 64)), 64);
+    e->code->scratch =
+        dim_muli(c, dim_ceildiv(c, dim_muli(c, floats, 4 * g->width), dim_const(c, 64)), 64);
     e->code->tasks = tasks;
-    double per = packed_cost(e->k, e->s, e->t) / (dim_typical(c, tasks) > 0 ? dim_typical(c, tasks) : 1);
+    double per =
+        packed_cost(e->k, e->s, e->t) / (dim_typical(c, tasks) > 0 ? dim_typical(c, tasks) : 1);
     e->code->grain = per >= 4000 ? 1 : (int64_t)(4000 / (per + 1)) + 1;
     g->panel = lir_scratch(l);
     g->prows = emit_dim(e, prows);
@@ -317,10 +371,12 @@ static void packed_build(Emit *e) {
     g->at[x->n] = lir_muli(l, take(g, &rest, panels), g->width);
     g->cols = lir_op2(l, S_MIN, lir_i64(l, g->width), lir_sub(l, extent(g, x->n), g->at[x->n]));
     if (dim_divisible(c, x->s->axis[x->n].extent, g->width)) g->cols = lir_i64(l, g->width);
-    for (int i = x->ntask - 1; i >= 0; i--) g->at[x->task[i]] = take(g, &rest, x->s->axis[x->task[i]].extent);
+    for (int i = x->ntask - 1; i >= 0; i--)
+        g->at[x->task[i]] = take(g, &rest, x->s->axis[x->task[i]].extent);
     pack(g, 0, lir_i64(l, 0));
     loops(g, 0, r0);
     lir_for_end(l, &t, NULL, NULL);
 }
 
-const Tmpl tmpl_contract_packed = {"contract_packed", "mr nv rows", 0, packed_match, packed_candidates, packed_cost, packed_build};
+const Tmpl tmpl_contract_packed = {"contract_packed", "mr nv rows", 0,           packed_match,
+                                   packed_candidates, packed_cost,  packed_build};

@@ -1,11 +1,13 @@
-/* attention.c: recognises scaled-dot-product attention and wraps it as group "Attention", which becomes one kernel: scores never
- * exist in memory. In: contract(q, k) -> maps -> softmax -> [0 where NaN] -> contract(p, v), with any batch axes, any maps
- * over the score domain (scale, masks, causal select, bias) and any operands that broadcast to it. Out: a group whose
- * body is those primitives with the maps composed into one; operands are q, k, v and what the maps read.
+/* attention.c: recognises scaled-dot-product attention and wraps it as group "Attention", which
+ * becomes one kernel: scores never exist in memory. In: contract(q, k) -> maps -> softmax -> [0
+ * where NaN] -> contract(p, v), with any batch axes, any maps over the score domain (scale, masks,
+ * causal select, bias) and any operands that broadcast to it. Out: a group whose body is those
+ * primitives with the maps composed into one; operands are q, k, v and what the maps read.
  *
- * Recognition is by structure alone: the softmax is composed back to an expression over what it reads, and that expression must be
- * exp(x - m) / l with m the maximum and l the sum of the same x and exp(x - m) along the contracted axis. Nothing between the two
- * contractions may be read by anybody else. */
+ * Recognition is by structure alone: the softmax is composed back to an expression over what it
+ * reads, and that expression must be exp(x - m) / l with m the maximum and l the sum of the same x
+ * and exp(x - m) along the contracted axis. Nothing between the two contractions may be read by
+ * anybody else. */
 #include <string.h>
 
 #include "internal.h"
@@ -15,16 +17,16 @@ enum { MAX_DEPTH = 64, MAX_LEAVES = 16, MAX_INSIDE = 256, MAX_ROOTS = 4, ROW_COS
 typedef struct Cone {
     Graph *g;
     Ctx *c;
-    const Type *dom;            /* of the scores */
-    Val score;                  /* result of the first contraction */
+    const Type *dom; /* of the scores */
+    Val score;       /* result of the first contraction */
     const uint32_t *uses;
-    uint32_t room;              /* values that the arrays have room for: those from before the pass */
-    uint32_t stamp, *seen;      /* per value: expr holds what was composed for it in the run `stamp` */
+    uint32_t room;         /* values that the arrays have room for: those from before the pass */
+    uint32_t stamp, *seen; /* per value: expr holds what was composed for it in the run `stamp` */
     Expr *expr;
-    uint32_t *asked;            /* per value: 2 * stamp + answer of follows() */
+    uint32_t *asked; /* per value: 2 * stamp + answer of follows() */
     Val leaf[MAX_LEAVES];
     int nleaf;
-    Node *inside[MAX_INSIDE];   /* nodes that the group replaces, if nobody else reads them */
+    Node *inside[MAX_INSIDE]; /* nodes that the group replaces, if nobody else reads them */
     int ninside;
     bool failed;
 } Cone;
@@ -33,12 +35,14 @@ typedef struct Cone {
 
 static bool is_domain(const Cone *k, int rank, const Dim *dim) {
     if (rank != k->dom->rank) return false;
-    for (int d = 0; d < rank; d++) if (!dim_same(k->c, dim[d], k->dom->dim[d])) return false;
+    for (int d = 0; d < rank; d++)
+        if (!dim_same(k->c, dim[d], k->dom->dim[d])) return false;
     return true;
 }
 
 static Expr note_place(void *data, Ctx *c, Expr e, const ExprInfo *i, const Expr *arg) {
-    (void)c; (void)arg;
+    (void)c;
+    (void)arg;
     if (i->kind == E_AXIS || i->kind == E_LOAD) *(bool *)data = true;
     return e;
 }
@@ -49,13 +53,17 @@ static bool pointwise(Ctx *c, Expr e) {
     return !looks;
 }
 
-/* A map over the domain, or over its rows: some sizes are 1 instead, and the body does not look at coordinates. */
+/* A map over the domain, or over its rows: some sizes are 1 instead, and the body does not look at
+ * coordinates. */
 static bool over_domain(const Cone *k, const Node *n) {
     if (!n || n->op != P_MAP || n->nout != 1) return false;
     const MapAttr *a = n->attr;
     if (is_domain(k, a->rank, a->dim)) return true;
-    if (a->rank != k->dom->rank || expr_cost(k->c, a->body[0]) > ROW_COST || !pointwise(k->c, a->body[0])) return false;
-    for (int d = 0; d < a->rank; d++) if (!dim_same(k->c, a->dim[d], k->dom->dim[d]) && !dim_is(k->c, a->dim[d], 1)) return false;
+    if (a->rank != k->dom->rank || expr_cost(k->c, a->body[0]) > ROW_COST ||
+        !pointwise(k->c, a->body[0]))
+        return false;
+    for (int d = 0; d < a->rank; d++)
+        if (!dim_same(k->c, a->dim[d], k->dom->dim[d]) && !dim_is(k->c, a->dim[d], 1)) return false;
     return true;
 }
 
@@ -68,13 +76,15 @@ static bool follows(Cone *k, Val v, int depth) {
     Node *n = val_def(k->g, v);
     bool yes = false;
     if (n && depth <= MAX_DEPTH && (over_domain(k, n) || n->op == P_REDUCE || n->op == P_RESHAPE))
-        for (int i = 0; i < n->nin && !yes; i++) yes = n->in[i].i && follows(k, n->in[i], depth + 1);
+        for (int i = 0; i < n->nin && !yes; i++)
+            yes = n->in[i].i && follows(k, n->in[i], depth + 1);
     k->asked[v.i] = k->stamp << 1 | yes;
     return yes;
 }
 
 static uint32_t leaf(Cone *k, Val v) {
-    for (int i = 0; i < k->nleaf; i++) if (k->leaf[i].i == v.i) return (uint32_t)i;
+    for (int i = 0; i < k->nleaf; i++)
+        if (k->leaf[i].i == v.i) return (uint32_t)i;
     if (k->nleaf == MAX_LEAVES) {
         k->failed = true;
         return 0;
@@ -84,14 +94,21 @@ static uint32_t leaf(Cone *k, Val v) {
 }
 
 static void enter(Cone *k, Node *n) {
-    for (int i = 0; i < k->ninside; i++) if (k->inside[i] == n) return;
-    if (k->ninside == MAX_INSIDE) k->failed = true;
-    else k->inside[k->ninside++] = n;
+    for (int i = 0; i < k->ninside; i++)
+        if (k->inside[i] == n) return;
+    if (k->ninside == MAX_INSIDE)
+        k->failed = true;
+    else
+        k->inside[k->ninside++] = n;
 }
 
 static Expr compose(Cone *k, Val v, int depth);
 
-typedef struct Operands { Cone *k; const Node *n; int depth; } Operands;
+typedef struct Operands {
+    Cone *k;
+    const Node *n;
+    int depth;
+} Operands;
 
 static Expr compose_node(void *data, Ctx *c, Expr e, const ExprInfo *i, const Expr *arg) {
     const Operands *o = data;
@@ -106,7 +123,8 @@ static Expr compose_node(void *data, Ctx *c, Expr e, const ExprInfo *i, const Ex
     return expr_rebuild(c, i, arg);
 }
 
-/* Maps over the domain that follow from the scores, or that nobody else reads, are composed; anything else is a leaf. */
+/* Maps over the domain that follow from the scores, or that nobody else reads, are composed;
+ * anything else is a leaf. */
 static Expr compose(Cone *k, Val v, int depth) {
     v = graph_resolve(k->g, v);
     if (v.i >= k->room) return expr_arg(k->c, leaf(k, v), (DType)val_type(k->g, v)->dtype);
@@ -115,8 +133,11 @@ static Expr compose(Cone *k, Val v, int depth) {
     Expr e;
     Scalar s;
     if (depth > MAX_DEPTH) k->failed = true;
-    if (val_scalar(k->g, v, &s)) e = expr_const(k->c, s);
-    else if (!k->failed && over_domain(k, n) && (follows(k, v, 0) || (k->uses[v.i] == 1 && is_domain(k, val_type(k->g, v)->rank, val_type(k->g, v)->dim)))) {
+    if (val_scalar(k->g, v, &s))
+        e = expr_const(k->c, s);
+    else if (!k->failed && over_domain(k, n) &&
+             (follows(k, v, 0) || (k->uses[v.i] == 1 && is_domain(k, val_type(k->g, v)->rank,
+                                                                  val_type(k->g, v)->dim)))) {
         Operands o = {k, n, depth};
         enter(k, n);
         e = expr_rewrite(k->c, ((const MapAttr *)n->attr)->body[0], compose_node, &o);
@@ -130,7 +151,12 @@ static Expr compose(Cone *k, Val v, int depth) {
 
 /* ---- the softmax ---- */
 
-typedef struct Softmax { Expr x; Node *max, *sum; int axis; bool zero_nan; } Softmax;
+typedef struct Softmax {
+    Expr x;
+    Node *max, *sum;
+    int axis;
+    bool zero_nan;
+} Softmax;
 
 static bool is_op(Ctx *c, Expr e, SOp op) {
     const ExprInfo *i = expr_info(c, e);
@@ -161,7 +187,8 @@ static bool strip_guard(Ctx *c, Expr *e) {
     return true;
 }
 
-/* The reduction that leaf expression e stands for, seen through a reshape that only adds or drops sizes of 1. */
+/* The reduction that leaf expression e stands for, seen through a reshape that only adds or drops
+ * sizes of 1. */
 static Node *reduction(Cone *k, Expr e, ReduceOp op, int *axis) {
     const ExprInfo *i = expr_info(k->c, e);
     if (i->kind != E_ARG) return NULL;
@@ -179,7 +206,8 @@ static Node *reduction(Cone *k, Expr e, ReduceOp op, int *axis) {
     while (d < x->rank && !(a->axes >> d & 1)) d++;
     if (a->axes != 1u << d || t->rank != x->rank) return NULL;
     for (int j = 0; j < t->rank; j++)
-        if (j == d ? !dim_is(k->c, t->dim[j], 1) : !dim_same(k->c, t->dim[j], x->dim[j])) return NULL;
+        if (j == d ? !dim_is(k->c, t->dim[j], 1) : !dim_same(k->c, t->dim[j], x->dim[j]))
+            return NULL;
     *axis = d;
     enter(k, n);
     return n;
@@ -198,25 +226,30 @@ static bool softmax_of(Cone *k, Expr p, Softmax *s) {
         l = arg_of(c, p, second);
         if (!is_op(c, l, S_RECIP)) return false;
         l = arg_of(c, l, 0);
-    } else return false;
+    } else
+        return false;
     if (!is_op(c, e, S_EXP) || !is_op(c, arg_of(c, e, 0), S_SUB)) return false;
     Expr x = arg_of(c, arg_of(c, e, 0), 0), m = arg_of(c, arg_of(c, e, 0), 1);
     int am, al;
-    if (!(s->max = reduction(k, m, R_MAX, &am)) || !(s->sum = reduction(k, l, R_SUM, &al)) || am != al) return false;
+    if (!(s->max = reduction(k, m, R_MAX, &am)) || !(s->sum = reduction(k, l, R_SUM, &al)) ||
+        am != al)
+        return false;
     s->x = x;
     s->axis = am;
-    return compose(k, s->max->in[0], 0).i == x.i && compose(k, s->sum->in[0], 0).i == e.i && expr_info(c, x)->dtype == DT_F32;
+    return compose(k, s->max->in[0], 0).i == x.i && compose(k, s->sum->in[0], 0).i == e.i &&
+           expr_info(c, x)->dtype == DT_F32;
 }
 
 /* ---- the contractions ---- */
 
 static int find(const uint8_t *label, int rank, uint8_t l) {
-    for (int d = 0; d < rank; d++) if (label[d] == l) return d;
+    for (int d = 0; d < rank; d++)
+        if (label[d] == l) return d;
     return -1;
 }
 
-/* Labels of operand s that neither the other operand nor the result has make no product of matrices; *red: label that both
- * operands have and the result lacks, exactly one. */
+/* Labels of operand s that neither the other operand nor the result has make no product of
+ * matrices; *red: label that both operands have and the result lacks, exactly one. */
 static bool one_reduced(Graph *g, const Node *n, uint8_t *red) {
     const ContractAttr *a = n->attr;
     const Type *t[3] = {val_type(g, n->in[0]), val_type(g, n->in[1]), val_type(g, n->out[0])};
@@ -234,10 +267,12 @@ static bool one_reduced(Graph *g, const Node *n, uint8_t *red) {
 
 static bool f32_contract(Graph *g, const Node *n) {
     const ContractAttr *a = n->attr;
-    return a->acc == DT_F32 && a->out == DT_F32 && val_type(g, n->in[0])->dtype == DT_F32 && val_type(g, n->in[1])->dtype == DT_F32;
+    return a->acc == DT_F32 && a->out == DT_F32 && val_type(g, n->in[0])->dtype == DT_F32 &&
+           val_type(g, n->in[1])->dtype == DT_F32;
 }
 
-/* scores: the keys' operand alone has the softmax axis, and of the result's axes nothing else alone. */
+/* scores: the keys' operand alone has the softmax axis, and of the result's axes nothing else
+ * alone. */
 static bool scores_fit(Graph *g, const Node *n, int axis) {
     const ContractAttr *a = n->attr;
     const Type *out = val_type(g, n->out[0]);
@@ -251,7 +286,8 @@ static bool scores_fit(Graph *g, const Node *n, int axis) {
     return true;
 }
 
-/* values: reduced along the softmax axis of p; the other operand brings exactly one axis of its own. */
+/* values: reduced along the softmax axis of p; the other operand brings exactly one axis of its
+ * own. */
 static bool values_fit(Graph *g, const Node *n, int p, int axis) {
     const ContractAttr *a = n->attr;
     const Type *pt = val_type(g, n->in[p]), *vt = val_type(g, n->in[!p]);
@@ -278,7 +314,13 @@ static bool read_elsewhere(Cone *k, const Node *last) {
     return false;
 }
 
-typedef struct Renumber { Val in[MAX_LEAVES]; int8_t to[MAX_LEAVES]; int n; Cone *k; bool bad; } Renumber;
+typedef struct Renumber {
+    Val in[MAX_LEAVES];
+    int8_t to[MAX_LEAVES];
+    int n;
+    Cone *k;
+    bool bad;
+} Renumber;
 
 static Expr renumber(void *data, Ctx *c, Expr e, const ExprInfo *i, const Expr *arg) {
     Renumber *r = data;
@@ -304,7 +346,9 @@ static Val node1(Graph *g, PrimOp op, int nin, const Val *in, Type t, const void
 static Val map1(Graph *g, const Type *dom, Expr body, int nin, const Val *in, Loc loc) {
     MapAttr *a = NEW(g->c, MapAttr);
     *a = (MapAttr){.rank = dom->rank, .dim = dom->dim, .body = ctx_dup(g->c, &body, sizeof body)};
-    return node1(g, P_MAP, nin, in, type_tensor(g->c, (DType)expr_info(g->c, body)->dtype, dom->rank, dom->dim), a, loc);
+    return node1(g, P_MAP, nin, in,
+                 type_tensor(g->c, (DType)expr_info(g->c, body)->dtype, dom->rank, dom->dim), a,
+                 loc);
 }
 
 static Val keep_reduce(Graph *g, const Type *dom, const Node *n, int axis, Val x) {
@@ -322,28 +366,36 @@ static bool wrap(Cone *k, const Softmax *s, Node *scores, Node *last, int p) {
     Renumber r = {.k = k};
     memset(r.to, -1, sizeof r.to);
     Expr x = expr_rewrite(c, s->x, renumber, &r);
-    Val operand[3 + MAX_LEAVES] = {scores->in[0], scores->in[1], last->in[!p]}, in[3 + MAX_LEAVES], leafs[MAX_LEAVES];
+    Val operand[3 + MAX_LEAVES] = {scores->in[0], scores->in[1], last->in[!p]}, in[3 + MAX_LEAVES],
+                    leafs[MAX_LEAVES];
     int n = 3;
     bool reads = false;
     for (int i = 0; i < r.n; i++) {
-        if (r.in[i].i == k->score.i) reads = true;
-        else operand[n++] = r.in[i];
+        if (r.in[i].i == k->score.i)
+            reads = true;
+        else
+            operand[n++] = r.in[i];
     }
     if (r.bad || !reads) return false;
-    for (int i = 0; i < n; i++) in[i] = graph_input(b, val_info(g, operand[i])->name, *val_type(g, operand[i]));
+    for (int i = 0; i < n; i++)
+        in[i] = graph_input(b, val_info(g, operand[i])->name, *val_type(g, operand[i]));
     Val score = node1(b, P_CONTRACT, 2, in, *k->dom, scores->attr, scores->loc);
     for (int i = 0, j = 3; i < r.n; i++) leafs[i] = r.in[i].i == k->score.i ? score : in[j++];
     Expr a0 = expr_arg(c, 0, DT_F32), a1 = expr_arg(c, 1, DT_F32), none = {0};
     Val xv = expr_info(c, x)->kind == E_ARG ? score : map1(b, k->dom, x, r.n, leafs, scores->loc);
     Val pair[2] = {xv, keep_reduce(b, k->dom, s->max, s->axis, xv)};
-    pair[0] = map1(b, k->dom, expr_op(c, S_EXP, expr_op(c, S_SUB, a0, a1, none), none, none), 2, pair, s->max->loc);
+    pair[0] = map1(b, k->dom, expr_op(c, S_EXP, expr_op(c, S_SUB, a0, a1, none), none, none), 2,
+                   pair, s->max->loc);
     pair[1] = keep_reduce(b, k->dom, s->sum, s->axis, pair[0]);
     Expr div = expr_op(c, S_DIV, a0, a1, none);
-    if (s->zero_nan) div = expr_op(c, S_SELECT, expr_op(c, S_ISNAN, div, none, none), expr_float(c, DT_F32, 0), div);
+    if (s->zero_nan)
+        div = expr_op(c, S_SELECT, expr_op(c, S_ISNAN, div, none, none), expr_float(c, DT_F32, 0),
+                      div);
     Val pv[2];
     pv[p] = map1(b, k->dom, div, 2, pair, s->sum->loc);
     pv[!p] = in[2];
-    graph_output(b, NULL, node1(b, P_CONTRACT, 2, pv, *val_type(g, last->out[0]), last->attr, last->loc));
+    graph_output(b, NULL,
+                 node1(b, P_CONTRACT, 2, pv, *val_type(g, last->out[0]), last->attr, last->loc));
     B at = builder(g, last->loc);
     Val out;
     b_group(&at, "Attention", b, n, operand, &out);
@@ -356,12 +408,15 @@ static bool wrap(Cone *k, const Softmax *s, Node *scores, Node *last, int p) {
 static int roots(Cone *k, Val v, int depth, Node **out, int n) {
     v = graph_resolve(k->g, v);
     Node *d = val_def(k->g, v);
-    if (!d || depth > MAX_DEPTH || n == MAX_ROOTS || v.i >= k->room || k->seen[v.i] == k->stamp) return n;
+    if (!d || depth > MAX_DEPTH || n == MAX_ROOTS || v.i >= k->room || k->seen[v.i] == k->stamp)
+        return n;
     k->seen[v.i] = k->stamp;
     const Type *t = val_type(k->g, v);
-    if (d->op == P_CONTRACT && is_domain(k, t->rank, t->dim)) out[n++] = d;
+    if (d->op == P_CONTRACT && is_domain(k, t->rank, t->dim))
+        out[n++] = d;
     else if (over_domain(k, d) || d->op == P_REDUCE || d->op == P_RESHAPE)
-        for (int i = 0; i < d->nin; i++) if (d->in[i].i) n = roots(k, d->in[i], depth + 1, out, n);
+        for (int i = 0; i < d->nin; i++)
+            if (d->in[i].i) n = roots(k, d->in[i], depth + 1, out, n);
     return n;
 }
 
@@ -381,7 +436,9 @@ static bool try_wrap(Cone *k, Node *last, PassCtx *pc) {
             enter(k, root[i]);
             Expr e = compose(k, last->in[p], 0);
             if (k->failed || !softmax_of(k, e, &s) || k->failed) continue;
-            if (!scores_fit(k->g, root[i], s.axis) || !values_fit(k->g, last, p, s.axis) || read_elsewhere(k, last)) continue;
+            if (!scores_fit(k->g, root[i], s.axis) || !values_fit(k->g, last, p, s.axis) ||
+                read_elsewhere(k, last))
+                continue;
             if (!pass_allow(pc)) return false;
             if (wrap(k, &s, root[i], last, p)) return true;
         }
@@ -393,10 +450,16 @@ bool pass_attention(Graph *g, PassCtx *p) {
     graph_tidy(g);
     uint32_t n = g->node.n, room = g->val.n;
     Node **node = ctx_dup(g->c, g->node.v, n * sizeof *node);
-    Cone k = {.g = g, .c = g->c, .uses = graph_uses(g), .room = room, .seen = NEWN(g->c, uint32_t, room),
-              .expr = NEWN(g->c, Expr, room), .asked = NEWN(g->c, uint32_t, room)};
+    Cone k = {.g = g,
+              .c = g->c,
+              .uses = graph_uses(g),
+              .room = room,
+              .seen = NEWN(g->c, uint32_t, room),
+              .expr = NEWN(g->c, Expr, room),
+              .asked = NEWN(g->c, uint32_t, room)};
     bool changed = false;
-    for (uint32_t i = 0; i < n; i++) if (node[i]->op == P_CONTRACT) changed |= try_wrap(&k, node[i], p);
+    for (uint32_t i = 0; i < n; i++)
+        if (node[i]->op == P_CONTRACT) changed |= try_wrap(&k, node[i], p);
     if (changed) graph_tidy(g);
     return changed;
 }

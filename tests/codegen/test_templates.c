@@ -1,6 +1,7 @@
-/* test_templates.c: attention and products of matrices, as kernels of a graph in text: what the templates emit, run by the bounds-checked
- * interpreter at every CPU level, against the reference evaluator. Each kernel runs once as a whole and once task by task with
- * scratch full of NaN, to the same bits: results may not depend on threads or on what scratch held. */
+/* test_templates.c: attention and products of matrices, as kernels of a graph in text: what the
+ * templates emit, run by the bounds-checked interpreter at every CPU level, against the reference
+ * evaluator. Each kernel runs once as a whole and once task by task with scratch full of NaN, to
+ * the same bits: results may not depend on threads or on what scratch held. */
 #include <check.h>
 #include <math.h>
 #include <stdlib.h>
@@ -10,7 +11,10 @@
 #include "codegen/kernel.h"
 #include "ir/storage.h"
 
-typedef struct Size { const char *name; int64_t n; } Size;
+typedef struct Size {
+    const char *name;
+    int64_t n;
+} Size;
 
 static uint64_t state;
 static double uniform(void) { /* (-1, 1) */
@@ -24,14 +28,17 @@ static Tensor *draw(Ctx *c, const Type *t, const int64_t *sym) {
     Tensor *x = tensor_new(c, (DType)t->dtype, t->rank, dim);
     for (int64_t i = 0; i < tensor_count(x); i++) {
         double v = uniform();
-        if (t->dtype == DT_BOOL) ((uint8_t *)x->data)[i] = v > -0.5;
-        else ((float *)x->data)[i] = (float)(2 * v);
+        if (t->dtype == DT_BOOL)
+            ((uint8_t *)x->data)[i] = v > -0.5;
+        else
+            ((float *)x->data)[i] = (float)(2 * v);
     }
     return x;
 }
 
 static const Node *kernel_of(const Graph *g) {
-    for (uint32_t i = 0; i < g->node.n; i++) if (g->node.v[i]->op == P_GROUP) return g->node.v[i];
+    for (uint32_t i = 0; i < g->node.n; i++)
+        if (g->node.v[i]->op == P_GROUP) return g->node.v[i];
     ck_abort_msg("no group in the graph");
     return NULL;
 }
@@ -39,8 +46,10 @@ static const Node *kernel_of(const Graph *g) {
 /* A copy in memory of its own size, so that the interpreter and sanitizers see its end. */
 static void *exact(const void *p, size_t n) {
     void *q = malloc(n ? n : 1);
-    if (p) memcpy(q, p, n);
-    else memset(q, 0, n);
+    if (p)
+        memcpy(q, p, n);
+    else
+        memset(q, 0, n);
     return q;
 }
 
@@ -48,7 +57,14 @@ static void poison(void *p, size_t n) {
     for (size_t i = 0; i + 4 <= n; i += 4) memcpy((char *)p + i, &(float){NAN}, 4);
 }
 
-typedef struct Run { Ctx *c; Graph *g; const Node *n; const Target *t; Tensor **in; const int64_t *sym; } Run;
+typedef struct Run {
+    Ctx *c;
+    Graph *g;
+    const Node *n;
+    const Target *t;
+    Tensor **in;
+    const int64_t *sym;
+} Run;
 
 static float *execute(const Run *r, const KernelCode *code, bool apart, size_t bytes) {
     Ctx *c = r->c;
@@ -60,7 +76,8 @@ static float *execute(const Run *r, const KernelCode *code, bool apart, size_t b
         buf[b] = NULL;
         for (uint32_t i = 0; i < r->g->in.n; i++)
             if (graph_resolve(r->g, r->g->in.v[i].val).i == code->buf[b].i)
-                buf[b] = exact(r->in[i]->data, size[b] = dt_bytes(r->in[i]->dtype, tensor_count(r->in[i])));
+                buf[b] = exact(r->in[i]->data,
+                               size[b] = dt_bytes(r->in[i]->dtype, tensor_count(r->in[i])));
         if (!buf[b]) {
             ck_assert_uint_eq(graph_resolve(r->g, r->n->out[0]).i, code->buf[b].i);
             buf[b] = out = exact(NULL, size[b] = bytes);
@@ -69,7 +86,8 @@ static float *execute(const Run *r, const KernelCode *code, bool apart, size_t b
     }
     ck_assert_uint_le(code->ndim, 256);
     for (uint32_t i = 0; i < code->ndim; i++) ck_assert(dim_eval(c, code->dim[i], r->sym, &dim[i]));
-    ck_assert(dim_eval(c, code->tasks, r->sym, &tasks) && dim_eval(c, code->scratch, r->sym, &scratch));
+    ck_assert(dim_eval(c, code->tasks, r->sym, &tasks) &&
+              dim_eval(c, code->scratch, r->sym, &scratch));
     void *s = aligned_alloc(64, (size_t)scratch + 64);
     for (int64_t t = 0; t < (apart ? tasks : 1); t++) {
         poison(s, (size_t)scratch);
@@ -78,7 +96,8 @@ static float *execute(const Run *r, const KernelCode *code, bool apart, size_t b
         ck_assert_msg(rc == 0, "%s: status %d: %s", r->t->name, rc, ctx_messages(c));
     }
     free(s);
-    for (uint32_t b = 0; b < code->nbuf; b++) if (buf[b] != out) free(buf[b]);
+    for (uint32_t b = 0; b < code->nbuf; b++)
+        if (buf[b] != out) free(buf[b]);
     return out;
 }
 
@@ -88,7 +107,8 @@ static void try_kernel(const char *text, const char *tmpl, const Size *size) {
     ck_assert_msg(g != NULL, "%s\n%s", ctx_messages(c), text);
     int64_t *sym = NEWN(c, int64_t, dim_nsyms(c) + 1);
     for (uint32_t i = 0; i < dim_nsyms(c); i++)
-        for (const Size *s = size; s && s->name; s++) if (!strcmp(s->name, dim_sym_info(c, i)->name)) sym[i] = s->n;
+        for (const Size *s = size; s && s->name; s++)
+            if (!strcmp(s->name, dim_sym_info(c, i)->name)) sym[i] = s->n;
     Run r = {.c = c, .g = g, .n = kernel_of(g), .in = NEWN(c, Tensor *, g->in.n), .sym = sym};
     state = 1;
     for (uint32_t i = 0; i < g->in.n; i++) r.in[i] = draw(c, val_type(g, g->in.v[i].val), sym);
@@ -100,14 +120,18 @@ static void try_kernel(const char *text, const char *tmpl, const Size *size) {
     for (int l = 0; l < 3; l++) {
         r.t = target_find(levels[l]);
         KernelCode *code = kernel_compile(c, k, r.t, tmpl);
-        ck_assert_msg(code != NULL && !strcmp(code->sched.tmpl->name, tmpl), "%s: not %s\n%s", levels[l], tmpl, text);
+        ck_assert_msg(code != NULL && !strcmp(code->sched.tmpl->name, tmpl), "%s: not %s\n%s",
+                      levels[l], tmpl, text);
         int64_t n = tensor_count(want);
-        float *a = execute(&r, code, false, (size_t)n * 4), *b = execute(&r, code, true, (size_t)n * 4);
-        ck_assert_msg(!memcmp(a, b, (size_t)n * 4), "%s: results depend on how tasks are divided\n%s", levels[l], text);
+        float *a = execute(&r, code, false, (size_t)n * 4),
+              *b = execute(&r, code, true, (size_t)n * 4);
+        ck_assert_msg(!memcmp(a, b, (size_t)n * 4),
+                      "%s: results depend on how tasks are divided\n%s", levels[l], text);
         for (int64_t i = 0; i < n; i++) {
             double x = ((const float *)want->data)[i], y = a[i];
             bool same = (isnan(x) && isnan(y)) || fabs(x - y) <= 2e-5 * fmax(1, fabs(x));
-            ck_assert_msg(same, "%s: element %lld is %.9g, not %.9g\n%s", levels[l], (long long)i, y, x, text);
+            ck_assert_msg(same, "%s: element %lld is %.9g, not %.9g\n%s", levels[l], (long long)i,
+                          y, x, text);
         }
         free(a);
         free(b);
@@ -118,9 +142,9 @@ static void try_kernel(const char *text, const char *tmpl, const Size *size) {
 /* ---- attention ---- */
 
 typedef struct Att {
-    const char *s, *t, *d, *v;  /* queries, keys, sizes of k and v: numbers or symbols */
-    const char *mask;           /* shape of an added mask, or NULL */
-    const char *score;          /* map over a: scores, b: mask */
+    const char *s, *t, *d, *v; /* queries, keys, sizes of k and v: numbers or symbols */
+    const char *mask;          /* shape of an added mask, or NULL */
+    const char *score;         /* map over a: scores, b: mask */
     bool guard, permuted;
 } Att;
 
@@ -134,7 +158,8 @@ static void attention(const Att *a, const Size *size) {
         snprintf(mask, sizeof mask, ", %%m: %s", a->mask);
         snprintf(arg, sizeof arg, ", %%m");
     }
-    const char *spec = a->permuted ? "bshd,bthd->bhst" : "bhsd,bhtd->bhst", *last = a->permuted ? "bhst,bthv->bshv" : "bhst,bhtv->bhsv";
+    const char *spec = a->permuted ? "bshd,bthd->bhst" : "bhsd,bhtd->bhst",
+               *last = a->permuted ? "bhst,bthv->bshv" : "bhst,bhtv->bhsv";
     char q[128], k[128], v[128], y[128];
     const char *shape = a->permuted ? "f32[2,%s,3,%s]" : "f32[2,3,%s,%s]";
     snprintf(q, sizeof q, shape, a->s, a->d);
@@ -153,14 +178,19 @@ static void attention(const Att *a, const Size *size) {
              "    %%6 = contract \"%s\" %%5, %%v : %s\n"
              "    %%7 = map { a * 2 } %%6 : %s\n"
              "    yield %%7\n  }\n  return %%y\n}\n",
-             dims, q, k, v, mask, y, arg, y, q, k, v, mask, spec, a->s, a->t, a->score, arg, a->s, a->t, a->s, a->s, a->t, a->s,
-             a->guard ? "select(isnan(a / b), 0, a / b)" : "a / b", a->s, a->t, last, y, y);
+             dims, q, k, v, mask, y, arg, y, q, k, v, mask, spec, a->s, a->t, a->score, arg, a->s,
+             a->t, a->s, a->s, a->t, a->s, a->guard ? "select(isnan(a / b), 0, a / b)" : "a / b",
+             a->s, a->t, last, y, y);
     try_kernel(text, "attention", size);
 }
 
 START_TEST(attention_of_fixed_sizes) {
-    static const struct { const char *s, *t, *d, *v; } sizes[] = {
-        {"1", "5", "4", "4"}, {"2", "16", "16", "16"}, {"7", "7", "8", "8"}, {"13", "33", "20", "12"}, {"29", "40", "5", "3"}, {"17", "530", "8", "17"}, {"200", "3", "4", "40"},
+    static const struct {
+        const char *s, *t, *d, *v;
+    } sizes[] = {
+        {"1", "5", "4", "4"},     {"2", "16", "16", "16"}, {"7", "7", "8", "8"},
+        {"13", "33", "20", "12"}, {"29", "40", "5", "3"},  {"17", "530", "8", "17"},
+        {"200", "3", "4", "40"},
     };
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
         for (int p = 0; p < 2; p++) {
@@ -171,30 +201,41 @@ START_TEST(attention_of_fixed_sizes) {
 END_TEST
 
 START_TEST(attention_of_any_length) {
-    static const int64_t lengths[][2] = {{1, 1}, {1, 270}, {5, 16}, {16, 300}, {130, 9}, {0, 4}, {3, 0}};
+    static const int64_t lengths[][2] = {{1, 1},   {1, 270}, {5, 16}, {16, 300},
+                                         {130, 9}, {0, 4},   {3, 0}};
     for (size_t i = 0; i < sizeof lengths / sizeof *lengths; i++) {
         Size size[] = {{"S", lengths[i][0]}, {"T", lengths[i][1]}, {"D", 6}, {"V", 5}, {0}};
-        attention(&(Att){"S", "T", "8", "16", NULL, "a * 0.25", false, true}, (Size[]){size[0], size[1], {0}});
+        attention(&(Att){"S", "T", "8", "16", NULL, "a * 0.25", false, true},
+                  (Size[]){size[0], size[1], {0}});
         attention(&(Att){"S", "T", "D", "V", NULL, "a", false, false}, size);
     }
 }
 END_TEST
 
 START_TEST(attention_with_masks) {
-    static const char *const masks[] = {"f32[2,1,1,40]", "f32[1,3,21,40]", "f32[21,40]", "f32[21,1]"};
-    for (int i = 0; i < 4; i++) attention(&(Att){"21", "40", "8", "8", masks[i], "a * 0.5 + b", false, true}, NULL);
-    attention(&(Att){"21", "40", "8", "8", "bool[2,1,21,40]", "select(b, a, -inf)", false, true}, NULL);
-    attention(&(Att){"40", "40", "8", "8", NULL, "select(#3 <= #2, a * 0.5, -inf)", false, true}, NULL);
-    attention(&(Att){"21", "40", "8", "8", "f32[3,1,1]", "tanh(a) * 3 + b * f32(#3 - #2)", false, true}, NULL);
+    static const char *const masks[] = {"f32[2,1,1,40]", "f32[1,3,21,40]", "f32[21,40]",
+                                        "f32[21,1]"};
+    for (int i = 0; i < 4; i++)
+        attention(&(Att){"21", "40", "8", "8", masks[i], "a * 0.5 + b", false, true}, NULL);
+    attention(&(Att){"21", "40", "8", "8", "bool[2,1,21,40]", "select(b, a, -inf)", false, true},
+              NULL);
+    attention(&(Att){"40", "40", "8", "8", NULL, "select(#3 <= #2, a * 0.5, -inf)", false, true},
+              NULL);
+    attention(
+        &(Att){"21", "40", "8", "8", "f32[3,1,1]", "tanh(a) * 3 + b * f32(#3 - #2)", false, true},
+        NULL);
 }
 END_TEST
 
 START_TEST(rows_without_keys) {
     /* no key is visible to the first rows: NaN, or 0 with the guard */
     for (int g = 0; g < 2; g++) {
-        attention(&(Att){"20", "24", "8", "8", NULL, "select(#3 < #2 - 3, a, -inf)", g, false}, NULL);
-        attention(&(Att){"20", "600", "8", "8", NULL, "select(#3 < #2 - 3, a, -inf)", g, false}, NULL);
-        attention(&(Att){"20", "600", "8", "8", NULL, "select(#3 > #2 + 500, a, -inf)", g, false}, NULL);
+        attention(&(Att){"20", "24", "8", "8", NULL, "select(#3 < #2 - 3, a, -inf)", g, false},
+                  NULL);
+        attention(&(Att){"20", "600", "8", "8", NULL, "select(#3 < #2 - 3, a, -inf)", g, false},
+                  NULL);
+        attention(&(Att){"20", "600", "8", "8", NULL, "select(#3 > #2 + 500, a, -inf)", g, false},
+                  NULL);
     }
 }
 END_TEST
@@ -204,8 +245,10 @@ START_TEST(grouped_heads) {
         const char *s = st ? "S" : "9";
         char text[4096];
         snprintf(text, sizeof text,
-                 "%sgraph @t (%%q: f32[2,%s,3,4,8], %%k: f32[2,21,3,8], %%v: f32[2,21,3,8]) -> (%%y: f32[2,%s,3,4,8]) {\n"
-                 "  %%y = group \"kernel\" %%q, %%k, %%v : f32[2,%s,3,4,8] (%%q: f32[2,%s,3,4,8], %%k: f32[2,21,3,8], %%v: f32[2,21,3,8]) {\n"
+                 "%sgraph @t (%%q: f32[2,%s,3,4,8], %%k: f32[2,21,3,8], %%v: f32[2,21,3,8]) -> "
+                 "(%%y: f32[2,%s,3,4,8]) {\n"
+                 "  %%y = group \"kernel\" %%q, %%k, %%v : f32[2,%s,3,4,8] (%%q: f32[2,%s,3,4,8], "
+                 "%%k: f32[2,21,3,8], %%v: f32[2,21,3,8]) {\n"
                  "    %%0 = contract \"bshgd,bthd->bhgst\" %%q, %%k : f32[2,3,4,%s,21]\n"
                  "    %%2 = reduce.max [4] keep %%0 : f32[2,3,4,%s,1]\n"
                  "    %%3 = map { exp(a - b) } %%0, %%2 : f32[2,3,4,%s,21]\n"
@@ -215,22 +258,26 @@ START_TEST(grouped_heads) {
                  "    yield %%6\n  }\n  return %%y\n}\n",
                  st ? "dims S\n" : "", s, s, s, s, s, s, s, s, s, s);
         static const int64_t n[] = {1, 9, 140};
-        for (int i = 0; i < (st ? 3 : 1); i++) try_kernel(text, "attention", st ? (Size[]){{"S", n[i]}, {0}} : NULL);
+        for (int i = 0; i < (st ? 3 : 1); i++)
+            try_kernel(text, "attention", st ? (Size[]){{"S", n[i]}, {0}} : NULL);
     }
 }
 END_TEST
 
 /* ---- products ---- */
 
-static void product_of(const char *spec, const char *a, const char *b, const char *y, const char *map, const Size *size) {
+static void product_of(const char *spec, const char *a, const char *b, const char *y,
+                       const char *map, const Size *size) {
     char text[4096], dims[128] = "";
     for (const Size *s = size; s && s->name; s++) {
         strcat(dims, s == size ? "dims " : ", ");
         strcat(dims, s->name);
     }
     snprintf(text, sizeof text,
-             "%s\ngraph @t (%%a: f32%s, %%b: f32%s) -> (%%y: f32%s) {\n  %%y = group \"kernel\" %%a, %%b : f32%s (%%a: f32%s, %%b: f32%s) {\n"
-             "    %%0 = contract \"%s\" %%a, %%b : f32%s\n    %%1 = map { %s } %%0 : f32%s\n    yield %%1\n  }\n  return %%y\n}\n",
+             "%s\ngraph @t (%%a: f32%s, %%b: f32%s) -> (%%y: f32%s) {\n  %%y = group \"kernel\" "
+             "%%a, %%b : f32%s (%%a: f32%s, %%b: f32%s) {\n"
+             "    %%0 = contract \"%s\" %%a, %%b : f32%s\n    %%1 = map { %s } %%0 : f32%s\n    "
+             "yield %%1\n  }\n  return %%y\n}\n",
              dims, a, b, y, y, a, b, spec, y, map, y);
     try_kernel(text, "contract_packed", size);
 }
@@ -245,7 +292,8 @@ START_TEST(packed_products) {
     product_of("amk,bnk->bamn", "[2,9,24]", "[3,30,24]", "[3,2,9,30]", "a", NULL);
     static const int64_t n[][3] = {{1, 1, 1}, {40, 33, 18}, {230, 5, 7}, {6, 100, 0}, {0, 3, 3}};
     for (int i = 0; i < 5; i++)
-        product_of("mk,nk->mn", "[M,K]", "[N,K]", "[M,N]", "a - 1", (Size[]){{"M", n[i][0]}, {"N", n[i][1]}, {"K", n[i][2]}, {0}});
+        product_of("mk,nk->mn", "[M,K]", "[N,K]", "[M,N]", "a - 1",
+                   (Size[]){{"M", n[i][0]}, {"N", n[i][1]}, {"K", n[i][2]}, {0}});
 }
 END_TEST
 
