@@ -12,7 +12,14 @@
 
 #include "internal.h"
 
-enum { MAX_DEPTH = 64, MAX_LEAVES = 16, MAX_INSIDE = 256, MAX_ROOTS = 4, ROW_COST = 40 };
+enum {
+    MAX_DEPTH = 64,
+    MAX_LEAVES = 16,
+    MAX_INSIDE = 256,
+    MAX_ROOTS = 4,
+    MAX_VISITS = 4096,
+    ROW_COST = 40
+};
 
 typedef struct Cone {
     Graph *g;
@@ -28,6 +35,7 @@ typedef struct Cone {
     int nleaf;
     Node *inside[MAX_INSIDE]; /* nodes that the group replaces, if nobody else reads them */
     int ninside;
+    int visits; /* values looked at: bounds the work per contraction */
     bool failed;
 } Cone;
 
@@ -75,7 +83,8 @@ static bool follows(Cone *k, Val v, int depth) {
     if (k->asked[v.i] >> 1 == k->stamp) return k->asked[v.i] & 1;
     Node *n = val_def(k->g, v);
     bool yes = false;
-    if (n && depth <= MAX_DEPTH && (over_domain(k, n) || n->op == P_REDUCE || n->op == P_RESHAPE))
+    if (k->visits++ < MAX_VISITS && n && depth <= MAX_DEPTH &&
+        (over_domain(k, n) || n->op == P_REDUCE || n->op == P_RESHAPE))
         for (int i = 0; i < n->nin && !yes; i++)
             yes = n->in[i].i && follows(k, n->in[i], depth + 1);
     k->asked[v.i] = k->stamp << 1 | yes;
@@ -411,6 +420,7 @@ static int roots(Cone *k, Val v, int depth, Node **out, int n) {
     if (!d || depth > MAX_DEPTH || n == MAX_ROOTS || v.i >= k->room || k->seen[v.i] == k->stamp)
         return n;
     k->seen[v.i] = k->stamp;
+    if (k->visits++ >= MAX_VISITS) return n;
     const Type *t = val_type(k->g, v);
     if (d->op == P_CONTRACT && is_domain(k, t->rank, t->dim))
         out[n++] = d;
@@ -422,6 +432,7 @@ static int roots(Cone *k, Val v, int depth, Node **out, int n) {
 
 static bool try_wrap(Cone *k, Node *last, PassCtx *pc) {
     if (!f32_contract(k->g, last)) return false;
+    k->visits = 0;
     for (int p = 0; p < 2; p++) {
         Node *root[MAX_ROOTS];
         k->dom = val_type(k->g, last->in[p]);
