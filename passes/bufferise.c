@@ -16,15 +16,15 @@ static Val copy_of(Graph *g, Val v, Loc loc) {
     return graph_node(g, P_COPY, 1, &v, 1, &t, &here, loc)->out[0];
 }
 
-static bool reads_as_contract(Graph *g, Val v, Node *const *node, uint32_t n) {
-    for (uint32_t i = 0; i < n; i++) {
-        for (int k = 0; k < node[i]->nin; k++) {
-            if (graph_resolve(g, node[i]->in[k]).i != v.i) continue;
-            if (node[i]->op == P_CONTRACT) return true;
-            if (is_view(node[i]) && reads_as_contract(g, node[i]->out[0], node, n)) return true;
-        }
+/* Values that a contraction reads, itself or through views. */
+static bool *read_by_contract(Graph *g) {
+    bool *into = NEWN(g->c, bool, g->val.n);
+    for (uint32_t i = g->node.n; i-- > 0;) {
+        Node *n = g->node.v[i];
+        if (n->op != P_CONTRACT && !(is_view(n) && into[n->out[0].i])) continue;
+        for (int k = 0; k < n->nin; k++) into[graph_resolve(g, n->in[k]).i] = true;
     }
-    return false;
+    return into;
 }
 
 static Val slab(B *b, const PadAttr *a, int rank, const Dim *dim, int axis, Dim size) {
@@ -97,8 +97,9 @@ static bool producer_can_place(Graph *g, Val v, const bool *taken) {
 bool pass_bufferise(Graph *g, PassCtx *p) {
     (void)p;
     uint32_t n = g->node.n;
+    const bool *into = read_by_contract(g);
     for (uint32_t i = 0; i < n; i++)
-        if (g->node.v[i]->op == P_PAD && reads_as_contract(g, g->node.v[i]->out[0], g->node.v, n)) pad_to_concat(g, g->node.v[i]);
+        if (g->node.v[i]->op == P_PAD && into[g->node.v[i]->out[0].i]) pad_to_concat(g, g->node.v[i]);
     graph_tidy(g);
 
     /* Values that will lie inside another buffer, or are results. Copies are new values: leave room for them. */

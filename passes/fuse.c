@@ -15,7 +15,7 @@
 #include "internal.h"
 
 typedef enum { G_MAP, G_CONTRACT, G_ROWS, G_REDUCE, G_ALONE } GroupKind;
-enum { ROW_BYTES = 512 << 10, MAX_OPERANDS = 24, CHEAP = 20 };
+enum { ROW_BYTES = 512 << 10, MAX_OPERANDS = 24, CHEAP = 20, MAX_DEPTH = 4000 };
 
 typedef struct Grp {
     GroupKind kind;
@@ -77,7 +77,9 @@ static bool type_is(Ctx *c, const Type *t, int rank, const Dim *dim) { return t-
 
 /* ---- cycles ---- */
 
-static bool reaches(Fuse *f, Val v, uint32_t target) {
+/* Does v depend on group `target`? Beyond MAX_DEPTH producers the answer is yes: that only keeps kernels apart. */
+static bool reaches(Fuse *f, Val v, uint32_t target, int depth) {
+    if (depth > MAX_DEPTH) return true;
     Val b = graph_resolve(f->g, v);
     Node *d = val_def(f->g, b);
     if (!d) return false;
@@ -86,7 +88,7 @@ static bool reaches(Fuse *f, Val v, uint32_t target) {
     Grp *t = f->grp.v[target - 1];
     if (!gi) { /* a view, const, concat or control node: look through it */
         if (f->pos[b.i] < t->first) return false;
-        for (int k = 0; k < d->nin; k++) if (d->in[k].i && reaches(f, d->in[k], target)) return true;
+        for (int k = 0; k < d->nin; k++) if (d->in[k].i && reaches(f, d->in[k], target, depth + 1)) return true;
         return false;
     }
     Grp *g = f->grp.v[gi - 1];
@@ -94,7 +96,7 @@ static bool reaches(Fuse *f, Val v, uint32_t target) {
     g->seen = f->stamp;
     for (uint32_t i = 0; i < g->node.n; i++)
         for (int k = 0; k < g->node.v[i]->nin; k++)
-            if (g->node.v[i]->in[k].i && reaches(f, g->node.v[i]->in[k], target)) return true;
+            if (g->node.v[i]->in[k].i && reaches(f, g->node.v[i]->in[k], target, depth + 1)) return true;
     return false;
 }
 
@@ -106,7 +108,7 @@ static bool makes_cycle(Fuse *f, Node *n, uint32_t gi) {
     f->stamp++;
     for (int k = 0; k < n->nin; k++) {
         if (!n->in[k].i || group_of(f, n->in[k]) == gi) continue;
-        if (reaches(f, n->in[k], gi)) return true;
+        if (reaches(f, n->in[k], gi, 0)) return true;
     }
     return false;
 }
@@ -379,14 +381,15 @@ bool pass_fuse(Graph *g, PassCtx *p) {
             if (!n->nout || f->group[b.i] != f->group[n->out[0].i] || !f->group[b.i]) outside[b.i] = true;
         }
     }
-    for (uint32_t i = 0; i < nnode; i++) { /* a generator that a control node or result reads must exist */
+    /* A generator that a control node, a concat or a result reads must exist. */
+    bool *needed = NEWN(g->c, bool, nval);
+    for (uint32_t o = 0; o < g->out.n; o++) needed[graph_resolve(g, g->out.v[o].val).i] = true;
+    for (uint32_t i = 0; i < nnode; i++)
+        for (int k = 0; k < node[i]->nin; k++)
+            if (!is_work(node[i]) && !is_view(node[i])) needed[graph_resolve(g, node[i]->in[k]).i] = true;
+    for (uint32_t i = 0; i < nnode; i++) {
         if (!is_inline(f, node[i]) || !outside[node[i]->out[0].i]) continue;
-        bool needed = false;
-        for (uint32_t o = 0; o < g->out.n; o++) needed |= graph_resolve(g, g->out.v[o].val).i == node[i]->out[0].i;
-        for (uint32_t j = 0; j < nnode; j++)
-            for (int k = 0; k < node[j]->nin; k++)
-                needed |= graph_resolve(g, node[j]->in[k]).i == node[i]->out[0].i && !is_work(node[j]) && !is_view(node[j]);
-        if (needed) start(f, node[i], i);
+        if (needed[node[i]->out[0].i]) start(f, node[i], i);
         else outside[node[i]->out[0].i] = false;
     }
     for (uint32_t gi = 1; gi <= f->grp.n; gi++) emit_group(f, gi, outside);
