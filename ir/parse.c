@@ -562,7 +562,7 @@ static void symbols(Parser *p) {
         if (!name) parse_fail(p, at, "expected the name of a dimension");
         if (parse_word(p, "in")) {
             parse_expect(p, "[");
-            lo = parse_int(p, INT64_MIN + 1, INT64_MAX);
+            lo = parse_int(p, INT64_MIN, INT64_MAX);
             parse_expect(p, ",");
             if (!parse_word(p, "inf")) hi = parse_int(p, lo, INT64_MAX);
             parse_expect(p, "]");

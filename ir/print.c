@@ -544,7 +544,7 @@ static void put_symbols(Pr *p) {
         if (!u.seen[s]) continue;
         const SymInfo *i = dim_sym_info(p->c, s);
         buf_puts(p->b, shown++ ? ", " : "dims ");
-        dim_print(p->b, p->c, dim_sym(p->c, i->name, i->lo, i->hi)); /* quoted as everywhere */
+        buf_puts(p->b, i->name); /* itself, not what it was unified with */
         if (i->hi != DIM_INF)
             buf_printf(p->b, " in [%lld, %lld]", (long long)i->lo, (long long)i->hi);
         else if (i->lo) buf_printf(p->b, " in [%lld, inf]", (long long)i->lo);

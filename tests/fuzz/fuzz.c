@@ -1,6 +1,6 @@
 /* fuzz.c: damaged models and texts, in process. Seeds are files; an input is a seed after a few random edits (of bytes, of
  * numbers in text, of pieces of other seeds), given to the reader that its name calls for: .onnx and .onnxtxt to the
- * importer, .ir to the parser. Whatever is accepted must verify, and its text must be read back to the same text.
+ * importer, .ir to the parser and the verifier. What is accepted must verify, and its text must be read back to the same text.
  *     fuzz SECONDS SEED FOLDER SAVE     SAVE: where inputs that fail are written; exit status 1 if there are any
  *     fuzz FILE...                      runs these once, as they are
  * Work is done in a child that is replaced when it ends; what it was doing is in shared memory. Inputs follow from SEED and the
@@ -166,6 +166,7 @@ static bool accept_input(Kind kind, const unsigned char *data, size_t n) {
     Graph *g;
     if (kind == IR) {
         g = graph_parse(c, (const char *)data, "fuzz.ir");
+        if (g && !graph_verify(g, "parsing")) g = NULL; /* declared types that do not follow */
     } else {
         FrontendOptions o = {.syntax = kind == TEXT ? SYNTAX_TEXT : SYNTAX_PROTOBUF};
         g = frontend_read_bytes(c, data, n, "fuzz.onnx", NULL, &o);
