@@ -595,12 +595,14 @@ static bool forward_node(Low *w, Node *n, Fwd *f) {
         memcpy(y.at, x->at, sizeof y.at);
         Expr args[32];
         if (n->nin > 32 || n->nout != 1) return false;
+        w->guarded += x->drop; /* points that the store drops may lie outside of the other operands */
         for (int i = 0; i < n->nin; i++) {
             const Fwd *o = &f[n->in[i].i];
             const Type *ot = val_type(w->g, n->in[i]);
             if (o->set && o->rank == x->rank && dims_equal(w, ot->rank, ot->dim, a->dim) && !memcmp(o->at, x->at, o->rank * sizeof *o->at)) args[i] = o->value;
             else args[i] = map_operand(w, n, a, (uint32_t)i, x->at);
         }
+        w->guarded -= x->drop;
         Expr body = expr_subst_axes(w->c, a->body[0], x->at, a->rank);
         /* Explicit loads in the body go through the general path. */
         MapCtx m = {w, n, a, x->at};

@@ -16,12 +16,12 @@ static Val copy_of(Graph *g, Val v, Loc loc) {
     return graph_node(g, P_COPY, 1, &v, 1, &t, &here, loc)->out[0];
 }
 
-/* Values that a contraction reads, itself or through views. */
+/* Values that a contraction or a claimed group reads, itself or through views. */
 static bool *read_by_contract(Graph *g) {
     bool *into = NEWN(g->c, bool, g->val.n);
     for (uint32_t i = g->node.n; i-- > 0;) {
         Node *n = g->node.v[i];
-        if (n->op != P_CONTRACT && !(is_view(n) && into[n->out[0].i])) continue;
+        if (n->op != P_CONTRACT && n->op != P_GROUP && !(is_view(n) && into[n->out[0].i])) continue;
         for (int k = 0; k < n->nin; k++) into[graph_resolve(g, n->in[k]).i] = true;
     }
     return into;

@@ -3,7 +3,7 @@
  *
  * Nodes are visited in order; each joins the group of one of its producers or starts its own. A group is of one kind:
  *   map       pointwise over one domain
- *   contract  one contraction and what follows it over its result
+ *   contract  one contraction, or one claimed group that ends in one, and what follows it over its result
  *   rows      reductions over the same trailing axes and maps over the rows or their results (softmax, norms)
  *   reduce    one reduction, pointwise producers, and what follows it
  *   alone     scan, sort, scatter, ...: nothing joins
@@ -227,7 +227,8 @@ static void join(Fuse *f, Node *n, uint32_t gi, uint32_t at) {
 static void start(Fuse *f, Node *n, uint32_t at) {
     Grp *g = NEW(f->c, Grp);
     const Type *out = val_type(f->g, n->out[0]);
-    bool product = n->op == P_CONTRACT || (n->op == P_GROUP && !strcmp(((const GroupAttr *)n->attr)->name, "Attention"));
+    const char *claimed = n->op == P_GROUP ? ((const GroupAttr *)n->attr)->name : "";
+    bool product = n->op == P_CONTRACT || !strcmp(claimed, "Attention") || !strcmp(claimed, "Winograd");
     g->kind = product ? G_CONTRACT : n->op == P_REDUCE ? G_REDUCE :
               n->op == P_MAP || n->op == P_GATHER || n->op == P_COPY || n->op == P_UPDATE ? G_MAP : G_ALONE;
     if (n->nout != 1 && n->op == P_MAP) g->kind = G_ALONE;
