@@ -41,7 +41,7 @@ FUNCTIONS = {
     "pow": ("Pow", None),
 }
 NO_F64 = {"erf"}        # no reference of higher precision
-FLUSHED = {"sigmoid"}
+FLUSHED = {"sigmoid", "exp"}
 MODERATE = {"sin", "cos", "tan"}        # documented for |x| <= 1e6
 
 
