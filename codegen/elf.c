@@ -29,10 +29,25 @@ static bool hashed(Out *o, const void *p, size_t n) {
     return put(o, p, n);
 }
 
+/* A table of {offset from the table, bytes}, then the bytes. */
+static bool put_strings(Out *o, const ConstData *d) {
+    const StrConst *s = d->data;
+    uint64_t at = 16 * (uint64_t)d->count;
+    bool ok = true;
+    for (int64_t i = 0; i < d->count && ok; i++) {
+        uint64_t entry[2] = {at, s[d->splat ? 0 : i].bytes};
+        ok = hashed(o, entry, sizeof entry);
+        at += entry[1];
+    }
+    for (int64_t i = 0; i < d->count && ok; i++) ok = hashed(o, s[d->splat ? 0 : i].ptr, s[d->splat ? 0 : i].bytes);
+    return ok;
+}
+
 /* A constant as kernels read it: splats filled, packed types one byte per element. */
 static bool put_item(Out *o, const WeightItem *w) {
     const ConstData *d = w->data;
     bool packed = dt_bits(d->dtype) < 8;
+    if (d->dtype == DT_STR) return put_strings(o, d);
     DType code = d->dtype == DT_F4E2M1 ? DT_U4 : d->dtype; /* floats keep their bits */
     if (!d->splat && !packed) return hashed(o, d->data, d->bytes);
     unsigned char buf[CHUNK];

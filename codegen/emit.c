@@ -271,6 +271,10 @@ static LVal emit_node(Emit *e, const Stage *s, Expr x, const Point *p) {
         }
         for (int k = 0; k < i.narg; k++) a[k] = widen(e, a[k], w);
         DType ot = expr_info(e->c, i.arg[i.op == S_SELECT ? 1 : 0])->dtype;
+        if (ot == DT_STR && i.op != S_SELECT) {
+            LVal same = lir_streq(e->l, a[0], a[1]);
+            return i.op == S_NE ? lir_op1(e->l, S_NOT, same) : same;
+        }
         return round_to(e, math_op(e->l, e->t, i.op, reg_type(ot), i.narg, a), i.dtype);
     }
     case E_ARG: case E_NONE: break;

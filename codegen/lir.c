@@ -23,7 +23,7 @@ unsigned lir_class(DType t) {
 unsigned lir_bits(DType t) {
     if (t == DT_PTR) return 64;
     unsigned b = t == DT_NONE ? 0 : dt_bits(t);
-    return b == 0 || b > 64 ? 0 : b < 8 ? 8 : b;
+    return b < 8 && b ? 8 : b; /* strings are {ptr, bytes}: moved, and compared by lir_streq */
 }
 
 int64_t lir_wrap(DType t, int64_t v) {

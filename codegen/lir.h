@@ -59,6 +59,7 @@ LVal lir_permute_var(Lir *l, LVal table, LVal idx);     /* table[idx & (lanes-1)
 LVal lir_hreduce(Lir *l, SOp op, LVal v);               /* ADD MUL MIN MAX AND OR: fixed tree, halves first: v[i] op v[i+n/2] ... */
 LVal lir_mask(Lir *l, LVal n, uint16_t lanes);          /* lane i active iff i < n (n i64) */
 LVal lir_any(Lir *l, LVal mask);                        /* scalar bool: any lane set */
+LVal lir_streq(Lir *l, LVal a, LVal b);                 /* strings: equal bytes */
 LVal lir_dot4(Lir *l, LVal acc, LVal u8x4, LVal s8x4);  /* i32 lanes += dot of 4 u8 (packed in i32 lanes) and 4 s8: vpdpbusd semantics, exact */
 LVal lir_scalef(Lir *l, LVal x, LVal n);                /* x * 2^n for float n integral-valued, with overflow to inf and gradual underflow */
 /* Memory. Address = ptr + (idx + disp) * size of element, idx i64; bool in memory is a byte 0/1 (converted to/from masks).

@@ -205,6 +205,11 @@ LVal lir_any(Lir *l, LVal mask) {
     return unary(l, L_ANY, (LTy){DT_BOOL, 1}, mask);
 }
 
+LVal lir_streq(Lir *l, LVal a, LVal b) {
+    CHECK(lir_type(l, a).dt == DT_STR && lir_type(l, b).dt == DT_STR && lir_type(l, a).lanes == 1);
+    return lir_pure(l, lir_mk(L_STREQ, DT_BOOL, 1), 2, (LVal[]){a, b});
+}
+
 LVal lir_dot4(Lir *l, LVal acc, LVal u8x4, LVal s8x4) {
     lir_widen(l, &u8x4, &s8x4);
     lir_widen(l, &acc, &u8x4);
@@ -228,6 +233,9 @@ static unsigned elem_bytes(const Lir *l, DType t) {
     if (b == 0 || t == DT_PTR) ICE("lir: %s: elements of type %s in memory", l->name, dt_name(t));
     return b;
 }
+
+/* Alignment of an element of that many bytes: a pair of words has that of a word. */
+static unsigned natural(unsigned bytes) { return bytes > 8 ? 8 : bytes; }
 
 typedef struct {
     LVal ptr, idx;
@@ -270,7 +278,7 @@ LVal lir_load(Lir *l, LVal ptr, LVal idx, LTy ty, LVal mask, uint32_t align) {
     mask = check_mask(l, mask, ty.lanes);
     if (mask.i && known_bool(l, mask, false)) return zero_of(l, ty);
     Addr a = address(l, ptr, idx, ty.dt);
-    i.imm = a.disp, i.aux = align ? align : size;
+    i.imm = a.disp, i.aux = align ? align : natural(size);
     CHECK((i.aux & (i.aux - 1)) == 0);
     return lir_append(l, i, mask.i ? 3 : 2, (LVal[]){a.ptr, a.idx, mask});
 }
@@ -282,7 +290,7 @@ void lir_store(Lir *l, LVal ptr, LVal idx, LVal v, LVal mask, uint32_t align) {
     mask = check_mask(l, mask, ty.lanes);
     if (mask.i && known_bool(l, mask, false)) return;
     Addr a = address(l, ptr, idx, ty.dt);
-    i.imm = a.disp, i.aux = align ? align : size;
+    i.imm = a.disp, i.aux = align ? align : natural(size);
     CHECK((i.aux & (i.aux - 1)) == 0);
     lir_append(l, i, mask.i ? 4 : 3, (LVal[]){a.ptr, a.idx, v, mask});
 }
@@ -299,7 +307,7 @@ static LVal vector_index(Lir *l, LVal *idx,
 
 LVal lir_gather(Lir *l, LVal ptr, LVal idx, DType t, LVal mask) {
     LIns i = lir_mk(L_GATHER, t, lir_type(l, idx).lanes);
-    i.aux = elem_bytes(l, t);
+    i.aux = natural(elem_bytes(l, t));
     LVal one = vector_index(l, &idx, &i.imm);
     if (one.i) return lir_load(l, ptr, one, i.ty, mask, 0);
     CHECK(lir_type(l, ptr).dt == DT_PTR);
@@ -311,7 +319,7 @@ LVal lir_gather(Lir *l, LVal ptr, LVal idx, DType t, LVal mask) {
 void lir_scatter(Lir *l, LVal ptr, LVal idx, LVal v, LVal mask) {
     LIns i = {.op = L_SCATTER};
     LTy ty = lir_type(l, v);
-    i.aux = elem_bytes(l, ty.dt);
+    i.aux = natural(elem_bytes(l, ty.dt));
     CHECK(lir_type(l, ptr).dt == DT_PTR && lir_type(l, idx).lanes == ty.lanes);
     LVal one = vector_index(l, &idx, &i.imm);
     if (one.i) {

@@ -229,6 +229,8 @@ static void decode(Machine *m, const uint32_t *lane, const int64_t *dim, int64_t
                     const_lane(to, dt_is_float(c->t) ? 0 : c->i, dt_is_float(c->t) ? c->f : 0);
             }
             break;
+        case L_STREQ:
+            ICE("lir_run: %s: strings cannot be interpreted", l->name);
         case L_OP:
             d->fn = lane_op((SOp)i->sop, from), d->size = i->sop;
             if (!d->fn) ICE("lir_run: %s: no operation %u on %s", l->name, i->sop, dt_name(from));

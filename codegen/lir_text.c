@@ -256,6 +256,8 @@ static bool check_types(const V *v, const LIns *i) {
         return is(a, DT_I64, 1) && i->ty.dt == DT_BOOL;
     case L_ANY:
         return a.dt == DT_BOOL && is(i->ty, DT_BOOL, 1);
+    case L_STREQ:
+        return is(a, DT_STR, 1) && is(b, DT_STR, 1) && is(i->ty, DT_BOOL, 1);
     case L_DOT4:
         return same(a, i->ty) && same(a, b) && same(a, type_of(v, i, 2)) && a.dt == DT_I32;
     case L_SCALEF:

@@ -522,6 +522,24 @@ static LV lane_mask(const Printer *p, LTy t, LV n) {
 
 /* ---- one instruction ------------------------------------------------------------------------- */
 
+/* Equal lengths, and equal bytes of that many. */
+static LV streq(const Printer *p, LV a, LV b) {
+    LLVMTypeRef i64 = pr_int(p, 64, 1), i32 = pr_int(p, 32, 1), ptr = LLVMPointerTypeInContext(p->cx, 0);
+    LLVMTypeRef param[3] = {ptr, ptr, i64}, ty = LLVMFunctionType(i32, param, 3, 0);
+    LLVMModuleRef md = LLVMGetGlobalParent(p->fn);
+    LV fn = LLVMGetNamedFunction(md, "memcmp"), side[2] = {a, b}, len[2], arg[3];
+    if (!fn) fn = LLVMAddFunction(md, "memcmp", ty);
+    for (int k = 0; k < 2; k++) {
+        LV high = LLVMBuildLShr(p->b, side[k], LLVMConstInt(pr_int(p, 128, 1), 64, 0), "");
+        len[k] = LLVMBuildTrunc(p->b, high, i64, "");
+        arg[k] = LLVMBuildIntToPtr(p->b, LLVMBuildTrunc(p->b, side[k], i64, ""), ptr, "");
+    }
+    LV same = LLVMBuildICmp(p->b, LLVMIntEQ, len[0], len[1], "");
+    arg[2] = LLVMBuildSelect(p->b, same, len[0], LLVMConstNull(i64), "");
+    LV diff = LLVMBuildCall2(p->b, ty, fn, arg, 3, "");
+    return LLVMBuildAnd(p->b, same, LLVMBuildICmp(p->b, LLVMIntEQ, diff, LLVMConstNull(i32), ""), "");
+}
+
 static LV table(const Printer *p, const LIns *i) {
     LV e[LIR_MAX_LANES];
     LTy one = {i->ty.dt, 1};
@@ -578,6 +596,8 @@ LV pr_pure(Printer *p, const LIns *i) {
         return LLVMBuildICmp(p->b, LLVMIntNE, LLVMBuildBitCast(p->b, a[0], bits, ""),
                              LLVMConstNull(bits), "");
     }
+    case L_STREQ:
+        return streq(p, a[0], a[1]);
     case L_DOT4:
         return chunked(p, n, chunk_lanes(p, n, 4), 3, a,
                        p->t->flags & F_VNNI ? dot4_vnni : dot4_madd);

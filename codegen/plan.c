@@ -22,7 +22,10 @@ void bytes_put(Bytes *b, const void *p, size_t n) {
 /* Bytes of a constant as kernels read it: packed types unpacked, one byte each. */
 static uint64_t const_bytes(const ConstData *d) {
     unsigned bits = dt_bits(d->dtype);
-    return (uint64_t)d->count * (bits < 8 ? 1 : bits / 8);
+    uint64_t n = (uint64_t)d->count * (bits < 8 ? 1 : bits / 8);
+    const StrConst *s = d->data; /* the table of strings is followed by their bytes */
+    for (int64_t i = 0; d->dtype == DT_STR && i < d->count; i++) n += s[d->splat ? 0 : i].bytes;
+    return n;
 }
 
 uint64_t weights_add(Ctx *c, Weights *w, const ConstData *d) {

@@ -10,6 +10,8 @@ void bytes_put(Bytes *b, const void *p, size_t n);
 /* Constant data of all levels, each piece once. Offsets are 64-byte aligned. */
 typedef struct WeightItem { const ConstData *data; uint64_t offset, bytes; } WeightItem;
 typedef struct Weights { VEC(WeightItem) item; uint64_t bytes; } Weights;
+/* A string of a constant; in the artefact `ptr` is an offset from the start of the table. */
+typedef struct StrConst { const char *ptr; uint64_t bytes; } StrConst;
 uint64_t weights_add(Ctx *c, Weights *w, const ConstData *d);
 
 typedef struct Level {          /* one CPU level */

@@ -123,6 +123,7 @@ static bool lane_reducible(const Kernel *k, const Stage *s) {
 }
 
 static int vector_axis(const Kernel *k, const Stage *s, int first) {
+    for (int b = 0; b < k->nbuf; b++) if (dt_bits(k->buf[b].dtype) > 64) return -1; /* no lanes of strings */
     int best = -1, best_score = 0, last_red = -1;
     for (int a = first; a < s->naxis; a++) {
         if (s->axis[a].kind == AX_RED) last_red = a;

@@ -398,7 +398,7 @@ static DType result_type(const Ctx *c, SOp op, int n, const Expr *arg) {
     case RULE_SAME: return num || (t == DT_BOOL && (op == S_MIN || op == S_MAX)) ? t : DT_NONE;
     case RULE_INT: return dt_is_int(t) || (t == DT_BOOL && bit) ? t : DT_NONE;
     case RULE_FLT: return dt_is_float(t) ? t : DT_NONE;
-    case RULE_CMP: return num || t == DT_BOOL ? DT_BOOL : DT_NONE;
+    case RULE_CMP: return num || t == DT_BOOL || (t == DT_STR && (op == S_EQ || op == S_NE)) ? DT_BOOL : DT_NONE;
     case RULE_TEST: return dt_is_float(t) ? DT_BOOL : DT_NONE;
     default: return expr_info(c, arg[0])->dtype == DT_BOOL ? t : DT_NONE;
     }

@@ -105,7 +105,7 @@ static int64_t pack_in_order(Ctx *c, Item *item, uint32_t n) {
         uint32_t m = 0;
         for (uint32_t j = 0; j < i; j++)
             if (item[j].s->first <= item[i].s->last && item[i].s->first <= item[j].s->last) live[m++] = &item[j];
-        qsort(live, m, sizeof *live, by_place);
+        if (m) qsort(live, m, sizeof *live, by_place);
         int64_t at = 0;
         for (uint32_t j = 0; j < m; j++) {
             if (at + item[i].bytes <= live[j]->s->place) break;
@@ -145,7 +145,7 @@ static int64_t pack(Plan *p) {
             int64_t life = x->s->last - x->s->first + 1;
             x->key = order == 0 ? x->bytes : order == 1 ? x->bytes / ALIGN * life : -(int64_t)x->s->first;
         }
-        qsort(item.v, item.n, sizeof *item.v, by_key);
+        if (item.n) qsort(item.v, item.n, sizeof *item.v, by_key);
         int64_t top = pack_in_order(p->c, item.v, item.n);
         if (best >= 0 && top >= best) continue;
         best = top;
@@ -206,19 +206,18 @@ static void barriers(Plan *p, uint32_t *after) {
     if (last >= 0) after[last] = 1;
 }
 
-/* Code moves numbers in dense memory; everything else is only evaluated. */
+/* Code moves elements in dense memory; everything else is only evaluated. */
 static bool types_fit(Graph *g) {
     static const char *const kinds[] = {[TY_SEQ] = "sequence", [TY_OPT] = "optional", [TY_MAP] = "map"};
     for (uint32_t v = 1; v < g->val.n; v++) {
         const ValInfo *i = &g->val.v[v];
         DType t = (DType)i->type.dtype;
-        bool tensor = i->type.kind == TY_TENSOR, number = dt_is_float(t) || dt_is_int(t) || t == DT_BOOL;
-        if (tensor && number) continue;
+        if (i->type.kind == TY_TENSOR && dt_bits(t)) continue;
         bool used = i->def == NULL && !i->link.i;
         for (uint32_t k = 0; k < g->node.n && !used; k++) used = g->node.v[k] == i->def;
         if (!used) continue;
         diag(g->c, SEV_UNSUPPORTED, i->def ? i->def->loc : (Loc){0}, "U0302", "value \"%s\" is a %s; code for it cannot be made yet, --eval runs it",
-             i->name ? i->name : "", tensor ? ctx_printf(g->c, "tensor of %s", dt_name(t)) : kinds[i->type.kind]);
+             i->name ? i->name : "", i->type.kind == TY_TENSOR ? "tensor of no type" : kinds[i->type.kind]);
         return false;
     }
     return true;

@@ -388,6 +388,26 @@ static accelc_status reserve(Sess *s) {
     return eval_dims(s, 0, s->plan->entry_dimops);
 }
 
+/* Strings among the weights point into the table that they are part of: kernels get a copy with addresses. */
+static accelc_status place_strings(Sess *s, const char *weights) {
+    for (int32_t b = 0; b < (int32_t)s->nbuf; b++) {
+        int64_t n = s->buf[b].kind == RT_BUF_WEIGHT && s->buf[b].dtype == 8 ? buf_bytes(s, b) : 0;
+        int32_t home = -1;
+        if (n <= 0) continue;
+        accelc_status st = block_new(s, &home, n);
+        if (st != ACCELC_OK) return st;
+        const char *from = weights + s->buf[b].offset;
+        accelc_str *to = (accelc_str *)(void *)s->block[home].p;
+        for (int64_t i = 0; i < n / (int64_t)sizeof *to; i++) {
+            uint64_t e[2];
+            memcpy(e, from + (size_t)i * sizeof e, sizeof e);
+            to[i] = (accelc_str){from + e[0], (size_t)e[1]};
+        }
+        set_ptr(s, b, to);
+    }
+    return ACCELC_OK;
+}
+
 static accelc_status open_memory(Sess *s, char *msg, size_t msg_bytes) {
     const char *weights, *bad = find_weights(s, &weights, msg, msg_bytes);
     accelc_status st;
@@ -410,6 +430,7 @@ static accelc_status open_memory(Sess *s, char *msg, size_t msg_bytes) {
                     : p                      ? p + s->at[b]
                                              : NULL);
     }
+    if (st == ACCELC_OK && !s->dry) st = place_strings(s, weights);
     s->grew[0] = 1; /* nothing has a place yet */
     if (st == ACCELC_OK && (fixed || s->cfg.sym_max) && !s->dry) st = settle(s, 0);
     /* With fixed shapes run() must not allocate, so what it may need is there now. */
