@@ -40,7 +40,6 @@ uint64_t weights_add(Ctx *c, Weights *w, const ConstData *d) {
     return at;
 }
 
-enum { MAX_SEGMENTS = 256 };
 typedef VEC(rt_dimop) DimOps;
 
 typedef struct Build {
@@ -50,13 +49,12 @@ typedef struct Build {
     Weights *w;
     VEC(uint32_t) sym;          /* plan index -> symbol id of the Ctx */
     int32_t *sym_index;         /* per Ctx symbol: plan index or -1 */
-    int32_t *sym_segment;       /* per Ctx symbol: 0 = bound by inputs, k = by the k-th bind */
-    uint32_t nsegment;
+    int32_t *sym_segment;       /* per Ctx symbol: 0 = bound by inputs, else the segment of Program.step */
     VEC(Dim) dim;               /* distinct dims, by plan index - nsym */
     int32_t *dim_index;         /* per interned Dim (grows) */
     uint32_t dim_room;
     uint32_t ndim;
-    DimOps ops[MAX_SEGMENTS];
+    DimOps *ops;                /* per segment */
     VEC(rt_buf) buf;
     int32_t *buf_index;         /* per value: 1 + buffer */
     VEC(int32_t) arg, iodim;
@@ -166,7 +164,9 @@ static int32_t buffer(Build *b, Val v) {
     case ST_OUTPUT: x.kind = RT_BUF_OUTPUT; x.index = s->port; break;
     case ST_NONE: ICE("a value without storage reached the plan");
     }
-    x.bytes_dim = dim_at(b, dim_muli(b->c, type_count(b->c, t), bits / 8));
+    /* what is not computed in this run may have negative sizes */
+    Dim bytes = dim_muli(b->c, type_count(b->c, t), bits / 8);
+    x.bytes_dim = dim_at(b, s->kind == ST_ARENA || s->kind == ST_VIEW ? dim_max(b->c, bytes, dim_const(b->c, 0)) : bytes);
     vec_push(b->c, &b->buf, x);
     b->buf_index[v.i] = (int32_t)b->buf.n;
     return b->buf_index[v.i] - 1;
@@ -178,20 +178,18 @@ static void symbols(Build *b) {
     uint32_t n = dim_nsyms(b->c);
     b->sym_index = NEWN(b->c, int32_t, n + 1);
     b->sym_segment = NEWN(b->c, int32_t, n + 1);
+    b->ops = NEWN(b->c, DimOps, b->l->program->nsegment + 2);
     for (uint32_t i = 0; i <= n; i++) b->sym_index[i] = -1;
     for (uint32_t i = 0; i < b->g->in.n; i++) {
         const Type *t = val_type(b->g, b->g->in.v[i].val);
         for (int d = 0; d < t->rank; d++) note_symbols(b, t->dim[d]);
     }
-    for (uint32_t i = 0; i < b->g->node.n; i++) {
-        Node *x = b->g->node.v[i];
-        if (x->op != P_BIND) continue;
-        const BindAttr *a = x->attr;
-        const DimInfo *s = dim_info(b->c, a->sym);
-        if (s->kind != D_SYM) continue;
-        b->sym_segment[s->val] = (int32_t)++b->nsegment;
-        CHECK(b->nsegment < MAX_SEGMENTS);
-        note_symbols(b, a->sym);
+    for (uint32_t i = 0; i < b->l->program->step.n; i++) {
+        const Step *x = &b->l->program->step.v[i];
+        if (x->kind != SP_BIND && x->kind != SP_SET) continue;
+        int64_t sym = dim_info(b->c, x->sym)->val;
+        if (!b->sym_segment[sym]) b->sym_segment[sym] = (int32_t)x->segment;
+        note_symbols(b, x->sym);
     }
     for (uint32_t i = 0; i < n; i++) {
         const char *name = dim_sym_info(b->c, i)->name;
@@ -279,42 +277,67 @@ static void kernel_step(Build *b, uint32_t i) {
     vec_push(b->c, &b->step, s);
 }
 
-/* After the k-th bind: evaluate what it decides. The range of dimops is patched in when all are known. */
+static void bind_step(Build *b, const Step *x) {
+    const SymInfo *info = dim_sym_info(b->c, (uint32_t)dim_info(b->c, x->sym)->val);
+    bool open = x->hi == DIM_INF && x->lo > INT64_MIN; /* the runtime's mark for "no upper bound" */
+    vec_push(b->c, &b->step, (rt_step){.op = RT_BIND, .a = dim_at(b, x->sym), .b = buffer(b, x->from), .imm = x->index, .lo = x->lo,
+             .hi = open ? INT64_MIN : x->hi, .scratch = -1, .name = text(b, info->name), .nodes = text(b, loc_info(b->c, x->loc)->name)});
+}
+
+static void guard_step(Build *b, const Step *x) {
+    Node *n = b->g->node.v[x->node];
+    const GuardAttr *a = n->attr;
+    if (a->cmp == G_TRUE && n->nin) {
+        int32_t hidden = (int32_t)b->ndim++;
+        vec_push(b->c, &b->step, (rt_step){.op = RT_BIND, .a = hidden, .b = buffer(b, n->in[0]), .lo = 0, .hi = INT64_MIN, .scratch = -1, .name = text(b, "condition")});
+        add_guard(b, n, a, hidden, hidden, false);
+    } else {
+        bool entry = !x->inside && segment_of(b, a->a) == 0 && segment_of(b, a->b) == 0;
+        add_guard(b, n, a, dim_at(b, a->a), dim_at(b, a->b), entry);
+        if (entry) return;
+    }
+    vec_push(b->c, &b->step, (rt_step){.op = RT_GUARDS, .a = (int32_t)b->guard.n - 1, .b = (int32_t)b->guard.n, .scratch = -1});
+}
+
+/* The ranges of RT_DIMS are segments until all dimops are known. */
 static void steps(Build *b) {
-    uint32_t segment = 0;
+    const Program *p = b->l->program;
     if (b->random[0] || b->random[1]) {
         for (int k = 0; k < 2; k++) /* RT_SEED sets both */
             if (!b->random[k]) b->random[k] = (int32_t)++b->ndim;
         vec_push(b->c, &b->step, (rt_step){.op = RT_SEED, .a = b->random[0] - 1, .b = b->random[1] - 1, .scratch = -1});
     }
-    for (uint32_t i = 0; i < b->g->node.n; i++) {
-        Node *n = b->g->node.v[i];
-        if (n->op == P_GROUP) kernel_step(b, i);
-        else if (n->op == P_BIND) {
-            const BindAttr *a = n->attr;
-            DimInfo s = *dim_info(b->c, a->sym);
-            if (s.kind != D_SYM) continue;
-            const SymInfo *info = dim_sym_info(b->c, (uint32_t)s.val);
-            const LocInfo *l = loc_info(b->c, n->loc);
-            vec_push(b->c, &b->step, (rt_step){.op = RT_BIND, .a = b->sym_index[s.val], .b = buffer(b, n->in[0]), .imm = a->index,
-                     .lo = info->lo, .hi = info->hi == DIM_INF && info->lo > INT64_MIN ? INT64_MIN : info->hi, .scratch = -1, .name = text(b, info->name), .nodes = text(b, l->name)});
-            vec_push(b->c, &b->step, (rt_step){.op = RT_DIMS, .a = (int32_t)++segment, .scratch = -1});
-        } else if (n->op == P_GUARD) {
-            const GuardAttr *a = n->attr;
-            bool value = a->cmp == G_TRUE && n->nin;
-            if (value) {
-                int32_t hidden = (int32_t)b->ndim++;
-                vec_push(b->c, &b->step, (rt_step){.op = RT_BIND, .a = hidden, .b = buffer(b, n->in[0]), .lo = 0, .hi = INT64_MIN, .scratch = -1, .name = text(b, "condition")});
-                add_guard(b, n, a, hidden, hidden, false);
-            } else {
-                bool entry = segment_of(b, a->a) == 0 && segment_of(b, a->b) == 0;
-                add_guard(b, n, a, dim_at(b, a->a), dim_at(b, a->b), entry);
-                if (entry) continue;
-            }
-            vec_push(b->c, &b->step, (rt_step){.op = RT_GUARDS, .a = (int32_t)b->guard.n - 1, .b = (int32_t)b->guard.n, .scratch = -1});
+    int32_t *begin = NEWN(b->c, int32_t, p->step.n + 2), *label = NEWN(b->c, int32_t, p->nlabel + 1);
+    for (uint32_t i = 0; i < p->step.n; i++) {
+        const Step *x = &p->step.v[i];
+        rt_step s = {.scratch = -1};
+        begin[i] = (int32_t)b->step.n;
+        switch ((StepKind)x->kind) {
+        case SP_KERNEL: kernel_step(b, x->node); continue;
+        case SP_BIND: bind_step(b, x); continue;
+        case SP_GUARD: guard_step(b, x); continue;
+        case SP_LABEL: label[x->label] = (int32_t)b->step.n; continue;
+        case SP_LIVE: continue;
+        case SP_SET: s.op = RT_SET; s.a = dim_at(b, x->sym); s.b = dim_at(b, x->dim); break;
+        case SP_DIMS: s.op = RT_DIMS; s.a = (int32_t)x->segment; s.b = (int32_t)x->last; break;
+        case SP_JUMP: s.op = RT_JUMP; s.a = (int32_t)x->label; break;
+        case SP_BRANCH: s.op = RT_BRANCH; s.a = (int32_t)x->label; s.b = dim_at(b, x->dim); break;
+        case SP_COPY: s.op = RT_COPYBUF; s.a = buffer(b, x->to); s.b = buffer(b, x->from); break;
         }
+        const LocInfo *l = loc_info(b->c, x->loc);
+        s.nodes = text(b, l->name && *l->name ? l->name : l->op);
+        vec_push(b->c, &b->step, s);
     }
+    begin[p->step.n] = (int32_t)b->step.n;
     vec_push(b->c, &b->step, (rt_step){.op = RT_END, .scratch = -1});
+    for (uint32_t i = 0; i < b->step.n; i++)
+        if (b->step.v[i].op == RT_JUMP || b->step.v[i].op == RT_BRANCH) b->step.v[i].a = label[b->step.v[i].a];
+    for (uint32_t i = 0; i < b->buf.n; i++) { /* lives in steps of the runtime */
+        rt_buf *x = &b->buf.v[i];
+        if (x->kind != RT_BUF_ARENA || x->last < 0) continue;
+        x->first = begin[x->first];
+        x->last = begin[x->last + 1] > x->first ? begin[x->last + 1] - 1 : x->first;
+    }
 }
 
 static rt_arr put(Bytes *o, const void *p, uint32_t n, size_t elem) {
@@ -344,17 +367,16 @@ bool plan_build(Ctx *c, Level *l, Weights *w) {
     p.scratch = scratch;
     /* One array of dimops: segment 0, then those of each bind; RT_DIMS steps get their range. */
     DimOps all = {0};
-    uint32_t begin[MAX_SEGMENTS + 1];
-    for (uint32_t s = 0; s <= b->nsegment; s++) {
+    uint32_t nsegment = l->program->nsegment, *begin = NEWN(c, uint32_t, nsegment + 2);
+    for (uint32_t s = 0; s <= nsegment; s++) {
         begin[s] = all.n;
         for (uint32_t i = 0; i < b->ops[s].n; i++) vec_push(c, &all, b->ops[s].v[i]);
     }
-    begin[b->nsegment + 1] = all.n;
+    begin[nsegment + 1] = all.n;
     for (uint32_t i = 0; i < b->step.n; i++)
         if (b->step.v[i].op == RT_DIMS) {
-            uint32_t s = (uint32_t)b->step.v[i].a;
-            b->step.v[i].a = (int32_t)begin[s];
-            b->step.v[i].b = (int32_t)begin[s + 1];
+            b->step.v[i].a = (int32_t)begin[b->step.v[i].a];
+            b->step.v[i].b = (int32_t)begin[b->step.v[i].b + 1];
         }
     p.entry_dimops = begin[1];
     /* Guards: entry, mid-run, then those that kernels return (index = kernel_guard0 + id). */

@@ -23,14 +23,30 @@ typedef struct Storage {
     Dim stride[MAX_RANK];       /* elements */
     Dim bytes;                  /* roots: size */
     int64_t place;              /* ARENA: byte offset, 64-byte aligned; -1 = placed at run time */
-    int32_t first, last;        /* ARENA roots: first and last node (position in graph) at which it is live */
+    int32_t first, last;        /* ARENA roots: first and last step at which it is live */
 } Storage;
+/* What runs, in order, with the bodies of loops and ifs laid out between jumps. Symbols that are defined on the way come in
+ * segments: the sizes that depend on them are evaluated by DIMS after each definition. */
+typedef enum { SP_KERNEL, SP_BIND, SP_GUARD, SP_SET, SP_DIMS, SP_LABEL, SP_JUMP, SP_BRANCH, SP_COPY, SP_LIVE /* keeps `to` */ } StepKind;
+typedef struct Step {
+    uint8_t kind;               /* StepKind */
+    bool inside;                /* of a region: a guard is checked here and not on entry */
+    uint32_t node;              /* KERNEL, GUARD: position in the graph */
+    Loc loc;
+    Val to, from;               /* COPY: to = from, of one size; BIND: from */
+    int64_t index, lo, hi;      /* BIND: element, and the range it must lie in */
+    Dim sym, dim;               /* BIND, SET: sym = the element, or dim; BRANCH: to the label if dim is 0 */
+    uint32_t segment, last;     /* BIND, SET: of sym; DIMS: the first and last to evaluate */
+    uint32_t label;             /* LABEL, JUMP, BRANCH */
+} Step;
+typedef struct Alias { Val val, root; Dim offset; } Alias; /* val lies in root from element `offset` on; root none: has its own memory */
 typedef struct Program {        /* what passes hand to codegen */
-    Graph *g;                   /* top level: group "kernel" nodes, const, bind, guard, loop, if, and placed concat/pad/update/views */
+    Graph *g;                   /* group "kernel" nodes, const, concat in place, bind, guard; those of regions, too */
     Storage *storage;           /* per value of g, g->val.n entries */
     int64_t arena;              /* bytes of the offline-placed arena */
     uint32_t *barrier_after;    /* per node: 1 = the next step depends on it */
-    struct Program **region;    /* programs of loop/if bodies, in order of appearance; their storage kinds refer to the outer program's arena */
-    uint32_t nregion;
+    VEC(Step) step;
+    VEC(Alias) alias;           /* values that no node of g makes */
+    uint32_t nsegment, nlabel;
 } Program;
 #endif

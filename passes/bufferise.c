@@ -95,7 +95,6 @@ static bool producer_can_place(Graph *g, Val v, const bool *taken) {
 }
 
 bool pass_bufferise(Graph *g, PassCtx *p) {
-    (void)p;
     uint32_t n = g->node.n;
     const bool *into = read_by_contract(g);
     for (uint32_t i = 0; i < n; i++)
@@ -108,6 +107,8 @@ bool pass_bufferise(Graph *g, PassCtx *p) {
     bool *taken = NEWN(g->c, bool, room), *placed = NEWN(g->c, bool, room);
     for (uint32_t o = 0; o < g->out.n; o++) {
         Val v = graph_resolve(g, g->out.v[o].val);
+        const Node *d = val_def(g, v);
+        if (p->region && (!d || d->op == P_CONST || d->op == P_LOOP || d->op == P_IF)) continue; /* copied at the end of the body */
         if (!producer_can_place(g, v, taken)) v = g->out.v[o].val = copy_of(g, v, (Loc){0});
         taken[v.i] = true;
     }
@@ -124,6 +125,12 @@ bool pass_bufferise(Graph *g, PassCtx *p) {
             c->in[k] = v;
             taken[v.i] = placed[v.i] = true;
         }
+    }
+    for (uint32_t i = 0; i < n; i++) { /* what lies in pieces in a concat is no operand of these: they take dense values */
+        Node *c = g->node.v[i];
+        bool control = c->op == P_BIND || c->op == P_GUARD || c->op == P_LOOP || c->op == P_IF;
+        for (int k = 0; control && k < c->nin; k++)
+            if (c->in[k].i && placed[graph_resolve(g, c->in[k]).i]) c->in[k] = copy_of(g, c->in[k], c->loc);
     }
     materialise_reshapes(g, placed, room);
     graph_tidy(g);

@@ -1,4 +1,5 @@
-/* memplan.c: a fused graph -> Program: where each value lives, when it is live, and between which steps threads must meet.
+/* memplan.c: the steps of a fused graph (linear.c) -> where each value lives, when it is live, and between which steps threads
+ * must meet.
  * Operands of concat lie inside its result (root, offset, strides). Sizes that are known, or bounded by the declared
  * ranges of their symbols, are packed offline; the rest is placed at run time by the same rule (largest first, lowest fit). */
 #include <stdlib.h>
@@ -13,6 +14,7 @@ enum { ALIGN = 64, MAX_BOUNDED = 1 << 30 };
 typedef struct Plan {
     Ctx *c;
     Graph *g;
+    Program *p;
     Storage *st;
 } Plan;
 
@@ -24,6 +26,18 @@ static Storage dense(Plan *p, Val v, StorageKind kind) {
     unsigned bits = dt_bits(t->dtype) < 8 ? 8 : dt_bits(t->dtype);
     x.bytes = dim_muli(p->c, type_count(p->c, t), bits / 8);
     return x;
+}
+
+/* Values that no node makes: of loops and ifs. */
+static void assign_aliases(Plan *p) {
+    for (uint32_t i = 0; i < p->p->alias.n; i++) {
+        Alias a = p->p->alias.v[i];
+        Storage *s = &p->st[a.val.i];
+        *s = dense(p, a.val, a.root.i ? ST_VIEW : ST_ARENA);
+        if (!a.root.i) continue;
+        s->root = a.root;
+        s->offset = a.offset;
+    }
 }
 
 /* Later nodes first, so that a concat's storage is known before its operands'. */
@@ -69,17 +83,33 @@ static void touch(Plan *p, Val v, int32_t at) {
     if (at > r->last) r->last = at;
 }
 
+/* What is alive when a loop begins and is used in it, is alive until it ends. */
+static void extend(Plan *p, int32_t head, int32_t end) {
+    for (uint32_t v = 1; v < p->g->val.n; v++) {
+        Storage *s = &p->st[v];
+        if (s->first < head && s->last >= head && s->last < end) s->last = end;
+    }
+}
+
 static void lifetimes(Plan *p) {
     Graph *g = p->g;
-    for (uint32_t i = 0; i < g->node.n; i++) {
-        Node *n = g->node.v[i];
-        if (n->op == P_CONST || n->op == P_CONCAT) continue;
+    const Program *o = p->p;
+    int32_t *label = NEWN(p->c, int32_t, o->nlabel + 1);
+    for (uint32_t l = 0; l < o->nlabel; l++) label[l] = INT32_MAX;
+    for (int32_t i = 0; i < (int32_t)o->step.n; i++) {
+        const Step *s = &o->step.v[i];
+        if (s->to.i) touch(p, s->to, i);
+        if (s->from.i) touch(p, s->from, i);
+        if (s->kind == SP_LABEL) label[s->label] = i;
+        if (s->kind == SP_JUMP && label[s->label] < i) extend(p, label[s->label], i); /* inner loops first */
+        if (s->kind != SP_KERNEL && s->kind != SP_GUARD) continue;
+        Node *n = g->node.v[s->node];
         for (int k = 0; k < n->nin; k++) {
             if (!n->in[k].i) continue;
             n->in[k] = graph_resolve(g, n->in[k]);
-            touch(p, n->in[k], (int32_t)i);
+            touch(p, n->in[k], i);
         }
-        for (int r = 0; r < n->nout; r++) touch(p, n->out[r], (int32_t)i);
+        for (int r = 0; r < n->nout; r++) touch(p, n->out[r], i);
     }
 }
 
@@ -178,22 +208,26 @@ static bool conflict(Plan *p, const Access *a, const Access *b) {
     return may_overlap(p, &p->st[a->root.i], &p->st[b->root.i]);
 }
 
-/* An operand that is a concat result depends on everything written into its root. */
+/* An operand that is a concat result depends on everything written into its root. Steps that are no kernels run alone. */
 static void barriers(Plan *p, uint32_t *after) {
     Graph *g = p->g;
     VEC(Access) phase = {0};
     int32_t last = -1;
-    for (uint32_t i = 0; i < g->node.n; i++) {
-        Node *n = g->node.v[i];
-        if (n->op == P_CONST || n->op == P_CONCAT) continue;
-        bool control = n->op != P_GROUP, meet = control;
+    for (uint32_t i = 0; i < p->p->step.n; i++) {
+        const Step *s = &p->p->step.v[i];
+        if (s->kind == SP_LIVE) continue;
+        bool control = s->kind != SP_KERNEL, meet = control;
         Access mine[64];
         int m = 0;
-        for (int k = 0; k < n->nin; k++)
-            if (n->in[k].i && m < 64) mine[m++] = (Access){p->st[n->in[k].i].root, n->in[k], false};
-        for (int r = 0; r < n->nout; r++)
-            if (m < 64) mine[m++] = (Access){p->st[n->out[r].i].root, n->out[r], true};
-        if (n->nin + n->nout > 64) meet = true;
+        uint32_t at = s->node;
+        if (!control) {
+            Node *n = g->node.v[at];
+            for (int k = 0; k < n->nin; k++)
+                if (n->in[k].i && m < 64) mine[m++] = (Access){p->st[n->in[k].i].root, n->in[k], false};
+            for (int r = 0; r < n->nout; r++)
+                if (m < 64) mine[m++] = (Access){p->st[n->out[r].i].root, n->out[r], true};
+            if (n->nin + n->nout > 64) meet = true;
+        }
         for (int k = 0; k < m && !meet; k++)
             for (uint32_t j = 0; j < phase.n && !meet; j++) meet = conflict(p, &mine[k], &phase.v[j]);
         if (meet) {
@@ -201,44 +235,19 @@ static void barriers(Plan *p, uint32_t *after) {
             phase.n = 0;
         }
         if (!control) for (int k = 0; k < m; k++) vec_push(p->c, &phase, mine[k]);
-        if (!control) last = (int32_t)i;
+        if (!control) last = (int32_t)at;
     }
     if (last >= 0) after[last] = 1;
 }
 
-/* Code moves elements in dense memory; everything else is only evaluated. */
-static bool types_fit(Graph *g) {
-    static const char *const kinds[] = {[TY_SEQ] = "sequence", [TY_OPT] = "optional", [TY_MAP] = "map"};
-    for (uint32_t v = 1; v < g->val.n; v++) {
-        const ValInfo *i = &g->val.v[v];
-        DType t = (DType)i->type.dtype;
-        if (i->type.kind == TY_TENSOR && dt_bits(t)) continue;
-        bool used = i->def == NULL && !i->link.i;
-        for (uint32_t k = 0; k < g->node.n && !used; k++) used = g->node.v[k] == i->def;
-        if (!used) continue;
-        diag(g->c, SEV_UNSUPPORTED, i->def ? i->def->loc : (Loc){0}, "U0302", "value \"%s\" is a %s; code for it cannot be made yet, --eval runs it",
-             i->name ? i->name : "", i->type.kind == TY_TENSOR ? "tensor of no type" : kinds[i->type.kind]);
-        return false;
-    }
-    return true;
-}
-
 Program *passes_plan(Graph *g, const PassOptions *o) {
     (void)o;
-    if (!types_fit(g)) return NULL;
-    for (uint32_t i = 0; i < g->node.n; i++) {
-        Node *n = g->node.v[i];
-        switch (n->op) {
-        case P_GROUP: case P_CONST: case P_CONCAT: case P_BIND: case P_GUARD: break;
-        default: diag(g->c, SEV_UNSUPPORTED, n->loc, "U0301", "%s cannot be compiled yet; --eval runs it", prim_name(n->op)); break;
-        }
-    }
-    if (ctx_errors(g->c)) return NULL;
-    Plan plan = {g->c, g, NEWN(g->c, Storage, g->val.n)};
+    Program *p = linearise(g);
+    if (!p) return NULL;
+    Plan plan = {g->c, g, p, NEWN(g->c, Storage, g->val.n)};
+    assign_aliases(&plan);
     assign(&plan);
     lifetimes(&plan);
-    Program *p = NEW(g->c, Program);
-    p->g = g;
     p->storage = plan.st;
     p->arena = pack(&plan);
     p->barrier_after = NEWN(g->c, uint32_t, g->node.n + 1);

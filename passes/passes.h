@@ -9,6 +9,7 @@ typedef struct PassCtx {
     Ctx *c;
     const Target *target;
     int level;                  /* -O level: 0 folding and fusion only, 2 default */
+    bool region;                /* the graph is the body of a loop or if */
     uint32_t changes;           /* rewrites done so far (all passes) */
     uint32_t max_changes;       /* --bisect: stop rewriting after this many; UINT32_MAX = none */
     const char *explain;        /* value name for --explain, or NULL */

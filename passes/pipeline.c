@@ -50,10 +50,25 @@ static bool known(Ctx *c, const char *name, const char *option) {
     return false;
 }
 
+/* Runs the pass on g and on the bodies of its loops and ifs; those that see to bodies themselves on g alone. */
+static bool run_tree(Graph *g, PassCtx *p, const Pass *pass, bool region) {
+    p->region = region;
+    bool changed = pass->run(g, p);
+    if (pass->run == pass_simplify || pass->run == pass_cse) return changed;
+    for (uint32_t i = 0; i < g->node.n && !ctx_errors(g->c); i++) {
+        const Node *n = g->node.v[i];
+        if (n->op == P_LOOP) changed |= run_tree(((const LoopAttr *)n->attr)->body, p, pass, true);
+        if (n->op != P_IF) continue;
+        changed |= run_tree(((const IfAttr *)n->attr)->then_g, p, pass, true);
+        changed |= run_tree(((const IfAttr *)n->attr)->else_g, p, pass, true);
+    }
+    return changed;
+}
+
 static bool run_one(Graph *g, PassCtx *p, const Pass *pass, const PassOptions *o) {
     double t0 = o->time_passes ? seconds() : 0;
     p->pass = pass->name;
-    bool changed = pass->run(g, p);
+    bool changed = run_tree(g, p, pass, false);
     if (o->time_passes) fprintf(stderr, "%-14s %8.2f ms%s\n", pass->name, 1e3 * (seconds() - t0), changed ? "" : "  (no change)");
     bool dump = o->dump_after && o->dump && (!strcmp(o->dump_after, pass->name) || (changed && !strcmp(o->dump_after, "all")));
     if (dump) {
