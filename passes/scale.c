@@ -270,7 +270,7 @@ Val scale_weight(Alg *a, Val w, Val f) {
     double bytes = dt_bits((DType)t->dtype) / 8.0;
     if (!type_const_dims(a->c, t, dim)) return (Val){0};
     for (int d = 0; d < t->rank; d++) bytes *= (double)dim[d];
-    return evaluate(a, b_binary(&a->b, S_MUL, w, f), bytes <= GROWN_BYTES);
+    return evaluate(a, b_binary(&a->b, S_MUL, w, f), bytes <= (double)GROWN_BYTES);
 }
 
 static Val push_contract(Alg *a, Node *n, Val s, bool commit, int depth) {

@@ -107,7 +107,7 @@ static void member_wait(Sess *s, uint32_t who, uint64_t g) {
     uint32_t n = gate_parts(g);
     uint64_t begin = 0;
     bool late = t->spin_ns == 0;
-    for (uint32_t turn = 0;; turn++) {
+    for (;;) {
         for (uint32_t i = 0; i < n; i++)
             if (i != who &&
                 (late || !atomic_load_explicit(&t->member[i].awake, memory_order_relaxed)) &&

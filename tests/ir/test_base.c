@@ -129,7 +129,9 @@ START_TEST(type_table) {
     ck_assert(dt_is_packed(DT_F4E2M1) && !dt_is_packed(DT_F8E4M3) && !dt_is_packed(DT_NONE));
     ck_assert_uint_eq(dt_bytes(DT_I4, 5), 3);
     ck_assert_uint_eq(dt_bytes(DT_U2, 5), 2);
+    ck_assert_uint_eq(dt_bytes(DT_C64, 5), 40);
     ck_assert_uint_eq(dt_bytes(DT_C128, 5), 80);
+    ck_assert(!dt_is_float(DT_C64) && !dt_is_int(DT_C64) && !dt_is_float(DT_C128));
     ck_assert_uint_eq(dt_bytes(DT_F32, INT64_MAX), SIZE_MAX);
     ck_assert_uint_eq(dt_bytes(DT_F32, -1), SIZE_MAX);
 }
@@ -215,6 +217,12 @@ START_TEST(conversions) {
     ck_assert(dt_convert(f64(0), DT_F8E8M0).f == 0x1p-127 &&
               dt_convert(f64(1e300), DT_F8E8M0).f == 0x1p127);
     ck_assert_int_eq(dt_convert(f64(3), DT_STR).i, 0);
+    ck_assert_int_eq(dt_convert(f64(3), DT_C64).i, 0);
+    /* Infinity of f8e5m2: results of operations keep it, casts saturate, as ONNX does. */
+    ck_assert(isinf(dt_round_f32(DT_F8E5M2, -INFINITY)));
+    ck_assert(dt_round_f32(DT_F8E5M2, 1e30f) == 57344);
+    ck_assert(dt_convert(f64(-INFINITY), DT_F8E5M2).f == -57344);
+    ck_assert(dt_round_f32(DT_F8E4M3, INFINITY) == 448);
 }
 END_TEST
 
