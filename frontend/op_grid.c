@@ -1,0 +1,335 @@
+/* op_grid.c: operators on images and grids that are maps with computed coordinates: centred crops, sampling grids, folding
+ * of columns, unpooling, deformable convolution, aligned regions. Sums over samples are reductions of such maps. */
+#include "frontend/import.h"
+#include <string.h>
+
+#define FN(f) void imp_##f(Imp *m)
+FN(centercroppad); FN(affinegrid); FN(col2im); FN(maxunpool); FN(deformconv); FN(roialign);
+
+/* Attribute `name`: n numbers, all `deflt` if it is absent. */
+static bool ints_or(Imp *m, const char *name, int n, int64_t deflt, int64_t least, int64_t *out)
+{
+    int have;
+    const int64_t *v = attr_ints(m, name, &have);
+    for (int i = 0; i < n; i++) {
+        out[i] = v && i < have ? v[i] : deflt;
+        if ((v && have != n) || out[i] < least || out[i] > INT32_MAX) {
+            ERR(m, "E0202", "attribute %s: expected %d numbers of at least %lld", name, n, (long long)least);
+            return false;
+        }
+    }
+    return true;
+}
+
+void imp_centercroppad(Imp *m)
+{
+    Val x = m->in[0];
+    int n, k, r = rank_of(m, x);
+    const int64_t *axes = attr_ints(m, "axes", &n);
+    uint32_t mask;
+    Dim in[MAX_RANK], d[MAX_RANK], want[MAX_RANK];
+    Expr at[MAX_RANK];
+    if (attr_has(m, "axes") && !axes_ok(m, axes, n, r, &mask))
+        return;
+    n = attr_has(m, "axes") ? n : r;
+    if (!operand_dims(m, m->in[1], "shape", 0, DIM_INF, n, want, &k))
+        return;
+    if (k != n) {
+        ERR(m, "E0203", "%d sizes for %d axes", k, n);
+        return;
+    }
+    dims_of(m, x, in);
+    memcpy(d, in, sizeof d);
+    for (int i = 0; i < n; i++)
+        d[attr_has(m, "axes") ? (int)(axes[i] < 0 ? axes[i] + r : axes[i]) : i] = want[i];
+    for (int i = 0; i < r; i++) {
+        Expr crop = X2(FDIV, X2(SUB, xdim(m, in[i]), xdim(m, d[i])), XI(2));
+        Expr pad = X2(FDIV, X2(SUB, xdim(m, d[i]), xdim(m, in[i])), XI(2));
+        at[i] = X3(SELECT, X2(GE, xdim(m, in[i]), xdim(m, d[i])), X2(ADD, xaxis(m, i), crop), X2(SUB, xaxis(m, i), pad));
+    }
+    DType t = dtype_of(m, x);
+    Expr e = expr_load(m->c, 0, t, r, at, OOB_VALUE, expr_int(m->c, t, 0), 0);
+    result(m, 0, map_over(m, e, 1, &x, r, d));
+}
+
+/* theta [N,k,k+1] times the homogeneous positions of a grid of the given size; the last axis comes first in a position */
+void imp_affinegrid(Imp *m)
+{
+    Val theta = m->in[0];
+    DType t = dtype_of(m, theta), w = wide_type(t);
+    int n, hint = hint_rank(m, 0), len = length_of(m, m->in[1]);
+    int64_t k;
+    Dim size[MAX_RANK], d[MAX_RANK];
+    if (rank_of(m, theta) != 3) {
+        ERR(m, "E0203", "theta: expected rank 3, got %d", rank_of(m, theta));
+        return;
+    }
+    if (len < 0 && dim_is_const(m->c, dim_of(m, theta, 1), &k))
+        hint = (int)k + 2;
+    if (!operand_dims(m, m->in[1], "size", 0, DIM_INF, hint, size, &n))
+        return;
+    if (n != 4 && n != 5) {
+        ERR(m, "E0203", "size: expected 4 or 5 elements, got %d", n);
+        return;
+    }
+    int s = n - 2;
+    b_guard(&m->b, G_EQ, dim_of(m, theta, 0), size[0], "the batches of theta and size differ");
+    b_guard(&m->b, G_EQ, dim_of(m, theta, 1), DC(m, s), "theta must have a row for each of %d axes", s);
+    b_guard(&m->b, G_EQ, dim_of(m, theta, 2), DC(m, s + 1), "theta must have %d columns", s + 1);
+    d[0] = size[0];
+    memcpy(d + 1, size + 2, sizeof *d * (size_t)s);
+    d[s + 1] = DC(m, s);
+    Expr at[3] = {xaxis(m, 0), xaxis(m, s + 1), XI(s)}, sum = expr_cast(m->c, load_at(m, 0, t, 3, at), w);
+    for (int j = 0; j < s; j++) {
+        int a = s - 1 - j; /* column j belongs to the j-th axis from the end */
+        Expr i = expr_cast(m->c, xaxis(m, 1 + a), w), c;
+        if (attr_i(m, "align_corners")) {
+            Dim last = dim_max(m->c, dim_addi(m->c, d[1 + a], -1), DC(m, 1));
+            c = X2(SUB, X2(DIV, X2(MUL, i, xf(m, w, 2)), expr_cast(m->c, xdim(m, last), w)), xf(m, w, 1));
+        } else {
+            Expr twice = X2(ADD, X2(MUL, i, xf(m, w, 2)), xf(m, w, 1));
+            c = X2(SUB, X2(DIV, twice, expr_cast(m->c, xdim(m, d[1 + a]), w)), xf(m, w, 1));
+        }
+        at[2] = XI(j);
+        sum = X2(ADD, sum, X2(MUL, expr_cast(m->c, load_at(m, 0, t, 3, at), w), c));
+    }
+    result(m, 0, map_over(m, expr_cast(m->c, sum, t), 1, &theta, s + 2, d));
+}
+
+/* Every pixel sums the columns of the blocks that cover it: a map over pixel and position in the block, then a sum. */
+void imp_col2im(Imp *m)
+{
+    Val x = m->in[0];
+    DType t = dtype_of(m, x);
+    int n, nb;
+    Dim image[MAX_RANK], block[MAX_RANK], d[MAX_RANK];
+    int64_t stride[MAX_RANK], dil[MAX_RANK], pad[2 * MAX_RANK];
+    int want = hint_rank(m, 0) > 2 ? hint_rank(m, 0) - 2 : -1;
+    if (!operand_dims(m, m->in[1], "image_shape", 0, DIM_INF, want, image, &n) ||
+        !operand_dims(m, m->in[2], "block_shape", 1, DIM_INF, n, block, &nb))
+        return;
+    if (n < 1 || n != nb || 2 + 2 * n > MAX_RANK || rank_of(m, x) != 3) {
+        ERR(m, "E0203", "image of %d axes, blocks of %d axes, columns of rank %d", n, nb, rank_of(m, x));
+        return;
+    }
+    if (!ints_or(m, "strides", n, 1, 1, stride) || !ints_or(m, "dilations", n, 1, 1, dil) ||
+        !ints_or(m, "pads", 2 * n, 0, 0, pad))
+        return;
+    Dim positions = DC(m, 1), blocks = count_of(m, block, n);
+    Expr at[3] = {xaxis(m, 0), XI(0), XI(0)}, hit = {0};
+    for (int i = 0; i < n; i++) {
+        Dim span = dim_addi(m->c, dim_muli(m->c, dim_addi(m->c, block[i], -1), dil[i]), 1);
+        Dim room = dim_sub(m->c, dim_addi(m->c, image[i], pad[i] + pad[n + i]), span);
+        b_guard(&m->b, G_LE, span, dim_addi(m->c, image[i], pad[i] + pad[n + i]), "the block is larger than the image on axis %d", i);
+        Dim count = dim_max(m->c, dim_addi(m->c, dim_floordiv(m->c, room, DC(m, stride[i])), 1), DC(m, 0));
+        Expr b = xaxis(m, 2 + n + i), p = X2(SUB, X2(ADD, xaxis(m, 2 + i), XI(pad[i])), X2(MUL, b, XI(dil[i])));
+        Expr l = X2(FDIV, p, XI(stride[i]));
+        Expr ok = X2(AND, X2(EQ, X2(MOD, p, XI(stride[i])), XI(0)),
+                     X2(AND, X2(GE, l, XI(0)), X2(LT, l, xdim(m, count))));
+        hit = i ? X2(AND, hit, ok) : ok;
+        at[1] = X2(ADD, X2(MUL, at[1], xdim(m, block[i])), b);
+        at[2] = X2(ADD, X2(MUL, at[2], xdim(m, count)), l);
+        positions = dim_mul(m->c, positions, count);
+        d[2 + i] = image[i];
+        d[2 + n + i] = block[i];
+    }
+    b_guard(&m->b, G_EQ, dim_of(m, x, 2), positions, "the number of columns does not fit image, blocks, strides and pads");
+    b_guard(&m->b, G_EQ, dim_mod(m->c, dim_of(m, x, 1), blocks), DC(m, 0), "the rows must be a multiple of the block's size");
+    d[0] = dim_of(m, x, 0);
+    d[1] = dim_floordiv(m->c, dim_of(m, x, 1), blocks);
+    at[1] = X2(ADD, X2(MUL, xaxis(m, 1), xdim(m, blocks)), at[1]);
+    Expr zero = expr_int(m->c, t, 0);
+    Expr e = X3(SELECT, hit, expr_load(m->c, 0, t, 3, at, OOB_VALUE, zero, 0), zero);
+    Val v = map_over(m, e, 1, &x, 2 + 2 * n, d);
+    result(m, 0, b_reduce1(&m->b, R_SUM, v, ((1u << n) - 1) << (2 + n), false));
+}
+
+/* Elements go back to where the indices (into the flat result) say; a larger result is zero behind that. */
+void imp_maxunpool(Imp *m)
+{
+    Val x = m->in[0], idx = m->in[1];
+    DType t = dtype_of(m, x);
+    int r = rank_of(m, x), n = r - 2, have, want;
+    const int64_t *kernel = attr_ints(m, "kernel_shape", &have);
+    int64_t stride[MAX_RANK], pad[2 * MAX_RANK];
+    Dim d[MAX_RANK], out[MAX_RANK], none[MAX_RANK], more[MAX_RANK];
+    if (n < 1 || have != n || rank_of(m, idx) != r) {
+        ERR(m, "E0203", "input of rank %d, indices of rank %d, kernel of %d axes", r, rank_of(m, idx), have);
+        return;
+    }
+    if (!ints_or(m, "strides", n, 1, 1, stride) || !ints_or(m, "pads", 2 * n, 0, 0, pad))
+        return;
+    dims_of(m, x, d);
+    for (int i = 0; i < r; i++) {
+        b_guard(&m->b, G_EQ, d[i], dim_of(m, idx, i), "axis %d of input and indices differ", i);
+        none[i] = DC(m, 0);
+        out[i] = i < 2 ? d[i] : dim_addi(m->c, dim_muli(m->c, dim_addi(m->c, d[i], -1), stride[i - 2]),
+                                         kernel[i - 2] - pad[i - 2] - pad[n + i - 2]);
+        if (dim_hi(m->c, out[i]) < 0) {
+            ERR(m, "E0202", "the pads are larger than axis %d", i);
+            return;
+        }
+        out[i] = dim_max(m->c, out[i], DC(m, 0));
+    }
+    Dim flat = count_of(m, out, r), count = count_of(m, d, r);
+    Scalar zero = dt_convert((Scalar){.t = DT_I64, .i = 0}, t);
+    ScatterAttr a = {.mode = SC_SET, .elements = true, .axis = 0};
+    Val y = b_scatter(&m->b, b_splat(&m->b, zero, 1, &flat), reshape_to(m, cast_to(m, idx, DT_I64), 1, &count),
+                      reshape_to(m, x, 1, &count), &a);
+    y = reshape_to(m, y, r, out);
+    if (present(m, 2)) {
+        Dim size[MAX_RANK];
+        if (!operand_dims(m, m->in[2], "output_shape", 0, DIM_INF, r, size, &want))
+            return;
+        for (int i = 0; i < r && i < want; i++) {
+            b_guard(&m->b, G_LE, out[i], size[i], "output_shape is too small on axis %d", i);
+            more[i] = dim_sub(m->c, size[i], out[i]);
+        }
+        if (want != r) {
+            ERR(m, "E0203", "output_shape has %d elements for rank %d", want, r);
+            return;
+        }
+        y = b_pad(&m->b, y, none, more, NULL, PAD_VALUE, zero, (Val){0});
+    }
+    result(m, 0, y);
+}
+
+/* ---- linear interpolation of operand 0 at positions pos[] of its last n axes */
+
+typedef struct Sample { DType t, w; int lead, n; Expr at[MAX_RANK], low[MAX_RANK], weight[MAX_RANK]; } Sample;
+
+/* sum over the 2^n neighbours, those outside being zero; or the greatest weighted neighbour */
+static Expr sample(Imp *m, Sample *s, int axis, Expr weight, bool greatest)
+{
+    if (axis == s->n) {
+        Expr v = expr_load(m->c, 0, s->t, s->lead + s->n, s->at, OOB_VALUE, expr_int(m->c, s->t, 0), 0);
+        return X2(MUL, expr_cast(m->c, v, s->w), weight);
+    }
+    Expr part[2];
+    for (int k = 0; k < 2; k++) {
+        Expr f = k ? s->weight[axis] : X2(SUB, xf(m, s->w, 1), s->weight[axis]);
+        s->at[s->lead + axis] = k ? X2(ADD, s->low[axis], XI(1)) : s->low[axis];
+        part[k] = sample(m, s, axis + 1, weight.i ? X2(MUL, weight, f) : f, greatest);
+    }
+    return greatest ? X2(MAX, part[0], part[1]) : X2(ADD, part[0], part[1]);
+}
+
+void imp_deformconv(Imp *m)
+{
+    static const char *const spec[] = {"ngcxu,gdcu->ngdx", "ngcxyuv,gdcuv->ngdxy", "ngcxyzuvw,gdcuvw->ngdxyz"};
+    Val x = m->in[0], w = m->in[1], offset = m->in[2], bias = operand(m, 3), mask = operand(m, 4), in[3] = {x, offset, mask};
+    DType t = dtype_of(m, x), acc = wide_type(t);
+    int r = rank_of(m, x), n = r - 2;
+    int64_t stride[3], dil[3], pad[6], group = attr_i(m, "group"), ogroup = attr_i(m, "offset_group");
+    Dim d[MAX_RANK], k[3], o[3], g = DC(m, group), kernel = DC(m, 1);
+    if (n < 1 || n > 3 || rank_of(m, w) != r || rank_of(m, offset) != r || (mask.i && rank_of(m, mask) != r) || group < 1 ||
+        ogroup < 1) {
+        ERR(m, "E0203", "expected 1 to 3 spatial axes everywhere and positive groups");
+        return;
+    }
+    if (!ints_or(m, "strides", n, 1, 1, stride) || !ints_or(m, "dilations", n, 1, 1, dil) ||
+        !ints_or(m, "pads", 2 * n, 0, 0, pad))
+        return;
+    Dim channels = dim_of(m, x, 1), batch = dim_of(m, x, 0), per = dim_of(m, w, 1);
+    Dim outs = dim_floordiv(m->c, dim_of(m, w, 0), g);
+    for (int i = 0; i < n; i++) {
+        k[i] = dim_of(m, w, 2 + i);
+        o[i] = dim_of(m, offset, 2 + i);
+        kernel = dim_mul(m->c, kernel, k[i]);
+        Dim span = dim_addi(m->c, dim_muli(m->c, dim_addi(m->c, k[i], -1), dil[i]), 1);
+        Dim room = dim_sub(m->c, dim_addi(m->c, dim_of(m, x, 2 + i), pad[i] + pad[n + i]), span);
+        b_guard(&m->b, G_EQ, o[i], dim_addi(m->c, dim_floordiv(m->c, room, DC(m, stride[i])), 1),
+                "axis %d of the offsets does not fit the convolution", 2 + i);
+    }
+    b_guard(&m->b, G_EQ, channels, dim_mul(m->c, per, g), "the kernel's channels times group must be those of the input");
+    b_guard(&m->b, G_EQ, dim_mod(m->c, dim_of(m, w, 0), g), DC(m, 0), "the kernels must be a multiple of group");
+    b_guard(&m->b, G_EQ, dim_of(m, offset, 1), dim_muli(m->c, kernel, ogroup * n), "channels of the offsets");
+    b_guard(&m->b, G_EQ, dim_mod(m->c, channels, DC(m, ogroup)), DC(m, 0), "the channels must be a multiple of offset_group");
+    if (mask.i)
+        b_guard(&m->b, G_EQ, dim_of(m, mask, 1), dim_muli(m->c, kernel, ogroup), "channels of the mask");
+    /* samples [batch, channel, o.., k..] */
+    Sample s = {.t = t, .w = acc, .lead = 2, .n = n, .at = {xaxis(m, 0), xaxis(m, 1)}};
+    Expr flat = X2(FDIV, xaxis(m, 1), xdim(m, dim_floordiv(m->c, channels, DC(m, ogroup)))), at[MAX_RANK];
+    for (int i = 0; i < n; i++) {
+        flat = X2(ADD, X2(MUL, flat, xdim(m, k[i])), xaxis(m, 2 + n + i));
+        at[2 + i] = xaxis(m, 2 + i);
+        d[2 + i] = o[i];
+        d[2 + n + i] = k[i];
+    }
+    d[0] = batch;
+    d[1] = channels;
+    at[0] = xaxis(m, 0);
+    for (int i = 0; i < n; i++) {
+        at[1] = X2(ADD, X2(MUL, flat, XI(n)), XI(i));
+        Expr base = X2(ADD, X2(SUB, X2(MUL, xaxis(m, 2 + i), XI(stride[i])), XI(pad[i])), X2(MUL, xaxis(m, 2 + n + i), XI(dil[i])));
+        Expr p = X2(ADD, expr_cast(m->c, base, acc), expr_cast(m->c, load_at(m, 1, t, r, at), acc)), f = X1(FLOOR, p);
+        s.low[i] = expr_cast(m->c, f, DT_I64);
+        s.weight[i] = X2(SUB, p, f);
+    }
+    Expr e = sample(m, &s, 0, (Expr){0}, false);
+    at[1] = flat;
+    if (mask.i)
+        e = X2(MUL, e, expr_cast(m->c, load_at(m, 2, t, r, at), acc));
+    Val v = map_over(m, e, mask.i ? 3 : 2, in, 2 + 2 * n, d);
+    memmove(d + 3, d + 2, sizeof *d * (size_t)(2 * n));
+    d[1] = g;
+    d[2] = per;
+    v = reshape_to(m, v, 3 + 2 * n, d);
+    Dim wd[6] = {g, outs, per};
+    memcpy(wd + 3, k, sizeof *k * (size_t)n);
+    Val y = b_contract(&m->b, spec[n - 1], v, reshape_to(m, cast_to(m, w, acc), 3 + n, wd), acc, acc);
+    d[1] = dim_of(m, w, 0);
+    memcpy(d + 2, o, sizeof *o * (size_t)n);
+    y = reshape_to(m, y, r, d);
+    if (bias.i)
+        y = b_binary(&m->b, S_ADD, y, along(m, cast_to(m, bias, acc), r, 1));
+    result(m, 0, cast_to(m, y, t));
+}
+
+/* The mean or greatest of samples on a grid inside every bin of every region. */
+void imp_roialign(Imp *m)
+{
+    Val in[3] = {m->in[0], m->in[1], cast_to(m, m->in[2], DT_I64)};
+    DType t = dtype_of(m, in[0]), w = wide_type(t);
+    int64_t ratio = attr_i(m, "sampling_ratio"), bins[2] = {attr_i(m, "output_height"), attr_i(m, "output_width")};
+    bool greatest = attr_is(m, "mode", "max");
+    bool half = row_has_attr(m->row, "coordinate_transformation_mode") && attr_is(m, "coordinate_transformation_mode", "half_pixel");
+    if (rank_of(m, in[0]) != 4 || rank_of(m, in[1]) != 2 || rank_of(m, in[2]) != 1 || bins[0] < 1 || bins[1] < 1) {
+        ERR(m, "E0203", "expected an input of rank 4, regions of rank 2, indices of rank 1 and positive output sizes");
+        return;
+    }
+    if (ratio <= 0) {
+        UNSUP(m, "sampling_ratio 0: the number of samples depends on the regions");
+        return;
+    }
+    b_guard(&m->b, G_EQ, dim_of(m, in[1], 1), DC(m, 4), "regions must have 4 numbers");
+    b_guard(&m->b, G_EQ, dim_of(m, in[1], 0), dim_of(m, in[2], 0), "there must be an index for every region");
+    Dim d[6] = {dim_of(m, in[1], 0), dim_of(m, in[0], 1), DC(m, bins[0]), DC(m, bins[1]), DC(m, ratio), DC(m, ratio)};
+    Expr roi = xaxis(m, 0), inside = {0}, zero = xf(m, w, 0), one = xf(m, w, 1);
+    Sample s = {.t = t, .w = w, .lead = 2, .n = 2, .at = {wrap_index(m, load_at(m, 2, DT_I64, 1, &roi), dim_of(m, in[0], 0)), xaxis(m, 1)}};
+    for (int i = 0; i < 2; i++) {
+        Expr side[2];
+        for (int k = 0; k < 2; k++) { /* a region is x1, y1, x2, y2 */
+            Expr v = expr_cast(m->c, load_at(m, 1, t, 2, (Expr[]){roi, XI(2 * k + 1 - i)}), w);
+            side[k] = X2(SUB, X2(MUL, v, xf(m, w, attr_f(m, "spatial_scale"))), xf(m, w, half ? 0.5 : 0));
+        }
+        Expr length = X2(SUB, side[1], side[0]);
+        if (!half)
+            length = X2(MAX, length, one);
+        Expr bin = X2(DIV, length, xf(m, w, (double)bins[i]));
+        Expr within = X2(DIV, X2(ADD, expr_cast(m->c, xaxis(m, 4 + i), w), xf(m, w, 0.5)), xf(m, w, (double)ratio));
+        Expr p = X2(ADD, side[0], X2(MUL, bin, X2(ADD, expr_cast(m->c, xaxis(m, 2 + i), w), within)));
+        Expr size = expr_cast(m->c, xdim(m, dim_of(m, in[0], 2 + i)), w), last = X2(SUB, size, one);
+        Expr ok = X2(AND, X2(GE, p, xf(m, w, -1)), X2(LE, p, size));
+        inside = i ? X2(AND, inside, ok) : ok;
+        p = X2(MIN, X2(MAX, p, zero), last);
+        Expr f = X1(FLOOR, p);
+        s.low[i] = expr_cast(m->c, f, DT_I64);
+        s.weight[i] = X2(SUB, p, f);
+    }
+    Expr e = X3(SELECT, inside, sample(m, &s, 0, (Expr){0}, greatest), zero);
+    Val v = b_reduce1(&m->b, greatest ? R_MAX : R_SUM, map_over(m, e, 3, in, 6, d), 0x30, false);
+    if (!greatest)
+        v = b_binary(&m->b, S_MUL, v, scalar_of(m, w, 1 / (double)(ratio * ratio)));
+    result(m, 0, cast_to(m, v, t));
+}
