@@ -133,7 +133,7 @@ static bool match(const Kernel *k, Match *m) {
 
 static bool wino_match(const Kernel *k, const Target *t) {
     Match m;
-    return t->vbytes <= 64 && k->nstage < 64 && match(k, &m);
+    return t->vbytes <= 64 && k->nstage < 64 && match(k, &m) && wino_plan(t, m.form, &m.s).cycles < WINO_NEVER;
 }
 
 static int wino_candidates(const Kernel *k, const Target *t, Sched *out, int max) {

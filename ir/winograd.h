@@ -6,6 +6,7 @@
 #include "ir/target.h"
 
 enum { WINO_MAX = 6 }; /* largest a */
+#define WINO_NEVER 1e30 /* cycles of what is not to be done */
 typedef struct WinoForm { int m, a; float bt[WINO_MAX][WINO_MAX], at[WINO_MAX][WINO_MAX]; double g[WINO_MAX][3]; } WinoForm;
 static const WinoForm wino_form[2] = {
     {2, 4,
@@ -55,15 +56,17 @@ static inline WinoPlan wino_try(const Target *t, const WinoForm *f, const WinoSh
     double move = (double)p.block * ((double)s->cb * in + (double)p.columns / 16 * out);
     double task = wino_max(product, stream) + 0.4 * (product < stream ? product : stream) + spill + move;
     p.cycles = tasks * task * (tasks < 4 ? 1.08 : 1); /* threads want something to share */
+    if (scratch > 2.0 * t->l2) p.cycles = WINO_NEVER;
     return p;
 }
 
 static inline WinoPlan wino_plan(const Target *t, const WinoForm *f, const WinoShape *s) {
-    WinoPlan best = {.cycles = -1};
+    WinoPlan best = {.cycles = 2 * WINO_NEVER};
     for (int64_t groups = 1; groups <= 8; groups *= 2)
-        for (int64_t blocks = (s->tiles + 111) / 112; blocks <= (s->tiles + 5) / 6; blocks++) {
-            WinoPlan p = wino_try(t, f, s, blocks, groups);
-            if (best.cycles < 0 || p.cycles < best.cycles) best = p;
+        for (int64_t block = s->tiles < 112 ? s->tiles : 112; block > 0; block--) {
+            WinoPlan p = wino_try(t, f, s, (s->tiles + block - 1) / block, groups);
+            if (p.cycles < best.cycles) best = p;
+            if (block <= 6) break;
         }
     return best;
 }

@@ -16,7 +16,7 @@
 #include "internal.h"
 
 enum { BLOCK = 16 };
-#define MAX_WEIGHTS (256ll << 20) /* bytes of one convolution's weights: larger ones stay as they are */
+#define MAX_WEIGHTS (64ll << 20) /* bytes of one convolution's weights: larger ones stay as they are */
 
 typedef struct Wino {
     Graph *g;
