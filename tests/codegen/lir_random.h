@@ -118,7 +118,7 @@ static inline void rnd_memory(Rnd *r, uint16_t n) {
     uint32_t k = rnd(r, RND_IN);
     LTy ty = {(uint8_t)rnd_in[k], n};
     LVal v, mask = rnd_mask(r, n), idx;
-    switch (rnd(r, 5)) {
+    switch (rnd(r, 6)) {
     case 0:
         if (rnd(r, 3) == 0) lir_volatile_next(l);
         v = lir_load(l, lir_ptr_add(l, lir_buf(l, k), rnd_index(r), rnd_in[k]),
@@ -142,6 +142,10 @@ static inline void rnd_memory(Rnd *r, uint16_t n) {
         lir_store(l, lir_scratch(l), idx, v, mask, 0);
         v = lir_load(l, lir_scratch(l), lir_i64(l, 3), (LTy){DT_F32, n}, (LVal){0}, 4);
         break;
+    case 4: /* also far outside: a hint faults nowhere */
+        idx = lir_muli(l, rnd_index(r), rnd(r, 2) ? 1 : 1 << 30);
+        lir_prefetch(l, lir_buf(l, k), idx, rnd_in[k], 1 + (int)rnd(r, 3));
+        return;
     default:
         v = lir_load(l, lir_buf(l, k), rnd_index(r), ty, mask, 0);
     }

@@ -213,6 +213,24 @@ START_TEST(accesses_are_checked) {
 }
 END_TEST
 
+/* A prefetch is a hint: it names a place that need not exist, and is no access. */
+START_TEST(prefetches_are_no_accesses) {
+    Ctx *c = ctx_new();
+    _Alignas(64) float data[4] = {1, 2, 3, 4};
+    Lir *l = lir_new(c, "hint", 1, 1);
+    for (int level = 1; level <= 3; level++)
+        lir_prefetch(l, lir_buf(l, 0), lir_addi(l, lir_dim(l, 0), 16), DT_F32, level);
+    ck_assert(lir_verify(c, l));
+    Buf text = {.c = c};
+    lir_print(&text, l);
+    ck_assert_msg(strstr(buf_str(&text), "prefetch.l2 f32") != NULL, "%s", buf_str(&text));
+    ck_assert_int_eq(run1(l, data, sizeof data, 0, 0, NULL), 0);
+    ck_assert_int_eq(run1(l, data, sizeof data, -(1ll << 40), 0, NULL), 0);
+    ck_assert(data[0] == 1 && data[3] == 4);
+    ctx_free(c);
+}
+END_TEST
+
 /* ---- compiled code --------------------------------------------------------------------------- */
 
 typedef int32_t (*KernelFn)(void *const *buf, const int64_t *dim, int64_t t0, int64_t t1,
@@ -456,6 +474,7 @@ int main(int argc, char **argv) {
     suite_add_tcase(s, t);
     t = tcase_create("interpreter");
     tcase_add_test(t, accesses_are_checked);
+    tcase_add_test(t, prefetches_are_no_accesses);
     suite_add_tcase(s, t);
     t = tcase_create("compiled");
     tcase_set_timeout(t, 600);

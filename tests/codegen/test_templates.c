@@ -1,7 +1,7 @@
-/* test_templates.c: attention and products of matrices, as kernels of a graph in text: what the
- * templates emit, run by the bounds-checked interpreter at every CPU level, against the reference
- * evaluator. Each kernel runs once as a whole and once task by task with scratch full of NaN, to
- * the same bits: results may not depend on threads or on what scratch held. */
+/* test_templates.c: every template, on kernels of a graph in text: what it emits, run by the
+ * bounds-checked interpreter at every CPU level, against the reference evaluator. Each kernel runs
+ * once as a whole and once task by task with scratch full of NaN, to the same bits: results may not
+ * depend on threads or on what scratch held. */
 #include <check.h>
 #include <math.h>
 #include <stdlib.h>
@@ -30,6 +30,10 @@ static Tensor *draw(Ctx *c, const Type *t, const int64_t *sym) {
         double v = uniform();
         if (t->dtype == DT_BOOL)
             ((uint8_t *)x->data)[i] = v > -0.5;
+        else if (t->dtype == DT_I8 || t->dtype == DT_U8)
+            ((int8_t *)x->data)[i] = (int8_t)(v * 127);
+        else if (t->dtype == DT_I64)
+            ((int64_t *)x->data)[i] = (int64_t)(v * 5);
         else
             ((float *)x->data)[i] = (float)(2 * v);
     }
@@ -129,7 +133,8 @@ static void try_kernel(const char *text, const char *tmpl, const Size *size) {
                       "%s: results depend on how tasks are divided\n%s", levels[l], text);
         for (int64_t i = 0; i < n; i++) {
             double x = ((const float *)want->data)[i], y = a[i];
-            bool same = (isnan(x) && isnan(y)) || fabs(x - y) <= 2e-5 * fmax(1, fabs(x));
+            bool same = x == y || (isnan(x) && isnan(y)) ||
+                        fabs(x - y) <= 2e-5 * fmax(1, fabs(x));
             ck_assert_msg(same, "%s: element %lld is %.9g, not %.9g\n%s", levels[l], (long long)i,
                           y, x, text);
         }
@@ -297,6 +302,201 @@ START_TEST(packed_products) {
 }
 END_TEST
 
+/* ---- a kernel by its inputs "%a: f32[4], %b: .." and the lines of its body ---- */
+
+static void kernel(const char *tmpl, const char *dims, const char *in, const char *out,
+                   const char *body, const Size *size) {
+    char text[8192], names[256] = "";
+    for (const char *p = strchr(in, '%'); p; p = strchr(p + 1, '%')) {
+        size_t n = strlen(names);
+        snprintf(names + n, sizeof names - n, "%s%.*s", n ? ", " : "", (int)strcspn(p, ":"), p);
+    }
+    int n = snprintf(text, sizeof text,
+                     "%s%s\ngraph @t (%s) -> (%%y: %s) {\n  %%y = group \"kernel\" %s : %s (%s) {\n"
+                     "%s\n  }\n  return %%y\n}\n",
+                     *dims ? "dims " : "", dims, in, out, names, out, in, body);
+    ck_assert_int_lt(n, (int)sizeof text);
+    try_kernel(text, tmpl, size);
+}
+
+typedef struct Case {
+    const char *in, *out, *body;
+} Case;
+
+/* ---- tile: one reduction per point, lanes along the innermost axis ---- */
+
+START_TEST(tiles_of_fixed_sizes) {
+    static const Case cases[] = {
+        /* depthwise convolution, and what follows it */
+        {"%x: f32[2,2,7,9,16], %w: f32[2,3,3,16], %b: f32[2,1,1,16]", "f32[2,2,5,7,16]",
+         "%0 = window axes [2, 3] size [3, 3] stride [1, 1] dilation [1, 1] %x : "
+         "f32[2,2,5,7,16,3,3]\n"
+         "%1 = contract \"aeghfjk,ejkf->aeghf\" %0, %w : f32[2,2,5,7,16]\n"
+         "%2 = map { max(a + b, 0) } %1, %b : f32[2,2,5,7,16]\nyield %2"},
+        /* strides, dilations, a wide row, more taps than are unrolled */
+        {"%x: f32[1,3,9,75,16], %w: f32[3,2,11,16]", "f32[1,3,4,33,16]",
+         "%0 = window axes [2, 3] size [2, 11] stride [2, 2] dilation [2, 1] %x : "
+         "f32[1,3,4,33,16,2,11]\n"
+         "%1 = contract \"aeghfjk,ejkf->aeghf\" %0, %w : f32[1,3,4,33,16]\nyield %1"},
+        /* one point per row */
+        {"%x: f32[2,2,4,3,16], %w: f32[2,3,3,16]", "f32[2,2,2,1,16]",
+         "%0 = window axes [2, 3] size [3, 3] stride [1, 1] dilation [1, 1] %x : "
+         "f32[2,2,2,1,16,3,3]\n"
+         "%1 = contract \"aeghfjk,ejkf->aeghf\" %0, %w : f32[2,2,2,1,16]\nyield %1"},
+        /* pooling */
+        {"%x: f32[1,2,9,9,16]", "f32[1,2,4,4,16]",
+         "%0 = window axes [2, 3] size [3, 3] stride [2, 2] dilation [1, 1] %x : "
+         "f32[1,2,4,4,16,3,3]\n"
+         "%1 = reduce.max [5, 6] %0 : f32[1,2,4,4,16]\nyield %1"},
+        {"%x: f32[1,2,8,31,16], %r: f32[1,2,4,15,16]", "f32[1,2,4,15,16]",
+         "%0 = window axes [2, 3] size [2, 3] stride [2, 2] dilation [1, 1] %x : "
+         "f32[1,2,4,15,16,2,3]\n"
+         "%1 = reduce.sum [5, 6] %0 : f32[1,2,4,15,16]\n"
+         "%2 = map { a / 6 + b } %1, %r : f32[1,2,4,15,16]\nyield %2"},
+        /* lanes that do not fill a vector */
+        {"%x: f32[3,8,21]", "f32[3,6,21]",
+         "%0 = window axes [1] size [3] stride [1] dilation [1] %x : f32[3,6,21,3]\n"
+         "%1 = reduce.max [3] %0 : f32[3,6,21]\nyield %1"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        kernel("tile", "", cases[i].in, cases[i].out, cases[i].body, NULL);
+}
+END_TEST
+
+START_TEST(tiles_of_any_size) {
+    static const int64_t n[][3] = {{1, 3, 3}, {2, 7, 40}, {3, 12, 4}, {0, 5, 5}};
+    for (int i = 0; i < 4; i++) {
+        Size size[] = {{"N", n[i][0]}, {"H", n[i][1]}, {"W", n[i][2]}, {0}};
+        kernel("tile", "N, H in [3, inf], W in [3, inf]", "%x: f32[N,2,H,W,16], %w: f32[2,3,3,16]",
+               "f32[N,2,H-2,W-2,16]",
+               "%0 = window axes [2, 3] size [3, 3] stride [1, 1] dilation [1, 1] %x : "
+               "f32[N,2,H-2,W-2,16,3,3]\n"
+               "%1 = contract \"aeghfjk,ejkf->aeghf\" %0, %w : f32[N,2,H-2,W-2,16]\n"
+               "%2 = map { a * 2 } %1 : f32[N,2,H-2,W-2,16]\nyield %2",
+               size);
+    }
+}
+END_TEST
+
+/* ---- contract: products with columns along a vector axis ---- */
+
+START_TEST(contractions_of_fixed_sizes) {
+    static const Case cases[] = {
+        {"%a: f32[19,50], %b: f32[50,45], %c: f32[45], %r: f32[19,45]", "f32[19,45]",
+         "%0 = contract \"mk,kn->mn\" %a, %b : f32[19,45]\n"
+         "%1 = map { max(a + b, 0) + c } %0, %c, %r : f32[19,45]\nyield %1"},
+        {"%a: f32[1,17], %b: f32[17,5]", "f32[1,5]",
+         "%0 = contract \"mk,kn->mn\" %a, %b : f32[1,5]\nyield %0"},
+        {"%a: f32[3,7,20], %b: f32[3,20,33]", "f32[3,7,33]",
+         "%0 = contract \"bmk,bkn->bmn\" %a, %b : f32[3,7,33]\nyield %0"},
+        /* the vector operand on the left, the result transposed */
+        {"%a: f32[20,33], %b: f32[7,20]", "f32[7,33]",
+         "%0 = contract \"kn,mk->mn\" %a, %b : f32[7,33]\nyield %0"},
+        /* packed panels, the columns beyond the last cut off */
+        {"%a: f32[23,30], %b: f32[4,30,16], %c: f32[50]", "f32[23,50]",
+         "%0 = contract \"mk,bki->mbi\" %a, %b : f32[23,4,16]\n"
+         "%1 = reshape [23, 64] %0 : f32[23,64]\n"
+         "%2 = slice start [0, 0] size [23, 50] step [1, 1] %1 : f32[23,50]\n"
+         "%3 = map { tanh(a + b) } %2, %c : f32[23,50]\nyield %3"},
+        /* convolutions: blocked, of planes, of groups */
+        {"%x: f32[2,2,6,9,16], %w: f32[3,2,3,3,16,16], %b: f32[1,3,1,1,16]", "f32[2,3,4,7,16]",
+         "%0 = window axes [2, 3] size [3, 3] stride [1, 1] dilation [1, 1] %x : "
+         "f32[2,2,4,7,16,3,3]\n"
+         "%1 = permute [0, 2, 3, 1, 5, 6, 4] %0 : f32[2,4,7,2,3,3,16]\n"
+         "%2 = contract \"aghejkf,cejkfd->acghd\" %1, %w : f32[2,3,4,7,16]\n"
+         "%3 = map { a + b } %2, %b : f32[2,3,4,7,16]\nyield %3"},
+        {"%x: f32[1,3,11,13], %w: f32[2,3,5,5,16]", "f32[1,2,4,5,16]",
+         "%0 = window axes [2, 3] size [5, 5] stride [2, 2] dilation [1, 1] %x : f32[1,3,4,5,5,5]\n"
+         "%1 = permute [0, 2, 3, 1, 4, 5] %0 : f32[1,4,5,3,5,5]\n"
+         "%2 = contract \"aghejk,cejkd->acghd\" %1, %w : f32[1,2,4,5,16]\nyield %2"},
+        {"%x: f32[1,2,1,5,5,16], %w: f32[2,2,1,3,3,16,16]", "f32[1,2,2,3,3,16]",
+         "%0 = window axes [3, 4] size [3, 3] stride [1, 1] dilation [1, 1] %x : "
+         "f32[1,2,1,3,3,16,3,3]\n"
+         "%1 = contract \"abeghfjk,bcejkfd->abcghd\" %0, %w : f32[1,2,2,3,3,16]\nyield %1"},
+        /* integers */
+        {"%a: u8[9,50], %b: i8[50,21]", "f32[9,21]",
+         "%0 = contract \"mk,kn->mn\" acc i32 %a, %b : i32[9,21]\n"
+         "%1 = map { f32(a) * 0.001 } %0 : f32[9,21]\nyield %1"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        kernel("contract", "", cases[i].in, cases[i].out, cases[i].body, NULL);
+}
+END_TEST
+
+START_TEST(contractions_of_any_size) {
+    static const int64_t n[][3] = {{1, 1, 1}, {40, 33, 18}, {230, 5, 7}, {6, 100, 0}, {0, 3, 3}};
+    for (int i = 0; i < 5; i++)
+        kernel("contract", "M, N, K", "%a: f32[M,K], %b: f32[K,N]", "f32[M,N]",
+               "%0 = contract \"mk,kn->mn\" %a, %b : f32[M,N]\n"
+               "%1 = map { a - 1 } %0 : f32[M,N]\nyield %1",
+               (Size[]){{"M", n[i][0]}, {"N", n[i][1]}, {"K", n[i][2]}, {0}});
+}
+END_TEST
+
+/* ---- nest: everything else ---- */
+
+START_TEST(nests_of_fixed_sizes) {
+    static const Case cases[] = {
+        {"%a: f32[5,37], %b: f32[37], %c: f32[5,1]", "f32[5,37]",
+         "%0 = map { select(a < 0, b, a * c) + f32(#1 - #0) } %a, %b, %c : f32[5,37]\nyield %0"},
+        {"%a: f32[6,7,9]", "f32[9,7,6]",
+         "%0 = permute [2, 1, 0] %a : f32[9,7,6]\n%1 = copy device 0 %0 : f32[9,7,6]\nyield %1"},
+        {"%a: f32[6,20]", "f32[8,15]",
+         "%0 = permute [1, 0] %a : f32[20,6]\n%1 = reshape [8, 15] %0 : f32[8,15]\n"
+         "%2 = copy device 0 %1 : f32[8,15]\nyield %2"},
+        {"%a: f32[4,19]", "f32[6,13]",
+         "%0 = slice start [0, 18] size [4, 9] step [1, -2] %a : f32[4,9]\n"
+         "%1 = pad lo [1, 2] hi [1, 2] reflect %0 : f32[6,13]\n"
+         "%2 = map { a * 3 } %1 : f32[6,13]\nyield %2"},
+        {"%a: f32[4,9]", "f32[5,14]",
+         "%0 = pad lo [1, 2] hi [0, 3] value 7 %a : f32[5,14]\n%1 = map { exp(a) } %0 : f32[5,14]\n"
+         "yield %1"},
+        /* rows: softmax, layer norm; reductions of leading, of all, of no elements */
+        {"%x: f32[7,45]", "f32[7,45]",
+         "%0 = reduce.max [1] keep %x : f32[7,1]\n%1 = map { exp(a - b) } %x, %0 : f32[7,45]\n"
+         "%2 = reduce.sum [1] keep %1 : f32[7,1]\n%3 = map { a / b } %1, %2 : f32[7,45]\nyield %3"},
+        {"%x: f32[3,5,64], %g: f32[64]", "f32[3,5,64]",
+         "%0 = reduce.sum [2] keep %x : f32[3,5,1]\n%1 = map { a / 64 } %0 : f32[3,5,1]\n"
+         "%2 = map { a - b } %x, %1 : f32[3,5,64]\n%3 = map { a * a } %2 : f32[3,5,64]\n"
+         "%4 = reduce.sum [2] keep %3 : f32[3,5,1]\n"
+         "%5 = map { rsqrt(a / 64 + 0.001) } %4 : f32[3,5,1]\n"
+         "%6 = map { a * b * c } %2, %5, %g : f32[3,5,64]\nyield %6"},
+        {"%x: f32[33,21]", "f32[21]",
+         "%0 = reduce.sum [0] %x : f32[21]\n%1 = map { sqrt(abs(a)) } %0 : f32[21]\nyield %1"},
+        {"%x: f32[33,21]", "f32[]", "%0 = reduce.min [0, 1] %x : f32[]\nyield %0"},
+        {"%x: f32[4,0]", "f32[4]", "%0 = reduce.max [1] %x : f32[4]\nyield %0"},
+        {"%x: f32[6,40]", "f32[6]",
+         "%0 = map { #1 } : i64[6,40]\n"
+         "%1, %2 = reduce [1] { select(a >= c, a, c), select(a >= c, b, d) } init -inf, 0 "
+         "acc f32, i64 %x, %0 : f32[6], i64[6]\n"
+         "%3 = map { f32(a) } %2 : f32[6]\nyield %3"},
+        {"%t: f32[5,11], %i: i64[8]", "f32[8,11]",
+         "%0 = gather axis 0 clamp %t, %i : f32[8,11]\n%1 = map { a + 1 } %0 : f32[8,11]\n"
+         "yield %1"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        kernel("nest", "", cases[i].in, cases[i].out, cases[i].body, NULL);
+}
+END_TEST
+
+START_TEST(nests_of_any_size) {
+    static const int64_t n[][2] = {{1, 1}, {3, 70}, {100, 5}, {0, 4}, {2, 1000}};
+    for (int i = 0; i < 5; i++) {
+        Size size[] = {{"N", n[i][0]}, {"S", n[i][1]}, {0}};
+        kernel("nest", "N, S", "%x: f32[N,S], %g: f32[S]", "f32[N,S]",
+               "%0 = reduce.max [1] keep %x : f32[N,1]\n%1 = map { exp(a - b) } %x, %0 : f32[N,S]\n"
+               "%2 = reduce.sum [1] keep %1 : f32[N,1]\n"
+               "%3 = map { a / b * c } %1, %2, %g : f32[N,S]\nyield %3",
+               size);
+        kernel("nest", "N, S", "%x: f32[N,S]", "f32[S,N]",
+               "%0 = permute [1, 0] %x : f32[S,N]\n%1 = map { a * 2 } %0 : f32[S,N]\nyield %1",
+               size);
+        kernel("nest", "N, S", "%a: f32[N,S], %b: f32[S,3]", "f32[N,3]",
+               "%0 = contract \"mk,kn->mn\" %a, %b : f32[N,3]\nyield %0", size);
+    }
+}
+END_TEST
+
 int main(void) {
     Suite *s = suite_create("templates");
     TCase *t = tcase_create("templates");
@@ -308,6 +508,12 @@ int main(void) {
     tcase_add_test(t, rows_without_keys);
     tcase_add_test(t, grouped_heads);
     tcase_add_test(t, packed_products);
+    tcase_add_test(t, tiles_of_fixed_sizes);
+    tcase_add_test(t, tiles_of_any_size);
+    tcase_add_test(t, contractions_of_fixed_sizes);
+    tcase_add_test(t, contractions_of_any_size);
+    tcase_add_test(t, nests_of_fixed_sizes);
+    tcase_add_test(t, nests_of_any_size);
     SRunner *r = srunner_create(s);
     srunner_run_all(r, CK_NORMAL);
     int failed = srunner_ntests_failed(r);
