@@ -67,7 +67,7 @@ static int64_t images(Ctx *c, Dim n) {
 
 /* The direct loop's cycles: products at nine tenths of the peak, weights at the rate of the memory they fit. */
 static double direct(const Target *t, const Conv *v, double n) {
-    double o = (double)v->ob * BLOCK, c = (double)v->cb * BLOCK, bytes = o * c * 36;
+    double o = (double)(v->ob * BLOCK), c = (double)(v->cb * BLOCK), bytes = o * c * 36;
     double products = n * o * c * 9 * (double)v->h * (double)v->wd / (t->vbytes / 4 * t->fma_per_cycle) / 0.92, stream = bytes / wino_rate(t, bytes);
     return wino_max(products, stream) + 0.2 * (products < stream ? products : stream);
 }
