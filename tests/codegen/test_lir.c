@@ -441,6 +441,43 @@ START_TEST(halves_convert_exactly) {
 }
 END_TEST
 
+typedef struct Str {
+    const char *p;
+    int64_t bytes;
+} Str;
+
+START_TEST(strings_compare_by_bytes) {
+    static const Str some[] = {{"", 0},   {NULL, 0},  {"a", 1},    {"ab", 2},
+                               {"ac", 2}, {"a\0b", 3}, {"a\0c", 3}, {"abc", 2}};
+    enum { N = sizeof some / sizeof *some };
+    const Target *t = usable(_i);
+    if (!t) return;
+    Ctx *c = ctx_new();
+    Lir *l = lir_new(c, "same", 2, 1);
+    LTy str = {DT_STR, 1};
+    LVal a = lir_load(l, lir_buf(l, 0), lir_t0(l), str, NONE, 0),
+         b = lir_load(l, lir_buf(l, 0), lir_dim(l, 0), str, NONE, 0);
+    lir_store(l, lir_buf(l, 1), lir_i64(l, 0), lir_streq(l, a, b), NONE, 0);
+    ck_assert(lir_verify(c, l));
+    LlvmOut out = {.kind = LLVM_OBJECT};
+    ck_assert(llvm_compile(c, t, 1, &l, &out));
+    void *h = link_and_open(&out);
+    KernelFn same = (KernelFn)dlsym(h, lir_name(l));
+    _Alignas(64) Str in[N];
+    memcpy(in, some, sizeof in);
+    for (int64_t x = 0; x < N; x++)
+        for (int64_t y = 0; y < N; y++) {
+            uint8_t got = 7;
+            size_t n = (size_t)some[x].bytes;
+            bool want = some[x].bytes == some[y].bytes && (!n || !memcmp(some[x].p, some[y].p, n));
+            ck_assert_int_eq(same((void *[]){in, &got}, &y, x, x + 1, NULL), 0);
+            ck_assert_msg(got == want, "strings %d and %d at %s", (int)x, (int)y, t->name);
+        }
+    dlclose(h);
+    ctx_free(c);
+}
+END_TEST
+
 START_TEST(output_is_reproducible) {
     Ctx *c = ctx_new();
     static Rnd r;
@@ -480,6 +517,7 @@ int main(int argc, char **argv) {
     tcase_set_timeout(t, 600);
     tcase_add_loop_test(t, compiled_code_agrees, 0, sizeof levels / sizeof *levels);
     tcase_add_loop_test(t, halves_convert_exactly, 0, sizeof levels / sizeof *levels);
+    tcase_add_loop_test(t, strings_compare_by_bytes, 0, sizeof levels / sizeof *levels);
     tcase_add_test(t, output_is_reproducible);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);
