@@ -102,7 +102,8 @@ static Expr leaf_load(Low *w, uint16_t buf, const Expr *idx, Oob oob, Expr pad, 
     return expr_load(w->c, buf, b->dtype, b->rank, at, oob, pad, guard);
 }
 
-/* Value of v at idx, where idx may be outside: `oob` says what then. */
+/* Value of v at idx, where idx may be outside: `oob` says what then. Only memory can be checked: what is computed here is
+ * read at the nearest place instead (fuse keeps such operands in memory). */
 static Expr load_at(Low *w, Val v, const Expr *idx, Oob oob, Expr pad, uint32_t guard) {
     const Type *t = val_type(w->g, v);
     uint16_t b = w->made[v.i] ? w->buf[v.i] : 0;
@@ -119,7 +120,6 @@ static Expr load_at(Low *w, Val v, const Expr *idx, Oob oob, Expr pad, uint32_t 
     for (int d = 0; d < t->rank; d++) {
         at[d] = idx[d];
         if (oob == OOB_CLAMP || oob == OOB_FAIL) {
-            if (oob == OOB_FAIL) ICE("kernel %s: a checked load of a computed value", w->k->name);
             at[d] = cmp(w, S_MAX, cmp(w, S_MIN, idx[d], dimx(w, dim_addi(w->c, t->dim[d], -1))), ci(w, 0));
         } else {
             ok = both(w, ok, inside(w, idx[d], t->dim[d]));
@@ -619,6 +619,8 @@ static bool forward_node(Low *w, Node *n, Fwd *f) {
         while (tail < no - lead && tail < ni - lead && dim_same(w->c, out->dim[no - 1 - tail], xt->dim[ni - 1 - tail])) tail++;
         for (int d = 0; d < lead; d++) y.at[d] = x->at[d];
         for (int d = 0; d < tail; d++) y.at[no - 1 - d] = x->at[ni - 1 - d];
+        for (int d = lead; d < ni - tail; d++) /* points that were cut off would land among others */
+            if (x->drop && inside(w, x->at[d], xt->dim[d]).i) return false;
         Expr flat = flatten(w, ni - lead - tail, xt->dim + lead, x->at + lead);
         unflatten(w, flat, no - lead - tail, out->dim + lead, y.at + lead);
         break;

@@ -25,7 +25,7 @@ typedef struct Grp {
     const Dim *dim;
     uint32_t axes;              /* rows, reduce: reduced axes of the full domain */
     uint32_t seen;              /* stamp of the cycle search */
-    bool emitted;
+    bool cut;                   /* contract: a slice rode along, so some points are not stored */
 } Grp;
 
 typedef struct Fuse {
@@ -116,15 +116,27 @@ static bool makes_cycle(Fuse *f, Node *n, uint32_t gi) {
 /* ---- joining ---- */
 
 /* From the group's value to the operand only reshapes and permutes that nobody else reads (so they can ride along); behind a
- * contraction slices, too: what they cut off is not stored. */
-static bool pure_path(Fuse *f, Val v, bool slices) {
+ * contraction slices, too: what they cut off is not stored. No reshape may follow a cut: it would move the points that were cut
+ * off to places of others. */
+static bool pure_path(Fuse *f, Val v, const Grp *g) {
+    bool slices = g->kind == G_CONTRACT, reshaped = false;
     v = graph_resolve(f->g, v);
     for (Node *d = val_def(f->g, v); d && is_view(d); d = val_def(f->g, v)) {
-        bool ok = d->op == P_RESHAPE || d->op == P_PERMUTE || (slices && d->op == P_SLICE);
+        bool ok = d->op == P_RESHAPE ? !g->cut : d->op == P_PERMUTE || (d->op == P_SLICE && slices && !reshaped);
         if (!ok || f->uses[v.i] != 1) return false;
+        reshaped |= d->op == P_RESHAPE;
         v = graph_resolve(f->g, d->in[0]);
     }
     return true;
+}
+
+static bool path_cuts(Fuse *f, Val v) {
+    v = graph_resolve(f->g, v);
+    for (Node *d = val_def(f->g, v); d && is_view(d); d = val_def(f->g, v)) {
+        if (d->op == P_SLICE) return true;
+        v = graph_resolve(f->g, d->in[0]);
+    }
+    return false;
 }
 
 static bool direct(Fuse *f, Val v) { Node *d = val_def(f->g, v); return !d || !is_view(d); }
@@ -166,16 +178,16 @@ static bool map_joins(Fuse *f, Node *n, int k, Grp *g) {
     if (n->op == P_UPDATE) return false;
     switch (g->kind) {
     case G_MAP:
-        return (path || pure_path(f, n->in[k], false)) && dim_same(f->c, count_of(f, n->in[k]), type_count(f->c, out)) &&
+        return (path || pure_path(f, n->in[k], g)) && dim_same(f->c, count_of(f, n->in[k]), type_count(f->c, out)) &&
                (!path || type_is(f->c, out, g->rank, g->dim) || n->op == P_COPY);
     case G_CONTRACT:
-        return (path || pure_path(f, n->in[k], true)) && dim_same(f->c, count_of(f, n->in[k]), type_count(f->c, out));
+        return (path || pure_path(f, n->in[k], g)) && dim_same(f->c, count_of(f, n->in[k]), type_count(f->c, out));
     case G_ROWS: case G_REDUCE:
         if (path && rank == g->rank && same_dims(f->c, rank, dom, g->dim)) return trailing(g->axes, g->rank) && row_fits(f, g);
         if (path && is_reduced_domain(f, g, out)) return true;
         if (path && g->kind == G_REDUCE && dim_same(f->c, count_of(f, n->in[k]), type_count(f->c, out)) &&
             type_is(f->c, val_type(f->g, n->in[k]), rank, dom)) return true;
-        return !path && n->op == P_COPY && pure_path(f, n->in[k], false);
+        return !path && n->op == P_COPY && pure_path(f, n->in[k], g);
     case G_ALONE: return false;
     }
     return false;
@@ -219,6 +231,10 @@ static void join(Fuse *f, Node *n, uint32_t gi, uint32_t at) {
         g->rank = x->rank;
         g->dim = x->dim;
     }
+    /* A claimed contraction may cut its result itself. */
+    if (g->kind == G_CONTRACT && n->op == P_GROUP) g->cut = true;
+    for (int k = 0; k < n->nin && g->kind == G_CONTRACT; k++)
+        if (n->in[k].i && group_of(f, n->in[k]) == gi && path_cuts(f, n->in[k])) g->cut = true;
     vec_push(f->c, &g->node, n);
     if (at > g->last) g->last = at;
     for (int r = 0; r < n->nout; r++) f->group[n->out[r].i] = gi;
@@ -246,6 +262,25 @@ static void start(Fuse *f, Node *n, uint32_t at) {
     join(f, n, f->grp.n, at);
 }
 
+static bool checked_load(Ctx *c, Expr e, uint32_t operand) {
+    const ExprInfo *i = expr_info(c, e);
+    if (i->kind == E_LOAD && i->index == operand && i->oob == OOB_FAIL) return true;
+    const Expr *arg = i->arg;
+    for (int k = 0, n = i->narg; k < n; k++) if (checked_load(c, arg[k], operand)) return true;
+    return false;
+}
+
+/* Is something that n reads at indices which are checked at run time made in group gi? It must be in memory for that. */
+static bool needs_stored(Fuse *f, const Node *n, uint32_t gi) {
+    for (uint32_t k = 0; k < n->nin; k++) {
+        if (!n->in[k].i || group_of(f, n->in[k]) != gi) continue;
+        if (n->op == P_GATHER && k == 0) return true;
+        const MapAttr *a = n->attr;
+        for (int r = 0; n->op == P_MAP && r < n->nout; r++) if (checked_load(f->c, a->body[r], k)) return true;
+    }
+    return false;
+}
+
 static void place_node(Fuse *f, Node *n, uint32_t at) {
     static const char *const kind_name[] = {"map", "contract", "rows", "reduce", "alone"};
     const char *why = "";
@@ -261,6 +296,7 @@ static void place_node(Fuse *f, Node *n, uint32_t at) {
             }
             bool fits = n->op == P_REDUCE ? reduce_joins(f, n, k, g) : map_joins(f, n, k, g);
             if (!fits) why = "its points are not those of its producer's kernel";
+            else if (needs_stored(f, n, gi)) why = "it reads the producer's result at computed places";
             else if (makes_cycle(f, n, gi)) why = "kernels would depend on each other in a circle";
             else best = gi;
         }
