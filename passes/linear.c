@@ -179,6 +179,23 @@ static void jump(Lin *f, StepKind kind, uint32_t label, Dim cond) { step(f, (Ste
 
 static void copy(Lin *f, const Node *n, Val to, Val from) { if (to.i != from.i) step(f, (Step){.kind = SP_COPY, .to = to, .from = from, .loc = n->loc}); }
 
+/* How many results of r each of its values is. */
+static uint32_t *results(const Graph *r) {
+    uint32_t *n = NEWN(r->c, uint32_t, r->val.n);
+    for (uint32_t k = 0; k < r->out.n; k++) n[graph_resolve(r, r->out.v[k].val).i]++;
+    return n;
+}
+
+/* Result `o` of region r can be written where it belongs, by the kernel that makes it: it is of that shape, and no other result. */
+static bool in_place(Lin *f, const Graph *r, const uint32_t *given, uint32_t o, const Dim *dim) {
+    Val v = graph_resolve(r, r->out.v[o].val);
+    const Node *d = val_def(r, v);
+    if (!d || (d->op != P_GROUP && d->op != P_CONCAT) || given[v.i] > 1) return false;
+    const Type *t = val_type(r, v);
+    for (int i = 0; i < t->rank; i++) if (!dim_same(f->c, t->dim[i], dim[i])) return false;
+    return true;
+}
+
 /* in: operands in the flat graph; out: where the results go. */
 static void do_if(Lin *f, const Node *n, const Val *in, const Val *out) {
     const IfAttr *a = n->attr;
@@ -206,6 +223,7 @@ static void do_if(Lin *f, const Node *n, const Val *in, const Val *out) {
         if (ctx_errors(f->c)) return;
         /* Sizes that the if defines. */
         Sets give = {0};
+        uint32_t *given = results(r);
         Val *from = NEWN(f->c, Val, n->nout + 1);
         for (int k = 0; k < n->nout; k++) {
             from[k] = mapped(f, r, map, n, r->out.v[k].val);
@@ -218,7 +236,10 @@ static void do_if(Lin *f, const Node *n, const Val *in, const Val *out) {
         }
         for (int k = 0; k < n->nout; k++) {
             agree(f, n, val_type(f->g, out[k]), val_type(r, r->out.v[k].val), "the branches give different shapes");
-            copy(f, n, out[k], from[k]);
+            if (!give.n && in_place(f, r, given, (uint32_t)k, val_type(f->g, out[k])->dim))
+                vec_push(f->c, &f->p->alias, (Alias){from[k], out[k], dim_const(f->c, 0)});
+            else
+                copy(f, n, out[k], from[k]);
         }
         leave(f, scope);
         if (s == 0) jump(f, SP_JUMP, end, (Dim){0});
@@ -236,21 +257,16 @@ typedef struct Carry {
     Val val, now, temp;         /* the carried value; what the body gave; the same between two trips, or none */
 } Carry;
 
-/* Whether what the body gave as carried value k is another carried value, which must not be overwritten before it is read. */
-static bool crosses(const Carry *carry, int nc, int k) {
-    for (int j = 0; j < nc; j++) if (j != k && carry[j].val.i == carry[k].now.i) return true;
-    return false;
-}
-
 /* The carried values and sizes take what the body gave: by way of memory between trips where sizes change or values cross. */
 static void next_trip(Lin *f, const Node *n, Carry *carry, int nc, const Owns *own, Dim i, uint32_t segment) {
     Sets sets = {0};
-    bool sizes = own->n > 0;
+    bool sizes = own->n > 0, *carried = NEWN(f->c, bool, f->g->val.n); /* those must not be overwritten before they are read */
+    for (int k = 0; k < nc; k++) carried[carry[k].val.i] = true;
     for (int k = 0; k < nc; k++) {
         Carry *x = &carry[k];
         x->temp = (Val){0};
         if (!sizes) agree(f, n, &x->formal, &x->after, "a carried value changes its shape");
-        if (!sizes && !crosses(carry, nc, k)) continue;
+        if (!sizes && (x->now.i == x->val.i || !carried[x->now.i])) continue;
         Dim dim[MAX_RANK];
         for (int d = 0; d < x->after.rank; d++) {
             dim[d] = x->after.dim[d];
@@ -372,13 +388,16 @@ static void do_loop(Lin *f, const Node *n, const Val *in, const Val *out) {
         }
         for (uint32_t s = 0; s < nstack; s++) if (dim_same(c, stack[s].sym, t->dim[0])) stack[s].dim = dim_addi(c, i, 1);
     }
+    uint32_t *given = results(r);
     Set *grow = ctx_dup(c, stack, sizeof *stack * (nstack + 1));
     if (nstack) assign(f, grow, nstack, segment, n->loc);
     for (int k = nc; k < nc + ns; k++) {
         const Type *x = val_type(r, r->out.v[1 + k].val);
         Val from = mapped(f, r, map, n, r->out.v[1 + k].val);
         if (ctx_errors(c)) return;
-        copy(f, n, value(f, x, out[k], dim_mul(c, i, type_count(c, x))), from);
+        Dim at = dim_mul(c, i, type_count(c, x));
+        if (!nstack && in_place(f, r, given, 1 + (uint32_t)k, val_type(f->g, out[k])->dim + 1)) vec_push(c, &f->p->alias, (Alias){from, out[k], at});
+        else copy(f, n, value(f, x, out[k], at), from);
     }
     for (int k = 0; k < nc; k++) {
         carry[k].after = *val_type(r, r->out.v[1 + k].val);

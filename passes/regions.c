@@ -74,26 +74,26 @@ static void unroll(Graph *g, Node *n, int64_t trips) {
 
 /* ---- what bodies take ---- */
 
-/* Uses of `from` in nodes (but for binds, if spared) and results become uses of `to`. True if there were any. */
-static bool rewire(Graph *g, Val from, Val to, bool spare_binds, bool only_look) {
-    bool any = false;
+/* Uses of `from` become uses of `to`, but for those by binds. */
+static void rewire(Graph *g, Val from, Val to) {
     for (uint32_t i = 0; i < g->node.n; i++) {
         Node *n = g->node.v[i];
-        for (int k = 0; k < n->nin; k++) {
-            if (!n->in[k].i || graph_resolve(g, n->in[k]).i != from.i || (spare_binds && n->op == P_BIND)) continue;
-            any = true;
-            if (!only_look) n->in[k] = to;
-        }
+        for (int k = 0; k < n->nin && n->op != P_BIND; k++)
+            if (n->in[k].i && graph_resolve(g, n->in[k]).i == from.i) n->in[k] = to;
     }
-    for (uint32_t o = 0; o < g->out.n; o++) {
-        if (graph_resolve(g, g->out.v[o].val).i != from.i) continue;
-        any = true;
-        if (!only_look) g->out.v[o].val = to;
-    }
-    return any;
+    for (uint32_t o = 0; o < g->out.n; o++)
+        if (graph_resolve(g, g->out.v[o].val).i == from.i) g->out.v[o].val = to;
 }
 
-static bool used(Graph *g, Val v, bool spare_binds) { return rewire(g, v, v, spare_binds, true); }
+static bool used_beside_binds(const Graph *g, Val v) {
+    for (uint32_t i = 0; i < g->node.n; i++) {
+        const Node *n = g->node.v[i];
+        for (int k = 0; k < n->nin && n->op != P_BIND; k++)
+            if (n->in[k].i && graph_resolve(g, n->in[k]).i == v.i) return true;
+    }
+    for (uint32_t o = 0; o < g->out.n; o++) if (graph_resolve(g, g->out.v[o].val).i == v.i) return true;
+    return false;
+}
 
 static bool bind_counter(Graph *g, const Node *n) {
     const LoopAttr *a = n->attr;
@@ -102,19 +102,19 @@ static bool bind_counter(Graph *g, const Node *n) {
     B b = builder(body, n->loc);
     Val i = body->in.v[0].val, go = body->in.v[1].val;
     bool changed = false;
-    if (used(body, i, true)) {
+    if (used_beside_binds(body, i)) {
         const Dim *trip = n->in[0].i ? val_elems(g, n->in[0], NULL) : NULL;
         int64_t hi = trip ? dim_hi(c, *trip) : DIM_INF;
         Dim sym = dim_fresh(c, "i", 0, hi == DIM_INF ? hi : hi > 1 ? hi - 1 : 0);
         dim_sym_mark_bound(c, (uint32_t)dim_info(c, sym)->val);
         BindAttr *attr = NEW(c, BindAttr);
-        rewire(body, i, b_dim_scalar(&b, sym), true, false);
+        rewire(body, i, b_dim_scalar(&b, sym));
         *attr = (BindAttr){dim_pin(c, sym), 0};
         graph_node(body, P_BIND, 1, &i, 0, NULL, attr, n->loc);
         changed = true;
     }
-    if (used(body, go, false)) {
-        rewire(body, go, b_scalar(&b, (Scalar){.t = DT_BOOL, .i = 1}), false, false);
+    if (used_beside_binds(body, go)) {
+        rewire(body, go, b_scalar(&b, (Scalar){.t = DT_BOOL, .i = 1}));
         changed = true;
     }
     return changed;
@@ -124,6 +124,8 @@ static bool bind_counter(Graph *g, const Node *n) {
 static bool sink(Graph *g, Node *n, int nbody, Graph *const *body, int first, int formal) {
     bool changed = false;
     int kept = first;
+    uint32_t *uses[2] = {NULL, NULL};
+    for (int r = 0; r < nbody; r++) uses[r] = graph_uses(body[r]);
     for (int k = first; k < n->nin; k++) {
         const Type *t = n->in[k].i ? val_type(g, n->in[k]) : NULL;
         bool plain = t != NULL, needed = false;
@@ -132,13 +134,12 @@ static bool sink(Graph *g, Node *n, int nbody, Graph *const *body, int first, in
         const ConstData *d = plain ? val_const(g, n->in[k]) : NULL;
         for (int r = 0; r < nbody; r++) {
             Val v = body[r]->in.v[at].val;
-            if (d && used(body[r], v, false)) {
+            if (d && uses[r][v.i]) {
                 B b = builder(body[r], n->loc);
-                Val x = b_const(&b, d, *t);
-                if (val_info(body[r], v)->elem) val_set_elems(body[r], x, val_info(body[r], v)->elem);
-                rewire(body[r], v, x, false, false);
+                graph_replace(body[r], v, b_const(&b, d, *t)); /* takes the known elements along */
+                uses[r][v.i] = 0;
             }
-            needed |= used(body[r], v, false);
+            needed |= uses[r][v.i] > 0;
         }
         if (plain && !needed) {
             for (int r = 0; r < nbody; r++) {

@@ -38,6 +38,15 @@ def partial(n, limit, x):
     return total, f32(sums)
 
 
+def stacked(x, c):
+    rows, seen = [], []
+    for i in range(6):
+        seen.append(-x if c else x + (x + i) * i)
+        x = x + f32(i)
+        rows.append(x * f32(i))
+    return x, f32(rows), f32(seen)
+
+
 def collatz(n):
     steps = 0
     while n != 1:
@@ -104,6 +113,14 @@ g (float[2] a, float[2] b) => (float[2] x, float[2] y, float[3, 2] s) {
   x, y, s = Loop <body = body (int64 i, bool go, float[2] p, float[2] q) => (bool go2, float[2] p2, float[2] q2, float[2] s2) {
     f = Cast <to = 1> (i) go2 = Identity (go) p2 = Identity (q) q2 = Identity (p) s2 = Add (p, f) }> (n, t, a, b)
 }""", lambda a, b: (b, a, f32([a, b + 1, a + 2])), [(A, B)]),
+    "stacked": ("""
+g (float[K] x, bool c) => (float[K] y, float[6, K] s, float[6, K] z) {
+  t = Constant <value = bool {1}> ()
+  n = Constant <value = int64 {6}> ()
+  y, s, z = Loop <body = body (int64 i, bool go, float[K] p) => (bool go2, float[K] p2, float[K] s2, float[K] z2) {
+    f = Cast <to = 1> (i) go2 = Identity (go) p2 = Add (p, f) s2 = Mul (p2, f)
+    z2 = If <then_branch = th () => (float[K] u) { u = Neg (p) }, else_branch = el () => (float[K] v) { v = Add (p, s2) }> (c) }> (n, t, x)
+}""", stacked, [(f32(range(k)), np.bool_(b)) for k in (4, 9, 0) for b in (True, False)]),
     "early_exit": ("""
 g (int64 n, float limit, float[K] x) => (float total, float[L] sums) {
   zero = Constant <value = float {0}> ()
