@@ -1,4 +1,4 @@
-/* quick_check.h: included before every C test by tests/CMakeLists.txt: Check without the system call that it makes at
+/* quick_check.h: included before the C tests (not those of the runtime) by tests/CMakeLists.txt: Check without the system call that it makes at
  * every assertion that holds. That call only remembers a line for crashes; tests here assert millions of times. */
 #include <check.h>
 #undef _mark_point
