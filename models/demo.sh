@@ -13,7 +13,7 @@ need_python "$build/build-venv" "onnx==1.22.0" "onnx"
 
 here=$build/build-release
 if [ ! -f "$here/build.ninja" ]; then
-    cmake -S . -B "$here" --preset release --log-level=WARNING -DPython3_EXECUTABLE="$build/build-venv/bin/python"
+    cmake -S . -B "$here" --preset release --log-level=WARNING -DACCELC_TESTS=OFF -DPython3_EXECUTABLE="$build/build-venv/bin/python"
 fi
 cmake --build "$here" --target accelc accelc-run -- --quiet
 

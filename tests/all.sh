@@ -24,7 +24,7 @@ for preset in release asan hostile; do
     werror=OFF # only the optimised build: sanitizers make gcc warn of what cannot be
     [ $preset = release ] && werror=ON
     # shellcheck disable=SC2086
-    cmake -S . -B "$folder" --preset $preset --log-level=WARNING -DACCELC_WERROR=$werror -DPython3_EXECUTABLE="$python" $launcher
+    cmake -S . -B "$folder" --preset $preset --log-level=WARNING -DACCELC_TESTS=ON -DACCELC_WERROR=$werror -DPython3_EXECUTABLE="$python" $launcher
     cmake --build "$folder" -j "$jobs" -- -k 0 --quiet
     folders="$folders $folder"
 done
