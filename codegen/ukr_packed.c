@@ -110,10 +110,10 @@ static bool shape_of(const Kernel *k, Packed *x) {
     return first || second;
 }
 
+/* Only what `contract` cannot read: where B lies along the columns already, packing it again is waste. */
 static bool packed_match(const Kernel *k, const Target *t) {
     Packed x;
-    (void)t;
-    return shape_of(k, &x);
+    return !tmpl_contract.match(k, t) && shape_of(k, &x);
 }
 
 /* ---- choosing ---- */

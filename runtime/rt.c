@@ -19,16 +19,16 @@ static accelc_status fail(Sess *s, accelc_status st, const char *fmt, ...) {
 
 /* ---- memory ---- */
 
+#define PAGE ((size_t)4096)
 #define HUGE_PAGE ((size_t)2 << 20)
 
-/* RT_MEM_ALIGN-aligned memory, or NULL. Large pieces ask for huge pages, which save TLB misses. */
+/* RT_MEM_ALIGN-aligned memory, or NULL. Large pieces start on a page and ask for huge pages, which save TLB misses. */
 static void *mem_get(const accelc_config *c, size_t bytes) {
     void *p = NULL;
     if (c->alloc) return c->alloc(c->mem_ctx, bytes, RT_MEM_ALIGN);
-    if (posix_memalign(&p, bytes >= 2 * HUGE_PAGE ? HUGE_PAGE : RT_MEM_ALIGN, bytes ? bytes : 1) !=
-        0)
-        return NULL;
-    if (bytes >= 2 * HUGE_PAGE) madvise(p, bytes & ~(HUGE_PAGE - 1), MADV_HUGEPAGE);
+    size_t align = bytes >= HUGE_PAGE ? HUGE_PAGE : bytes >= PAGE ? PAGE : RT_MEM_ALIGN;
+    if (posix_memalign(&p, align, bytes ? bytes : 1) != 0) return NULL;
+    if (bytes >= HUGE_PAGE) madvise(p, bytes & ~(HUGE_PAGE - 1), MADV_HUGEPAGE);
     return p;
 }
 
