@@ -131,13 +131,13 @@ static void merge_load(void *data, const ExprInfo *x) {
     merge_access(m, (uint16_t)x->index, m->k->buf[x->index].rank, x->arg, x->oob);
 }
 
+static Expr drop_load(void *data, Ctx *c, Expr e, const ExprInfo *i, const Expr *newarg) {
+    (void)data, (void)e;
+    return i->kind == E_LOAD ? expr_arg(c, 0, i->dtype) : expr_rebuild(c, i, newarg);
+}
+
 static bool axis_outside_loads(Ctx *c, Expr e, uint32_t axis) {
-    const ExprInfo *p = expr_info(c, e);
-    if (p->kind == E_AXIS) return p->index == axis;
-    if (p->kind == E_LOAD || !expr_uses_axis(c, e, axis)) return false;
-    const Expr *arg = p->arg;
-    for (int k = 0, n = p->narg; k < n; k++) if (axis_outside_loads(c, arg[k], axis)) return true;
-    return false;
+    return expr_uses_axis(c, e, axis) && expr_uses_axis(c, expr_rewrite(c, e, drop_load, NULL), axis);
 }
 
 typedef struct Renumber { Kernel *k; int axis; int dim[K_BUFS]; } Renumber; /* dim: merged pair of each buffer or -1 */

@@ -646,13 +646,16 @@ static bool forward_node(Low *w, Node *n, Fwd *f) {
     return true;
 }
 
+static Expr note_load(void *data, Ctx *c, Expr e, const ExprInfo *i, const Expr *newarg) {
+    (void)c, (void)newarg;
+    if (i->kind == E_LOAD) *(bool *)data = true;
+    return e;
+}
+
 static bool map_has_loads(Ctx *c, Expr e) {
-    const ExprInfo *i = expr_info(c, e);
-    if (i->kind == E_LOAD) return true;
-    const Expr *arg = i->arg;
-    for (int k = 0, n = i->narg; k < n; k++)
-        if (map_has_loads(c, arg[k])) return true;
-    return false;
+    bool any = false;
+    expr_rewrite(c, e, note_load, &any);
+    return any;
 }
 
 static void find_ready(Low *w) {

@@ -262,22 +262,19 @@ static void start(Fuse *f, Node *n, uint32_t at) {
     join(f, n, f->grp.n, at);
 }
 
-static bool checked_load(Ctx *c, Expr e, uint32_t operand) {
-    const ExprInfo *i = expr_info(c, e);
-    if (i->kind == E_LOAD && i->index == operand && i->oob == OOB_FAIL) return true;
-    const Expr *arg = i->arg;
-    for (int k = 0, n = i->narg; k < n; k++) if (checked_load(c, arg[k], operand)) return true;
-    return false;
+static Expr note_checked(void *data, Ctx *c, Expr e, const ExprInfo *i, const Expr *newarg) {
+    (void)c, (void)newarg;
+    if (i->kind == E_LOAD && i->oob == OOB_FAIL && i->index < 64) *(uint64_t *)data |= 1ull << i->index;
+    return e;
 }
 
 /* Is something that n reads at indices which are checked at run time made in group gi? It must be in memory for that. */
 static bool needs_stored(Fuse *f, const Node *n, uint32_t gi) {
-    for (uint32_t k = 0; k < n->nin; k++) {
-        if (!n->in[k].i || group_of(f, n->in[k]) != gi) continue;
-        if (n->op == P_GATHER && k == 0) return true;
-        const MapAttr *a = n->attr;
-        for (int r = 0; n->op == P_MAP && r < n->nout; r++) if (checked_load(f->c, a->body[r], k)) return true;
-    }
+    const MapAttr *a = n->attr;
+    uint64_t checked = n->op == P_GATHER; /* operands, by bit; a map of more than 64 starts its own group */
+    for (int r = 0; n->op == P_MAP && r < n->nout; r++) expr_rewrite(f->c, a->body[r], note_checked, &checked);
+    for (uint32_t k = 0; k < n->nin && k < 64; k++)
+        if (checked >> k & 1 && n->in[k].i && group_of(f, n->in[k]) == gi) return true;
     return false;
 }
 

@@ -240,8 +240,26 @@ static void barriers(Plan *p, uint32_t *after) {
     if (last >= 0) after[last] = 1;
 }
 
+/* Code moves elements in dense memory; everything else is only evaluated. */
+static bool types_fit(Graph *g) {
+    static const char *const kinds[] = {[TY_SEQ] = "sequence", [TY_OPT] = "optional", [TY_MAP] = "map"};
+    for (uint32_t v = 1; v < g->val.n; v++) {
+        const ValInfo *i = &g->val.v[v];
+        if (i->type.kind == TY_TENSOR) continue;
+        bool used = i->def == NULL && !i->link.i;
+        for (uint32_t k = 0; k < g->node.n && !used; k++) used = g->node.v[k] == i->def;
+        if (!used) continue;
+        diag(g->c, SEV_UNSUPPORTED, i->def ? i->def->loc : (Loc){0}, "U0302",
+             "value \"%s\" is of kind %s; code for it cannot be made yet, --eval runs it",
+             i->name ? i->name : "", kinds[i->type.kind]);
+        return false;
+    }
+    return true;
+}
+
 Program *passes_plan(Graph *g, const PassOptions *o) {
     (void)o;
+    if (!types_fit(g)) return NULL;
     Program *p = linearise(g);
     if (!p) return NULL;
     Plan plan = {g->c, g, p, NEWN(g->c, Storage, g->val.n)};
