@@ -6,7 +6,7 @@
 
 static M context(Lir *l, const Target *t, LVal v) {
     LTy ty = lir_type(l, v);
-    return (M){l, t, ty.dt, ty.lanes};
+    return (M){.l = l, .t = t, .ty = ty.dt, .lanes = ty.lanes};
 }
 
 static LVal in_type(Lir *l, LVal v, DType t) { return lir_type(l, v).dt == t ? v : lir_cast(l, v, t); }
@@ -129,7 +129,7 @@ static LVal sign_op(const M *m, LVal x) {
 
 LVal math_op(Lir *l, const Target *t, SOp op, DType ty, int n, const LVal *a) {
     bool f = dt_is_float(ty);
-    M m = {l, t, ty, lir_type(l, a[op == S_SELECT ? 1 : 0]).lanes};
+    M m = {.l = l, .t = t, .ty = ty, .lanes = lir_type(l, a[op == S_SELECT ? 1 : 0]).lanes};
     if (ty == DT_BOOL) { /* bool arithmetic: only what has a meaning on two values */
         switch (op) {
         case S_MIN: case S_MUL: return lir_op2(l, S_AND, a[0], a[1]);
@@ -276,7 +276,7 @@ static LVal f32_to_e8m0(const M *m, LVal v) {
 LVal math_cast(Lir *l, const Target *t, LVal v, DType from, DType to) {
     (void)t;
     if (from == to) return v;
-    M m = {l, t, from, lir_type(l, v).lanes};
+    M m = {.l = l, .t = t, .ty = from, .lanes = lir_type(l, v).lanes};
     if (from == DT_F8E8M0) {
         LVal x = e8m0_to_f32(&m, lir_type(l, v).dt == DT_U8 ? v : lir_bitcast(l, v, DT_U8));
         return to == DT_F32 ? x : math_cast(l, t, x, DT_F32, to);

@@ -129,17 +129,22 @@ static LVal fn_sigmoid(const M *m, LVal x) {
 
 /* ---- f64 only from here on ---- */
 
-/* x = n * pi/2 + r, |r| <= pi/4; n as integer. Three parts of pi/2 with 33 bits each: exact products for |n| < 2^20; beyond |x| ~ 1e6
- * the reduced argument loses accuracy gradually. */
+/* x = n * pi/2 + r, |r| <= pi/4; n as integer. Three parts of pi/2, the first two of 33 bits: exact products for |n| < 2^19.
+ * Larger arguments are rare and take a branch of their own. */
 static LVal quadrant(const M *m, LVal x, LVal *r) {
+    LVal a = m_abs(m, x), large = m_cmp(m, S_GE, a, m_f(m, 0x1p19));
     LVal n = lir_op1(m->l, S_RINT, m_mul(m, x, m_f(m, 0.63661977236758134)));
-    LVal ok = m_cmp(m, S_LT, m_abs(m, x), m_f(m, 0x1p62));
-    n = m_sel(m, ok, n, m_f(m, 0));
+    n = m_sel(m, m_cmp(m, S_LT, a, m_f(m, 0x1p19)), n, m_f(m, 0));
     LVal v = m_sub(m, x, m_mul(m, n, m_f(m, 0x1.921fb54400000p+0)));
     v = m_sub(m, v, m_mul(m, n, m_f(m, 0x1.0b4611a600000p-34)));
     v = m_sub(m, v, m_mul(m, n, m_f(m, 0x1.3198a2e037073p-69)));
-    *r = m_sel(m, ok, v, m_sub(m, x, x)); /* Inf and NaN give NaN */
-    return lir_cast(m->l, n, DT_I64);
+    LVal out[2], small[2] = {lir_cast(m->l, n, DT_I64), v};
+    LIf branch = lir_if(m->l, lir_any(m->l, large), 2);
+    LVal lr, ln = math_reduce(m, x, &lr);
+    lir_else(m->l, &branch, (LVal[]){m_sel(m, large, ln, small[0]), m_sel(m, large, lr, v)});
+    lir_endif(m->l, &branch, small, out);
+    *r = m_sel(m, m_cmp(m, S_LT, a, m_f(m, INFINITY)), out[1], m_sub(m, x, x)); /* Inf and NaN give NaN */
+    return out[0];
 }
 
 static void sin_cos(const M *m, LVal x, LVal *s, LVal *c) {
@@ -267,6 +272,6 @@ LVal math_fn(const M *m, SOp op, LVal x) {
     CHECK(fn[op]);
     bool own = op == S_EXP || op == S_LOG || op == S_TANH || op == S_ERF || op == S_SIGMOID;
     if (m->ty == DT_F64 || own) return fn[op](m, x);
-    M wide = {m->l, m->t, DT_F64, m->lanes};
+    M wide = {m->l, m->t, DT_F64, m->lanes, true};
     return lir_cast(m->l, fn[op](&wide, lir_cast(m->l, x, DT_F64)), DT_F32);
 }

@@ -3,7 +3,13 @@
 #define ACCELC_MATH_FN_H
 #include "kernel.h"
 
-typedef struct M { Lir *l; const Target *t; DType ty; uint16_t lanes; } M;
+typedef struct M {
+    Lir *l;
+    const Target *t;
+    DType ty;
+    uint16_t lanes;
+    bool f32;           /* ty is F64, but values are those of f32 */
+} M;
 static inline LVal m_f(const M *m, double v) { return lir_splat(m->l, lir_float(m->l, m->ty, v), m->lanes); }
 static inline LVal m_i(const M *m, DType t, int64_t v) { return lir_splat(m->l, lir_int(m->l, t, v), m->lanes); }
 static inline LVal m_add(const M *m, LVal a, LVal b) { return lir_op2(m->l, S_ADD, a, b); }
@@ -19,4 +25,6 @@ LVal m_copysign(const M *m, LVal v, LVal s);
 /* f32: computed in f32 for exp log tanh erf sigmoid, else through f64. f64: all in f64. */
 LVal math_fn(const M *m, SOp op, LVal x);
 LVal math_pow(const M *m, LVal x, LVal y);
+/* math_reduce.c: for f64 x with 2^19 <= |x| < inf: n mod 4 (i64), and *r, so that x = n pi/2 + r, |r| <= pi/4. */
+LVal math_reduce(const M *m, LVal x, LVal *r);
 #endif
