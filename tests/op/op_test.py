@@ -1,0 +1,498 @@
+"""Test cases of single operators: what tests/op/<family>.py yield and tests/op/run.py runs.
+
+A case is one node. Its results by compiled code (1 and 2 threads, equal bits) and by the reference evaluator are compared with
+those of an oracle. Values are arrays; a list is a sequence, a dict a map, None an absent operand or an empty optional.
+"""
+import json
+import os
+import re
+import subprocess
+
+import ml_dtypes
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+import accelc
+
+
+# --- generators ------------------------------------------------------------------------------------------
+
+def f32(rng, *shape, scale=1.0, low=None, high=None, dtype=np.float32):
+    """Normal numbers times scale; with low and high, uniform ones between them."""
+    x = rng.standard_normal(shape) * scale if low is None else rng.uniform(low, high, shape)
+    return np.asarray(x, dtype)
+
+
+def f64(rng, *shape, **how):
+    return f32(rng, *shape, dtype=np.float64, **how)
+
+
+def f16(rng, *shape, **how):
+    return f32(rng, *shape, dtype=np.float16, **how)
+
+
+def bf16(rng, *shape, **how):
+    return f32(rng, *shape, dtype=ml_dtypes.bfloat16, **how)
+
+
+def ints(rng, *shape, low=-100, high=100, dtype=np.int64):
+    """Integers from low to high, both included."""
+    return rng.integers(low, high, shape, np.int64, endpoint=True).astype(dtype)
+
+
+def i64(rng, *shape, **how):
+    return ints(rng, *shape, **how)
+
+
+def i32(rng, *shape, **how):
+    return ints(rng, *shape, dtype=np.int32, **how)
+
+
+def i8(rng, *shape, low=-128, high=127):
+    return ints(rng, *shape, low=low, high=high, dtype=np.int8)
+
+
+def u8(rng, *shape, low=0, high=255):
+    return ints(rng, *shape, low=low, high=high, dtype=np.uint8)
+
+
+def bools(rng, *shape):
+    return rng.integers(0, 2, shape).astype(bool)
+
+
+def strings(rng, *shape, words=("", "a", "abc", "Zürich", "éa", "日本語", "a b", "0.5", "-7", "a\0b")):
+    flat = np.empty(int(np.prod(shape)), object)
+    flat[:] = [words[i] for i in rng.integers(0, len(words), flat.size)]
+    return flat.reshape(shape)
+
+
+SPECIAL = [0.0, -0.0, 1.0, -1.0, np.inf, -np.inf, np.nan, 0.5, -0.5, 1.5, 2.5, -2.5, 1e-40, -1e-40, 1e-30, 1e30, -1e30, 3.4e38,
+           88.7, 89.0, -87.4, -104.0, 1e5, 12345.678]
+
+
+def special(rng, *shape, dtype=np.float32):
+    """Numbers at the edges: zeros, infinities, NaN, denormals, huge ones, among normal ones."""
+    x = rng.standard_normal(shape)
+    x = np.where(rng.random(shape) < 0.6, np.asarray(SPECIAL)[rng.integers(0, len(SPECIAL), shape)], x)
+    with np.errstate(all="ignore"):
+        return x.astype(dtype)
+
+
+class Seq(list):
+    """A sequence with a known element type, which an empty list lacks."""
+    def __init__(self, dtype, values=()):
+        super().__init__(values)
+        self.dtype = np.dtype(dtype)
+
+
+class Opt:
+    """An input of an optional type: a value, or None with the type that it would have (an array or list)."""
+    def __init__(self, value, like=None):
+        self.value, self.like = value, value if like is None else like
+
+
+# --- cases -----------------------------------------------------------------------------------------------
+
+class Case:
+    """One node and what is expected of it.
+
+    op        "Name", or "domain.Name"
+    inputs    arrays, lists, dicts, Opt, or None for an absent operand
+    attrs     attributes; None leaves one out
+    opset     version of the operator's domain; None: the newest
+    nout      number of outputs
+    tol       relative, plus the same times the standard deviation of the expected values; integers are exact
+    oracle    "ort", "reference", "ort-wide" (16-bit floats computed as f32 and rounded), "reference-wide", a function of the
+              inputs (None where absent) that returns a list, or the list
+    const     indices of inputs that are initializers
+    dynamic   all sizes of inputs are symbols
+    wanted    indices of the outputs that have names; the others are ""
+    error     a regular expression: compiling or running must fail with a message that has it
+    """
+
+    def __init__(self, op, inputs, attrs=None, opset=None, nout=1, tol=1e-4, oracle="ort", const=(), dynamic=False,
+                 wanted=None, error=None):
+        self.domain, _, self.op = op.rpartition(".")
+        self.domain = "" if self.domain == "ai.onnx" else self.domain
+        self.inputs = [np.asarray(x) if isinstance(x, (np.generic, int, float)) else x for x in inputs]
+        self.attrs, self.nout, self.tol, self.oracle = attrs or {}, nout, tol, oracle
+        self.const, self.dynamic, self.error = tuple(const), dynamic, error
+        self.wanted = tuple(range(nout)) if wanted is None else tuple(wanted)
+        self.opset = newest(self.domain, self.op) if opset is None else opset
+        self.name = self.op         # the runner appends a number
+
+    def __repr__(self):
+        def one(x):
+            if isinstance(x, np.ndarray):
+                return f"{x.dtype}[{','.join(map(str, x.shape))}]"
+            if isinstance(x, (list, tuple)):
+                return f"({', '.join(map(one, x))})"
+            return "-" if x is None else f"optional {one(x.value)}" if isinstance(x, Opt) else type(x).__name__
+        attrs = {k: v for k, v in self.attrs.items() if v is not None}
+        return f"{self.domain + '.' if self.domain else ''}{self.op}-{self.opset} {one(tuple(self.inputs))} {attrs}" + \
+            (f" const={list(self.const)}" if self.const else "") + (" dynamic" if self.dynamic else "")
+
+
+def newest(domain, op):
+    """The newest version of a domain, or an older one with the same operator that ONNX Runtime has as well."""
+    versions = onnx.defs.onnx_opset_version() if domain == "" else \
+        max((s.since_version for s in onnx.defs.get_all_schemas_with_history() if s.domain == domain), default=1)
+    try:
+        since = onnx.defs.get_schema(op, versions, domain).since_version
+    except onnx.defs.SchemaError:
+        return versions
+    return max(since, min(versions, 22)) if domain == "" else versions
+
+
+# --- models ----------------------------------------------------------------------------------------------
+
+def elem_type(x):
+    return TensorProto.STRING if x.dtype.kind in "OUS" else helper.np_dtype_to_tensor_dtype(x.dtype)
+
+
+def type_of(x, shape_of):
+    """The TypeProto of a value; shape_of(array) gives the sizes, or None."""
+    if isinstance(x, Opt):
+        return helper.make_optional_type_proto(type_of(x.like, shape_of))
+    if isinstance(x, list):
+        like = x[0] if x else np.empty((), getattr(x, "dtype", np.float32))
+        return helper.make_sequence_type_proto(type_of(like, lambda a: None))
+    if isinstance(x, dict):
+        key, value = next(iter(x.items()))
+        return helper.make_map_type_proto(elem_type(np.asarray(key)), type_of(np.asarray(value), lambda a: None))
+    return helper.make_tensor_type_proto(elem_type(x), shape_of(x))
+
+
+def attribute(schema, name, value):
+    known = schema.attributes.get(name) if schema else None
+    if known:
+        kind = int(known.type.value) if hasattr(known.type, "value") else int(known.type)
+        if kind == onnx.AttributeProto.FLOAT:
+            value = float(value)
+        elif kind == onnx.AttributeProto.FLOATS:
+            value = [float(v) for v in value]
+        return helper.make_attribute(name, value, attr_type=kind)
+    return helper.make_attribute(name, value)
+
+
+def tensor(x, name):
+    if x.dtype.kind in "OUS":
+        return helper.make_tensor(name, TensorProto.STRING, x.shape,
+                                  [s if isinstance(s, bytes) else str(s).encode() for s in x.reshape(-1)])
+    return numpy_helper.from_array(x, name)
+
+
+def build(case, expected=None, const=None, dynamic=None):
+    """(model, feeds): the model of a case, and its inputs by name. expected: outputs, which then get their types."""
+    const, dynamic = case.const if const is None else const, case.dynamic if dynamic is None else dynamic
+    names = ["" if x is None else f"x{i}" for i, x in enumerate(case.inputs)]
+    outputs = [f"y{i}" if i in case.wanted else "" for i in range(case.nout)]
+    try:
+        schema = onnx.defs.get_schema(case.op, case.opset, case.domain)
+    except onnx.defs.SchemaError:
+        schema = None
+    node = helper.make_node(case.op, names, outputs, name="node", domain=case.domain)
+    node.attribute.extend(attribute(schema, k, v) for k, v in case.attrs.items() if v is not None)
+    free = (f"d{i}" for i in range(1000))
+    graph = onnx.GraphProto(name="case", node=[node])
+    feeds, plain = {}, True
+    for i, (name, x) in enumerate(zip(names, case.inputs)):
+        if x is None:
+            continue
+        if i in const:
+            graph.initializer.append(tensor(x, name))
+            continue
+        kind = type_of(x, lambda a: [next(free) for _ in a.shape] if dynamic else a.shape)
+        graph.input.append(helper.make_value_info(name, kind))
+        feeds[name] = x.value if isinstance(x, Opt) else x
+    found = iter(expected or ())
+    for name in outputs:
+        want = next(found, None) if name else None
+        if name and isinstance(want, (np.ndarray, list, dict)):
+            shape = (lambda a: [next(free) for _ in a.shape]) if dynamic else (lambda a: None)
+            graph.output.append(helper.make_value_info(name, type_of(want, shape)))
+        elif name:
+            graph.output.append(onnx.ValueInfoProto(name=name))
+    versions = {case.domain: case.opset}
+    versions.setdefault("", 22)
+    wide = [x for x in case.inputs if isinstance(x, np.ndarray) and elem_type(x) > TensorProto.INT4]
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid(d, v) for d, v in versions.items()],
+                             ir_version=onnx.IR_VERSION if wide else 10), feeds
+
+
+# --- oracles ---------------------------------------------------------------------------------------------
+
+NATIVE = set("?bBhHiIlLqQefdFDOUS")
+
+
+def widened(x):
+    if isinstance(x, list):
+        return [widened(v) for v in x]
+    narrow = isinstance(x, np.ndarray) and x.dtype in (np.float16, ml_dtypes.bfloat16)
+    return x.astype(np.float32) if narrow else x
+
+
+def narrowed(x, dtype):
+    if isinstance(x, list):
+        return [narrowed(v, dtype) for v in x]
+    return x.astype(dtype) if isinstance(x, np.ndarray) and x.dtype == np.float32 else x
+
+
+def by_wide(case, engine):
+    kinds = [x.dtype for x in case.inputs if isinstance(x, np.ndarray) and x.dtype in (np.float16, ml_dtypes.bfloat16)]
+    wide = Case(case.op, [widened(x) for x in case.inputs], case.attrs, case.opset, case.nout, wanted=case.wanted)
+    wide.domain = case.domain
+    with np.errstate(all="ignore"):
+        return [narrowed(y, kinds[0]) if kinds else y for y in engine(wide)]
+
+
+def by_ort(case):
+    """Types that numpy lacks go in as initializers and come out through Cast."""
+    import onnxruntime as ort
+    strange = [i for i, x in enumerate(case.inputs) if isinstance(x, np.ndarray) and x.dtype.char not in NATIVE]
+    model, feeds = build(case, const=strange, dynamic=False)
+    kinds = {}
+    if strange or case.attrs:
+        try:
+            inferred = onnx.shape_inference.infer_shapes(model)
+            kinds = {v.name: v.type.tensor_type.elem_type for v in inferred.graph.output}
+        except Exception:  # the operators of other domains
+            pass
+    back = {}
+    for v in model.graph.output:
+        if kinds.get(v.name, 0) >= TensorProto.BFLOAT16:
+            to = TensorProto.INT8 if kinds[v.name] in (TensorProto.UINT4, TensorProto.INT4) else TensorProto.FLOAT
+            model.graph.node.append(helper.make_node("Cast", [v.name], [v.name + "_cast"], to=to))
+            back[v.name + "_cast"] = helper.tensor_dtype_to_np_dtype(kinds[v.name])
+            v.name += "_cast"
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 4
+    session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    got = session.run(None, feeds)
+    with np.errstate(all="ignore"):
+        return [y.astype(back[v.name]) if v.name in back else y for v, y in zip(model.graph.output, got)]
+
+
+def by_reference(case):
+    from onnx.reference import ReferenceEvaluator
+    model, feeds = build(case, const=(), dynamic=False)
+    with np.errstate(all="ignore"):
+        return list(ReferenceEvaluator(model).run(None, feeds))
+
+
+ENGINES = {"ort": by_ort, "reference": by_reference,
+           "ort-wide": lambda case: by_wide(case, by_ort), "reference-wide": lambda case: by_wide(case, by_reference)}
+
+
+def expected(case):
+    """What the oracle says: a list with an entry for each wanted output."""
+    if isinstance(case.oracle, str):
+        got = ENGINES[case.oracle](case)
+    elif callable(case.oracle):
+        with np.errstate(all="ignore"):
+            got = case.oracle(*[x.value if isinstance(x, Opt) else x for x in case.inputs])
+    else:
+        got = case.oracle
+    got = list(got) if isinstance(got, (list, tuple)) else [got]
+    if len(got) == case.nout and case.nout != len(case.wanted):
+        got = [got[i] for i in case.wanted]
+    return [y if isinstance(y, (list, dict)) or y is None else np.asarray(y) for y in got]
+
+
+# --- comparison ------------------------------------------------------------------------------------------
+
+class Different(Exception):
+    pass
+
+
+def difference(want, got, tol):
+    """None, or how two arrays of the same type and shape differ."""
+    if want.dtype.kind in "OUS":
+        bad = np.array([a != b for a, b in zip(want.reshape(-1), got.reshape(-1))], bool).reshape(want.shape)
+    elif want.dtype.kind in "biu" or "int" in want.dtype.name:
+        bad = np.asarray(want != got)
+    else:
+        kind = np.complex128 if want.dtype.kind == "c" else np.float64
+        w, g = want.astype(kind), got.astype(kind)
+        finite = np.isfinite(w)
+        tol = max(tol, 2 * float(ml_dtypes.finfo(want.dtype).eps)) if tol and want.dtype.itemsize <= 2 else tol
+        with np.errstate(all="ignore"):
+            spread = np.std(w[finite]) if finite.any() else 0.0
+            spread = spread if np.isfinite(spread) else 0.0
+            near = np.abs(g - w) <= tol * (np.abs(w) + spread)
+        bad = ~np.where(finite, near, (w == g) | (np.isnan(w) & np.isnan(g)))
+    if not bad.any():
+        return None
+    at = tuple(int(i) for i in np.argwhere(bad)[0])
+    return f"{got[at]!r} instead of {want[at]!r} at {list(at)} ({int(bad.sum())} of {bad.size} differ)"
+
+
+def compare(want, got, tol, where="output"):
+    if isinstance(want, (list, tuple)):
+        if not isinstance(got, (list, tuple)) or len(want) != len(got):
+            raise Different(f"{where}: {len(got) if isinstance(got, (list, tuple)) else type(got).__name__} elements "
+                            f"instead of {len(want)}")
+        for i, (w, g) in enumerate(zip(want, got)):
+            compare(w, g, tol, f"{where}[{i}]")
+    elif isinstance(want, dict):
+        if not isinstance(got, dict) or set(want) != set(got):
+            raise Different(f"{where}: keys {sorted(got) if isinstance(got, dict) else got!r} instead of {sorted(want)}")
+        for k, w in want.items():
+            compare(np.asarray(w), np.asarray(got[k]), tol, f"{where}[{k!r}]")
+    elif want is None or got is None:
+        if want is not got:
+            raise Different(f"{where}: {'a value' if want is None else 'nothing'} instead of "
+                            f"{'nothing' if want is None else 'a value'}")
+    else:
+        want, got = np.asarray(want), np.asarray(got)
+        text = want.dtype.kind in "OUS"
+        if want.dtype != got.dtype and not (text and got.dtype.kind in "OUS"):
+            raise Different(f"{where}: type {got.dtype} instead of {want.dtype}")
+        if want.shape != got.shape:
+            raise Different(f"{where}: shape {list(got.shape)} instead of {list(want.shape)}")
+        how = difference(want, got, tol)
+        if how:
+            raise Different(f"{where}: {how}")
+
+
+def equal_bits(a, b):
+    if isinstance(a, (list, tuple)):
+        return len(a) == len(b) and all(map(equal_bits, a, b))
+    if isinstance(a, dict):
+        return a == b
+    if a is None or b is None:
+        return a is b
+    return a.shape == b.shape and (a.tobytes() == b.tobytes() if a.dtype != object else (a == b).all())
+
+
+# --- the evaluator ---------------------------------------------------------------------------------------
+
+def held(x):
+    """Whether .npy can hold a value."""
+    return isinstance(x, np.ndarray) and x.dtype.kind not in "OUS"
+
+
+def save(path, x):
+    """The form of .npy that --eval reads: 4-bit integers one a byte, types that numpy lacks as raw bytes."""
+    name = x.dtype.name
+    if "int4" in name or "int2" in name or name == "float4_e2m1fn":
+        x = x.view(np.uint8) if name.startswith("float") else x.astype(np.uint8 if name.startswith("u") else np.int8)
+    elif name.startswith(("float8", "bfloat")):
+        x = x.view(f"V{x.dtype.itemsize}")
+    np.save(path, x)
+
+
+def load(path, dtype):
+    x = np.load(path)
+    if x.dtype == dtype:
+        return x
+    if x.dtype.itemsize == dtype.itemsize and (x.dtype.kind == "V" or dtype.name.startswith("float4")):
+        return x.view(dtype)
+    return x.astype(dtype) if "int4" in dtype.name or "int2" in dtype.name else x
+
+
+def evaluate(accelc_command, path, feeds, names, wanted, folder):
+    """Outputs by accelc --eval, or None if they or the inputs are not for .npy. Raises accelc.Error."""
+    if not all(map(held, feeds.values())) or not all(map(held, wanted)):
+        return None
+    command = [accelc_command, path, "--eval"]
+    for name, x in feeds.items():
+        save(f"{folder}/{name}.npy", x)
+        command += ["--input", f"{name}={folder}/{name}.npy"]
+    for name in names:
+        command += ["--output", f"{name}={folder}/{name}.npy"]
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=120)
+    if done.returncode:
+        raise accelc.Error(failure("--eval", done.returncode, done.stderr))
+    return [load(f"{folder}/{name}.npy", w.dtype) for name, w in zip(names, wanted)]
+
+
+def failure(what, status, text):
+    text = text.strip()
+    if status in (1, 2) and text and "Sanitizer" not in text and "runtime error" not in text:
+        return text
+    raise Different(f"{what}: " + (f"signal {-status}" if status < 0 else f"status {status}") + f": {text[-2000:]}")
+
+
+# --- running ---------------------------------------------------------------------------------------------
+
+def run_case(case, command, folder, options=(), keep=None):
+    """None, or what is wrong."""
+    want = None if case.error else expected(case)
+    model, feeds = build(case, want)
+    path, so = f"{folder}/model.onnx", f"{folder}/model-{os.getpid()}-{next(_serial)}.so"
+    with open(path, "wb") as f:
+        f.write(model.SerializeToString())
+    if keep:
+        store(keep, case, model, feeds, want)
+    try:
+        if case.error:
+            return run_error(case, command, path, so, feeds, folder)
+        names = [v.name for v in model.graph.output]
+        try:
+            got = evaluate(command, path, feeds, names, want, folder)
+            if got is not None:
+                compare(want, got, case.tol, "evaluated")
+        except accelc.Error as e:
+            return f"evaluated: {e}"
+        try:
+            one, two = compiled(command, path, so, feeds, options)
+        except accelc.Error as e:
+            return f"compiled: {e}"
+        compare(want, one, case.tol, "compiled")
+        if not all(map(equal_bits, one, two)):
+            return "compiled: 1 and 2 threads differ"
+    except Different as e:
+        return str(e)
+    finally:
+        if os.path.exists(so):
+            os.unlink(so)
+    return None
+
+
+def compiled(command, path, so, feeds, options=()):
+    """The outputs with 1 and with 2 threads."""
+    done = subprocess.run([command, path, "-o", so, *options], capture_output=True, text=True, errors="replace", timeout=120)
+    if done.returncode:
+        raise accelc.Error(failure("compiling", done.returncode, done.stderr))
+    model, results = accelc.load(so), []
+    names = {p.name for p in model.inputs}      # an input that nothing depends on may be gone
+    for threads in (1, 2):
+        with model.session(threads=threads) as session:
+            results.append(list(session.run({k: x for k, x in feeds.items() if k in names}).values()))
+    return results
+
+
+def run_error(case, command, path, so, feeds, folder):
+    ways = [("compiled", lambda: compiled(command, path, so, feeds))]
+    if all(map(held, feeds.values())):
+        ways.append(("evaluated", lambda: evaluate(command, path, feeds, [], [], folder)))
+    for how, run in ways:
+        try:
+            run()
+        except accelc.Error as e:
+            if not re.search(case.error, str(e)):
+                return f"{how}: the error {str(e)!r} does not match {case.error!r}"
+        else:
+            return f"{how}: no error, {case.error!r} was expected"
+    return None
+
+
+_serial = iter(range(1 << 62))
+
+
+def store(folder, case, model, feeds, want):
+    """Keeps the model, its inputs and what is expected, for a look by hand."""
+    os.makedirs(folder, exist_ok=True)
+    onnx.save(model, f"{folder}/model.onnx")
+    for name, x in feeds.items():
+        if held(x):
+            save(f"{folder}/{name}.npy", x)
+    for i, y in enumerate(want or ()):
+        if held(y):
+            save(f"{folder}/want{i}.npy", y)
+    with open(f"{folder}/case.txt", "w") as f:
+        f.write(f"{case!r}\n{json.dumps(case.attrs, default=str)}\n")

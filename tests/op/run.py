@@ -1,0 +1,155 @@
+#!/usr/bin/env python3
+"""Operators one by one: compiled code and the evaluator against an oracle.
+
+    run.py ACCELC [FAMILY ...] [-k REGEX] [-v] [--quick] [--keep DIR] [-j N]
+
+A family is a file of this folder with `cases(rng)`, which yields op_test.Case; all of them by default. A case runs in a worker
+process, so a crash or a time-out is a failure of that case and nothing else. The last line is `N passed, N failed`.
+"""
+import os
+import sys
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path[:] = [p for p in sys.path if os.path.abspath(p) != HERE]       # families have names of modules: math
+# ruff: noqa: E402
+import argparse
+import importlib.util
+import multiprocessing
+import multiprocessing.connection
+import re
+import tempfile
+import time
+
+import numpy as np
+
+TOOLS = {"run", "op_test", "fuzz"}
+TIMEOUT = 120           # seconds for a case
+QUICK = 20              # --quick: each 20th case
+
+
+def load(name):
+    """The module of a file of this folder."""
+    spec = importlib.util.spec_from_file_location(name if name == "op_test" else f"op_{name}", f"{HERE}/{name}.py")
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+op_test = load("op_test")
+
+def families():
+    return sorted(f[:-3] for f in os.listdir(HERE) if f.endswith(".py") and f[:-3] not in TOOLS)
+
+
+def cases(family):
+    found = list(load(family).cases(np.random.default_rng(sum(map(ord, family)))))
+    for i, c in enumerate(found):
+        c.name = f"{family}.{c.op}#{i}"
+    return found
+
+
+def work(pipe, options, chosen):
+    """A worker: all cases are made anew, and run by number as the parent asks."""
+    known = [c for f in chosen for c in cases(f)]
+    with tempfile.TemporaryDirectory(prefix="accelc-op-") as folder:
+        while (i := pipe.recv()) is not None:
+            keep = options.keep and f"{options.keep}/{known[i].name}"
+            try:
+                pipe.send(op_test.run_case(known[i], options.accelc, folder, keep=keep))
+            except Exception as e:      # the oracle refuses the case: it tests nothing
+                pipe.send(f"{type(e).__name__}: {e}"[:2000])
+
+
+class Worker:
+    def __init__(self, options, chosen):
+        self.options, self.chosen, self.case = options, chosen, None
+        self.start()
+
+    def start(self):
+        context = multiprocessing.get_context("fork")
+        self.pipe, other = context.Pipe()
+        self.process = context.Process(target=work, args=(other, self.options, self.chosen), daemon=True)
+        self.process.start()
+        other.close()
+
+    def take(self, i):
+        self.case, self.since = i, time.monotonic()
+        self.pipe.send(i)
+
+    def result(self):
+        """After the pipe said something, or the time was up: what is wrong with the case, or None."""
+        try:
+            if self.pipe.poll():
+                return self.pipe.recv()
+            self.process.kill()
+            self.process.join()
+            why = f"no answer after {TIMEOUT} seconds"
+        except EOFError:
+            self.process.join()
+            why = f"crash (signal {-self.process.exitcode})"
+        self.start()
+        return why
+
+    def close(self):
+        try:
+            self.pipe.send(None)
+        except OSError:
+            pass
+        self.process.join(10)
+
+
+def run(options, chosen, todo, report):
+    """Runs the cases todo, numbers among those of all chosen families; report(i, why) for each."""
+    workers = [Worker(options, chosen) for _ in range(min(options.jobs, len(todo)))]
+    todo = iter(todo)
+    busy = []
+    for w in workers:
+        w.take(next(todo))
+        busy.append(w)
+    while busy:
+        ready = multiprocessing.connection.wait([w.pipe for w in busy], 1)
+        for w in list(busy):
+            if w.pipe in ready or time.monotonic() - w.since > TIMEOUT:
+                report(w.case, w.result())
+                i = next(todo, None)
+                if i is None:
+                    busy.remove(w)
+                else:
+                    w.take(i)
+    for w in workers:
+        w.close()
+
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("accelc")
+    p.add_argument("family", nargs="*", help="default: all")
+    p.add_argument("-k", metavar="REGEX", default="", help="cases whose name or description has it")
+    p.add_argument("-v", "--verbose", action="store_true", help="print every case")
+    p.add_argument("--quick", action="store_true", help=f"each {QUICK}th case")
+    p.add_argument("--keep", metavar="DIR", help="keep models, inputs and expected outputs")
+    p.add_argument("-j", "--jobs", type=int, default=1)
+    options = p.parse_args()
+    options.accelc = os.path.abspath(options.accelc)
+    chosen = [os.path.basename(f).removesuffix(".py") for f in options.family] or families()
+    known = [c for f in chosen for c in cases(f)]
+    todo = [i for i, c in enumerate(known) if re.search(options.k, f"{c.name} {c!r}")]
+    todo = todo[::QUICK] if options.quick else todo
+    failed = []
+
+    def report(i, why):
+        if why:
+            failed.append(i)
+            family = known[i].name.partition(".")[0]
+            print(f"FAILED {known[i].name} {known[i]!r}\n    {why}\n    again: tests/op/run.py ACCELC {family} "
+                  f"-k '{known[i].name} ' --keep DIR", flush=True)
+        elif options.verbose:
+            print(f"ok     {known[i].name} {known[i]!r}", flush=True)
+    if todo:
+        run(options, chosen, todo, report)
+    print(f"{len(todo) - len(failed)} passed, {len(failed)} failed")
+    sys.exit(bool(failed) or not todo)
+
+
+if __name__ == "__main__":
+    main()
