@@ -374,6 +374,18 @@ static bool read_state(Rnn *r, int k, Val *v)
 
 /* ---- the loop */
 
+/* The states after the loop; of batches of length 0 they are 0, as in ONNX Runtime, whatever they began with. */
+static Val last_state(Rnn *r, Val v)
+{
+    Imp *m = r->m;
+    Args a = {.v = {v}, .n = 1};
+    Expr e = xarg(m, 0, r->wide);
+    if (r->lens.i)
+        e = X3(SELECT, X2(GT, length(r, &a, B_AXIS), XI(0)), e, xf(m, r->wide, 0));
+    v = map_over(m, expr_cast(m->c, e, r->type), a.n, a.v, 3, r->state);
+    return r->layout ? b_permute(&m->b, v, (int[]){1, 0, 2}) : v;
+}
+
 /* Stacked by trips -> in order of time; backwards, what lies past the length is 0. */
 static Val in_time(Rnn *r, Val y)
 {
@@ -425,10 +437,9 @@ static void run(Rnn *r, void (*step)(Rnn *, bool, Val *))
         Val y = in_time(r, res[r->nstate]);
         result(m, 0, r->layout ? b_permute(&m->b, y, (int[]){2, 0, 1, 3}) : y);
     }
-    for (int k = 0; k < r->nstate; k++) {
-        Val v = cast_to(m, res[k], r->type);
-        result(m, 1 + (uint32_t)k, r->layout ? b_permute(&m->b, v, (int[]){1, 0, 2}) : v);
-    }
+    for (int k = 0; k < r->nstate; k++)
+        if (wanted(m, 1 + (uint32_t)k))
+            result(m, 1 + (uint32_t)k, last_state(r, res[k]));
 }
 
 static void import(Imp *m, int gates, int nstate, const char *const *deflt, int nact, void (*step)(Rnn *, bool, Val *))

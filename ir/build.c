@@ -481,6 +481,8 @@ void b_guard(B *b, GuardCmp cmp, Dim x, Dim y, const char *fmt, ...) {
 }
 
 void b_guard_val(B *b, Val cond, const char *text) {
+    int rank = val_type(b->g, cond)->rank;
+    if (cond.i && rank) cond = b_reduce1(b, R_AND, cond, (1u << rank) - 1, false);
     if (!cond.i) return;
     Scalar s;
     if (val_scalar(b->g, cond, &s) && s.t == DT_BOOL) {

@@ -174,12 +174,9 @@ bool ev_guard(Ev *e, const Node *n, EVal *const *in, EVal **out) {
     const char *text = a->text ? a->text : "a check failed";
     if (a->cmp == G_TRUE) {
         const EVal *v = n->nin ? in[0] : NULL;
-        if (!v || v->kind != TY_TENSOR || v->dtype != DT_BOOL)
-            return ev_fail(e, "E0805", "guard needs a bool tensor");
-        for (int64_t k = 0, count = ev_count(v); k < count; k++) {
-            if (!ev_int(v, k)) return ev_fail(e, "E0803", "%s", text);
-        }
-        return true;
+        if (!v || v->kind != TY_TENSOR || v->dtype != DT_BOOL || ev_count(v) != 1)
+            return ev_fail(e, "E0805", "guard needs one bool");
+        return ev_int(v, 0) || ev_fail(e, "E0803", "%s", text);
     }
     int64_t x, y;
     if (!ev_dim(e, a->a, &x) || !ev_dim(e, a->b, &y)) return false;

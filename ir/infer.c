@@ -514,7 +514,7 @@ static bool inf_guard(Inf *f) {
     const GuardAttr *a = f->attr;
     bool on_value = a->cmp == G_TRUE;
     if (f->nin != (on_value ? 1 : 0)) return BAD(f, "E0303", "guard with %d operands", f->nin);
-    if (on_value && f->ty[0]->dtype != DT_BOOL) return BAD(f, "E0303", "guard on %s", type_text(f->c, f->ty[0]));
+    if (on_value && (f->ty[0]->kind != TY_TENSOR || f->ty[0]->dtype != DT_BOOL || f->ty[0]->rank)) return BAD(f, "E0303", "guard on %s", type_text(f->c, f->ty[0]));
     return on_value || (a->a.i && a->b.i);
 }
 

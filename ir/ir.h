@@ -363,7 +363,7 @@ void b_loop(B *b, Graph *body, int ncarried, int nscan, int nin, const Val *in, 
 void b_if(B *b, Val cond, Graph *t, Graph *e, int nin, const Val *in, Val *out); /* regions take in[] as inputs */
 Dim b_bind(B *b, Val v, int64_t index, const char *stem, int64_t lo, int64_t hi); /* known element as dim, or a bind node */
 void b_guard(B *b, GuardCmp cmp, Dim x, Dim y, const char *fmt, ...) __attribute__((format(printf, 5, 6))); /* nothing if provable; a message if disprovable */
-void b_guard_val(B *b, Val cond, const char *text);
+void b_guard_val(B *b, Val cond, const char *text); /* all elements of cond */
 Val b_shape(B *b, Val v);                                                 /* i64[rank] with known elems */
 Val b_dims(B *b, int n, const Dim *dim);                                  /* i64[n] tensor of dims; n = 1 elements allowed */
 Val b_dim_scalar(B *b, Dim d);                                            /* i64[] */
