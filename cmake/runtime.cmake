@@ -10,6 +10,12 @@ foreach(variant object openmp)
 endforeach()
 target_compile_options(accelc_rt_openmp PRIVATE -fopenmp)
 
+# The functions that models call, for the evaluator.
+add_library(accelc_call STATIC runtime/call_all.c)
+target_include_directories(accelc_call PRIVATE ${CMAKE_CURRENT_SOURCE_DIR})
+target_link_libraries(accelc_call PRIVATE accelc_options m)
+target_link_libraries(accelc_frontend PRIVATE accelc_call)
+
 enable_language(ASM)
 set(RT_BLOB ${CMAKE_BINARY_DIR}/runtime_blob)
 file(MAKE_DIRECTORY ${RT_BLOB})

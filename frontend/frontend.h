@@ -103,6 +103,10 @@ void output_abandon(Output *o);                /* nothing is left; harmless afte
 Tensor *npy_read(Ctx *c, const char *path, DType want);
 bool npy_write(Ctx *c, const char *path, const Tensor *t);
 
+/* ==== eval_call.c ============================================================================= */
+/* An EvalCall over the functions of runtime/call.def. */
+bool eval_call(Ctx *c, const char *symbol, int nin, const Tensor *const *in, int nout, Tensor **out, int64_t *room, char error[256]);
+
 /* ==== tools.c: the evaluator and inspect as commands ========================================= */
 typedef struct NamedFile {
     const char *name, *path;

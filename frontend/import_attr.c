@@ -129,8 +129,8 @@ static bool class_has(char cls, const Type *t, const Type *first)
     bool flt = d == DT_F32 || d == DT_F64 || d == DT_F16 || d == DT_BF16;
     if (cls == 'v')
         return true;
-    if (t->kind != TY_TENSOR)
-        return false;
+    if (cls == 'S' || t->kind != TY_TENSOR)
+        return cls == 'S' && t->kind == TY_SEQ;
     switch (cls) {
     case 'f': return flt;
     case 'n': return flt || dt_is_int(d);
@@ -138,6 +138,7 @@ static bool class_has(char cls, const Type *t, const Type *first)
     case 'i': return dt_is_int(d);
     case 'u': return dt_is_int(d) && !dt_is_signed(d);
     case 'b': return d == DT_BOOL;
+    case 's': return d == DT_STR;
     case 'l': return d == DT_I64;
     case 'x': return d == DT_I64 || d == DT_I32;
     case 'q': return dt_is_int(d) || (dt_is_float(d) && dt_bits(d) <= 8);
@@ -155,6 +156,8 @@ static const char *class_text(Imp *m, char cls, const Type *first)
     case 'i': return "an integer type";
     case 'u': return "an unsigned integer type";
     case 'b': return "bool";
+    case 's': return "strings";
+    case 'S': return "a sequence";
     case 'l': return "i64";
     case 'x': return "i32 or i64";
     case 'q': return "a quantised type";

@@ -82,7 +82,7 @@ bool tool_eval(Ctx *c, Graph *g, const EvalFiles *f, FILE *out) {
         else
             in[i] = npy_read(c, nf->path, t->dtype);
     }
-    EvalOptions eo = {.seed = f->seed};
+    EvalOptions eo = {.seed = f->seed, .call = eval_call};
     if (ctx_errors(c) || !graph_eval(c, g, in, res, &eo)) return false;
     for (uint32_t i = 0; i < g->out.n; i++) {
         const NamedFile *nf = find_file(f->out, f->nout, g->out.v[i].name);

@@ -517,6 +517,7 @@ static void ev_open(Ev *e, Ctx *c, const EvalOptions *o) {
     if (o) {
         e->limit = o->max_bytes;
         e->seed = o->seed;
+        e->call = o->call;
     }
     e->sym = calloc((size_t)n + 1, sizeof *e->sym);
     e->known = calloc((size_t)n + 1, sizeof *e->known);
@@ -529,13 +530,12 @@ static void ev_close(Ev *e) {
     free(e->draw);
 }
 
-/* A value over the tensor's own bytes, which outlive it. */
-static EVal *from_tensor(Ev *e, const Tensor *t, int depth) {
+EVal *ev_from_tensor(Ev *e, const Tensor *t, int depth) {
     if (t->kind != TY_TENSOR) {
         int64_t n = t->nelem > 0 && depth < 8 ? t->nelem : 0;
         EVal *v = ev_list(e, (TypeKind)t->kind, n);
         for (int64_t i = 0; v && i < n; i++) {
-            v->elem[i] = from_tensor(e, t->elem[i], depth + 1);
+            v->elem[i] = ev_from_tensor(e, t->elem[i], depth + 1);
             if (!v->elem[i]) {
                 ev_unref(e, v);
                 return NULL;
@@ -562,15 +562,14 @@ static EVal *from_tensor(Ev *e, const Tensor *t, int depth) {
     return v;
 }
 
-/* Into the arena; bytes that are not ours are shared. */
-static Tensor *to_tensor(Ev *e, EVal *v) {
+Tensor *ev_to_tensor(Ev *e, EVal *v) {
     Tensor *t = NEW(e->c, Tensor);
     t->kind = v->kind;
     if (v->kind != TY_TENSOR) {
         t->nelem = v->kind == TY_OPT && !v->nelem ? -1 : v->nelem;
         t->elem = NEWN(e->c, Tensor *, v->nelem + 1);
         for (int64_t i = 0; i < v->nelem; i++) {
-            t->elem[i] = to_tensor(e, v->elem[i]);
+            t->elem[i] = ev_to_tensor(e, v->elem[i]);
             if (!t->elem[i]) return NULL;
         }
         return t;
@@ -594,8 +593,7 @@ static Tensor *to_tensor(Ev *e, EVal *v) {
     return t;
 }
 
-/* An optional input may be given as the thing itself. */
-static EVal *wrap_optional(Ev *e, const Type *t, EVal *v) {
+EVal *ev_optional(Ev *e, const Type *t, EVal *v) {
     if (!v || t->kind != TY_OPT || v->kind == TY_OPT) return v;
     EVal *o = ev_list(e, TY_OPT, 1);
     if (!o) ev_unref(e, v);
@@ -616,12 +614,12 @@ bool graph_eval(Ctx *c, Graph *g, const Tensor *const *in, Tensor **out, const E
                 ev_fail(&e, "E0802", "input %s is missing", g->in.v[k].name ? g->in.v[k].name : "");
             break;
         }
-        v[k] = wrap_optional(&e, &g->val.v[g->in.v[k].val.i].type, from_tensor(&e, in[k], 0));
+        v[k] = ev_optional(&e, &g->val.v[g->in.v[k].val.i].type, ev_from_tensor(&e, in[k], 0));
         ok = v[k] != NULL;
     }
     ok = ok && ev_graph(&e, g, v, v + nin);
     for (uint32_t k = 0; ok && k < nout; k++) {
-        out[k] = to_tensor(&e, v[nin + k]);
+        out[k] = ev_to_tensor(&e, v[nin + k]);
         ok = out[k] != NULL;
     }
     for (uint32_t k = 0; v && k < nin + nout; k++) ev_unref(&e, v[k]);
@@ -643,13 +641,13 @@ bool node_eval(Ctx *c, Graph *g, const Node *n, const Tensor *const *in, Tensor 
     bool ok = v != NULL;
     if (v) memset(v, 0, sizeof *v * ((size_t)n->nin + n->nout));
     for (unsigned k = 0; ok && k < n->nin; k++) {
-        if (in[k]) ok = (v[k] = from_tensor(&e, in[k], 0)) != NULL;
+        if (in[k]) ok = (v[k] = ev_from_tensor(&e, in[k], 0)) != NULL;
         else ok = absent_ok((PrimOp)n->op);
     }
     ok = ok && table[n->op](&e, n, v, v + n->nin);
     for (unsigned k = 0; ok && k < n->nout; k++) {
         ok = v[n->nin + k] != NULL;
-        if (ok) ok = (out[k] = to_tensor(&e, v[n->nin + k])) != NULL;
+        if (ok) ok = (out[k] = ev_to_tensor(&e, v[n->nin + k])) != NULL;
     }
     for (unsigned k = 0; v && k < (unsigned)n->nin + n->nout; k++) ev_unref(&e, v[k]);
     free(v);

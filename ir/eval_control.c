@@ -207,7 +207,21 @@ bool ev_copy_node(Ev *e, const Node *n, EVal *const *in, EVal **out) {
 }
 
 bool ev_call(Ev *e, const Node *n, EVal *const *in, EVal **out) {
-    (void)in, (void)out;
-    return ev_fail(e, "E0805", "%s is known to the runtime only",
-                   ((const CallAttr *)n->attr)->symbol);
+    const char *symbol = ((const CallAttr *)n->attr)->symbol;
+    if (!e->call) return ev_fail(e, "E0805", "%s is known to the runtime only", symbol);
+    const Tensor **arg = NEWN(e->c, const Tensor *, n->nin + 1);
+    Tensor **res = NEWN(e->c, Tensor *, n->nout + 1);
+    for (int k = 0; k < n->nin; k++) {
+        EVal *v = in[k] && in[k]->kind == TY_OPT && in[k]->nelem ? in[k]->elem[0] : in[k];
+        if (v && !(arg[k] = ev_to_tensor(e, v))) return false;
+    }
+    int64_t before = e->limit ? e->limit - e->live : INT64_MAX, room = before;
+    char error[256] = "";
+    if (!e->call(e->c, symbol, n->nin, arg, n->nout, res, &room, error)) return ev_fail(e, "E0806", "%s", error);
+    e->live += before - room;
+    for (int k = 0; k < n->nout; k++) {
+        EVal *v = ev_from_tensor(e, res[k], 0);
+        if (!v || !(out[k] = ev_optional(e, val_type(e->g, n->out[k]), v))) return false;
+    }
+    return true;
 }

@@ -37,6 +37,7 @@ typedef struct Ev {
     bool *known;
     uint32_t nsym;
     uint64_t seed;              /* session seed of unseeded random nodes */
+    EvalCall call;              /* functions of the runtime, or NULL */
     EDraw *draw;                /* how often each random node ran */
     uint32_t ndraw;
     int depth;                  /* of regions */
@@ -73,6 +74,12 @@ bool ev_bind_type(Ev *e, const Type *t, const EVal *v, const char *what);
 /* Symbols defined inside stay known after ev_graph, and are forgotten after ev_region. */
 bool ev_graph(Ev *e, Graph *g, EVal *const *in, EVal **out);
 bool ev_region(Ev *e, Graph *g, EVal *const *in, EVal **out);
+/* A value over the bytes of a tensor, which outlives it; a dense copy of a value in the arena (bytes that are not of the evaluator are
+ * shared). NULL after a message. */
+EVal *ev_from_tensor(Ev *e, const Tensor *t, int depth);
+Tensor *ev_to_tensor(Ev *e, EVal *v);
+/* v, or the optional that holds it if the type wants one. v is consumed. */
+EVal *ev_optional(Ev *e, const Type *t, EVal *v);
 /* The bytes of t, or of its first element. */
 const ConstData *ev_pack(Ctx *c, const Tensor *t, bool splat);
 

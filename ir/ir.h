@@ -369,6 +369,7 @@ Val b_dims(B *b, int n, const Dim *dim);                                  /* i64
 Val b_dim_scalar(B *b, Dim d);                                            /* i64[] */
 Val b_random(B *b, const RandomAttr *a, int nin, const Val *in);
 Val b_seq(B *b, const char *sub, Type t, int nin, const Val *in);
+void b_call(B *b, const char *symbol, int nout, const Type *t, int nin, const Val *in, Val *out); /* absent operands are poison */
 void b_group(B *b, const char *name, Graph *body, int nin, const Val *in, Val *out);
 /* Wrap: everything appended to b->g since mark (a node count) that feeds `outs` becomes group `name`. */
 uint32_t b_mark(B *b);
@@ -384,7 +385,11 @@ Graph *graph_parse(Ctx *c, const char *text, const char *file); /* NULL after me
 /* ==== eval.c: the reference evaluator ============================================================================= */
 typedef struct Tensor { DType dtype; int rank; int64_t dim[MAX_RANK]; void *data; /* 1 byte per element for packed types */
                         struct Tensor **elem; int64_t nelem; uint8_t kind; } Tensor; /* kind: TypeKind; absent optional: data NULL, nelem -1 */
-typedef struct EvalOptions { int64_t max_bytes; /* 0: none */ uint64_t seed; } EvalOptions;
+/* Runs the function of a `call` node, which ir/ knows nothing of; NULL: calls fail. Operands (absent ones NULL) are in the arena, results shall
+ * be. room: bytes that it may take from the arena, to be reduced. false after writing to `error`. An empty optional comes and goes as TY_OPT
+ * with nelem -1, another one as the value it holds. */
+typedef bool (*EvalCall)(Ctx *c, const char *symbol, int nin, const Tensor *const *in, int nout, Tensor **out, int64_t *room, char error[256]);
+typedef struct EvalOptions { int64_t max_bytes; /* 0: none */ uint64_t seed; EvalCall call; } EvalOptions;
 /* Runs g on inputs (order of g->in). sym: values of symbols are bound from inputs. Results malloc'ed through the Ctx
  * arena `c`. false with a message on a failed guard or a wrong input. */
 bool graph_eval(Ctx *c, Graph *g, const Tensor *const *in, Tensor **out, const EvalOptions *o);

@@ -40,20 +40,28 @@ typedef struct rt_call {
 } rt_call;
 typedef bool (*rt_call_fn)(rt_call *c);
 
-/* false, and the message */
-bool call_fail(rt_call *c, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-/* Zeroed memory for n elements of `size` bytes, 64-byte aligned; NULL after a message if there is no room. */
-void *call_alloc(rt_call *c, int64_t n, size_t size);
-/* A new tensor with room for its elements, zeroed; NULL after a message. */
-rt_value *call_tensor(rt_call *c, int dtype, int rank, const int64_t *dims);
-/* A new list of n elements, to be set by the caller. */
-rt_value *call_list(rt_call *c, accelc_kind kind, int64_t n);
-int64_t call_count(const rt_value *v);                  /* elements of a tensor */
-size_t call_width(int dtype);                           /* bytes of an element in memory */
-/* The only element of an integer tensor (bool included). */
-bool call_int(rt_call *c, const rt_value *v, const char *what, int64_t *out);
-static inline const accelc_str *call_strs(const rt_value *v) { return (const accelc_str *)v->data; }
+/* Everything here exists under names with the version of the ABI, weak and hidden like the rest of the runtime. */
+#define CALL_API __attribute__((weak, visibility("hidden")))
+#define CALL_FN(symbol) CALL_API bool accelc_rt1_call_##symbol(rt_call *c)
+#define call_fail accelc_rt1_help_fail
+#define call_alloc accelc_rt1_help_alloc
+#define call_tensor accelc_rt1_help_tensor
+#define call_list accelc_rt1_help_list
+#define call_count accelc_rt1_help_count
+#define call_width accelc_rt1_help_width
+#define call_int accelc_rt1_help_int
 
-/* The functions exist under names with the version of the ABI, weak and hidden like the rest of the runtime. */
-#define CALL_FN(symbol) __attribute__((weak, visibility("hidden"))) bool accelc_rt1_call_##symbol(rt_call *c)
+/* false, and the message */
+CALL_API bool call_fail(rt_call *c, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+/* Zeroed memory for n elements of `size` bytes, 64-byte aligned; NULL after a message if there is no room. */
+CALL_API void *call_alloc(rt_call *c, int64_t n, size_t size);
+/* A new tensor with room for its elements, zeroed; NULL after a message. */
+CALL_API rt_value *call_tensor(rt_call *c, int dtype, int rank, const int64_t *dims);
+/* A new list of n elements, to be set by the caller. */
+CALL_API rt_value *call_list(rt_call *c, accelc_kind kind, int64_t n);
+CALL_API int64_t call_count(const rt_value *v);         /* elements of a tensor */
+CALL_API size_t call_width(int dtype);                  /* bytes of an element in memory */
+/* The only element of an integer tensor (bool included). */
+CALL_API bool call_int(rt_call *c, const rt_value *v, const char *what, int64_t *out);
+static inline const accelc_str *call_strs(const rt_value *v) { return (const accelc_str *)v->data; }
 #endif

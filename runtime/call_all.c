@@ -1,0 +1,4 @@
+/* call_all.c: the functions that models call, as one translation unit: embedded in the compiler for compiled models, and linked
+ * into it for the evaluator. */
+#include "call.c"
+#include "call_string.c"
