@@ -125,6 +125,9 @@ Val minus_zero_point(Imp *m, Val x, Val zp, int axis, DType t);
 /* Convolution without bias of x by w; types may differ, accumulated in acc. Attributes are the node's. */
 Val conv(Imp *m, Val x, Val w, DType acc, DType out);
 Val conv_bias(Imp *m, Val y, Val bias);
+/* ==== op_fft.c ==================================================================================================== */
+/* The discrete Fourier transform, or its inverse, along axis 1 of [outer, n, inner], n >= 1, real (im none) or complex. */
+void fft(Imp *m, Val *re, Val *im, int64_t n, bool inverse);
 /* ==== op_matmul.c ================================================================================================= */
 Val matmul(Imp *m, Val a, Val b, DType acc, DType out);
 

@@ -1,5 +1,5 @@
-/* op_signal.c: signals: windows, Fourier transforms (as products with a matrix of roots of unity), mel filters, and causal
- * convolution with a state. Phases are reduced modulo the length in integers, so large indices lose no accuracy. */
+/* op_signal.c: signals: windows, Fourier transforms (fast ones of lengths that are known, else products with a matrix
+ * of roots of unity), mel filters, and causal convolution with a state. Phases are reduced modulo the length in integers, so large indices lose no accuracy. */
 #include "frontend/import.h"
 #include <math.h>
 #include <string.h>
@@ -32,10 +32,54 @@ void imp_window(Imp *m)
 
 /* ---- Fourier transforms */
 
+/* Element i of a one-sided spectrum x = [outer, n/2 + 1, inner, 1 or 2], for i up to n: the other half mirrors the first, conjugate. */
+static Val whole_spectrum(Imp *m, Val x, Dim len)
+{
+    DType t = dtype_of(m, x);
+    Dim d[4];
+    dims_of(m, x, d);
+    Expr i = xaxis(m, 1), first = X2(LT, i, xdim(m, d[1]));
+    Expr at[4] = {xaxis(m, 0), X3(SELECT, first, i, X2(SUB, xdim(m, len), i)), xaxis(m, 2), xaxis(m, 3)};
+    Expr e = load_at(m, 0, t, 4, at);
+    e = X3(SELECT, X2(OR, first, X2(EQ, at[3], XI(0))), e, X1(NEG, e));
+    d[1] = len;
+    return map_over(m, e, 1, &x, 4, d);
+}
+
+/* The same as transform() for a length that is known. As in NumPy, which the standard refers to, forward transforms are computed in
+ * f64 (their sums cancel) and inverse ones in the operand's type. */
+static Val transform_fast(Imp *m, Val x, int64_t n, bool inverse, bool onesided)
+{
+    bool mirrored = inverse && onesided;
+    DType t = dtype_of(m, x), w = inverse ? wide_type(t) : DT_F64;
+    Dim len = DC(m, n), half = DC(m, n / 2 + 1), want = mirrored ? half : len, have = dim_min(m->c, dim_of(m, x, 1), want), d[4], zero[4], hi[4];
+    x = b_slice_axis(&m->b, x, 1, DC(m, 0), have);
+    for (int i = 0; i < 4; i++)
+        zero[i] = hi[i] = DC(m, 0);
+    hi[1] = dim_sub(m->c, want, have);
+    x = b_pad(&m->b, x, zero, hi, NULL, PAD_VALUE, dt_convert((Scalar){.t = DT_F64}, t), (Val){0});
+    if (mirrored)
+        x = whole_spectrum(m, x, len);
+    x = cast_to(m, x, w);
+    dims_of(m, x, d);
+    Val part[2] = {{0}};
+    for (int k = 0; k < 2 && (k == 0 || !dim_is(m->c, d[3], 1)); k++)
+        part[k] = reshape_to(m, b_slice_axis(&m->b, x, 3, DC(m, k), DC(m, 1)), 3, d);
+    fft(m, &part[0], &part[1], n, inverse);
+    d[3] = DC(m, 1);
+    for (int k = 0; k < 2; k++)
+        part[k] = cast_to(m, reshape_to(m, part[k], 4, d), t);
+    x = mirrored ? part[0] : b_concat(&m->b, 2, part, 3);
+    return onesided && !inverse ? b_slice_axis(&m->b, x, 1, DC(m, 0), half) : x;
+}
+
 /* x: [outer, n, inner, 1 or 2] to [outer, count, inner, 2], or [.., 1] for a one-sided inverse, whose operand is the
  * first half of a spectrum that the other half mirrors. */
 static Val transform(Imp *m, Val x, Dim len, bool inverse, bool onesided)
 {
+    int64_t known;
+    if (dim_is_const(m->c, len, &known) && known > 0)
+        return transform_fast(m, x, known, inverse, onesided);
     DType t = dtype_of(m, x);
     bool mirrored = inverse && onesided;
     Dim half = dim_addi(m->c, dim_floordiv(m->c, len, DC(m, 2)), 1);
@@ -82,6 +126,42 @@ static Val transform_axis(Imp *m, Val x, const Dim *flag, Dim *len, bool inverse
     return reshape_to(m, y, r, d);
 }
 
+static bool known_sizes(Imp *m, Val x, Dim len)
+{
+    bool known = !len.i || dim_is_const(m->c, len, NULL);
+    for (int i = 0; i < rank_of(m, x) - 1; i++)
+        known &= dim_is_const(m->c, dim_of(m, x, i), NULL);
+    return known;
+}
+
+/* The axis is known at run time only, but every size is: a branch for each axis from `first` on. */
+static Val transform_branches(Imp *m, Val x, Val axis, int first, Dim len, bool inverse, bool onesided)
+{
+    int r = rank_of(m, x);
+    Dim flag[MAX_RANK];
+    for (int i = 0; i < r; i++)
+        flag[i] = DC(m, i == first);
+    if (first == r - 2)
+        return transform_axis(m, x, flag, &len, inverse, onesided);
+    Expr a = xarg(m, 0, DT_I64);
+    Val is_first = b_map1(&m->b, X2(OR, X2(EQ, a, XI(first)), X2(EQ, a, XI(first - r))), 1, &axis), in[2] = {x, axis}, out;
+    Graph *g[2];
+    for (int k = 0; k < 2; k++) {
+        Imp inner = *m;
+        g[k] = graph_new(m->c, "axis", m->b.g);
+        inner.b = builder(g[k], m->b.loc);
+        Val x2 = graph_input(g[k], "x", *val_type(m->b.g, x)), axis2 = graph_input(g[k], "axis", *val_type(m->b.g, axis)), y;
+        Dim n = len;
+        if (k == 0)
+            y = transform_axis(&inner, x2, flag, &n, inverse, onesided);
+        else
+            y = transform_branches(&inner, x2, axis2, first + 1, n, inverse, onesided);
+        graph_output(g[k], "y", y);
+    }
+    b_if(&m->b, is_first, g[0], g[1], 2, in, &out);
+    return out;
+}
+
 void imp_dft(Imp *m)
 {
     Val x = m->in[0];
@@ -94,6 +174,14 @@ void imp_dft(Imp *m)
     }
     if (present(m, 1) && !operand_dim(m, cast_to(m, m->in[1], DT_I64), "dft_length", 1, DIM_INF, &len))
         return;
+    if (present(m, 2) && !const_tensor(m, m->in[2]) && known_sizes(m, x, len)) {
+        Val a = only_element(m, m->in[2]);
+        Expr i = xarg(m, 0, DT_I64);
+        Expr ok = X2(AND, X2(AND, X2(GE, i, XI(-r)), X2(LT, i, XI(r - 1))), X2(NE, i, XI(-1)));
+        b_guard_val(&m->b, b_map1(&m->b, ok, 1, &a), "the axis is out of range");
+        result(m, 0, transform_branches(m, x, a, 0, len, inverse, onesided));
+        return;
+    }
     if (present(m, 2)) {
         if (!runtime_axes(m, m->in[2], r, 0, flag))
             return;
