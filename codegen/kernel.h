@@ -13,7 +13,7 @@
 
 #define K_AXES 20
 #define K_RES 4
-#define K_BUFS 48
+#define K_BUFS 64 /* sets of buffers are 64 bits */
 typedef enum { KB_IN, KB_OUT, KB_TEMP } KBufKind;
 typedef struct KBuf {
     uint8_t kind, rank;

@@ -1,4 +1,4 @@
-/* op_fft.c: discrete Fourier transforms of a known length in O(n log n), as maps over slices.
+/* op_fft.c: discrete Fourier transforms of a known length in O(n log n), as maps.
  *
  * A length whose prime factors are small is transformed by Stockham's autosorting passes: for each factor p, [l, p, m] becomes
  * [p, l, m], y[j, k, i] = w(j i / (p m)) sum_b w(j b / p) x[k, b, i] with w(t) = exp(-+2 pi i t), l being the product of the
@@ -73,46 +73,51 @@ static Cv roots(Fft *f, Expr q, int64_t n, int rank, const Dim *dim)
                 map_over(m, expr_cast(m->c, X1(SIN, turn), f->t), 0, NULL, rank, dim)};
 }
 
-typedef struct Operands { Val v[2 * LARGEST_FACTOR + 4]; int n; } Operands;
+typedef struct Operands { Val v[12]; int n; } Operands;
 
-static Expr operand_of(Fft *f, Operands *o, Val v)
+static int operand_of(Operands *o, Val v)
 {
     if (!v.i)
-        return (Expr){0};
+        return -1;
     o->v[o->n] = v;
-    return xarg(f->m, o->n++, f->t);
+    return o->n++;
 }
 
-static Val part_of(Fft *f, Val v, int b, int64_t l, int p, int64_t rest)
+static Expr arg_of(Fft *f, Operands *o, Val v)
+{
+    int k = operand_of(o, v);
+    return k < 0 ? (Expr){0} : xarg(f->m, k, f->t);
+}
+
+/* Point b of the butterfly at [outer, k, i, inner] of an operand [outer, n, inner]. */
+static Expr point_of(Fft *f, int operand, int b, int p, int64_t rest)
 {
     Imp *m = f->m;
-    if (!v.i)
-        return v;
-    Dim d[5] = {f->outer, DC(m, l), DC(m, p), DC(m, rest), f->inner}, four[4] = {d[0], d[1], d[3], d[4]};
-    return reshape_to(m, b_slice_axis(&m->b, reshape_to(m, v, 5, d), 2, DC(m, b), DC(m, 1)), 4, four);
+    Expr at = X2(ADD, X2(MUL, X2(ADD, X2(MUL, xaxis(m, 1), XI(p)), XI(b)), XI(rest)), xaxis(m, 2));
+    Expr idx[3] = {xaxis(m, 0), at, xaxis(m, 3)};
+    return operand < 0 ? (Expr){0} : expr_load(m->c, (uint32_t)operand, f->t, 3, idx, OOB_NEVER, (Expr){0}, 0);
 }
 
 static Cv pass(Fft *f, Cv x, int64_t l, int p, int64_t rest)
 {
     Imp *m = f->m;
     Dim four[4] = {f->outer, DC(m, l), DC(m, rest), f->inner}, five[5] = {f->outer, DC(m, 1), four[1], four[2], four[3]};
-    Cv part[LARGEST_FACTOR];
     Val to[PARTS][LARGEST_FACTOR];
-    for (int b = 0; b < p; b++)
-        part[b] = (Cv){part_of(f, x.re, b, l, p, rest), part_of(f, x.im, b, l, p, rest)};
     for (int u = 0; u <= (p % 2 ? p / 2 : p / 2 - 1); u++) {
         int at[2] = {u, p % 2 ? (p - u) % p : u + p / 2}, count = at[1] == at[0] ? 1 : 2;
         Operands o = {.n = 0};
         Cx in[LARGEST_FACTOR], y[2];
+        int re = operand_of(&o, x.re), im = operand_of(&o, x.im);
         for (int b = 0; b < p; b++)
-            in[b] = (Cx){operand_of(f, &o, part[b].re), operand_of(f, &o, part[b].im)};
+            in[b] = (Cx){point_of(f, re, b, p, rest), point_of(f, im, b, p, rest)};
         (p % 2 ? butterfly_odd : butterfly_even)(f, p, in, u, &y[0], &y[1]);
         Expr body[2 * PARTS];
         for (int k = 0; k < count; k++) {
             if (rest > 1 && at[k]) {
                 Cv w = roots(f, X2(MUL, xaxis(m, 0), XI(at[k])), p * rest, 2, (Dim[]){four[2], DC(m, 1)});
-                Expr re = operand_of(f, &o, w.re), im = operand_of(f, &o, w.im);
-                y[k] = ctimes(m, y[k], (Cx){re, im});
+                Cx twiddle = {arg_of(f, &o, w.re), {0}};
+                twiddle.im = arg_of(f, &o, w.im);
+                y[k] = ctimes(m, y[k], twiddle);
             }
             body[2 * k] = y[k].re;
             body[2 * k + 1] = y[k].im.i ? y[k].im : xf(m, f->t, 0);
@@ -169,7 +174,7 @@ static Cv product(Fft *f, Cv x, Cv y, double scale)
     Operands o = {.n = 0};
     Dim d[3];
     dims_of(m, x.re, d);
-    Expr xre = operand_of(f, &o, x.re), xim = operand_of(f, &o, x.im), yre = operand_of(f, &o, y.re), yim = operand_of(f, &o, y.im);
+    Expr xre = arg_of(f, &o, x.re), xim = arg_of(f, &o, x.im), yre = arg_of(f, &o, y.re), yim = arg_of(f, &o, y.im);
     Cx z = ctimes(m, (Cx){xre, xim}, (Cx){yre, yim});
     Expr body[2] = {z.re, z.im};
     for (int k = 0; k < 2 && scale != 1; k++)

@@ -63,8 +63,12 @@ static Val transform_fast(Imp *m, Val x, int64_t n, bool inverse, bool onesided)
     x = cast_to(m, x, w);
     dims_of(m, x, d);
     Val part[2] = {{0}};
-    for (int k = 0; k < 2 && (k == 0 || !dim_is(m->c, d[3], 1)); k++)
-        part[k] = reshape_to(m, b_slice_axis(&m->b, x, 3, DC(m, k), DC(m, 1)), 3, d);
+    part[0] = reshape_to(m, b_slice_axis(&m->b, x, 3, DC(m, 0), DC(m, 1)), 3, d);
+    if (!dim_is(m->c, d[3], 1)) { /* 0 if there turns out to be none */
+        Expr at[4] = {xaxis(m, 0), xaxis(m, 1), xaxis(m, 2), XI(1)};
+        Oob oob = dim_lo(m->c, d[3]) > 1 ? OOB_NEVER : OOB_VALUE;
+        part[1] = map_over(m, expr_load(m->c, 0, w, 4, at, oob, xf(m, w, 0), 0), 1, &x, 3, d);
+    }
     fft(m, &part[0], &part[1], n, inverse);
     d[3] = DC(m, 1);
     for (int k = 0; k < 2; k++)
