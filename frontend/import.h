@@ -125,6 +125,14 @@ Val minus_zero_point(Imp *m, Val x, Val zp, int axis, DType t);
 /* Convolution without bias of x by w; types may differ, accumulated in acc. Attributes are the node's. */
 Val conv(Imp *m, Val x, Val w, DType acc, DType out);
 Val conv_bias(Imp *m, Val y, Val bias);
+/* Pooling of x[N, C, ..] by the node's attributes; indices: of the greatest elements, or NULL. */
+Val average_pool(Imp *m, Val x);
+Val max_pool(Imp *m, Val x, Val *indices);
+/* ==== op_quant.c ================================================================================================== */
+/* x quantised to u8 by its own range: out[0] the values, out[1] the scale, out[2] the zero point */
+void dynamic_quantize(Imp *m, Val x, Val *out);
+/* QLinearConv with x[N, C, ..] in place of operand 0: y[N, O, ..] */
+Val qlinear_conv(Imp *m, Val x);
 /* ==== op_fft.c ==================================================================================================== */
 /* The discrete Fourier transform, or its inverse, along axis 1 of [outer, n, inner], n >= 1, real (im none) or complex. */
 void fft(Imp *m, Val *re, Val *im, int64_t n, bool inverse);

@@ -514,21 +514,19 @@ static Val positions(Imp *m, Val x, const Geo *g)
     return map_over(m, e, 0, NULL, g->n + 2, d);
 }
 
-void imp_maxpool(Imp *m)
+Val max_pool(Imp *m, Val x, Val *indices)
 {
-    Val x = m->in[0], in[2], out[2];
+    Val in[2], out[2];
     DType t = dtype_of(m, x);
     Geo g;
     Dim hi[SPATIAL] = {{0}};
     if (!geo_read(m, x, NULL, &g))
-        return;
+        return (Val){0};
     ends(m, &g, hi);
     in[0] = windows(m, pad_ends(m, x, g.n, g.lo, hi, lowest(t)), 2, &g);
     uint32_t mask = last_axes(2 * g.n + 2, g.n);
-    if (!wanted(m, 1)) {
-        result(m, 0, b_reduce1(&m->b, R_MAX, in[0], mask, false));
-        return;
-    }
+    if (!indices)
+        return b_reduce1(&m->b, R_MAX, in[0], mask, false);
     Scalar none = {.t = DT_I64, .i = -1};
     in[1] = windows(m, pad_ends(m, positions(m, x, &g), g.n, g.lo, hi, none), 2, &g);
     /* the first greatest element; padding (position -1) never wins over an element */
@@ -538,8 +536,15 @@ void imp_maxpool(Imp *m)
     Expr take = X2(OR, better, earlier);
     Expr comb[2] = {X3(SELECT, take, bv, av), X3(SELECT, take, bi, ai)};
     b_reduce(&m->b, 2, in, mask, false, comb, (Scalar[]){lowest(t), none}, (DType[]){t, DT_I64}, out);
-    result(m, 0, out[0]);
-    result(m, 1, out[1]);
+    *indices = out[1];
+    return out[0];
+}
+
+void imp_maxpool(Imp *m)
+{
+    Val indices = {0};
+    result(m, 0, max_pool(m, m->in[0], wanted(m, 1) ? &indices : NULL));
+    result(m, 1, indices);
 }
 
 /* Elements of the image (or of the image and its declared padding) under the window at output coordinate `o`. */
@@ -555,14 +560,13 @@ static Expr covered(Imp *m, const Geo *g, int i, bool padding)
     return X2(ADD, X2(SUB, q1, q0), XI(1));
 }
 
-void imp_averagepool(Imp *m)
+Val average_pool(Imp *m, Val x)
 {
-    Val x = m->in[0];
     DType t = dtype_of(m, x), acc = wide_type(t);
     Geo g;
     Dim hi[SPATIAL] = {{0}};
     if (!geo_read(m, x, NULL, &g))
-        return;
+        return (Val){0};
     bool include = row_has_attr(m->row, "count_include_pad") && attr_i(m, "count_include_pad"), full = true;
     for (int i = 0; i < g.n; i++)
         full &= dim_is(m->c, g.extra[i], 0) &&
@@ -572,7 +576,7 @@ void imp_averagepool(Imp *m)
     Val w = windows(m, pad_ends(m, cast_to(m, x, acc), g.n, g.lo, hi, zero), 2, &g);
     Val sum = b_reduce1(&m->b, R_SUM, w, last_axes(2 * g.n + 2, g.n), false);
     if (!sum.i)
-        return;
+        return sum;
     Dim d[MAX_RANK];
     dims_of(m, sum, d);
     Expr e = xarg(m, 0, acc);
@@ -587,7 +591,12 @@ void imp_averagepool(Imp *m)
             count = X2(MUL, count, covered(m, &g, i, include));
         e = X2(DIV, e, expr_cast(m->c, count, acc));
     }
-    result(m, 0, map_over(m, expr_cast(m->c, e, t), 1, &sum, g.n + 2, d));
+    return map_over(m, expr_cast(m->c, e, t), 1, &sum, g.n + 2, d);
+}
+
+void imp_averagepool(Imp *m)
+{
+    result(m, 0, average_pool(m, m->in[0]));
 }
 
 /* (sum |x|^p)^(1/p) over `mask` of v */

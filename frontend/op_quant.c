@@ -158,9 +158,9 @@ void imp_dequantize(Imp *m)
 }
 
 /* scale = (max(x, 0) - min(x, 0)) / 255, zero point = saturate(round(-min / scale)) */
-void imp_dynquantize(Imp *m)
+void dynamic_quantize(Imp *m, Val x, Val *out)
 {
-    Val x = cast_to(m, m->in[0], DT_F32);
+    x = cast_to(m, x, DT_F32);
     int r = rank_of(m, x);
     uint32_t all = (uint32_t)((1ull << r) - 1);
     Val lo = b_reduce1(&m->b, R_MIN, x, all, false), hi = b_reduce1(&m->b, R_MAX, x, all, false);
@@ -172,9 +172,17 @@ void imp_dynquantize(Imp *m)
     dims_of(m, x, d);
     Expr q = X1(RINT, X2(DIV, xarg(m, 0, DT_F32), sc));
     q = X2(ADD, q, expr_cast(m->c, xarg(m, 2, DT_U8), DT_F32));
-    result(m, 0, map_over(m, expr_cast(m->c, q, DT_U8), 3, (Val[]){x, s, zp}, r, d));
-    result(m, 1, s);
-    result(m, 2, zp);
+    out[0] = map_over(m, expr_cast(m->c, q, DT_U8), 3, (Val[]){x, s, zp}, r, d);
+    out[1] = s;
+    out[2] = zp;
+}
+
+void imp_dynquantize(Imp *m)
+{
+    Val out[3];
+    dynamic_quantize(m, m->in[0], out);
+    for (uint32_t i = 0; i < 3; i++)
+        result(m, i, out[i]);
 }
 
 /* ---- integer products */
@@ -205,10 +213,10 @@ void imp_convinteger(Imp *m)
 }
 
 /* acc * (a_scale * b_scale / y_scale), rounded, plus the zero point, saturated; scales broadcast to acc */
-static void requantise(Imp *m, Val acc, Val sa, Val sb, Val sy, Val zy)
+static Val requantise(Imp *m, Val acc, Val sa, Val sb, Val sy, Val zy)
 {
     if (!acc.i)
-        return;
+        return acc;
     DType t = dtype_of(m, zy), ta = dtype_of(m, acc);
     Val scale = map_text(m, "a * b / c", 3, (Val[]){cast_to(m, sa, DT_F32), cast_to(m, sb, DT_F32),
                                                     cast_to(m, sy, DT_F32)});
@@ -216,8 +224,7 @@ static void requantise(Imp *m, Val acc, Val sa, Val sb, Val sy, Val zy)
     q = dt_is_int(t) ? X2(ADD, X1(RINT, q), expr_cast(m->c, xarg(m, 2, t), DT_F32)) : q;
     Dim d[MAX_RANK];
     dims_of(m, acc, d);
-    result(m, 0, map_over(m, to_quantised(m, q, t, DT_F32), dt_is_int(t) ? 3 : 2, (Val[]){acc, scale, zy},
-                          rank_of(m, acc), d));
+    return map_over(m, to_quantised(m, q, t, DT_F32), dt_is_int(t) ? 3 : 2, (Val[]){acc, scale, zy}, rank_of(m, acc), d);
 }
 
 /* A vector along `axis`; one element as a scalar; anything else as it is. */
@@ -240,21 +247,25 @@ void imp_qlinearmatmul(Imp *m)
     if (!y.i)
         return;
     int r = rank_of(m, y), row = r > 1 ? r - 2 : 0, col = r > 0 ? r - 1 : 0;
-    requantise(m, y, aligned(m, in[1], r, row), aligned(m, in[4], r, col), aligned(m, in[6], r, row),
-               aligned(m, in[7], r, row));
+    result(m, 0, requantise(m, y, aligned(m, in[1], r, row), aligned(m, in[4], r, col), aligned(m, in[6], r, row),
+                            aligned(m, in[7], r, row)));
+}
+
+Val qlinear_conv(Imp *m, Val x)
+{
+    Val *in = m->in, w = minus_zero_point(m, in[3], in[5], 0, DT_I32);
+    x = minus_zero_point(m, x, in[2], 1, DT_I32);
+    if (!x.i || !w.i)
+        return (Val){0};
+    Val y = conv(m, x, w, DT_I32, DT_I32);
+    if (!y.i)
+        return y;
+    int r = rank_of(m, y);
+    y = conv_bias(m, y, operand(m, 8));
+    return requantise(m, y, only_element(m, in[1]), aligned(m, in[4], r, 1), only_element(m, in[6]), only_element(m, in[7]));
 }
 
 void imp_qlinearconv(Imp *m)
 {
-    Val *in = m->in;
-    Val x = minus_zero_point(m, in[0], in[2], 1, DT_I32), w = minus_zero_point(m, in[3], in[5], 0, DT_I32);
-    if (!x.i || !w.i)
-        return;
-    Val y = conv(m, x, w, DT_I32, DT_I32);
-    if (!y.i)
-        return;
-    int r = rank_of(m, y);
-    y = conv_bias(m, y, operand(m, 8));
-    requantise(m, y, only_element(m, in[1]), aligned(m, in[4], r, 1), only_element(m, in[6]),
-               only_element(m, in[7]));
+    result(m, 0, qlinear_conv(m, m->in[0]));
 }
