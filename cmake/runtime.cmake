@@ -1,12 +1,15 @@
 # The runtime is compiled once per executor family and embedded in the compiler, which links it into every model.
 add_library(accelc_rt_object OBJECT runtime/rt_all.c)
 add_library(accelc_rt_openmp OBJECT runtime/rt_all.c)
+# What only models with calls need: the functions, and what runs them.
+add_library(accelc_rt_call OBJECT runtime/call_all.c)
+add_library(accelc_rt_objects OBJECT runtime/rt_object.c)
 target_compile_definitions(accelc_rt_openmp PRIVATE RT_OPENMP)
-foreach(variant object openmp)
+foreach(variant object openmp call objects)
     target_include_directories(accelc_rt_${variant} PRIVATE ${CMAKE_CURRENT_SOURCE_DIR})
     target_compile_definitions(accelc_rt_${variant} PRIVATE _GNU_SOURCE)
     target_compile_options(accelc_rt_${variant} PRIVATE -O2 -g0 -fvisibility=hidden -fno-sanitize=all -fno-stack-protector
-        -ffunction-sections -Wall -Wextra)
+        -ffunction-sections -fdata-sections -Wall -Wextra)
 endforeach()
 target_compile_options(accelc_rt_openmp PRIVATE -fopenmp)
 
@@ -19,24 +22,19 @@ target_link_libraries(accelc_frontend PRIVATE accelc_call)
 enable_language(ASM)
 set(RT_BLOB ${CMAKE_BINARY_DIR}/runtime_blob)
 file(MAKE_DIRECTORY ${RT_BLOB})
-file(WRITE ${RT_BLOB}/blob.S.in "
-    .section .rodata
-    .global accelc_rt_blob, accelc_rt_blob_end, accelc_rt_omp_blob, accelc_rt_omp_blob_end
-    .balign 16
-accelc_rt_blob:
-    .incbin \"${RT_BLOB}/rt.o\"
-accelc_rt_blob_end:
-    .balign 16
-accelc_rt_omp_blob:
-    .incbin \"${RT_BLOB}/rt_omp.o\"
-accelc_rt_omp_blob_end:
-    .section .note.GNU-stack,\"\",@progbits
-")
-add_custom_command(OUTPUT ${RT_BLOB}/blob.S
-    COMMAND ${CMAKE_COMMAND} -E copy $<TARGET_OBJECTS:accelc_rt_object> ${RT_BLOB}/rt.o
-    COMMAND ${CMAKE_COMMAND} -E copy $<TARGET_OBJECTS:accelc_rt_openmp> ${RT_BLOB}/rt_omp.o
+set(blob_text "    .section .rodata\n")
+set(blob_objects)
+set(blob_copies)
+foreach(variant object openmp call objects) # accelc_rt_VARIANT_blob .. accelc_rt_VARIANT_blob_end
+    string(APPEND blob_text "    .global accelc_rt_${variant}_blob, accelc_rt_${variant}_blob_end\n    .balign 16\n"
+        "accelc_rt_${variant}_blob:\n    .incbin \"${RT_BLOB}/${variant}.o\"\naccelc_rt_${variant}_blob_end:\n")
+    list(APPEND blob_objects accelc_rt_${variant} $<TARGET_OBJECTS:accelc_rt_${variant}>)
+    list(APPEND blob_copies COMMAND ${CMAKE_COMMAND} -E copy $<TARGET_OBJECTS:accelc_rt_${variant}> ${RT_BLOB}/${variant}.o)
+endforeach()
+file(WRITE ${RT_BLOB}/blob.S.in "${blob_text}    .section .note.GNU-stack,\"\",@progbits\n")
+add_custom_command(OUTPUT ${RT_BLOB}/blob.S ${blob_copies}
     COMMAND ${CMAKE_COMMAND} -E copy ${RT_BLOB}/blob.S.in ${RT_BLOB}/blob.S
-    DEPENDS accelc_rt_object accelc_rt_openmp $<TARGET_OBJECTS:accelc_rt_object> $<TARGET_OBJECTS:accelc_rt_openmp>
+    DEPENDS ${blob_objects} ${RT_BLOB}/blob.S.in
     VERBATIM)
 add_library(accelc_rt_blob STATIC ${RT_BLOB}/blob.S)
 target_link_libraries(accelc_codegen PRIVATE accelc_rt_blob)

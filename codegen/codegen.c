@@ -10,7 +10,10 @@
 #include "runtime/abi.h"
 #include "ukr.h"
 
-extern const unsigned char accelc_rt_blob[], accelc_rt_blob_end[], accelc_rt_omp_blob[], accelc_rt_omp_blob_end[];
+/* Objects of the runtime (cmake/runtime.cmake). */
+#define BLOB(name) extern const unsigned char accelc_rt_##name##_blob[], accelc_rt_##name##_blob_end[];
+BLOB(object) BLOB(openmp) BLOB(call) BLOB(objects)
+#undef BLOB
 
 static double seconds(void) {
     struct timespec t;
@@ -99,7 +102,7 @@ static const char *header_text(Ctx *c, const CodegenOptions *o, const Level *l, 
         for (uint32_t i = 0; i < (side ? g->out.n : g->in.n); i++) {
             const Type *t = val_type(g, (side ? g->out.v[i] : g->in.v[i]).val);
             int64_t count;
-            if (dim_is_const(c, type_count(c, t), &count))
+            if (t->kind == TY_TENSOR && dim_is_const(c, type_count(c, t), &count))
                 buf_printf(&b, "#define %s_%s%u_BYTES %zu\n", upper, side ? "OUT" : "IN", i, dt_bytes(t->dtype, count));
         }
     buf_printf(&b, "#ifdef __cplusplus\nextern \"C\"\n#endif\nconst accelc_api *%s_accelc(void);\n#endif\n", o->name);
@@ -135,11 +138,20 @@ static bool write_objects(Ctx *c, const CodegenOptions *o, Level *level, uint32_
     Blob model;
     if (!object_model(c, o, level, n, w, code, digest, o->emit == EMIT_SO, &model)) return false;
     bool omp = o->executor == RT_EXEC_OPENMP;
-    const unsigned char *rt = omp ? accelc_rt_omp_blob : accelc_rt_blob, *end = omp ? accelc_rt_omp_blob_end : accelc_rt_blob_end;
-    const char *m = ctx_printf(c, "%s/m.o", dir), *r = ctx_printf(c, "%s/rt1.o", dir);
-    if (!link_write_file(c, m, model.data, model.bytes) || !link_write_file(c, r, rt, (size_t)(end - rt))) return false;
-    vec_push(c, &obj, m);
-    vec_push(c, &obj, r);
+    bool objects = false;
+    for (uint32_t i = 0; i < n; i++) objects |= level[i].objects;
+    const struct { const char *name; const void *data; size_t bytes; bool wanted; } part[] = {
+#define BLOB(name) accelc_rt_##name##_blob, (size_t)(accelc_rt_##name##_blob_end - accelc_rt_##name##_blob)
+        {"m.o", model.data, model.bytes, true}, {"rt1.o", BLOB(object), !omp}, {"rt1.o", BLOB(openmp), omp},
+        {"rt1o.o", BLOB(objects), objects},     {"rt1c.o", BLOB(call), objects},
+#undef BLOB
+    };
+    for (size_t i = 0; i < sizeof part / sizeof *part; i++) {
+        const char *name = ctx_printf(c, "%s/%s", dir, part[i].name);
+        if (!part[i].wanted) continue;
+        if (!link_write_file(c, name, part[i].data, part[i].bytes)) return false;
+        vec_push(c, &obj, name);
+    }
     st->code_bytes = code;
     st->weight_bytes = w->bytes;
     bool ok = o->emit == EMIT_SO ? link_shared(c, path, obj.n, obj.v, omp) :

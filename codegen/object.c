@@ -73,7 +73,12 @@ static LLVMValueRef port_table(Obj *x, const Graph *g, const Port *p, uint32_t n
         const Type *t = val_type(g, p[i].val);
         Buf b = {.c = x->c};
         type_print(&b, x->c, t);
-        LLVMValueRef f[] = {text(x, p[i].name), text(x, buf_str(&b)), c8(x, ACCELC_TENSOR), c8(x, 0), c16(x, t->dtype), c32(x, t->rank),
+        bool optional = t->kind == TY_OPT;
+        while (t->kind == TY_OPT) t = t->elem;
+        unsigned kind = t->kind == TY_SEQ ? ACCELC_SEQUENCE : t->kind == TY_MAP ? ACCELC_MAP : ACCELC_TENSOR;
+        const Type *e = t; /* the tensors in it have a type, if not the keys */
+        while (e->elem) e = e->elem;
+        LLVMValueRef f[] = {text(x, p[i].name), text(x, buf_str(&b)), c8(x, kind), c8(x, optional), c16(x, e->dtype), c32(x, t->rank),
                             dims(x, t), c32(x, UINT32_MAX)};
         v[i] = record(x, 8, f);
     }
@@ -123,12 +128,27 @@ static void exported(Obj *x, const char *name, LLVMValueRef api, bool weak) {
 
 const char *weights_symbol(Ctx *c, const CodegenOptions *o) { return ctx_printf(c, "accelc_%s_weights", o->name); }
 
+/* rt_calls, or NULL for a model that needs none of it. */
+static LLVMValueRef level_calls(Obj *x, const Level *l) {
+    if (!l->objects) return null_ptr(x);
+    LLVMTypeRef arg[] = {x->ptr}, type = LLVMFunctionType(LLVMInt1TypeInContext(x->cx), arg, 1, 0);
+    LLVMValueRef *f = NEWN(x->c, LLVMValueRef, l->call.n + 1);
+    for (uint32_t i = 0; i < l->call.n; i++) f[i] = declare(x, ctx_printf(x->c, "accelc_rt1_call_%s", l->call.v[i]), type, true);
+    LLVMValueRef ops = LLVMGetNamedGlobal(x->m, "accelc_rt1_objects");
+    if (!ops) {
+        ops = LLVMAddGlobal(x->m, x->i8, "accelc_rt1_objects");
+        LLVMSetVisibility(ops, LLVMHiddenVisibility);
+    }
+    LLVMValueRef r[] = {ops, table(x, l->call.n, f), c32(x, l->call.n), c32(x, 0)};
+    return global(x, record(x, 4, r), 16);
+}
+
 static LLVMValueRef level_model(Obj *x, const Level *l, LLVMValueRef weights) {
     LLVMValueRef *k = NEWN(x->c, LLVMValueRef, l->nsymbol + 1);
     for (uint32_t i = 0; i < l->nsymbol; i++) k[i] = declare(x, l->function[i], x->fn_kernel, true);
     LLVMValueRef f[] = {c32(x, RT_MAGIC), c32(x, sizeof(rt_model)), bytes(x, l->plan, l->plan_bytes, 64), table(x, l->nsymbol, k), weights,
-                        text(x, l->target->name)};
-    return global(x, record(x, 6, f), 16);
+                        text(x, l->target->name), level_calls(x, l)};
+    return global(x, record(x, 7, f), 16);
 }
 
 static void build(Obj *x, const Level *level, uint32_t nlevel, const Weights *w, uint64_t code_bytes, uint64_t digest, bool shared) {

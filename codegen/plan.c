@@ -62,6 +62,7 @@ typedef struct Build {
     VEC(rt_io) in, out;
     VEC(rt_guard) entry, guard;
     VEC(rt_step) step;
+    VEC(rt_type) type;
     Buf str;
     uint32_t nsym;
     int32_t random[2];          /* 1 + index of RANDOM_SEED and RANDOM_RUN, 0 = not used */
@@ -144,8 +145,10 @@ static int32_t buffer(Build *b, Val v) {
     if (b->buf_index[v.i]) return b->buf_index[v.i] - 1;
     const Storage *s = &b->l->program->storage[v.i];
     const Type *t = val_type(b->g, v);
-    unsigned bits = dt_bits(t->dtype) < 8 ? 8 : dt_bits(t->dtype);
-    rt_buf x = {.dtype = t->dtype, .index = -1, .offset_dim = -1, .first = s->first, .last = s->last};
+    if (s->kind == ST_VALUE && s->root.i != v.i) return buffer(b, s->root);
+    bool tensor = t->kind == TY_TENSOR;
+    unsigned bits = !tensor || dt_bits(t->dtype) < 8 ? 8 : dt_bits(t->dtype);
+    rt_buf x = {.dtype = tensor ? t->dtype : 0, .rank = t->rank, .index = -1, .offset_dim = -1, .first = s->first, .last = s->last};
     switch ((StorageKind)s->kind) {
     case ST_VIEW:
         x.kind = RT_BUF_VIEW;
@@ -162,11 +165,12 @@ static int32_t buffer(Build *b, Val v) {
     }
     case ST_INPUT: x.kind = RT_BUF_INPUT; x.index = s->port; break;
     case ST_OUTPUT: x.kind = RT_BUF_OUTPUT; x.index = s->port; break;
+    case ST_VALUE: x.kind = RT_BUF_VALUE; b->l->objects = true; break;
     case ST_NONE: ICE("a value without storage reached the plan");
     }
     /* what is not computed in this run may have negative sizes */
-    Dim bytes = dim_muli(b->c, type_count(b->c, t), bits / 8);
-    x.bytes_dim = dim_at(b, s->kind == ST_ARENA || s->kind == ST_VIEW ? dim_max(b->c, bytes, dim_const(b->c, 0)) : bytes);
+    Dim bytes = tensor ? dim_muli(b->c, type_count(b->c, t), bits / 8) : dim_const(b->c, 0);
+    x.bytes_dim = dim_at(b, s->kind == ST_ARENA || s->kind == ST_VIEW || s->kind == ST_VALUE ? dim_max(b->c, bytes, dim_const(b->c, 0)) : bytes);
     vec_push(b->c, &b->buf, x);
     b->buf_index[v.i] = (int32_t)b->buf.n;
     return b->buf_index[v.i] - 1;
@@ -186,7 +190,7 @@ static void symbols(Build *b) {
     }
     for (uint32_t i = 0; i < b->l->program->step.n; i++) {
         const Step *x = &b->l->program->step.v[i];
-        if (x->kind != SP_BIND && x->kind != SP_SET) continue;
+        if (x->kind != SP_BIND && x->kind != SP_SET && x->kind != SP_SIZE) continue;
         int64_t sym = dim_info(b->c, x->sym)->val;
         if (!b->sym_segment[sym]) b->sym_segment[sym] = (int32_t)x->segment;
         note_symbols(b, x->sym);
@@ -206,6 +210,17 @@ static void symbols(Build *b) {
     b->ndim = b->nsym;
 }
 
+/* The type of a port that is no tensor. An optional is its value's type, or nothing. */
+static int32_t type_tree(Build *b, const Type *t) {
+    static const uint8_t kind_of[] = {[TY_TENSOR] = ACCELC_TENSOR, [TY_SEQ] = ACCELC_SEQUENCE, [TY_MAP] = ACCELC_MAP};
+    bool optional = t->kind == TY_OPT;
+    while (t->kind == TY_OPT) t = t->elem;
+    rt_type x = {.kind = kind_of[t->kind], .optional = optional, .dtype = t->dtype, .rank = t->rank, .elem = -1};
+    if (t->elem) x.elem = type_tree(b, t->elem);
+    vec_push(b->c, &b->type, x);
+    return (int32_t)b->type.n - 1;
+}
+
 static bool ports(Build *b) {
     bool *bound = NEWN(b->c, bool, dim_nsyms(b->c) + 1);
     for (int side = 0; side < 2; side++) {
@@ -213,7 +228,12 @@ static bool ports(Build *b) {
         for (uint32_t i = 0; i < n; i++) {
             Port p = side ? b->g->out.v[i] : b->g->in.v[i];
             const Type *t = val_type(b->g, p.val);
-            rt_io io = {.name = text(b, p.name), .dtype = t->dtype, .kind = ACCELC_TENSOR, .rank = t->rank, .dim = (int32_t)b->iodim.n};
+            rt_io io = {.name = text(b, p.name), .dtype = t->dtype, .kind = ACCELC_TENSOR, .rank = t->rank, .dim = (int32_t)b->iodim.n, .type = -1};
+            if (t->kind != TY_TENSOR) {
+                io.type = type_tree(b, t);
+                io.kind = b->type.v[io.type].kind;
+                io.optional = b->type.v[io.type].optional;
+            }
             for (int d = 0; d < t->rank; d++) {
                 const DimInfo *s = dim_info(b->c, t->dim[d]);
                 rt_iobind bind = {.sym = -1, .lo = 0, .hi = -1};
@@ -280,7 +300,7 @@ static void kernel_step(Build *b, uint32_t i) {
 static void bind_step(Build *b, const Step *x) {
     const SymInfo *info = dim_sym_info(b->c, (uint32_t)dim_info(b->c, x->sym)->val);
     bool open = x->hi == DIM_INF && x->lo > INT64_MIN; /* the runtime's mark for "no upper bound" */
-    vec_push(b->c, &b->step, (rt_step){.op = RT_BIND, .a = dim_at(b, x->sym), .b = buffer(b, x->from), .imm = x->index, .lo = x->lo,
+    vec_push(b->c, &b->step, (rt_step){.op = x->kind == SP_SIZE ? RT_SIZE : RT_BIND, .a = dim_at(b, x->sym), .b = buffer(b, x->from), .imm = x->index, .lo = x->lo,
              .hi = open ? INT64_MIN : x->hi, .scratch = -1, .name = text(b, info->name), .nodes = text(b, loc_info(b->c, x->loc)->name)});
 }
 
@@ -299,6 +319,43 @@ static void guard_step(Build *b, const Step *x) {
     vec_push(b->c, &b->step, (rt_step){.op = RT_GUARDS, .a = (int32_t)b->guard.n - 1, .b = (int32_t)b->guard.n, .scratch = -1});
 }
 
+static const char *const functions[] = {
+#define CALL(symbol) #symbol,
+#include "runtime/call.def"
+#undef CALL
+};
+
+static bool is_function(const char *name) {
+    for (size_t i = 0; i < sizeof functions / sizeof *functions; i++)
+        if (!strcmp(functions[i], name)) return true;
+    return false;
+}
+
+static void call_step(Build *b, const Step *x) {
+    const Node *n = b->g->node.v[x->node];
+    const char *name = n->op == P_CALL ? ((const CallAttr *)n->attr)->symbol : ctx_printf(b->c, "seq_%s", ((const SeqAttr *)n->attr)->sub);
+    uint32_t f = 0;
+    while (f < b->l->call.n && strcmp(b->l->call.v[f], name)) f++;
+    if (f == b->l->call.n && !is_function(name)) diag(b->c, SEV_ERROR, n->loc, "E0403", "the runtime has no function \"%s\"", name);
+    if (f == b->l->call.n) vec_push(b->c, &b->l->call, name);
+    b->l->objects = true;
+    rt_step s = {.op = RT_CALL, .kernel = (int32_t)f, .a = n->nin, .nbuf = (uint16_t)(n->nin + n->nout), .scratch = -1};
+    VEC(int32_t) arg = {0};
+    for (int k = 0; k < n->nin; k++) vec_push(b->c, &arg, n->in[k].i ? buffer(b, n->in[k]) : -1);
+    for (int r = 0; r < n->nout; r++) vec_push(b->c, &arg, buffer(b, n->out[r]));
+    for (int k = 0; k < n->nin; k++) {
+        const Type *t = val_type(b->g, n->in[k]);
+        for (int d = 0; n->in[k].i && d < t->rank; d++) vec_push(b->c, &arg, dim_at(b, t->dim[d]));
+    }
+    s.ndim = (uint16_t)(arg.n - s.nbuf);
+    s.arg = (int32_t)b->arg.n;
+    for (uint32_t k = 0; k < arg.n; k++) vec_push(b->c, &b->arg, arg.v[k]);
+    const LocInfo *l = loc_info(b->c, n->loc);
+    s.name = text(b, name);
+    s.nodes = text(b, l->name && *l->name ? l->name : name);
+    vec_push(b->c, &b->step, s);
+}
+
 /* The ranges of RT_DIMS are segments until all dimops are known. */
 static void steps(Build *b) {
     const Program *p = b->l->program;
@@ -314,7 +371,8 @@ static void steps(Build *b) {
         begin[i] = (int32_t)b->step.n;
         switch ((StepKind)x->kind) {
         case SP_KERNEL: kernel_step(b, x->node); continue;
-        case SP_BIND: bind_step(b, x); continue;
+        case SP_BIND: case SP_SIZE: bind_step(b, x); continue;
+        case SP_CALL: call_step(b, x); continue;
         case SP_GUARD: guard_step(b, x); continue;
         case SP_LABEL: label[x->label] = (int32_t)b->step.n; continue;
         case SP_LIVE: continue;
@@ -355,6 +413,7 @@ bool plan_build(Ctx *c, Level *l, Weights *w) {
     symbols(b);
     if (!ports(b)) return false;
     steps(b);
+    if (ctx_errors(c)) return false;
     rt_plan p = {.magic = RT_MAGIC, .version = RT_VERSION, .nsym = b->nsym, .ndim = b->ndim, .arena = l->program->arena, .scratch = -1};
     p.flags = b->nsym == 0 ? RT_STATIC : 0;
     int64_t scratch = 0;
@@ -402,6 +461,7 @@ bool plan_build(Ctx *c, Level *l, Weights *w) {
     p.guard = put(&o, b->entry.v, b->entry.n, sizeof *b->entry.v);
     p.step = put(&o, b->step.v, b->step.n, sizeof *b->step.v);
     p.arg = put(&o, b->arg.v, b->arg.n, sizeof *b->arg.v);
+    p.type = put(&o, b->type.v, b->type.n, sizeof *b->type.v);
     p.str = put(&o, b->str.s, (uint32_t)b->str.n, 1);
     p.bytes = (uint32_t)o.n;
     p.ndim = b->ndim;

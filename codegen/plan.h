@@ -25,6 +25,8 @@ typedef struct Level {          /* one CPU level */
     const uint8_t *plan;        /* rt_plan bytes */
     size_t plan_bytes;
     uint64_t arena;
+    VEC(const char *) call;     /* functions of the runtime that the plan calls */
+    bool objects;               /* it needs the machinery for calls and for values that are no tensors */
 } Level;
 bool plan_build(Ctx *c, Level *l, Weights *w); /* fills plan; false after messages */
 #endif

@@ -13,7 +13,8 @@ bool strides_view(Ctx *c, const Graph *g, const Node *n, const Strides *in, Stri
 /* The reverse: the strides of n's operand such that writing it writes n's result stored as `out` (reshape, permute). */
 bool strides_unview(Ctx *c, const Graph *g, const Node *n, const Strides *out, Strides *in);
 
-typedef enum { ST_NONE /* not materialised */, ST_ARENA, ST_CONST, ST_INPUT, ST_OUTPUT, ST_VIEW } StorageKind;
+typedef enum { ST_NONE /* not materialised */, ST_ARENA, ST_CONST, ST_INPUT, ST_OUTPUT, ST_VIEW,
+               ST_VALUE /* in the pool of a run: result of a call, or no tensor (then root may be another value, the same at run time) */ } StorageKind;
 typedef struct Storage {
     uint8_t kind;               /* StorageKind */
     uint8_t rank;
@@ -27,21 +28,22 @@ typedef struct Storage {
 } Storage;
 /* What runs, in order, with the bodies of loops and ifs laid out between jumps. Symbols that are defined on the way come in
  * segments: the sizes that depend on them are evaluated by DIMS after each definition. */
-typedef enum { SP_KERNEL, SP_BIND, SP_GUARD, SP_SET, SP_DIMS, SP_LABEL, SP_JUMP, SP_BRANCH, SP_COPY, SP_LIVE /* keeps `to` */ } StepKind;
+typedef enum { SP_KERNEL, SP_BIND, SP_GUARD, SP_SET, SP_DIMS, SP_LABEL, SP_JUMP, SP_BRANCH, SP_COPY, SP_LIVE /* keeps `to` */,
+               SP_CALL /* seq, call */, SP_SIZE /* sym = size of axis `index` of `from`, a result of a call */ } StepKind;
 typedef struct Step {
     uint8_t kind;               /* StepKind */
     bool inside;                /* of a region: a guard is checked here and not on entry */
-    uint32_t node;              /* KERNEL, GUARD: position in the graph */
+    uint32_t node;              /* KERNEL, GUARD, CALL: position in the graph */
     Loc loc;
     Val to, from;               /* COPY: to = from, of one size; BIND: from */
-    int64_t index, lo, hi;      /* BIND: element, and the range it must lie in */
-    Dim sym, dim;               /* BIND, SET: sym = the element, or dim; BRANCH: to the label if dim is 0 */
-    uint32_t segment, last;     /* BIND, SET: of sym; DIMS: the first and last to evaluate */
+    int64_t index, lo, hi;      /* BIND, SIZE: element or axis, and the range it must lie in */
+    Dim sym, dim;               /* BIND, SET, SIZE: sym = the element, or dim; BRANCH: to the label if dim is 0 */
+    uint32_t segment, last;     /* BIND, SET, SIZE: of sym; DIMS: the first and last to evaluate */
     uint32_t label;             /* LABEL, JUMP, BRANCH */
 } Step;
 typedef struct Alias { Val val, root; Dim offset; } Alias; /* val lies in root from element `offset` on; root none: has its own memory */
 typedef struct Program {        /* what passes hand to codegen */
-    Graph *g;                   /* group "kernel" nodes, const, concat in place, bind, guard; those of regions, too */
+    Graph *g;                   /* group "kernel" nodes, const, concat in place, bind, guard, seq, call; those of regions, too */
     Storage *storage;           /* per value of g, g->val.n entries */
     int64_t arena;              /* bytes of the offline-placed arena */
     uint32_t *barrier_after;    /* per node: 1 = the next step depends on it */

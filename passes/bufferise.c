@@ -87,10 +87,15 @@ static void materialise_reshapes(Graph *g, const bool *placed, uint32_t room) {
 
 /* ---- concats and results ---- */
 
+/* Takes dense operands; what it gives lies where it chooses. */
+static bool is_control(const Node *n) {
+    return n->op == P_BIND || n->op == P_GUARD || n->op == P_LOOP || n->op == P_IF || n->op == P_SEQ || n->op == P_CALL;
+}
+
 static bool producer_can_place(Graph *g, Val v, const bool *taken) {
     Node *d = val_def(g, v);
     if (!d || taken[v.i]) return false;
-    if (is_view(d) || d->op == P_CONST || d->op == P_IF || d->op == P_LOOP) return false;
+    if (is_view(d) || d->op == P_CONST || is_control(d)) return false;
     return true;
 }
 
@@ -108,14 +113,15 @@ bool pass_bufferise(Graph *g, PassCtx *p) {
     for (uint32_t o = 0; o < g->out.n; o++) {
         Val v = graph_resolve(g, g->out.v[o].val);
         const Node *d = val_def(g, v);
-        if (p->region && (!d || d->op == P_CONST || d->op == P_LOOP || d->op == P_IF)) continue; /* copied at the end of the body */
+        if (val_type(g, v)->kind != TY_TENSOR) continue; /* passed on as it is */
+        if (p->region && (!d || d->op == P_CONST || is_control(d))) continue; /* copied at the end of the body */
         if (!producer_can_place(g, v, taken)) v = g->out.v[o].val = copy_of(g, v, (Loc){0});
         taken[v.i] = true;
     }
     n = g->node.n;
     for (uint32_t i = 0; i < n; i++) {
         Node *c = g->node.v[i];
-        bool control = c->op == P_BIND || c->op == P_GUARD || c->op == P_LOOP || c->op == P_IF;
+        bool control = is_control(c);
         for (int k = 0; control && k < c->nin; k++)
             if (c->in[k].i && val_def(g, c->in[k]) && is_view(val_def(g, c->in[k]))) c->in[k] = copy_of(g, c->in[k], c->loc);
         if (c->op != P_CONCAT) continue;
@@ -128,7 +134,7 @@ bool pass_bufferise(Graph *g, PassCtx *p) {
     }
     for (uint32_t i = 0; i < n; i++) { /* what lies in pieces in a concat is no operand of these: they take dense values */
         Node *c = g->node.v[i];
-        bool control = c->op == P_BIND || c->op == P_GUARD || c->op == P_LOOP || c->op == P_IF;
+        bool control = is_control(c);
         for (int k = 0; control && k < c->nin; k++)
             if (c->in[k].i && placed[graph_resolve(g, c->in[k]).i]) c->in[k] = copy_of(g, c->in[k], c->loc);
     }

@@ -36,7 +36,7 @@ typedef struct Fuse {
     uint32_t *group;            /* per value: 1 + group that makes it, 0 = none */
     uint32_t *uses;
     VEC(Grp *) grp;
-    VEC(uint32_t) bind;         /* positions of bind nodes, loops and ifs */
+    VEC(uint32_t) bind;         /* positions of bind nodes, loops and ifs, and calls with tensors as results */
     uint32_t stamp;
 } Fuse;
 
@@ -46,6 +46,12 @@ static bool is_work(const Node *n) {
     case P_TOPK: case P_COMPACT: case P_COPY: case P_RANDOM: case P_GROUP: return true;
     default: return false;
     }
+}
+
+static bool gives_sizes(const Graph *g, const Node *n) {
+    bool any = false;
+    for (int r = 0; r < n->nout && (n->op == P_SEQ || n->op == P_CALL); r++) any |= val_type(g, n->out[r])->rank > 0;
+    return any;
 }
 
 /* Generators without operands, shapes: computed wherever they are read. */
@@ -400,7 +406,7 @@ bool pass_fuse(Graph *g, PassCtx *p) {
     memcpy(f->uses, graph_uses(g), g->val.n * sizeof *f->uses);
     for (uint32_t i = 0; i < nnode; i++) {
         for (int r = 0; r < node[i]->nout; r++) f->pos[node[i]->out[r].i] = i + 1;
-        if (node[i]->op == P_BIND || node[i]->op == P_LOOP || node[i]->op == P_IF) vec_push(g->c, &f->bind, i);
+        if (node[i]->op == P_BIND || node[i]->op == P_LOOP || node[i]->op == P_IF || gives_sizes(g, node[i])) vec_push(g->c, &f->bind, i);
         if (is_work(node[i]) && !is_inline(f, node[i])) place_node(f, node[i], i);
     }
     /* Which values leave their group: read by a node of another group, by control, concat, or as a result; through views. */

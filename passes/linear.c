@@ -165,16 +165,6 @@ static Val mapped(Lin *f, const Graph *r, const Val *map, const Node *n, Val v) 
     return map[v.i];
 }
 
-static bool tensors_only(Lin *f, const Node *n, const Graph *g, const Val *v, int count) {
-    for (int k = 0; k < count; k++) {
-        if (!v[k].i || val_type(g, v[k])->kind == TY_TENSOR) continue;
-        unsupported(f, n, n->op == P_IF ? "an if with a sequence or an optional as operand or result"
-                                        : "a loop with a sequence or an optional as operand or result");
-        return false;
-    }
-    return true;
-}
-
 static void jump(Lin *f, StepKind kind, uint32_t label, Dim cond) { step(f, (Step){.kind = (uint8_t)kind, .label = label, .dim = cond}); }
 
 static void copy(Lin *f, const Node *n, Val to, Val from) { if (to.i != from.i) step(f, (Step){.kind = SP_COPY, .to = to, .from = from, .loc = n->loc}); }
@@ -275,7 +265,7 @@ static void next_trip(Lin *f, const Node *n, Carry *carry, int nc, const Owns *o
             define(f, dim[d], segment);
             step(f, (Step){.kind = SP_SET, .sym = dim[d], .dim = x->after.dim[d], .segment = segment, .loc = n->loc});
         }
-        x->after = type_tensor(f->c, (DType)x->after.dtype, x->after.rank, dim);
+        if (x->after.kind == TY_TENSOR) x->after = type_tensor(f->c, (DType)x->after.dtype, x->after.rank, dim);
         x->temp = value(f, &x->after, (Val){0}, (Dim){0});
     }
     if (sizes) evaluate(f, segment, segment);
@@ -432,7 +422,6 @@ static void control(Lin *f, Graph *r, Val *map, const Node *n) {
         unsupported(f, n, "so deep a nest of loops and ifs");
         return;
     }
-    if (!tensors_only(f, n, r, n->in, n->nin) || !tensors_only(f, n, r, n->out, n->nout)) return;
     for (int k = 0; k < n->nin; k++) in[k] = mapped(f, r, map, n, n->in[k]);
     for (int k = 0; k < n->nout; k++) {
         bool carried = n->op == P_LOOP && k < ((const LoopAttr *)n->attr)->ncarried;
@@ -463,6 +452,29 @@ static void bind(Lin *f, const Graph *r, const Val *map, const Node *n, Dim coun
     evaluate(f, from, segment);
 }
 
+/* Node n of the flat graph. Its results have the sizes that the function gives them: those are what symbols of their types
+ * stand for that have no value yet; all others must be as the types say. */
+static void call(Lin *f, const Node *n) {
+    uint32_t segment = ++f->p->nsegment, from = segment, sym;
+    Sets check = {0};
+    bool any = false;
+    step(f, (Step){.kind = SP_CALL, .node = n->id, .loc = n->loc});
+    for (int r = 0; r < n->nout; r++) {
+        const Type *t = val_type(f->g, n->out[r]);
+        for (int d = 0; d < t->rank; d++) {
+            Dim size = is_new(f, t->dim[d]) ? t->dim[d] : dim_fresh(f->c, "t", 0, DIM_INF);
+            uint32_t s = define(f, size, segment);
+            const SymInfo *info = is_symbol(f, size, &sym) ? dim_sym_info(f->c, sym) : NULL;
+            if (s < from) from = s;
+            step(f, (Step){.kind = SP_SIZE, .sym = size, .from = n->out[r], .index = d, .lo = info->lo, .hi = info->hi, .segment = s, .loc = n->loc});
+            if (size.i != t->dim[d].i) vec_push(f->c, &check, (Set){size, t->dim[d]});
+            any = true;
+        }
+    }
+    if (any) evaluate(f, from, segment);
+    for (uint32_t i = 0; i < check.n; i++) must_equal(f, n, check.v[i].sym, check.v[i].dim, "the result has another shape");
+}
+
 /* Lays out region r; map: values of r -> values of the flat graph (identity at the top). */
 static void walk(Lin *f, Graph *r, Val *map, Dim counter) {
     uint32_t count = r->node.n;
@@ -474,7 +486,7 @@ static void walk(Lin *f, Graph *r, Val *map, Dim counter) {
         switch (n->op) {
         case P_BIND: bind(f, r, map, n, counter); continue;
         case P_LOOP: case P_IF: control(f, r, map, n); continue;
-        case P_GROUP: case P_CONST: case P_CONCAT: case P_GUARD: break;
+        case P_GROUP: case P_CONST: case P_CONCAT: case P_GUARD: case P_SEQ: case P_CALL: break;
         default: unsupported(f, n, prim_name((PrimOp)n->op)); continue;
         }
         Val *in = NEWN(f->c, Val, n->nin + 1);
@@ -493,6 +505,7 @@ static void walk(Lin *f, Graph *r, Val *map, Dim counter) {
         }
         if (n->op == P_GROUP) step(f, (Step){.kind = SP_KERNEL, .node = n->id, .loc = n->loc});
         if (n->op == P_GUARD) step(f, (Step){.kind = SP_GUARD, .node = n->id, .loc = n->loc});
+        if (n->op == P_SEQ || n->op == P_CALL) call(f, n);
     }
 }
 

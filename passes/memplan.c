@@ -20,6 +20,7 @@ typedef struct Plan {
 
 static Storage dense(Plan *p, Val v, StorageKind kind) {
     const Type *t = val_type(p->g, v);
+    if (t->kind != TY_TENSOR) return (Storage){.kind = ST_VALUE, .root = v, .bytes = dim_const(p->c, 0), .place = -1, .last = -1, .port = -1};
     Strides s = strides_dense(p->c, t);
     Storage x = {.kind = (uint8_t)kind, .rank = t->rank, .root = v, .offset = dim_const(p->c, 0), .place = -1, .first = INT32_MAX, .last = -1, .port = -1};
     memcpy(x.stride, s.stride, sizeof x.stride);
@@ -35,9 +36,13 @@ static void assign_aliases(Plan *p) {
         Storage *s = &p->st[a.val.i];
         *s = dense(p, a.val, a.root.i ? ST_VIEW : ST_ARENA);
         if (!a.root.i) continue;
-        s->root = a.root;
+        s->root = a.root; /* of a value that is no tensor: the same value */
         s->offset = a.offset;
     }
+}
+
+static StorageKind home_of(const Node *n) {
+    return n->op == P_CONST ? ST_CONST : n->op == P_SEQ || n->op == P_CALL ? ST_VALUE : ST_ARENA;
 }
 
 /* Later nodes first, so that a concat's storage is known before its operands'. */
@@ -50,13 +55,14 @@ static void assign(Plan *p) {
     }
     for (uint32_t o = 0; o < g->out.n; o++) {
         Val v = g->out.v[o].val = graph_resolve(g, g->out.v[o].val);
+        if (val_type(g, v)->kind != TY_TENSOR) continue;
         p->st[v.i] = dense(p, v, ST_OUTPUT);
         p->st[v.i].port = (int32_t)o;
     }
     for (uint32_t i = g->node.n; i-- > 0;) {
         Node *n = g->node.v[i];
         for (int r = 0; r < n->nout; r++)
-            if (p->st[n->out[r].i].kind == ST_NONE) p->st[n->out[r].i] = dense(p, n->out[r], n->op == P_CONST ? ST_CONST : ST_ARENA);
+            if (p->st[n->out[r].i].kind == ST_NONE) p->st[n->out[r].i] = dense(p, n->out[r], home_of(n));
         if (n->op != P_CONCAT) continue;
         int axis = ((const AxisAttr *)n->attr)->axis;
         Storage whole = p->st[n->out[0].i];
@@ -102,7 +108,7 @@ static void lifetimes(Plan *p) {
         if (s->from.i) touch(p, s->from, i);
         if (s->kind == SP_LABEL) label[s->label] = i;
         if (s->kind == SP_JUMP && label[s->label] < i) extend(p, label[s->label], i); /* inner loops first */
-        if (s->kind != SP_KERNEL && s->kind != SP_GUARD) continue;
+        if (s->kind != SP_KERNEL && s->kind != SP_GUARD && s->kind != SP_CALL) continue;
         Node *n = g->node.v[s->node];
         for (int k = 0; k < n->nin; k++) {
             if (!n->in[k].i) continue;
@@ -240,26 +246,8 @@ static void barriers(Plan *p, uint32_t *after) {
     if (last >= 0) after[last] = 1;
 }
 
-/* Code moves elements in dense memory; everything else is only evaluated. */
-static bool types_fit(Graph *g) {
-    static const char *const kinds[] = {[TY_SEQ] = "sequence", [TY_OPT] = "optional", [TY_MAP] = "map"};
-    for (uint32_t v = 1; v < g->val.n; v++) {
-        const ValInfo *i = &g->val.v[v];
-        if (i->type.kind == TY_TENSOR) continue;
-        bool used = i->def == NULL && !i->link.i;
-        for (uint32_t k = 0; k < g->node.n && !used; k++) used = g->node.v[k] == i->def;
-        if (!used) continue;
-        diag(g->c, SEV_UNSUPPORTED, i->def ? i->def->loc : (Loc){0}, "U0302",
-             "value \"%s\" is of kind %s; code for it cannot be made yet, --eval runs it",
-             i->name ? i->name : "", kinds[i->type.kind]);
-        return false;
-    }
-    return true;
-}
-
 Program *passes_plan(Graph *g, const PassOptions *o) {
     (void)o;
-    if (!types_fit(g)) return NULL;
     Program *p = linearise(g);
     if (!p) return NULL;
     Plan plan = {g->c, g, p, NEWN(g->c, Storage, g->val.n)};

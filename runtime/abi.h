@@ -7,6 +7,7 @@
  * Everything here is little-endian, natural alignment, and written by codegen/plan.c alone. */
 #ifndef ACCELC_ABI_H
 #define ACCELC_ABI_H
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "accelc_rt.h"
@@ -19,12 +20,22 @@
  * 1 + g where guard g failed (rt_plan.kernel_guard0). Must be re-entrant and must not call anything. */
 typedef int32_t (*rt_kernel)(void *const *buf, const int64_t *dim, int64_t t0, int64_t t1, void *scratch);
 
+struct rt_call;
+/* Of a model that calls functions of call.h, or has ports that are no tensors: the functions, and who calls them
+ * (accelc_rt1_objects of rt_object.c, with what it needs of a session: rt_session.h). */
+typedef struct rt_calls {
+    const struct rt_object_ops *ops;
+    bool (*const *fn)(struct rt_call *c); /* index = rt_step.kernel */
+    uint32_t nfn, pad;
+} rt_calls;
+
 typedef struct rt_model {
     uint32_t magic, size;      /* RT_MAGIC, sizeof(rt_model) */
     const void *plan;          /* rt_plan and what it points to */
     const rt_kernel *kernel;   /* entry points, index = rt_step.kernel */
     const void *weights;       /* base of RT_BUF_WEIGHT offsets, 64-byte aligned; NULL if none */
     const char *level;         /* "x86-64", "x86-64-v3", "x86-64-v4" */
+    const rt_calls *calls;     /* or NULL */
 } rt_model;
 
 /* What the per-model thunks pass to the runtime: every level of a fat artefact, best first. */
@@ -49,9 +60,14 @@ enum { /* operations of the dims program; values are int64, arithmetic is checke
 };
 typedef struct { uint32_t op; int32_t dst, a, b, c, pad; int64_t imm; } rt_dimop;
 
-enum { RT_BUF_ARENA, RT_BUF_WEIGHT, RT_BUF_INPUT, RT_BUF_OUTPUT, RT_BUF_VIEW };
+enum {
+    RT_BUF_ARENA, RT_BUF_WEIGHT, RT_BUF_INPUT, RT_BUF_OUTPUT, RT_BUF_VIEW,
+    RT_BUF_VALUE /* result of a call, or what a port holds that is no tensor: an rt_value (call.h) in memory that lasts
+                    until the next run. With an element type it is a tensor, and its elements are the buffer */
+};
 typedef struct {
-    uint8_t kind, dtype, pad[2];
+    uint8_t kind, dtype;   /* VALUE: dtype 0: no tensor */
+    uint8_t rank, pad;     /* of tensors that are operands or results of calls */
     int32_t index;         /* INPUT, OUTPUT: port; VIEW: the buffer it lies in (an earlier index) */
     int64_t offset;        /* bytes from arena / weights / root; ARENA: -1 = placed at run time (see first, last) */
     int32_t offset_dim;    /* VIEW: dim index whose value is added to offset (bytes), or -1 */
@@ -61,12 +77,21 @@ typedef struct {
     int64_t slack;         /* extra readable bytes that must follow it */
 } rt_buf;
 
+/* The type of a port that is no tensor, as a tree. */
+typedef struct {
+    uint8_t kind, optional;    /* accelc_kind; may be ABSENT */
+    uint16_t dtype;            /* TENSOR: of elements; MAP: of keys */
+    int32_t rank;              /* TENSOR: -1: any */
+    int32_t elem;              /* SEQUENCE: index of the elements' type; MAP: of the values' */
+} rt_type;
+
 typedef struct { /* one input or output */
     int32_t name;              /* offset into str */
     uint16_t dtype; uint8_t kind, optional;
     int32_t rank;
     int32_t dim;               /* first of `rank` entries in iodim: dim indices giving the shape */
     int32_t buf;               /* its buffer */
+    int32_t type;              /* -1: a tensor; else its buffer is a VALUE, rank is 0, and this is its rt_type */
 } rt_io;
 /* Inputs bind symbols: for each input dim in order, rt_iobind tells whether it defines symbol `sym` (dims[sym] = it)
  * or is only checked against dims[iodim]. Range [lo, hi] is checked on definition (hi -1: none). */
@@ -87,13 +112,16 @@ enum {
     RT_JUMP,    /* pc = a */
     RT_BRANCH,  /* if dims[b] == 0: pc = a */
     RT_COPYBUF, /* copy all bytes of buffer b to buffer a (loop-carried values) */
+    RT_CALL,    /* call function `kernel` with the first `a` of nbuf buffers (-1: absent) as operands; their sizes follow
+                   in `arg`. The other buffers, VALUEs, are its results */
+    RT_SIZE,    /* dims[a] = size of axis imm of the tensor in buffer b, a VALUE, checked against [lo, hi] */
     RT_SEED,    /* dims[a] = the session's seed, dims[b] = number of runs since create or reset (random operators) */
     RT_END
 };
 typedef struct {
     uint8_t op;
     uint8_t barrier;       /* KERNEL: 1 = all threads meet before the next step */
-    uint16_t nbuf, ndim;   /* KERNEL: number of arguments */
+    uint16_t nbuf, ndim;   /* KERNEL, CALL: number of arguments */
     uint16_t pad;
     int32_t kernel;        /* index of entry point */
     int32_t arg;           /* first of nbuf buffer indices, then ndim dim indices, in `arg` */
@@ -117,6 +145,7 @@ typedef struct rt_plan {
     rt_arr dimop, buf, in, out, iodim, iobind, guard, step, arg, str;
     uint32_t kernel_guard0; /* guard[kernel_guard0 + g] is guard g of kernels (a kernel returns 1 + g) */
     uint32_t pad;
+    rt_arr type;
 } rt_plan;
 #define RT_STATIC 1u
 enum { RT_EXEC_TEAM, RT_EXEC_SERIAL, RT_EXEC_OPENMP };
@@ -124,6 +153,7 @@ enum { RT_EXEC_TEAM, RT_EXEC_SERIAL, RT_EXEC_OPENMP };
 /* Entry points of the runtime that the per-model thunks use. The names carry the version so that two models made by
  * different compilers can live in one program; weak and hidden so that two copies of one version can. */
 #define RT_API __attribute__((weak, visibility("hidden")))
+extern const struct rt_object_ops accelc_rt1_objects;
 accelc_status accelc_rt1_create(const rt_bundle *m, const accelc_config *cfg, accelc_session **out, char *msg,
                                 size_t msg_bytes);
 accelc_status accelc_rt1_sizes(const rt_bundle *m, const int64_t *sym, uint64_t *arena, uint64_t *scratch,

@@ -7,7 +7,7 @@
 /* ---- shapes ---- */
 
 /* Bytes of a dense tensor; sizes must be >= 0 and the product must fit. */
-static accelc_status shape_bytes(Sess *s, const char *what, const char *name, const int64_t *dims,
+RT_API accelc_status shape_bytes(Sess *s, const char *what, const char *name, const int64_t *dims,
                                  int rank, int dtype, size_t *bytes) {
     int64_t n = dtype_bits(dtype);
     bool empty = false, wide = false;
@@ -107,7 +107,7 @@ static accelc_status bind_shapes(Sess *s) {
 
 /* n elements of 2 or 4 bits, the first in the lowest, to a byte each; signed ones with their sign.
  */
-static void bits_unpack(const uint8_t *from, uint8_t *to, int64_t n, int dtype) {
+RT_API void bits_unpack(const uint8_t *from, uint8_t *to, int64_t n, int dtype) {
     int bits = dtype_bits(dtype), per = 8 / bits;
     unsigned sign = dtype_is_signed(dtype) ? 1u << (bits - 1) : 0;
     for (int64_t i = 0; i < n; i++) {
@@ -116,7 +116,7 @@ static void bits_unpack(const uint8_t *from, uint8_t *to, int64_t n, int dtype) 
     }
 }
 
-static void bits_pack(const uint8_t *from, uint8_t *to, int64_t n, int dtype) {
+RT_API void bits_pack(const uint8_t *from, uint8_t *to, int64_t n, int dtype) {
     int bits = dtype_bits(dtype), per = 8 / bits;
     for (int64_t i = 0; i < n; i += per) {
         unsigned v = 0;
@@ -133,6 +133,10 @@ static void bits_pack(const uint8_t *from, uint8_t *to, int64_t n, int dtype) {
 static accelc_status check_input(Sess *s, uint32_t i, const accelc_value *v) {
     const rt_io *io = &s->in[i];
     const char *name = in_name(s, i);
+    if (is_object(s, io)) { /* looked at when the run begins */
+        s->given[i] = (Given){.dims = s->in_dims};
+        return ACCELC_OK;
+    }
     if (v->kind == ACCELC_ABSENT) {
         bool state = s->state_block[i] != -1;
         if (!state && !io->optional) return fail(s, ACCELC_EINVAL, "input \"%s\" is missing", name);
@@ -167,6 +171,7 @@ static accelc_status bind_data(Sess *s, uint32_t i) {
     size_t need = s->in_bytes[i];
     int32_t b = s->in_root[i];
     accelc_status st;
+    if (is_object(s, &s->in[i])) return ACCELC_OK;
     if (!g->dims) {
         if (s->state_block[i] != -1) { /* the initial state: zeros */
             if ((st = block_new(s, &s->state_block[i], align_up((int64_t)need) + RT_ALIGN)) !=
@@ -215,7 +220,7 @@ static accelc_status bind_inputs(Sess *s, const accelc_value *in) {
     if ((st = settle(s, 0)) != ACCELC_OK) return st;
     for (uint32_t i = 0; i < s->nin; i++)
         if ((st = bind_data(s, i)) != ACCELC_OK) return st;
-    return ACCELC_OK;
+    return s->model->calls ? s->model->calls->ops->begin(s, in) : ACCELC_OK;
 }
 
 /* ---- outputs ---- */
@@ -241,6 +246,10 @@ static accelc_status bind_outputs(Sess *s, const accelc_value *out) {
     s->done = false;
     for (uint32_t i = 0; i < s->nout; i++) {
         bool user = out && out[i].data && !out[i].owned;
+        if (user && is_object(s, &s->out[i]))
+            return fail(s, ACCELC_EINVAL,
+                        "output \"%s\" comes in memory of the session, a buffer cannot be given",
+                        out_name(s, i));
         if (user && out[i].device != 0)
             return fail(s, ACCELC_EDEVICE,
                         "output \"%s\": the buffer is on device %d, the model runs on the host",
@@ -267,6 +276,7 @@ static bool needs_extra(const Sess *s, uint32_t i) {
 static accelc_status output_dims(Sess *s, uint32_t i, size_t *bytes) {
     const rt_io *io = &s->out[i];
     int64_t *d = s->out_dims + io->dim;
+    if (is_object(s, io)) return s->model->calls->ops->finish(s, i);
     for (int32_t k = 0; k < io->rank; k++) d[k] = s->dims[s->iodim[io->dim + k]];
     accelc_status st = shape_bytes(s, "output", out_name(s, i), d, io->rank, io->dtype, bytes);
     if (st == ACCELC_OK && *bytes > 0 && (int64_t)*bytes > buf_bytes(s, io->buf))
@@ -286,6 +296,10 @@ static accelc_status give_output(Sess *s, uint32_t i, accelc_value *v) {
     const rt_io *io = &s->out[i];
     const Taken *t = &s->taken[i];
     bool user = v->data && !v->owned;
+    if (is_object(s, io)) {
+        *v = *(const accelc_value *)t->src;
+        return ACCELC_OK;
+    }
     v->rank = io->rank;
     v->dims = s->out_dims + io->dim;
     if (user && v->data != t->src && v->bytes < t->bytes)
@@ -311,6 +325,7 @@ static accelc_status finish_outputs(Sess *s, accelc_value *out) {
         Taken *t = &s->taken[i];
         int32_t b = s->out[i].buf;
         if ((st = output_dims(s, i, &t->bytes)) != ACCELC_OK) return st;
+        if (is_object(s, &s->out[i])) continue;
         t->src = s->ptr[b];
         t->direct = t->user && t->src == t->user;
         if (!t->direct && needs_extra(s, i)) {

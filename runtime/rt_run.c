@@ -101,6 +101,18 @@ static void take_failure(Sess *s) {
     for (uint32_t i = 0; i < s->team.n; i++) s->team.member[i].fail_step = -1;
 }
 
+/* dims[a] = v, which must lie in the range of the step. */
+static accelc_status set_bound(Sess *s, const rt_step *st, int64_t v) {
+    if (v < st->lo || (st->hi >= st->lo && v > st->hi))
+        return st->hi < st->lo
+                   ? fail(s, ACCELC_EDATA, "%s: expected a value of at least %lld, got %lld",
+                          s->str + st->nodes, (long long)st->lo, (long long)v)
+                   : fail(s, ACCELC_EDATA, "%s: expected a value from %lld to %lld, got %lld",
+                          s->str + st->nodes, (long long)st->lo, (long long)st->hi, (long long)v);
+    set_dim(s, st->a, v);
+    return ACCELC_OK;
+}
+
 /* RT_BIND: an element of a tensor becomes a size. */
 static accelc_status bind_value(Sess *s, const rt_step *st) {
     const rt_buf *b = &s->buf[st->b];
@@ -147,18 +159,15 @@ static accelc_status bind_value(Sess *s, const rt_step *st) {
         return fail(s, ACCELC_EDATA, "%s: a value of type %s cannot be a size", s->str + st->nodes,
                     dtype_name(b->dtype));
     }
-    if (v < st->lo || (st->hi >= st->lo && v > st->hi))
-        return st->hi < st->lo
-                   ? fail(s, ACCELC_EDATA, "%s: expected a value of at least %lld, got %lld",
-                          s->str + st->nodes, (long long)st->lo, (long long)v)
-                   : fail(s, ACCELC_EDATA, "%s: expected a value from %lld to %lld, got %lld",
-                          s->str + st->nodes, (long long)st->lo, (long long)st->hi, (long long)v);
-    set_dim(s, st->a, v);
-    return ACCELC_OK;
+    return set_bound(s, st, v);
 }
 
 static accelc_status copy_value(Sess *s, const rt_step *st) {
     int64_t n = buf_bytes(s, st->b);
+    if (s->buf[st->a].kind == RT_BUF_VALUE) {
+        s->value[st->a] = s->value[st->b];
+        return ACCELC_OK;
+    }
     if (n > buf_bytes(s, st->a))
         return fail(s, ACCELC_ESHAPE, "%s: a value of %lld bytes is carried in %lld",
                     s->str + st->nodes, (long long)n, (long long)buf_bytes(s, st->a));
@@ -177,7 +186,8 @@ static uint32_t control(Sess *s, uint32_t pc) {
         /* addresses are needed by kernels and by steps that read memory, not between steps that set
          * sizes */
         if (s->status == ACCELC_OK && s->ndirty &&
-            (st->op == RT_KERNEL || st->op == RT_BIND || st->op == RT_COPYBUF || st->op == RT_END))
+            (st->op == RT_KERNEL || st->op == RT_BIND || st->op == RT_COPYBUF || st->op == RT_CALL ||
+             st->op == RT_END))
             s->status = settle(s, pc);
         if (s->status != ACCELC_OK || st->op == RT_END) break;
         switch (st->op) {
@@ -215,6 +225,15 @@ static uint32_t control(Sess *s, uint32_t pc) {
         case RT_SEED:
             set_dim(s, st->a, (int64_t)s->cfg.seed);
             set_dim(s, st->b, (int64_t)s->runs);
+            break;
+        case RT_CALL: {
+            uint64_t begin = s->cfg.on_step ? now_ns() : 0;
+            s->status = s->model->calls->ops->call(s, st);
+            if (s->cfg.on_step) s->cfg.on_step(s->cfg.prof_ctx, (int)pc, 0, begin, now_ns());
+            break;
+        }
+        case RT_SIZE:
+            s->status = set_bound(s, st, s->model->calls->ops->size(s, st));
             break;
         default:
             break;

@@ -23,6 +23,7 @@ static void view_plan(Sess *s, const rt_plan *p) {
     s->guard = AT(p, guard);
     s->step = AT(p, step);
     s->arg = AT(p, arg);
+    s->type = AT(p, type);
     s->str = AT(p, str);
     s->nbuf = p->buf.n;
     s->nin = p->in.n;
@@ -40,13 +41,32 @@ static const char *check_io(const Sess *s, const rt_io *io, bool in) {
         (uint32_t)io->rank > s->niodim - (uint32_t)io->dim)
         return "dims";
     if (!below(io->name, p->str.n) || !below(io->buf, s->nbuf)) return "name or buffer";
-    if (dtype_bits(io->dtype) == 0) return "type";
+    if (io->type < 0 && dtype_bits(io->dtype) == 0) return "type";
     if (in && (uint32_t)(io->dim + io->rank) > p->iobind.n) return "iobind";
     for (int32_t k = 0; k < io->rank; k++)
         if (!below(s->iodim[io->dim + k], p->ndim) ||
             (in && s->iobind[io->dim + k].sym >= 0 && !below(s->iobind[io->dim + k].sym, p->nsym)))
             return "dim index";
-    return io->kind == ACCELC_TENSOR ? NULL : "kind: this runtime knows tensors only";
+    if (io->type < 0) return io->kind == ACCELC_TENSOR && s->buf[io->buf].kind != RT_BUF_VALUE ? NULL : "kind";
+    return below(io->type, p->type.n) && io->rank == 0 && is_object(s, io) ? NULL : "type tree";
+}
+
+/* The sizes of operands are as many as their ranks say; results are values. */
+static const char *check_call(const Sess *s, const rt_step *t) {
+    int32_t ndim = 0;
+    if (t->arg < 0 || (int64_t)t->arg + t->nbuf + t->ndim > (int64_t)s->narg) return "arg";
+    if (!s->model->calls || !below(t->kernel, s->model->calls->nfn)) return "function";
+    if (t->a < 0 || t->a > t->nbuf) return "operands";
+    for (int32_t k = 0; k < t->nbuf; k++) {
+        int32_t b = s->arg[t->arg + k];
+        if (k < t->a && b == -1) continue;
+        if (!below(b, s->nbuf) || s->buf[b].rank > CALL_RANK) return "argument";
+        if (k < t->a) ndim += s->buf[b].rank;
+        else if (s->buf[b].kind != RT_BUF_VALUE) return "result";
+    }
+    for (int32_t k = 0; k < t->ndim; k++)
+        if (!below(s->arg[t->arg + t->nbuf + k], s->plan->ndim)) return "argument";
+    return ndim == t->ndim ? NULL : "sizes";
 }
 
 static const char *check_step(const Sess *s, const rt_step *t) {
@@ -76,6 +96,12 @@ static const char *check_step(const Sess *s, const rt_step *t) {
         return below(t->a, s->nstep) && db ? NULL : "target or dim";
     case RT_COPYBUF:
         return below(t->a, s->nbuf) && below(t->b, s->nbuf) ? NULL : "buffer";
+    case RT_SIZE:
+        return da && below(t->b, s->nbuf) && s->buf[t->b].kind == RT_BUF_VALUE && below(t->imm, s->buf[t->b].rank)
+                   ? NULL
+                   : "dim, buffer or axis";
+    case RT_CALL:
+        return check_call(s, t);
     case RT_END:
         return NULL;
     default:
@@ -106,11 +132,11 @@ static const char *check_plan(const Sess *s, const char **where, uint32_t *index
     *where = "buffer";
     for (uint32_t i = *index = 0; i < s->nbuf; *index = ++i) {
         const rt_buf *b = &s->buf[i];
-        if (b->kind > RT_BUF_VIEW || !below(b->bytes_dim, p->ndim) ||
+        if (b->kind > RT_BUF_VALUE || (b->kind == RT_BUF_VALUE && !s->model->calls) || !below(b->bytes_dim, p->ndim) ||
             (b->kind == RT_BUF_VIEW && b->offset_dim >= 0 && !below(b->offset_dim, p->ndim)))
             return "kind or dim";
         uint32_t limit = b->kind == RT_BUF_INPUT ? s->nin : b->kind == RT_BUF_OUTPUT ? s->nout : i;
-        if (b->kind >= RT_BUF_INPUT && !below(b->index, limit)) return "index";
+        if (b->kind >= RT_BUF_INPUT && b->kind <= RT_BUF_VIEW && !below(b->index, limit)) return "index";
     }
     *where = "input";
     for (uint32_t i = *index = 0; i < s->nin; *index = ++i)
@@ -147,6 +173,7 @@ static size_t lay_out(Sess *s, char *base) {
     TABLE(dims, ndim);
     TABLE(slot, s->narg + 1);
     TABLE(ptr, nbuf);
+    TABLE(value, s->model->calls ? nbuf : 0);
     TABLE(at, nbuf);
     TABLE(room, nbuf);
     TABLE(in_dims, s->niodim + 1);
@@ -204,7 +231,7 @@ static void find_definitions(Sess *s) {
         if (t->op == RT_DIMS) {
             k++;
             for (int32_t j = t->a; j < t->b; j++) define(s, s->dimop[j].dst, k, known);
-        } else if (t->op == RT_BIND || t->op == RT_SET)
+        } else if (t->op == RT_BIND || t->op == RT_SET || t->op == RT_SIZE)
             define(s, t->a, RT_LATE_MANY, known);
         else if (t->op == RT_SEED) {
             define(s, t->a, RT_LATE_MANY, known);
@@ -511,6 +538,7 @@ static accelc_status sess_open(const rt_bundle *m, const rt_model *model, const 
 
 static void sess_close(Sess *s) {
     team_close(s);
+    if (s->objects) s->model->calls->ops->close(s);
     for (uint32_t i = 0; i < s->nblock && !s->dry; i++)
         if (!s->block[i].lent) mem_put(&s->cfg, s->block[i].p);
     if (!s->scratch.lent && !s->dry) mem_put(&s->cfg, s->scratch.p);

@@ -23,6 +23,7 @@ typedef struct {
     rt_iobind iobind[PB_MAX];
     rt_guard guard[PB_MAX];
     rt_step step[PB_MAX];
+    rt_type type[PB_MAX];
     char str[PB_MAX * 16];
 } Pb;
 
@@ -113,7 +114,8 @@ static inline rt_io pb_port(Pb *b, const char *name, uint16_t dtype, int rank, c
                 .kind = ACCELC_TENSOR,
                 .rank = rank,
                 .dim = (int32_t)b->p.iodim.n,
-                .buf = buf};
+                .buf = buf,
+                .type = -1};
     for (int k = 0; k < rank; k++) {
         uint32_t i = pb_next(&b->p.iodim.n, PB_MAX);
         int first = in && dims[k] < (int32_t)b->p.nsym;
@@ -198,6 +200,7 @@ static inline const rt_plan *pb_finish(Pb *b) {
     PUT(guard);
     PUT(step);
     PUT(arg);
+    PUT(type);
     PUT(str);
 #undef PUT
     b->p.bytes = (uint32_t)at;

@@ -65,6 +65,10 @@ class Api(c.Structure):
 # --- element types by onnx.TensorProto.DataType ----------------------------------------------------------
 
 STRING = 8
+# Names in the types of ports: accelc's own (seq<f32[N,3]>), by number.
+TYPES = {name: number for number, name in enumerate(
+    "f32 u8 i8 u16 i16 i32 i64 str bool f16 f64 u32 u64 c64 c128 bf16 f8e4m3 f8e4m3z f8e5m2 f8e5m2z u4 i4 f4e2m1 f8e8m0 u2 i2"
+    .split(), 1)}
 NATIVE = {1: "float32", 2: "uint8", 3: "int8", 4: "uint16", 5: "int16", 6: "int32", 7: "int64", 8: "object",
           9: "bool", 10: "float16", 11: "float64", 12: "uint32", 13: "uint64", 14: "complex64", 15: "complex128"}
 EXTRA = {16: "bfloat16", 17: "float8_e4m3fn", 18: "float8_e4m3fnuz", 19: "float8_e5m2", 20: "float8_e5m2fnuz",

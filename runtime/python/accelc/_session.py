@@ -23,11 +23,13 @@ _KEEP_BYTES = 1 << 20       # larger ones only for the latest combination
 
 
 class Port(NamedTuple):
-    """An input or output. Sizes are numbers, or symbols and expressions of symbols as str."""
+    """An input or output. Sizes are numbers, or symbols and expressions of symbols as str. Sequences and maps have no
+    dtype and no shape; type says what they hold: "seq<f32[N]>"."""
     name: str
     dtype: np.dtype
     shape: tuple
     optional: bool
+    type: str
 
 
 def _unused(arrays):
@@ -130,24 +132,17 @@ class Session:
     def _set(self, i, x):
         """Input i is x from now on."""
         want = self.model._in_number[i]
-        name = self._in_names[i]
         mine = x
+        tree = self.model._in_tree[i]
+        if tree is not None:
+            keep = []
+            _fill(self._values[i], tree, x, f"input {self._in_names[i]!r}", keep)
+            self._keep[i], self._last[i] = keep, None
+            return
         if not isinstance(x, _ndarray):
-            if isinstance(x, (list, tuple)) and self.model._desc.in_[i].kind != abi.TENSOR:
-                raise Error(f"input {name!r}: sequences are not supported", abi.EINVAL)
             x = np.asarray(x) if isinstance(x, np.generic) else np.asarray(x, self.model.inputs[i].dtype)
-        number, shape = abi.number_of(x.dtype), x.shape
-        if number == abi.STRING and want == abi.STRING:
-            x, self._keep[i] = _strings(x)
-        elif number in abi.PACKED:
-            x = self._keep[i] = abi.pack(x, abi.PACKED[number])
-        else:
-            if not x.dtype.isnative:
-                x = x.astype(x.dtype.newbyteorder("="))
-                number = abi.number_of(x.dtype)
-            if not x.flags.c_contiguous or not x.flags.aligned:
-                x = np.require(x, requirements=("C", "A"))
-            self._keep[i] = x
+        shape = x.shape
+        x, number, self._keep[i] = _dense(x, want)
         v, dims = self._values[i], self._dims[i]
         if len(dims) < len(shape):
             dims = self._dims[i] = (c.c_int64 * len(shape))()
@@ -235,9 +230,13 @@ class Session:
         return result
 
     def _copy(self, v):
-        """A session-owned value as an array."""
+        """A session-owned value: an array, a list, a dict, or None for nothing."""
+        if v.kind == abi.ABSENT:
+            return None
         if v.kind != abi.TENSOR:
-            raise Error("sequences and maps as outputs are not supported", abi.EINVAL)
+            elem = [self._copy(e) for e in (abi.Value * v.nelem).from_address(v.elem)] if v.nelem else []
+            return elem if v.kind == abi.SEQUENCE else \
+                dict(zip(elem[0].tolist(), elem[1].tolist() if isinstance(elem[1], _ndarray) else elem[1]))
         shape = tuple((c.c_int64 * v.rank).from_address(v.dims)) if v.rank else ()
         if v.dtype == abi.STRING:
             return _from_strings(v, shape)
@@ -305,6 +304,76 @@ class Session:
             self._handle = None
 
 
+# --- values ----------------------------------------------------------------------------------------------
+
+def _dense(x, want):
+    """An array whose memory the runtime can read as it is, the number of its element type, what must stay alive."""
+    number = abi.number_of(x.dtype)
+    if number == abi.STRING and want == abi.STRING:
+        x, keep = _strings(x)
+        return x, number, keep
+    if number in abi.PACKED:
+        x = abi.pack(x, abi.PACKED[number])
+        return x, number, x
+    if not x.dtype.isnative:
+        x = x.astype(x.dtype.newbyteorder("="))
+        number = abi.number_of(x.dtype)
+    if not x.flags.c_contiguous or not x.flags.aligned:
+        x = np.require(x, requirements=("C", "A"))
+    return x, number, x
+
+
+def _type_tree(text):
+    """The type of a port as nested tuples: ("seq", tree), ("opt", tree), ("map", number of the keys' type, tree),
+    ("tensor", number)."""
+    m = re.match(r"(seq|opt|map)<(?:(\w+),)?(.*)>$", text)
+    if not m:
+        return "tensor", abi.TYPES[re.match(r"\w+", text).group()]
+    kind, key, inner = m.groups()
+    return (kind, abi.TYPES[key], _type_tree(inner)) if kind == "map" else (kind, _type_tree(inner))
+
+
+def _fill(v, tree, x, where, keep):
+    """Makes v the value x: an array for a tensor, a list or tuple for a sequence, a dict for a map, None for an empty
+    optional. What must stay alive goes to keep."""
+    kind = tree[0]
+    if kind == "opt":
+        if x is None:
+            v.kind = abi.ABSENT
+            return
+        return _fill(v, tree[1], x, where, keep)
+    if kind == "tensor":
+        number = tree[1]
+        if x is None or isinstance(x, dict):
+            raise Error(f"{where}: expected a tensor, got {type(x).__name__}", abi.EINVAL)
+        if not isinstance(x, (_ndarray, np.generic)):
+            x = np.asarray(x, abi.dtype_of(number))
+        x = np.asarray(x)
+        dims = (c.c_int64 * max(1, x.ndim))(*x.shape)
+        v.kind, v.rank, v.dims = abi.TENSOR, x.ndim, c.addressof(dims)
+        x, v.dtype, alive = _dense(x, number)
+        v.data, v.bytes = x.__array_interface__["data"][0], x.nbytes
+        keep += (dims, alive)
+        return
+    if kind == "seq":
+        if not isinstance(x, (list, tuple)):
+            raise Error(f"{where}: expected a list, got {type(x).__name__}", abi.EINVAL)
+        v.kind, parts = abi.SEQUENCE, [(tree[1], e, f"{where}[{k}]") for k, e in enumerate(x)]
+    else:
+        if not isinstance(x, dict):
+            raise Error(f"{where}: expected a dict, got {type(x).__name__}", abi.EINVAL)
+        values = list(x.values())
+        numbers = tree[2][0] == "tensor" and all(np.ndim(e) == 0 for e in values)
+        v.kind = abi.MAP
+        parts = [(("tensor", tree[1]), list(x.keys()), f"{where} keys"),
+                 (tree[2] if numbers else ("seq", tree[2]), values, f"{where} values")]
+    elem = (abi.Value * max(1, len(parts)))()
+    for e, part in zip(elem, parts):
+        _fill(e, *part, keep)
+    v.elem, v.nelem = c.addressof(elem), len(parts)
+    keep.append(elem)
+
+
 # --- strings ---------------------------------------------------------------------------------------------
 
 def _strings(x):
@@ -354,9 +423,10 @@ def _open(path):
 
 def _ports(ports, n):
     def one(p):
+        text = (p.type or b"").decode()
         exprs = [p.dims[k].expr.decode() for k in range(p.rank)] if p.kind == abi.TENSOR else []
         shape = tuple(int(e) if re.fullmatch(r"-?\d+", e) else e for e in exprs)
-        return Port(p.name.decode(), abi.dtype_of(p.dtype) if p.kind == abi.TENSOR else None, shape, bool(p.optional))
+        return Port(p.name.decode(), abi.dtype_of(p.dtype) if p.kind == abi.TENSOR else None, shape, bool(p.optional), text)
     return tuple(one(ports[i]) for i in range(n))
 
 
@@ -383,13 +453,16 @@ class Model:
         self.inputs = _ports(desc.in_, desc.nin)
         self.outputs = _ports(desc.out, desc.nout)
         self._in_number = tuple(desc.in_[i].dtype for i in range(desc.nin))
-        given = sorted({e for p in self.inputs for e in p.shape if isinstance(e, str)}, key=len, reverse=True)
+        self._in_tree = tuple(_type_tree(p.type) if "<" in p.type else None for p in self.inputs)
+        self._tree_out = tuple("<" in p.type for p in self.outputs)
+        given = sorted({e for p, tree in zip(self.inputs, self._in_tree) if tree is None for e in p.shape
+                        if isinstance(e, str)}, key=len, reverse=True)
         known = re.compile("|".join([r"\w+(?=\()", r"(?<!\w)\d+(?!\w)"] +
                                     [rf"(?<!\w){re.escape(e)}(?!\w)" for e in given]))
 
         def fixed(i):
             p, raw = self.outputs[i], desc.out[i]
-            return raw.kind == abi.TENSOR and raw.dtype != abi.STRING and raw.dtype not in abi.PACKED and \
+            return raw.kind == abi.TENSOR and not self._tree_out[i] and raw.dtype != abi.STRING and raw.dtype not in abi.PACKED and \
                 not any(isinstance(e, str) and (not e or re.search(r"[^\s()+*/,%-]", known.sub("", e)))
                         for e in p.shape)       # a name that no input defines: only a run can tell
         self._out_fixed = tuple(fixed(i) for i in range(desc.nout))
@@ -407,7 +480,8 @@ class Model:
 
     def __repr__(self):
         def text(ports):
-            return ", ".join(f"{p.name}: {p.dtype}{list(p.shape)}" for p in ports)
+            return ", ".join(f"{p.name}: {p.dtype}{list(p.shape)}" if p.dtype is not None else f"{p.name}: {p.type}"
+                             for p in ports)
         return f"<accelc.Model {self.path}: ({text(self.inputs)}) -> ({text(self.outputs)})>"
 
 
