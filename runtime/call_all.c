@@ -2,3 +2,4 @@
  * into it for the evaluator. */
 #include "call.c"
 #include "call_string.c"
+#include "call_seq.c"

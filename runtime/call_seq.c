@@ -1,5 +1,6 @@
-/* call_seq.c: sequences, optionals and maps at run time: one function per sub-operation of the primitive `seq` (ir/IR.md has
- * their operands; ir/eval_seq.c is the reference). Lists are never changed: insert and erase copy the pointers of a list. */
+/* call_seq.c: sequences, optionals and maps at run time: one function per sub-operation of the
+ * primitive `seq` (ir/IR.md has their operands; ir/eval_seq.c is the reference). Lists are never
+ * changed: insert and erase copy the pointers of a list. */
 #include "call_internal.h"
 
 static bool is_list(rt_call *c, const rt_value *v) {
@@ -20,8 +21,8 @@ static bool position(rt_call *c, int k, int64_t n, int64_t *at) {
     int64_t x = 0;
     if (!call_int(c, c->in[k], "the position", &x)) return false;
     *at = x < 0 ? x + n : x;
-    return (*at >= 0 && *at < n) ||
-           call_fail(c, "position %lld is out of range for %lld elements", (long long)x, (long long)n);
+    return (*at >= 0 && *at < n) || call_fail(c, "position %lld is out of range for %lld elements",
+                                              (long long)x, (long long)n);
 }
 
 static bool give(rt_call *c, rt_value *v) { return (c->out[0] = v) != NULL; }
@@ -56,10 +57,12 @@ CALL_FN(seq_insert) {
     int64_t n = s->nelem, at = n;
     if (is_given(c, 2)) { /* n itself is a position here: append */
         int64_t x = 0;
-        if (!call_int(c, c->in[2], "the position", &x) || (x != n && !position(c, 2, n, &at))) return false;
+        if (!call_int(c, c->in[2], "the position", &x) || (x != n && !position(c, 2, n, &at)))
+            return false;
     }
     rt_value *v = call_list(c, ACCELC_SEQUENCE, n + 1);
-    for (int64_t k = 0; v && k <= n; k++) v->elem[k] = k < at ? s->elem[k] : k == at ? keep(c->in[1]) : s->elem[k - 1];
+    for (int64_t k = 0; v && k <= n; k++)
+        v->elem[k] = k < at ? s->elem[k] : k == at ? keep(c->in[1]) : s->elem[k - 1];
     return give(c, v);
 }
 
@@ -99,8 +102,8 @@ static bool alike(rt_call *c, const rt_value *s, int axis) {
         if (v->rank != first->rank) return call_fail(c, "elements differ in rank");
         for (int d = 0; d < v->rank; d++)
             if (d != axis && v->dims[d] != first->dims[d])
-                return call_fail(c, "element %lld has size %lld along axis %d, others have %lld", (long long)k,
-                                 (long long)v->dims[d], d, (long long)first->dims[d]);
+                return call_fail(c, "element %lld has size %lld along axis %d, others have %lld",
+                                 (long long)k, (long long)v->dims[d], d, (long long)first->dims[d]);
     }
     return true;
 }
@@ -115,7 +118,8 @@ static bool join(rt_call *c, bool fresh) {
     if (!is_tensor(c, first)) return false;
     int rank = first->rank + fresh;
     int64_t at = axis < 0 ? axis + rank : axis;
-    if (at < 0 || at >= rank || rank > CALL_RANK) return call_fail(c, "axis %lld of rank %d", (long long)axis, rank);
+    if (at < 0 || at >= rank || rank > CALL_RANK)
+        return call_fail(c, "axis %lld of rank %d", (long long)axis, rank);
     if (!alike(c, s, fresh ? -1 : (int)at)) return false;
     for (int d = 0; d < rank; d++) dims[d] = fresh && d > at ? first->dims[d - 1] : first->dims[d];
     for (int d = 0; d < at; d++) outer *= dims[d];
@@ -129,7 +133,8 @@ static bool join(rt_call *c, bool fresh) {
     for (int64_t k = 0; k < s->nelem; k++) {
         size_t n = row_bytes(s->elem[k], (int)at);
         for (int64_t i = 0; i < outer && n > 0; i++)
-            memcpy((char *)v->data + (size_t)i * row + to, (const char *)s->elem[k]->data + (size_t)i * n, n);
+            memcpy((char *)v->data + (size_t)i * row + to,
+                   (const char *)s->elem[k]->data + (size_t)i * n, n);
         to += n;
     }
     return give(c, v);
@@ -140,22 +145,29 @@ CALL_FN(seq_stack) { return join(c, true); }
 
 /* ---- splitting ---- */
 
-/* Elements [at, at + size) of v along an axis; `drop` removes the axis (size 1). Rows of the first axis are not copied. */
-static rt_value *part(rt_call *c, const rt_value *v, int axis, int64_t at, int64_t size, bool drop) {
+/* Elements [at, at + size) of v along an axis; `drop` removes the axis (size 1). Rows of the first
+ * axis are not copied. */
+static rt_value *part(rt_call *c, const rt_value *v, int axis, int64_t at, int64_t size,
+                      bool drop) {
     int64_t dims[CALL_RANK], outer = 1;
     for (int d = 0; d < v->rank; d++) dims[d] = d == axis ? size : v->dims[d];
     for (int d = 0; d < axis; d++) outer *= dims[d];
     for (int d = axis; drop && d + 1 < v->rank; d++) dims[d] = v->dims[d + 1];
     size_t one = row_bytes(v, axis + 1), n = one * (size_t)size, row = one * (size_t)v->dims[axis];
-    rt_value *p = outer == 1 ? call_alloc(c, 1, sizeof *p) : call_tensor(c, v->dtype, v->rank - drop, dims);
+    rt_value *p =
+        outer == 1 ? call_alloc(c, 1, sizeof *p) : call_tensor(c, v->dtype, v->rank - drop, dims);
     if (!p) return NULL;
     const char *from = v->data;
     if (n > 0) from += one * (size_t)at;
     if (outer == 1) {
-        *p = (rt_value){.kind = ACCELC_TENSOR, .dtype = v->dtype, .rank = v->rank - drop, .data = (void *)(uintptr_t)from};
+        *p = (rt_value){.kind = ACCELC_TENSOR,
+                        .dtype = v->dtype,
+                        .rank = v->rank - drop,
+                        .data = (void *)(uintptr_t)from};
         memcpy(p->dims, dims, sizeof *dims * (size_t)p->rank);
     } else
-        for (int64_t i = 0; i < outer && n > 0; i++) memcpy((char *)p->data + (size_t)i * n, from + (size_t)i * row, n);
+        for (int64_t i = 0; i < outer && n > 0; i++)
+            memcpy((char *)p->data + (size_t)i * n, from + (size_t)i * row, n);
     return p;
 }
 
@@ -171,8 +183,7 @@ CALL_FN(seq_split) {
     const rt_value *x = c->in[0], *size = c->in[1];
     int axis;
     if (!split_axis(c, x, c->in[2], &axis)) return false;
-    if (!is_int(size) || size->rank > 1)
-        return call_fail(c, "sizes are not integers");
+    if (!is_int(size) || size->rank > 1) return call_fail(c, "sizes are not integers");
     int64_t total = x->dims[axis], each = size->rank ? 0 : int_at(size, 0), at = 0;
     if (!size->rank && each < 1) return call_fail(c, "parts of size %lld", (long long)each);
     int64_t n = size->rank ? size->dims[0] : total / each + (total % each != 0);
@@ -184,7 +195,8 @@ CALL_FN(seq_split) {
         if (!(v->elem[k] = part(c, x, axis, at, of, false))) return false;
         at += of;
     }
-    if (v && at != total) return call_fail(c, "the parts do not fill an axis of size %lld", (long long)total);
+    if (v && at != total)
+        return call_fail(c, "the parts do not fill an axis of size %lld", (long long)total);
     return give(c, v);
 }
 
@@ -202,11 +214,15 @@ CALL_FN(seq_unstack) {
 
 static bool is_some(const rt_call *c) { return is_given(c, 0) && c->in[0]->kind != ACCELC_ABSENT; }
 
-CALL_FN(seq_make) { return give(c, is_given(c, 0) ? keep(c->in[0]) : call_list(c, ACCELC_ABSENT, 0)); }
+CALL_FN(seq_make) {
+    return give(c, is_given(c, 0) ? keep(c->in[0]) : call_list(c, ACCELC_ABSENT, 0));
+}
 
 CALL_FN(seq_has) { return give_bool(c, is_some(c)); }
 
-CALL_FN(seq_get) { return is_some(c) ? give(c, keep(c->in[0])) : call_fail(c, "the optional is empty"); }
+CALL_FN(seq_get) {
+    return is_some(c) ? give(c, keep(c->in[0])) : call_fail(c, "the optional is empty");
+}
 
 /* keys[k], values[n, k] -> a sequence of n maps */
 CALL_FN(seq_zip) {

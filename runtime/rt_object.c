@@ -1,10 +1,12 @@
-/* rt_object.c: values that are no tensors in a compiled model, and calls of functions (call.h). An object of its own, linked
- * only into models that have either: the runtime reaches it through accelc_rt1_objects alone.
+/* rt_object.c: values that are no tensors in a compiled model, and calls of functions (call.h). An
+ * object of its own, linked only into models that have either: the runtime reaches it through
+ * accelc_rt1_objects alone.
  *
- * All values of a run lie in a pool: memory that is handed out in one direction, lasts until the next run begins, and is then
- * used again. So a value is passed on as a pointer, in loops and branches too, and results stay valid after the run. What
- * the caller passes is seen where it lies; buffers of kernels are copied before a sequence may keep them, because their
- * memory is used again within the run. */
+ * All values of a run lie in a pool: memory that is handed out in one direction, lasts until the
+ * next run begins, and is then used again. So a value is passed on as a pointer, in loops and
+ * branches too, and results stay valid after the run. What the caller passes is seen where it lies;
+ * buffers of kernels are copied before a sequence may keep them, because their memory is used again
+ * within the run. */
 #include "rt_session.h"
 
 enum { HEAD = RT_ALIGN, FIRST_CHUNK = 16 << 10, LARGEST_STEP = 64 << 20 };
@@ -16,8 +18,8 @@ typedef struct Chunk {
 
 struct Objects {
     Chunk *first, *cur;
-    bool refused;   /* the limit or the machine had no memory, since the last look */
-    int32_t most;   /* operands of any call */
+    bool refused;    /* the limit or the machine had no memory, since the last look */
+    int32_t most;    /* operands of any call */
     rt_value view[]; /* `most`: operands that are tensors, where nothing keeps them */
 };
 
@@ -29,7 +31,8 @@ static size_t pool_limit(const Sess *s) {
 
 static Chunk *chunk_new(Sess *s, size_t need) {
     struct Objects *o = s->objects;
-    size_t last = o->cur ? o->cur->cap : FIRST_CHUNK / 2, want = last < LARGEST_STEP ? 2 * last : last;
+    size_t last = o->cur ? o->cur->cap : FIRST_CHUNK / 2,
+           want = last < LARGEST_STEP ? 2 * last : last;
     if (s->cfg.mem_limit && (size_t)s->late_bytes > s->cfg.mem_limit) return NULL;
     if (want > pool_limit(s)) want = pool_limit(s);
     if (want < need) want = need;
@@ -45,7 +48,8 @@ static Chunk *chunk_new(Sess *s, size_t need) {
     return o->cur = c;
 }
 
-/* Zeroed memory, aligned to RT_ALIGN, or NULL. As many bytes as an address space has are never asked for twice. */
+/* Zeroed memory, aligned to RT_ALIGN, or NULL. As many bytes as an address space has are never
+ * asked for twice. */
 static void *pool_get(Sess *s, size_t bytes) {
     struct Objects *o = s->objects;
     Chunk *c = o->cur;
@@ -77,9 +81,12 @@ static void *pool_alloc(rt_call *c, size_t bytes) { return pool_get(c->owner, by
 
 static accelc_status no_memory(Sess *s, const char *what, const char *name) {
     return s->cfg.mem_limit
-               ? fail(s, ACCELC_ENOMEM, "%s%svalues whose size depends on data need more memory than the limit of %zu bytes",
+               ? fail(s, ACCELC_ENOMEM,
+                      "%s%svalues whose size depends on data need more memory than the limit of "
+                      "%zu bytes",
                       what, name, s->cfg.mem_limit)
-               : fail(s, ACCELC_ENOMEM, "%s%sout of memory for values whose size depends on data", what, name);
+               : fail(s, ACCELC_ENOMEM, "%s%sout of memory for values whose size depends on data",
+                      what, name);
 }
 
 static accelc_status pool_open(Sess *s) {
@@ -166,12 +173,15 @@ static rt_value *value_new(Sess *s, int kind, int64_t nelem) {
     return nelem && !v->elem ? NULL : v;
 }
 
-static accelc_status take_tensor(Sess *s, const Where *w, int dtype, int rank, const accelc_value *a, rt_value **out) {
+static accelc_status take_tensor(Sess *s, const Where *w, int dtype, int rank,
+                                 const accelc_value *a, rt_value **out) {
     char place[160];
     size_t need;
     if (a->dtype != dtype)
-        return BAD(s, w, ACCELC_EDTYPE, ": expected type %s, got %s", dtype_name(dtype), dtype_name(a->dtype));
-    if (rank >= 0 && a->rank != rank) return BAD(s, w, ACCELC_ESHAPE, ": expected rank %d, got %d", rank, a->rank);
+        return BAD(s, w, ACCELC_EDTYPE, ": expected type %s, got %s", dtype_name(dtype),
+                   dtype_name(a->dtype));
+    if (rank >= 0 && a->rank != rank)
+        return BAD(s, w, ACCELC_ESHAPE, ": expected rank %d, got %d", rank, a->rank);
     if (a->rank < 0 || a->rank > CALL_RANK)
         return BAD(s, w, ACCELC_ESHAPE, ": rank %d, expected 0 to %d", a->rank, CALL_RANK);
     if (a->rank > 0 && !a->dims) return BAD(s, w, ACCELC_EINVAL, ": dims is NULL");
@@ -179,11 +189,13 @@ static accelc_status take_tensor(Sess *s, const Where *w, int dtype, int rank, c
         return BAD(s, w, ACCELC_EDEVICE, " is on device %d, the model runs on the host", a->device);
     where_text(w, place, sizeof place);
     for (int k = 0; k < a->rank; k++)
-        if (a->dims[k] < 0) return BAD(s, w, ACCELC_ESHAPE, ": dimension %d is %lld", k, (long long)a->dims[k]);
+        if (a->dims[k] < 0)
+            return BAD(s, w, ACCELC_ESHAPE, ": dimension %d is %lld", k, (long long)a->dims[k]);
     accelc_status st = shape_bytes(s, "input", place, a->dims, a->rank, dtype, &need);
     if (st != ACCELC_OK) return st;
     if (need > 0 && !a->data) return BAD(s, w, ACCELC_EINVAL, ": data is NULL");
-    if (a->bytes < need) return BAD(s, w, ACCELC_EINVAL, ": expected %zu bytes, got %zu", need, a->bytes);
+    if (a->bytes < need)
+        return BAD(s, w, ACCELC_EINVAL, ": expected %zu bytes, got %zu", need, a->bytes);
     if (need > 0 && (uintptr_t)a->data % dtype_align(dtype) != 0)
         return BAD(s, w, ACCELC_EINVAL, ": data is not aligned to %zu bytes", dtype_align(dtype));
     rt_value *v = *out = value_new(s, ACCELC_TENSOR, 0);
@@ -200,13 +212,16 @@ static accelc_status take_tensor(Sess *s, const Where *w, int dtype, int rank, c
     return ACCELC_OK;
 }
 
-static accelc_status take(Sess *s, const Where *w, const rt_type *t, const accelc_value *a, rt_value **out);
+static accelc_status take(Sess *s, const Where *w, const rt_type *t, const accelc_value *a,
+                          rt_value **out);
 
-static accelc_status take_list(Sess *s, const Where *w, const rt_type *t, const accelc_value *a, rt_value **out) {
+static accelc_status take_list(Sess *s, const Where *w, const rt_type *t, const accelc_value *a,
+                               rt_value **out) {
     char place[160];
     accelc_status st = ACCELC_OK;
     if (a->nelem > 0 && !a->elem) return BAD(s, w, ACCELC_EINVAL, ": elem is NULL");
-    rt_value *v = *out = a->nelem <= INT64_MAX ? value_new(s, ACCELC_SEQUENCE, (int64_t)a->nelem) : NULL;
+    rt_value *v = *out =
+        a->nelem <= INT64_MAX ? value_new(s, ACCELC_SEQUENCE, (int64_t)a->nelem) : NULL;
     if (!v) {
         where_text(w, place, sizeof place);
         return no_memory(s, "input ", place);
@@ -217,13 +232,15 @@ static accelc_status take_list(Sess *s, const Where *w, const rt_type *t, const 
 }
 
 /* Values of a map that are single numbers come as one tensor. */
-static accelc_status take_map(Sess *s, const Where *w, const rt_type *t, const accelc_value *a, rt_value **out) {
+static accelc_status take_map(Sess *s, const Where *w, const rt_type *t, const accelc_value *a,
+                              rt_value **out) {
     const rt_type *of = &s->type[t->elem];
     const Where keys = {w, "keys", 0}, values = {w, "values", 0};
     char place[160];
     accelc_status st;
     if (a->nelem != 2 || !a->elem)
-        return BAD(s, w, ACCELC_EINVAL, ": a map has two elements, keys and values, this one has %zu", a->nelem);
+        return BAD(s, w, ACCELC_EINVAL,
+                   ": a map has two elements, keys and values, this one has %zu", a->nelem);
     rt_value *v = *out = value_new(s, ACCELC_MAP, 2);
     if (!v) {
         where_text(w, place, sizeof place);
@@ -231,28 +248,33 @@ static accelc_status take_map(Sess *s, const Where *w, const rt_type *t, const a
     }
     v->dtype = t->dtype;
     if (a->elem[0].kind != ACCELC_TENSOR)
-        return BAD(s, &keys, ACCELC_EINVAL, ": expected a tensor, got %s", kind_name(a->elem[0].kind));
+        return BAD(s, &keys, ACCELC_EINVAL, ": expected a tensor, got %s",
+                   kind_name(a->elem[0].kind));
     if ((st = take_tensor(s, &keys, t->dtype, 1, &a->elem[0], &v->elem[0])) != ACCELC_OK) return st;
     bool numbers = of->kind == ACCELC_TENSOR && of->rank <= 0 && a->elem[1].kind == ACCELC_TENSOR;
     if (!numbers && a->elem[1].kind != ACCELC_SEQUENCE)
-        return BAD(s, &values, ACCELC_EINVAL, ": expected a sequence, got %s", kind_name(a->elem[1].kind));
+        return BAD(s, &values, ACCELC_EINVAL, ": expected a sequence, got %s",
+                   kind_name(a->elem[1].kind));
     st = numbers ? take_tensor(s, &values, of->dtype, 1, &a->elem[1], &v->elem[1])
                  : take_list(s, &values, of, &a->elem[1], &v->elem[1]);
     if (st != ACCELC_OK) return st;
     int64_t n = numbers ? v->elem[1]->dims[0] : v->elem[1]->nelem;
     if (n != v->elem[0]->dims[0])
-        return BAD(s, w, ACCELC_ESHAPE, ": %lld keys and %lld values", (long long)v->elem[0]->dims[0], (long long)n);
+        return BAD(s, w, ACCELC_ESHAPE, ": %lld keys and %lld values",
+                   (long long)v->elem[0]->dims[0], (long long)n);
     return ACCELC_OK;
 }
 
-static accelc_status take(Sess *s, const Where *w, const rt_type *t, const accelc_value *a, rt_value **out) {
+static accelc_status take(Sess *s, const Where *w, const rt_type *t, const accelc_value *a,
+                          rt_value **out) {
     if (a->kind == ACCELC_ABSENT) {
         if (!t->optional) return BAD(s, w, ACCELC_EINVAL, " is missing");
         *out = value_new(s, ACCELC_ABSENT, 0);
         return *out ? ACCELC_OK : no_memory(s, "", "");
     }
     if (a->kind != t->kind)
-        return BAD(s, w, ACCELC_EINVAL, ": expected %s, got %s", kind_name(t->kind), kind_name(a->kind));
+        return BAD(s, w, ACCELC_EINVAL, ": expected %s, got %s", kind_name(t->kind),
+                   kind_name(a->kind));
     switch (t->kind) {
     case ACCELC_TENSOR:
         return take_tensor(s, w, t->dtype, t->rank, a, out);
@@ -272,7 +294,8 @@ static accelc_status begin(Sess *s, const accelc_value *in) {
         const rt_io *io = &s->in[i];
         if (!is_object(s, io)) continue;
         const Where w = {NULL, s->str + io->name, 0};
-        if ((st = take(s, &w, &s->type[io->type], &in[i], &s->value[io->buf])) != ACCELC_OK) return st;
+        if ((st = take(s, &w, &s->type[io->type], &in[i], &s->value[io->buf])) != ACCELC_OK)
+            return st;
     }
     return ACCELC_OK;
 }
@@ -284,7 +307,8 @@ static int32_t root_of(const Sess *s, int32_t b) {
     return b;
 }
 
-/* Tensor buffer b as a value; *dim: its sizes, moved on. `kept`: a result may keep it. NULL: no memory. */
+/* Tensor buffer b as a value; *dim: its sizes, moved on. `kept`: a result may keep it. NULL: no
+ * memory. */
 static rt_value *operand(Sess *s, int32_t b, rt_value *v, const int32_t **dim, bool kept) {
     const rt_buf *f = &s->buf[b];
     *v = (rt_value){.kind = ACCELC_TENSOR, .dtype = f->dtype, .rank = f->rank, .data = s->ptr[b]};
@@ -293,20 +317,25 @@ static rt_value *operand(Sess *s, int32_t b, rt_value *v, const int32_t **dim, b
     rt_value *own = pool_get(s, sizeof *own);
     if (!own) return NULL;
     *own = *v;
-    return s->buf[root_of(s, b)].kind == RT_BUF_WEIGHT || pool_has(s, v->data) || keep_data(s, own) ? own : NULL;
+    return s->buf[root_of(s, b)].kind == RT_BUF_WEIGHT || pool_has(s, v->data) || keep_data(s, own)
+               ? own
+               : NULL;
 }
 
 /* What a call gave for the tensor that the node declares. */
-static accelc_status check_result(Sess *s, const rt_step *st, int k, const rt_buf *f, const rt_value *v) {
+static accelc_status check_result(Sess *s, const rt_step *st, int k, const rt_buf *f,
+                                  const rt_value *v) {
     if (!v) return fail(s, ACCELC_EDATA, "%s: there is no result %d", s->str + st->nodes, k);
     if (f->dtype == 0) return ACCELC_OK;
     if (v->kind != ACCELC_TENSOR)
-        return fail(s, ACCELC_EDATA, "%s: expected a tensor, got %s", s->str + st->nodes, kind_name(v->kind));
+        return fail(s, ACCELC_EDATA, "%s: expected a tensor, got %s", s->str + st->nodes,
+                    kind_name(v->kind));
     if (v->dtype != f->dtype)
-        return fail(s, ACCELC_EDTYPE, "%s: expected a tensor of type %s, got %s", s->str + st->nodes, dtype_name(f->dtype),
-                    dtype_name(v->dtype));
+        return fail(s, ACCELC_EDTYPE, "%s: expected a tensor of type %s, got %s",
+                    s->str + st->nodes, dtype_name(f->dtype), dtype_name(v->dtype));
     if (v->rank != f->rank)
-        return fail(s, ACCELC_ESHAPE, "%s: expected a tensor of rank %d, got rank %d", s->str + st->nodes, f->rank, v->rank);
+        return fail(s, ACCELC_ESHAPE, "%s: expected a tensor of rank %d, got rank %d",
+                    s->str + st->nodes, f->rank, v->rank);
     return ACCELC_OK;
 }
 
@@ -345,19 +374,28 @@ static accelc_status call(Sess *s, const rt_step *st) {
         slot[k] = tensor ? operand(s, b, &o->view[k], &dim, kept) : s->value[b];
         if (tensor && !slot[k]) return no_memory(s, name, ": ");
     }
-    rt_call c = {.nin = nin, .nout = nout, .in = (const rt_value *const *)slot, .out = slot + nin, .alloc = pool_alloc, .owner = s};
+    rt_call c = {.nin = nin,
+                 .nout = nout,
+                 .in = (const rt_value *const *)slot,
+                 .out = slot + nin,
+                 .alloc = pool_alloc,
+                 .owner = s};
     if (!s->model->calls->fn[st->kernel](&c))
-        return o->refused ? no_memory(s, name, ": ") : fail(s, ACCELC_EDATA, "%s: %s", name, c.error);
+        return o->refused ? no_memory(s, name, ": ")
+                          : fail(s, ACCELC_EDATA, "%s: %s", name, c.error);
     accelc_status status = ACCELC_OK;
     for (int k = 0; k < nout && status == ACCELC_OK; k++) status = take_result(s, st, k, c.out[k]);
     return status;
 }
 
-static int64_t size(const Sess *s, const rt_step *st) { return s->value[st->b] ? s->value[st->b]->dims[st->imm] : 0; }
+static int64_t size(const Sess *s, const rt_step *st) {
+    return s->value[st->b] ? s->value[st->b]->dims[st->imm] : 0;
+}
 
 /* ---- outputs ---- */
 
-/* v as the caller sees it: all of it, down to the elements, in memory of the session or of the model. */
+/* v as the caller sees it: all of it, down to the elements, in memory of the session or of the
+ * model. */
 static bool give(Sess *s, rt_value *v, accelc_value *a) {
     *a = (accelc_value){.kind = v->kind, .owned = 1};
     if (v->kind == ACCELC_ABSENT) return true;

@@ -1,5 +1,6 @@
-/* rt_session.h: a session, and what its two objects share: the runtime (rt_all.c), and the machinery for values that are
- * no tensors (rt_object.c), which is linked only into models that have some.
+/* rt_session.h: a session, and what its two objects share: the runtime (rt_all.c), and the
+ * machinery for values that are no tensors (rt_object.c), which is linked only into models that
+ * have some.
  *
  * A session is two blocks of memory: this struct with its tables (laid out once by create), and the
  * arena, which grows only when the caller's shapes do. Values that depend on shapes have one home,
@@ -118,7 +119,7 @@ struct accelc_session {
     Slot *slot;       /* narg, parallel to `arg` */
     /* buffers: tables with nbuf entries */
     void **ptr;
-    rt_value **value; /* of VALUE buffers; only if the model has calls */
+    rt_value **value;         /* of VALUE buffers; only if the model has calls */
     int32_t *child, *sibling; /* views of each buffer, as lists; -1 ends */
     int32_t *home;            /* block that it lies in, -1: none of ours */
     int64_t *at;              /* offset there */
@@ -183,18 +184,21 @@ RT_API accelc_status shape_bytes(Sess *s, const char *what, const char *name, co
                                  int rank, int dtype, size_t *bytes);
 RT_API void set_ptr(Sess *s, int32_t b, void *p);
 
-/* What the runtime calls in a model that has calls, or ports that are no tensors (rt_model.calls). All but `size` and
- * `close` return a status whose message is set. */
+/* What the runtime calls in a model that has calls, or ports that are no tensors (rt_model.calls).
+ * All but `size` and `close` return a status whose message is set. */
 struct rt_object_ops {
-    accelc_status (*begin)(Sess *s, const accelc_value *in); /* a run: forgets the last one's values, takes inputs that are
-                                                                no tensors */
+    accelc_status (*begin)(Sess *s,
+                           const accelc_value *in); /* a run: forgets the last one's values, takes
+                                                       inputs that are no tensors */
     accelc_status (*call)(Sess *s, const rt_step *st);
-    int64_t (*size)(const Sess *s, const rt_step *st);       /* of RT_SIZE */
-    accelc_status (*finish)(Sess *s, uint32_t port);         /* taken[port].src: an accelc_value, a tree in our memory */
+    int64_t (*size)(const Sess *s, const rt_step *st); /* of RT_SIZE */
+    accelc_status (*finish)(
+        Sess *s, uint32_t port); /* taken[port].src: an accelc_value, a tree in our memory */
     void (*close)(Sess *s);
 };
-static inline bool is_object(const Sess *s, const rt_io *io) { return s->buf[io->buf].kind == RT_BUF_VALUE; }
+static inline bool is_object(const Sess *s, const rt_io *io) {
+    return s->buf[io->buf].kind == RT_BUF_VALUE;
+}
 static inline int64_t align_up(int64_t x) { return (x + RT_ALIGN - 1) & ~(int64_t)(RT_ALIGN - 1); }
 static inline int64_t buf_bytes(const Sess *s, int32_t b) { return s->dims[s->buf[b].bytes_dim]; }
 #endif
-
