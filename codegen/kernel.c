@@ -87,7 +87,7 @@ uint64_t epilogue_mask(const Kernel *k, int of) {
             expr_loads(k->c, b->body[r], check_epilogue_load, &c);
             reads |= expr_bufs(k->c, b->body[r]);
         }
-        ok = ok && c.ok && c.reads && !(reads & later);
+        ok = ok && c.ok && (c.reads || !a->comb[0].i) && !(reads & later);
         for (int r = 0; r < b->nres; r++) {
             if (ok) {
                 held |= 1ull << b->out[r].buf;

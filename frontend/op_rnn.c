@@ -1,6 +1,7 @@
 /* op_rnn.c: RNN, GRU and LSTM. The product of all inputs with W is one contract; a loop over time carries the state, makes the
- * product with R, and what follows elementwise. Both directions run in one loop, as a batch axis: trip s is time s forwards and
- * time len - 1 - s backwards, len being the batch's own length; the loop's stacked results are put in order of time afterwards.
+ * product with R, and what follows elementwise. Each direction has a loop of its own, so that its R stays in cache. Trip s is time
+ * s forwards and time len - 1 - s backwards, len being the batch's own length; the loop's stacked results are put in order of
+ * time afterwards.
  *
  * Narrow floats are computed in f32, states included. Past its length the state of a batch stays and Y is 0. */
 #include "frontend/import.h"
@@ -27,18 +28,20 @@ static const Activation activations[] = {
 };
 enum { NACT = sizeof activations / sizeof *activations };
 
-enum { MAX_GATES = 4, D = 0, B_AXIS, H_AXIS }; /* axes of a state: direction, batch, unit */
+enum { B_AXIS, H_AXIS }; /* axes of a state: batch, unit */
 
 typedef struct Rnn {
     Imp *m;                     /* where to append: outside of the loop, then in its body */
     int dirs, gates, nact, nstate;
-    bool reverse[2], layout;    /* per direction; layout 1: the batch comes first in X, Y and the states */
+    int dir;                    /* the direction being built */
+    bool reverse, layout;       /* of that direction; layout 1: the batch comes first in X, Y and the states */
     const Activation *act[2][3];
     double param[2][3][2];
     DType type, wide;           /* of X; in which everything is computed */
-    Dim time, batch, input, hidden, state[3];
-    Val x, r, bias;             /* X W + bias [time, batch, dirs, gates, hidden]; R [dirs, gates * hidden, hidden]; R's bias or none */
-    Val lens, peep;             /* i64[batch] or none; [dirs, 3, hidden] or none */
+    Dim time, batch, input, hidden, state[2];
+    Val x, r, bias;             /* X W + bias [time, batch, dirs, gates, hidden]; R of the direction [gates * hidden, hidden]; its bias
+                                   [gates, hidden] or none */
+    Val lens, peep;             /* i64[batch] or none; of the direction [3, hidden] or none */
     Val iter, old[2];           /* in the body: the trip, the states before it */
 } Rnn;
 
@@ -49,8 +52,7 @@ static bool read_direction(Rnn *r)
     Imp *m = r->m;
     const char *s = attr_s(m, "direction");
     r->dirs = strcmp(s, "bidirectional") ? 1 : 2;
-    r->reverse[0] = !strcmp(s, "reverse");
-    r->reverse[1] = r->dirs == 2;
+    r->reverse = !strcmp(s, "reverse");
     r->layout = row_has_attr(m->row, "layout") && attr_i(m, "layout");
     if (attr_has(m, "clip") && !(attr_f(m, "clip") > 0)) {
         ERR(m, "E0202", "attribute clip: expected a positive number, got %g", attr_f(m, "clip"));
@@ -102,23 +104,14 @@ static bool read_activations(Rnn *r, const char *const *deflt)
 
 /* ---- expressions over the axes of a state */
 
-static Expr activate_in(Rnn *r, int d, int k, Expr e)
+static Expr activate(const Rnn *r, int k, Expr e)
 {
     Imp *m = r->m;
+    const double *p = r->param[r->dir][k];
     DType t[3] = {r->wide, r->wide, r->wide};
-    Expr arg[3] = {e, xf(m, r->wide, r->param[d][k][0]), xf(m, r->wide, r->param[d][k][1])};
-    const char *s = r->act[d][k]->text;
+    Expr arg[3] = {e, xf(m, r->wide, p[0]), xf(m, r->wide, p[1])};
+    const char *s = r->act[r->dir][k]->text;
     return expr_subst_args(m->c, expr_parse(m->c, &s, t, 3), arg, 3);
-}
-
-/* Activation k of the direction that the point belongs to. */
-static Expr activate(Rnn *r, int k, Expr e)
-{
-    Imp *m = r->m;
-    Expr f = activate_in(r, 0, k, e);
-    if (r->dirs == 1 || (r->act[0][k] == r->act[1][k] && !memcmp(r->param[0][k], r->param[1][k], sizeof r->param[0][k])))
-        return f;
-    return X3(SELECT, X2(EQ, xaxis(m, D), XI(0)), f, activate_in(r, 1, k, e));
 }
 
 static Expr clip(Rnn *r, Expr e)
@@ -154,82 +147,81 @@ static Expr length(Rnn *r, Args *a, int batch_axis)
 }
 
 /* Trip to time, and time to trip: s forwards, len - 1 - s backwards. */
-static Expr turn(Rnn *r, Args *a, Expr s, int dir_axis, int batch_axis)
+static Expr turn(Rnn *r, Args *a, Expr s, int batch_axis)
 {
     Imp *m = r->m;
-    if (!r->reverse[0] && !r->reverse[1])
-        return s;
-    Expr back = X2(SUB, X2(SUB, length(r, a, batch_axis), XI(1)), s);
-    return r->dirs == 1 ? back : X3(SELECT, X2(EQ, xaxis(m, dir_axis), XI(0)), s, back);
+    return r->reverse ? X2(SUB, X2(SUB, length(r, a, batch_axis), XI(1)), s) : s;
 }
 
 /* Of batches that ended the time may be before the first. */
-static Oob past_end(const Rnn *r) { return r->lens.i && (r->reverse[0] || r->reverse[1]) ? OOB_CLAMP : OOB_NEVER; }
+static Oob past_end(const Rnn *r) { return r->lens.i && r->reverse ? OOB_CLAMP : OOB_NEVER; }
 
 /* X W + bias of gate g at the trip's time */
 static Expr from_input(Rnn *r, Args *a, int g)
 {
     Imp *m = r->m;
-    Expr at[5] = {turn(r, a, arg(r, a, r->iter), D, B_AXIS), xaxis(m, B_AXIS), xaxis(m, D), XI(g), xaxis(m, H_AXIS)};
+    Expr at[5] = {turn(r, a, arg(r, a, r->iter), B_AXIS), xaxis(m, B_AXIS), XI(r->dir), XI(g), xaxis(m, H_AXIS)};
     return expr_load(m->c, (uint32_t)add_arg(a, r->x), r->wide, 5, at, past_end(r), (Expr){0}, 0);
 }
 
 static Expr per_unit(Rnn *r, Args *a, Val v, int row)
 {
     Imp *m = r->m;
-    Expr at[3] = {xaxis(m, D), XI(row), xaxis(m, H_AXIS)};
-    return expr_load(m->c, (uint32_t)add_arg(a, v), r->wide, 3, at, OOB_NEVER, (Expr){0}, 0);
+    Expr at[2] = {XI(row), xaxis(m, H_AXIS)};
+    return expr_load(m->c, (uint32_t)add_arg(a, v), r->wide, 2, at, OOB_NEVER, (Expr){0}, 0);
 }
 
-/* v R^T for n gates from the first: [dirs, batch, n, hidden] */
+/* v R^T for n gates from the first: [batch, n, hidden], or [batch, hidden] for one */
 static Val product(Rnn *r, Val v, int first, int n)
 {
     Imp *m = r->m;
-    Dim d[4] = {r->state[0], r->state[1], DC(m, n), r->hidden};
-    Val w = b_slice_axis(&m->b, r->r, 1, dim_muli(m->c, r->hidden, first), dim_muli(m->c, r->hidden, n));
-    Val y = b_contract(&m->b, "dbk,dnk->dbn", v, w, r->wide, r->wide);
-    return n == 1 ? y : reshape_to(m, y, 4, d);
+    Dim d[3] = {r->batch, DC(m, n), r->hidden};
+    Val w = b_slice_axis(&m->b, r->r, 0, dim_muli(m->c, r->hidden, first), dim_muli(m->c, r->hidden, n));
+    Val y = b_contract(&m->b, "bk,nk->bn", v, w, r->wide, r->wide);
+    return n == 1 ? y : reshape_to(m, y, 3, d);
 }
 
 /* Gate g of a product with several gates. */
 static Expr gate(Rnn *r, Args *a, Val product, int g)
 {
     Imp *m = r->m;
-    return arg(r, a, drop_axes(m, b_slice_axis(&m->b, product, 2, DC(m, g), DC(m, 1)), 4));
+    return arg(r, a, drop_axes(m, b_slice_axis(&m->b, product, 1, DC(m, g), DC(m, 1)), 2));
 }
 
-/* ---- the steps: from r->old to the new states, as maps over a state */
+/* ---- the steps: from r->old to the next states, as maps over a state; y: the slice of Y, or NULL */
 
-/* The states of batches that have ended stay; y: the state's rounded value, 0 for those. */
-static void finish(Rnn *r, Args *a, int n, Expr *next, bool want_y, Val *out)
+typedef void Step(Rnn *r, Val *next, Val *y);
+
+/* State k is e; of batches that have ended it stays. With y it is also the slice of Y, rounded, which is 0 for those. */
+static Val next_state(Rnn *r, Args *a, int k, Expr e, Val *y)
 {
     Imp *m = r->m;
-    Expr body[3], y = next[0];
+    Expr slice = e;
+    Val out[2];
     if (r->lens.i) {
         Expr on = X2(LT, arg(r, a, r->iter), length(r, a, B_AXIS));
-        y = X3(SELECT, on, y, xf(m, r->wide, 0));
-        for (int i = 0; i < n; i++)
-            next[i] = X3(SELECT, on, next[i], arg(r, a, r->old[i]));
+        slice = X3(SELECT, on, e, xf(m, r->wide, 0));
+        e = X3(SELECT, on, e, arg(r, a, r->old[k]));
     }
-    memcpy(body, next, sizeof *next * (size_t)n);
-    body[n] = expr_cast(m->c, y, r->type);
-    bool same = body[n].i == body[0].i;
-    b_map(&m->b, n + (want_y && !same), body, a->n, a->v, 3, r->state, out);
-    if (want_y && same)
-        out[n] = out[0];
+    slice = expr_cast(m->c, slice, r->type);
+    bool two = y && slice.i != e.i;
+    b_map(&m->b, 1 + two, (Expr[]){e, slice}, a->n, a->v, 2, r->state, out);
+    if (y)
+        *y = out[two];
+    return out[0];
 }
 
 /* h = f(x + h R) */
-static void step_rnn(Rnn *r, bool want_y, Val *out)
+static void step_rnn(Rnn *r, Val *next, Val *y)
 {
     Imp *m = r->m;
     Args a = {.n = 0};
     Expr e = activate(r, 0, clip(r, X2(ADD, from_input(r, &a, 0), arg(r, &a, product(r, r->old[0], 0, 1)))));
-    finish(r, &a, 1, &e, want_y, out);
+    next[0] = next_state(r, &a, 0, e, y);
 }
 
 /* z = f(x + h R), r = f(x + h R), c = g(x + (r h) R) or g(x + r (h R + b)), h = (1 - z) c + z h */
-static void step_gru(Rnn *r, bool want_y, Val *out)
+static void step_gru(Rnn *r, Val *next, Val *y)
 {
     Imp *m = r->m;
     Args a = {.n = 0}, ar = {.n = 0};
@@ -245,36 +237,36 @@ static void step_gru(Rnn *r, bool want_y, Val *out)
     } else {
         Expr reset = activate(r, 0, clip(r, X2(ADD, from_input(r, &ar, 1), arg(r, &ar, product(r, h, 1, 1)))));
         Expr kept = X2(MUL, reset, arg(r, &ar, h));
-        Val rh = map_over(m, kept, ar.n, ar.v, 3, r->state);
+        Val rh = map_over(m, kept, ar.n, ar.v, 2, r->state);
         z = activate(r, 0, clip(r, X2(ADD, from_input(r, &a, 0), arg(r, &a, product(r, h, 0, 1)))));
         c = X2(ADD, from_input(r, &a, 2), arg(r, &a, product(r, rh, 2, 1)));
     }
     c = activate(r, 1, clip(r, c));
     Expr e = X2(ADD, X2(MUL, X2(SUB, xf(m, r->wide, 1), z), c), X2(MUL, z, arg(r, &a, h)));
-    finish(r, &a, 1, &e, want_y, out);
+    next[0] = next_state(r, &a, 0, e, y);
 }
 
 /* i, o, f = f(x + h R + P c), g = g(x + h R), c = f c + i g, h = o h(c); P of o looks at the new c */
-static void step_lstm(Rnn *r, bool want_y, Val *out)
+static void step_lstm(Rnn *r, Val *next, Val *y)
 {
     Imp *m = r->m;
-    Args a = {.n = 0};
+    Args a = {.n = 0}, ah = {.n = 0};
     Val p = product(r, r->old[0], 0, 4);
     Expr old = arg(r, &a, r->old[1]), x[4];
     for (int g = 0; g < 4; g++)
-        x[g] = X2(ADD, from_input(r, &a, g), gate(r, &a, p, g));
+        if (g != 1)
+            x[g] = X2(ADD, from_input(r, &a, g), gate(r, &a, p, g));
     if (r->peep.i) {
         x[0] = X2(ADD, x[0], X2(MUL, per_unit(r, &a, r->peep, 0), old));
         x[2] = X2(ADD, x[2], X2(MUL, per_unit(r, &a, r->peep, 2), old));
     }
     Expr i = activate(r, 0, clip(r, x[0]));
     Expr f = attr_i(m, "input_forget") ? X2(SUB, xf(m, r->wide, 1), i) : activate(r, 0, clip(r, x[2]));
-    Expr e[2], c = X2(ADD, X2(MUL, f, old), X2(MUL, i, activate(r, 1, clip(r, x[3]))));
+    next[1] = next_state(r, &a, 1, X2(ADD, X2(MUL, f, old), X2(MUL, i, activate(r, 1, clip(r, x[3])))), NULL);
+    Expr c = arg(r, &ah, next[1]), o = X2(ADD, from_input(r, &ah, 1), gate(r, &ah, p, 1));
     if (r->peep.i)
-        x[1] = X2(ADD, x[1], X2(MUL, per_unit(r, &a, r->peep, 1), c));
-    e[0] = X2(MUL, activate(r, 0, clip(r, x[1])), activate(r, 2, c));
-    e[1] = c;
-    finish(r, &a, 2, e, want_y, out);
+        o = X2(ADD, o, X2(MUL, per_unit(r, &ah, r->peep, 1), c));
+    next[0] = next_state(r, &ah, 0, X2(MUL, activate(r, 0, clip(r, o)), activate(r, 2, c)), y);
 }
 
 /* ---- operands */
@@ -336,7 +328,6 @@ static bool read_operands(Rnn *r)
         return false;
     }
     Dim dirs = DC(m, r->dirs), rows = dim_muli(m->c, r->hidden, r->gates);
-    r->state[D] = dirs;
     r->state[B_AXIS] = r->batch;
     r->state[H_AXIS] = r->hidden;
     bool apart = row_has_attr(m->row, "linear_before_reset") && attr_i(m, "linear_before_reset");
@@ -358,23 +349,27 @@ static bool read_operands(Rnn *r)
     return true;
 }
 
-/* Initial state k, 0 if it is absent. */
+/* Part r->dir of v along an axis, without that axis. */
+static Val of_direction(const Rnn *r, Val v, int axis)
+{
+    Imp *m = r->m;
+    return v.i ? drop_axes(m, b_slice_axis(&m->b, v, axis, DC(m, r->dir), DC(m, 1)), 1u << axis) : v;
+}
+
+/* Initial state k [batch, hidden], 0 if it is absent. */
 static bool read_state(Rnn *r, int k, Val *v)
 {
     Imp *m = r->m;
-    Dim d[3] = {r->state[r->layout], r->state[!r->layout], r->hidden};
+    Dim dirs = DC(m, r->dirs), d[3] = {r->layout ? r->batch : dirs, r->layout ? dirs : r->batch, r->hidden};
     if (!take(r, 5 + (uint32_t)k, k ? "initial_c" : "initial_h", 3, d, v))
         return false;
-    if (!v->i)
-        *v = b_splat(&m->b, (Scalar){.t = r->wide}, 3, r->state);
-    else if (r->layout)
-        *v = b_permute(&m->b, *v, (int[]){1, 0, 2});
+    *v = v->i ? of_direction(r, *v, r->layout) : b_splat(&m->b, (Scalar){.t = r->wide}, 2, r->state);
     return true;
 }
 
 /* ---- the loop */
 
-/* The states after the loop; of batches of length 0 they are 0, as in ONNX Runtime, whatever they began with. */
+/* A state after the loop; of batches of length 0 it is 0, as in ONNX Runtime, whatever it began with. */
 static Val last_state(Rnn *r, Val v)
 {
     Imp *m = r->m;
@@ -382,76 +377,97 @@ static Val last_state(Rnn *r, Val v)
     Expr e = xarg(m, 0, r->wide);
     if (r->lens.i)
         e = X3(SELECT, X2(GT, length(r, &a, B_AXIS), XI(0)), e, xf(m, r->wide, 0));
-    v = map_over(m, expr_cast(m->c, e, r->type), a.n, a.v, 3, r->state);
-    return r->layout ? b_permute(&m->b, v, (int[]){1, 0, 2}) : v;
+    return map_over(m, expr_cast(m->c, e, r->type), a.n, a.v, 2, r->state);
 }
 
-/* Stacked by trips -> in order of time; backwards, what lies past the length is 0. */
+/* [time, batch, hidden], stacked by trips -> in order of time; backwards, what lies past the length is 0. */
 static Val in_time(Rnn *r, Val y)
 {
     Imp *m = r->m;
-    Dim d[4] = {r->time, r->state[D], r->batch, r->hidden};
+    Dim d[3] = {r->time, r->batch, r->hidden};
     Args a = {.v = {y}, .n = 1};
-    if (!r->reverse[0] && !r->reverse[1])
+    if (!r->reverse)
         return y;
-    Expr t = xaxis(m, 0), at[4] = {turn(r, &a, t, 1, 2), xaxis(m, 1), xaxis(m, 2), xaxis(m, 3)};
-    Expr e = expr_load(m->c, 0, r->type, 4, at, past_end(r), (Expr){0}, 0);
+    Expr t = xaxis(m, 0), at[3] = {turn(r, &a, t, 1), xaxis(m, 1), xaxis(m, 2)};
+    Expr e = expr_load(m->c, 0, r->type, 3, at, past_end(r), (Expr){0}, 0);
     if (r->lens.i)
-        e = X3(SELECT, X2(LT, t, length(r, &a, 2)), e, xf(m, r->type, 0));
-    return map_over(m, e, a.n, a.v, 4, d);
+        e = X3(SELECT, X2(LT, t, length(r, &a, 1)), e, xf(m, r->type, 0));
+    return map_over(m, e, a.n, a.v, 3, d);
 }
 
-static void run(Rnn *r, void (*step)(Rnn *, bool, Val *))
+/* One direction: y[0] is Y or none, then the last states. The operands of all directions are r's. */
+static bool run(Rnn r, Step *step, Val *y)
 {
-    Imp *m = r->m, inner;
+    Imp *m = r.m, inner;
     bool want_y = wanted(m, 0);
-    Val in[12], out[4], res[3], cap[5] = {r->x, r->r, r->bias, r->lens, r->peep};
-    Val *const slot[5] = {&r->x, &r->r, &r->bias, &r->lens, &r->peep};
-    int n = 2 + r->nstate;
-    for (int k = 0; k < r->nstate; k++)
-        if (!read_state(r, k, &in[2 + k]))
-            return;
+    Val in[12], next[3], res[3];
+    int n = 2 + r.nstate;
+    r.r = of_direction(&r, r.r, 0);
+    r.bias = of_direction(&r, r.bias, 0);
+    r.peep = of_direction(&r, r.peep, 0);
+    for (int k = 0; k < r.nstate; k++)
+        if (!read_state(&r, k, &in[2 + k]))
+            return false;
     region_open(&inner, m, NEW(m->c, SrcGraph));
     inner.n = m->n;
     inner.row = m->row;
-    r->iter = graph_input(inner.b.g, "iter", type_tensor(m->c, DT_I64, 0, NULL));
+    Rnn body = r;
+    body.m = &inner;
+    body.iter = graph_input(inner.b.g, "iter", type_tensor(m->c, DT_I64, 0, NULL));
     Val cond = graph_input(inner.b.g, "cond", type_tensor(m->c, DT_BOOL, 0, NULL));
-    for (int k = 0; k < r->nstate; k++)
-        r->old[k] = graph_input(inner.b.g, k ? "c" : "h", type_tensor(m->c, r->wide, 3, r->state));
-    for (int k = 0; k < 5; k++)
-        if (cap[k].i) {
-            in[n++] = cap[k];
-            *slot[k] = graph_input(inner.b.g, "", *val_type(m->b.g, cap[k]));
+    for (int k = 0; k < r.nstate; k++)
+        body.old[k] = graph_input(inner.b.g, k ? "c" : "h", type_tensor(m->c, r.wide, 2, r.state));
+    Val *const slot[] = {&body.x, &body.r, &body.bias, &body.lens, &body.peep};
+    for (size_t k = 0; k < sizeof slot / sizeof *slot; k++)
+        if (slot[k]->i) {
+            in[n++] = *slot[k];
+            *slot[k] = graph_input(inner.b.g, "", *val_type(m->b.g, *slot[k]));
         }
-    r->m = &inner;
-    step(r, want_y, out + 1);
-    r->m = m;
-    r->lens = cap[3];
+    step(&body, next, want_y ? &next[r.nstate] : NULL);
     graph_output(inner.b.g, "cond", cond);
-    for (int k = 0; k < r->nstate + want_y; k++)
-        graph_output(inner.b.g, "", out[1 + k]);
-    in[0] = b_dim_scalar(&m->b, r->time);
+    for (int k = 0; k < r.nstate + want_y; k++)
+        graph_output(inner.b.g, "", next[k]);
+    in[0] = b_dim_scalar(&m->b, r.time);
     in[1] = (Val){0};
-    b_loop(&m->b, inner.b.g, r->nstate, want_y, n, in, res);
-    if (want_y) {
-        Val y = in_time(r, res[r->nstate]);
-        result(m, 0, r->layout ? b_permute(&m->b, y, (int[]){2, 0, 1, 3}) : y);
-    }
-    for (int k = 0; k < r->nstate; k++)
-        if (wanted(m, 1 + (uint32_t)k))
-            result(m, 1 + (uint32_t)k, last_state(r, res[k]));
+    b_loop(&m->b, inner.b.g, r.nstate, want_y, n, in, res);
+    y[0] = want_y ? in_time(&r, res[r.nstate]) : (Val){0};
+    for (int k = 0; k < r.nstate; k++)
+        y[1 + k] = wanted(m, 1 + (uint32_t)k) ? last_state(&r, res[k]) : (Val){0};
+    return true;
 }
 
-static void import(Imp *m, int gates, int nstate, const char *const *deflt, int nact, void (*step)(Rnn *, bool, Val *))
+/* Results of the directions, joined along a new axis. */
+static Val join(Rnn *r, const Val *v, int axis)
+{
+    Imp *m = r->m;
+    Val part[2];
+    for (int d = 0; d < r->dirs; d++)
+        part[d] = v[d].i ? insert_axes(m, v[d], rank_of(m, v[d]) + 1, 1u << axis) : v[d];
+    return r->dirs == 1 ? part[0] : b_concat(&m->b, 2, part, axis);
+}
+
+static void import(Imp *m, int gates, int nstate, const char *const *deflt, int nact, Step *step)
 {
     Rnn r = {.m = m, .gates = gates, .nact = nact, .nstate = nstate};
     if (!read_direction(&r) || !read_activations(&r, deflt) || !read_operands(&r))
         return;
-    Dim peep[2] = {r.state[D], dim_muli(m->c, r.hidden, 3)}, d[3] = {r.state[D], DC(m, 3), r.hidden};
+    Dim peep[2] = {DC(m, r.dirs), dim_muli(m->c, r.hidden, 3)}, d[3] = {peep[0], DC(m, 3), r.hidden};
     if (nstate == 2 && !take(&r, 7, "P", 2, peep, &r.peep))
         return;
     r.peep = reshape_to(m, r.peep, 3, d);
-    run(&r, step);
+    Val y[2][3], part[2];
+    for (r.dir = 0; r.dir < r.dirs; r.dir++) {
+        r.reverse |= r.dir == 1;
+        if (!run(r, step, y[r.dir]))
+            return;
+    }
+    for (uint32_t k = 0; k < m->n->nout; k++)
+        if (wanted(m, k)) {
+            for (int i = 0; i < r.dirs; i++)
+                part[i] = y[i][k];
+            Val v = join(&r, part, k ? r.layout : 1);
+            result(m, k, r.layout && !k ? b_permute(&m->b, v, (int[]){2, 0, 1, 3}) : v);
+        }
 }
 
 void imp_rnn(Imp *m) { import(m, 1, 1, (const char *const[]){"Tanh"}, 1, step_rnn); }
