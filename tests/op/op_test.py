@@ -106,7 +106,7 @@ class Case:
     oracle    "ort", "reference", "ort-wide" (16-bit floats computed as f32 and rounded), "reference-wide", a function of the
               inputs (None where absent) that returns a list, or the list
     const     indices of inputs that are initializers
-    dynamic   all sizes of inputs are symbols
+    dynamic   all sizes of inputs are symbols; or a dict: number of an input -> its sizes, numbers and symbols
     wanted    indices of the outputs that have names; the others are ""
     error     a regular expression: compiling or running must fail with a message that has it
     """
@@ -183,18 +183,19 @@ def tensor(x, name):
     return numpy_helper.from_array(x, name)
 
 
-def build(case, expected=None, const=None, dynamic=None):
-    """(model, feeds): the model of a case, and its inputs by name. expected: outputs, which then get their types."""
+def build(case, expected=None, const=None, dynamic=None, prefix=""):
+    """(model, feeds): the model of a case, and its inputs by name. expected: outputs, which then get their types. prefix is that
+    of all names, so that models can be joined."""
     const, dynamic = case.const if const is None else const, case.dynamic if dynamic is None else dynamic
-    names = ["" if x is None else f"x{i}" for i, x in enumerate(case.inputs)]
-    outputs = [f"y{i}" if i in case.wanted else "" for i in range(case.nout)]
+    names = ["" if x is None else f"{prefix}x{i}" for i, x in enumerate(case.inputs)]
+    outputs = [f"{prefix}y{i}" if i in case.wanted else "" for i in range(case.nout)]
     try:
         schema = onnx.defs.get_schema(case.op, case.opset, case.domain)
     except onnx.defs.SchemaError:
         schema = None
-    node = helper.make_node(case.op, names, outputs, name="node", domain=case.domain)
+    node = helper.make_node(case.op, names, outputs, name=prefix + "node", domain=case.domain)
     node.attribute.extend(attribute(schema, k, v) for k, v in case.attrs.items() if v is not None)
-    free = (f"d{i}" for i in range(1000))
+    free = (f"{prefix}free{i}" for i in range(1000))
     graph = onnx.GraphProto(name="case", node=[node])
     feeds, plain = {}, True
     for i, (name, x) in enumerate(zip(names, case.inputs)):
@@ -203,7 +204,9 @@ def build(case, expected=None, const=None, dynamic=None):
         if i in const:
             graph.initializer.append(tensor(x, name))
             continue
-        kind = type_of(x, lambda a: [next(free) for _ in a.shape] if dynamic else a.shape)
+        sizes = dynamic.get(i) if isinstance(dynamic, dict) else None
+        kind = type_of(x, lambda a, sizes=sizes: [s if isinstance(s, int) else prefix + s for s in sizes] if sizes is not None else
+                       [next(free) for _ in a.shape] if dynamic else a.shape)
         graph.input.append(helper.make_value_info(name, kind))
         feeds[name] = x.value if isinstance(x, Opt) else x
     found = iter(expected or ())

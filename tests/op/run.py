@@ -22,14 +22,14 @@ import time
 
 import numpy as np
 
-TOOLS = {"run", "op_test", "fuzz"}
+TOOLS = {"run", "op_test", "fuzz", "fuzz_draw", "fuzz_table"}
 TIMEOUT = 120           # seconds for a case
 QUICK = 20              # --quick: each 20th case
 
 
 def load(name):
     """The module of a file of this folder."""
-    spec = importlib.util.spec_from_file_location(name if name == "op_test" else f"op_{name}", f"{HERE}/{name}.py")
+    spec = importlib.util.spec_from_file_location(name if name in TOOLS else f"op_{name}", f"{HERE}/{name}.py")
     module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

@@ -1,0 +1,343 @@
+#!/usr/bin/env python3
+"""A fuzzer of operators: random cases of every operator that accelc has, by the evaluator, by compiled code, and by oracles.
+
+    fuzz.py ACCELC [--seconds N] [--seed S] [--only REGEX] [--again S.B[.C]] [--keep DIR] [-v]
+
+Everything follows from the seed. Batch B of seed S draws a version of ai.onnx and some operators (fuzz_table.py); its cases become
+one model, because most of the time goes into starting the compiler. What fails in a batch runs again by itself. A case fails
+if accelc refuses what an oracle computes, or if the evaluator or compiled code (1 and 2 threads, equal bits) differ from the oracles, or from
+each other if no oracle computes the case. Where the oracles disagree one of them is enough.
+A failure prints a line with its number, which --again repeats, and leaves model, inputs and expected outputs in --keep DIR.
+"""
+import os
+import sys
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path[:] = [p for p in sys.path if os.path.abspath(p) != HERE]
+# ruff: noqa: E402
+import argparse
+import collections
+import importlib.util
+import multiprocessing
+import re
+import subprocess
+import tempfile
+import time
+
+import numpy as np
+import onnx
+
+
+def load(name):
+    spec = importlib.util.spec_from_file_location(name, f"{HERE}/{name}.py")
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+op_test, fuzz_draw, fuzz_table = load("op_test"), load("fuzz_draw"), load("fuzz_table")
+import accelc
+
+BATCH = 8
+TIMEOUT = 120
+NEWEST = onnx.defs.onnx_opset_version()
+
+# Cases that no oracle judges rightly: pattern of "operator-version types attributes", why. Evaluator and compiled code still have to agree.
+ORACLE_BUGS = [
+]
+
+
+def operators(command):
+    """{full name: versions with a meaning of their own}."""
+    found = {}
+    for line in subprocess.run([command, "--list-ops"], capture_output=True, text=True, check=True).stdout.splitlines():
+        m = re.match(r"(\S+)\s+(\S+)\s+(.*)", line)
+        if m and "withdrawn" not in m[3].rpartition(",")[2]:
+            name = m[2] if m[1] == "ai.onnx" else f"{m[1]}.{m[2]}"
+            found[name] = [int(v) for v in re.findall(r"\d+", m[3])]
+        elif m:
+            found[m[2]] = [int(v) for v in re.findall(r"\d+", m[3])[:-1]]
+    return found
+
+
+# --- one batch -------------------------------------------------------------------------------------------
+
+def draw(options, seed, batch):
+    """The cases of a batch."""
+    rng = np.random.default_rng([seed, batch])
+    known = {n: v for n, v in options.known.items() if n in fuzz_table.TABLE and re.search(options.only, n)}
+    names = sorted(known)
+    opset = int(rng.choice([NEWEST, 22, 22, 21, 18, 17, 13] if rng.random() < 0.6 else range(1, NEWEST + 1)))
+    if options.only:                        # versions that the chosen ones have
+        opset = max(opset, min(min(v) for v in known.values()))
+    names = [n for n in names if "." in n or min(known[n]) <= opset and available(n, opset)]
+    cases = []
+    while len(cases) < BATCH and names:
+        name = names[int(rng.integers(len(names)))]
+        domain, _, op = name.rpartition(".")
+        version = op_test.newest(domain, op) if domain else opset
+        d = fuzz_draw.Draw(np.random.default_rng([seed, batch, len(cases)]), domain, op, version)
+        case = fuzz_table.TABLE[name](d)
+        case.name = f"{seed}.{batch}.{len(cases)}"
+        cases.append(case)
+    return cases
+
+
+def available(name, opset):
+    """Whether an operator of ai.onnx is there at a version and not withdrawn by then."""
+    try:
+        return not onnx.defs.get_schema(name, opset, "").deprecated
+    except onnx.defs.SchemaError:
+        return False
+
+
+def by_oracle(case, which):
+    """The answer of an oracle, or None where it has none."""
+    c = op_test.Case.__new__(op_test.Case)
+    c.__dict__.update(case.__dict__, oracle=which)
+    try:
+        return op_test.expected(c)
+    except Exception:       # many kinds: not implemented, wrong types of results
+        return None
+
+
+def oracles(case):
+    return [case.oracle] if callable(case.oracle) else list(case.oracle)
+
+
+def untyped(case):
+    """Placeholders that give build() no types."""
+    return [0] * len(case.wanted)
+
+
+def judge(case, got, how, want):
+    """None, or what is wrong with one way's outputs; `want`: what the first oracle said."""
+    try:
+        op_test.compare(want, got, case.tol, how)
+    except op_test.Different as e:
+        for other in oracles(case)[1:]:
+            answer = by_oracle(case, other)
+            if answer is not None and len(answer) == len(got):
+                try:
+                    op_test.compare(answer, got, case.tol, how)
+                    return None             # the oracles disagree
+                except op_test.Different:
+                    pass
+        return str(e)
+    return None
+
+
+def join(models):
+    whole = models[0]
+    for m in models[1:]:
+        whole.graph.node.extend(m.graph.node)
+        whole.graph.input.extend(m.graph.input)
+        whole.graph.output.extend(m.graph.output)
+        whole.graph.initializer.extend(m.graph.initializer)
+        have = {o.domain for o in whole.opset_import}
+        whole.opset_import.extend(o for o in m.opset_import if o.domain not in have)
+    return whole
+
+
+def run(cases, wants, options, folder, keep=None):
+    """[(case, what is wrong)] of cases as one model. Raises accelc.Error if the model is refused, Different if it crashes."""
+    models, feeds, names = [], {}, []
+    for k, (case, want) in enumerate(zip(cases, wants)):
+        model, fed = op_test.build(case, want, prefix=f"c{k}_")
+        models.append(model)
+        feeds.update(fed)
+        names.append([v.name for v in model.graph.output])
+    model = join(models)
+    for o in model.opset_import:
+        if not o.domain:
+            o.version = next((c.opset for c in cases if not c.domain), o.version)
+    path, so = f"{folder}/model.onnx", f"{folder}/m{next(_serial)}.so"
+    with open(path, "wb") as f:
+        f.write(model.SerializeToString())
+    if keep:
+        op_test.store(keep, cases[0], model, feeds, wants[0])
+    every = [n for part in names for n in part]
+    kinds = kinds_of(wants, cases)
+    try:
+        evaluated, two, errors = None, None, []
+        try:
+            evaluated = op_test.evaluate(options.accelc, path, feeds, every, kinds, folder)
+        except accelc.Error as e:
+            errors.append(f"evaluated: {e}")
+        target = ["--target", "x86-64-v3"] if next(_serial) % 5 == 0 else []
+        try:
+            one, two = op_test.compiled(options.accelc, path, so, feeds, target)
+        except accelc.Error as e:
+            errors.append(f"compiled: {e}")
+        if errors:
+            if len(cases) == 1 and wants[0] is None and len(errors) == 2:
+                return []                   # nobody computes it
+            raise accelc.Error(" | ".join(errors))
+    finally:
+        if os.path.exists(so):
+            os.unlink(so)
+    found, at = [], 0
+    for case, want, part in zip(cases, wants, names):
+        mine = slice(at, at + len(part))
+        at += len(part)
+        if not all(map(op_test.equal_bits, one[mine], two[mine])):
+            found.append((case, "compiled: 1 and 2 threads differ"))
+        elif want is None or known_bug(case):
+            if evaluated is not None:
+                try:
+                    op_test.compare(evaluated[mine], one[mine], case.tol, "compiled, against evaluated")
+                except op_test.Different as e:
+                    found.append((case, str(e)))
+        else:
+            why = (evaluated is not None and judge(case, evaluated[mine], "evaluated", want)) or judge(case, one[mine], "compiled", want)
+            if why:
+                found.append((case, why))
+    return found
+
+
+def kinds_of(wants, cases):
+    """An array of the type of each output, as far as is known."""
+    return [y for want, case in zip(wants, cases) for y in (want if want is not None else [np.empty(0, np.void)] * len(case.wanted))]
+
+
+def known_bug(case):
+    return any(re.search(p, f"{case!r}") for p, _ in ORACLE_BUGS)
+
+
+_serial = iter(range(1 << 62))
+
+
+def run_batch(options, seed, batch, only, folder, tell):
+    """Sends ("done", counts) at the end, and ("failed", case number, text) before."""
+    cases = [c for c in draw(options, seed, batch) if only is None or c.name == f"{seed}.{batch}.{only}"]
+    tell("oracle", len(cases))
+    wants = []
+    for i, case in enumerate(cases):
+        tell("asks", i)
+        first = next((w for o in oracles(case) if (w := by_oracle(case, o)) is not None), None)
+        wants.append(first)
+    judged = [sum(w is not None for w in wants), len(cases)]
+    silent = [f"{c.op}" for c, w in zip(cases, wants) if w is None]
+    tell("runs", None)
+    if len(cases) > 1:
+        try:
+            suspects = [c for c, _ in run(cases, wants, options, folder)]
+        except (accelc.Error, op_test.Different, subprocess.TimeoutExpired):
+            suspects = cases
+    else:
+        suspects = cases
+    failed = 0
+    for case, want in zip(cases, wants):
+        if case not in suspects:
+            continue
+        tell("alone", case.name)
+        try:
+            found = run([case], [want], options, folder)
+        except (accelc.Error, op_test.Different, subprocess.TimeoutExpired) as e:
+            found = [(case, str(e))]
+        if found and options.keep:
+            try:
+                run([case], [want], options, folder, f"{options.keep}/{case.name}")
+            except (accelc.Error, op_test.Different, subprocess.TimeoutExpired):
+                pass
+        for _, why in found:
+            failed += 1
+            tell("failed", (case.name, repr(case), why))
+    if len(suspects) < len(cases) and suspects and not failed:
+        tell("failed", (f"{seed}.{batch}", "the cases of the batch together", "differ, and alone they do not"))
+    tell("done", (judged, silent))
+
+
+def work(pipe, options):
+    with tempfile.TemporaryDirectory(prefix="accelc-fuzz-") as folder:
+        while (job := pipe.recv()) is not None:
+            run_batch(options, *job, folder, lambda *message: pipe.send(message))
+
+
+# --- the parent ------------------------------------------------------------------------------------------
+
+class Fuzzer:
+    def __init__(self, options):
+        self.options, self.failed, self.counts, self.silent = options, 0, [0, 0], collections.Counter()
+        self.start()
+
+    def start(self):
+        context = multiprocessing.get_context("fork")
+        self.pipe, other = context.Pipe()
+        self.process = context.Process(target=work, args=(other, self.options), daemon=True)
+        self.process.start()
+        other.close()
+
+    def report(self, name, case, why):
+        self.failed += 1
+        print(f"FAILED {name} {case}\n    {why}\n    again: tests/op/fuzz.py ACCELC --again {name}"
+              + (f" --only '{self.options.only}'" if self.options.only else "") + " --keep DIR", flush=True)
+
+    def batch(self, seed, batch, only=None):
+        self.pipe.send((seed, batch, only))
+        phase = ("starts", None)
+        while True:
+            try:
+                if not self.pipe.poll(TIMEOUT):
+                    self.process.kill()
+                    raise EOFError
+                kind, what = self.pipe.recv()
+            except EOFError:
+                self.process.join()
+                how = f"{'crash' if self.process.exitcode != -9 else 'no answer'} (signal {-self.process.exitcode})"
+                self.start()
+                if phase[0] == "asks":      # the oracle died
+                    if only is None:
+                        for i in range(BATCH):
+                            if i != phase[1]:
+                                self.batch(seed, batch, i)
+                elif phase[0] == "runs" and only is None:
+                    for i in range(BATCH):
+                        self.batch(seed, batch, i)
+                else:
+                    case = next((c for c in draw(self.options, seed, batch) if c.name == (phase[1] or f"{seed}.{batch}.{only}")), "")
+                    self.report(phase[1] or f"{seed}.{batch}", repr(case), f"{how} of a compiled model")
+                return
+            if kind == "failed":
+                self.report(*what)
+            elif kind == "done":
+                self.counts[0] += what[0][0]
+                self.counts[1] += what[0][1]
+                self.silent.update(what[1])
+                return
+            else:
+                phase = (kind, what)
+
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("accelc")
+    p.add_argument("--seconds", type=float, default=60)
+    p.add_argument("--seed", type=int, default=1)
+    p.add_argument("--only", default="", metavar="REGEX", help="operators whose name has it")
+    p.add_argument("--again", metavar="S.B[.C]", help="repeat a batch, or a case of one")
+    p.add_argument("--keep", metavar="DIR", help="keep what failed")
+    p.add_argument("-v", "--verbose", action="store_true")
+    options = p.parse_args()
+    options.accelc = os.path.abspath(options.accelc)
+    options.known = operators(options.accelc)
+    missing = sorted(n for n in options.known if n not in fuzz_table.TABLE and n not in fuzz_table.UNTESTED)
+    if options.verbose and missing:
+        print("without a generator:", " ".join(missing))
+    fuzzer = Fuzzer(options)
+    if options.again:
+        seed, batch, *only = map(int, options.again.split("."))
+        fuzzer.batch(seed, batch, *only)
+    else:
+        end, batch = time.monotonic() + options.seconds, 0
+        while time.monotonic() < end:
+            fuzzer.batch(options.seed, batch)
+            batch += 1
+    if options.verbose and fuzzer.silent:
+        print("without an oracle:", dict(fuzzer.silent.most_common()))
+    print(f"{fuzzer.counts[1]} cases, {fuzzer.counts[0]} of them with an oracle, {fuzzer.failed} failed")
+    sys.exit(bool(fuzzer.failed) or not fuzzer.counts[0])
+
+
+if __name__ == "__main__":
+    main()
