@@ -1,6 +1,7 @@
 /* op_grid.c: operators on images and grids that are maps with computed coordinates: centred crops, sampling grids, folding
  * of columns, unpooling, deformable convolution, aligned regions. Sums over samples are reductions of such maps. */
 #include "frontend/import.h"
+#include <math.h>
 #include <string.h>
 
 #define FN(f) void imp_##f(Imp *m)
@@ -286,50 +287,93 @@ void imp_deformconv(Imp *m)
     result(m, 0, cast_to(m, y, t));
 }
 
+/* ---- RoiAlign */
+
+typedef struct Roi {
+    Val in[5];                  /* image, regions, indices of images; samples per bin along y and x of each region if they decide */
+    DType t, w;
+    double scale, shift;        /* a position in the image is scale * that of the region - shift */
+    bool half;                  /* regions may be smaller than a pixel */
+    int64_t ratio, bins[2];
+} Roi;
+
+/* Where region #0 begins along axis i (0: y, 1: x), and its length. */
+static void roi_extent(Imp *m, const Roi *r, int i, Expr *from, Expr *length)
+{
+    Expr side[2];
+    for (int k = 0; k < 2; k++) { /* a region is x1, y1, x2, y2 */
+        Expr v = expr_cast(m->c, load_at(m, 1, r->t, 2, (Expr[]){xaxis(m, 0), XI(2 * k + 1 - i)}), r->w);
+        side[k] = X2(SUB, X2(MUL, v, xf(m, r->w, r->scale)), xf(m, r->w, r->shift));
+    }
+    *from = side[0];
+    *length = X2(SUB, side[1], side[0]);
+    if (!r->half)
+        *length = X2(MAX, *length, xf(m, r->w, 1));
+}
+
+/* Samples per bin: sampling_ratio, or the size of a bin rounded up, different for every region. The most of them, a dimension. */
+static Dim roi_samples(Imp *m, Roi *r, int i)
+{
+    if (r->ratio > 0)
+        return DC(m, r->ratio);
+    Expr from, length;
+    roi_extent(m, r, i, &from, &length);
+    Expr count = expr_cast(m->c, X1(CEIL, X2(DIV, length, xf(m, r->w, (double)r->bins[i]))), DT_I64);
+    Dim regions = dim_of(m, r->in[1], 0);
+    r->in[3 + i] = map_over(m, X2(MAX, count, XI(0)), 2, r->in, 1, &regions);
+    Val most = b_reduce1(&m->b, R_MAX, r->in[3 + i], 1, false);
+    return b_bind(&m->b, map_text(m, "max(a, 0)", 1, &most), 0, "samples", 0, DIM_INF);
+}
+
 /* The mean or greatest of samples on a grid inside every bin of every region. */
 void imp_roialign(Imp *m)
 {
-    Val in[3] = {m->in[0], m->in[1], cast_to(m, m->in[2], DT_I64)};
-    DType t = dtype_of(m, in[0]), w = wide_type(t);
-    int64_t ratio = attr_i(m, "sampling_ratio"), bins[2] = {attr_i(m, "output_height"), attr_i(m, "output_width")};
+    Roi r = {.in = {m->in[0], m->in[1], cast_to(m, m->in[2], DT_I64)}, .scale = attr_f(m, "spatial_scale"), .ratio = attr_i(m, "sampling_ratio"),
+             .bins = {attr_i(m, "output_height"), attr_i(m, "output_width")}};
     bool greatest = attr_is(m, "mode", "max");
-    bool half = row_has_attr(m->row, "coordinate_transformation_mode") && attr_is(m, "coordinate_transformation_mode", "half_pixel");
-    if (rank_of(m, in[0]) != 4 || rank_of(m, in[1]) != 2 || rank_of(m, in[2]) != 1 || bins[0] < 1 || bins[1] < 1) {
+    r.t = dtype_of(m, r.in[0]);
+    r.w = wide_type(r.t);
+    r.half = row_has_attr(m->row, "coordinate_transformation_mode") && attr_is(m, "coordinate_transformation_mode", "half_pixel");
+    r.shift = r.half ? 0.5 : 0;
+    if (rank_of(m, r.in[0]) != 4 || rank_of(m, r.in[1]) != 2 || rank_of(m, r.in[2]) != 1 || r.bins[0] < 1 || r.bins[1] < 1) {
         ERR(m, "E0203", "expected an input of rank 4, regions of rank 2, indices of rank 1 and positive output sizes");
         return;
     }
-    if (ratio <= 0) {
-        UNSUP(m, "sampling_ratio 0: the number of samples depends on the regions");
-        return;
-    }
-    b_guard(&m->b, G_EQ, dim_of(m, in[1], 1), DC(m, 4), "regions must have 4 numbers");
-    b_guard(&m->b, G_EQ, dim_of(m, in[1], 0), dim_of(m, in[2], 0), "there must be an index for every region");
-    Dim d[6] = {dim_of(m, in[1], 0), dim_of(m, in[0], 1), DC(m, bins[0]), DC(m, bins[1]), DC(m, ratio), DC(m, ratio)};
-    Expr roi = xaxis(m, 0), inside = {0}, zero = xf(m, w, 0), one = xf(m, w, 1);
-    Sample s = {.t = t, .w = w, .lead = 2, .n = 2, .at = {wrap_index(m, load_at(m, 2, DT_I64, 1, &roi), dim_of(m, in[0], 0)), xaxis(m, 1)}};
+    Dim image[4], regions = dim_of(m, r.in[1], 0), d[6];
+    dims_of(m, r.in[0], image);
+    b_guard(&m->b, G_EQ, dim_of(m, r.in[1], 1), DC(m, 4), "regions must have 4 numbers");
+    b_guard(&m->b, G_EQ, regions, dim_of(m, r.in[2], 0), "there must be an index for every region");
+    Expr region = xaxis(m, 0), inside = expr_int(m->c, DT_BOOL, 1), zero = xf(m, r.w, 0), count = XI(1);
+    Sample s = {.t = r.t, .w = r.w, .lead = 2, .n = 2, .at = {wrap_index(m, load_at(m, 2, DT_I64, 1, &region), image[0]), xaxis(m, 1)}};
+    d[0] = regions;
+    d[1] = image[1];
     for (int i = 0; i < 2; i++) {
-        Expr side[2];
-        for (int k = 0; k < 2; k++) { /* a region is x1, y1, x2, y2 */
-            Expr v = expr_cast(m->c, load_at(m, 1, t, 2, (Expr[]){roi, XI(2 * k + 1 - i)}), w);
-            side[k] = X2(SUB, X2(MUL, v, xf(m, w, attr_f(m, "spatial_scale"))), xf(m, w, half ? 0.5 : 0));
-        }
-        Expr length = X2(SUB, side[1], side[0]);
-        if (!half)
-            length = X2(MAX, length, one);
-        Expr bin = X2(DIV, length, xf(m, w, (double)bins[i]));
-        Expr within = X2(DIV, X2(ADD, expr_cast(m->c, xaxis(m, 4 + i), w), xf(m, w, 0.5)), xf(m, w, (double)ratio));
-        Expr p = X2(ADD, side[0], X2(MUL, bin, X2(ADD, expr_cast(m->c, xaxis(m, 2 + i), w), within)));
-        Expr size = expr_cast(m->c, xdim(m, dim_of(m, in[0], 2 + i)), w), last = X2(SUB, size, one);
-        Expr ok = X2(AND, X2(GE, p, xf(m, w, -1)), X2(LE, p, size));
-        inside = i ? X2(AND, inside, ok) : ok;
+        Expr from, length;
+        d[2 + i] = DC(m, r.bins[i]);
+        d[4 + i] = roi_samples(m, &r, i);
+        roi_extent(m, &r, i, &from, &length);
+        Expr n = r.ratio > 0 ? XI(r.ratio) : load_at(m, 3 + i, DT_I64, 1, &region), bin = X2(DIV, length, xf(m, r.w, (double)r.bins[i]));
+        Expr within = X2(DIV, X2(ADD, expr_cast(m->c, xaxis(m, 4 + i), r.w), xf(m, r.w, 0.5)), expr_cast(m->c, n, r.w));
+        Expr p = X2(ADD, from, X2(MUL, bin, X2(ADD, expr_cast(m->c, xaxis(m, 2 + i), r.w), within)));
+        Expr size = expr_cast(m->c, xdim(m, image[2 + i]), r.w), last = X2(SUB, size, xf(m, r.w, 1));
+        inside = X2(AND, inside, X2(AND, X2(LT, xaxis(m, 4 + i), n), X2(AND, X2(GE, p, xf(m, r.w, -1)), X2(LE, p, size))));
+        count = X2(MUL, count, n);
         p = X2(MIN, X2(MAX, p, zero), last);
         Expr f = X1(FLOOR, p);
         s.low[i] = expr_cast(m->c, f, DT_I64);
         s.weight[i] = X2(SUB, p, f);
     }
     Expr e = X3(SELECT, inside, sample(m, &s, 0, (Expr){0}, greatest), zero);
-    Val v = b_reduce1(&m->b, greatest ? R_MAX : R_SUM, map_over(m, e, 3, in, 6, d), 0x30, false);
-    if (!greatest)
-        v = b_binary(&m->b, S_MUL, v, scalar_of(m, w, 1 / (double)(ratio * ratio)));
-    result(m, 0, cast_to(m, v, t));
+    int nin = r.ratio > 0 ? 3 : 5;
+    if (greatest && r.ratio <= 0) /* what other regions have more of counts as the least number; no sample at all gives 0 */
+        e = X3(SELECT, X2(AND, X2(LT, xaxis(m, 4), load_at(m, 3, DT_I64, 1, &region)), X2(LT, xaxis(m, 5), load_at(m, 4, DT_I64, 1, &region))),
+               e, xf(m, r.w, -INFINITY));
+    Val v = b_reduce1(&m->b, greatest ? R_MAX : R_SUM, map_over(m, e, nin, r.in, 6, d), 0x30, false);
+    if (greatest)
+        v = r.ratio > 0 ? v : map_text(m, "select(a == -inf, 0, a)", 1, &v);
+    else if (r.ratio > 0)
+        v = b_binary(&m->b, S_MUL, v, scalar_of(m, r.w, 1 / (double)(r.ratio * r.ratio)));
+    else
+        v = b_binary(&m->b, S_DIV, v, along(m, map_over(m, expr_cast(m->c, X2(MAX, count, XI(1)), r.w), 5, r.in, 1, &regions), 4, 0));
+    result(m, 0, cast_to(m, v, r.t));
 }

@@ -104,8 +104,8 @@ void imp_prelu(Imp *m)
 void imp_gelu(Imp *m)
 {
     result(m, 0, map_text(m, attr_is(m, "approximate", "tanh")
-        ? "a * 0.5 * (tanh((a + a * a * a * 0.044715) * 0.7978845608028654) + 1)"
-        : "a * (erf(a / 1.4142135623730951) + 1) * 0.5", 1, m->in));
+        ? "a * ((tanh((a + a * a * a * 0.044715) * 0.7978845608028654) + 1) * 0.5)"
+        : "a * ((erf(a / 1.4142135623730951) + 1) * 0.5)", 1, m->in));
 }
 
 /* x < -lambd ? x + bias : x > lambd ? x - bias : 0 */
@@ -252,6 +252,16 @@ void imp_bitcast(Imp *m)
 /* ---- two and three operands */
 
 /* x^y in the type of x; an integer base with a fractional exponent goes through f64 */
+/* Integers to the power of floats: of exponents that are whole numbers exactly, of others rounded towards zero. */
+static Val whole_pow(Imp *m, Val x, Val y)
+{
+    DType t = dtype_of(m, x);
+    Val in[2] = {cast_to(m, x, DT_F64), cast_to(m, y, DT_F64)};
+    Val whole = map_text(m, "a == floor(a) & a >= 0 & a < 4294967296", 1, &in[1]);
+    Val exact = b_binary(&m->b, S_POW, cast_to(m, x, DT_I64), cast_to(m, in[1], DT_I64));
+    return b_select(&m->b, whole, cast_to(m, exact, t), cast_to(m, b_binary(&m->b, S_POW, in[0], in[1]), t));
+}
+
 void imp_pow(Imp *m)
 {
     Val x = m->in[0], y = m->in[1];
@@ -269,9 +279,11 @@ void imp_pow(Imp *m)
                 return;
             }
     }
-    if (dt_is_int(tx) && dt_is_float(ty))
-        t = DT_F64;
-    else if (dt_is_float(tx) && dt_bits(tx) < 32 && tx != ty)
+    if (dt_is_int(tx) && dt_is_float(ty)) {
+        result(m, 0, whole_pow(m, x, y));
+        return;
+    }
+    if (dt_is_float(tx) && dt_bits(tx) < 32 && tx != ty)
         t = DT_F32;
     result(m, 0, cast_to(m, b_binary(&m->b, S_POW, cast_to(m, x, t), cast_to(m, y, t)), tx));
 }

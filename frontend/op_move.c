@@ -100,7 +100,7 @@ static void bounds(Imp *m, const Cut *k, Dim d, bool down, Dim stride, Dim *star
 {
     Ctx *c = m->c;
     Dim zero = DC(m, 0), top = dim_addi(c, d, -1);
-    Dim s = down ? position(m, k->start, d, zero, top) : position(m, k->start, d, zero, d);
+    Dim s = down ? position(m, k->start, d, dim_min(c, zero, top), top) : position(m, k->start, d, zero, d);
     Dim e = down ? position(m, k->end, d, DC(m, -1), top) : position(m, k->end, d, zero, d);
     Dim span = down ? dim_sub(c, s, e) : dim_sub(c, e, s);
     *start = s;

@@ -417,10 +417,27 @@ static Term parse_cast(Parser *p, DType t, bool bits) {
     return term_of(p, bits ? expr_bitcast(p->c, e, t) : expr_cast(p->c, e, t));
 }
 
+/* Sums, differences and products of two numbers without a type are such a number. */
+static bool fold_numbers(SOp op, const Term *x, Term *out) {
+    int64_t a = (int64_t)x[0].i, b = (int64_t)x[1].i, r = 0;
+    bool whole = x[0].lit && x[1].lit && x[0].whole && x[1].whole && (x[0].minus || a >= 0) && (x[1].minus || b >= 0);
+    *out = (Term){.lit = true};
+    switch (op) {
+    case S_ADD: out->f = x[0].f + x[1].f, whole = whole && !__builtin_add_overflow(a, b, &r); break;
+    case S_SUB: out->f = x[0].f - x[1].f, whole = whole && !__builtin_sub_overflow(a, b, &r); break;
+    case S_MUL: out->f = x[0].f * x[1].f, whole = whole && !__builtin_mul_overflow(a, b, &r); break;
+    default: return false;
+    }
+    out->whole = whole, out->i = (uint64_t)r, out->minus = r < 0;
+    return x[0].lit && x[1].lit;
+}
+
 static Term apply(Parser *p, SOp op, Term *x) {
     Expr arg[3] = {{0}};
     int n = sop_info(op)->n, first = op == S_SELECT;
+    Term number;
     if (p->failed) return (Term){0};
+    if (fold_numbers(op, x, &number)) return number;
     if (first) arg[0] = settle(p, &x[0]);
     agree(p, x + first, n - first, arg + first);
     return p->failed ? (Term){0} : term_of(p, expr_opn(p->c, op, n, arg));

@@ -44,6 +44,7 @@ NEWEST = onnx.defs.onnx_opset_version()
 
 # Cases that no oracle judges rightly: pattern of "operator-version types attributes", why. Evaluator and compiled code still have to agree.
 ORACLE_BUGS = [
+    (r"^AveragePool-[1-6] .*(pads|auto_pad)", "onnx.reference counts the padding"),
 ]
 
 
@@ -96,18 +97,25 @@ def by_oracle(case, which):
     c = op_test.Case.__new__(op_test.Case)
     c.__dict__.update(case.__dict__, oracle=which)
     try:
-        return op_test.expected(c)
+        found = op_test.expected(c)
     except Exception:       # many kinds: not implemented, wrong types of results
         return None
+    types = inferred(case)
+    return found if all(t is None or not isinstance(y, np.ndarray) or op_test.elem_type(y) == t for y, t in zip(found, types)) else None
+
+
+def inferred(case):
+    """The element types of the outputs by the standard, None where it does not say."""
+    model = op_test.build(case, const=(), dynamic=False)[0]
+    try:
+        found = onnx.shape_inference.infer_shapes(model).graph.output
+    except Exception:       # operators of other domains
+        return [None] * len(case.wanted)
+    return [v.type.tensor_type.elem_type or None for v in found]
 
 
 def oracles(case):
     return [case.oracle] if callable(case.oracle) else list(case.oracle)
-
-
-def untyped(case):
-    """Placeholders that give build() no types."""
-    return [0] * len(case.wanted)
 
 
 def judge(case, got, how, want):
@@ -185,7 +193,8 @@ def run(cases, wants, options, folder, keep=None):
         elif want is None or known_bug(case):
             if evaluated is not None:
                 try:
-                    op_test.compare(evaluated[mine], one[mine], case.tol, "compiled, against evaluated")
+                    raw = [e.view(o.dtype) if e.dtype.kind == "V" else e for e, o in zip(evaluated[mine], one[mine])]
+                    op_test.compare(raw, one[mine], case.tol, "compiled, against evaluated")
                 except op_test.Different as e:
                     found.append((case, str(e)))
         else:

@@ -120,10 +120,10 @@ class Draw:
 
     # --- cases ---
 
-    def case(self, inputs, attrs=None, nout=1, tol=None, shapelike=(), keep=(), oracle=None, **more):
-        """shapelike: operands that are constants more often than not; keep: those that are always inputs."""
-        const = [i for i, x in enumerate(inputs) if isinstance(x, np.ndarray) and i not in keep and
-                 self.maybe(0.7 if i in shapelike else 0.12)]
+    def case(self, inputs, attrs=None, nout=1, tol=None, shapelike=(), always=(), oracle=None, **more):
+        """shapelike: operands that are constants more often than not; always: those that have to be."""
+        const = [i for i, x in enumerate(inputs) if isinstance(x, np.ndarray) and
+                 (self.maybe(0.7 if i in shapelike else 0.12) or i in always)]
         kinds = {x.dtype.name for x in inputs if isinstance(x, np.ndarray)}
         narrow = kinds & {"float16", "bfloat16"}
         if tol is None:

@@ -34,16 +34,16 @@ ATTRS = {   # of elementwise operators: name -> attributes
      "BitwiseNot IsNaN IsInf Relu LeakyRelu Elu Selu Celu ThresholdedRelu Softplus Softsign HardSigmoid HardSwish Mish Swish Gelu Shrink "
      "Identity")
 def unary(d):
-    return d.case([d.value(d.dtype(), d.shape(), huge=True, scale=d.pick(1.0, 1.0, 10.0))], ATTRS.get(d.op, lambda d: {})(d), tol=2e-5)
+    return d.case([d.value(d.dtype(), d.shape(), huge=d.op != "Shrink", scale=d.pick(1.0, 1.0, 10.0))], ATTRS.get(d.op, lambda d: {})(d), tol=2e-5)
 
 
 def legacy_broadcast(d, whole):
     """The shape of a second operand before version 7, and the attributes."""
     if d.maybe():
         return whole, {}
-    at = d.int(0, len(whole))
+    at = d.int(0, max(0, len(whole) - 1))
     end = d.int(at, len(whole))
-    return whole[at:end], {"broadcast": 1, "axis": None if end == len(whole) and d.maybe() else at}
+    return whole[at:end], {"broadcast": 1, "axis": None if end == len(whole) and d.maybe() or not whole else at}
 
 
 def legacy(f, attrs):
@@ -168,9 +168,9 @@ def cast_like(d):
 
 @gen("ReduceSum ReduceMean ReduceMax ReduceMin ReduceProd ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceSumSquare")
 def reduce(d):
-    kind, shape = d.dtype(), d.shape(0, 5)
-    x = d.value(kind, shape, low=0.5 if d.op == "ReduceLogSum" and kind.name in FLOAT else None, high=2.0 if d.op == "ReduceLogSum" and kind.name in FLOAT else None) \
-        if d.op != "ReduceProd" or kind.name in FLOAT else d.value(kind, shape, low=1, high=2)
+    kind, shape = d.dtype(only=FLOAT if "Log" in d.op else None), d.shape(0, 5)     # every oracle rounds logarithms to integers in its own way
+    low, high = {"ReduceLogSum": (0.5, 2.0), "ReduceProd": (1, 2) if kind.name not in FLOAT else (None, None)}.get(d.op, (None, None))
+    x = d.value(kind, shape, low=low, high=high)
     axes, attrs = d.opt(d.axes(len(shape)), p=0.8), {"keepdims": d.opt(0, 1)}
     if d.schema and "axes" in d.schema.attributes:
         return d.case([x], {**attrs, "axes": axes or None})
@@ -201,7 +201,8 @@ def cumulate(d):
 def softmax(d):
     shape = d.shape(1, 4)
     axis = d.opt(d.axis(len(shape)) if d.since >= 11 else d.int(0, len(shape) - 1), p=0.8 if len(shape) > 1 else 1)
-    return d.case([d.value(d.dtype(), shape, scale=d.pick(1.0, 20.0), edges=d.op != "Hardmax")], {"axis": axis})
+    return d.case([d.value(d.dtype(), shape, scale=d.pick(1.0, 20.0), edges=d.op != "Hardmax")], {"axis": axis},
+                  oracle=("ort",) if d.since < 13 else None)       # onnx.reference has the new meaning only
 
 
 # --- normalisation ---------------------------------------------------------------------------------------
@@ -256,11 +257,19 @@ def lpnorm(d):
     return d.case([d.value(d.dtype(), shape, edges=False)], {"axis": d.axis(len(shape)), "p": d.opt(1, 2)})
 
 
+def lrn_of(x, size, alpha, beta, bias):
+    square, c, wide = np.zeros(x.shape), x.shape[1], x.astype(np.float64)
+    for k in range(c):
+        square[:, k] = (wide[:, max(0, k - (size - 1) // 2):min(c, k + size // 2 + 1)]**2).sum(axis=1)
+    return [(wide / (bias + alpha / size * square)**beta).astype(x.dtype)]
+
+
 @gen("LRN")
 def lrn(d):
     shape = d.shape(4, 4) if d.maybe(0.7) else d.shape(3, 5)
-    return d.case([d.value(d.dtype(), shape, edges=False)], {"size": d.int(1, 5), "alpha": d.opt(0.1), "beta": d.opt(0.5), "bias": d.opt(2.0)},
-                  tol=1e-4)
+    size, alpha, beta, bias = d.int(1, 5), d.opt(0.1), d.opt(0.5), d.opt(2.0)
+    return d.case([d.value(d.dtype(), shape, edges=False)], {"size": size, "alpha": alpha, "beta": beta, "bias": bias}, tol=1e-4,
+                  oracle=lambda x: lrn_of(x, size, alpha or 1e-4, beta or 0.75, bias or 1.0))
 
 
 # --- products and convolutions ---------------------------------------------------------------------------
@@ -307,11 +316,14 @@ def einsum(d):
 
 def window(d, spatial, sizes, dilated=True):
     """Attributes of a window that fits at least once: (kernel, attributes)."""
+    sizes = [max(1, n) for n in sizes]
     kernel = [d.int(1, min(4, max(1, n))) for n in sizes]
     dilations = [d.int(1, 2) if k > 1 and 2 * (k - 1) < n else 1 for k, n in zip(kernel, sizes)] if dilated and d.maybe(0.3) else None
     attrs = {"strides": d.opt([d.int(1, 3) for _ in sizes]), "dilations": dilations}
     if d.maybe(0.3):
         attrs["auto_pad"] = d.pick("SAME_UPPER", "SAME_LOWER", "VALID", "NOTSET")
+        if attrs["strides"]:                # ONNX Runtime crops in front where a stride steps over all of a SAME window
+            attrs["strides"] = [min(s, k) for s, k in zip(attrs["strides"], kernel)]
     else:
         attrs["pads"] = d.opt([d.int(0, k - 1) for k in kernel * 2])
     return kernel, attrs
@@ -327,6 +339,7 @@ def conv(d):
     kind, (group, cin, cout) = d.dtype(), channels(d)
     if d.maybe(0.15):
         group, cout = cin, cin * d.int(1, 2)
+    d.zero = False
     spatial = d.shape(1, 3, most=17, limit=300)
     kernel, attrs = window(d, len(spatial), spatial)
     if attrs.get("auto_pad", "").startswith("SAME"):
@@ -353,6 +366,7 @@ def convtranspose(d):
 @gen("MaxPool AveragePool LpPool")
 def pool(d):
     kind = d.dtype()
+    d.zero = False
     spatial = d.shape(1, 3, most=17, limit=300)
     has = d.schema.attributes
     kernel, attrs = window(d, len(spatial), spatial, "dilations" in has)
@@ -366,14 +380,14 @@ def pool(d):
     if d.op == "MaxPool" and d.since >= 8:
         nout = d.pick(1, 1, 2)
         attrs["storage_order"] = d.opt(0, 1) if nout == 2 else None
-    x = d.value(kind, (d.int(1, 2), d.int(1, 5), *spatial), edges=nout == 1)
+    x = d.value(kind, (d.int(1, 2), d.int(1, 5), *spatial), edges=False)
     return d.case([x], attrs, nout=nout, tol=1e-4)
 
 
 @gen("GlobalAveragePool GlobalMaxPool GlobalLpPool")
 def globalpool(d):
     attrs = {"p": d.opt(1, 2, 3)} if d.op == "GlobalLpPool" else {}
-    return d.case([d.value(d.dtype(), d.shape(3, 5))], attrs, tol=1e-4)
+    return d.case([d.value(d.dtype(only=("float32", "float16")), d.shape(3, 5), edges=d.op == "GlobalAveragePool")], attrs, tol=1e-4)
 
 
 # --- quantised -------------------------------------------------------------------------------------------
@@ -426,6 +440,7 @@ def matmul_integer(d):
 def conv_integer(d):
     a, b = np.uint8, d.pick(*EIGHT)
     group, cin, cout = channels(d)
+    d.zero = False
     spatial = d.shape(2, 2, most=9)
     kernel, attrs = window(d, 2, spatial)
     return d.case([d.value(a, (1, cin, *spatial), low=0, high=200), d.value(b, (cout, cin // group, *kernel), low=0, high=100),
@@ -448,6 +463,7 @@ def qlinear_matmul(d):
 def qlinear_conv(d):
     a, b = np.uint8, d.pick(*EIGHT)
     group, cin, cout = channels(d)
+    d.zero = False
     spatial = d.shape(1, 2, most=9)
     kernel, attrs = window(d, len(spatial), spatial)
     one = np.asarray
@@ -508,7 +524,7 @@ def squeeze(d):
     x = d.value(d.dtype(), tuple(shape))
     if d.since < 13:
         return d.case([x], {"axes": axes or None})
-    return d.case([x, d.ints(axes) if axes else None], shapelike=(1,), keep=() if axes else (0,))
+    return d.case([x, d.ints(axes) if axes else None], shapelike=(1,))
 
 
 @gen("Unsqueeze")
@@ -564,7 +580,7 @@ def slice_(d):
         n = shape[a]
         step = d.pick(1, 1, 2, 3, -1, -2) if d.since >= 10 else 1
         starts.append(d.pick(d.int(-n - 1, n + 1), 0, far if step < 0 else 0))
-        ends.append(d.pick(d.int(-n - 1, n + 1), far, -far if step < 0 else n))
+        ends.append(d.pick(d.int(-n - 1, n + 1), -far if step < 0 else far, -far if step < 0 else n))
         steps.append(step)
     x, named = d.value(d.dtype(), shape), None if axes == list(range(len(axes))) and d.maybe() else axes
     if d.since < 10:
@@ -587,7 +603,7 @@ def tile(d):
     if d.since < 6:
         axis = d.int(0, len(shape) - 1)
         n = d.int(1, 3)
-        return d.case([x, np.asarray(n).astype(x.dtype), np.asarray(axis).astype(x.dtype)],
+        return d.case([x, np.asarray(n).astype(x.dtype), np.asarray(axis).astype(x.dtype)], always=(2,),
                       oracle=lambda *operands: [np.concatenate([x] * n, axis)])
     return d.case([x, d.ints([d.int(0 if d.zero else 1, 3) for _ in shape])], shapelike=(1,))
 
@@ -726,7 +742,7 @@ def scatternd(d):
 def onehot(d):
     shape, depth = d.shape(1, 3, limit=100), d.int(1, 7)
     kind, values = d.pick(np.int64, np.int32, np.float32), d.pick(np.float32, np.int64, np.int32)
-    return d.case([d.value(kind, shape, low=-depth - 1, high=depth + 1, edges=False).astype(kind) if kind != np.float32 else
+    return d.case([d.value(kind, shape, low=-depth, high=depth - 1, edges=False).astype(kind) if kind != np.float32 else
                    np.rint(d.value(kind, shape, low=-depth, high=depth - 1, edges=False)),
                    d.ints(d.pick([depth], depth), d.pick(np.int64, np.int32) if kind != np.float32 else np.int64),
                    d.value(values, (2,), edges=False)], {"axis": d.opt(d.axis(len(shape), 1))}, shapelike=(1, 2))

@@ -1,0 +1,27 @@
+"""Operators on images."""
+import numpy as np
+from op_test import Case, f32
+
+
+def lrn(x, size, alpha, beta, bias):
+    square, c = np.zeros_like(x), x.shape[1]
+    for k in range(c):
+        square[:, k] = (x[:, max(0, k - (size - 1) // 2):min(c, k + size // 2 + 1)]**2).sum(axis=1)
+    return [x / (bias + alpha / size * square)**beta]
+
+
+def cases(rng):
+    regions = np.array([[0, 0, 7, 5], [1.5, 2, 3.25, 8], [2, 2, 2.5, 2.25], [-3, -4, 12, 12], [5, 5, 4, 4]], np.float32)
+    image = f32(rng, 2, 3, 9, 11)
+    for mode in ("avg", "max"):
+        for half in ("half_pixel", "output_half_pixel"):
+            for ratio in (0, 2) if mode == "avg" else (1,):
+                for scale in (1.0, 0.5):
+                    yield Case("RoiAlign", [image, regions, np.array([0, 1, 1, 0, 1], np.int64)],
+                               {"mode": mode, "coordinate_transformation_mode": half, "sampling_ratio": ratio, "output_height": 2, "output_width": 3,
+                                "spatial_scale": scale}, opset=16, dynamic=ratio == 0)
+    yield Case("RoiAlign", [image, regions[:0], np.zeros(0, np.int64)], {"output_height": 2, "output_width": 3}, opset=16)
+    yield Case("RoiAlign", [image, regions[:4], np.array([0, 1, 1, 0], np.int64)], {"mode": "max", "output_height": 2, "output_width": 2}, opset=16)
+    for size in (1, 2, 3, 4, 9):
+        yield Case("LRN", [f32(rng, 2, 7, 3, 5)], {"size": size, "alpha": 0.3, "beta": 0.6, "bias": 1.5},
+                   oracle=lambda x, size=size: lrn(x, size, 0.3, 0.6, 1.5), tol=1e-5)

@@ -1,0 +1,31 @@
+"""Operators that move elements: slices, joins, reshapes."""
+import numpy as np
+from op_test import Case, f32, i32
+
+FAR = 2**63 - 1
+
+
+def reference_slice(x, starts, ends, axes, steps):
+    cut = [slice(None)] * x.ndim
+    for s, e, a, t in zip(starts, ends, axes, steps):
+        n = x.shape[a]
+        s, e = (v + n if v < 0 else v for v in (s, e))
+        s = min(max(s, 0), n - 1 if t < 0 else n)
+        e = min(max(e, -1 if t < 0 else 0), n)
+        cut[a] = slice(s, None if e < 0 else e, t) if n else slice(0, 0)
+    return [x[tuple(cut)]]
+
+
+def cases(rng):
+    for steps in ([-2], [-1], [2], [1]):
+        for n in (0, 1, 4, 5):
+            for start in (-1, 0, 3, -100, 100):
+                ends = [-FAR if steps[0] < 0 else FAR]
+                for const, dynamic in (((1, 2, 3, 4), False), ((1, 2, 3, 4), True), ((1, 2, 3), True), ((), True)):
+                    yield Case("Slice", [f32(rng, 2, n), *(np.array(v, np.int64) for v in ([start], ends, [1], steps))], opset=13,
+                               oracle=reference_slice, const=const, dynamic=dynamic)
+    yield Case("OneHot", [np.array([[0, 2, -1], [-3, 3, -4]], np.int64), np.array(3, np.int64), np.array([5, 7], np.float32)], {"axis": 1},
+               oracle=lambda x, depth, v: [np.where(np.arange(3)[None, :, None] == np.where(x < 0, x + 3, x)[:, None, :], v[1], v[0])])
+    yield Case("Gather", [f32(rng, 3, 4), i32(rng, 2, 3, low=-3, high=2)], dynamic=True)
+    yield Case("Gather", [f32(rng, 3, 4), np.array([0, 3], np.int64)], error="index|out of range")
+    yield Case("Gather", [f32(rng, 3, 4), np.array([-4], np.int64)], error="index|out of range")
