@@ -139,6 +139,13 @@ void fft(Imp *m, Val *re, Val *im, int64_t n, bool inverse);
 /* ==== op_matmul.c ================================================================================================= */
 Val matmul(Imp *m, Val a, Val b, DType acc, DType out);
 
+/* ==== op_norm.c =================================================================================================== */
+typedef struct Stats { Val centred, mean, dev; } Stats;
+/* x - mean(x), mean(x), sqrt(mean((x - mean)^2) + $epsilon) over the axes of mask, which are kept */
+Stats stats(Imp *m, Val x, uint32_t mask);
+Val root_mean_square(Imp *m, Val x, uint32_t mask); /* sqrt(mean(x^2) + $epsilon) */
+Val affine(Imp *m, Val v, Val scale, Val bias);     /* v * scale + bias, both optional, in the type of v */
+
 /* ==== import.c: regions =========================================================================================== */
 /* Importing a SrcGraph as a region of m's graph: open, declare inputs in their order, capture, then the body, after which the
  * caller declares the outputs with graph_output(inner->b.g, ..). */

@@ -17,10 +17,7 @@ static Val deviation(Imp *m, Val var)
     return var.i ? map_text(m, "sqrt(a + $epsilon)", 1, &var) : var;
 }
 
-typedef struct Stats { Val centred, mean, dev; } Stats;
-
-/* x - mean(x), mean(x), sqrt(mean((x - mean)^2) + eps) over mask */
-static Stats stats(Imp *m, Val x, uint32_t mask)
+Stats stats(Imp *m, Val x, uint32_t mask)
 {
     Stats s;
     s.mean = b_mean(&m->b, x, mask, true);
@@ -29,8 +26,7 @@ static Stats stats(Imp *m, Val x, uint32_t mask)
     return s;
 }
 
-/* v * scale + bias, both optional, in the type of v */
-static Val affine(Imp *m, Val v, Val scale, Val bias)
+Val affine(Imp *m, Val v, Val scale, Val bias)
 {
     DType t = v.i ? dtype_of(m, v) : DT_F32;
     if (scale.i)
@@ -115,6 +111,11 @@ void imp_layernorm(Imp *m)
         result(m, 2, b_unary(&m->b, S_RECIP, s.dev));
 }
 
+Val root_mean_square(Imp *m, Val x, uint32_t mask)
+{
+    return deviation(m, b_mean(&m->b, map_text(m, "a * a", 1, &x), mask, true));
+}
+
 /* x / sqrt(mean(x^2) + eps) * scale */
 void imp_rmsnorm(Imp *m)
 {
@@ -124,8 +125,10 @@ void imp_rmsnorm(Imp *m)
     if (!axis_ok(m, attr_i(m, "axis"), r, &axis))
         return;
     Val w = cast_to(m, x, stash(m, t));
-    Val dev = deviation(m, b_mean(&m->b, map_text(m, "a * a", 1, &w), axes_from(axis, r), true));
+    Val dev = root_mean_square(m, w, axes_from(axis, r));
     Val n = cast_to(m, b_binary(&m->b, S_DIV, w, dev), t);
+    if (wanted(m, 1))
+        result(m, 1, b_unary(&m->b, S_RECIP, dev));
     result(m, 0, cast_to(m, affine(m, n, cast_to(m, m->in[1], t), (Val){0}), dtype_of(m, m->in[1])));
 }
 
