@@ -2,7 +2,8 @@
 #include "frontend/attn.h"
 #include <string.h>
 
-void imp_rotary(Imp *m);
+#define FN(f) void imp_##f(Imp *m)
+FN(rotary); FN(ms_rotary); FN(ms_mrotary);
 
 /* [.., n] of the last axis from `start` */
 static Val part(Imp *m, Val v, Dim start, Dim size)
@@ -76,4 +77,102 @@ void imp_rotary(Imp *m)
     dims_of(m, x, d);
     if (rotate(m, &h, &turn))
         result(m, 0, reshape_to(m, h.v, r, d));
+}
+
+/* ---- com.microsoft: always by positions; a single position is that of the first row */
+
+/* [B, S] positions, from ids [1] or [B, S] */
+static Val positions(Imp *m, Val ids, Dim batch, Dim len)
+{
+    Dim d[2] = {batch, len};
+    if (rank_of(m, ids) == 2)
+        return ids;
+    if (rank_of(m, ids) != 1) {
+        ERR(m, "E0203", "position_ids: expected rank 1 or 2, got %d", rank_of(m, ids));
+        return (Val){0};
+    }
+    b_guard(&m->b, G_EQ, dim_of(m, ids, 0), DC(m, 1), "position_ids of one dimension hold the first position");
+    return map_over(m, X2(ADD, xarg(m, 0, DT_I64), xaxis(m, 1)), 1, &ids, 2, d);
+}
+
+/* The operand with its heads apart and what the attributes say about the rotation. */
+static bool rotary_read(Imp *m, Heads *h, Rotary *turn)
+{
+    Val x = m->in[0], cos = m->in[2];
+    int64_t n = attr_i(m, "num_heads"), rot = attr_i(m, "rotary_embedding_dim");
+    if (rank_of(m, cos) != 2 || rank_of(m, m->in[3]) != 2 || n < 0 || rot < 0 || (rot && n == 0 && rank_of(m, x) == 3)) {
+        ERR(m, "E0203", "expected caches of rank 2, and num_heads where rotary_embedding_dim is given");
+        return false;
+    }
+    turn->size = dim_muli(m->c, dim_of(m, cos, 1), 2);
+    turn->pairs = attr_i(m, "interleaved") != 0;
+    if (rank_of(m, x) == 3 && n == 0) { /* heads of twice the width of the caches */
+        Dim d[3];
+        dims_of(m, x, d);
+        Dim heads = dim_floordiv(m->c, d[2], dim_max(m->c, turn->size, DC(m, 1)));
+        b_guard(&m->b, G_EQ, dim_mul(m->c, heads, turn->size), d[2], "the hidden size must be divisible by the head size");
+        *h = (Heads){reshape_to(m, x, 4, (Dim[]){d[0], d[1], heads, turn->size}), true, d[0], heads, d[1], turn->size};
+        return h->v.i != 0;
+    }
+    return heads_apart(m, x, n, "num_heads", h);
+}
+
+static void rotary_result(Imp *m, Heads *h, const Rotary *turn)
+{
+    Dim d[MAX_RANK];
+    double scale = attr_has(m, "scale") ? attr_f(m, "scale") : 1;
+    dims_of(m, m->in[0], d);
+    if (!rotate(m, h, turn))
+        return;
+    if (scale != 1)
+        h->v = b_binary(&m->b, S_MUL, h->v, scalar_of(m, dtype_of(m, h->v), scale));
+    result(m, 0, reshape_to(m, h->v, rank_of(m, m->in[0]), d));
+}
+
+void imp_ms_rotary(Imp *m)
+{
+    Heads h;
+    Rotary turn;
+    if (!rotary_read(m, &h, &turn))
+        return;
+    Val at = positions(m, m->in[1], h.batch, h.len);
+    if (!at.i)
+        return;
+    turn.cos = b_gather(&m->b, m->in[2], at, 0, OOB_FAIL);
+    turn.sin = b_gather(&m->b, m->in[3], at, 0, OOB_FAIL);
+    rotary_result(m, &h, &turn);
+}
+
+/* Three streams of positions, [3, B, S]; each column of the caches follows one of them. */
+void imp_ms_mrotary(Imp *m)
+{
+    Heads h;
+    Rotary turn;
+    int n;
+    const int64_t *part = attr_ints(m, "mrope_section", &n);
+    int64_t layout = attr_i(m, "mrope_layout");
+    if (n != 3 || part[0] < 0 || part[1] < 0 || part[2] < 0 || layout < 0 || layout > 1 || rank_of(m, m->in[1]) != 3) {
+        ERR(m, "E0203", "expected three sections that are not negative, mrope_layout 0 or 1, and position_ids of rank 3");
+        return;
+    }
+    if (!rotary_read(m, &h, &turn))
+        return;
+    Dim half = dim_of(m, m->in[2], 1), d[3] = {h.batch, h.len, half};
+    Expr col = xaxis(m, 2), stream;
+    b_guard(&m->b, G_EQ, half, DC(m, part[0] + part[1] + part[2]), "the sections must add up to the width of the caches");
+    if (layout) { /* every third column, as long as the section lasts */
+        Expr third = X2(MOD, col, XI(3));
+        Expr tall = X2(AND, X2(EQ, third, XI(1)), X2(LT, col, XI(3 * part[1])));
+        Expr wide = X2(AND, X2(EQ, third, XI(2)), X2(LT, col, XI(3 * part[2])));
+        stream = X3(SELECT, tall, XI(1), X3(SELECT, wide, XI(2), XI(0)));
+    } else {
+        stream = X3(SELECT, X2(LT, col, XI(part[0])), XI(0), X3(SELECT, X2(LT, col, XI(part[0] + part[1])), XI(1), XI(2)));
+    }
+    Expr pos = load_at(m, 1, DT_I64, 3, (Expr[]){stream, xaxis(m, 0), xaxis(m, 1)});
+    for (int i = 0; i < 2; i++) {
+        Val cache = m->in[2 + i];
+        Expr e = load_at(m, 0, dtype_of(m, cache), 2, (Expr[]){pos, col});
+        *(i ? &turn.sin : &turn.cos) = map_over(m, e, 2, (Val[]){cache, m->in[1]}, 3, d);
+    }
+    rotary_result(m, &h, &turn);
 }

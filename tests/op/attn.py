@@ -1,9 +1,11 @@
-"""Attention of opset 27 and of ai.onnx.preview: LinearAttention, FlexAttention."""
+"""LinearAttention of ai.onnx and com.microsoft, FlexAttention of ai.onnx.preview."""
 import ml_dtypes
 import numpy as np
 from onnx import TensorProto, parser
 
-from op_test import Case, f16, f32, f64
+from op_test import Case, by_reference, f16, f32, f64
+
+MS = "com.microsoft.LinearAttention"
 
 
 def linear(rng, rule, b=2, t=5, hq=4, hkv=4, k=8, v=6, past=False, decay="key", beta="head", kind=np.float32, state=None, **how):
@@ -17,6 +19,19 @@ def linear(rng, rule, b=2, t=5, hq=4, hkv=4, k=8, v=6, past=False, decay="key", 
     return Case(how.pop("op", "LinearAttention"), inputs,
                 {"q_num_heads": hq, "kv_num_heads": hkv, "update_rule": rule, **attrs}, nout=2,
                 oracle=how.pop("oracle", "reference"), **how)
+
+
+def windowed(rule):
+    """The states after the last three tokens, by the states after prefixes."""
+    def run(q, k, v, past=None, decay=None, beta=None):
+        def prefix(t):
+            rest = [x if x is None else x[:, :t] for x in (decay, beta)]
+            inputs = [q[:, :t], k[:, :t], v[:, :t], None if past is None else past[2], *rest]
+            return by_reference(Case("LinearAttention", inputs, {"q_num_heads": 4, "kv_num_heads": 4, "update_rule": rule}, nout=2))
+        t = q.shape[1]
+        y, last = prefix(t)
+        return [y, np.stack([prefix(i)[1] if i > 0 else np.zeros_like(last) for i in range(t - 2, t + 1)])]
+    return run
 
 
 def graph(body, kind="float"):
@@ -53,6 +68,13 @@ def cases(rng):
     broken = linear(rng, "gated", error="needs operand decay", oracle=None)
     broken.inputs[4] = None
     yield broken
+    for rule in ("linear", "gated", "delta", "gated_delta"):
+        yield linear(rng, rule, op=MS, oracle="ort", hq=4, hkv=2, past=True)
+        yield linear(rng, rule, op=MS, oracle="ort", hq=2, hkv=4, dynamic=True, decay="head")
+        yield linear(rng, rule, op=MS, oracle=windowed(rule), t=2, attrs={"state_window": 3})
+        past = linear(rng, rule, op=MS, oracle=windowed(rule), t=5, past=True, attrs={"state_window": 3})
+        past.inputs[3] = np.stack([past.inputs[3] * k for k in (2, 3, 1)])
+        yield past
     yield flex(rng)
     yield flex(rng, hq=6, hkv=2, dynamic=True)
     yield flex(rng, kind=f64, attrs={"scale": 0.25}, tol=1e-9)
