@@ -204,6 +204,8 @@ void imp_stft(Imp *m)
     Val in[2] = {m->in[0], operand(m, 2)};
     DType t = dtype_of(m, in[0]);
     Dim step, len = {0}, d[4];
+    if (rank_of(m, in[0]) == 2) /* a real signal without the axis of its parts, as exporters write it */
+        in[0] = insert_axes(m, in[0], 3, 1u << 2);
     if (rank_of(m, in[0]) != 3 || (in[1].i && rank_of(m, in[1]) != 1) || (!in[1].i && !present(m, 3))) {
         ERR(m, "E0203", "expected a signal of rank 3 and a window of rank 1 or a length");
         return;

@@ -43,5 +43,6 @@ def cases(rng):
         yield Case("STFT", [signal, np.array(step), window, np.array(length)], {"onesided": 1}, opset=17, const=(1, 3), oracle="reference", tol=2e-5)
         yield Case("STFT", [signal, np.array(step), None, np.array(length)], {"onesided": 0}, opset=17, const=(1, 3), dynamic=True,
                    oracle="reference", tol=2e-5)
+    yield Case("STFT", [signal[:, :, 0], np.array(8), np.hanning(16).astype(np.float32)], {}, opset=17, const=(1,), tol=2e-5)
     for bad in (-1, 3, -5):
         yield Case("DFT", [x, None, np.array(bad)], {}, opset=20, error="axis")
