@@ -1,30 +1,19 @@
-/* ukr_special.c: what template `nest` runs at a point of the parallel axes of a sort, topk, compact or sequential random
- * stage: plain scalar loops without a branch that depends on data. In: the stage, its coordinates; out: Lir.
- *
- * Sorting is a merge sort of positions, bottom-up between two halves of the scratch, so it is stable and its result is
- * that of the evaluator; NaN is greater than every number. A small topk keeps its k best by insertion instead. */
+/* ukr_special.c: what template `nest` runs at a point of the parallel axes of a compact or sequential random stage, and the way to
+ * sort and topk (ukr_order.c). In: the stage, its coordinates; out: Lir. */
 #include <string.h>
 
-#include "emit_internal.h"
+#include "special.h"
 
-enum { INSERTION = 32, TWISTER = 624, STEP = 397, WORDS = 2 };
-
-typedef struct Sp { Emit *e; Lir *l; const Stage *s; Point *p; int axis; LVal n; } Sp;
-
-static LVal c64(Sp *x, int64_t v) { return lir_i64(x->l, v); }
-static LVal op(Sp *x, SOp o, LVal a, LVal b) { return lir_op2(x->l, o, a, b); }
-static LVal pick(Sp *x, LVal c, LVal a, LVal b) { return lir_op3(x->l, S_SELECT, c, a, b); }
-static LVal load64(Sp *x, LVal ptr, LVal i) { return lir_load(x->l, ptr, i, (LTy){DT_I64, 1}, (LVal){0}, 0); }
-static LFor loop(Sp *x, LVal hi, uint32_t n, const LVal *init) { return lir_for(x->l, c64(x, 0), hi, c64(x, 1), n, init); }
+enum { TWISTER = 624, STEP = 397, WORDS = 2 };
 
 /* Body r with the scanned coordinate at position i. */
-static LVal value(Sp *x, int r, LVal i) {
+LVal special_value(Sp *x, int r, LVal i) {
     x->p->axis[x->axis] = i;
     emit_memo_reset(x->e);
     return emit_expr(x->e, x->s, x->s->body[r], x->p);
 }
 
-static void store(Sp *x, int r, LVal v, LVal i) {
+void special_store(Sp *x, int r, LVal v, LVal i) {
     x->p->axis[x->axis] = i;
     emit_memo_reset(x->e);
     DType from = expr_info(x->e->c, x->s->body[r])->dtype, to = x->s->acc[r];
@@ -32,113 +21,10 @@ static void store(Sp *x, int r, LVal v, LVal i) {
 }
 
 /* Results of compact and topk that are positions, whatever the body's type. */
-static void store_position(Sp *x, int r, LVal v, LVal i) {
+void special_store_position(Sp *x, int r, LVal v, LVal i) {
     x->p->axis[x->axis] = i;
     emit_memo_reset(x->e);
     emit_store(x->e, x->s, r, v, x->p);
-}
-
-/* ---- order ---- */
-
-/* Must a stand before b, strictly? */
-static LVal before_value(Sp *x, LVal a, LVal b, bool descending) {
-    LVal first = descending ? b : a, second = descending ? a : b;
-    if (lir_type(x->l, a).dt == DT_BOOL) return op(x, S_AND, lir_op1(x->l, S_NOT, first), second);
-    LVal less = op(x, S_LT, first, second);
-    if (!dt_is_float(lir_type(x->l, a).dt)) return less;
-    LVal nan = op(x, S_AND, op(x, S_NE, second, second), op(x, S_EQ, first, first));
-    return op(x, S_OR, less, nan);
-}
-
-static LVal before(Sp *x, LVal i, LVal j, int nkeys, bool descending) {
-    LVal result = lir_bool(x->l, false);
-    for (int r = nkeys - 1; r >= 0; r--) {
-        LVal a = value(x, r, i), b = value(x, r, j);
-        LVal ab = before_value(x, a, b, descending), ba = before_value(x, b, a, descending);
-        result = op(x, S_OR, ab, op(x, S_AND, lir_op1(x->l, S_NOT, ba), result));
-    }
-    return result;
-}
-
-/* Positions 0..n-1 in order: returns where they are. room: 2n positions. */
-static LVal sorted(Sp *x, LVal room, int nkeys, bool descending) {
-    Lir *l = x->l;
-    LVal one = c64(x, 1), none = c64(x, 0);
-    LFor f = loop(x, x->n, 0, NULL);
-    lir_store(l, room, f.iv, f.iv, (LVal){0}, 0);
-    lir_for_end(l, &f, NULL, NULL);
-    LVal passes;
-    f = loop(x, c64(x, 62), 1, &none);
-    LVal more = lir_cast(l, op(x, S_LT, op(x, S_SHL, one, f.iv), x->n), DT_I64), next = lir_add(l, f.c[0], more);
-    lir_for_end(l, &f, &next, &passes);
-    LFor pass = loop(x, passes, 0, NULL);
-    LVal w = op(x, S_SHL, one, pass.iv), odd = op(x, S_AND, pass.iv, one);
-    LVal src = lir_mul(l, odd, x->n), dst = lir_sub(l, x->n, src);
-    LFor run = lir_for(l, none, x->n, lir_muli(l, w, 2), 0, NULL);
-    LVal lo = run.iv, mid = op(x, S_MIN, lir_add(l, lo, w), x->n), hi = op(x, S_MIN, lir_add(l, mid, w), x->n), at[2] = {lo, mid};
-    LFor k = lir_for(l, lo, hi, one, 2, at);
-    LVal i = k.c[0], j = k.c[1], last = lir_addi(l, x->n, -1);
-    LVal a = load64(x, room, lir_add(l, src, op(x, S_MIN, i, last))), b = load64(x, room, lir_add(l, src, op(x, S_MIN, j, last)));
-    LVal left = op(x, S_LT, i, mid), right = op(x, S_LT, j, hi);
-    LVal take = op(x, S_AND, left, lir_op1(l, S_NOT, op(x, S_AND, right, before(x, b, a, nkeys, descending))));
-    lir_store(l, room, lir_add(l, dst, k.iv), pick(x, take, a, b), (LVal){0}, 0);
-    LVal t = lir_cast(l, take, DT_I64), to[2] = {lir_add(l, i, t), lir_add(l, j, lir_sub(l, one, t))};
-    lir_for_end(l, &k, to, at);
-    lir_for_end(l, &run, NULL, NULL);
-    lir_for_end(l, &pass, NULL, NULL);
-    return lir_ptr_add(l, room, lir_mul(l, op(x, S_AND, passes, one), x->n), DT_I64);
-}
-
-static void sort_stage(Sp *x, LVal room) {
-    const SortAttr *a = x->s->node->attr;
-    LVal at = sorted(x, room, a->nkeys ? a->nkeys : 1, a->descending);
-    LFor f = loop(x, x->n, 0, NULL);
-    LVal i = load64(x, at, f.iv);
-    for (int r = 0; r < x->s->nres; r++) store(x, r, value(x, r, i), f.iv);
-    lir_for_end(x->l, &f, NULL, NULL);
-}
-
-static bool inserts(Ctx *c, const TopkAttr *a) { return dim_hi(c, a->k) <= INSERTION; }
-
-/* The k best so far stay in order in `room`; every element goes as far up as it beats what is there. */
-static void insert_best(Sp *x, LVal room, LVal k, bool largest) {
-    Lir *l = x->l;
-    LVal one = c64(x, 1);
-    LFor f = loop(x, x->n, 0, NULL);
-    LVal have = op(x, S_MIN, f.iv, k), last = op(x, S_MAX, lir_addi(l, have, -1), c64(x, 0)), full = op(x, S_EQ, have, k);
-    LVal worst = load64(x, room, last);
-    worst = pick(x, op(x, S_GT, have, c64(x, 0)), worst, f.iv);
-    LVal in = op(x, S_OR, lir_op1(l, S_NOT, full), before(x, f.iv, worst, 1, largest));
-    LIf i = lir_if(l, in, 0);
-    LVal hole = pick(x, full, last, have);
-    LFor m = lir_for(l, c64(x, 0), hole, one, 1, &hole); /* downwards: shift what stands behind the new one */
-    LVal pos = lir_sub(l, lir_addi(l, hole, -1), m.iv), there = load64(x, room, pos), beats = before(x, f.iv, there, 1, largest);
-    LVal slot = lir_addi(l, pos, 1), old = load64(x, room, slot);
-    lir_store(l, room, slot, pick(x, beats, there, old), (LVal){0}, 0);
-    LVal next = pick(x, beats, pos, m.c[0]), end;
-    lir_for_end(l, &m, &next, &end);
-    lir_store(l, room, end, f.iv, (LVal){0}, 0);
-    lir_else(l, &i, NULL);
-    lir_endif(l, &i, NULL, NULL);
-    lir_for_end(l, &f, NULL, NULL);
-}
-
-static void topk_stage(Sp *x, LVal room) {
-    const TopkAttr *a = x->s->node->attr;
-    LVal k = emit_dim(x->e, a->k), at = room;
-    if (inserts(x->e->c, a)) {
-        LIf some = lir_if(x->l, op(x, S_GT, k, c64(x, 0)), 0);
-        insert_best(x, room, k, a->largest);
-        lir_else(x->l, &some, NULL);
-        lir_endif(x->l, &some, NULL, NULL);
-    } else {
-        at = sorted(x, room, 1, a->largest);
-    }
-    LFor f = loop(x, k, 0, NULL);
-    LVal i = load64(x, at, f.iv);
-    store(x, 0, value(x, 0, i), f.iv);
-    store_position(x, 1, i, f.iv);
-    lir_for_end(x->l, &f, NULL, NULL);
 }
 
 /* ---- compact ---- */
@@ -148,17 +34,17 @@ static void compact_stage(Sp *x) {
     Lir *l = x->l;
     LVal bound = emit_dim(x->e, a->bound), found = c64(x, 0);
     LFor f = loop(x, x->n, 1, &found);
-    LVal v = value(x, 0, f.iv), set = lir_type(l, v).dt == DT_BOOL ? v : op(x, S_NE, v, lir_int(l, lir_type(l, v).dt, 0));
+    LVal v = special_value(x, 0, f.iv), set = lir_type(l, v).dt == DT_BOOL ? v : op(x, S_NE, v, lir_int(l, lir_type(l, v).dt, 0));
     LIf i = lir_if(l, set, 0);
     lir_fail_if(l, op(x, S_GE, f.c[0], bound), x->s->guard);
-    store_position(x, 0, f.iv, f.c[0]);
+    special_store_position(x, 0, f.iv, f.c[0]);
     lir_else(l, &i, NULL);
     lir_endif(l, &i, NULL, NULL);
     LVal next = lir_add(l, f.c[0], lir_cast(l, set, DT_I64));
     lir_for_end(l, &f, &next, &found);
-    store_position(x, 1, found, c64(x, 0));
+    special_store_position(x, 1, found, c64(x, 0));
     f = lir_for(l, found, bound, c64(x, 1), 0, NULL);
-    store_position(x, 0, c64(x, 0), f.iv);
+    special_store_position(x, 0, c64(x, 0), f.iv);
     lir_for_end(l, &f, NULL, NULL);
 }
 
@@ -232,14 +118,9 @@ static void random_stage(Sp *x, LVal state) {
 /* ---- the two entries ---- */
 
 Dim special_scratch(Ctx *c, const Stage *s) {
-    const Node *n = s->node;
     Dim words = dim_const(c, 0);
-    if (s->kind == ST_SORT) words = dim_muli(c, s->axis[((const SortAttr *)n->attr)->axis].extent, 2);
+    if (s->kind == ST_SORT || s->kind == ST_TOPK) words = order_scratch(c, s);
     if (s->kind == ST_RANDOM) words = dim_const(c, TWISTER / 2);
-    if (s->kind == ST_TOPK) {
-        const TopkAttr *a = n->attr;
-        words = inserts(c, a) ? dim_addi(c, a->k, 1) : dim_muli(c, s->axis[a->axis].extent, 2);
-    }
     return dim_muli(c, dim_ceildiv(c, words, dim_const(c, 8)), 64);
 }
 
@@ -249,8 +130,7 @@ void special_stage(Emit *e, int st, Point *p, LVal scratch) {
     for (int a = 0; a < s->naxis; a++) if (s->axis[a].kind == AX_SCAN) x.axis = a;
     if (s->naxis) x.n = emit_dim(e, s->axis[x.axis].extent);
     switch (s->kind) {
-    case ST_SORT: sort_stage(&x, scratch); break;
-    case ST_TOPK: topk_stage(&x, scratch); break;
+    case ST_SORT: case ST_TOPK: order_stage(&x, scratch); break;
     case ST_COMPACT: compact_stage(&x); break;
     default: random_stage(&x, scratch); break;
     }

@@ -1,0 +1,22 @@
+/* special.h: what the stages that are no plain nests share: the stage at a point of its parallel axes, one axis of which is walked. */
+#ifndef ACCELC_SPECIAL_H
+#define ACCELC_SPECIAL_H
+#include "emit_internal.h"
+
+typedef struct Sp { Emit *e; Lir *l; const Stage *s; Point *p; int axis; LVal n; } Sp;
+
+static inline LVal c64(Sp *x, int64_t v) { return lir_i64(x->l, v); }
+static inline LVal op(Sp *x, SOp o, LVal a, LVal b) { return lir_op2(x->l, o, a, b); }
+static inline LVal pick(Sp *x, LVal c, LVal a, LVal b) { return lir_op3(x->l, S_SELECT, c, a, b); }
+static inline LVal load64(Sp *x, LVal ptr, LVal i) { return lir_load(x->l, ptr, i, (LTy){DT_I64, 1}, (LVal){0}, 0); }
+static inline void store64(Sp *x, LVal ptr, LVal i, LVal v) { lir_store(x->l, ptr, i, v, (LVal){0}, 0); }
+static inline LFor loop(Sp *x, LVal hi, uint32_t n, const LVal *init) { return lir_for(x->l, c64(x, 0), hi, c64(x, 1), n, init); }
+
+/* ukr_special.c */
+LVal special_value(Sp *x, int r, LVal i);               /* body r with the walked coordinate at i */
+void special_store(Sp *x, int r, LVal v, LVal i);       /* result r at i */
+void special_store_position(Sp *x, int r, LVal v, LVal i); /* the same for results that are positions, whatever the body's type */
+/* ukr_order.c: sort and topk */
+Dim order_scratch(Ctx *c, const Stage *s);              /* in words of 8 bytes */
+void order_stage(Sp *x, LVal room);
+#endif

@@ -1,0 +1,328 @@
+/* ukr_order.c: stages of kind SORT and TOPK at a point of their parallel axes. In: the stage; out: Lir.
+ *
+ * What is sorted are words of 64 bits. Where there is one key of at most 32 bits, a word is that key as a signed integer that orders as the
+ * elements do (NaN is greater than every number, -0 equals +0; inverted if descending), and below it the position: so equal elements
+ * stay in order, and comparing words is all there is. Else words are positions, and comparing them compares the elements.
+ * Few words are merge sorted, bottom-up between two halves of the scratch; many keyed ones are radix sorted, a byte at a time.
+ *
+ * topk begins with the first elements. From then on only those that beat the k-th best are taken, which is seen a vector at a time: a few best
+ * stay sorted, a new one sinks to its place; many are gathered until there are 2k of them, then sorted, and the best k stay. */
+#include "special.h"
+
+enum { FEW = 512, DIGITS = 4, RADIX = 256, SINK = 64, VECTORS = 4 };
+
+typedef struct Order { Sp *x; int nkeys; bool descending, keyed; } Order;
+
+static DType key_type(Ctx *c, const Stage *s) { return reg_type(expr_info(c, s->body[0])->dtype); }
+
+static Order order_of(Ctx *c, const Stage *s) {
+    Order o = {.nkeys = 1};
+    if (s->kind == ST_SORT) {
+        const SortAttr *a = s->node->attr;
+        o.nkeys = a->nkeys ? a->nkeys : 1;
+        o.descending = a->descending;
+    } else {
+        o.descending = ((const TopkAttr *)s->node->attr)->largest;
+    }
+    o.keyed = o.nkeys == 1 && dt_bits(key_type(c, s)) <= 32;
+    return o;
+}
+
+/* ---- words ---- */
+
+/* v, scalar or vector, as an i32 that orders like it. */
+static LVal key(Order *o, LVal v) {
+    Lir *l = o->x->l;
+    LTy t = lir_type(l, v);
+    LVal k;
+    if (t.dt == DT_F32) {
+        LVal nan = lir_op2(l, S_NE, v, v), bits = lir_bitcast(l, lir_add(l, v, lir_float(l, DT_F32, 0)), DT_I32); /* -0 + 0 = +0 */
+        LVal sign = lir_op2(l, S_SHR, bits, lir_int(l, DT_I32, 31));
+        k = lir_op2(l, S_XOR, bits, lir_op2(l, S_AND, sign, lir_int(l, DT_I32, INT32_MAX)));
+        k = lir_op3(l, S_SELECT, nan, lir_splat(l, lir_int(l, DT_I32, INT32_MAX), t.lanes), k);
+    } else {
+        k = t.dt == DT_I32 ? v : t.dt == DT_U32 ? lir_bitcast(l, v, DT_I32) : lir_cast(l, v, DT_I32);
+        if (t.dt == DT_U32) k = lir_op2(l, S_XOR, k, lir_int(l, DT_I32, INT32_MIN));
+    }
+    return o->descending ? lir_op1(l, S_NOT, k) : k;
+}
+
+static LVal joined(Order *o, LVal k, LVal i) {
+    return op(o->x, S_OR, op(o->x, S_SHL, lir_cast(o->x->l, k, DT_I64), c64(o->x, 32)), i);
+}
+
+static LVal word(Order *o, LVal i) { return o->keyed ? joined(o, key(o, special_value(o->x, 0, i)), i) : i; }
+
+static LVal position(Order *o, LVal w) { return o->keyed ? op(o->x, S_AND, w, c64(o->x, UINT32_MAX)) : w; }
+
+/* Must a stand before b, strictly? */
+static LVal before_value(Sp *x, LVal a, LVal b, bool descending) {
+    LVal first = descending ? b : a, second = descending ? a : b;
+    if (lir_type(x->l, a).dt == DT_BOOL) return op(x, S_AND, lir_op1(x->l, S_NOT, first), second);
+    LVal less = op(x, S_LT, first, second);
+    if (!dt_is_float(lir_type(x->l, a).dt)) return less;
+    LVal nan = op(x, S_AND, op(x, S_NE, second, second), op(x, S_EQ, first, first));
+    return op(x, S_OR, less, nan);
+}
+
+static LVal before(Order *o, LVal i, LVal j) {
+    Sp *x = o->x;
+    if (o->keyed) return op(x, S_LT, i, j);
+    LVal result = lir_bool(x->l, false);
+    for (int r = o->nkeys - 1; r >= 0; r--) {
+        LVal a = special_value(x, r, i), b = special_value(x, r, j);
+        LVal ab = before_value(x, a, b, o->descending), ba = before_value(x, b, a, o->descending);
+        result = op(x, S_OR, ab, op(x, S_AND, lir_op1(x->l, S_NOT, ba), result));
+    }
+    return result;
+}
+
+/* ---- sorting the n words at `room`, which has space for another `cap` >= n behind the first cap ---- */
+
+static void merge_sort(Order *o, LVal room, LVal n, LVal cap) {
+    Sp *x = o->x;
+    Lir *l = x->l;
+    LVal one = c64(x, 1), none = c64(x, 0), passes;
+    LFor f = loop(x, c64(x, 62), 1, &none);
+    LVal more = lir_cast(l, op(x, S_LT, op(x, S_SHL, one, f.iv), n), DT_I64), next = lir_add(l, f.c[0], more);
+    lir_for_end(l, &f, &next, &passes);
+    LFor pass = loop(x, passes, 0, NULL);
+    LVal w = op(x, S_SHL, one, pass.iv), odd = op(x, S_AND, pass.iv, one);
+    LVal src = lir_mul(l, odd, cap), dst = lir_sub(l, cap, src);
+    LFor run = lir_for(l, none, n, lir_muli(l, w, 2), 0, NULL);
+    LVal lo = run.iv, mid = op(x, S_MIN, lir_add(l, lo, w), n), hi = op(x, S_MIN, lir_add(l, mid, w), n), at[2] = {lo, mid};
+    LFor k = lir_for(l, lo, hi, one, 2, at);
+    LVal i = k.c[0], j = k.c[1], last = lir_addi(l, n, -1);
+    LVal a = load64(x, room, lir_add(l, src, op(x, S_MIN, i, last))), b = load64(x, room, lir_add(l, src, op(x, S_MIN, j, last)));
+    LVal left = op(x, S_LT, i, mid), right = op(x, S_LT, j, hi);
+    LVal take = op(x, S_AND, left, lir_op1(l, S_NOT, op(x, S_AND, right, before(o, b, a))));
+    store64(x, room, lir_add(l, dst, k.iv), pick(x, take, a, b));
+    LVal t = lir_cast(l, take, DT_I64), to[2] = {lir_add(l, i, t), lir_add(l, j, lir_sub(l, one, t))};
+    lir_for_end(l, &k, to, at);
+    lir_for_end(l, &run, NULL, NULL);
+    lir_for_end(l, &pass, NULL, NULL);
+    LFor back = loop(x, lir_mul(l, n, op(x, S_AND, passes, one)), 0, NULL);
+    store64(x, room, back.iv, load64(x, room, lir_add(l, cap, back.iv)));
+    lir_for_end(l, &back, NULL, NULL);
+}
+
+static LVal bucket(Sp *x, LVal w, int digit) {
+    LVal d = lir_shru(x->l, w, c64(x, 32 + 8 * digit));
+    if (digit == DIGITS - 1) d = op(x, S_XOR, d, c64(x, RADIX / 2)); /* the sign */
+    return lir_addi(x->l, op(x, S_AND, d, c64(x, RADIX - 1)), digit * RADIX);
+}
+
+/* An even number of passes: the words end where they began. */
+static void radix_sort(Order *o, LVal room, LVal n, LVal cap) {
+    Sp *x = o->x;
+    Lir *l = x->l;
+    LVal count = lir_ptr_add(l, room, lir_muli(l, cap, 2), DT_I64), one = c64(x, 1), sum = c64(x, 0);
+    LFor f = loop(x, c64(x, DIGITS * RADIX), 0, NULL);
+    store64(x, count, f.iv, c64(x, 0));
+    lir_for_end(l, &f, NULL, NULL);
+    f = loop(x, n, 0, NULL);
+    LVal w = load64(x, room, f.iv);
+    for (int d = 0; d < DIGITS; d++) {
+        LVal b = bucket(x, w, d);
+        store64(x, count, b, lir_add(l, load64(x, count, b), one));
+    }
+    lir_for_end(l, &f, NULL, NULL);
+    for (int d = 0; d < DIGITS; d++) {
+        f = lir_for(l, c64(x, d * RADIX), c64(x, (d + 1) * RADIX), one, 1, &sum);
+        LVal here = load64(x, count, f.iv), next = lir_add(l, f.c[0], here), end;
+        store64(x, count, f.iv, f.c[0]);
+        lir_for_end(l, &f, &next, &end);
+    }
+    for (int d = 0; d < DIGITS; d++) {
+        LVal src = d % 2 ? cap : c64(x, 0), dst = d % 2 ? c64(x, 0) : cap;
+        f = loop(x, n, 0, NULL);
+        w = load64(x, room, lir_add(l, src, f.iv));
+        LVal b = bucket(x, w, d), at = load64(x, count, b);
+        store64(x, room, lir_add(l, dst, at), w);
+        store64(x, count, b, lir_add(l, at, one));
+        lir_for_end(l, &f, NULL, NULL);
+    }
+}
+
+static bool by_radix(Ctx *c, const Order *o, Dim cap) { return o->keyed && dim_hi(c, cap) > FEW; }
+
+static void sort_words(Order *o, LVal room, LVal n, Dim cap) {
+    (by_radix(o->x->e->c, o, cap) ? radix_sort : merge_sort)(o, room, n, emit_dim(o->x->e, cap));
+}
+
+/* ---- the stages ---- */
+
+static Dim extent_of(const Stage *s) {
+    return s->axis[s->kind == ST_SORT ? ((const SortAttr *)s->node->attr)->axis : ((const TopkAttr *)s->node->attr)->axis].extent;
+}
+
+/* A few best stay sorted: a new one sinks to its place. */
+static bool sinks(Ctx *c, const Stage *s) { return dim_hi(c, ((const TopkAttr *)s->node->attr)->k) <= SINK; }
+
+/* Words that are kept at once. */
+static Dim capacity(Ctx *c, const Stage *s) {
+    if (s->kind == ST_SORT) return extent_of(s);
+    Dim k = ((const TopkAttr *)s->node->attr)->k, most = sinks(c, s) ? k : dim_muli(c, k, 2);
+    return dim_min(c, most, dim_max(c, extent_of(s), k));
+}
+
+static void take_words(Order *o, LVal room, LVal from, LVal to) {
+    LFor f = lir_for(o->x->l, from, to, c64(o->x, 1), 0, NULL);
+    store64(o->x, room, f.iv, word(o, f.iv));
+    lir_for_end(o->x->l, &f, NULL, NULL);
+}
+
+static void sort_stage(Order *o, LVal room) {
+    Sp *x = o->x;
+    take_words(o, room, c64(x, 0), x->n);
+    sort_words(o, room, x->n, capacity(x->e->c, x->s));
+    LFor f = loop(x, x->n, 0, NULL);
+    LVal i = position(o, load64(x, room, f.iv));
+    for (int r = 0; r < x->s->nres; r++) special_store(x, r, special_value(x, r, i), f.iv);
+    lir_for_end(x->l, &f, NULL, NULL);
+}
+
+typedef struct Held { LVal count, worst; } Held; /* words in the room; the k-th best of them when they were last sorted */
+
+static LVal sink(Order *o, LVal room, LVal k, LVal w) {
+    Sp *x = o->x;
+    LVal rest;
+    LFor f = loop(x, k, 1, &w);
+    LVal there = load64(x, room, f.iv), first = before(o, f.c[0], there);
+    if (!o->keyed) first = op(x, S_OR, first, op(x, S_NE, f.c[0], w)); /* what was displaced stands before its equals */
+    LVal next = pick(x, first, there, f.c[0]);
+    store64(x, room, f.iv, pick(x, first, f.c[0], there));
+    lir_for_end(x->l, &f, &next, &rest);
+    return load64(x, room, lir_addi(x->l, k, -1));
+}
+
+/* Takes w if it beats the k-th; sorts when the room is full. */
+static Held offer(Order *o, LVal room, LVal k, Held h, LVal w) {
+    Sp *x = o->x;
+    Lir *l = x->l;
+    Dim cap = capacity(x->e->c, x->s);
+    LVal none[2] = {h.count, h.worst}, some[2], sorted[2], result[2];
+    LIf in = lir_if(l, before(o, w, h.worst), 2);
+    if (sinks(x->e->c, x->s)) {
+        some[0] = h.count;
+        some[1] = sink(o, room, k, w);
+        lir_else(l, &in, some);
+        lir_endif(l, &in, none, result);
+        return (Held){result[0], result[1]};
+    }
+    store64(x, room, h.count, w);
+    LVal count = lir_addi(l, h.count, 1), grown[2] = {count, h.worst};
+    LIf full = lir_if(l, op(x, S_EQ, count, emit_dim(x->e, cap)), 2);
+    sort_words(o, room, count, cap);
+    sorted[0] = k;
+    sorted[1] = load64(x, room, lir_addi(l, k, -1));
+    lir_else(l, &full, sorted);
+    lir_endif(l, &full, grown, some);
+    lir_else(l, &in, some);
+    lir_endif(l, &in, none, result);
+    return (Held){result[0], result[1]};
+}
+
+/* The keys of VECTORS vectors from position i on, stored at `keys`; true if one of them beats `worst`. What lies beyond the `left`
+ * elements (none: all are there) never does. */
+static LVal look(Order *o, LVal keys, LVal i, LVal left, LVal worst, uint16_t lanes) {
+    Sp *x = o->x;
+    Lir *l = x->l;
+    Point *p = x->p, scalar = *p;
+    LVal any = {0};
+    p->vaxis = (int8_t)x->axis;
+    p->lanes = lanes;
+    for (int u = 0; u < VECTORS; u++) {
+        if (left.i) p->mask = lir_mask(l, lir_addi(l, left, -u * lanes), lanes);
+        p->axis[x->axis] = lir_addi(l, i, u * lanes);
+        emit_memo_reset(x->e);
+        LVal k = key(o, emit_vec(x->e, x->s, x->s->body[0], p));
+        if (left.i) k = lir_op3(l, S_SELECT, p->mask, k, lir_splat(l, lir_int(l, DT_I32, INT32_MAX), lanes));
+        lir_store(l, keys, c64(x, u * lanes), k, (LVal){0}, 0);
+        LVal beats = op(x, S_LT, k, worst);
+        any = any.i ? op(x, S_OR, any, beats) : beats;
+    }
+    *p = scalar;
+    emit_memo_reset(x->e);
+    return lir_any(l, any);
+}
+
+/* Elements [from, n): those of a vector are looked at one by one only if one of them beats the k-th. */
+static Held offer_vectors(Order *o, LVal room, LVal k, Held h, LVal from, LVal keys) {
+    Sp *x = o->x;
+    Lir *l = x->l;
+    uint16_t lanes = target_lanes(x->e->t, DT_F32);
+    int block = VECTORS * lanes;
+    LVal carried[2] = {h.count, h.worst}, result[2], any;
+    LFor f = lir_for(l, from, x->n, c64(x, block), 2, carried);
+    LVal left = lir_sub(l, x->n, f.iv), worst = lir_splat(l, lir_cast(l, op(x, S_SHR, f.c[1], c64(x, 32)), DT_I32), lanes);
+    LIf whole = lir_if(l, op(x, S_GE, left, c64(x, block)), 1);
+    any = look(o, keys, f.iv, (LVal){0}, worst, lanes);
+    lir_else(l, &whole, &any);
+    any = look(o, keys, f.iv, left, worst, lanes);
+    lir_endif(l, &whole, &any, &any);
+    LIf some = lir_if(l, any, 2);
+    LFor v = lir_for(l, c64(x, 0), c64(x, block), c64(x, lanes), 2, f.c);
+    LVal vector = lir_load(l, keys, v.iv, (LTy){DT_I32, lanes}, (LVal){0}, 0);
+    worst = lir_splat(l, lir_cast(l, op(x, S_SHR, v.c[1], c64(x, 32)), DT_I32), lanes);
+    LIf here = lir_if(l, lir_any(l, op(x, S_LT, vector, worst)), 2);
+    LFor lane = lir_for(l, v.iv, lir_addi(l, v.iv, lanes), c64(x, 1), 2, v.c);
+    LVal one = lir_load(l, keys, lane.iv, (LTy){DT_I32, 1}, (LVal){0}, 0);
+    h = offer(o, room, k, (Held){lane.c[0], lane.c[1]}, joined(o, one, lir_add(l, f.iv, lane.iv)));
+    lir_for_end(l, &lane, (LVal[]){h.count, h.worst}, result);
+    lir_else(l, &here, result);
+    lir_endif(l, &here, v.c, result);
+    lir_for_end(l, &v, result, result);
+    lir_else(l, &some, result);
+    lir_endif(l, &some, f.c, result);
+    lir_for_end(l, &f, result, carried);
+    return (Held){carried[0], carried[1]};
+}
+
+static Held offer_words(Order *o, LVal room, LVal k, Held h, LVal from) {
+    Sp *x = o->x;
+    LVal carried[2] = {h.count, h.worst};
+    LFor f = lir_for(x->l, from, x->n, c64(x, 1), 2, carried);
+    h = offer(o, room, k, (Held){f.c[0], f.c[1]}, word(o, f.iv));
+    lir_for_end(x->l, &f, (LVal[]){h.count, h.worst}, carried);
+    return (Held){carried[0], carried[1]};
+}
+
+static void topk_stage(Order *o, LVal room) {
+    Sp *x = o->x;
+    Lir *l = x->l;
+    Ctx *c = x->e->c;
+    const TopkAttr *a = x->s->node->attr;
+    Dim cap = capacity(c, x->s);
+    LVal k = emit_dim(x->e, a->k), first = op(x, S_MIN, x->n, emit_dim(x->e, cap));
+    LVal keys = lir_ptr_add(l, room, emit_dim(x->e, dim_addi(c, dim_muli(c, cap, 2), by_radix(c, o, cap) ? DIGITS * RADIX : 0)), DT_I64);
+    LIf some = lir_if(l, op(x, S_GT, k, c64(x, 0)), 0);
+    take_words(o, room, c64(x, 0), first);
+    sort_words(o, room, first, cap);
+    LIf more = lir_if(l, op(x, S_LT, first, x->n), 0); /* then there are at least k */
+    Held h = {k, load64(x, room, lir_addi(l, k, -1))};
+    h = o->keyed ? offer_vectors(o, room, k, h, first, keys) : offer_words(o, room, k, h, first);
+    if (!sinks(c, x->s)) sort_words(o, room, h.count, cap);
+    lir_else(l, &more, NULL);
+    lir_endif(l, &more, NULL, NULL);
+    lir_else(l, &some, NULL);
+    lir_endif(l, &some, NULL, NULL);
+    LFor f = loop(x, k, 0, NULL);
+    LVal i = position(o, load64(x, room, f.iv));
+    special_store(x, 0, special_value(x, 0, i), f.iv);
+    special_store_position(x, 1, i, f.iv);
+    lir_for_end(l, &f, NULL, NULL);
+}
+
+Dim order_scratch(Ctx *c, const Stage *s) {
+    Order o = order_of(c, s);
+    Dim cap = capacity(c, s);
+    int64_t more = (by_radix(c, &o, cap) ? DIGITS * RADIX : 0) + 8 * VECTORS; /* and vectors of keys */
+    return dim_addi(c, dim_muli(c, cap, 2), more);
+}
+
+void order_stage(Sp *x, LVal room) {
+    Order o = order_of(x->e->c, x->s);
+    o.x = x;
+    (x->s->kind == ST_SORT ? sort_stage : topk_stage)(&o, room);
+}
