@@ -23,7 +23,7 @@ RT_API accelc_status fail(Sess *s, accelc_status st, const char *fmt, ...) {
 #define HUGE_PAGE ((size_t)2 << 20)
 
 /* RT_MEM_ALIGN-aligned memory, or NULL. Large pieces start on a page and ask for huge pages, which save TLB misses. */
-RT_API void *mem_get(const accelc_config *c, size_t bytes) {
+static void *mem_get(const accelc_config *c, size_t bytes) {
     void *p = NULL;
     if (c->alloc) return c->alloc(c->mem_ctx, bytes, RT_MEM_ALIGN);
     size_t align = bytes >= HUGE_PAGE ? HUGE_PAGE : bytes >= PAGE ? PAGE : RT_MEM_ALIGN;
@@ -32,7 +32,7 @@ RT_API void *mem_get(const accelc_config *c, size_t bytes) {
     return p;
 }
 
-RT_API void mem_put(const accelc_config *c, void *p) {
+static void mem_put(const accelc_config *c, void *p) {
     if (c->alloc && p)
         c->free(c->mem_ctx, p);
     else if (!c->alloc)
@@ -60,10 +60,10 @@ static int dtype_row(int dtype) {
     return dtype < 0 || dtype >= (int)(sizeof dtypes / sizeof *dtypes) ? 0 : dtype;
 }
 
-RT_API int dtype_bits(int dtype) { return dtypes[dtype_row(dtype)].bits; }
+static int dtype_bits(int dtype) { return dtypes[dtype_row(dtype)].bits; }
 static bool dtype_is_signed(int dtype) { return dtype == 22 || dtype == 26; } /* packed types */
-RT_API size_t dtype_align(int dtype) { return dtypes[dtype_row(dtype)].align; }
-RT_API const char *dtype_name(int dtype) { return dtypes[dtype_row(dtype)].name; }
+static size_t dtype_align(int dtype) { return dtypes[dtype_row(dtype)].align; }
+static const char *dtype_name(int dtype) { return dtypes[dtype_row(dtype)].name; }
 
 /* ---- sessions ---- */
 

@@ -10,4 +10,5 @@
 #include "rt_omp.c"
 #include "threads.c"
 #include "rt_setup.c"
+#include "rt_host.c"
 #include "rt.c"

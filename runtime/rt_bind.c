@@ -7,7 +7,7 @@
 /* ---- shapes ---- */
 
 /* Bytes of a dense tensor; sizes must be >= 0 and the product must fit. */
-RT_API accelc_status shape_bytes(Sess *s, const char *what, const char *name, const int64_t *dims,
+static accelc_status shape_bytes(Sess *s, const char *what, const char *name, const int64_t *dims,
                                  int rank, int dtype, size_t *bytes) {
     int64_t n = dtype_bits(dtype);
     bool empty = false, wide = false;
@@ -107,7 +107,7 @@ static accelc_status bind_shapes(Sess *s) {
 
 /* n elements of 2 or 4 bits, the first in the lowest, to a byte each; signed ones with their sign.
  */
-RT_API void bits_unpack(const uint8_t *from, uint8_t *to, int64_t n, int dtype) {
+static void bits_unpack(const uint8_t *from, uint8_t *to, int64_t n, int dtype) {
     int bits = dtype_bits(dtype), per = 8 / bits;
     unsigned sign = dtype_is_signed(dtype) ? 1u << (bits - 1) : 0;
     for (int64_t i = 0; i < n; i++) {
@@ -116,7 +116,7 @@ RT_API void bits_unpack(const uint8_t *from, uint8_t *to, int64_t n, int dtype) 
     }
 }
 
-RT_API void bits_pack(const uint8_t *from, uint8_t *to, int64_t n, int dtype) {
+static void bits_pack(const uint8_t *from, uint8_t *to, int64_t n, int dtype) {
     int bits = dtype_bits(dtype), per = 8 / bits;
     for (int64_t i = 0; i < n; i += per) {
         unsigned v = 0;

@@ -6,7 +6,12 @@
 #include "rt_session.h"
 
 /* rt.c */
+static void *mem_get(const accelc_config *c, size_t bytes);
+static void mem_put(const accelc_config *c, void *p);
+static int dtype_bits(int dtype);
+static size_t dtype_align(int dtype);
 static bool dtype_is_signed(int dtype);
+static const char *dtype_name(int dtype);
 
 /* rt_setup.c */
 static accelc_status sess_open(const rt_bundle *m, const rt_model *model, const accelc_config *cfg,
@@ -19,6 +24,7 @@ static int cpus_usable(void);
 
 /* rt_place.c */
 static void set_dim(Sess *s, int32_t d, int64_t v);
+static void set_ptr(Sess *s, int32_t b, void *p);
 static accelc_status eval_dims(Sess *s, uint32_t a, uint32_t b);
 static accelc_status check_guards(Sess *s, uint32_t a, uint32_t b);
 static accelc_status settle(Sess *s, uint32_t pc);
@@ -34,6 +40,8 @@ static void bind_output(Sess *s, int32_t port);
 static accelc_status finish_outputs(Sess *s, accelc_value *out);
 static bool needs_extra(const Sess *s, uint32_t i);
 static accelc_status give_output(Sess *s, uint32_t i, accelc_value *v);
+static accelc_status shape_bytes(Sess *s, const char *what, const char *name, const int64_t *dims,
+                                 int rank, int dtype, size_t *bytes);
 static accelc_status output_dims(Sess *s, uint32_t i, size_t *bytes);
 
 /* rt_run.c */

@@ -9,6 +9,16 @@
  * within the run. */
 #include "rt_session.h"
 
+#define mem_get accelc_rt1_mem_get
+#define mem_put accelc_rt1_mem_put
+#define dtype_bits accelc_rt1_dtype_bits
+#define dtype_align accelc_rt1_dtype_align
+#define dtype_name accelc_rt1_dtype_name
+#define bits_unpack accelc_rt1_bits_unpack
+#define bits_pack accelc_rt1_bits_pack
+#define shape_bytes accelc_rt1_shape_bytes
+#define set_ptr accelc_rt1_set_ptr
+
 enum { HEAD = RT_ALIGN, FIRST_CHUNK = 16 << 10, LARGEST_STEP = 64 << 20 };
 
 typedef struct Chunk {
@@ -302,6 +312,33 @@ static accelc_status begin(Sess *s, const accelc_value *in) {
 
 /* ---- calls ---- */
 
+static bool within(int64_t x, uint32_t n) { return x >= 0 && x < (int64_t)n; }
+
+/* The sizes of operands are as many as their ranks say; results are values. */
+static const char *check(const Sess *s, const rt_step *t) {
+    int32_t ndim = 0;
+    if (t->op == RT_SIZE)
+        return within(t->a, s->plan->ndim) && within(t->b, s->nbuf) &&
+                       s->buf[t->b].kind == RT_BUF_VALUE && within(t->imm, s->buf[t->b].rank)
+                   ? NULL
+                   : "dim, buffer or axis";
+    if (t->arg < 0 || (int64_t)t->arg + t->nbuf + t->ndim > (int64_t)s->narg) return "arg";
+    if (!within(t->kernel, s->model->calls->nfn)) return "function";
+    if (t->a < 0 || t->a > t->nbuf) return "operands";
+    for (int32_t k = 0; k < t->nbuf; k++) {
+        int32_t b = s->arg[t->arg + k];
+        if (k < t->a && b == -1) continue;
+        if (!within(b, s->nbuf) || s->buf[b].rank > CALL_RANK) return "argument";
+        if (k < t->a)
+            ndim += s->buf[b].rank;
+        else if (s->buf[b].kind != RT_BUF_VALUE)
+            return "result";
+    }
+    for (int32_t k = 0; k < t->ndim; k++)
+        if (!within(s->arg[t->arg + t->nbuf + k], s->plan->ndim)) return "argument";
+    return ndim == t->ndim ? NULL : "sizes";
+}
+
 static int32_t root_of(const Sess *s, int32_t b) {
     while (s->buf[b].kind == RT_BUF_VIEW) b = s->buf[b].index;
     return b;
@@ -432,5 +469,10 @@ static accelc_status finish(Sess *s, uint32_t port) {
     return a && give(s, v, a) ? ACCELC_OK : no_memory(s, "output ", name);
 }
 
-__attribute__((weak, visibility("hidden"))) const struct rt_object_ops accelc_rt1_objects = {
-    .begin = begin, .call = call, .size = size, .finish = finish, .close = pool_close};
+__attribute__((weak, visibility("hidden")))
+const struct rt_object_ops accelc_rt1_objects = {.check = check,
+                                                 .begin = begin,
+                                                 .call = call,
+                                                 .size = size,
+                                                 .finish = finish,
+                                                 .close = pool_close};

@@ -177,7 +177,7 @@ static int64_t view_offset(const Sess *s, int32_t b) {
 }
 
 /* Buffer b is at p now: tells the kernels that use it and the views of it. */
-RT_API void set_ptr(Sess *s, int32_t b, void *p) {
+static void set_ptr(Sess *s, int32_t b, void *p) {
     s->ptr[b] = p;
     for (int32_t u = s->buf_use[b]; u < s->buf_use[b + 1]; u++) s->slot[s->use[u]].p = p;
     for (int32_t v = s->child[b]; v >= 0; v = s->sibling[v])

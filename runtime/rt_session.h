@@ -160,33 +160,26 @@ struct accelc_session {
     struct Objects *objects; /* rt_object.c's own */
 };
 
-/* Functions of the runtime that rt_object.c uses, too. */
+/* rt_host.c: functions of the runtime that rt_object.c uses, too. */
 #define fail accelc_rt1_fail
-#define mem_get accelc_rt1_mem_get
-#define mem_put accelc_rt1_mem_put
-#define dtype_bits accelc_rt1_dtype_bits
-#define dtype_align accelc_rt1_dtype_align
-#define dtype_name accelc_rt1_dtype_name
-#define bits_unpack accelc_rt1_bits_unpack
-#define bits_pack accelc_rt1_bits_pack
-#define shape_bytes accelc_rt1_shape_bytes
-#define set_ptr accelc_rt1_set_ptr
-RT_API accelc_status fail(Sess *s, accelc_status st, const char *fmt, ...)
+accelc_status fail(Sess *s, accelc_status st, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
-RT_API void *mem_get(const accelc_config *c, size_t bytes);
-RT_API void mem_put(const accelc_config *c, void *p);
-RT_API int dtype_bits(int dtype);
-RT_API size_t dtype_align(int dtype);
-RT_API const char *dtype_name(int dtype);
-RT_API void bits_unpack(const uint8_t *from, uint8_t *to, int64_t n, int dtype);
-RT_API void bits_pack(const uint8_t *from, uint8_t *to, int64_t n, int dtype);
-RT_API accelc_status shape_bytes(Sess *s, const char *what, const char *name, const int64_t *dims,
-                                 int rank, int dtype, size_t *bytes);
-RT_API void set_ptr(Sess *s, int32_t b, void *p);
+void *accelc_rt1_mem_get(const accelc_config *c, size_t bytes);
+void accelc_rt1_mem_put(const accelc_config *c, void *p);
+int accelc_rt1_dtype_bits(int dtype);
+size_t accelc_rt1_dtype_align(int dtype);
+const char *accelc_rt1_dtype_name(int dtype);
+void accelc_rt1_bits_unpack(const uint8_t *from, uint8_t *to, int64_t n, int dtype);
+void accelc_rt1_bits_pack(const uint8_t *from, uint8_t *to, int64_t n, int dtype);
+accelc_status accelc_rt1_shape_bytes(Sess *s, const char *what, const char *name,
+                                     const int64_t *dims, int rank, int dtype, size_t *bytes);
+void accelc_rt1_set_ptr(Sess *s, int32_t b, void *p);
 
 /* What the runtime calls in a model that has calls, or ports that are no tensors (rt_model.calls).
  * All but `size` and `close` return a status whose message is set. */
 struct rt_object_ops {
+    const char *(*check)(const Sess *s,
+                         const rt_step *st); /* of RT_CALL, RT_SIZE: what is wrong, or NULL */
     accelc_status (*begin)(Sess *s,
                            const accelc_value *in); /* a run: forgets the last one's values, takes
                                                        inputs that are no tensors */

@@ -47,26 +47,8 @@ static const char *check_io(const Sess *s, const rt_io *io, bool in) {
         if (!below(s->iodim[io->dim + k], p->ndim) ||
             (in && s->iobind[io->dim + k].sym >= 0 && !below(s->iobind[io->dim + k].sym, p->nsym)))
             return "dim index";
-    if (io->type < 0) return io->kind == ACCELC_TENSOR && s->buf[io->buf].kind != RT_BUF_VALUE ? NULL : "kind";
-    return below(io->type, p->type.n) && io->rank == 0 && is_object(s, io) ? NULL : "type tree";
-}
-
-/* The sizes of operands are as many as their ranks say; results are values. */
-static const char *check_call(const Sess *s, const rt_step *t) {
-    int32_t ndim = 0;
-    if (t->arg < 0 || (int64_t)t->arg + t->nbuf + t->ndim > (int64_t)s->narg) return "arg";
-    if (!s->model->calls || !below(t->kernel, s->model->calls->nfn)) return "function";
-    if (t->a < 0 || t->a > t->nbuf) return "operands";
-    for (int32_t k = 0; k < t->nbuf; k++) {
-        int32_t b = s->arg[t->arg + k];
-        if (k < t->a && b == -1) continue;
-        if (!below(b, s->nbuf) || s->buf[b].rank > CALL_RANK) return "argument";
-        if (k < t->a) ndim += s->buf[b].rank;
-        else if (s->buf[b].kind != RT_BUF_VALUE) return "result";
-    }
-    for (int32_t k = 0; k < t->ndim; k++)
-        if (!below(s->arg[t->arg + t->nbuf + k], s->plan->ndim)) return "argument";
-    return ndim == t->ndim ? NULL : "sizes";
+    return (io->type >= 0) == is_object(s, io) && (io->type < 0 || below(io->type, p->type.n)) ? NULL
+                                                                                               : "kind";
 }
 
 static const char *check_step(const Sess *s, const rt_step *t) {
@@ -97,11 +79,8 @@ static const char *check_step(const Sess *s, const rt_step *t) {
     case RT_COPYBUF:
         return below(t->a, s->nbuf) && below(t->b, s->nbuf) ? NULL : "buffer";
     case RT_SIZE:
-        return da && below(t->b, s->nbuf) && s->buf[t->b].kind == RT_BUF_VALUE && below(t->imm, s->buf[t->b].rank)
-                   ? NULL
-                   : "dim, buffer or axis";
     case RT_CALL:
-        return check_call(s, t);
+        return s->model->calls ? s->model->calls->ops->check(s, t) : "operation";
     case RT_END:
         return NULL;
     default:
@@ -132,7 +111,7 @@ static const char *check_plan(const Sess *s, const char **where, uint32_t *index
     *where = "buffer";
     for (uint32_t i = *index = 0; i < s->nbuf; *index = ++i) {
         const rt_buf *b = &s->buf[i];
-        if (b->kind > RT_BUF_VALUE || (b->kind == RT_BUF_VALUE && !s->model->calls) || !below(b->bytes_dim, p->ndim) ||
+        if (b->kind > (s->model->calls ? RT_BUF_VALUE : RT_BUF_VIEW) || !below(b->bytes_dim, p->ndim) ||
             (b->kind == RT_BUF_VIEW && b->offset_dim >= 0 && !below(b->offset_dim, p->ndim)))
             return "kind or dim";
         uint32_t limit = b->kind == RT_BUF_INPUT ? s->nin : b->kind == RT_BUF_OUTPUT ? s->nout : i;
