@@ -55,12 +55,16 @@ static LLVMValueRef declare(Obj *x, const char *name, LLVMTypeRef ty, bool hidde
     return f;
 }
 
+/* A size that the type leaves open (of what an optional holds) is "?". */
 static LLVMValueRef dims(Obj *x, const Type *t) {
     LLVMValueRef v[MAX_RANK];
+    if (t->kind != TY_TENSOR || t->rank > MAX_RANK) return null_ptr(x);
     for (int d = 0; d < t->rank; d++) {
         Buf b = {.c = x->c};
-        dim_print(&b, x->c, t->dim[d]);
-        int64_t lo = dim_lo(x->c, t->dim[d]), hi = dim_hi(x->c, t->dim[d]);
+        bool open = !t->dim[d].i;
+        if (open) buf_puts(&b, "?");
+        else dim_print(&b, x->c, t->dim[d]);
+        int64_t lo = open ? 0 : dim_lo(x->c, t->dim[d]), hi = open ? DIM_INF : dim_hi(x->c, t->dim[d]);
         LLVMValueRef f[] = {text(x, buf_str(&b)), c64(x, (uint64_t)lo), c64(x, hi == DIM_INF ? UINT64_MAX : (uint64_t)hi)};
         v[d] = record(x, 3, f);
     }
@@ -78,7 +82,7 @@ static LLVMValueRef port_table(Obj *x, const Graph *g, const Port *p, uint32_t n
         unsigned kind = t->kind == TY_SEQ ? ACCELC_SEQUENCE : t->kind == TY_MAP ? ACCELC_MAP : ACCELC_TENSOR;
         const Type *e = t; /* the tensors in it have a type, if not the keys */
         while (e->elem) e = e->elem;
-        LLVMValueRef f[] = {text(x, p[i].name), text(x, buf_str(&b)), c8(x, kind), c8(x, optional), c16(x, e->dtype), c32(x, t->rank),
+        LLVMValueRef f[] = {text(x, p[i].name), text(x, buf_str(&b)), c8(x, kind), c8(x, optional), c16(x, e->dtype), c32(x, t->rank > MAX_RANK ? UINT32_MAX : t->rank),
                             dims(x, t), c32(x, UINT32_MAX)};
         v[i] = record(x, 8, f);
     }

@@ -215,7 +215,7 @@ static int32_t type_tree(Build *b, const Type *t) {
     static const uint8_t kind_of[] = {[TY_TENSOR] = ACCELC_TENSOR, [TY_SEQ] = ACCELC_SEQUENCE, [TY_MAP] = ACCELC_MAP};
     bool optional = t->kind == TY_OPT;
     while (t->kind == TY_OPT) t = t->elem;
-    rt_type x = {.kind = kind_of[t->kind], .optional = optional, .dtype = t->dtype, .rank = t->rank, .elem = -1};
+    rt_type x = {.kind = kind_of[t->kind], .optional = optional, .dtype = t->dtype, .rank = t->rank > MAX_RANK ? -1 : t->rank, .elem = -1};
     if (t->elem) x.elem = type_tree(b, t->elem);
     vec_push(b->c, &b->type, x);
     return (int32_t)b->type.n - 1;

@@ -343,7 +343,7 @@ static void do_loop(Lin *f, const Node *n, const Val *in, const Val *out) {
         }
     }
     uint32_t nstack = entry.n - first_stack;
-    Set *stack = ctx_dup(c, &entry.v[first_stack], sizeof *stack * (nstack + 1));
+    Set *stack = nstack ? ctx_dup(c, &entry.v[first_stack], sizeof *stack * nstack) : NULL;
     assign(f, entry.v, entry.n, segment, n->loc);
     for (int k = 2; k < n->nin; k++) {
         agree(f, n, val_type(r, r->in.v[k].val), val_type(f->g, in[k]), "the body of a loop takes another shape");
@@ -379,7 +379,7 @@ static void do_loop(Lin *f, const Node *n, const Val *in, const Val *out) {
         for (uint32_t s = 0; s < nstack; s++) if (dim_same(c, stack[s].sym, t->dim[0])) stack[s].dim = dim_addi(c, i, 1);
     }
     uint32_t *given = results(r);
-    Set *grow = ctx_dup(c, stack, sizeof *stack * (nstack + 1));
+    Set *grow = ctx_dup(c, stack, sizeof *stack * nstack);
     if (nstack) assign(f, grow, nstack, segment, n->loc);
     for (int k = nc; k < nc + ns; k++) {
         const Type *x = val_type(r, r->out.v[1 + k].val);
@@ -478,7 +478,7 @@ static void call(Lin *f, const Node *n) {
 /* Lays out region r; map: values of r -> values of the flat graph (identity at the top). */
 static void walk(Lin *f, Graph *r, Val *map, Dim counter) {
     uint32_t count = r->node.n;
-    Node **node = ctx_dup(f->c, r->node.v, sizeof *node * (count + 1));
+    Node **node = ctx_dup(f->c, r->node.v, sizeof *node * count);
     bool top = r == f->g;
     if (top) r->node.n = 0;
     for (uint32_t i = 0; i < count && !ctx_errors(f->c); i++) {

@@ -25,12 +25,12 @@ static bool position(rt_call *c, int k, int64_t n, int64_t *at) {
                                               (long long)x, (long long)n);
 }
 
-static bool give(rt_call *c, rt_value *v) { return (c->out[0] = v) != NULL; }
+static bool result(rt_call *c, rt_value *v) { return (c->out[0] = v) != NULL; }
 
-static bool give_bool(rt_call *c, bool x) {
+static bool result_bool(rt_call *c, bool x) {
     rt_value *v = call_tensor(c, DT_BOOL, 0, NULL);
     if (v) *(uint8_t *)v->data = x;
-    return give(c, v);
+    return result(c, v);
 }
 
 CALL_FN(seq_construct) {
@@ -39,15 +39,15 @@ CALL_FN(seq_construct) {
         if (!c->in[k]) return call_fail(c, "element %d is absent", k);
         v->elem[k] = keep(c->in[k]);
     }
-    return give(c, v);
+    return result(c, v);
 }
 
-CALL_FN(seq_empty) { return give(c, call_list(c, ACCELC_SEQUENCE, 0)); }
+CALL_FN(seq_empty) { return result(c, call_list(c, ACCELC_SEQUENCE, 0)); }
 
 CALL_FN(seq_at) {
     int64_t at;
     if (!is_list(c, c->in[0]) || !position(c, 1, c->in[0]->nelem, &at)) return false;
-    return give(c, c->in[0]->elem[at]);
+    return result(c, c->in[0]->elem[at]);
 }
 
 CALL_FN(seq_insert) {
@@ -63,7 +63,7 @@ CALL_FN(seq_insert) {
     rt_value *v = call_list(c, ACCELC_SEQUENCE, n + 1);
     for (int64_t k = 0; v && k <= n; k++)
         v->elem[k] = k < at ? s->elem[k] : k == at ? keep(c->in[1]) : s->elem[k - 1];
-    return give(c, v);
+    return result(c, v);
 }
 
 CALL_FN(seq_erase) {
@@ -74,13 +74,13 @@ CALL_FN(seq_erase) {
     if (is_given(c, 1) && !position(c, 1, n, &at)) return false;
     rt_value *v = call_list(c, ACCELC_SEQUENCE, n - 1);
     for (int64_t k = 0; v && k < n - 1; k++) v->elem[k] = s->elem[k < at ? k : k + 1];
-    return give(c, v);
+    return result(c, v);
 }
 
 CALL_FN(seq_length) {
     rt_value *v = is_list(c, c->in[0]) ? call_tensor(c, DT_I64, 0, NULL) : NULL;
     if (v) *(int64_t *)v->data = c->in[0]->nelem;
-    return give(c, v);
+    return result(c, v);
 }
 
 /* ---- joining ---- */
@@ -137,7 +137,7 @@ static bool join(rt_call *c, bool fresh) {
                    (const char *)s->elem[k]->data + (size_t)i * n, n);
         to += n;
     }
-    return give(c, v);
+    return result(c, v);
 }
 
 CALL_FN(seq_concat) { return join(c, false); }
@@ -197,7 +197,7 @@ CALL_FN(seq_split) {
     }
     if (v && at != total)
         return call_fail(c, "the parts do not fill an axis of size %lld", (long long)total);
-    return give(c, v);
+    return result(c, v);
 }
 
 CALL_FN(seq_unstack) {
@@ -207,7 +207,7 @@ CALL_FN(seq_unstack) {
     rt_value *v = call_list(c, ACCELC_SEQUENCE, n);
     for (int64_t k = 0; v && k < n; k++)
         if (!(v->elem[k] = part(c, c->in[0], axis, k, 1, true))) return false;
-    return give(c, v);
+    return result(c, v);
 }
 
 /* ---- optionals, maps ---- */
@@ -215,13 +215,13 @@ CALL_FN(seq_unstack) {
 static bool is_some(const rt_call *c) { return is_given(c, 0) && c->in[0]->kind != ACCELC_ABSENT; }
 
 CALL_FN(seq_make) {
-    return give(c, is_given(c, 0) ? keep(c->in[0]) : call_list(c, ACCELC_ABSENT, 0));
+    return result(c, is_given(c, 0) ? keep(c->in[0]) : call_list(c, ACCELC_ABSENT, 0));
 }
 
-CALL_FN(seq_has) { return give_bool(c, is_some(c)); }
+CALL_FN(seq_has) { return result_bool(c, is_some(c)); }
 
 CALL_FN(seq_get) {
-    return is_some(c) ? give(c, keep(c->in[0])) : call_fail(c, "the optional is empty");
+    return is_some(c) ? result(c, keep(c->in[0])) : call_fail(c, "the optional is empty");
 }
 
 /* keys[k], values[n, k] -> a sequence of n maps */
@@ -237,5 +237,5 @@ CALL_FN(seq_zip) {
         m->dtype = keys->dtype;
         m->elem[0] = keep(keys);
     }
-    return give(c, v);
+    return result(c, v);
 }

@@ -89,14 +89,13 @@ static bool pool_has(const Sess *s, const void *p) {
 
 static void *pool_alloc(rt_call *c, size_t bytes) { return pool_get(c->owner, bytes); }
 
-static accelc_status no_memory(Sess *s, const char *what, const char *name) {
+/* who: what needs it, `what` in front. */
+static accelc_status no_memory(Sess *s, const char *what, const char *who) {
+    static const char why[] = "values whose size depends on data";
     return s->cfg.mem_limit
-               ? fail(s, ACCELC_ENOMEM,
-                      "%s%svalues whose size depends on data need more memory than the limit of "
-                      "%zu bytes",
-                      what, name, s->cfg.mem_limit)
-               : fail(s, ACCELC_ENOMEM, "%s%sout of memory for values whose size depends on data",
-                      what, name);
+               ? fail(s, ACCELC_ENOMEM, "%s%s: %s need more memory than the limit of %zu bytes",
+                      what, who, why, s->cfg.mem_limit)
+               : fail(s, ACCELC_ENOMEM, "%s%s: out of memory for %s", what, who, why);
 }
 
 static accelc_status pool_open(Sess *s) {
@@ -104,7 +103,7 @@ static accelc_status pool_open(Sess *s) {
     for (uint32_t i = 0; i < s->nstep; i++)
         if (s->step[i].op == RT_CALL && s->step[i].a > most) most = s->step[i].a;
     size_t bytes = sizeof *s->objects + (size_t)most * sizeof(rt_value);
-    if (!(s->objects = mem_get(&s->cfg, bytes))) return no_memory(s, "", "");
+    if (!(s->objects = mem_get(&s->cfg, bytes))) return no_memory(s, "the session", "");
     memset(s->objects, 0, bytes);
     s->objects->most = most;
     return ACCELC_OK;
@@ -280,7 +279,7 @@ static accelc_status take(Sess *s, const Where *w, const rt_type *t, const accel
     if (a->kind == ACCELC_ABSENT) {
         if (!t->optional) return BAD(s, w, ACCELC_EINVAL, " is missing");
         *out = value_new(s, ACCELC_ABSENT, 0);
-        return *out ? ACCELC_OK : no_memory(s, "", "");
+        return *out ? ACCELC_OK : no_memory(s, "the session", "");
     }
     if (a->kind != t->kind)
         return BAD(s, w, ACCELC_EINVAL, ": expected %s, got %s", kind_name(t->kind),
@@ -384,12 +383,12 @@ static accelc_status take_result(Sess *s, const rt_step *st, int k, rt_value *v)
     if (status != ACCELC_OK) return status;
     if (f->dtype != 0 && !pool_has(s, v)) {
         rt_value *own = pool_get(s, sizeof *own);
-        if (!own) return no_memory(s, s->str + st->nodes, ": ");
+        if (!own) return no_memory(s, "", s->str + st->nodes);
         *own = *v;
         v = own;
     }
     if (f->dtype != 0 && (!pool_has(s, v->data) || f->slack > 0) && !keep_data(s, v))
-        return no_memory(s, s->str + st->nodes, ": ");
+        return no_memory(s, "", s->str + st->nodes);
     s->value[b] = v;
     if (f->dtype != 0) set_ptr(s, b, v->data);
     return ACCELC_OK;
@@ -403,13 +402,13 @@ static accelc_status call(Sess *s, const rt_step *st) {
     bool kept = false;
     for (int k = nin; k < st->nbuf; k++) kept |= s->buf[arg[k]].dtype == 0;
     rt_value **slot = pool_get(s, sizeof *slot * (size_t)st->nbuf);
-    if (!slot) return no_memory(s, name, ": ");
+    if (!slot) return no_memory(s, "", name);
     for (int k = 0; k < nin; k++) {
         int32_t b = arg[k];
         if (b < 0) continue;
         bool tensor = s->buf[b].dtype != 0;
         slot[k] = tensor ? operand(s, b, &o->view[k], &dim, kept) : s->value[b];
-        if (tensor && !slot[k]) return no_memory(s, name, ": ");
+        if (tensor && !slot[k]) return no_memory(s, "", name);
     }
     rt_call c = {.nin = nin,
                  .nout = nout,
@@ -418,8 +417,7 @@ static accelc_status call(Sess *s, const rt_step *st) {
                  .alloc = pool_alloc,
                  .owner = s};
     if (!s->model->calls->fn[st->kernel](&c))
-        return o->refused ? no_memory(s, name, ": ")
-                          : fail(s, ACCELC_EDATA, "%s: %s", name, c.error);
+        return o->refused ? no_memory(s, "", name) : fail(s, ACCELC_EDATA, "%s: %s", name, c.error);
     accelc_status status = ACCELC_OK;
     for (int k = 0; k < nout && status == ACCELC_OK; k++) status = take_result(s, st, k, c.out[k]);
     return status;

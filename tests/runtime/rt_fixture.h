@@ -6,6 +6,10 @@
 #ifndef RT_FIXTURE_H
 #define RT_FIXTURE_H
 #include "rt_all.c"
+#ifdef RT_OBJECTS /* with what models with calls link */
+#include "call_all.c"
+#include "rt_object.c"
+#endif
 
 #include <check.h>
 #include <sys/wait.h>
