@@ -5,6 +5,9 @@
  * scalars that are broadcast. A tile of ty x tx points of the two innermost m axes times nv vectors lives in registers while all
  * reduced axes run; then the epilogue stores it. Convolution differs from matrix product in the coefficients alone.
  *
+ * Bytes, u8 times i8 summed in i32, are multiplied four at a time (lir_dot4) where both operands have them side by side: a
+ * reduced axis of four (the quad) is contiguous in A and in B, and the columns of B are four bytes apart.
+ *
  * Tasks: batch, column tiles, chunks of rows, in this order, so that a thread keeps a column panel of B in cache while it walks
  * rows. Each element sums its products in ascending order of the reduced axes, in one chain: results do not depend on tiles. */
 #include <string.h>
@@ -26,6 +29,7 @@ typedef struct Shape {
     int batch[K_AXES], nbatch;      /* axes of both or neither */
     int nout[K_AXES], nnout;        /* other n axes: walked like batch */
     int red[K_AXES], nred;
+    int quad;                       /* reduced axis of four bytes, or -1; not in red */
 } Shape;
 
 /* ---- matching ---- */
@@ -41,6 +45,16 @@ static bool operand(const Kernel *k, const Stage *s, Expr e, Operand *o) {
     return access_affine(k, s, o->buf, k->buf[o->buf].rank, i.arg, &o->f);
 }
 
+/* The axis of four neighbouring bytes in both operands, while other axes of B keep to multiples of four. */
+static int quad_axis(const Shape *x) {
+    Ctx *c = x->k->c;
+    int quad = -1;
+    if (x->s->acc[0] != DT_I32 || x->a.type != DT_U8 || x->b.type != DT_I8) return -1;
+    for (int a = 0; a < x->s->naxis; a++)
+        if (x->s->axis[a].kind == AX_RED && dim_is(c, x->s->axis[a].extent, 4) && dim_is(c, x->a.f.coef[a], 1) && dim_is(c, x->b.f.coef[a], 1)) quad = a;
+    return quad;
+}
+
 static bool classify(const Kernel *k, Shape *x, bool swapped) {
     const Stage *s = &k->stage[0];
     *x = (Shape){.k = k, .s = s, .vec = -1, .nblk = -1};
@@ -52,17 +66,19 @@ static bool classify(const Kernel *k, Shape *x, bool swapped) {
     if (s->acc[0] != DT_F32 && s->acc[0] != DT_F64 && s->acc[0] != DT_I32) return false;
     if (s->init[0].i != 0) return false; /* 0 and 0.0 */
     if (!operand(k, s, body.arg[swapped], &x->a) || !operand(k, s, body.arg[!swapped], &x->b)) return false;
-    Dim one = dim_const(k->c, 1);
+    x->quad = quad_axis(x);
+    Dim unit = dim_const(k->c, x->quad >= 0 ? 4 : 1);
     for (int a = 0; a < s->naxis; a++) {
         bool ua = x->a.f.has[a], ub = x->b.f.has[a];
+        if (a == x->quad) continue;
         if (s->axis[a].kind == AX_RED) x->red[x->nred++] = a;
         else if (ua && !ub) x->m[x->nm++] = a;
         else if (ub && !ua) {
-            if (dim_same(k->c, x->b.f.coef[a], one)) x->vec = a;
+            if (dim_same(k->c, x->b.f.coef[a], unit)) x->vec = a;
             else x->nout[x->nnout++] = a;
         } else x->batch[x->nbatch++] = a;
     }
-    if (x->vec < 0 || !x->nred) return false;
+    if (x->vec < 0 || (!x->nred && x->quad < 0)) return false;
     if (dim_is(k->c, s->axis[x->vec].extent, 16) && x->nnout) {
         x->nblk = x->nout[x->nnout - 1];
         x->nnout--;
@@ -177,9 +193,10 @@ static double contract_cost(const Kernel *k, const Sched *s, const Target *t) {
     if (step < stream) step = stream;
     if (step < chain) step = chain;
     /* What does not bind still costs a little; an A beyond the second-level cache is read again for every column tile. */
-    double a_bytes = product(&x, x.m, x.nm) * kk * 4;
+    double a_bytes = product(&x, x.m, x.nm) * kk * 4; /* of a quad, too */
     step += 0.05 * (loads + 2 * stream) + (a_bytes > 0.6 * t->l2 && x.nred < 3 ? 0.15 * r.ty * wide * 4 / 7 : 0);
-    if (x.s->acc[0] == DT_I32) step *= 4;
+    if (x.s->acc[0] == DT_I32 && x.quad < 0) step *= 4;
+    if (x.quad >= 0 && !(t->flags & F_VNNI)) step *= 4;
     int64_t pitch;
     if (x.nm && r.tx + nv > 10 && r.tx > 2 && dim_is_const(k->c, x.a.f.coef[x.m[x.nm - 1]], &pitch) && pitch * dt_bits(x.a.type) / 8 % 4096 == 0)
         step *= 1.6; /* the rows of a tile fall into one set of the first-level cache, which holds 8 to 12 */
@@ -223,19 +240,44 @@ static LVal row_offset(Gen *g, int i, int j) {
 }
 
 static LVal col_offset(Gen *g, int v) {
-    if (g->x.nblk < 0) return lir_i64(g->l, (int64_t)v * g->lanes);
+    int unit = g->x.quad >= 0 ? 4 : 1;
+    if (g->x.nblk < 0) return lir_i64(g->l, (int64_t)v * g->lanes * unit);
     int b = v / g->per_block, part = v % g->per_block;
-    return lir_addi(g->l, lir_muli(g->l, coef(g, &g->x.b, g->x.nblk), b), (int64_t)part * g->lanes);
+    return lir_addi(g->l, lir_muli(g->l, coef(g, &g->x.b, g->x.nblk), b), (int64_t)part * g->lanes * unit);
 }
 
 static LVal as_acc(Gen *g, LVal v, DType from) {
     return from == g->x.s->acc[0] ? v : math_cast(g->l, g->e->t, v, from, g->x.s->acc[0]);
 }
 
+/* The four bytes at element offset `at` of an operand, `lanes` times in a row, as i32. */
+static LVal load_quads(Gen *g, const Operand *o, LVal at, uint16_t lanes, LVal mask) {
+    LVal p = lir_ptr_bytes(g->l, g->e->ptr[o->buf], at);
+    return lir_load(g->l, p, lir_i64(g->l, 0), (LTy){DT_I32, lanes}, mask, 1);
+}
+
+static void step_quads(Gen *g, const Tile *t, LVal ka, LVal kb, LVal *acc) {
+    Lir *l = g->l;
+    LVal b[16];
+    for (int v = 0; v < t->nv; v++) {
+        LVal at = lir_add(l, lir_add(l, t->b0, kb), col_offset(g, v));
+        b[v] = load_quads(g, &g->x.b, at, (uint16_t)g->lanes, t->masked && v == t->nv - 1 ? t->mask : (LVal){0});
+    }
+    for (int r = 0; r < t->ty * t->tx; r++) {
+        if (g->volatile_a) lir_volatile_next(l);
+        LVal a = lir_splat(l, load_quads(g, &g->x.a, lir_add(l, lir_add(l, t->a0, ka), t->row[r]), 1, (LVal){0}), (uint16_t)g->lanes);
+        for (int v = 0; v < t->nv; v++) acc[r * t->nv + v] = lir_dot4(l, acc[r * t->nv + v], a, b[v]);
+    }
+}
+
 /* One step of the reduction: every accumulator gains a[row] * b[column]. */
 static void step(Gen *g, const Tile *t, LVal ka, LVal kb, LVal *acc) {
     Lir *l = g->l;
     const Shape *x = &g->x;
+    if (x->quad >= 0) {
+        step_quads(g, t, ka, kb, acc);
+        return;
+    }
     LVal b[16];
     int rows = t->ty * t->tx;
     bool fl = dt_is_float(x->s->acc[0]);
@@ -287,16 +329,21 @@ static void prefetch(Gen *g, const Tile *t, LVal kb) {
         row = lir_add(l, lir_muli(l, row, e), g->at[x->m[i]]);
         m *= e;
     }
-    int64_t panel = red * t->nv * g->lanes;
-    LVal at = lir_add(l, lir_add(l, t->b0, lir_i64(l, panel)), lir_muli(l, row, panel / m / 16 * 16));
+    int line = (int)(64 / (dt_bits(x->b.type) / 8)); /* elements; four steps of k are four lines of every panel */
+    int64_t panel = red * t->nv * g->lanes * line / 16;
+    LVal at = lir_add(l, lir_add(l, t->b0, lir_i64(l, panel)), lir_muli(l, row, panel / m / line * line));
     at = lir_add(l, at, lir_muli(l, lir_op2(l, S_SHR, kb, lir_i64(l, 2)), lines));
-    for (int i = 0; i < lines; i++) lir_prefetch(l, g->e->ptr[x->b.buf], lir_addi(l, at, 16 * i), x->b.type, 2);
+    for (int i = 0; i < lines; i++) lir_prefetch(l, g->e->ptr[x->b.buf], lir_addi(l, at, line * i), x->b.type, 2);
 }
 
 /* Loops over reduced axes i.. ; ka, kb: element offsets so far. The innermost axis is unrolled. */
 static void reduce(Gen *g, const Tile *t, int i, LVal ka, LVal kb, LVal *acc) {
     Lir *l = g->l;
     const Shape *x = &g->x;
+    if (!x->nred) { /* a quad alone */
+        step(g, t, ka, kb, acc);
+        return;
+    }
     int axis = x->red[i], n = t->ty * t->tx * t->nv;
     LVal ca = coef(g, &x->a, axis), cb = coef(g, &x->b, axis), end = emit_dim(g->e, x->s->axis[axis].extent);
     if (!x->a.f.has[axis]) ca = lir_i64(l, 0);
@@ -509,7 +556,7 @@ static void contract_build(Emit *e) {
     Rows tr = tile_rows(x, (int)e->s->par[PAR_MR]);
     /* Neighbouring rows that overlap along the innermost reduced axis: keep their loads apart (see cpu.md 10.3). */
     int64_t ck, cm;
-    int last = x->red[x->nred - 1];
+    int last = x->nred ? x->red[x->nred - 1] : x->quad;
     if (x->nm && dim_is_const(c, x->a.f.coef[last], &ck) && dim_is_const(c, x->a.f.coef[x->m[x->nm - 1]], &cm))
         g->volatile_a = ck > 0 && cm > 0 && cm < ck * 2 * g->unroll && ck < cm * tr.tx;
     Dim n = x->nblk >= 0 ? x->s->axis[x->nblk].extent : x->s->axis[x->vec].extent;

@@ -64,6 +64,20 @@ static bool pad_to_concat(Graph *g, Node *n) {
 
 typedef struct Known { bool set, pitched; Strides s; } Known; /* pitched: lies in another buffer, strides not known yet */
 
+/* A reshape that only cuts dims into several, or adds dims of 1: strides express it wherever the operand lies. */
+static bool splits(Ctx *c, const Node *n, const Graph *g) {
+    const Type *from = val_type(g, n->in[0]), *to = val_type(g, n->out[0]);
+    int d = 0;
+    for (int i = 0; i < from->rank; i++) {
+        Dim product = dim_const(c, 1);
+        int first = d;
+        while (d < to->rank && (d == first || !dim_same(c, product, from->dim[i]))) product = dim_mul(c, product, to->dim[d++]);
+        if (!dim_same(c, product, from->dim[i])) return false;
+    }
+    for (; d < to->rank; d++) if (!dim_is(c, to->dim[d], 1)) return false;
+    return true;
+}
+
 /* room: values that `placed` covers; enough for those made here */
 static void materialise_reshapes(Graph *g, const bool *placed, uint32_t room) {
     uint32_t nnode = g->node.n;
@@ -74,7 +88,7 @@ static void materialise_reshapes(Graph *g, const bool *placed, uint32_t room) {
         Val x = graph_resolve(g, n->in[0]);
         if (!k[x.i].set) k[x.i] = (Known){true, placed[x.i], strides_dense(g->c, val_type(g, x))};
         Known out = {.set = true, .pitched = k[x.i].pitched};
-        bool fits = strides_view(g->c, g, n, &k[x.i].s, &out.s) && !(out.pitched && n->op == P_RESHAPE);
+        bool fits = strides_view(g->c, g, n, &k[x.i].s, &out.s) && !(out.pitched && n->op == P_RESHAPE && !splits(g->c, n, g));
         if (fits) {
             k[n->out[0].i] = out;
         } else if (n->op == P_RESHAPE) {

@@ -414,11 +414,11 @@ bool pass_fuse(Graph *g, PassCtx *p) {
     for (uint32_t o = 0; o < g->out.n; o++) outside[base_of(f, g->out.v[o].val).i] = true;
     for (uint32_t i = 0; i < nnode; i++) {
         Node *n = node[i];
-        if (reads_through(f, n)) continue;
-        for (int k = 0; k < n->nin; k++) {
+        bool view = reads_through(f, n); /* it moves its first operand; a value of padding must exist */
+        for (int k = view ? 1 : 0; k < n->nin; k++) {
             if (!n->in[k].i) continue;
             Val b = base_of(f, n->in[k]);
-            if (!n->nout || f->group[b.i] != f->group[n->out[0].i] || !f->group[b.i]) outside[b.i] = true;
+            if (view || !n->nout || f->group[b.i] != f->group[n->out[0].i] || !f->group[b.i]) outside[b.i] = true;
         }
     }
     /* A generator that a control node, a concat or a result reads must exist. */

@@ -1,7 +1,8 @@
 /* layout.c: blocked channels. A value [N, C, spatial..] of a convolutional net is kept as [N, C/16, spatial.., 16] from the
  * first convolution to the last, in plain primitives: convolutions read pixels as 16 contiguous channels and write vectors of 16
  * output channels; maps, pooling, concat and slices by multiples of 16 follow. Weights become [O/16, C/16, k.., 16c, 16o]
- * constants. The block of 16 serves AVX2 (two vectors) and AVX-512 (one) alike.
+ * constants. The block of 16 serves AVX2 (two vectors) and AVX-512 (one) alike. 8-bit integers (quant.c) lie in the same blocks;
+ * their weights become [O/16, C/16, k.., 4, 16o, 4c], for the sum of four products at once, and few channels blocks of 4.
  *
  * Nodes are visited in order. `blk` maps a plain value to its blocked form; the plain form of a blocked result is a view of
  * it, dead unless somebody needs it. Channels beyond C (up to the multiple of 16) hold finite values that no result reads:
@@ -10,7 +11,7 @@
 
 #include "internal.h"
 
-enum { BLOCK = 16 };
+enum { BLOCK = 16, QUAD = 4 };
 
 typedef struct Lay {
     Graph *g;
@@ -53,29 +54,31 @@ static int64_t channels(Lay *w, const Type *t) {
 
 static int64_t nblocks(int64_t c) { return (c + BLOCK - 1) / BLOCK; }
 
-/* Pads dim d of v to a multiple of 16: with zeros, or by repeating the last element. */
-static Val pad_channels(Lay *w, B *b, Val v, int d, bool edge) {
+/* Pads dim d of v to a multiple of `block`: with zeros, or by repeating the last element. */
+static Val pad_dim(Lay *w, B *b, Val v, int d, int64_t block, bool edge) {
     const Type *t = val_type(w->g, v);
     int64_t c;
     CHECK(dim_is_const(w->c, t->dim[d], &c));
-    if (c % BLOCK == 0) return v;
+    if (c % block == 0) return v;
     Dim lo[MAX_RANK], hi[MAX_RANK];
     for (int i = 0; i < t->rank; i++) {
         lo[i] = dim_const(w->c, 0);
-        hi[i] = dim_const(w->c, i == d ? nblocks(c) * BLOCK - c : 0);
+        hi[i] = dim_const(w->c, i == d ? block - c % block : 0);
     }
     return folded(w, b_pad(b, v, lo, hi, NULL, edge ? PAD_EDGE : PAD_VALUE, dt_convert((Scalar){.t = DT_I64, .i = 0}, t->dtype), (Val){0}));
 }
 
-/* [N, C, s..] -> [N, C/16, s.., 16] */
-static Val to_blocked(Lay *w, B *b, Val v, bool edge) {
-    Val x = pad_channels(w, b, v, 1, edge);
+static Val pad_channels(Lay *w, B *b, Val v, int d, bool edge) { return pad_dim(w, b, v, d, BLOCK, edge); }
+
+/* [N, C, s..] -> [N, C/block, s.., block] */
+static Val in_blocks(Lay *w, B *b, Val v, int64_t block, bool edge) {
+    Val x = pad_dim(w, b, v, 1, block, edge);
     const Type *t = val_type(w->g, x);
     Dim dim[MAX_RANK];
     int perm[MAX_RANK], rank = t->rank;
     dim[0] = t->dim[0];
-    dim[1] = dim_floordiv(w->c, t->dim[1], dim_const(w->c, BLOCK));
-    dim[2] = dim_const(w->c, BLOCK);
+    dim[1] = dim_floordiv(w->c, t->dim[1], dim_const(w->c, block));
+    dim[2] = dim_const(w->c, block);
     for (int d = 2; d < rank; d++) dim[d + 1] = t->dim[d];
     perm[0] = 0;
     perm[1] = 1;
@@ -84,6 +87,8 @@ static Val to_blocked(Lay *w, B *b, Val v, bool edge) {
     x = folded(w, b_reshape(b, x, rank + 1, dim));
     return folded(w, b_permute(b, x, perm));
 }
+
+static Val to_blocked(Lay *w, B *b, Val v, bool edge) { return in_blocks(w, b, v, BLOCK, edge); }
 
 /* [N, C/16, s.., 16] -> [N, C, s..] */
 static Val from_blocked(Lay *w, B *b, Val v, int64_t c) {
@@ -113,6 +118,7 @@ typedef struct Conv {
     Val x, w;                   /* x: [N, C, s.., k..] windowed */
     int spatial;
     int64_t cin, cout, groups;  /* cin per group */
+    bool bytes;                 /* u8 times i8, summed in i32 */
 } Conv;
 
 /* contract n g? c s.. k.., g? o c k.. -> n g? o s.. with constant weights */
@@ -120,7 +126,9 @@ static bool match_conv(Lay *w, const Node *n, Conv *v) {
     if (n->op != P_CONTRACT) return false;
     const ContractAttr *a = n->attr;
     const Type *x = val_type(w->g, n->in[0]), *k = val_type(w->g, n->in[1]), *o = val_type(w->g, n->out[0]);
-    if (x->dtype != DT_F32 || k->dtype != DT_F32 || o->dtype != DT_F32 || a->acc != DT_F32 || !val_const(w->g, n->in[1])) return false;
+    bool bytes = x->dtype == DT_U8 && k->dtype == DT_I8 && o->dtype == DT_I32 && a->acc == DT_I32;
+    bool floats = k->dtype == DT_F32 && o->dtype == DT_F32 && a->acc == DT_F32 && (x->dtype == DT_F32 || x->dtype == DT_U8 || x->dtype == DT_I8);
+    if ((!bytes && !floats) || !val_const(w->g, n->in[1])) return false;
     int grouped = -1, s = 0;
     for (int g = 0; g < 2 && grouped < 0; g++) { /* ranks: x = 2 + g + 2s, k = 2 + g + s, o = 2 + g + s */
         if (x->rank < 4 + g || (x->rank - 2 - g) % 2) continue;
@@ -132,7 +140,7 @@ static bool match_conv(Lay *w, const Node *n, Conv *v) {
         if (ok) grouped = g;
     }
     if (grouped < 0) return false;
-    *v = (Conv){.x = n->in[0], .w = n->in[1], .spatial = s, .groups = 1};
+    *v = (Conv){.x = n->in[0], .w = n->in[1], .spatial = s, .groups = 1, .bytes = bytes};
     if (grouped && !dim_is_const(w->c, k->dim[0], &v->groups)) return false;
     if (!dim_is_const(w->c, k->dim[grouped], &v->cout) || !dim_is_const(w->c, k->dim[grouped + 1], &v->cin)) return false;
     for (int i = 0; i < s; i++) if (!dim_is_const(w->c, k->dim[2 + grouped + i], NULL)) return false;
@@ -172,10 +180,11 @@ static void kernel_dims(Lay *w, Val v, int first, int n, int64_t *out) {
     for (int i = 0; i < n; i++) CHECK(dim_is_const(w->c, t->dim[first + i], &out[i]));
 }
 
-enum { L_N, L_G, L_O, L_J, L_C, L_I, L_S /* 3 */, L_K = L_S + 3 /* 3 */ };
+enum { L_N, L_G, L_O, L_J, L_C, L_I, L_S /* 3 */, L_K = L_S + 3 /* 3 */, L_Q = L_K + 3 };
 
 static Val contract_labels(B *b, Val x, Val k, int na, const uint8_t *la, int nb, const uint8_t *lb, int no, const uint8_t *lo) {
-    ContractAttr a = {.label = NO_LABELS, .acc = DT_F32, .out = DT_F32};
+    DType acc = val_type(b->g, k)->dtype == DT_I8 ? DT_I32 : DT_F32;
+    ContractAttr a = {.label = NO_LABELS, .acc = acc, .out = acc};
     memcpy(a.label[0], la, (size_t)na);
     memcpy(a.label[1], lb, (size_t)nb);
     memcpy(a.label[2], lo, (size_t)no);
@@ -236,6 +245,47 @@ static Val dense_conv(Lay *w, B *b, Val x, Val k, int s, bool blk) {
     return contract_labels(b, order_input(w, b, x, s, blk), p, na, la, nb, lb, no, lo);
 }
 
+/* x [.., q, k..] with q channels at dim d -> [.., q/4, 4, k..] */
+static Val quads(Lay *w, B *b, Val x, int d) {
+    const Type *t = val_type(w->g, x);
+    Dim dim[MAX_RANK];
+    for (int i = 0; i < t->rank; i++) dim[i + (i > d)] = t->dim[i];
+    dim[d] = dim_floordiv(w->c, t->dim[d], dim_const(w->c, QUAD));
+    dim[d + 1] = dim_const(w->c, QUAD);
+    return b_reshape(b, x, t->rank + 1, dim);
+}
+
+/* The same for 8-bit integers, x in blocks of `block` channels (16 or 4). */
+static Val dense_bytes(Lay *w, B *b, Val x, Val k, int s, int64_t block) {
+    int64_t kd[3], dim[MAX_RANK], o, c;
+    kernel_dims(w, k, 2, s, kd);
+    Val p = pad_dim(w, b, pad_channels(w, b, k, 0, false), 1, block, false);
+    CHECK(dim_is_const(w->c, val_type(w->g, p)->dim[0], &o) && dim_is_const(w->c, val_type(w->g, p)->dim[1], &c));
+    int n = 0, perm[MAX_RANK], m = 0;
+    dim[n++] = o / BLOCK;
+    dim[n++] = BLOCK;
+    dim[n++] = c / block;
+    dim[n++] = block / QUAD;
+    dim[n++] = QUAD;
+    for (int i = 0; i < s; i++) dim[n++] = kd[i];
+    perm[m++] = 0;
+    perm[m++] = 2;
+    for (int i = 0; i < s; i++) perm[m++] = 5 + i;
+    perm[m++] = 3;
+    perm[m++] = 1;
+    perm[m++] = 4;
+    p = folded(w, b_permute(b, reshape_const(w, b, p, n, dim), perm));
+    uint8_t la[MAX_RANK] = {L_N}, lb[MAX_RANK] = {L_O, L_C}, lo[MAX_RANK] = {L_N, L_O};
+    int na = 1, nb = 2, no = 2;
+    for (int i = 0; i < s; i++) la[na++] = lo[no++] = (uint8_t)(L_S + i);
+    la[na++] = L_C;
+    for (int i = 0; i < s; i++) la[na++] = lb[nb++] = (uint8_t)(L_K + i);
+    la[na++] = lb[nb++] = L_I;
+    lb[nb++] = lo[no++] = L_J;
+    la[na++] = lb[nb++] = L_Q;
+    return contract_labels(b, quads(w, b, order_input(w, b, x, s, true), 2 + 2 * s), p, na, la, nb, lb, no, lo);
+}
+
 /* One channel per group: the 16 channels of a block are independent lanes. k [C, 1, 1, k..] */
 static Val depthwise(Lay *w, B *b, Val x, Val k, int s, int64_t c) {
     int64_t kd[3], dim[MAX_RANK] = {c};
@@ -276,7 +326,8 @@ static Val block_diagonal(Lay *w, B *b, Val k, int s, int64_t groups, int64_t pe
     Dim full[MAX_RANK];
     for (int i = 0; i < n; i++) full[i] = dim_const(w->c, i == 3 ? q : dim[i]);
     Expr on = expr_op(w->c, S_EQ, expr_axis(w->c, 1), expr_axis(w->c, 3), (Expr){0});
-    Expr body = expr_op(w->c, S_SELECT, on, expr_arg(w->c, 0, DT_F32), expr_float(w->c, DT_F32, 0));
+    DType t = (DType)val_type(w->g, k)->dtype;
+    Expr zero = expr_const(w->c, dt_convert((Scalar){.t = DT_I64}, t)), body = expr_op(w->c, S_SELECT, on, expr_arg(w->c, 0, t), zero);
     Val y;
     b_map(b, 1, &body, 1, &x, n, full, &y);
     Tensor *out = NULL;
@@ -307,6 +358,21 @@ static Val grouped_conv(Lay *w, B *b, Val x, Val k, int s, int64_t groups, int64
     perm[m++] = 4;
     perm[m++] = 2;
     Val p = folded(w, b_permute(b, reshape_const(w, b, k, n, dim), perm));
+    bool bytes = val_type(w->g, k)->dtype == DT_I8;
+    if (bytes) { /* [.., 16c, 16o] -> [.., 4, 16o, 4c] */
+        n = 0;
+        dim[n++] = groups;
+        dim[n++] = o / BLOCK;
+        dim[n++] = c / BLOCK;
+        for (int i = 0; i < s; i++) dim[n++] = kd[i];
+        dim[n++] = BLOCK / QUAD;
+        dim[n++] = QUAD;
+        dim[n++] = BLOCK;
+        for (int i = 0; i < n; i++) perm[i] = i;
+        perm[n - 2] = n - 1;
+        perm[n - 1] = n - 2;
+        p = folded(w, b_permute(b, reshape_const(w, b, p, n, dim), perm));
+    }
     /* input [N, G*C/16, s.., 16, k..] -> [N, G, C/16, s.., 16, k..] */
     const Type *t = val_type(w->g, x);
     Dim xd[MAX_RANK];
@@ -315,14 +381,16 @@ static Val grouped_conv(Lay *w, B *b, Val x, Val k, int s, int64_t groups, int64
     xd[2] = dim_const(w->c, c / BLOCK);
     for (int i = 2; i < t->rank; i++) xd[i + 1] = t->dim[i];
     Val y = b_reshape(b, x, t->rank + 1, xd);
+    if (bytes) y = quads(w, b, y, 3 + s);
     uint8_t la[MAX_RANK] = {L_N, L_G, L_C}, lb[MAX_RANK] = {L_G, L_O, L_C}, lo[MAX_RANK] = {L_N, L_G, L_O};
     for (int i = 0; i < s; i++) {
         la[3 + i] = lo[3 + i] = (uint8_t)(L_S + i);
-        la[4 + s + i] = lb[3 + i] = (uint8_t)(L_K + i);
+        la[4 + bytes + s + i] = lb[3 + i] = (uint8_t)(L_K + i);
     }
     la[3 + s] = lb[3 + s] = L_I;
     lb[4 + s] = lo[3 + s] = L_J;
-    Val r = contract_labels(b, y, p, 4 + 2 * s, la, 5 + s, lb, 4 + s, lo);
+    if (bytes) la[4 + s] = lb[5 + s] = L_Q;
+    Val r = contract_labels(b, y, p, 4 + bytes + 2 * s, la, 5 + bytes + s, lb, 4 + s, lo);
     const Type *rt = val_type(w->g, r);
     Dim od[MAX_RANK];
     od[0] = rt->dim[0];
@@ -331,41 +399,42 @@ static Val grouped_conv(Lay *w, B *b, Val x, Val k, int s, int64_t groups, int64
     return b_reshape(b, r, rt->rank - 1, od);
 }
 
-static Val windowed_input(Lay *w, B *b, Val v, int64_t c, int s, bool *blk) {
-    Val x = blocked(w, v);
-    *blk = true;
-    if (x.i) return x;
-    if (c < 8) { /* first layer: scalars straight from the planes */
-        *blk = false;
-        return v;
-    }
+/* The windowed input in blocks of 16 channels, or of `block` (nothing keeps those). */
+static Val in_window_blocks(Lay *w, B *b, Val v, int64_t block) {
     Node *d = val_def(w->g, v); /* reorder below the window and its padding */
-    if (d && d->op == P_WINDOW) {
-        Val in = graph_resolve(w->g, d->in[0]);
-        Node *pad = val_def(w->g, in);
-        Val y = blocked(w, in);
-        if (!y.i && pad && pad->op == P_PAD) {
-            Val core = graph_resolve(w->g, pad->in[0]);
-            Val z = to_blocked(w, b, core, false);
-            set_blocked(w, core, z, 0);
-            const PadAttr *a = pad->attr;
-            Dim lo[MAX_RANK], hi[MAX_RANK];
-            int rank = val_type(w->g, core)->rank;
-            bool plain = !a->interior && a->mode == PAD_VALUE && dim_is(w->c, a->lo[1], 0) && dim_is(w->c, a->hi[1], 0);
-            for (int i = 0; i <= rank; i++) lo[i] = hi[i] = dim_const(w->c, 0);
-            for (int i = 0; plain && i < rank; i++) {
-                lo[i] = a->lo[i];
-                hi[i] = a->hi[i];
-            }
-            y = plain ? b_pad(b, z, lo, hi, NULL, PAD_VALUE, a->value, pad->nin > 1 ? pad->in[1] : (Val){0}) : to_blocked(w, b, in, false);
-        } else if (!y.i) {
-            y = to_blocked(w, b, in, false);
+    if (!d || d->op != P_WINDOW) return (Val){0};
+    Val in = graph_resolve(w->g, d->in[0]), y = block == BLOCK ? blocked(w, in) : (Val){0};
+    Node *pad = val_def(w->g, in);
+    if (!y.i && pad && pad->op == P_PAD) {
+        Val core = graph_resolve(w->g, pad->in[0]);
+        const PadAttr *a = pad->attr;
+        Dim lo[MAX_RANK], hi[MAX_RANK];
+        int rank = val_type(w->g, core)->rank;
+        bool plain = !a->interior && a->mode == PAD_VALUE && dim_is(w->c, a->lo[1], 0) && dim_is(w->c, a->hi[1], 0);
+        Val z = in_blocks(w, b, core, block, false);
+        if (block == BLOCK) set_blocked(w, core, z, 0);
+        for (int i = 0; i <= rank; i++) lo[i] = hi[i] = dim_const(w->c, 0);
+        for (int i = 0; plain && i < rank; i++) {
+            lo[i] = a->lo[i];
+            hi[i] = a->hi[i];
         }
-        set_blocked(w, in, y, 0);
-        return b_window(b, y, d->attr);
+        y = plain ? b_pad(b, z, lo, hi, NULL, PAD_VALUE, a->value, pad->nin > 1 ? pad->in[1] : (Val){0}) : in_blocks(w, b, in, block, false);
+    } else if (!y.i) {
+        y = in_blocks(w, b, in, block, false);
     }
-    (void)s;
-    return (Val){0};
+    if (block == BLOCK) set_blocked(w, in, y, 0);
+    return b_window(b, y, d->attr);
+}
+
+static Val windowed_input(Lay *w, B *b, const Conv *v, Val x, int64_t c, int64_t *block) {
+    Val y = blocked(w, x);
+    *block = BLOCK;
+    if (y.i) return y;
+    if (c < 8) { /* first layer: scalars straight from the planes */
+        *block = v->bytes ? QUAD : 1;
+        if (!v->bytes) return x;
+    }
+    return in_window_blocks(w, b, x, *block);
 }
 
 static bool conv(Lay *w, Node *n) {
@@ -378,9 +447,10 @@ static bool conv(Lay *w, Node *n) {
         bool dw = v.cin == 1 && v.cout == 1, diag = v.cin == v.cout && v.cin < BLOCK && BLOCK % v.cin == 0 && all % BLOCK == 0;
         bool wide = v.cin % BLOCK == 0 && v.cout % BLOCK == 0;
         if (!dw && !diag && !wide) return false;
+        if (v.bytes && dw) return false;
         x = ungrouped(w, &b, v.x, v.spatial);
-        bool blk;
-        if (!x.i || !(x = windowed_input(w, &b, x, all, v.spatial, &blk)).i || !blk) return false;
+        int64_t block;
+        if (!x.i || !(x = windowed_input(w, &b, &v, x, all, &block)).i || block != BLOCK) return false;
         if (!pass_allow(w->p)) return false;
         if (dw) y = depthwise(w, &b, x, v.w, v.spatial, all);
         else if (wide) y = grouped_conv(w, &b, x, v.w, v.spatial, v.groups, v.cout, v.cin);
@@ -403,10 +473,11 @@ static bool conv(Lay *w, Node *n) {
         set_blocked(w, plain, y, 0);
         return true;
     }
-    bool blk;
-    x = windowed_input(w, &b, v.x, v.cin, v.spatial, &blk);
+    int64_t block;
+    if (!v.bytes && val_type(w->g, v.x)->dtype != DT_F32) return false;
+    x = windowed_input(w, &b, &v, v.x, v.cin, &block);
     if (!x.i || !pass_allow(w->p)) return false;
-    y = dense_conv(w, &b, x, v.w, v.spatial, blk);
+    y = v.bytes ? dense_bytes(w, &b, x, v.w, v.spatial, block) : dense_conv(w, &b, x, v.w, v.spatial, block == BLOCK);
     done(w, &b, n->out[0], y, v.cout);
     return true;
 }

@@ -24,7 +24,7 @@ import tempfile
 HERE = os.path.dirname(os.path.abspath(__file__))
 TIMEOUT = 60
 NPY = {"f32": ("<f4", "f", 4), "f64": ("<f8", "d", 8), "i64": ("<i8", "q", 8), "i32": ("<i4", "i", 4), "bool": ("|b1", "B", 1),
-       "u8": ("|u1", "B", 1), "f16": ("<f2", "e", 2)}
+       "u8": ("|u1", "B", 1), "i8": ("|i1", "b", 1), "f16": ("<f2", "e", 2)}
 
 
 def directive(text, name, default):

@@ -1,0 +1,189 @@
+/* quant_scale.c: what lies between sums of 8-bit products and the next quantisation. In: map round(f(..) / s) + z to u8 or i8,
+ * f a chain of maps (bias, residual, activation) over sums that quant.c made and over 8-bit values. Out: one map in which every
+ * term costs one fused multiplication and addition, f32(q) * m + c, with 1 / s in the constants m and c, for all terms below
+ * additions and, as s > 0, below max and min. Rounding moves by less than one in 2^22 of the term: ties may fall to the other side. */
+#include "quant.h"
+
+#include "simplify.h"
+
+enum { DEPTH = 24, TERMS = 8 };
+
+typedef struct Scaling { Alg *a; Flat f; bool full; } Scaling;
+
+/* A sum of terms times constants, and a constant. */
+typedef struct Terms { Expr e[TERMS], k[TERMS], c; int n; } Terms;
+
+static const Expr none = {0};
+
+static Expr op2(const Scaling *s, SOp op, Expr x, Expr y) { return expr_op(s->a->c, op, x, y, none); }
+static Expr f32(const Scaling *s, double v) { return expr_float(s->a->c, DT_F32, v); }
+static bool is_const(const Scaling *s, Expr e) { return flat_const(s->a, &s->f, e); }
+static Expr sum(const Scaling *s, Expr x, Expr y) { return x.i && y.i ? op2(s, S_ADD, x, y) : x.i ? x : y; }
+
+static bool is_number(const Scaling *s, Expr e, double v) {
+    const ExprInfo *i = expr_info(s->a->c, e);
+    return i->kind == E_CONST && dt_is_float(i->val.t) && i->val.f == v;
+}
+
+static bool is_positive(const Scaling *s, Expr e) {
+    const ExprInfo *i = expr_info(s->a->c, e);
+    return i->kind == E_CONST && i->val.f > 0;
+}
+
+static bool is_limit(const ExprInfo *i) { return i->kind == E_OP && (i->op == S_MAX || i->op == S_MIN); }
+
+static Expr product(const Scaling *s, Expr x, Expr y) {
+    return is_number(s, x, 1) ? y : is_number(s, y, 1) ? x : op2(s, S_MUL, x, y);
+}
+
+static Expr scaled(Scaling *s, Expr e, Expr k, Expr c, int depth);
+
+static void add_term(Scaling *s, Terms *t, Expr e, Expr k) {
+    if (t->n == TERMS) {
+        s->full = true;
+        return;
+    }
+    t->e[t->n] = e;
+    t->k[t->n++] = k;
+}
+
+/* Adds e * k to the terms; k is constant. */
+static void collect(Scaling *s, Terms *t, Expr e, Expr k, int depth) {
+    Ctx *c = s->a->c;
+    const ExprInfo i = *expr_info(c, e);
+    if (is_const(s, e)) {
+        t->c = sum(s, t->c, product(s, k, e));
+        return;
+    }
+    Expr l = i.narg ? i.arg[0] : none, r = i.narg > 1 ? i.arg[1] : none;
+    bool left = l.i && is_const(s, l), right = r.i && is_const(s, r);
+    const ExprInfo li = l.i ? *expr_info(c, l) : i;
+    if (depth == DEPTH) {
+        add_term(s, t, e, k);
+    } else if (i.kind == E_CAST && li.dtype == DT_I32 && li.kind == E_CAST && dt_bits(expr_info(c, li.arg[0])->dtype) == 8) {
+        add_term(s, t, expr_cast(c, li.arg[0], DT_F32), k);
+    } else if (i.kind == E_CAST && li.dtype == DT_I32 && li.kind == E_OP && (li.op == S_ADD || li.op == S_SUB)) {
+        collect(s, t, expr_cast(c, li.arg[0], DT_F32), k, depth + 1);
+        collect(s, t, expr_cast(c, li.arg[1], DT_F32), li.op == S_SUB ? expr_op(c, S_NEG, k, none, none) : k, depth + 1);
+    } else if (i.kind == E_OP && (i.op == S_ADD || i.op == S_SUB)) {
+        collect(s, t, l, k, depth + 1);
+        collect(s, t, r, i.op == S_SUB ? expr_op(c, S_NEG, k, none, none) : k, depth + 1);
+    } else if (i.kind == E_OP && i.op == S_NEG) {
+        collect(s, t, l, expr_op(c, S_NEG, k, none, none), depth + 1);
+    } else if (i.kind == E_OP && i.op == S_MUL && (left || right)) {
+        collect(s, t, left ? r : l, product(s, k, left ? l : r), depth + 1);
+    } else if (i.kind == E_OP && i.op == S_DIV && right) {
+        collect(s, t, l, op2(s, S_DIV, k, r), depth + 1);
+    } else if (is_limit(&i) && is_positive(s, k)) {
+        add_term(s, t, scaled(s, e, k, none, depth + 1), f32(s, 1));
+    } else {
+        add_term(s, t, e, k);
+    }
+}
+
+/* e * k + c with constant k and c (or none). */
+static Expr scaled(Scaling *s, Expr e, Expr k, Expr c, int depth) {
+    const ExprInfo i = *expr_info(s->a->c, e);
+    if (is_limit(&i) && is_positive(s, k) && depth < DEPTH)
+        return op2(s, i.op, scaled(s, i.arg[0], k, c, depth + 1), scaled(s, i.arg[1], k, c, depth + 1));
+    Terms t = {.c = c};
+    collect(s, &t, e, k, depth);
+    e = t.c;
+    for (int n = t.n - 1; n >= 0; n--) {
+        if (!e.i) e = product(s, t.e[n], t.k[n]);
+        else e = is_number(s, t.k[n], 1) ? sum(s, t.e[n], e) : expr_op(s->a->c, S_FMA, t.e[n], t.k[n], e);
+    }
+    return e;
+}
+
+/* Constant parts become operands. */
+static Expr evaluated(Scaling *s, Expr e) {
+    Ctx *c = s->a->c;
+    const ExprInfo i = *expr_info(c, e);
+    if (i.kind == E_CONST || i.kind == E_ARG) return e;
+    Scalar k;
+    if (is_const(s, e)) {
+        Val v = flat_value(s->a, &s->f, e);
+        if (v.i && val_scalar(s->a->g, v, &k)) return expr_const(c, k);
+        if (!v.i || s->f.nin == FLAT_IN) return s->full = true, e;
+        s->f.in[s->f.nin] = v;
+        return expr_arg(c, (uint32_t)s->f.nin++, i.dtype);
+    }
+    Expr arg[3];
+    for (int n = 0; n < i.narg; n++) arg[n] = evaluated(s, i.arg[n]);
+    return expr_rebuild(c, &i, arg);
+}
+
+/* Limits of the type that the cast sets anyway. */
+static Expr without_limits(const Scaling *s, Expr e, DType t) {
+    double lo = t == DT_U8 ? 0 : -128, hi = t == DT_U8 ? 255 : 127;
+    for (ExprInfo i = *expr_info(s->a->c, e); is_limit(&i); i = *expr_info(s->a->c, e)) {
+        const ExprInfo *k = expr_info(s->a->c, i.arg[1]);
+        if (k->kind != E_CONST || (i.op == S_MAX ? k->val.f > lo : k->val.f < hi)) break;
+        e = i.arg[0];
+    }
+    return e;
+}
+
+static bool reads(const Scaling *s, const bool *product) {
+    for (int k = 0; k < s->f.nin; k++) {
+        DType t = (DType)val_type(s->a->g, s->f.in[k])->dtype;
+        if (t == DT_U8 || t == DT_I8 || (s->f.in[k].i < s->a->nval && product[s->f.in[k].i])) return true;
+    }
+    return false;
+}
+
+static bool rewrite(Alg *a, Node *n, const bool *product) {
+    Scaling scaling = {.a = a}, *s = &scaling;
+    Ctx *c = a->c;
+    const Type *t = val_type(a->g, n->out[0]);
+    const MapAttr *at = n->attr;
+    if (n->nout != 1 || (t->dtype != DT_U8 && t->dtype != DT_I8) || !simp_pointwise(c, at->body[0])) return false;
+    /* the quantisation itself: cast(rint(v / s) [+ z]) */
+    Flat *f = &s->f;
+    Expr z = none;
+    if (!flat_of(a, n->out[0], false, f)) return false;
+    ExprInfo i = *expr_info(c, f->e);
+    if (i.kind != E_CAST || expr_info(c, i.arg[0])->dtype != DT_F32) return false;
+    Expr e = i.arg[0];
+    i = *expr_info(c, e);
+    if (i.kind == E_OP && i.op == S_ADD && expr_info(c, i.arg[1])->kind == E_CONST) {
+        z = i.arg[1];
+        i = *expr_info(c, i.arg[0]);
+    }
+    if (i.kind != E_OP || i.op != S_RINT) return false;
+    i = *expr_info(c, i.arg[0]);
+    if (i.kind != E_OP || i.op != S_DIV || !is_positive(s, i.arg[1]) || !reads(s, product)) return false;
+    /* An even z moves no tie. */
+    bool inside = z.i && (int64_t)expr_info(c, z)->val.f % 2 == 0;
+    Expr v = evaluated(s, scaled(s, i.arg[0], op2(s, S_DIV, f32(s, 1), i.arg[1]), inside ? z : none, 0));
+    if (!z.i || inside) v = without_limits(s, v, (DType)t->dtype);
+    v = expr_op(c, S_RINT, v, none, none);
+    if (z.i && !inside) v = op2(s, S_ADD, v, z);
+    if (s->full || !pass_allow(a->p)) return false;
+    Val in[FLAT_IN], y;
+    Expr arg[FLAT_IN] = {{0}};
+    bool used[FLAT_IN] = {0};
+    int nin = 0;
+    flat_used(a, v, used);
+    for (int k = 0; k < f->nin; k++) {
+        if (!used[k]) continue;
+        arg[k] = expr_arg(c, (uint32_t)nin, (DType)val_type(a->g, f->in[k])->dtype);
+        in[nin++] = f->in[k];
+    }
+    Expr body = expr_cast(c, expr_subst_args(c, v, arg, FLAT_IN), (DType)t->dtype);
+    b_map(&a->b, 1, &body, nin, in, t->rank, t->dim, &y);
+    graph_replace(a->g, n->out[0], y);
+    return true;
+}
+
+bool quant_scales(Alg *a, const bool *product) {
+    bool changed = false;
+    uint32_t n = a->g->node.n;
+    Node **node = ctx_dup(a->c, a->g->node.v, n * sizeof *node);
+    for (uint32_t k = 0; k < n; k++) {
+        a->b = builder(a->g, node[k]->loc);
+        if (node[k]->op == P_MAP) changed |= rewrite(a, node[k], product);
+    }
+    return changed;
+}
