@@ -167,7 +167,21 @@ LVal math_op(Lir *l, const Target *t, SOp op, DType ty, int n, const LVal *a) {
 
 /* ---- casts ---- */
 
+/* f32 to an integer of at most 16 bits: all bounds are f32. max and min give their second operand if unordered, so NaN
+ * becomes the lower bound, which is 0 for unsigned types. */
+static LVal narrow_int(const M *m, LVal v, DType to) {
+    unsigned bits = dt_bits(to);
+    bool sg = dt_is_signed(to);
+    double lo = sg ? -ldexp(1, (int)bits - 1) : 0, hi = ldexp(1, (int)bits - (sg ? 1 : 0)) - 1;
+    M w = *m;
+    w.ty = DT_F32;
+    LVal x = lir_op2(m->l, S_MIN, lir_op2(m->l, S_MAX, v, m_f(&w, lo)), m_f(&w, hi));
+    if (sg) x = m_sel(&w, m_cmp(&w, S_NE, v, v), m_f(&w, 0), x);
+    return in_type(m->l, lir_cast(m->l, x, DT_I32), dt_is_packed(to) ? (sg ? DT_I8 : DT_U8) : to);
+}
+
 static LVal float_to_int(const M *m, LVal v, DType to) {
+    if (lir_type(m->l, v).dt == DT_F32 && dt_bits(to) <= 16) return narrow_int(m, v, to);
     M w = *m;
     w.ty = DT_F64; /* every integer bound up to 2^53 is exact; 64-bit bounds are powers of two */
     LVal x = lir_op1(m->l, S_TRUNC, in_type(m->l, v, DT_F64));
