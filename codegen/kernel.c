@@ -83,6 +83,7 @@ uint64_t epilogue_mask(const Kernel *k, int of) {
             if (a->axis[i].kind == AX_PAR) ok = dim_same(k->c, b->axis[p++].extent, a->axis[i].extent);
         EpiCheck c = {k, a, held, out, true, false};
         uint64_t reads = 0;
+        for (int r = 0; r < b->nres; r++) ok = ok && dt_bits(k->buf[b->out[r].buf].dtype) <= 64; /* strings have no lanes */
         for (int r = 0; ok && r < b->nres; r++) {
             expr_loads(k->c, b->body[r], check_epilogue_load, &c);
             reads |= expr_bufs(k->c, b->body[r]);

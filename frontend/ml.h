@@ -15,11 +15,10 @@ Val ml_labels(Imp *m, const char *ints, const char *strings);
 
 /* x as [rows, features]; a vector is one row. Poison after a message for other ranks. */
 Val ml_rows(Imp *m, Val x);
-/* post_transform (of the node, by name) of scores f32 or f64 [rows, n]: of two columns or more; a single one may still be PROBIT. */
+/* post_transform (of the node, by name) of scores f32 or f64 [rows, n]: a single column changes by PROBIT only. */
 Val ml_post(Imp *m, Val scores, const char *name);
-Val ml_probit(Imp *m, Val v);
-/* [s] to [lo(s), s]: two columns of one */
-Val ml_two_columns(Imp *m, Val s, Expr lo, Expr hi);
+/* Two columns of one score s [rows, 1]: LOGISTIC: sigmoid(-s), sigmoid(s); PROBIT: probit(s), 0; else -s, s if `odd`, or 1 - s, s. */
+Val ml_two_columns(Imp *m, Val s, const char *post, bool odd);
 /* labels[i] for i64 indices [rows], which are in range */
 Val ml_pick(Imp *m, Val labels, Val index);
 /* index of the first greatest column, i64[rows] */

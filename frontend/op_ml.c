@@ -115,7 +115,7 @@ Val ml_rows(Imp *m, Val x)
 }
 
 /* sqrt(2) erfinv(2 v - 1), by the approximation of ONNX Runtime (Winitzki's, a = 0.147) */
-Val ml_probit(Imp *m, Val v)
+static Val probit(Imp *m, Val v)
 {
     static const char text[] =
         "let t0 = a * 2 - 1; let t1 = log((1 - t0) * (1 + t0)); let t2 = 4.330746750799873 + 0.5 * t1;"
@@ -139,7 +139,7 @@ static Val softmax_zero(Imp *m, Val v)
 Val ml_post(Imp *m, Val v, const char *name)
 {
     if (v.i && !strcmp(name, "PROBIT"))
-        return ml_probit(m, v);
+        return probit(m, v);
     if (!v.i || !strcmp(name, "NONE") || dim_is(m->c, dim_of(m, v, 1), 1))
         return v;
     if (!strcmp(name, "LOGISTIC"))
@@ -147,12 +147,20 @@ Val ml_post(Imp *m, Val v, const char *name)
     return !strcmp(name, "SOFTMAX") ? b_softmax(&m->b, v, 2) : softmax_zero(m, v);
 }
 
-Val ml_two_columns(Imp *m, Val s, Expr lo, Expr hi)
+Val ml_two_columns(Imp *m, Val s, const char *post, bool odd)
 {
     if (!s.i)
         return s;
+    DType t = dtype_of(m, s);
     Dim d[2] = {dim_of(m, s, 0), DC(m, 2)};
-    return map_over(m, X3(SELECT, X2(EQ, xaxis(m, 1), XI(0)), lo, hi), 1, &s, 2, d);
+    bool inverse = !strcmp(post, "PROBIT");
+    Expr a = xarg(m, 0, t), first = X2(EQ, xaxis(m, 1), XI(0));
+    Expr pair = X3(SELECT, first, odd || !strcmp(post, "LOGISTIC") ? X1(NEG, a) : X2(SUB, xf(m, t, 1), a), a);
+    if (inverse)
+        s = probit(m, s);
+    else if (!strcmp(post, "LOGISTIC"))
+        pair = X1(SIGMOID, pair);
+    return map_over(m, inverse ? X3(SELECT, first, a, xf(m, t, 0)) : pair, 1, &s, 2, d);
 }
 
 Val ml_pick(Imp *m, Val labels, Val index)

@@ -27,26 +27,16 @@ static Val linear(Imp *m, int64_t n)
     return b.n ? b_binary(&m->b, S_ADD, y, ml_const(m, DT_F32, 1, d, b.v)) : y;
 }
 
-/* One score: positive is the second label (or 1). Two labels get two columns, the complement first. */
+/* One score of two classes: above 0 is the second. */
 static void one_score(Imp *m, Val s, Val labels, int64_t count)
 {
     Expr a = xarg(m, 0, DT_F32), second = expr_cast(m->c, X2(GT, a, xf(m, DT_F32, 0)), DT_I64);
-    Val at = drop_axes(m, b_map1(&m->b, second, 1, &s), 2);
-    if (count == 2) {
-        labels = ml_pick(m, labels, at);
-    } else if (dtype_of(m, labels) == DT_STR) {
+    if (count != 2) {
         ERR(m, "E0202", "one score needs two class labels, there are %lld", (long long)count);
         return;
-    } else {
-        labels = at;
     }
-    const char *post = attr_s(m, "post_transform");
-    if (!strcmp(post, "PROBIT"))
-        s = ml_probit(m, s);
-    if (count == 2)
-        s = ml_two_columns(m, s, X2(SUB, xf(m, DT_F32, 1), a), a);
-    result(m, 0, labels);
-    result(m, 1, s);
+    result(m, 0, ml_pick(m, labels, drop_axes(m, b_map1(&m->b, second, 1, &s), 2)));
+    result(m, 1, ml_two_columns(m, s, attr_s(m, "post_transform"), false));
 }
 
 void imp_ml_linclass(Imp *m)

@@ -273,9 +273,7 @@ void imp_ml_svmclass(Imp *m)
     if (s.a.n) {
         y = ml_post(m, coupled(m, &s, pair_probabilities(m, &s, y)), post);
     } else if (s.classes == 2) { /* one decision, two columns */
-        Expr a = xarg(m, 0, DT_F32);
-        bool none = !strcmp(post, "NONE");
-        y = ml_two_columns(m, ml_post(m, y, post), none ? X1(NEG, a) : X2(SUB, xf(m, DT_F32, 1), a), a);
+        y = ml_two_columns(m, y, post, !strcmp(post, "NONE"));
     } else {
         y = ml_post(m, y, post);
     }
