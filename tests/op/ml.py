@@ -1,6 +1,7 @@
 """ai.onnx.ml."""
 import numpy as np
-from op_test import Case, f32, f64, i32, i64, strings
+from onnx import numpy_helper
+from op_test import Case, f32, f64, i32, i64, special, strings
 
 POST = ("NONE", "SOFTMAX", "LOGISTIC", "SOFTMAX_ZERO", "PROBIT")
 KERNELS = ("LINEAR", "POLY", "RBF", "SIGMOID")
@@ -68,7 +69,7 @@ def linear(rng):
     for text in (WORDS[:3], WORDS[:2]):
         n = len(text) if len(text) > 2 else 1
         yield ml("LinearClassifier", [f32(rng, 9, 4)], {"coefficients": f32(rng, 4 * n), "intercepts": f32(rng, n),
-                                                        "classlabels_strings": text}, nout=2, dynamic=n == 1)
+                                                        "classlabels_strings": text}, nout=2)
     for rows in (0, 1, 33):
         yield ml("LinearClassifier", [f32(rng, rows, 4)], {"coefficients": f32(rng, 20), "intercepts": f32(rng, 5), "classlabels_ints": list(range(5)),
                                                            "post_transform": "SOFTMAX"}, nout=2, dynamic=True)
@@ -127,7 +128,204 @@ def vectors(rng):
                                                 "kernel_params": []}, error="do not fit")
 
 
+MODES = ("BRANCH_LEQ", "BRANCH_LT", "BRANCH_GTE", "BRANCH_GT", "BRANCH_EQ", "BRANCH_NEQ")
+
+
+def listed(rng, trees, depth, modes=MODES[:1], features=5, targets=1, kind="target", spread=False, skew=False, grid=False, nan=False, positive=False,
+           as_tensor=False):
+    """Attributes of the older operators: random trees of at most that depth. spread: leaves have weights for all targets; skew: one child is a
+    leaf always; grid: splits are small integers, so that equalities hold."""
+    nodes, weights = [], []
+    for tree in range(trees):
+        count = [0]
+
+        def grow(left):
+            at = count[0]
+            count[0] += 1
+            node = {"treeids": tree, "nodeids": at, "featureids": 0, "modes": "LEAF", "values": 0.0, "truenodeids": 0, "falsenodeids": 0,
+                    "missing_value_tracks_true": 0, "hitrates": 1.0}
+            nodes.append(node)
+            if left == 0 or (not skew and left < depth and rng.random() < 0.2):
+                for target in range(targets) if spread else [tree % targets]:
+                    w = float(np.float32(rng.standard_normal()))
+                    weights.append((tree, at, target, abs(w) if positive else w))
+                return at
+            node.update(featureids=int(rng.integers(features)), modes=str(rng.choice(modes)),
+                        values=float(rng.integers(-2, 3) if grid else np.float32(rng.standard_normal())))
+            if nan:
+                node["missing_value_tracks_true"] = int(rng.integers(2)) if nan is True else 1
+            a, b = (0, left - 1) if skew else (left - 1, left - 1)
+            if skew and rng.random() < 0.5:
+                a, b = b, a
+            node["truenodeids"] = grow(a)
+            node["falsenodeids"] = grow(b)
+            return at
+        grow(depth)
+    attrs = {"nodes_" + k: [n[k] for n in nodes] for k in nodes[0]}
+    for i, name in enumerate(("treeids", "nodeids", "ids", "weights")):
+        attrs[f"{kind}_{name}"] = [w[i] for w in weights]
+    if kind == "target":
+        attrs["n_targets"] = targets
+    if as_tensor:
+        for name in ("nodes_values", "nodes_hitrates", kind + "_weights"):
+            attrs[name + "_as_tensor"] = numpy_helper.from_array(np.array(attrs.pop(name), np.float64) + (0.1 if name == "nodes_values" else 0))
+    return attrs
+
+
+def regressors(rng):
+    def one(x, version=3, more=None, **how):
+        known = {k: how.pop(k) for k in ("dynamic", "tol", "oracle") if k in how}
+        return ml("TreeEnsembleRegressor", [x], {**listed(rng, **how), **(more or {})}, opset=version, **known)
+    for depth in range(0, 7):
+        yield one(f32(rng, 9, 5), trees=7, depth=depth, version=1)
+        yield one(f32(rng, 9, 5), trees=33, depth=depth, dynamic=True)
+    for rows in (0, 1, 2, 17, 64):
+        yield one(f32(rng, rows, 5), trees=19, depth=4, targets=3, dynamic=True)
+        yield one(f32(rng, rows, 5), trees=4, depth=3)
+    for mode in MODES:
+        yield one(f32(rng, 40, 5), trees=5, depth=4, modes=(mode,))
+        yield one(i64(rng, 40, 5, low=-2, high=2).astype(np.float32), trees=5, depth=4, modes=(mode,), grid=True)
+        for nan in (False, True, "all"):
+            x = f32(rng, 40, 5)
+            x[rng.random(x.shape) < 0.4] = np.nan
+            yield one(x, trees=5, depth=4, modes=(mode,), nan=nan)
+    x = special(rng, 60, 5)
+    for nan in (False, True, "all"):
+        yield one(x, trees=20, depth=5, modes=MODES, nan=nan)
+        yield one(x, trees=20, depth=5, modes=MODES, nan=nan, grid=True)
+    for aggregate in ("SUM", "AVERAGE", "MIN", "MAX"):
+        for targets, spread in ((1, False), (3, True), (3, False)):
+            for base in (None, f32(rng, targets)):
+                if aggregate in ("SUM", "AVERAGE") or spread or targets == 1:
+                    yield one(f32(rng, 9, 5), trees=9, depth=4, targets=targets, spread=spread,
+                              more={"aggregate_function": aggregate, "base_values": base})
+    for post in POST:
+        yield one(f32(rng, 9, 5), trees=9, depth=4, targets=3, positive=True, more={"post_transform": post}, tol=1e-3)
+    yield one(f32(rng, 9, 5), trees=9, depth=4, positive=True, more={"post_transform": "PROBIT"})
+    for x in kinds(rng, 20, 5)[1:]:
+        oracle = "reference" if x.dtype.kind == "i" else "ort"
+        yield one(x, trees=9, depth=4, oracle=oracle)
+        yield one(x, trees=9, depth=4, grid=True, modes=MODES, oracle=oracle)
+    yield one(f64(rng, 20, 5), trees=9, depth=4, as_tensor=True, modes=MODES, nan=True, tol=1e-6)
+    yield one(f64(rng, 20, 5), trees=9, depth=4, as_tensor=True, targets=2, spread=True, more={
+        "base_values_as_tensor": numpy_helper.from_array(np.array([0.1, 0.7]))}, tol=1e-6)
+    yield one(f32(rng, 12, 5), trees=3, depth=30, skew=True)
+    yield one(f32(rng, 12, 5), trees=3, depth=200, skew=True)
+    yield one(f32(rng, 12, 5), trees=3, depth=100, skew=True, targets=2, spread=True, dynamic=True)
+
+
+def classifiers(rng):
+    def one(x, version=3, more=None, **how):
+        known = {k: how.pop(k) for k in ("dynamic", "tol", "oracle") if k in how}
+        return ml("TreeEnsembleClassifier", [x], {**listed(rng, kind="class", **how), **(more or {})}, opset=version, nout=2, **known)
+    for classes in (3, 4, 10):
+        labels = {"classlabels_int64s": [7 * i + 3 for i in range(classes)]}
+        for spread in (False, True):
+            for rows in (0, 1, 21):
+                yield one(f32(rng, rows, 5), trees=30, depth=4, targets=classes, spread=spread, more=labels, dynamic=True, version=1)
+            yield one(f32(rng, 20, 5), trees=30, depth=3, targets=classes, spread=spread, more={**labels, "base_values": f32(rng, classes)})
+    labels = {"classlabels_int64s": [4, 9]}
+    for post in POST:
+        more = {**labels, "post_transform": post}
+        yield one(f32(rng, 20, 5), trees=9, depth=4, targets=3, spread=True, positive=True, more={"post_transform": post, "classlabels_int64s": [4, 9, 2]})
+        for positive in (False, True):
+            if post != "PROBIT":
+                yield one(f32(rng, 20, 5), trees=9, depth=3, positive=positive, more=more)
+                yield one(f32(rng, 20, 5), trees=9, depth=3, positive=positive, more={**more, "base_values": [0.25]})
+            second = listed(rng, 9, 3, kind="class", positive=positive)
+            second["class_ids"] = [1] * len(second["class_ids"])
+            yield ml("TreeEnsembleClassifier", [f32(rng, 20, 5)], {**second, **more}, opset=3, nout=2)
+            yield one(f32(rng, 20, 5), trees=9, depth=3, targets=2, spread=True, positive=positive, more={**more, "classlabels_int64s": [0, 1]})
+    words = {"classlabels_strings": ["no", "", "yes"]}
+    yield one(f32(rng, 20, 5), trees=9, depth=4, targets=3, spread=True, more=words)
+    yield one(f32(rng, 20, 5), trees=9, depth=4, targets=1, more={"classlabels_strings": ["no", "yes"]})
+    yield one(f64(rng, 20, 5), trees=9, depth=4, targets=3, spread=True, as_tensor=True, more={"classlabels_int64s": [4, 9, 2]})
+    for x in kinds(rng, 20, 5)[1:]:
+        yield one(x, trees=9, depth=4, targets=3, more={"classlabels_int64s": [4, 9, 2]})
+
+
+def bad_trees(rng):
+    good = listed(rng, 3, 3)
+    def wrong(error, **change):
+        return ml("TreeEnsembleRegressor", [f32(rng, 4, 5)], {**good, **change}, opset=3, error=error)
+    n = len(good["nodes_nodeids"])
+    yield wrong("nodes_modes", nodes_modes=good["nodes_modes"][1:])
+    yield wrong("nodes_values", nodes_values=[])
+    yield wrong("has no node 99", nodes_truenodeids=[99] * n)
+    yield wrong("cycle", nodes_truenodeids=[0] * n)
+    yield wrong("featureids", nodes_featureids=[-1] * n)
+    yield wrong("more than 7 features", nodes_featureids=[7] * n)
+    yield wrong("two nodes", nodes_nodeids=[0] * n)
+    yield wrong("BRANCH_X", nodes_modes=["BRANCH_X"] * n)
+    yield wrong("target 1", target_ids=[1] * len(good["target_ids"]))
+    yield wrong("target -1", target_ids=[-1] * len(good["target_ids"]))
+    yield wrong("has no node", target_nodeids=[77] * len(good["target_ids"]))
+    yield wrong("one target or more", n_targets=0)
+    yield wrong("base_values", base_values=[1.0, 2.0])
+    yield wrong("target", target_weights=good["target_weights"][1:])
+
+
+def rooted(rng, trees, depth, dtype=np.float32, features=4, targets=2, modes=range(7), nan=False):
+    """Attributes of TreeEnsemble-5."""
+    nodes, leaves, sets, roots = [], [], [], []
+
+    def grow(left):
+        """(is a leaf, its number)"""
+        if left == 0 or (left < depth and rng.random() < 0.2):
+            leaves.append((int(rng.integers(targets)), rng.standard_normal()))
+            return 1, len(leaves) - 1
+        at = len(nodes)
+        nodes.append(None)
+        mode = int(rng.choice(modes))
+        if mode == 6:
+            sets.append((at, rng.integers(-4, 5, int(rng.integers(1, 9)))))
+        a, b = grow(left - 1), grow(left - 1)
+        nodes[at] = (int(rng.integers(features)), mode, float(rng.integers(-3, 4)), a, b, int(rng.integers(2)) if nan else 0)
+        return 0, at
+    for _ in range(trees):
+        roots.append(len(nodes))
+        grow(depth)
+    member = [v for _, s in sorted(sets, key=lambda s: s[0]) for v in [*s, np.nan]]
+    attrs = {"tree_roots": roots, "n_targets": targets, "nodes_featureids": [n[0] for n in nodes],
+             "nodes_modes": numpy_helper.from_array(np.array([n[1] for n in nodes], np.uint8)),
+             "nodes_splits": numpy_helper.from_array(np.array([n[2] for n in nodes], dtype)),
+             "nodes_truenodeids": [n[3][1] for n in nodes], "nodes_trueleafs": [n[3][0] for n in nodes],
+             "nodes_falsenodeids": [n[4][1] for n in nodes], "nodes_falseleafs": [n[4][0] for n in nodes],
+             "leaf_targetids": [t for t, _ in leaves], "leaf_weights": numpy_helper.from_array(np.array([w for _, w in leaves], dtype))}
+    if nan:
+        attrs["nodes_missing_value_tracks_true"] = [n[5] for n in nodes]
+    if member:
+        attrs["membership_values"] = numpy_helper.from_array(np.array(member, dtype))
+    return attrs
+
+
+def ensembles(rng):
+    for modes in [[m] for m in range(7)] + [range(7)]:
+        for dtype in (np.float32, np.float64):
+            yield ml("TreeEnsemble", [i64(rng, 30, 4, low=-5, high=5).astype(dtype)], rooted(rng, 6, 4, dtype, modes=modes))
+    yield ml("TreeEnsemble", [f64(rng, 30, 4)], rooted(rng, 6, 4, np.float64, modes=range(6)))
+    yield ml("TreeEnsemble", [i64(rng, 30, 4, low=-5, high=5).astype(np.float16)], rooted(rng, 6, 4, np.float16), oracle="reference", tol=4e-3)
+    x = i64(rng, 30, 4, low=-5, high=5).astype(np.float32)
+    x[rng.random(x.shape) < 0.3] = np.nan
+    for nan in (False, True):
+        yield ml("TreeEnsemble", [x], rooted(rng, 6, 4, modes=range(6), nan=nan), dynamic=True)
+    for aggregate in range(4):
+        for post in range(4):
+            yield ml("TreeEnsemble", [x], {**rooted(rng, 12, 3, targets=1 + (aggregate > 1) * 0), "aggregate_function": aggregate,
+                                           "post_transform": post})
+    yield ml("TreeEnsemble", [x], rooted(rng, 3, 1), dynamic=True)
+    good = rooted(rng, 3, 3)
+    for error, change in (("there is no", {"nodes_truenodeids": [999] * len(good["nodes_featureids"])}), ("tree_roots", {"tree_roots": [-1]}),
+                          ("nodes_trueleafs", {"nodes_trueleafs": [0]}), ("aggregate_function 9", {"aggregate_function": 9}),
+                          ("weights", {"leaf_weights": numpy_helper.from_array(np.zeros(1, np.float32))})):
+        yield ml("TreeEnsemble", [x], {**good, **change}, error=error)
+
+
 def cases(rng):
     yield from features(rng)
     yield from linear(rng)
     yield from vectors(rng)
+    yield from regressors(rng)
+    yield from classifiers(rng)
+    yield from bad_trees(rng)
+    yield from ensembles(rng)
