@@ -4,7 +4,7 @@
  * - operands of concat are written in place by their producers; what cannot be (views, inputs, constants, values placed
  *   elsewhere, results of the graph) is copied;
  * - a reshape that strides cannot express is a copy, which fusion lets the producer write directly;
- * - results of the graph and operands of control nodes are values of their own; a guard looks at one element.
+ * - results of the graph and operands of control nodes are values of their own.
  * After this pass every view chain from a materialised value is a strided view, a pad, or a broadcast. */
 #include "ir/storage.h"
 
@@ -14,13 +14,6 @@ static Val copy_of(Graph *g, Val v, Loc loc) {
     static const CopyAttr here = {0};
     Type t = *val_type(g, v);
     return graph_node(g, P_COPY, 1, &v, 1, &t, &here, loc)->out[0];
-}
-
-/* A guard on many conditions becomes one on their conjunction. */
-static void one_condition(Graph *g, Node *n) {
-    B b = builder(g, n->loc);
-    const Type *t = val_type(g, n->in[0]);
-    if (t->rank) n->in[0] = b_reduce1(&b, R_AND, n->in[0], (1u << t->rank) - 1, false);
 }
 
 /* Values that a contraction or a claimed group reads, itself or through views. */
@@ -125,8 +118,6 @@ bool pass_bufferise(Graph *g, PassCtx *p) {
     const bool *into = read_by_contract(g);
     for (uint32_t i = 0; i < n; i++)
         if (g->node.v[i]->op == P_PAD && into[g->node.v[i]->out[0].i]) pad_to_concat(g, g->node.v[i]);
-    for (uint32_t i = 0; i < n; i++)
-        if (g->node.v[i]->op == P_GUARD && g->node.v[i]->nin) one_condition(g, g->node.v[i]);
     graph_tidy(g);
 
     /* Values that will lie inside another buffer, or are results. Copies are new values: leave room for them. */
