@@ -266,6 +266,8 @@ Graph *import_model(Model *model)
     for (uint32_t i = 0; i < src->out.n; i++) {
         const SrcValue *o = &src->out.v[i];
         Val v = name_value(m, o->name);
+        if (v.i && o->type && o->type->value_case == ONNX__TYPE_PROTO__VALUE_OPTIONAL_TYPE && val_type(g, v)->kind != TY_OPT)
+            v = b_seq(&m->b, "make", type_list(m->c, TY_OPT, val_type(g, v)), 1, &v);
         if (output_check(m, o, v))
             graph_output(g, o->name, v);
         else if (ctx_errors(model->c) == errors)

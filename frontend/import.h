@@ -145,6 +145,10 @@ typedef struct Stats { Val centred, mean, dev; } Stats;
 Stats stats(Imp *m, Val x, uint32_t mask);
 Val root_mean_square(Imp *m, Val x, uint32_t mask); /* sqrt(mean(x^2) + $epsilon) */
 Val affine(Imp *m, Val v, Val scale, Val bias);     /* v * scale + bias, both optional, in the type of v */
+/* ==== op_seq.c, shared with op_flow.c ============================================================================= */
+/* What the operation (`at` or `get`) takes from the list in[0]. rank: of a result whose rank the list does not know; -1: nor does
+ * anybody else, then a message. */
+Val list_take(Imp *m, const char *sub, int nin, const Val *in, int rank);
 
 /* ==== import.c: regions =========================================================================================== */
 /* Importing a SrcGraph as a region of m's graph: open, declare inputs in their order, capture, then the body, after which the

@@ -33,7 +33,7 @@ bool model_type_known(const Onnx__TypeProto *t) {
     for (int depth = 0; t && depth < MAX_TYPE_DEPTH; depth++) {
         switch (t->value_case) {
         case ONNX__TYPE_PROTO__VALUE_TENSOR_TYPE:
-            return t->tensor_type->elem_type && t->tensor_type->shape;
+            return t->tensor_type->elem_type && (t->tensor_type->shape || depth);
         case ONNX__TYPE_PROTO__VALUE_SEQUENCE_TYPE:
             t = t->sequence_type->elem_type;
             break;
@@ -168,7 +168,15 @@ static bool any_type(Model *m, const Onnx__TypeProto *t, const char *name, Loc l
         return false;
     }
     out->elem = elem;
-    return any_type(m, inner, name, loc, elem, depth + 1);
+    const Onnx__TypeProto__Tensor *t0 = inner && inner->value_case == ONNX__TYPE_PROTO__VALUE_TENSOR_TYPE ? inner->tensor_type : NULL;
+    if (t0 && !t0->shape) { /* elements may have any rank */
+        *elem = type_unranked(dtype_of_onnx(t0->elem_type), RANK_ANY);
+        if (elem->dtype != DT_NONE) return true;
+    }
+    if (!any_type(m, inner, name, loc, elem, depth + 1)) return false;
+    Type list = type_list(m->c, (TypeKind)out->kind, elem);
+    out->elem = list.elem;
+    return true;
 }
 
 bool model_type(Model *m, const Onnx__TypeProto *t, const char *name, Loc loc, Type *out) {

@@ -70,17 +70,32 @@ void imp_if(Imp *m)
 
 static Type scalar_type(Imp *m, DType t) { return type_tensor(m->c, t, 0, NULL); }
 
-/* The type of a carried value: what it has before the loop, or what the body declares if it is absent. */
+/* The type of a carried value: what it has before the loop, or what the body declares if it is absent, or an empty list. */
 static bool carried_type(Imp *m, Val v, const SrcValue *formal, Type *t)
 {
     if (v.i) {
+        Type declared;
         *t = *val_type(m->b.g, v);
+        bool none = t->kind == TY_SEQ && t->elem->rank == RANK_NONE && formal->type && model_type_known(formal->type);
+        if (none && model_type(m->m, formal->type, formal->name, m->b.loc, &declared) && type_covers(m->c, &declared, t) &&
+            declared.elem->rank <= MAX_RANK)
+            *t = declared;
         return true;
     }
     if (formal->type && model_type_known(formal->type))
         return model_type(m->m, formal->type, formal->name, m->b.loc, t);
     UNSUP(m, "carried value %s has no initial value and no declared type", formal->name);
     return false;
+}
+
+/* A list begins as one type and holds others after the body. */
+static bool loosen_list(Imp *m, Type *t, const Type *after)
+{
+    Type both;
+    if (t->kind == TY_TENSOR || !type_join(m->c, t, after, &both) || type_same(m->c, t, &both))
+        return false;
+    *t = both;
+    return true;
 }
 
 /* Dims of `t` that the body does not keep become symbols. Returns whether there were any. */
@@ -118,6 +133,7 @@ void imp_loop(Imp *m)
         return;
     Type *ty = NEWN(m->c, Type, nc + 1);
     Val *out = NEWN(m->c, Val, nc + ns + 1), *in = NEWN(m->c, Val, 2 + nc + ncap);
+    bool *opens = NEWN(m->c, bool, nc + 1);
     for (int i = 0; i < nc; i++)
         if (!carried_type(m, operand(m, 2 + (uint32_t)i), &sg->in.v[2 + i], &ty[i]))
             return;
@@ -133,8 +149,15 @@ void imp_loop(Imp *m)
         region_capture(&inner, m, ncap, cap);
         if (!region_body(&inner, out))
             return;
-        for (int i = 0; i < nc && round < 3; i++)
-            changed |= loosen(m, &ty[i], val_type(inner.b.g, out[1 + i]), sg->in.v[2 + i].name);
+        for (int i = 0; i < nc; i++) {
+            const Type *after = val_type(inner.b.g, out[1 + i]);
+            if (ty[i].kind == TY_OPT && after->kind != TY_OPT) { /* begins as an optional, goes on as what it holds */
+                opens[i] = true;
+                out[1 + i] = b_seq(&inner.b, "make", type_list(m->c, TY_OPT, after), 1, &out[1 + i]);
+                after = val_type(inner.b.g, out[1 + i]);
+            }
+            changed |= loosen_list(m, &ty[i], after) || (round < 3 && loosen(m, &ty[i], after, sg->in.v[2 + i].name));
+        }
         if (changed)
             continue;
         out[0] = only_element(&inner, out[0]);
@@ -151,7 +174,7 @@ void imp_loop(Imp *m)
     Val *res = NEWN(m->c, Val, nc + ns + 1);
     b_loop(&m->b, body, nc, ns, 2 + nc + ncap, in, res);
     for (uint32_t i = 0; i < m->n->nout; i++)
-        result(m, i, res[i]);
+        result(m, i, (int)i < nc && opens[i] ? list_take(m, "get", 1, &res[i], hint_rank(m, i)) : res[i]);
 }
 
 /* ---- Scan */

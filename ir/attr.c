@@ -117,7 +117,7 @@ static const Dim *dims(Walk *w, const Dim *d, unsigned n) {
 Type type_map(Ctx *c, const Type *t, DimFn fn, void *data) {
     Type r = *t;
     Walk w = {.c = c, .fn = fn, .data = data, .copy = true};
-    if (t->kind == TY_TENSOR && t->rank) r.dim = dims(&w, t->dim, t->rank);
+    if (t->kind == TY_TENSOR && type_ndim(t)) r.dim = dims(&w, t->dim, (unsigned)type_ndim(t));
     if (t->elem) {
         Type e = type_map(c, t->elem, fn, data);
         r.elem = ctx_dup(c, &e, sizeof e);
@@ -127,7 +127,7 @@ Type type_map(Ctx *c, const Type *t, DimFn fn, void *data) {
 
 static void visit_type(Walk *w, const Type *t) {
     for (; t; t = t->elem) {
-        for (int d = 0; t->kind == TY_TENSOR && d < t->rank; d++) dim1(w, t->dim[d]);
+        for (int d = 0; t->kind == TY_TENSOR && d < type_ndim(t); d++) dim1(w, t->dim[d]);
     }
 }
 

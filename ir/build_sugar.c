@@ -236,13 +236,3 @@ Val b_contract(B *b, const char *spec, Val x, Val y, DType acc, DType out) {
 /* ==== the rest ==================================================================================================== */
 
 Val b_random(B *b, const RandomAttr *a, int nin, const Val *in) { return b_emit1(b, P_RANDOM, nin, in, a); }
-
-Val b_seq(B *b, const char *sub, Type t, int nin, const Val *in) {
-    SeqAttr a = {ctx_str(b->c, sub), t};
-    return b_emit1(b, P_SEQ, nin, in, &a);
-}
-
-void b_call(B *b, const char *symbol, int nout, const Type *t, int nin, const Val *in, Val *out) {
-    CallAttr a = {ctx_str(b->c, symbol), (uint8_t)nout, ctx_dup(b->c, t, sizeof *t * (size_t)nout)};
-    b_emit(b, P_CALL, nin, in, &a, nout, out);
-}

@@ -43,9 +43,6 @@ bool elem_count(Ctx *c, const Type *t, int64_t *dim, int64_t *n); /* constant di
 Node *graph_node_elems(Graph *g, PrimOp op, int nin, const Val *in, int nout, const Type *outtype, const void *attr,
                        Loc loc, const Dim *elem);
 void graph_rebuild_uses(Graph *g);
-/* Result type of an `if` or a `loop` from two types that the value can have: dims on which they agree stay, others are
- * poison in *out. false if kinds, element types or ranks differ. */
-bool type_join(Ctx *c, const Type *a, const Type *b, Type *out);
 bool dim_may_be_one(const Ctx *c, Dim d);
 bool dim_in_bcast(const Ctx *c, Dim whole, Dim d);              /* whole is bcast(.., d, ..) */
 int label_count(const uint8_t *label, bool distinct);           /* of a contract operand, or of its result (distinct) */

@@ -5,23 +5,6 @@
  * which the node defines when it runs, and the verifier takes any. */
 #include "infer_internal.h"
 
-bool type_join(Ctx *c, const Type *a, const Type *b, Type *out) {
-    if (a->kind != b->kind || a->dtype != b->dtype || a->rank != b->rank) return false;
-    *out = *a;
-    if (a->kind != TY_TENSOR) {
-        Type e;
-        if (!a->elem != !b->elem) return false;
-        if (!a->elem) return true;
-        if (!type_join(c, a->elem, b->elem, &e)) return false;
-        out->elem = ctx_dup(c, &e, sizeof e);
-        return true;
-    }
-    Dim dim[MAX_RANK];
-    for (int d = 0; d < a->rank; d++) dim[d] = dim_same(c, a->dim[d], b->dim[d]) ? a->dim[d] : (Dim){0};
-    *out = type_tensor(c, (DType)a->dtype, a->rank, dim);
-    return true;
-}
-
 /* Region `body` takes operands from `first` on as its inputs from `formal` on. */
 static bool region_takes(Inf *f, const Graph *body, int first, int formal, bool exact) {
     if ((int)body->in.n - formal != f->nin - first) {

@@ -151,11 +151,20 @@ typedef struct Type {
     uint8_t dtype;            /* TENSOR: element; MAP: key */
     uint8_t rank;             /* TENSOR */
     const Dim *dim;           /* TENSOR: rank dims */
-    const struct Type *elem;  /* SEQ, OPT, MAP: element */
+    const struct Type *elem;  /* SEQ, OPT, MAP: element. Sizes in it are constants, or poison: any size */
 } Type;
+/* Ranks that only the element of a sequence, optional or map may have; no dims. NONE: there is no element (yet). */
+enum { RANK_NONE = 0xfe, RANK_ANY = 0xff };
+static inline int type_ndim(const Type *t) { return t->rank > MAX_RANK ? 0 : t->rank; } /* dims that are there */
 Type type_tensor(Ctx *c, DType t, int rank, const Dim *dim); /* dim is copied */
 Type type_consts(Ctx *c, DType t, int rank, const int64_t *dim);
+/* A sequence or optional of such elements: symbolic sizes become "any". */
+Type type_list(Ctx *c, TypeKind kind, const Type *elem);
+Type type_unranked(DType t, int rank);                        /* RANK_NONE or RANK_ANY */
+/* The type of what is either a or b. Sizes that differ become poison; ranks may differ in elements alone. */
+bool type_join(Ctx *c, const Type *a, const Type *b, Type *out);
 bool type_same(const Ctx *c, const Type *a, const Type *b);
+bool type_covers(const Ctx *c, const Type *wide, const Type *t); /* elements: every value of type t is one of type wide */
 Dim type_count(Ctx *c, const Type *t);                        /* number of elements */
 bool type_const_dims(const Ctx *c, const Type *t, int64_t *out); /* true if all are constants */
 void type_print(Buf *b, const Ctx *c, const Type *t);         /* f32[N,3,224,224] */
@@ -368,7 +377,10 @@ Val b_shape(B *b, Val v);                                                 /* i64
 Val b_dims(B *b, int n, const Dim *dim);                                  /* i64[n] tensor of dims; n = 1 elements allowed */
 Val b_dim_scalar(B *b, Dim d);                                            /* i64[] */
 Val b_random(B *b, const RandomAttr *a, int nin, const Val *in);
+/* build_seq.c: t is the type of the result, unless it can be had without a list, then it may be more precise: that alone is b_seq_try,
+ * of at, length, concat, stack, has, get; else poison. */
 Val b_seq(B *b, const char *sub, Type t, int nin, const Val *in);
+Val b_seq_try(B *b, const char *sub, int nin, const Val *in);
 void b_call(B *b, const char *symbol, int nout, const Type *t, int nin, const Val *in, Val *out); /* absent operands are poison */
 void b_group(B *b, const char *name, Graph *body, int nin, const Val *in, Val *out);
 /* Wrap: everything appended to b->g since mark (a node count) that feeds `outs` becomes group `name`. */

@@ -219,6 +219,23 @@ int parse_ints(Parser *p, int64_t *v, int max, int64_t lo, int64_t hi) {
     return p->failed ? 0 : n;
 }
 
+/* The rank of an element of a list, and its sizes: constants, or `?`. */
+static int element_dims(Parser *p, Dim *d) {
+    int n = 0, any = 0;
+    parse_expect(p, "[");
+    any = parse_sign(p, "*") ? RANK_ANY : parse_word(p, "none") ? RANK_NONE : 0;
+    if (any) {
+        parse_expect(p, "]");
+        return any;
+    }
+    while (!p->failed && !parse_sign(p, "]")) {
+        if (n) parse_expect(p, ",");
+        if (n == MAX_RANK) parse_fail(p, p->s, "more than %d entries", MAX_RANK);
+        else d[n++] = parse_sign(p, "?") ? (Dim){0} : dim_const(p->c, parse_int(p, 0, INT64_MAX));
+    }
+    return p->failed ? 0 : n;
+}
+
 Type parse_type(Parser *p, int depth) {
     static const char *const kinds[] = {[TY_SEQ] = "seq", [TY_OPT] = "opt", [TY_MAP] = "map"};
     Type t = {0};
@@ -252,14 +269,15 @@ Type parse_type(Parser *p, int depth) {
     }
     p->s += n;
     Dim dim[MAX_RANK];
-    int rank = parse_dims(p, dim, MAX_RANK);
-    return p->failed ? t : type_tensor(p->c, e, rank, dim);
+    int rank = depth ? element_dims(p, dim) : parse_dims(p, dim, MAX_RANK);
+    return p->failed ? t : rank > MAX_RANK ? type_unranked(e, rank) : type_tensor(p->c, e, rank, dim);
 }
 
 /* May a value of inferred type `have` be declared as `want`? Dims only must not be known to differ.
  */
 static bool agrees(Ctx *c, const Type *have, const Type *want) {
-    for (; have && want; have = have->elem, want = want->elem) {
+    for (bool first = true; have && want; have = have->elem, want = want->elem, first = false) {
+        if (!first) return type_covers(c, want, have);
         if (have->kind != want->kind || have->dtype != want->dtype || have->rank != want->rank)
             return false;
         for (int d = 0; d < have->rank; d++) {
@@ -270,10 +288,8 @@ static bool agrees(Ctx *c, const Type *have, const Type *want) {
 }
 
 static bool complete(const Type *t) {
-    for (; t; t = t->elem) {
-        for (int d = 0; d < t->rank; d++) {
-            if (!t->dim[d].i) return false;
-        }
+    for (int d = 0; d < t->rank; d++) {
+        if (!t->dim[d].i) return false;
     }
     return true;
 }

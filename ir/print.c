@@ -524,7 +524,7 @@ static void mark_graph(Uses *u, Graph *g) {
     for (uint32_t v = 1; v < g->val.n; v++) {
         const Type *t = &g->val.v[v].type;
         while (t && t->kind != TY_TENSOR) t = t->elem;
-        for (int d = 0; t && d < t->rank; d++) mark_dim(u, u->c, t->dim[d]);
+        for (int d = 0; t && d < type_ndim(t); d++) mark_dim(u, u->c, t->dim[d]);
     }
     for (uint32_t k = 0; k < g->node.n; k++) {
         Graph *r[2];

@@ -81,7 +81,7 @@ static Dim pred_dim(void *data, Ctx *c, Dim d) {
 
 static void pred_type(Tidy *t, const Type *y) {
     for (; y; y = y->elem) {
-        for (int d = 0; y->kind == TY_TENSOR && d < y->rank; d++) dim_each_sym(t->c, y->dim[d], pred_sym, t);
+        for (int d = 0; y->kind == TY_TENSOR && d < type_ndim(y); d++) dim_each_sym(t->c, y->dim[d], pred_sym, t);
     }
 }
 

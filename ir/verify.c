@@ -56,10 +56,12 @@ static Dim need_dim(void *data, Ctx *c, Dim d) {
 }
 
 static void check_type(Place *p, const Type *t, const char *what) {
-    for (; t; t = t->elem) {
+    for (bool element = false; t; t = t->elem, element = true) {
         if (t->kind != TY_TENSOR) continue;
-        if (t->dtype == DT_NONE || t->dtype >= DT_COUNT || t->rank > MAX_RANK) report(p, "X0302", what);
-        for (int d = 0; d < t->rank && d < MAX_RANK; d++) {
+        bool unranked = element && (t->rank == RANK_ANY || t->rank == RANK_NONE);
+        if (t->dtype == DT_NONE || t->dtype >= DT_COUNT || (t->rank > MAX_RANK && !unranked)) report(p, "X0302", what);
+        for (int d = 0; d < type_ndim(t); d++) {
+            if (element && !t->dim[d].i) continue;
             if (!t->dim[d].i) report(p, "X0302", ctx_printf(p->v->c, "%s has a poisoned size", what));
             else need_dim(p, p->v->c, t->dim[d]);
         }
@@ -70,10 +72,8 @@ static void check_type(Place *p, const Type *t, const char *what) {
 
 static bool same_type(Ctx *c, const Type *stored, const Type *found, bool control) {
     if (stored->kind != found->kind || stored->dtype != found->dtype) return false;
-    if (stored->kind != TY_TENSOR) {
-        return !stored->elem || !found->elem ? stored->elem == found->elem
-                                             : same_type(c, stored->elem, found->elem, control);
-    }
+    if (stored->kind != TY_TENSOR)
+        return !stored->elem || !found->elem ? stored->elem == found->elem : type_covers(c, stored->elem, found->elem);
     bool same = stored->rank == found->rank;
     for (int d = 0; same && d < stored->rank; d++) {
         same = dim_same(c, stored->dim[d], found->dim[d]);
@@ -166,7 +166,7 @@ static void check_node(Place *p, uint8_t *seen, int depth) {
 static void define_input_syms(Verify *v, const Type *t) {
     uint32_t sym;
     for (; t; t = t->elem) {
-        for (int d = 0; t->kind == TY_TENSOR && d < t->rank; d++) {
+        for (int d = 0; t->kind == TY_TENSOR && d < type_ndim(t); d++) {
             if (dim_lone_sym(v->c, t->dim[d], &sym)) define_sym(v, sym);
         }
     }

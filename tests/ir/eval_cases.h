@@ -165,13 +165,13 @@ static const Case cases[] = {
      "%w = const i64[2] {4, 9} %v = const i64[] {4} return %s, %w, %t, %v"},
     {"sequences", "", "i64[], i64[], f32[3], f32[3], f32[2,1], f32[2,1]",
      "%a = const f32[1] {1} %b = const f32[2] {2, 3} %p = const i64[] {0} %z = const i64[] {0}"
-     "%s = seq \"construct\" %b : seq<f32[P]> %t = seq \"insert\" %s, %a, %p : seq<f32[P]>"
+     "%s = seq \"construct\" %b : seq<f32[?]> %t = seq \"insert\" %s, %a, %p : seq<f32[?]>"
      "%n = seq \"length\" %t : i64[] %c = seq \"concat\" %t, %z : f32[Q]"
-     "%e = seq \"erase\" %t : seq<f32[P]> %u = seq \"insert\" %e, %a : seq<f32[P]> %k = seq \"stack\" %u, %z : f32[2,1]"
+     "%e = seq \"erase\" %t : seq<f32[?]> %u = seq \"insert\" %e, %a : seq<f32[?]> %k = seq \"stack\" %u, %z : f32[2,1]"
      "%w = const i64[] {2} %v = const f32[3] {1, 2, 3} %x = const f32[2,1] {1, 1} return %n, %w, %c, %v, %k, %x"},
     {"split", "", "f32[1], f32[1], f32[2], f32[2]",
      "%x = const f32[3] {1, 2, 3} %n = const i64[] {2} %z = const i64[] {0} %m = const i64[] {-1}"
-     "%s = seq \"split\" %x, %n, %z : seq<f32[P]> %l = seq \"at\" %s, %m : f32[E]"
+     "%s = seq \"split\" %x, %n, %z : seq<f32[?]> %l = seq \"at\" %s, %m : f32[E]"
      "%y = const f32[2,2] {1, 2, 3, 4} %u = seq \"unstack\" %y, %z : seq<f32[2]> %q = seq \"at\" %u, %z : f32[2]"
      "%w = const f32[1] {3} %v = const f32[2] {1, 2} return %l, %w, %q, %v"},
     {"optionals", "", "bool[], bool[], bool[], bool[], f32[1], f32[1]",

@@ -70,7 +70,7 @@ static const char *const exact[] = {
     "  return %2, %1\n"
     "}\n",
     "dims N\n"
-    "graph @t (%x: f32[N,4], %0: seq<f32[N]>) -> (%a: f32[N], %b: i64[N]) {\n"
+    "graph @t (%x: f32[N,4], %0: seq<f32[?]>) -> (%a: f32[N], %b: i64[N]) {\n"
     "  %1 = map { #1 } : i64[N,4]\n"
     "  %2, %3 = reduce [1] { select(a >= c, a, c), select(a >= c, b, d) } init -inf, 0 acc f32, "
     "i64 %x, %1 : f32[N], i64[N]\n"
