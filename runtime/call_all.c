@@ -3,3 +3,4 @@
 #include "call.c"
 #include "call_string.c"
 #include "call_seq.c"
+#include "call_select.c"

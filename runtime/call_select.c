@@ -1,0 +1,265 @@
+/* call_select.c: functions that choose among many: boxes that overlap too much, and what is there several times. */
+#include "call_internal.h"
+
+enum { DT_C64 = 14, DT_C128 = 15 };
+
+/* ==== suppress_boxes ============================================================================================== */
+
+typedef struct Box { float lo[2], hi[2], area; } Box;
+
+/* Corners in any order, or centre and size, with the two axes in any order: all that follows is symmetric in them. */
+static Box box_at(const float *p, bool centred)
+{
+    Box b;
+    for (int d = 0; d < 2; d++) {
+        float u = centred ? p[d] - p[2 + d] / 2 : p[d], v = centred ? p[d] + p[2 + d] / 2 : p[2 + d];
+        bool turned = !centred && !(u < v);
+        b.lo[d] = turned ? v : u;
+        b.hi[d] = turned ? u : v;
+    }
+    b.area = (b.hi[1] - b.lo[1]) * (b.hi[0] - b.lo[0]);
+    return b;
+}
+
+/* Intersection over union is above the limit; boxes without area overlap nothing. */
+static bool overlaps(const Box *a, const Box *b, float limit)
+{
+    float size[2];
+    for (int d = 0; d < 2; d++) {
+        float lo = a->lo[d] > b->lo[d] ? a->lo[d] : b->lo[d], hi = a->hi[d] < b->hi[d] ? a->hi[d] : b->hi[d];
+        if (!(hi > lo))
+            return false;
+        size[d] = hi - lo;
+    }
+    float both = size[1] * size[0], all = a->area + b->area - both;
+    return both > 0 && a->area > 0 && b->area > 0 && all > 0 && both / all > limit;
+}
+
+/* Higher scores first, of equal ones the lower index; NaN is below every number. */
+static bool precedes(const float *score, int64_t i, int64_t j)
+{
+    float a = score[i], b = score[j];
+    return a > b || (b != b && a == a) || (!(a < b) && (a == b || a != a) && i < j);
+}
+
+static void sift(const float *score, int64_t *heap, int64_t n, int64_t at)
+{
+    int64_t v = heap[at];
+    for (int64_t k; (k = 2 * at + 1) < n; at = k) {
+        if (k + 1 < n && precedes(score, heap[k + 1], heap[k]))
+            k++;
+        if (!precedes(score, heap[k], v))
+            break;
+        heap[at] = heap[k];
+    }
+    heap[at] = v;
+}
+
+typedef struct Triples { int64_t *v, n, room; } Triples;
+
+static bool triple(rt_call *c, Triples *t, int64_t a, int64_t b, int64_t k)
+{
+    if (t->n == t->room) {
+        int64_t *v = call_alloc(c, 6 * (t->room ? t->room : 64), sizeof *v);
+        if (!v)
+            return false;
+        if (t->n)
+            memcpy(v, t->v, (size_t)(3 * t->n) * sizeof *v);
+        t->room = 2 * (t->room ? t->room : 64);
+        t->v = v;
+    }
+    memcpy(t->v + 3 * t->n++, (int64_t[]){a, b, k}, 3 * sizeof(int64_t));
+    return true;
+}
+
+/* (boxes f32[b,n,4], scores f32[b,k,n], most i64, limit f32, least f32 or absent, centred i64) -> i64[m,3]: batch, class and
+ * index of the boxes that stay. Of each class, in order of score, a box above `least` stays unless it overlaps one that stayed
+ * before; at most `most`. A heap gives them in order, so that those never looked at cost little. */
+CALL_FN(suppress_boxes)
+{
+    const rt_value *boxes = tensor_operand(c, 0, DT_F32), *scores = tensor_operand(c, 1, DT_F32);
+    const rt_value *limit = tensor_operand(c, 3, DT_F32), *least = c->in[4];
+    int64_t most, centred;
+    if (!boxes || !scores || !limit || !call_int(c, tensor_operand(c, 2, DT_I64), "the number of boxes", &most) ||
+        !call_int(c, tensor_operand(c, 5, DT_I64), "the form of boxes", &centred))
+        return false;
+    int64_t nb = scores->dims[0], nk = scores->dims[1], n = scores->dims[2];
+    if (boxes->rank != 3 || scores->rank != 3 || boxes->dims[0] != nb || boxes->dims[1] != n || boxes->dims[2] != 4)
+        return call_fail(c, "boxes and scores have different sizes");
+    most = most < 0 ? 0 : most < n ? most : n;
+    int64_t *heap = call_alloc(c, n, sizeof *heap);
+    Box *kept = call_alloc(c, most, sizeof *kept);
+    Triples out = {0};
+    if (!heap || !kept)
+        return false;
+    float iou = *(const float *)limit->data, floor = least ? *(const float *)least->data : 0;
+    for (int64_t g = 0; g < nb * nk && most; g++) {
+        const float *score = (const float *)scores->data + g * n, *box = (const float *)boxes->data + g / nk * n * 4;
+        int64_t left = 0, stayed = 0;
+        for (int64_t i = 0; i < n; i++) {
+            heap[left] = i;
+            left += !least || score[i] > floor;
+        }
+        for (int64_t i = left / 2; i-- > 0;)
+            sift(score, heap, left, i);
+        while (left && stayed < most) {
+            int64_t i = heap[0], k = 0;
+            Box b = box_at(box + 4 * i, centred != 0);
+            heap[0] = heap[--left];
+            sift(score, heap, left, 0);
+            while (k < stayed && !overlaps(&b, &kept[k], iou))
+                k++;
+            if (k < stayed)
+                continue;
+            kept[stayed++] = b;
+            if (!triple(c, &out, g / nk, g % nk, i))
+                return false;
+        }
+    }
+    c->out[0] = call_tensor(c, DT_I64, 2, (int64_t[]){out.n, 3});
+    if (c->out[0] && out.n)
+        memcpy(c->out[0]->data, out.v, (size_t)(3 * out.n) * sizeof *out.v);
+    return c->out[0] != NULL;
+}
+
+/* ==== unique ====================================================================================================== */
+
+#define ORDER(a, b) (((a) > (b)) - ((a) < (b)))
+
+/* NaN is equal to itself and above every number. */
+static int order_f64(double a, double b) { return a != a || b != b ? (a != a) - (b != b) : ORDER(a, b); }
+
+/* f16 and bf16 have few bits of exponent and mantissa, but the order of f32's. */
+static double narrow(uint16_t h, int exponent_bits)
+{
+    int m = 15 - exponent_bits, bias = (1 << (exponent_bits - 1)) - 1, e = h >> m & ((1 << exponent_bits) - 1);
+    double f = h & ((1 << m) - 1), scale = 1;
+    if (e == (1 << exponent_bits) - 1)
+        return f != 0 ? __builtin_nan("") : h >> 15 ? -__builtin_inf() : __builtin_inf();
+    f = e ? f + (1 << m) : f;
+    for (int k = (e ? e : 1) - bias - m; k; k += k < 0 ? 1 : -1)
+        scale *= k < 0 ? 0.5 : 2;
+    return (h >> 15 ? -f : f) * scale;
+}
+
+static int order(int dtype, const void *p, const void *q, int64_t i, int64_t j)
+{
+#define ITEM(t, at) ((const t *)at)
+    switch (dtype) {
+    case DT_F32: return order_f64((double)ITEM(float, p)[i], (double)ITEM(float, q)[j]);
+    case DT_F64: return order_f64(ITEM(double, p)[i], ITEM(double, q)[j]);
+    case DT_F16: return order_f64(narrow(ITEM(uint16_t, p)[i], 5), narrow(ITEM(uint16_t, q)[j], 5));
+    case DT_BF16: return order_f64(narrow(ITEM(uint16_t, p)[i], 8), narrow(ITEM(uint16_t, q)[j], 8));
+    case DT_C64: {
+        int o = order(DT_F32, p, q, 2 * i, 2 * j);
+        return o ? o : order(DT_F32, p, q, 2 * i + 1, 2 * j + 1);
+    }
+    case DT_C128: {
+        int o = order(DT_F64, p, q, 2 * i, 2 * j);
+        return o ? o : order(DT_F64, p, q, 2 * i + 1, 2 * j + 1);
+    }
+    case DT_STR: {
+        const accelc_str *a = &ITEM(accelc_str, p)[i], *b = &ITEM(accelc_str, q)[j];
+        size_t n = a->len < b->len ? a->len : b->len;
+        int o = n ? memcmp(a->ptr, b->ptr, n) : 0;
+        return o ? o : ORDER(a->len, b->len);
+    }
+    case DT_I8: return ORDER(ITEM(int8_t, p)[i], ITEM(int8_t, q)[j]);
+    case DT_I16: return ORDER(ITEM(int16_t, p)[i], ITEM(int16_t, q)[j]);
+    case DT_U16: return ORDER(ITEM(uint16_t, p)[i], ITEM(uint16_t, q)[j]);
+    case DT_I32: return ORDER(ITEM(int32_t, p)[i], ITEM(int32_t, q)[j]);
+    case DT_U32: return ORDER(ITEM(uint32_t, p)[i], ITEM(uint32_t, q)[j]);
+    case DT_I64: return ORDER(ITEM(int64_t, p)[i], ITEM(int64_t, q)[j]);
+    case DT_U64: return ORDER(ITEM(uint64_t, p)[i], ITEM(uint64_t, q)[j]);
+    default: return ORDER(ITEM(uint8_t, p)[i], ITEM(uint8_t, q)[j]);
+    }
+#undef ITEM
+}
+
+/* A tensor as n slices along its middle axis: [outer, n, inner]. */
+typedef struct Slices { const rt_value *x; int64_t outer, n, inner; } Slices;
+
+static int order_slices(const Slices *s, int64_t i, int64_t j)
+{
+    for (int64_t o = 0; o < s->outer; o++)
+        for (int64_t k = 0; k < s->inner; k++) {
+            int64_t at = o * s->n * s->inner + k;
+            int c = order(s->x->dtype, s->x->data, s->x->data, at + i * s->inner, at + j * s->inner);
+            if (c)
+                return c;
+        }
+    return 0;
+}
+
+/* Positions 0 .. n-1 in order of their slices, equal ones in order of position: merges between two halves of room. */
+static int64_t *order_positions(const Slices *s, int64_t *room)
+{
+    int64_t *from = room, *to = room + s->n;
+    for (int64_t i = 0; i < s->n; i++)
+        from[i] = i;
+    for (int64_t w = 1; w < s->n; w *= 2) {
+        for (int64_t lo = 0; lo < s->n; lo += 2 * w) {
+            int64_t mid = lo + w < s->n ? lo + w : s->n, hi = mid + w < s->n ? mid + w : s->n, i = lo, j = mid;
+            for (int64_t k = lo; k < hi; k++)
+                to[k] = i < mid && (j == hi || order_slices(s, from[i], from[j]) <= 0) ? from[i++] : from[j++];
+        }
+        int64_t *t = from;
+        from = to;
+        to = t;
+    }
+    return from;
+}
+
+/* (x, axis i64: -1 takes the elements of x, sorted i64) -> (what is different of x, i64[u] where it is first, i64[n] which of the
+ * results each was, i64[u] how often it is there). Sorted: ascending, slices by their elements in order; else by the first
+ * position. */
+CALL_FN(unique)
+{
+    const rt_value *x = tensor_operand(c, 0, 0);
+    int64_t axis, sorted;
+    if (!x || !call_int(c, tensor_operand(c, 1, DT_I64), "axis", &axis) || !call_int(c, tensor_operand(c, 2, DT_I64), "sorted", &sorted))
+        return false;
+    if (axis >= x->rank)
+        return call_fail(c, "axis %lld of a tensor of rank %d", (long long)axis, x->rank);
+    Slices s = {x, 1, axis < 0 ? call_count(x) : x->dims[axis], 1};
+    for (int d = 0; d < x->rank && axis >= 0; d++)
+        *(d < axis ? &s.outer : &s.inner) *= d == axis ? 1 : x->dims[d];
+    int64_t n = s.n, u = 0, *room = call_alloc(c, n, 2 * sizeof *room), *first = call_alloc(c, n, sizeof *first);
+    int64_t *rank = call_alloc(c, n, sizeof *rank);
+    rt_value *inverse = c->out[2] = call_tensor(c, DT_I64, 1, &n);
+    if (!room || !first || !rank || !inverse)
+        return false;
+    const int64_t *at = order_positions(&s, room);
+    int64_t *group = inverse->data;
+    for (int64_t i = 0; i < n; i++) { /* groups in order; the first of a group is its lowest position */
+        if (!i || order_slices(&s, at[i - 1], at[i]))
+            first[u++] = at[i];
+        group[at[i]] = u - 1;
+    }
+    for (int64_t g = 0; g < u; g++)
+        rank[g] = g;
+    if (!sorted) { /* by walking all positions, groups are met in order of their first one */
+        int64_t next = 0;
+        for (int64_t i = 0; i < n; i++)
+            if (first[group[i]] == i)
+                rank[group[i]] = next++;
+    }
+    int64_t dims[CALL_RANK] = {u};
+    if (axis >= 0) {
+        memcpy(dims, x->dims, sizeof dims);
+        dims[axis] = u;
+    }
+    rt_value *y = c->out[0] = call_tensor(c, x->dtype, axis < 0 ? 1 : x->rank, dims);
+    rt_value *where = c->out[1] = call_tensor(c, DT_I64, 1, &u), *count = c->out[3] = call_tensor(c, DT_I64, 1, &u);
+    if (!y || !where || !count)
+        return false;
+    size_t bytes = (size_t)s.inner * call_width(x->dtype);
+    for (int64_t g = 0; g < u; g++) {
+        ((int64_t *)where->data)[rank[g]] = first[g];
+        for (int64_t o = 0; o < s.outer && bytes; o++)
+            memcpy((char *)y->data + (size_t)(o * u + rank[g]) * bytes, (const char *)x->data + (size_t)(o * n + first[g]) * bytes, bytes);
+    }
+    for (int64_t i = 0; i < n; i++)
+        ((int64_t *)count->data)[group[i] = rank[group[i]]]++;
+    return true;
+}
