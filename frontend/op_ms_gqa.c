@@ -1,0 +1,251 @@
+/* op_ms_gqa.c: GroupQueryAttention of com.microsoft. Each entry b of a batch has P[b] keys from before and appends Q[b] of the S
+ * new ones, so that it has T[b] = P[b] + Q[b] = seqlens_k[b] + 1: query s is at position P + s and sees keys up to there. The
+ * cache holds the keys from the first on, or, if it slides, the last ones. */
+#include "frontend/attn.h"
+#include <math.h>
+#include <string.h>
+
+#define FN(f) void imp_##f(Imp *m)
+FN(ms_gqa);
+
+enum { Q_IN, K_IN, V_IN, PAST_K, PAST_V, SEQLENS, TOTAL, COS_IN, SIN_IN, POS_IN, BIAS_IN, SINK_IN, K_SCALE, V_SCALE, Q_NORM, K_NORM, Q_LENS };
+
+typedef struct Gqa {
+    Heads q, k, v;
+    Dim total, cache;                   /* bound of T; capacity of the cache */
+    Val before, after, kept;            /* i64[B]: P, T, and how many of the P keys the cache holds */
+    int64_t window;                     /* keys that a query sees, -1: all */
+    bool slides;
+} Gqa;
+
+/* How many of n positions a sliding cache keeps. */
+static Expr resident(Imp *m, const Gqa *g, Expr n)
+{
+    Expr cap = xdim(m, g->cache), step = xdim(m, dim_addi(m->c, g->cache, 1 - g->window));
+    Expr blocks = X2(FDIV, X2(SUB, X2(ADD, X2(SUB, n, cap), step), XI(1)), step);
+    return X3(SELECT, X2(LE, n, cap), n, X2(SUB, n, X2(MUL, step, blocks)));
+}
+
+/* P, T and what is kept of P, from the lengths; one check of all of them. */
+static bool lengths(Imp *m, Gqa *g)
+{
+    Val in[2] = {m->in[SEQLENS], operand(m, Q_LENS)};
+    Dim b = g->q.batch;
+    int n = in[1].i ? 2 : 1;
+    for (int i = 0; i < n; i++)
+        in[i] = cast_to(m, reshape_to(m, in[i], 1, &b), DT_I64);
+    Expr t = X2(ADD, xarg(m, 0, DT_I64), XI(1)), len = xdim(m, g->q.len);
+    Expr q = n == 2 ? xarg(m, 1, DT_I64) : X2(MIN, len, t), p = X2(SUB, t, q);
+    g->after = map_over(m, t, 1, in, 1, &b);
+    g->before = map_over(m, p, n, in, 1, &b);
+    g->kept = g->slides ? map_over(m, resident(m, g, p), n, in, 1, &b) : g->before;
+    Expr ok = X2(AND, X2(LE, XI(1), t), X2(LE, t, xdim(m, g->total)));
+    ok = X2(AND, ok, X2(AND, X2(LE, XI(0), q), X2(AND, X2(LE, q, len), X2(LE, XI(0), p))));
+    if (!g->slides)
+        ok = X2(AND, ok, X2(LE, p, xdim(m, present(m, PAST_K) ? dim_of(m, m->in[PAST_K], 2) : DC(m, 0))));
+    Val each = map_over(m, ok, n, in, 1, &b);
+    if (!each.i)
+        return false;
+    Val all = b_reduce1(&m->b, R_AND, each, 1, false);
+    b_guard_val(&m->b, all, "seqlens_k does not fit the cache, total_sequence_length or query_seqlens");
+    return true;
+}
+
+/* n rows of the sequence that the kept rows of past and the new ones make, from row `first` on (an expression of operands 2 on,
+ * which are more[]). */
+static Val stitched(Imp *m, const Gqa *g, Val past, const Heads *h, Dim n, Expr first, int nmore, const Val *more)
+{
+    DType t = dtype_of(m, h->v);
+    Expr b = xaxis(m, 0), zero = xf(m, t, 0), row = X2(ADD, xaxis(m, 2), first);
+    Expr kept = load_at(m, 2, DT_I64, 1, &b), old[4] = {b, xaxis(m, 1), row, xaxis(m, 3)}, new[4] = {b, xaxis(m, 1), X2(SUB, row, kept), xaxis(m, 3)};
+    Expr e = X3(SELECT, X2(LT, row, kept), expr_load(m->c, 0, t, 4, old, OOB_VALUE, zero, 0),
+                expr_load(m->c, 1, t, 4, new, OOB_VALUE, zero, 0));
+    Val in[5] = {past, h->v, g->kept};
+    for (int i = 0; i < nmore; i++)
+        in[3 + i] = more[i];
+    return map_over(m, e, 3 + nmore, in, 4, (Dim[]){h->batch, h->heads, n, h->size});
+}
+
+/* The keys (or values) with those of the cache before them. Returns what the cache holds afterwards. */
+static Val cached(Imp *m, const Gqa *g, Val past, Heads *h)
+{
+    heads_first(m, h);
+    if (!past.i || !h->v.i)
+        return h->v;
+    b_guard(&m->b, G_EQ, dim_of(m, past, 0), h->batch, "the cache has another batch size");
+    b_guard(&m->b, G_EQ, dim_of(m, past, 1), h->heads, "the cache has another number of heads");
+    b_guard(&m->b, G_EQ, dim_of(m, past, 3), h->size, "the cache has another head size");
+    if (!g->slides) {
+        Val now = stitched(m, g, past, h, g->cache, XI(0), 0, NULL);
+        h->v = now.i ? b_slice_axis(&m->b, now, 2, DC(m, 0), g->total) : now;
+        h->len = g->total;
+        return now;
+    }
+    /* row i of the cache is position T - kept(T) + i, and that is behind the first resident position, P - kept(P) */
+    Expr b = xaxis(m, 0), kept = load_at(m, 2, DT_I64, 1, &b), t = load_at(m, 3, DT_I64, 1, &b), p = load_at(m, 4, DT_I64, 1, &b);
+    Expr first = X2(SUB, X2(SUB, t, resident(m, g, t)), X2(SUB, p, kept));
+    Val now = stitched(m, g, past, h, g->cache, first, 2, (Val[]){g->after, g->before});
+    Dim n = dim_add(m->c, g->cache, h->len);
+    h->v = stitched(m, g, past, h, n, XI(0), 0, NULL);
+    h->len = n;
+    return now;
+}
+
+/* v / rms(v) * weight over each head */
+static bool head_norm(Imp *m, Heads *h, Val weight, const char *epsilon)
+{
+    if (!weight.i || !h->v.i)
+        return h->v.i != 0;
+    DType t = dtype_of(m, h->v), w = wide_type(t);
+    Val x = cast_to(m, h->v, w);
+    Val sq = b_mean(&m->b, map_text(m, "a * a", 1, &x), 1u << 3, true);
+    Val dev = map_text(m, ctx_printf(m->c, "sqrt(a + $%s)", epsilon), 1, &sq);
+    h->v = cast_to(m, affine(m, b_binary(&m->b, S_DIV, x, dev), weight, (Val){0}), t);
+    return h->v.i != 0;
+}
+
+/* Queries and keys turned by their positions: given ones, else P + s (rows of padding: that of the last valid one). */
+static bool turned(Imp *m, Gqa *g)
+{
+    Dim d[2] = {g->q.batch, g->q.len};
+    Val pos = operand(m, POS_IN);
+    if (!present(m, COS_IN) || !present(m, SIN_IN) || rank_of(m, m->in[COS_IN]) != 2 || rank_of(m, m->in[SIN_IN]) != 2) {
+        ERR(m, "E0203", "do_rotary needs cos_cache and sin_cache of rank 2");
+        return false;
+    }
+    if (!pos.i || rank_of(m, pos) != 2) {
+        Expr b = xaxis(m, 0), last = X2(SUB, load_at(m, 1, DT_I64, 1, &b), XI(1));
+        pos = map_over(m, X2(MIN, X2(ADD, load_at(m, 0, DT_I64, 1, &b), xaxis(m, 1)), last), 2, (Val[]){g->before, g->after}, 2, d);
+    }
+    Rotary r = {.size = dim_muli(m->c, dim_of(m, m->in[COS_IN], 1), 2), .pairs = attr_i(m, "rotary_interleaved") != 0};
+    r.cos = b_gather(&m->b, m->in[COS_IN], pos, 0, OOB_FAIL);
+    r.sin = b_gather(&m->b, m->in[SIN_IN], pos, 0, OOB_FAIL);
+    return rotate(m, &g->q, &r) && rotate(m, &g->k, &r);
+}
+
+/* Queries, keys and values, rows apart or together. */
+static bool read_heads(Imp *m, Gqa *g)
+{
+    int64_t n = attr_i(m, "num_heads"), kv = attr_i(m, "kv_num_heads");
+    Val q = m->in[Q_IN];
+    if (n < 1 || kv < 1 || n % kv || rank_of(m, q) != 3 || present(m, K_IN) != present(m, V_IN)) {
+        ERR(m, "E0203", "expected rows of rank 3, keys and values together, and num_heads a multiple of kv_num_heads");
+        return false;
+    }
+    if (present(m, K_IN))
+        return heads_of_rows(m, q, n, "num_heads", &g->q) && heads_of_rows(m, m->in[K_IN], kv, "kv_num_heads", &g->k) &&
+               heads_of_rows(m, m->in[V_IN], kv, "kv_num_heads", &g->v);
+    Dim all = dim_of(m, q, 2), size = dim_floordiv(m->c, all, DC(m, n + 2 * kv));
+    b_guard(&m->b, G_EQ, dim_muli(m->c, size, n + 2 * kv), all, "packed rows must hold num_heads + 2 * kv_num_heads heads");
+    Dim nq = dim_muli(m->c, size, n), nk = dim_muli(m->c, size, kv);
+    return heads_of_rows(m, b_slice_axis(&m->b, q, 2, DC(m, 0), nq), n, "num_heads", &g->q) &&
+           heads_of_rows(m, b_slice_axis(&m->b, q, 2, nq, nk), kv, "kv_num_heads", &g->k) &&
+           heads_of_rows(m, b_slice_axis(&m->b, q, 2, dim_add(m->c, nq, nk), nk), kv, "kv_num_heads", &g->v);
+}
+
+/* The bias of a sliding cache, whose columns are positions. */
+static void bias_at(Imp *m, Scores *s, const Gqa *g, Val bias)
+{
+    DType t = s->v.i ? dtype_of(m, s->v) : DT_F32, bt = dtype_of(m, bias);
+    Expr at[4], first = X2(SUB, load_at(m, 2, DT_I64, 1, &s->at[0]), load_at(m, 3, DT_I64, 1, &s->at[0]));
+    for (int i = 0; i < 3; i++)
+        at[i] = X2(MIN, s->at[i], xdim(m, dim_addi(m->c, dim_of(m, bias, i), -1)));
+    at[3] = X2(ADD, s->at[3], first);
+    Expr x = expr_load(m->c, 1, bt, 4, at, OOB_VALUE, xf(m, bt, 0), 0);
+    scores_map(m, s, X2(ADD, xarg(m, 0, t), expr_cast(m->c, x, t)), 3, (Val[]){bias, g->before, g->kept});
+}
+
+/* Softmax with exp(sink) in the denominator: a number per head, or 0. */
+static void softmax_sink(Imp *m, Scores *s, Val sink)
+{
+    if (!s->v.i)
+        return;
+    int last = s->grouped ? 4 : 3;
+    DType t = dtype_of(m, s->v);
+    if (sink.i)
+        sink = cast_to(m, s->grouped ? reshape_to(m, sink, 5, (Dim[]){DC(m, 1), s->kv, s->group, DC(m, 1), DC(m, 1)})
+                                     : along(m, sink, 4, 1), t);
+    else
+        sink = scalar_of(m, t, 0);
+    Val top = b_binary(&m->b, S_MAX, b_reduce1(&m->b, R_MAX, s->v, 1u << last, true), sink);
+    Val e = map_text(m, "exp(a - b)", 2, (Val[]){s->v, top});
+    Val sum = map_text(m, "a + exp(b - c)", 3, (Val[]){b_reduce1(&m->b, R_SUM, e, 1u << last, true), sink, top});
+    s->v = b_binary(&m->b, S_DIV, e, sum);
+}
+
+static bool ready(Imp *m, Gqa *g)
+{
+    Val past = operand(m, PAST_K);
+    int64_t causal = attr_i(m, "causal");
+    g->window = attr_i(m, "local_window_size");
+    g->slides = attr_i(m, "sliding_window_cache") != 0;
+    if (present(m, PAST_V) != (past.i != 0) || (past.i && (rank_of(m, past) != 4 || rank_of(m, m->in[PAST_V]) != 4))) {
+        ERR(m, "E0203", "past_key and past_value belong together and have rank 4");
+        return false;
+    }
+    if ((!causal && g->window != -1) || (g->slides && (g->window < 1 || !past.i)) || g->window < -1 || causal < 0 || causal > 1) {
+        ERR(m, "E0202", "local_window_size needs causal = 1, sliding_window_cache needs local_window_size and a past");
+        return false;
+    }
+    for (uint32_t i = PAST_K; i <= PAST_V; i++)
+        if (present(m, i) && dtype_of(m, m->in[i]) != dtype_of(m, m->in[0])) {
+            UNSUP(m, "a cache of type %s", dt_name(dtype_of(m, m->in[i])));
+            return false;
+        }
+    if (!read_heads(m, g) || !operand_dim(m, m->in[TOTAL], "total_sequence_length", 0, DIM_INF, &g->total))
+        return false;
+    Dim held = past.i ? dim_of(m, past, 2) : g->k.len;
+    g->cache = g->slides || !past.i ? held : dim_max(m->c, held, g->total);
+    if (g->slides)
+        b_guard(&m->b, G_LE, DC(m, g->window), g->cache, "the cache is smaller than local_window_size");
+    if (!past.i)
+        b_guard(&m->b, G_EQ, g->total, g->k.len, "without a past, total_sequence_length must be the number of keys");
+    return lengths(m, g);
+}
+
+void imp_ms_gqa(Imp *m)
+{
+    Gqa g = {0};
+    Scores s;
+    DType t = dtype_of(m, m->in[0]);
+    int64_t out = attr_i(m, "qk_output");
+    double cap = attr_f(m, "softcap");
+    if (!ready(m, &g) || !head_norm(m, &g.q, operand(m, Q_NORM), attr_has(m, "q_norm_epsilon") ? "q_norm_epsilon" : "qk_norm_epsilon") ||
+        !head_norm(m, &g.k, operand(m, K_NORM), attr_has(m, "k_norm_epsilon") ? "k_norm_epsilon" : "qk_norm_epsilon"))
+        return;
+    if (attr_i(m, "do_rotary") && !turned(m, &g))
+        return;
+    result(m, 1, cached(m, &g, operand(m, PAST_K), &g.k));
+    result(m, 2, cached(m, &g, operand(m, PAST_V), &g.v));
+    if (!scores_of(m, &g.q, &g.k, &s))
+        return;
+    DType w = dtype_of(m, s.v);
+    scores_scale(m, &s, attr_f(m, "scale") != 0, attr_f(m, "scale"), g.q.size);
+    if (cap > 0)
+        scores_map(m, &s, text_expr(m, "$softcap * tanh(a / $softcap)", w, 1), 0, NULL);
+    if (present(m, BIAS_IN) && g.slides && rank_of(m, m->in[BIAS_IN]) == 4)
+        bias_at(m, &s, &g, m->in[BIAS_IN]);
+    else if (present(m, BIAS_IN) && !scores_mask(m, &s, m->in[BIAS_IN], "attention_bias"))
+        return;
+    /* position of the key, and of the query */
+    Expr b = s.at[0], before = load_at(m, 1, DT_I64, 1, &b), at = X2(ADD, s.at[2], before);
+    Expr key = g.slides ? X2(ADD, s.at[3], X2(SUB, before, load_at(m, 3, DT_I64, 1, &b))) : s.at[3];
+    Expr seen = X2(LT, key, load_at(m, 2, DT_I64, 1, &b));
+    if (attr_i(m, "causal"))
+        seen = X2(AND, seen, X2(LE, key, at));
+    if (g.window > 0)
+        seen = X2(AND, seen, X2(GT, key, X2(SUB, at, XI(g.window))));
+    Val info[3] = {g.before, g.after, g.kept};
+    Scores shown = s;
+    if (wanted(m, 3))
+        scores_keep(m, &shown, seen, 0, 3, info);
+    scores_keep(m, &s, seen, -INFINITY, 3, info);
+    if (attr_i(m, "smooth_softmax") > 0 || present(m, SINK_IN))
+        softmax_sink(m, &s, operand(m, SINK_IN));
+    else
+        scores_softmax(m, &s);
+    if (wanted(m, 3))
+        result(m, 3, cast_to(m, scores_flat(m, out == 2 ? &s : &shown), t));
+    s.v = cast_to(m, s.v, t);
+    result(m, 0, scores_times(m, &s, &g.v, true, t));
+}

@@ -1,0 +1,77 @@
+"""com.microsoft: GroupQueryAttention."""
+import numpy as np
+
+from op_test import Case, by_ort, f16, f32, i64
+
+GQA = "com.microsoft.GroupQueryAttention"
+
+
+def gqa(rng, b=2, s=4, nq=4, nk=2, h=16, past=None, lens=None, total=None, rotary=None, bias=None, sink=False, packed=False,
+        pos=False, norm=False, valid=None, kind=f32, attrs=None, capacity=None, **how):
+    """past: length of the cache; lens: keys of each entry after the step."""
+    lens = np.asarray([s] * b if lens is None else lens)
+    total = int(lens.max()) if total is None else total
+    cols = total
+    x = [kind(rng, b, s, (nq + 2 * nk) * h), None, None] if packed else \
+        [kind(rng, b, s, nq * h), kind(rng, b, s, nk * h), kind(rng, b, s, nk * h)]
+    cache = [None, None] if past is None else [kind(rng, b, nk, past, h), kind(rng, b, nk, past, h)]
+    angle = np.arange(40)[:, None] * (0.5 + np.arange((rotary or 0) // 2))
+    turn = [np.cos(angle).astype(x[0].dtype), np.sin(angle).astype(x[0].dtype)] if rotary else [None, None]
+    inputs = [*x, *cache, (lens - 1).astype(np.int32), np.array(total, np.int32), *turn,
+              i64(rng, b, s, low=0, high=39) if pos else None, kind(rng, *bias, s, cols) if bias else None,
+              kind(rng, nq) if sink else None, None, None, kind(rng, h) if norm else None, kind(rng, h) if norm else None,
+              None if valid is None else np.asarray(valid, np.int32)]
+    while inputs[-1] is None:
+        inputs.pop()
+    attrs = {"num_heads": nq, "kv_num_heads": nk, **({"do_rotary": 1} if rotary else {}), **(attrs or {})}
+    return Case(GQA, inputs, attrs, nout=how.pop("nout", 3), **how)
+
+
+def normed(eps):
+    """Queries and keys normalised before: ONNX Runtime's CPU kernel has no norm of its own."""
+    def run(q, k, v, pk, pv, lens, total, cos, sin, pos, bias, sink, ks, vs, qn, kn):
+        def norm(x, w):
+            x = x.reshape(*x.shape[:2], -1, len(w))
+            return (x / np.sqrt((x * x).mean(-1, keepdims=True) + eps) * w).reshape(*x.shape[:2], -1).astype(x.dtype)
+        inner = Case(GQA, [norm(q, qn), norm(k, kn), v, pk, pv, lens, total, cos, sin], {"num_heads": 4, "kv_num_heads": 2, "do_rotary": 1},
+                     nout=3)
+        return by_ort(inner)
+    return run
+
+
+def sliding(rng, window, capacity, **how):
+    """A cache of the last keys; of its rows behind them nothing is said, so only the output is looked at."""
+    attrs = {"sliding_window_cache": 1, "local_window_size": window}
+    case = gqa(rng, past=capacity, attrs=attrs, wanted=(0,), **how)
+    case.oracle = lambda *x: by_ort(Case(GQA, list(x), case.attrs, nout=3))
+    return case
+
+
+def cases(rng):
+    for dynamic in (False, True):
+        yield gqa(rng, dynamic=dynamic)
+        yield gqa(rng, nq=2, nk=2, rotary=16, dynamic=dynamic)
+        yield gqa(rng, s=1, past=6, lens=[7, 7], dynamic=dynamic)
+        yield gqa(rng, s=1, past=6, lens=[4, 6], h=32, rotary=16, attrs={"rotary_interleaved": 1}, dynamic=dynamic)
+        yield gqa(rng, b=1, s=3, past=5, lens=[8], rotary=16, bias=(1, 4), dynamic=dynamic)
+        yield gqa(rng, packed=True, rotary=16, attrs={"scale": 0.4, "softcap": 1.5}, dynamic=dynamic)
+        yield gqa(rng, s=1, past=9, lens=[5, 3], sink=True, attrs={"local_window_size": 3}, dynamic=dynamic)
+    yield gqa(rng, past=9, s=5, rotary=16)
+    yield gqa(rng, s=6, attrs={"local_window_size": 2})
+    yield gqa(rng, s=6, attrs={"smooth_softmax": 1})
+    yield gqa(rng, s=6, sink=True, nq=2, nk=2)
+    yield gqa(rng, s=6, attrs={"causal": 0})
+    yield gqa(rng, s=6, bias=(1, 1), attrs={"softcap": 0.8})
+    yield gqa(rng, b=1, s=2, past=4, lens=[6], rotary=16, pos=True)
+    yield gqa(rng, kind=f16, rotary=16, tol=4e-3)
+    yield gqa(rng, b=1, s=3, past=5, lens=[8], rotary=16, norm=True, oracle=normed(1e-3), attrs={"qk_norm_epsilon": 1e-3})
+    yield gqa(rng, s=4, past=9, lens=[9, 6], total=9, valid=[4, 4], rotary=16)
+    yield gqa(rng, s=1, past=9, lens=[8, 5], total=9, valid=[1, 1])
+    for w, c, s, lens in ((6, 8, 3, 5), (6, 8, 3, 9), (6, 8, 2, 13), (6, 6, 1, 5), (6, 6, 1, 16), (4, 5, 9, 12), (4, 7, 9, 30)):
+        yield sliding(rng, w, c, b=1, s=s, lens=[lens], rotary=16, dynamic=s == 9)
+    yield sliding(rng, 6, 8, b=1, s=1, lens=[13], bias=(1, 4))
+    yield sliding(rng, 4, 5, s=1, lens=[9, 5], sink=True)
+    yield gqa(rng, b=1, s=3, past=6, lens=[16], attrs={"sliding_window_cache": 1, "local_window_size": 6}) # no row is unspecified
+    yield gqa(rng, nq=3, nk=2, error="multiple of kv_num_heads", oracle=None)
+    yield gqa(rng, s=1, past=4, lens=[9, 9], error="seqlens_k does not fit", oracle=None)
+    yield gqa(rng, s=1, past=4, lens=[0, 3], error="seqlens_k does not fit", oracle=None)
