@@ -320,6 +320,7 @@ void emit_store(Emit *e, const Stage *s, int r, LVal v, const Point *p) {
         lir_fail_if(e->l, lir_op1(e->l, S_NOT, ok), s->guard);
         ok = (LVal){0};
     }
+    if (!e->ptr[o->buf].i) return; /* a result that nobody reads in memory */
     v = cast_reg(e, v, s->acc[r], b->dtype);
     if (narrow_float(b->dtype)) v = math_cast(e->l, e->t, v, DT_F32, b->dtype);
     int64_t step;
@@ -445,7 +446,7 @@ void emit_epilogue(Emit *e, int of, const LVal *acc, const Point *p) {
     }
     for (int r = 0; r < a->nres; r++) {
         uint16_t b = a->out[r].buf;
-        if (e->ptr[b].i) emit_store(e, a, r, acc[r], &own);
+        emit_store(e, a, r, acc[r], &own);
         held[r] = (Held){acc[r], a->acc[r], e->k->buf[b].dtype};
         e->temp[b] = held_value;
         e->temp_data[b] = &held[r];
@@ -457,7 +458,7 @@ void emit_epilogue(Emit *e, int of, const LVal *acc, const Point *p) {
         for (int r = 0; r < s->nres; r++) {
             LVal v = cast_reg(e, emit_vec(e, s, s->body[r], p), expr_info(e->c, s->body[r])->dtype, s->acc[r]);
             uint16_t b = s->out[r].buf;
-            if (e->ptr[b].i) emit_store(e, s, r, v, p);
+            emit_store(e, s, r, v, p);
             CHECK(n < 32);
             later[n] = (Held){v, s->acc[r], e->k->buf[b].dtype};
             e->temp[b] = held_value;
