@@ -6,7 +6,7 @@
 
 #define FN(f) void imp_##f(Imp *m)
 FN(qlinearbinary); FN(qlinearunary); FN(qlinearsoftmax); FN(qlinearreducemean); FN(qlinearavgpool); FN(qlinearglobalpool);
-FN(qlinearconcat); FN(qlinearwhere); FN(nhwcmaxpool); FN(msqlinearconv);
+FN(qlinearconcat); FN(qlinearwhere); FN(nhwcmaxpool); FN(msqlinearconv); FN(qembedlayernorm);
 
 /* A scale (f32) or a zero point (of type t; may be absent) of one element, as a scalar. false after a message. */
 static bool one_element(Imp *m, uint32_t k, const char *what, DType t, Val *out)
@@ -274,4 +274,53 @@ void imp_msqlinearconv(Imp *m)
     bool last = attr_i(m, "channels_last") != 0;
     Val y = qlinear_conv(m, last ? channels(m, m->in[0], true) : m->in[0]);
     result(m, 0, last ? channels(m, y, false) : y);
+}
+
+/* The embeddings of words, positions and, if there are any, segments, added, normalised over the last axis; and per batch how
+ * many elements of the mask are 1. Tables, gamma and beta are quantised, each with one scale and zero point. */
+void imp_qembedlayernorm(Imp *m)
+{
+    static const char *const names[5] = {"word_embedding", "position_embedding", "segment_embedding", "gamma", "beta"};
+    bool segments = present(m, 1);
+    Quant q[5];
+    Val ids = m->in[0], mask = operand(m, 7);
+    if (rank_of(m, ids) != 2 || (segments && rank_of(m, m->in[1]) != 2) || (mask.i && rank_of(m, mask) != 2)) {
+        ERR(m, "E0203", "input_ids, segment_ids and mask must be matrices");
+        return;
+    }
+    for (uint32_t i = 0; i < 5; i++) {
+        uint32_t k = 2 + i;
+        if (i == 2 && (present(m, k) != segments || present(m, 10) != segments || present(m, 15) != segments)) {
+            ERR(m, "E0205", "segment_ids, the segment embedding, its scale and its zero point come together");
+            return;
+        }
+        if (!present(m, k))
+            continue;
+        if (rank_of(m, m->in[k]) != (i < 3 ? 2 : 1) || !quant_at(m, 8 + i, 13 + i, dtype_of(m, m->in[k]), &q[i])) {
+            ERR(m, "E0203", "operand %s: rank %d", names[i], rank_of(m, m->in[k]));
+            return;
+        }
+    }
+    Dim d[3] = {dim_of(m, ids, 0), dim_of(m, ids, 1), dim_of(m, m->in[2], 1)};
+    Val sum = {0};
+    for (uint32_t i = 0; i < 3; i++) {
+        Val table = m->in[2 + i], in[4] = {table, i == 2 ? operand(m, 1) : ids};
+        int n = 2;
+        if (!table.i)
+            continue;
+        b_guard(&m->b, G_EQ, dim_of(m, table, 1), d[2], "the embeddings have different sizes");
+        Expr at[2] = {xaxis(m, 0), xaxis(m, 1)};
+        Expr row = i == 1 ? at[1] : expr_cast(m->c, load_at(m, 1, dtype_of(m, in[1]), 2, at), DT_I64);
+        Expr e = real_of(m, load_at(m, 0, q[i].t, 2, (Expr[]){row, xaxis(m, 2)}), &q[i], in, &n);
+        Val v = map_over(m, e, n, in, 3, d);
+        sum = sum.i ? b_binary(&m->b, S_ADD, sum, v) : v;
+    }
+    Val centre = sum.i ? b_binary(&m->b, S_SUB, sum, b_mean(&m->b, sum, 4, true)) : sum;
+    Val var = b_mean(&m->b, map_text(m, "a * a", 1, &centre), 4, true), in[4] = {centre, var, dequantised(m, m->in[5], &q[3])};
+    in[3] = dequantised(m, m->in[6], &q[4]);
+    result(m, 0, map_text(m, "a / sqrt(b + $epsilon) * c + d", 4, in));
+    if (!wanted(m, 1))
+        return;
+    Val one = mask.i ? map_text(m, "a == 1", 1, &mask) : mask;
+    result(m, 1, mask.i ? b_reduce1(&m->b, R_SUM, cast_to(m, one, DT_I32), 2, false) : b_splat(&m->b, (Scalar){.t = DT_I32}, 1, d));
 }

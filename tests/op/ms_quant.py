@@ -150,6 +150,16 @@ def linear(rng):
     yield Case(MS + "DequantizeLinear", [i32(rng, 3, 4), S(0.3)])
 
 
+def embedding(rng, signed, segments, mask, batch=2, length=7, size=40, **how):
+    tables = [q8(rng, signed, n, size) for n in (50, 12, 3)] + [q8(rng, signed, size) for _ in range(2)]
+    ids, which = i32(rng, batch, length, low=0, high=49), i32(rng, batch, length, low=0, high=2)
+    scales, zeros = [scale(rng) for _ in range(5)], [zero(rng, signed) for _ in range(5)]
+    if not segments:
+        tables[2] = which = scales[2] = zeros[2] = None
+    m = (np.arange(length) < np.array([[5], [7]])).astype(np.int32) if mask else None
+    return Case(MS + "QEmbedLayerNormalization", [ids, which, *tables, m, *scales, *zeros], {"epsilon": 1e-5}, nout=2, **how)
+
+
 def wrong(rng):
     x, s, z = u8(rng, 3, 4), S(0.1), np.uint8(3)
     yield Case(MS + "QLinearAdd", [x, s, z, x.astype(np.int8), s, z, s, z], error="A is u8, B is i8")
@@ -172,6 +182,12 @@ def cases(rng):
         yield from elementwise(rng, signed)
         yield from pools(rng, signed)
         yield from convs(rng, signed)
+        for segments in (False, True):
+            yield embedding(rng, signed, segments, signed)
+    yield embedding(rng, False, True, True, dynamic=True)
+    case = embedding(rng, False, True, True)
+    case.inputs[0][1, 2], case.error = 50, "index out of range"
+    yield case
     yield from products(rng)
     yield from linear(rng)
     yield from wrong(rng)
