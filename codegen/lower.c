@@ -733,6 +733,16 @@ static void count_consumers(Low *w, uint64_t *reach) {
     }
 }
 
+/* Does it compute from constants alone? Such weights are unpacked where the contraction reads them (fuse.c). */
+static bool of_constants(Low *w, const Node *n) {
+    for (int k = 0; k < n->nin; k++) {
+        Val v = graph_resolve(w->g, n->in[k]);
+        for (Node *d = val_def(w->g, v); d && d->nin == 1; d = val_def(w->g, v)) v = graph_resolve(w->g, d->in[0]);
+        if (!w->buf[v.i] || !w->k->buf[w->buf[v.i] - 1].data) return false;
+    }
+    return n->nin > 0;
+}
+
 static bool wants_home(Low *w, const Node *n, const uint64_t *reach, const bool *into_contract) {
     if (n->op != P_MAP) return false;
     const MapAttr *a = n->attr;
@@ -740,7 +750,7 @@ static bool wants_home(Low *w, const Node *n, const uint64_t *reach, const bool 
         int cost = expr_cost(w->c, a->body[r]);
         uint64_t m = reach[n->out[r].i];
         if (cost >= DEAR && (m & (m - 1)) != 0) return true;
-        if (cost >= DEAR && into_contract[n->out[r].i]) return true;
+        if (cost >= DEAR && into_contract[n->out[r].i] && !of_constants(w, n)) return true;
     }
     return false;
 }

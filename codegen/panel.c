@@ -25,11 +25,14 @@ static void unit_load(void *data, const ExprInfo *x) {
         u->other = true;
 }
 
-/* Every load that varies along the axis is contiguous there. */
-static bool contiguous(Emit *e, const PanelSource *src, int axis) {
-    Unit u = {e->k, src->s, axis, false, false};
-    expr_loads(e->c, src->x, unit_load, &u);
+bool panel_contiguous(const Kernel *k, const Stage *s, Expr x, int axis) {
+    Unit u = {k, s, axis, false, false};
+    expr_loads(k->c, x, unit_load, &u);
     return u.unit && !u.other;
+}
+
+static bool contiguous(Emit *e, const PanelSource *src, int axis) {
+    return panel_contiguous(e->k, src->s, src->x, axis);
 }
 
 static LVal extent_of(Emit *e, const PanelSource *src, int axis) {

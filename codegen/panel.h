@@ -15,6 +15,8 @@ typedef struct PanelSource {
     int n, k;
     Point at;
 } PanelSource;
+/* Every load of x that varies along the axis is contiguous there. */
+bool panel_contiguous(const Kernel *k, const Stage *s, Expr x, int axis);
 /* Columns [n0, n0 + count) into panels dst[p][k][width], k padded to `lanes`: count > 0, columns
  * past it repeat the last one or are 0 and must be ignored. width is a multiple of lanes. */
 void panel_pack(Emit *e, const PanelSource *src, LVal n0, LVal count, LVal dst, int lanes,

@@ -172,7 +172,7 @@ static double packed_cost(const Kernel *k, const Sched *s, const Target *t) {
            step = mr * nv / t->fma_per_cycle;
     if (step < loads) step = loads;
     if (step < 4) step = 4;
-    double pack = kk * lanes * nv * (1 + expr_cost(k->c, x.b)) * 6 / lanes;
+    double pack = kk * nv * (1 + expr_cost(k->c, x.b)) * (panel_contiguous(k, x.s, x.b, x.n) ? 1 : 6);
     return product(&x, x.task, x.ntask) * panels *
            (product(&x, x.loop, x.nloop) * tiles * (kk * step * 1.03 + mr * nv * 4 + 40) +
             (chunks < 1 ? 1 : chunks) * (pack + 100));

@@ -65,56 +65,30 @@ static Val shaped(Imp *m, Val v, const char *what, int rank, const int64_t *dim)
     return reshape_to(m, v, rank, d);
 }
 
-/* x[.., K] times w: x's last axis becomes `split` (whose product is K, or is reached by zeros at the end), the labels of
- * w[n, split..] follow. The result is x[.., N], of x's type. */
-static Val times_blocks(Imp *m, Val x, Val w, int64_t k, int nsplit, const Dim *split)
-{
-    int r = rank_of(m, x);
-    DType t = dtype_of(m, x);
-    ContractAttr at = {.label = NO_LABELS, .acc = wide_type(t), .out = t};
-    Dim d[MAX_RANK], lo[MAX_RANK], hi[MAX_RANK], all = DC(m, 1);
-    if (!w.i)
-        return w;
-    if (!r || r + nsplit - 1 > MAX_RANK) {
-        ERR(m, "E0203", "A of rank %d", r);
-        return (Val){0};
-    }
-    dims_of(m, x, d);
-    if (dim_differ(m->c, d[r - 1], DC(m, k))) {
-        Buf s = {.c = m->c};
-        dim_print(&s, m->c, d[r - 1]);
-        ERR(m, "E0203", "the last axis of A has %s elements, K=%lld", buf_str(&s), (long long)k);
-        return (Val){0};
-    }
-    b_guard(&m->b, G_EQ, d[r - 1], DC(m, k), "the last axis of A must have K=%lld elements", (long long)k);
-    for (int i = 0; i < nsplit; i++)
-        all = dim_mul(m->c, all, split[i]);
-    for (int i = 0; i < r; i++) {
-        lo[i] = hi[i] = DC(m, 0);
-        at.label[0][i] = at.label[2][i] = (uint8_t)i;
-    }
-    hi[r - 1] = dim_addi(m->c, all, -k);
-    if (!dim_is(m->c, hi[r - 1], 0))
-        x = b_pad(&m->b, x, lo, hi, NULL, PAD_VALUE, dt_convert((Scalar){.t = DT_I64, .i = 0}, t), (Val){0});
-    for (int i = 0; i < nsplit; i++) {
-        d[r - 1 + i] = split[i];
-        at.label[0][r - 1 + i] = at.label[1][1 + i] = (uint8_t)(r + i);
-    }
-    at.label[1][0] = at.label[2][r - 1] = (uint8_t)(r + nsplit);
-    return b_contract_attr(&m->b, &at, reshape_to(m, x, r - 1 + nsplit, d), w);
-}
-
 /* ---- MatMulNBits: Y = A * ((B - zero_points) * scales)' + bias. B[N, blocks, block * bits / 8] holds its values along K, the
  * first in the low bits. K is seen as [part of a byte, block, byte of the block]: with the part outermost the
  * bytes of consecutive steps are consecutive. */
 
 typedef struct NBits { int bits; int64_t n, k, block, blocks, bytes, parts; } NBits; /* bytes of a block, values of a byte */
 
-/* The zero point of a block as an expression; operand *nin of the map. */
-static bool nbits_zero(Imp *m, const NBits *q, Expr row, Expr block, DType w, Val *in, int *nin, Expr *zero)
+/* Constant bytes unpacked, one value each. */
+static Val unpacked(Imp *m, Val v, int64_t rows, int64_t cols, int bits)
 {
-    Val z = operand(m, 3);
-    *zero = xf(m, w, ldexp(1, q->bits - 1));
+    const Tensor *t = tensor_from_const(m->c, val_const(m->b.g, v), val_type(m->b.g, v));
+    int64_t pitch = (cols * bits + 7) / 8;
+    uint8_t *to = ctx_alloc(m->c, (size_t)(rows * cols));
+    for (int64_t r = 0; r < rows; r++)
+        for (int64_t k = 0; k < cols; k++)
+            to[r * cols + k] = (uint8_t)((((const uint8_t *)t->data)[r * pitch + k * bits / 8] >> (k * bits % 8)) & ((1 << bits) - 1));
+    ConstData *d = NEW(m->c, ConstData);
+    *d = (ConstData){.dtype = DT_U8, .count = rows * cols, .data = to, .bytes = (size_t)(rows * cols)};
+    return b_const(&m->b, d, type_consts(m->c, DT_U8, 2, (int64_t[]){rows, cols}));
+}
+
+/* The zero points as [N, blocks] of values or floats, or none; constants are unpacked here: they are few. */
+static bool nbits_zero(Imp *m, const NBits *q, Val *out)
+{
+    Val z = *out = operand(m, 3);
     if (!z.i)
         return true;
     DType t = dtype_of(m, z);
@@ -123,45 +97,93 @@ static bool nbits_zero(Imp *m, const NBits *q, Expr row, Expr block, DType w, Va
         ERR(m, "E0204", "operand zero_points: expected u8 or %s, got %s", dt_name(dtype_of(m, m->in[0])), dt_name(t));
         return false;
     }
-    in[*nin] = z = shaped(m, z, "zero_points", 2, t == DT_U8 ? packed : plain);
-    if (!z.i)
-        return false;
-    Expr at[2] = {row, t == DT_U8 ? X2(FDIV, block, XI(8 / q->bits)) : block};
-    Expr v = expr_load(m->c, (uint32_t)(*nin)++, t, 2, at, OOB_CLAMP, (Expr){0}, 0);
-    if (t == DT_U8)
-        v = bits_of(m, v, X2(MUL, X2(MOD, block, XI(8 / q->bits)), XI(q->bits)), q->bits);
-    *zero = as(m, v, w);
-    return true;
+    z = shaped(m, z, "zero_points", 2, t == DT_U8 ? packed : plain);
+    if (z.i && t == DT_U8 && q->bits < 8 && val_const(m->b.g, z)) {
+        z = unpacked(m, z, q->n, q->blocks, q->bits);
+    } else if (z.i && t == DT_U8 && q->bits < 8) {
+        Expr at[2] = {xaxis(m, 0), X2(FDIV, xaxis(m, 1), XI(q->parts))};
+        Expr v = expr_load(m->c, 0, t, 2, at, OOB_NEVER, (Expr){0}, 0);
+        v = bits_of(m, v, X2(MUL, X2(MOD, xaxis(m, 1), XI(q->parts)), XI(q->bits)), q->bits);
+        z = map_over(m, as(m, v, DT_U8), 1, &z, 2, (Dim[]){DC(m, q->n), DC(m, q->blocks)});
+    }
+    *out = z;
+    return z.i != 0;
+}
+
+/* A table [N, blocks] over [N, parts, blocks, bytes]: broadcast, or with g_idx read at the group of each element of K. */
+static Expr nbits_table(Imp *m, const NBits *q, Val v, DType w, Val *in, int *nin)
+{
+    DType t = dtype_of(m, v);
+    if (!present(m, 4)) {
+        in[*nin] = reshape_to(m, v, 4, (Dim[]){DC(m, q->n), DC(m, 1), DC(m, q->blocks), DC(m, 1)});
+        return as(m, xarg(m, (*nin)++, t), w);
+    }
+    Expr k = X2(ADD, X2(MUL, X2(ADD, X2(MUL, xaxis(m, 2), XI(q->bytes)), xaxis(m, 3)), XI(q->parts)), xaxis(m, 1));
+    Expr group = as(m, expr_load(m->c, 1, dtype_of(m, in[1]), 1, &k, OOB_CLAMP, (Expr){0}, 0), DT_I64);
+    in[*nin] = v;
+    return as(m, expr_load(m->c, (uint32_t)(*nin)++, t, 2, (Expr[]){xaxis(m, 0), group}, OOB_CLAMP, (Expr){0}, 0), w);
 }
 
 /* The dequantised weights over [N, parts, blocks, bytes], in w's float type. */
 static Val nbits_weights(Imp *m, const NBits *q, DType w)
 {
-    Val in[4], b, s;
-    int nin = 2;
+    Val in[4], s, z;
+    int nin = 1;
     int64_t bd[4] = {q->n, 1, q->blocks, q->bytes}, sd[2] = {q->n, q->blocks};
     Dim dim[4] = {DC(m, q->n), DC(m, q->parts), DC(m, q->blocks), DC(m, q->bytes)};
-    in[0] = b = shaped(m, m->in[1], "B", 4, bd);
-    in[1] = s = shaped(m, m->in[2], "scales", 2, sd);
-    if (!b.i || !s.i)
+    in[0] = shaped(m, m->in[1], "B", 4, bd);
+    s = shaped(m, m->in[2], "scales", 2, sd);
+    if (!in[0].i || !s.i || !nbits_zero(m, q, &z))
         return (Val){0};
-    Expr row = xaxis(m, 0), block = xaxis(m, 2), zero, at[2];
-    if (present(m, 4)) { /* the group of each element of K, in place of its block */
-        Val g = m->in[4];
-        Dim len = rank_of(m, g) == 1 ? dim_of(m, g, 0) : DC(m, -1);
+    if (present(m, 4)) {
+        Dim len = rank_of(m, m->in[4]) == 1 ? dim_of(m, m->in[4], 0) : DC(m, -1);
         b_guard(&m->b, G_LE, DC(m, q->k), len, "g_idx must have an element for each of K=%lld", (long long)q->k);
-        Expr k = X2(ADD, X2(MUL, X2(ADD, X2(MUL, block, XI(q->bytes)), xaxis(m, 3)), XI(q->parts)), xaxis(m, 1));
-        in[nin] = g;
-        block = as(m, expr_load(m->c, (uint32_t)nin++, dtype_of(m, g), 1, &k, OOB_CLAMP, (Expr){0}, 0), DT_I64);
-        block = X2(MIN, X2(MAX, block, XI(0)), XI(q->blocks - 1));
+        in[nin++] = m->in[4];
     }
-    at[0] = row;
-    at[1] = block;
-    Expr scale = expr_load(m->c, 1, dtype_of(m, s), 2, at, present(m, 4) ? OOB_CLAMP : OOB_NEVER, (Expr){0}, 0);
-    if (!nbits_zero(m, q, row, block, w, in, &nin, &zero))
+    Expr v = as(m, bits_of(m, xarg(m, 0, DT_U8), X2(MUL, xaxis(m, 1), XI(q->bits)), q->bits), w);
+    Expr zero = z.i ? nbits_table(m, q, z, w, in, &nin) : xf(m, w, ldexp(1, q->bits - 1));
+    Expr scale = nbits_table(m, q, s, w, in, &nin);
+    return map_over(m, X2(MUL, X2(SUB, v, zero), scale), nin, in, 4, dim);
+}
+
+/* x[.., K] times w[N, parts, blocks, bytes]: x[.., N] of x's type. x is seen as [.., part, block, byte], its end filled up
+ * with zeros. */
+static Val times_blocks(Imp *m, Val x, Val w, const NBits *q)
+{
+    int r = rank_of(m, x), perm[MAX_RANK];
+    DType t = dtype_of(m, x), wide = wide_type(t);
+    ContractAttr at = {.label = NO_LABELS, .acc = wide, .out = t};
+    Dim d[MAX_RANK], lo[MAX_RANK], hi[MAX_RANK], split[3] = {DC(m, q->blocks), DC(m, q->bytes), DC(m, q->parts)};
+    if (!w.i)
+        return w;
+    if (!r || r + 2 > MAX_RANK) {
+        ERR(m, "E0203", "A of rank %d", r);
         return (Val){0};
-    Expr v = bits_of(m, xarg(m, 0, DT_U8), X2(MUL, xaxis(m, 1), XI(q->bits)), q->bits);
-    return map_over(m, X2(MUL, X2(SUB, as(m, v, w), zero), as(m, scale, w)), nin, in, 4, dim);
+    }
+    dims_of(m, x, d);
+    if (dim_differ(m->c, d[r - 1], DC(m, q->k))) {
+        Buf s = {.c = m->c};
+        dim_print(&s, m->c, d[r - 1]);
+        ERR(m, "E0203", "the last axis of A has %s elements, K=%lld", buf_str(&s), (long long)q->k);
+        return (Val){0};
+    }
+    b_guard(&m->b, G_EQ, d[r - 1], DC(m, q->k), "the last axis of A must have K=%lld elements", (long long)q->k);
+    for (int i = 0; i < r; i++) {
+        lo[i] = hi[i] = DC(m, 0);
+        perm[i] = i;
+        at.label[1][i] = at.label[2][i] = (uint8_t)i;
+    }
+    hi[r - 1] = DC(m, q->blocks * q->block - q->k);
+    x = cast_to(m, x, wide);
+    if (!dim_is(m->c, hi[r - 1], 0))
+        x = b_pad(&m->b, x, lo, hi, NULL, PAD_VALUE, dt_convert((Scalar){.t = DT_I64, .i = 0}, wide), (Val){0});
+    for (int i = 0; i < 3; i++) {
+        d[r - 1 + i] = split[i];
+        perm[r - 1 + i] = r - 1 + (i + 2) % 3;
+        at.label[1][r - 1 + i] = at.label[0][1 + i] = (uint8_t)(r + i);
+    }
+    at.label[0][0] = at.label[2][r - 1] = (uint8_t)(r + 3);
+    return b_contract_attr(&m->b, &at, w, b_permute(&m->b, reshape_to(m, x, r + 2, d), perm)); /* w's order of summation */
 }
 
 static Val plus_bias(Imp *m, Val y, Val bias, Dim n)
@@ -197,12 +219,7 @@ void imp_matmulnbits(Imp *m)
         d[r - 1] = DC(m, q.n);
         y = b_splat(&m->b, dt_convert((Scalar){.t = DT_I64, .i = 0}, dtype_of(m, x)), r, d);
     } else {
-        /* x[.., block, byte, part] seen as [.., part, block, byte] */
-        Dim split[3] = {DC(m, q.blocks), DC(m, q.bytes), DC(m, q.parts)};
-        Val w = nbits_weights(m, &q, wide_type(dtype_of(m, x)));
-        if (w.i)
-            w = b_permute(&m->b, w, (int[]){0, 2, 3, 1});
-        y = times_blocks(m, x, w, q.k, 3, split);
+        y = times_blocks(m, x, nbits_weights(m, &q, wide_type(dtype_of(m, x))), &q);
     }
     result(m, 0, plus_bias(m, y, operand(m, 5), DC(m, q.n)));
 }

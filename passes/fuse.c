@@ -37,6 +37,7 @@ typedef struct Fuse {
     uint32_t *uses;
     VEC(Grp *) grp;
     VEC(uint32_t) bind;         /* positions of bind nodes, loops and ifs, and calls with tensors as results */
+    bool *beside;               /* per value: an expression of constants that is computed in the contraction that reads it */
     uint32_t stamp;
 } Fuse;
 
@@ -57,6 +58,7 @@ static bool gives_sizes(const Graph *g, const Node *n) {
 /* Generators without operands, shapes: computed wherever they are read. */
 static bool is_inline(const Fuse *f, const Node *n) {
     if (n->op == P_SHAPE) return true;
+    if (n->op == P_MAP && n->nout == 1 && f->beside[n->out[0].i]) return true;
     if (n->op != P_MAP || n->nin || n->nout != 1) return false;
     return expr_cost(f->c, ((const MapAttr *)n->attr)->body[0]) < CHEAP;
 }
@@ -68,6 +70,44 @@ static Val base_of(Fuse *f, Val v) {
     v = graph_resolve(f->g, v);
     for (Node *d = val_def(f->g, v); d && is_view(d); d = val_def(f->g, v)) v = graph_resolve(f->g, d->in[0]);
     return v;
+}
+
+/* Does v come from memory as it is, through views that only rename its coordinates? */
+static bool renamed_only(Fuse *f, Val v) {
+    v = graph_resolve(f->g, v);
+    for (Node *d = val_def(f->g, v); d && is_view(d); d = val_def(f->g, v)) {
+        if (d->op == P_PAD) return false;
+        v = graph_resolve(f->g, d->in[0]);
+    }
+    return true;
+}
+
+/* Weights that a map makes of fewer bytes of constants (dequantisation) and that one contraction reads: its kernel makes them
+ * panel by panel, so the product reads the few bytes, and no run writes the many. */
+static void find_beside(Fuse *f, const Node *n) {
+    const ContractAttr *a = n->attr;
+    for (int k = 0; k < 2; k++) {
+        Val v = graph_resolve(f->g, n->in[k]);
+        const Type *x = val_type(f->g, n->in[!k]);
+        if (a->acc != DT_F32 || x->dtype != DT_F32 || !renamed_only(f, n->in[!k]) || !renamed_only(f, v)) continue;
+        bool single = f->uses[v.i] == 1;
+        for (Node *d = val_def(f->g, v); d && is_view(d); d = val_def(f->g, v)) {
+            v = graph_resolve(f->g, d->in[0]);
+            single &= f->uses[v.i] == 1;
+        }
+        Node *d = val_def(f->g, v);
+        int64_t dims[MAX_RANK], count = 1;
+        if (!single || !d || d->op != P_MAP || d->nout != 1 || !d->nin || !type_const_dims(f->c, val_type(f->g, v), dims)) continue;
+        size_t bytes = 0;
+        bool constants = val_type(f->g, v)->dtype == DT_F32;
+        for (int i = 0; i < val_type(f->g, v)->rank; i++) count *= dims[i];
+        for (int i = 0; i < d->nin && constants; i++) {
+            const ConstData *c = d->in[i].i ? val_const(f->g, base_of(f, d->in[i])) : NULL;
+            constants = c != NULL;
+            bytes += c ? c->bytes : 0;
+        }
+        f->beside[v.i] = constants && bytes < dt_bytes(DT_F32, count);
+    }
 }
 
 static uint32_t group_of(Fuse *f, Val v) { return f->group[base_of(f, v).i]; }
@@ -404,6 +444,8 @@ bool pass_fuse(Graph *g, PassCtx *p) {
     f->group = NEWN(g->c, uint32_t, nval);
     f->uses = NEWN(g->c, uint32_t, nval);
     memcpy(f->uses, graph_uses(g), g->val.n * sizeof *f->uses);
+    f->beside = NEWN(g->c, bool, nval);
+    for (uint32_t i = 0; i < nnode; i++) if (node[i]->op == P_CONTRACT) find_beside(f, node[i]);
     for (uint32_t i = 0; i < nnode; i++) {
         for (int r = 0; r < node[i]->nout; r++) f->pos[node[i]->out[r].i] = i + 1;
         if (node[i]->op == P_BIND || node[i]->op == P_LOOP || node[i]->op == P_IF || gives_sizes(g, node[i])) vec_push(g->c, &f->bind, i);
