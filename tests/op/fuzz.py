@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
 """A fuzzer of operators: random cases of every operator that accelc has, by the evaluator, by compiled code, and by oracles.
 
-    fuzz.py ACCELC [--seconds N] [--seed S] [--only REGEX] [--again S.B[.C]] [--keep DIR] [-v]
+    fuzz.py ACCELC [--seconds N] [--seed S] [--only REGEX] [--bad] [--again S.B[.C]] [--keep DIR] [-v]
 
 Everything follows from the seed. Batch B of seed S draws a version of ai.onnx and some operators (fuzz_table.py); its cases become
 one model, because most of the time goes into starting the compiler. What fails in a batch runs again by itself. A case fails
 if accelc refuses what an oracle computes, or if the evaluator or compiled code (1 and 2 threads, equal bits) differ from the oracles, or from
 each other if no oracle computes the case. Where the oracles disagree one of them is enough.
+With --bad, and in each fifth batch, cases are damaged: attributes, sizes, types and indices that contradict. Evaluator and compiled code have to
+agree that it is an error, or on the result.
 A failure prints a line with its number, which --again repeats, and leaves model, inputs and expected outputs in --keep DIR.
 """
 import os
@@ -20,6 +22,7 @@ import collections
 import importlib.util
 import multiprocessing
 import re
+import resource
 import subprocess
 import tempfile
 import time
@@ -39,6 +42,8 @@ op_test, fuzz_draw, fuzz_table = load("op_test"), load("fuzz_draw"), load("fuzz_
 import accelc
 
 BATCH = 8
+BAD_EVERY = 5           # batches
+MEMORY = 6 << 30        # bytes of address space for compiled code
 TIMEOUT = 120
 NEWEST = onnx.defs.onnx_opset_version()
 
@@ -80,6 +85,9 @@ def draw(options, seed, batch):
         d = fuzz_draw.Draw(np.random.default_rng([seed, batch, len(cases)]), domain, op, version)
         case = fuzz_table.TABLE[name](d)
         case.name = f"{seed}.{batch}.{len(cases)}"
+        case.bad = options.bad or batch % BAD_EVERY == BAD_EVERY - 1
+        if case.bad:
+            damage(d, case)
         cases.append(case)
     return cases
 
@@ -90,6 +98,93 @@ def available(name, opset):
         return not onnx.defs.get_schema(name, opset, "").deprecated
     except onnx.defs.SchemaError:
         return False
+
+
+WILD = [0, 1, -1, 2, -2, 7, 63, 64, 65, 255, -129, 1000, 65536, 2**31 - 1, -2**31, 2**31, 2**32 + 1, 2**40, 2**62, 2**63 - 1, -2**63]
+
+
+def damage(d, case):
+    """Changes a case so that it may be wrong."""
+    case.inputs, case.attrs = list(case.inputs), dict(case.attrs)
+    for _ in range(d.int(1, 2)):
+        arrays = [i for i, x in enumerate(case.inputs) if isinstance(x, np.ndarray)]
+        how = d.int(0, 5)
+        if how == 0 and case.attrs:
+            name = d.pick(*sorted(case.attrs))
+            value = case.attrs[name]
+            if isinstance(value, int):
+                case.attrs[name] = int(d.pick(*WILD))
+            elif isinstance(value, list) and value and isinstance(value[0], int):
+                k = d.int(0, len(value) - 1)
+                case.attrs[name] = d.pick([*value[:k], int(d.pick(*WILD)), *value[k + 1:]], value[1:], [*value, 1], [])
+            elif isinstance(value, float):
+                case.attrs[name] = d.pick(float("nan"), float("inf"), -1e30, 0.0)
+            elif isinstance(value, str):
+                case.attrs[name] = d.pick("", "nothing", "\xff")
+        elif how == 1 and arrays:           # another size
+            i = d.pick(*arrays)
+            x = case.inputs[i]
+            shape = list(x.shape)
+            if shape and d.maybe(0.7):
+                shape[d.int(0, len(shape) - 1)] = d.pick(0, 1, 2, 3, 5)
+            else:
+                shape = list(d.shape(0, 4, most=5))
+            case.inputs[i] = np.resize(x, shape) if x.size else np.zeros(shape, x.dtype)
+        elif how == 2 and arrays:           # another type
+            i = d.pick(*arrays)
+            with np.errstate(all="ignore"):
+                case.inputs[i] = case.inputs[i].astype(d.pick(np.float32, np.int64, np.int32, np.uint8, bool, np.float16))
+        elif how == 3 and len(case.inputs) > 1:
+            i = d.int(0, len(case.inputs) - 1)
+            case.inputs[i] = None
+        else:                               # wild numbers where they are indices, sizes, counts
+            whole = [i for i in arrays if case.inputs[i].dtype.kind in "iu" and case.inputs[i].size]
+            if whole:
+                i = d.pick(*whole)
+                x = case.inputs[i].reshape(-1).astype(np.int64)
+                x[d.int(0, x.size - 1)] = d.pick(*WILD)
+                case.inputs[i] = x.astype(case.inputs[i].dtype).reshape(case.inputs[i].shape)
+    case.const = tuple(i for i in case.const if case.inputs[i] is not None)
+    if case.dynamic:
+        case.dynamic = d.dims(case.inputs)
+
+
+def run_bad(case, options, folder, keep=None):
+    """What is wrong, or None."""
+    model, feeds = op_test.build(case, None)
+    path, so = f"{folder}/model.onnx", f"{folder}/m{next(_serial)}.so"
+    with open(path, "wb") as f:
+        f.write(model.SerializeToString())
+    if keep:
+        op_test.store(keep, case, model, feeds, None)
+    names, results = [v.name for v in model.graph.output], []
+    ways = [lambda: op_test.evaluate(options.accelc, path, feeds, names, [np.empty(0, np.void)] * len(names), folder),
+            lambda: op_test.compiled(options.accelc, path, so, feeds)]
+    try:
+        for way in ways:
+            try:
+                results.append(way())
+            except accelc.Error as e:
+                if re.search(r"internal|E035\d", str(e)):
+                    return f"{e}"
+                results.append(e)
+        evaluated, made = results
+        if evaluated is None:
+            return None
+        if isinstance(evaluated, accelc.Error) or isinstance(made, accelc.Error):
+            wrong = isinstance(evaluated, accelc.Error) != isinstance(made, accelc.Error)
+            texts = [str(r) if isinstance(r, accelc.Error) else "a result" for r in results]
+            return f"evaluated: {texts[0]} | compiled: {texts[1]}" if wrong and not re.search("memory|too large|limit", "".join(texts)) else None
+        raw = [e.view(o.dtype) if e.dtype.kind == "V" else e for e, o in zip(evaluated, made[0])]
+        op_test.compare(raw, made[0], max(case.tol, 1e-4), "compiled, against evaluated", case.slack)
+    except op_test.Different as e:
+        return str(e)
+    except subprocess.TimeoutExpired:
+        return "time-out"
+    finally:
+        if os.path.exists(so):
+            os.unlink(so)
+    return None
 
 
 def by_oracle(case, which):
@@ -121,13 +216,13 @@ def oracles(case):
 def judge(case, got, how, want):
     """None, or what is wrong with one way's outputs; `want`: what the first oracle said."""
     try:
-        op_test.compare(want, got, case.tol, how)
+        op_test.compare(want, got, case.tol, how, case.slack)
     except op_test.Different as e:
         for other in oracles(case)[1:]:
             answer = by_oracle(case, other)
             if answer is not None and len(answer) == len(got):
                 try:
-                    op_test.compare(answer, got, case.tol, how)
+                    op_test.compare(answer, got, case.tol, how, case.slack)
                     return None             # the oracles disagree
                 except op_test.Different:
                     pass
@@ -194,7 +289,7 @@ def run(cases, wants, options, folder, keep=None):
             if evaluated is not None:
                 try:
                     raw = [e.view(o.dtype) if e.dtype.kind == "V" else e for e, o in zip(evaluated[mine], one[mine])]
-                    op_test.compare(raw, one[mine], case.tol, "compiled, against evaluated")
+                    op_test.compare(raw, one[mine], case.tol, "compiled, against evaluated", case.slack)
                 except op_test.Different as e:
                     found.append((case, str(e)))
         else:
@@ -219,7 +314,16 @@ _serial = iter(range(1 << 62))
 def run_batch(options, seed, batch, only, folder, tell):
     """Sends ("done", counts) at the end, and ("failed", case number, text) before."""
     cases = [c for c in draw(options, seed, batch) if only is None or c.name == f"{seed}.{batch}.{only}"]
-    tell("oracle", len(cases))
+    if cases and cases[0].bad:
+        for case in cases:
+            tell("alone", case.name)
+            why = run_bad(case, options, folder)
+            if why:
+                if options.keep:
+                    run_bad(case, options, folder, f"{options.keep}/{case.name}")
+                tell("failed", (case.name, repr(case), why))
+        tell("done", ([0, len(cases)], []))
+        return
     wants = []
     for i, case in enumerate(cases):
         tell("asks", i)
@@ -258,6 +362,7 @@ def run_batch(options, seed, batch, only, folder, tell):
 
 
 def work(pipe, options):
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, resource.RLIM_INFINITY))
     with tempfile.TemporaryDirectory(prefix="accelc-fuzz-") as folder:
         while (job := pipe.recv()) is not None:
             run_batch(options, *job, folder, lambda *message: pipe.send(message))
@@ -280,7 +385,7 @@ class Fuzzer:
     def report(self, name, case, why):
         self.failed += 1
         print(f"FAILED {name} {case}\n    {why}\n    again: tests/op/fuzz.py ACCELC --again {name}"
-              + (f" --only '{self.options.only}'" if self.options.only else "") + " --keep DIR", flush=True)
+              + (f" --only '{self.options.only}'" if self.options.only else "") + (" --bad" if self.options.bad else "") + " --keep DIR", flush=True)
 
     def batch(self, seed, batch, only=None):
         self.pipe.send((seed, batch, only))
@@ -324,6 +429,7 @@ def main():
     p.add_argument("--seconds", type=float, default=60)
     p.add_argument("--seed", type=int, default=1)
     p.add_argument("--only", default="", metavar="REGEX", help="operators whose name has it")
+    p.add_argument("--bad", action="store_true", help="damaged cases only")
     p.add_argument("--again", metavar="S.B[.C]", help="repeat a batch, or a case of one")
     p.add_argument("--keep", metavar="DIR", help="keep what failed")
     p.add_argument("-v", "--verbose", action="store_true")
@@ -345,7 +451,7 @@ def main():
     if options.verbose and fuzzer.silent:
         print("without an oracle:", dict(fuzzer.silent.most_common()))
     print(f"{fuzzer.counts[1]} cases, {fuzzer.counts[0]} of them with an oracle, {fuzzer.failed} failed")
-    sys.exit(bool(fuzzer.failed) or not fuzzer.counts[0])
+    sys.exit(bool(fuzzer.failed) or not fuzzer.counts[1])
 
 
 if __name__ == "__main__":

@@ -108,16 +108,17 @@ class Case:
     const     indices of inputs that are initializers
     dynamic   all sizes of inputs are symbols; or a dict: number of an input -> its sizes, numbers and symbols
     wanted    indices of the outputs that have names; the others are ""
+    slack     what integers may differ by: the scales of 8-bit values are rounded more than once
     error     a regular expression: compiling or running must fail with a message that has it
     """
 
     def __init__(self, op, inputs, attrs=None, opset=None, nout=1, tol=1e-4, oracle="ort", const=(), dynamic=False,
-                 wanted=None, error=None):
+                 wanted=None, error=None, slack=0):
         self.domain, _, self.op = op.rpartition(".")
         self.domain = "" if self.domain == "ai.onnx" else self.domain
         self.inputs = [np.asarray(x) if isinstance(x, (np.generic, int, float)) else x for x in inputs]
         self.attrs, self.nout, self.tol, self.oracle = attrs or {}, nout, tol, oracle
-        self.const, self.dynamic, self.error = tuple(const), dynamic, error
+        self.const, self.dynamic, self.error, self.slack = tuple(const), dynamic, error, slack
         self.wanted = tuple(range(nout)) if wanted is None else tuple(wanted)
         self.opset = newest(self.domain, self.op) if opset is None else opset
         self.name = self.op         # the runner appends a number
@@ -312,12 +313,12 @@ class Different(Exception):
     pass
 
 
-def difference(want, got, tol):
+def difference(want, got, tol, slack=0):
     """None, or how two arrays of the same type and shape differ."""
     if want.dtype.kind in "OUS":
         bad = np.array([a != b for a, b in zip(want.reshape(-1), got.reshape(-1))], bool).reshape(want.shape)
     elif want.dtype.kind in "biu" or "int" in want.dtype.name:
-        bad = np.asarray(want != got)
+        bad = np.asarray(want != got) if not slack else np.asarray(np.abs(want.astype(np.int64) - got.astype(np.int64)) > slack)
     else:
         kind = np.complex128 if want.dtype.kind == "c" else np.float64
         w, g = want.astype(kind), got.astype(kind)
@@ -334,13 +335,13 @@ def difference(want, got, tol):
     return f"{got[at]!r} instead of {want[at]!r} at {list(at)} ({int(bad.sum())} of {bad.size} differ)"
 
 
-def compare(want, got, tol, where="output"):
+def compare(want, got, tol, where="output", slack=0):
     if isinstance(want, (list, tuple)):
         if not isinstance(got, (list, tuple)) or len(want) != len(got):
             raise Different(f"{where}: {len(got) if isinstance(got, (list, tuple)) else type(got).__name__} elements "
                             f"instead of {len(want)}")
         for i, (w, g) in enumerate(zip(want, got)):
-            compare(w, g, tol, f"{where}[{i}]")
+            compare(w, g, tol, f"{where}[{i}]", slack)
     elif isinstance(want, dict):
         if not isinstance(got, dict) or set(want) != set(got):
             raise Different(f"{where}: keys {sorted(got) if isinstance(got, dict) else got!r} instead of {sorted(want)}")
@@ -357,7 +358,7 @@ def compare(want, got, tol, where="output"):
             raise Different(f"{where}: type {got.dtype} instead of {want.dtype}")
         if want.shape != got.shape:
             raise Different(f"{where}: shape {list(got.shape)} instead of {list(want.shape)}")
-        how = difference(want, got, tol)
+        how = difference(want, got, tol, slack)
         if how:
             raise Different(f"{where}: {how}")
 
@@ -439,14 +440,14 @@ def run_case(case, command, folder, options=(), keep=None):
         try:
             got = evaluate(command, path, feeds, names, want, folder)
             if got is not None:
-                compare(want, got, case.tol, "evaluated")
+                compare(want, got, case.tol, "evaluated", case.slack)
         except accelc.Error as e:
             return f"evaluated: {e}"
         try:
             one, two = compiled(command, path, so, feeds, options)
         except accelc.Error as e:
             return f"compiled: {e}"
-        compare(want, one, case.tol, "compiled")
+        compare(want, one, case.tol, "compiled", case.slack)
         if not all(map(equal_bits, one, two)):
             return "compiled: 1 and 2 threads differ"
     except Different as e:
