@@ -131,6 +131,7 @@ static Rows tile_rows(const Shape *x, int mr) {
     int64_t w, h;
     if (!x->nm) return (Rows){1, 1};
     if (!dim_is_const(x->k->c, x->s->axis[x->m[x->nm - 1]].extent, &w)) return (Rows){1, mr};
+    if (!w) return (Rows){1, 1};
     if (w >= mr || x->nm < 2 || !dim_is_const(x->k->c, x->s->axis[x->m[x->nm - 2]].extent, &h)) {
         int64_t tiles = (w + mr - 1) / mr;
         return (Rows){1, (int)((w + tiles - 1) / tiles)};
@@ -138,7 +139,7 @@ static Rows tile_rows(const Shape *x, int mr) {
     int64_t ty = mr / w;
     if (ty > h) ty = h;
     if (ty < 1) ty = 1;
-    int64_t tiles = (h + ty - 1) / ty;
+    int64_t tiles = h ? (h + ty - 1) / ty : 1;
     return (Rows){(int)((h + tiles - 1) / tiles), (int)w};
 }
 

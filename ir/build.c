@@ -251,7 +251,7 @@ void b_map(B *b, int nres, const Expr *body, int nin, const Val *in, int rank, c
  * sizes that later stages can compare. */
 static bool lone_against_sum(Ctx *c, Dim x, Dim y) {
     DimKind k = dim_info(c, y)->kind;
-    return dim_lone_sym(c, x, NULL) && (k == D_ADD || k == D_MUL) && dim_may_be_one(c, x) && dim_may_be_one(c, y);
+    return dim_lone_sym(c, x, NULL) && (k == D_ADD || k == D_MUL) && dim_hi(c, y) > 1 && dim_may_be_one(c, x) && dim_may_be_one(c, y);
 }
 
 static bool equal_or_one(B *b, Dim x, Dim y, Dim *out) {

@@ -42,4 +42,5 @@ def cases(rng):
     yield Case("Clip", [i8(rng, 50), np.int8(-5), np.int8(7)])
     yield Case("BitShift", [u8(rng, 50), u8(rng, 50, high=7)], {"direction": "LEFT"})
     yield Case("Add", [bf16(rng, 40), bf16(rng, 40)], oracle="ort-wide")
+    yield Case("Mul", [f32(rng, 1), f32(rng, 17)], dynamic=True)
     yield Case("Add", [f32(rng, 2, 3), f32(rng, 2, 4)], error="(?i)dim|size|shape|broadcast")

@@ -108,7 +108,7 @@ class Case:
     const     indices of inputs that are initializers
     dynamic   all sizes of inputs are symbols; or a dict: number of an input -> its sizes, numbers and symbols
     wanted    indices of the outputs that have names; the others are ""
-    slack     what integers may differ by: the scales of 8-bit values are rounded more than once
+    slack     what integers may differ by, as the scales of 8-bit values are rounded more than once; of floats: times tol
     error     a regular expression: compiling or running must fail with a message that has it
     """
 
@@ -121,6 +121,7 @@ class Case:
         self.const, self.dynamic, self.error, self.slack = tuple(const), dynamic, error, slack
         self.wanted = tuple(range(nout)) if wanted is None else tuple(wanted)
         self.opset = newest(self.domain, self.op) if opset is None else opset
+        self.nodes, self.results = None, ()     # of a graph of several: (operator, operands, results, attributes); the names of the outputs
         self.name = self.op         # the runner appends a number
 
     def __repr__(self):
@@ -131,6 +132,8 @@ class Case:
                 return f"({', '.join(map(one, x))})"
             return "-" if x is None else f"optional {one(x.value)}" if isinstance(x, Opt) else type(x).__name__
         attrs = {k: v for k, v in self.attrs.items() if v is not None}
+        if self.nodes:
+            return f"{' '.join(n[0] for n in self.nodes)} of {one(tuple(self.inputs))}"
         return f"{self.domain + '.' if self.domain else ''}{self.op}-{self.opset} {one(tuple(self.inputs))} {attrs}" + \
             (f" const={list(self.const)}" if self.const else "") + (" dynamic" if self.dynamic else "")
 
@@ -194,10 +197,15 @@ def build(case, expected=None, const=None, dynamic=None, prefix=""):
         schema = onnx.defs.get_schema(case.op, case.opset, case.domain)
     except onnx.defs.SchemaError:
         schema = None
-    node = helper.make_node(case.op, names, outputs, name=prefix + "node", domain=case.domain)
-    node.attribute.extend(attribute(schema, k, v) for k, v in case.attrs.items() if v is not None)
+    if case.nodes:
+        outputs = [prefix + r for r in case.results]
+        nodes = [helper.make_node(op, [prefix + o for o in operands], [prefix + r for r in results], **attrs)
+                 for op, operands, results, attrs in case.nodes]
+    else:
+        nodes = [helper.make_node(case.op, names, outputs, name=prefix + "node", domain=case.domain)]
+        nodes[0].attribute.extend(attribute(schema, k, v) for k, v in case.attrs.items() if v is not None)
     free = (f"{prefix}free{i}" for i in range(1000))
-    graph = onnx.GraphProto(name="case", node=[node])
+    graph = onnx.GraphProto(name="case", node=nodes)
     feeds, plain = {}, True
     for i, (name, x) in enumerate(zip(names, case.inputs)):
         if x is None:
@@ -327,7 +335,7 @@ def difference(want, got, tol, slack=0):
         with np.errstate(all="ignore"):
             spread = np.std(w[finite]) if finite.any() else 0.0
             spread = spread if np.isfinite(spread) else 0.0
-            near = np.abs(g - w) <= tol * (np.abs(w) + spread)
+            near = np.abs(g - w) <= tol * (np.abs(w) + spread + slack)
         bad = ~np.where(finite, near, (w == g) | (np.isnan(w) & np.isnan(g)))
     if not bad.any():
         return None

@@ -22,7 +22,7 @@ import time
 
 import numpy as np
 
-TOOLS = {"run", "op_test", "fuzz", "fuzz_draw", "fuzz_table"}
+TOOLS = {"run", "op_test", "fuzz", "fuzz_chain", "fuzz_draw", "fuzz_table"}
 TIMEOUT = 120           # seconds for a case
 QUICK = 20              # --quick: each 20th case
 

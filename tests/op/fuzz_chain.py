@@ -1,0 +1,228 @@
+"""Graphs of several nodes for the operator fuzzer: what fuses, what shares, what is written in place."""
+import numpy as np
+from op_test import Case
+
+UNARY = {"Relu": lambda x: np.maximum(x, 0), "Tanh": np.tanh, "Sigmoid": lambda x: 1 / (1 + np.exp(-x)), "Neg": np.negative, "Abs": np.abs,
+         "Floor": np.floor, "Sin": np.sin, "Identity": lambda x: x}
+BINARY = {"Add": np.add, "Sub": np.subtract, "Mul": np.multiply, "Max": np.maximum, "Min": np.minimum}
+REDUCE = {"ReduceSum": np.sum, "ReduceMean": np.mean, "ReduceMax": np.max, "ReduceMin": np.min}
+LIMIT = 1 << 14                 # elements of a value
+
+
+class Chain:
+    """Nodes as they grow, and the value of everything named."""
+
+    def __init__(self, d):
+        self.d, self.nodes, self.inputs, self.const, self.values = d, [], [], [], {}
+
+    def give(self, x, const=False):
+        """The name of a new input or constant."""
+        name = f"x{len(self.inputs)}"
+        if const:
+            self.const.append(len(self.inputs))
+        self.inputs.append(np.asarray(x))
+        self.values[name] = np.asarray(x)
+        return name
+
+    def ints(self, values):
+        return self.give(np.asarray(values, np.int64), True)
+
+    def node(self, op, operands, results, **attrs):
+        """Adds a node; results are its values."""
+        names = [f"t{len(self.values)}_{i}" for i in range(len(results))]
+        self.nodes.append((op, list(operands), names, attrs))
+        for n, r in zip(names, results):
+            self.values[n] = np.asarray(r)
+        return names
+
+    def some(self, fits=lambda x: True):
+        """A floating-point value, the latest more often."""
+        found = [n for n, x in self.values.items() if x.dtype == np.float32 and fits(x)]
+        return found[-1 if self.d.maybe(0.5) else self.d.int(0, len(found) - 1)] if found else None
+
+    def other(self, shape):
+        """A value that broadcasts with a shape: an old one, or a constant."""
+        def fits(x):
+            try:
+                return np.prod(np.broadcast_shapes(x.shape, shape)) <= LIMIT
+            except ValueError:
+                return False
+        if self.d.maybe(0.6):
+            return self.some(fits)
+        mine = tuple(1 if self.d.maybe(0.3) else n for n in shape[self.d.int(0, len(shape)):])
+        return self.give(self.d.value(np.float32, mine, edges=False), self.d.maybe(0.8))
+
+    def step(self):
+        d, name = self.d, self.some()
+        x = self.values[name]
+        kinds = [self.unary, self.unary, self.binary, self.binary, self.where, self.reduce, self.reduce, self.softmax, self.transpose, self.reshape,
+                 self.concat, self.split, self.slice, self.pad, self.expand, self.gather, self.matmul, self.norm, self.cast, self.cumsum, self.conv]
+        d.pick(*kinds)(name, x, x.ndim)
+
+    def unary(self, name, x, r):
+        op = self.d.pick(*UNARY)
+        self.node(op, [name], [UNARY[op](x)])
+
+    def binary(self, name, x, r):
+        op, other = self.d.pick(*BINARY), self.other(x.shape)
+        pair = [name, other] if self.d.maybe() else [other, name]
+        self.node(op, pair, [BINARY[op](self.values[pair[0]], self.values[pair[1]])])
+
+    def where(self, name, x, r):
+        other = self.other(x.shape)
+        y = self.values[other]
+        less, = self.node("Less", [name, other], [x < y])
+        third = self.other(np.broadcast_shapes(x.shape, y.shape))
+        self.node("Where", [less, third, name], [np.where(x < y, self.values[third], x)])
+
+    def reduce(self, name, x, r):
+        axes = tuple(sorted({a % r for a in self.d.axes(r, 1)})) if r else ()
+        if not r or not all(x.shape[a] for a in axes):
+            return
+        op, keep = self.d.pick(*REDUCE), self.d.int(0, 1)
+        result = REDUCE[op](x, axis=axes, keepdims=bool(keep))
+        if op == "ReduceSum":
+            self.node(op, [name, self.ints(axes)], [result], keepdims=keep)
+        else:
+            self.node(op, [name], [result], keepdims=keep, axes=list(axes))
+
+    def softmax(self, name, x, r):
+        if r and all(x.shape):
+            axis = self.d.axis(r)
+            e = np.exp(x - x.max(axis=axis, keepdims=True))
+            self.node("Softmax", [name], [e / e.sum(axis=axis, keepdims=True)], axis=axis)
+
+    def transpose(self, name, x, r):
+        perm = [int(i) for i in self.d.rng.permutation(r)]
+        if r:
+            self.node("Transpose", [name], [x.transpose(perm)], perm=perm)
+
+    def reshape(self, name, x, r):
+        if not x.size:
+            return
+        how = self.d.int(0, 2)
+        if how == 0 and r:
+            at = self.d.int(0, r)
+            lead = int(np.prod(x.shape[:at]))
+            self.node("Flatten", [name], [x.reshape(lead, -1)], axis=at)
+        elif how == 1 and r < 5:
+            at = self.d.int(0, r)
+            self.node("Unsqueeze", [name, self.ints([at])], [np.expand_dims(x, at)])
+        else:
+            sizes, total = [], x.size
+            while total > 1 and len(sizes) < 3:
+                n = self.d.pick(*[f for f in range(1, total + 1) if total % f == 0])
+                sizes.append(n)
+                total //= n
+            sizes.append(total)
+            if self.d.maybe():
+                sizes[self.d.int(0, len(sizes) - 1)] = -1
+            self.node("Reshape", [name, self.ints(sizes)], [x.reshape(sizes)])
+
+    def concat(self, name, x, r):
+        if r and x.size * 2 <= LIMIT:
+            axis = self.d.axis(r)
+            other = self.some(lambda y: y.ndim == r and all(a == b or i == axis % r for i, (a, b) in enumerate(zip(x.shape, y.shape))) and
+                              x.size + y.size <= LIMIT)
+            parts = [name, other, name][:self.d.int(2, 3)]
+            if sum(self.values[p].size for p in parts) <= LIMIT:
+                self.node("Concat", parts, [np.concatenate([self.values[p] for p in parts], axis)], axis=axis)
+
+    def split(self, name, x, r):
+        if r:
+            axis = self.d.axis(r)
+            a = self.d.int(0, x.shape[axis])
+            sizes = [a, x.shape[axis] - a]
+            self.node("Split", [name, self.ints(sizes)], np.split(x, [a], axis), axis=axis)
+
+    def slice(self, name, x, r):
+        if r:
+            axis = self.d.int(0, r - 1)
+            n, step = x.shape[axis], self.d.pick(1, 1, 2, -1, -2)
+            a, b = self.d.int(0, n), self.d.int(0, n)
+            start, end = (min(a, b), max(a, b)) if step > 0 else (max(a, b) - 1, min(a, b) - 1)
+            cut = [slice(None)] * r
+            cut[axis] = slice(start, end if end >= 0 else None, step) if start >= 0 else slice(0, 0)
+            if start >= 0:
+                self.node("Slice", [name, self.ints([start]), self.ints([end if end >= 0 else -2**62]), self.ints([axis]), self.ints([step])],
+                          [x[tuple(cut)]])
+
+    def pad(self, name, x, r):
+        pads = [[self.d.int(0, 2) for _ in range(r)] for _ in range(2)]
+        y = np.pad(x, list(zip(*pads))) if r else x
+        if r and y.size <= LIMIT:
+            mode = "edge" if self.d.maybe(0.3) and x.size else "constant"
+            y = np.pad(x, list(zip(*pads)), mode)
+            self.node("Pad", [name, self.ints(pads[0] + pads[1])], [y], mode=mode)
+
+    def expand(self, name, x, r):
+        shape = [self.d.int(1, 3)] * self.d.int(0, 1) + [self.d.int(1, 3) if n == 1 else n for n in x.shape]
+        if np.prod(shape) <= LIMIT and len(shape) < 6:
+            self.node("Expand", [name, self.ints(shape)], [np.broadcast_to(x, shape)])
+
+    def gather(self, name, x, r):
+        if r and all(x.shape):
+            axis = self.d.int(0, r - 1)
+            at = self.d.value(np.int64, self.d.shape(0, 2, most=5), low=0, high=x.shape[axis] - 1)
+            y = np.take(x, at, axis)
+            if y.size <= LIMIT and y.ndim < 6:
+                self.node("Gather", [name, self.give(at, self.d.maybe())], [y], axis=axis)
+
+    def matmul(self, name, x, r):
+        if r >= 2:
+            n = self.d.size(17)
+            other = self.some(lambda y: y.ndim == 2 and y.shape[0] == x.shape[-1]) if self.d.maybe(0.3) else None
+            other = other or self.give(self.d.value(np.float32, (x.shape[-1], n), edges=False, scale=0.3), self.d.maybe(0.7))
+            y = x @ self.values[other]
+            if y.size <= LIMIT:
+                self.node("MatMul", [name, other], [y])
+
+    def norm(self, name, x, r):
+        if r and all(x.shape):
+            axis = self.d.axis(r)
+            axes = tuple(range(axis % r, r))
+            scale = self.give(self.d.value(np.float32, x.shape[axis % r:], edges=False), True)
+            m, v = x.mean(axis=axes, keepdims=True), x.var(axis=axes, keepdims=True)
+            self.node("LayerNormalization", [name, scale], [(x - m) / np.sqrt(v + 0.1) * self.values[scale]], axis=axis, epsilon=0.1)
+
+    def cast(self, name, x, r):
+        whole, = self.node("Cast", [name], [np.clip(x, -1e6, 1e6).astype(np.int32)], to=6)
+        if np.abs(x).max(initial=0) < 1e6:
+            self.node("Cast", [whole], [self.values[whole].astype(np.float32)], to=1)
+
+    def cumsum(self, name, x, r):
+        if r:
+            axis = self.d.int(0, r - 1)
+            self.node("CumSum", [name, self.give(np.int64(axis), True)], [np.cumsum(x, axis, dtype=np.float32)])
+
+    def conv(self, name, x, r):
+        if r == 4 and all(x.shape) and x.size <= 2048:
+            k = [self.d.int(1, min(3, n)) for n in x.shape[2:]]
+            w = self.d.value(np.float32, (self.d.int(1, 5), x.shape[1], *k), edges=False, scale=0.3)
+            y = np.zeros((x.shape[0], w.shape[0], x.shape[2] - k[0] + 1, x.shape[3] - k[1] + 1), np.float32)
+            for i in range(k[0]):
+                for j in range(k[1]):
+                    y += np.einsum("nchw,oc->nohw", x[:, :, i:i + y.shape[2], j:j + y.shape[3]], w[:, :, i, j])
+            self.node("Conv", [name, self.give(w, True)], [y])
+
+
+def chain(d):
+    """A case of 3 to 14 nodes."""
+    c = Chain(d)
+    d.edges = False
+    with np.errstate(all="ignore"):
+        for _ in range(d.int(1, 2)):
+            c.give(d.value(np.float32, d.shape(1, 4, most=17, limit=1500)))
+        want = d.int(3, 14)
+        for _ in range(40):
+            if len(c.nodes) < want:
+                c.step()
+    if not c.nodes:
+        c.unary("x0", c.values["x0"], 0)
+    used = {o for n in c.nodes for o in n[1]}
+    results = [r for n in c.nodes for r in n[2] if r not in used or d.maybe(0.1)]
+    case = Case("Chain", c.inputs, nout=len(results), opset=17, tol=1e-4, const=c.const, slack=1)
+    case.nodes, case.results, case.oracle = c.nodes, results, ("ort",)
+    if d.maybe(0.4):
+        case.dynamic = {i: s for i, s in d.dims(c.inputs).items()}
+    return case
