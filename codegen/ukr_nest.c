@@ -10,13 +10,14 @@
 #include "emit_internal.h"
 
 enum { PAR_PREFIX, PAR_CHUNK, N_PARS };
-enum { CHUNK = 2048, UNROLL = 4 };
+enum { CHUNK = 2048, CHUNK_OF_CHAINS = 256, UNROLL = 4, JAM = 8, JAM_COST = 24 };
 
 typedef struct Nest {
     Emit *e;
     const Kernel *k;
     int prefix;                     /* shared leading axes = task space */
-    int chunk_axis;                 /* axis cut into chunks of CHUNK points (single-axis kernels), or -1 */
+    int chunk_axis;                 /* the only parallel axis, cut into chunks that are the tasks; or -1 */
+    int jam;                        /* vectors of points that run together, next to each other along the vector axis */
     Dim extent[K_AXES];             /* of the prefix */
     bool done[64];                  /* stages already run as somebody's epilogue */
     uint64_t epilogue[64];
@@ -150,7 +151,7 @@ static DType widest(const Kernel *k, const Stage *s) {
     return w;
 }
 
-/* Loops over the reduced axes from `a` on, except `skip`; acc in, acc out. */
+/* Loops over the reduced axes from `a` on, except `skip`; acc in, acc out: nres for each of the jammed vectors. */
 static void reduce_loops(Nest *n, const Stage *s, int a, int skip, LVal *acc, Point *p, void (*leaf)(Nest *, const Stage *, LVal *, Point *, int), int arg) {
     while (a < s->naxis && (s->axis[a].kind != AX_RED || a == skip)) a++;
     if (a == s->naxis) {
@@ -158,17 +159,23 @@ static void reduce_loops(Nest *n, const Stage *s, int a, int skip, LVal *acc, Po
         return;
     }
     Lir *l = n->e->l;
-    LFor f = lir_for(l, lir_i64(l, 0), emit_dim(n->e, s->axis[a].extent), lir_i64(l, 1), s->nres, acc);
+    uint32_t count = s->nres * (uint32_t)n->jam;
+    LFor f = lir_for(l, lir_i64(l, 0), emit_dim(n->e, s->axis[a].extent), lir_i64(l, 1), count, acc);
     p->axis[a] = f.iv;
-    LVal next[K_RES];
-    memcpy(next, f.c, s->nres * sizeof *next);
+    LVal next[K_RES * JAM];
+    memcpy(next, f.c, count * sizeof *next);
     reduce_loops(n, s, a + 1, skip, next, p, leaf, arg);
     lir_for_end(l, &f, next, acc);
 }
 
 static void leaf_combine(Nest *n, const Stage *s, LVal *acc, Point *p, int arg) {
     (void)arg;
-    emit_accumulate(n->e, s, acc, p);
+    LVal first = p->vaxis >= 0 ? p->axis[p->vaxis] : (LVal){0};
+    for (int j = 0; j < n->jam; j++) {
+        if (j) p->axis[p->vaxis] = lir_addi(n->e->l, first, j * p->lanes);
+        emit_accumulate(n->e, s, acc + j * s->nres, p);
+    }
+    if (n->jam > 1) p->axis[p->vaxis] = first;
 }
 
 /* The innermost reduced axis across lanes: main loops of U*L and L points, then a masked tail. */
@@ -216,12 +223,37 @@ static void leaf_lanes(Nest *n, const Stage *s, LVal *acc, Point *p, int axis) {
     p->lanes = 1;
 }
 
-/* One point (or vector of points) of the parallel axes. */
+static void scan_stage(Nest *n, int st, Point *p) {
+    Emit *e = n->e;
+    Lir *l = e->l;
+    const Stage *s = &n->k->stage[st];
+    const ScanAttr *a = s->node->attr;
+    uint32_t count = s->nres * (uint32_t)n->jam;
+    LVal acc[K_RES * JAM], out[K_RES * JAM], extent = emit_dim(e, s->axis[a->axis].extent), first = p->vaxis >= 0 ? p->axis[p->vaxis] : (LVal){0};
+    for (uint32_t r = 0; r < count; r++) acc[r] = emit_initial(n->e, s, (int)(r % s->nres), p->lanes);
+    LFor f = lir_for(l, lir_i64(l, 0), extent, lir_i64(l, 1), count, acc);
+    p->axis[a->axis] = a->reverse ? lir_sub(l, lir_addi(l, extent, -1), f.iv) : f.iv;
+    memcpy(out, f.c, sizeof(LVal) * count);
+    for (int j = 0; j < n->jam; j++) {
+        LVal *x = out + j * s->nres;
+        if (j) p->axis[p->vaxis] = lir_addi(l, first, j * p->lanes);
+        emit_accumulate(e, s, x, p);
+        for (int r = 0; r < s->nres; r++) emit_store(e, s, r, a->exclusive ? f.c[j * s->nres + r] : x[r], p);
+    }
+    lir_for_end(l, &f, out, acc);
+    if (n->jam > 1) p->axis[p->vaxis] = first;
+}
+
+/* One point (or vector of points, or n->jam of them) of the parallel axes. */
 static void point(Nest *n, int st, Point *p, int red_lanes_axis, uint16_t red_lanes) {
     Emit *e = n->e;
     const Stage *s = &n->k->stage[st];
-    LVal acc[K_RES];
+    LVal acc[K_RES * JAM];
     bool reduces = s->comb[0].i != 0;
+    if (s->kind == ST_SCAN) {
+        scan_stage(n, st, p);
+        return;
+    }
     if (!reduces) {
         emit_memo_reset(e);
         for (int r = 0; r < s->nres; r++) {
@@ -232,7 +264,7 @@ static void point(Nest *n, int st, Point *p, int red_lanes_axis, uint16_t red_la
         return;
     }
     uint16_t lanes = red_lanes_axis >= 0 ? red_lanes : p->lanes;
-    for (int r = 0; r < s->nres; r++) acc[r] = emit_initial(n->e, s, r, lanes);
+    for (int r = 0; r < s->nres * n->jam; r++) acc[r] = emit_initial(n->e, s, r % s->nres, lanes);
     Point q = *p;
     if (red_lanes_axis >= 0) {
         reduce_loops(n, s, 0, red_lanes_axis, acc, &q, leaf_lanes, red_lanes_axis);
@@ -240,10 +272,23 @@ static void point(Nest *n, int st, Point *p, int red_lanes_axis, uint16_t red_la
     } else {
         reduce_loops(n, s, 0, -1, acc, &q, leaf_combine, 0);
     }
-    Point par;
-    emit_parallel_point(s, p, &par);
-    emit_memo_reset(e);
-    emit_epilogue(e, st, acc, &par);
+    LVal first = p->vaxis >= 0 ? p->axis[p->vaxis] : (LVal){0};
+    for (int j = 0; j < n->jam; j++) {
+        Point par;
+        if (j) p->axis[p->vaxis] = lir_addi(e->l, first, j * p->lanes);
+        emit_parallel_point(s, p, &par);
+        emit_memo_reset(e);
+        emit_epilogue(e, st, acc + j * s->nres, &par);
+    }
+    if (n->jam > 1) p->axis[p->vaxis] = first;
+}
+
+/* Chains side by side hide each other's latency, and read more of a row of memory at once. */
+static int jam_of(const Nest *n, const Stage *s) {
+    int cost = 0;
+    if (!s->comb[0].i) return 1;
+    for (int r = 0; r < s->nres; r++) cost += expr_cost(n->e->c, s->body[r]);
+    return cost > JAM_COST ? 2 : s->nres > 1 ? JAM / 4 : JAM;
 }
 
 static void vector_loop(Nest *n, int st, Point *p, int v, uint16_t lanes, LVal lo, LVal hi) {
@@ -252,6 +297,16 @@ static void vector_loop(Nest *n, int st, Point *p, int v, uint16_t lanes, LVal l
     LVal whole = lir_add(l, lo, lir_op2(l, S_MUL, lir_op2(l, S_DIV, len, lir_i64(l, lanes)), lir_i64(l, lanes)));
     p->vaxis = (int8_t)v;
     p->lanes = lanes;
+    n->jam = jam_of(n, &n->k->stage[st]);
+    if (n->jam > 1 && dim_hi(n->e->c, n->k->stage[st].axis[v].extent) >= n->jam * lanes) {
+        LVal step = lir_i64(l, n->jam * lanes), most = lir_add(l, lo, lir_op2(l, S_MUL, lir_op2(l, S_DIV, len, step), step));
+        LFor many = lir_for(l, lo, most, step, 0, NULL);
+        p->axis[v] = many.iv;
+        point(n, st, p, -1, 1);
+        lir_for_end(l, &many, NULL, NULL);
+        lo = most;
+    }
+    n->jam = 1;
     LFor f = lir_for(l, lo, whole, lir_i64(l, lanes), 0, NULL);
     p->axis[v] = f.iv;
     point(n, st, p, -1, 1);
@@ -277,21 +332,6 @@ static void vector_loop(Nest *n, int st, Point *p, int v, uint16_t lanes, LVal l
     p->lanes = 1;
 }
 
-static void scan_stage(Nest *n, int st, Point *p) {
-    Emit *e = n->e;
-    Lir *l = e->l;
-    const Stage *s = &n->k->stage[st];
-    const ScanAttr *a = s->node->attr;
-    LVal acc[K_RES], out[K_RES], extent = emit_dim(e, s->axis[a->axis].extent);
-    for (int r = 0; r < s->nres; r++) acc[r] = emit_initial(n->e, s, r, 1);
-    LFor f = lir_for(l, lir_i64(l, 0), extent, lir_i64(l, 1), s->nres, acc);
-    p->axis[a->axis] = a->reverse ? lir_sub(l, lir_addi(l, extent, -1), f.iv) : f.iv;
-    memcpy(out, f.c, sizeof(LVal) * s->nres);
-    emit_accumulate(e, s, out, p);
-    for (int r = 0; r < s->nres; r++) emit_store(e, s, r, a->exclusive ? f.c[r] : out[r], p);
-    lir_for_end(l, &f, out, acc);
-}
-
 /* Parallel axes from `a` on; the vector axis innermost. */
 static void stage_loops(Nest *n, int st, int a, Point *p, int v, uint16_t lanes) {
     const Stage *s = &n->k->stage[st];
@@ -305,8 +345,7 @@ static void stage_loops(Nest *n, int st, int a, Point *p, int v, uint16_t lanes)
         lir_for_end(l, &f, NULL, NULL);
         return;
     }
-    if (s->kind == ST_SCAN) scan_stage(n, st, p);
-    else if (s->kind != ST_NEST && s->kind != ST_SCATTER) special_stage(n->e, st, p, n->special[st]);
+    if (s->kind != ST_NEST && s->kind != ST_SCATTER && s->kind != ST_SCAN) special_stage(n->e, st, p, n->special[st]);
     else if (vpar && n->chunk_axis == v) vector_loop(n, st, p, v, lanes, p->axis[v], p->axis[K_AXES - 1]);
     else if (vpar) vector_loop(n, st, p, v, lanes, lir_i64(l, 0), emit_dim(n->e, s->axis[v].extent));
     else point(n, st, p, v, lanes);
@@ -328,9 +367,10 @@ static int nest_candidates(const Kernel *k, const Target *t, Sched *out, int max
     out[0].par[PAR_CHUNK] = 0;
     uint64_t mask = k->nstage > 1 ? epilogue_mask(k, 0) | 1 : 1;
     bool one = mask == (k->nstage == 64 ? ~0ull : (1ull << k->nstage) - 1);
-    if (one && s->kind == ST_NEST) { /* a single nest: free to leave axes inside the task */
+    if (one && (s->kind == ST_NEST || s->kind == ST_SCAN)) { /* a single nest: free to leave axes inside the task */
         int v = vector_axis(k, s, 0);
-        if (npar == 1 && s->naxis == 1 && v == 0) out[0].par[PAR_CHUNK] = CHUNK;
+        bool par = v >= 0 && s->axis[v].kind == AX_PAR;
+        if (npar == 1 && par) out[0].par[PAR_CHUNK] = s->comb[0].i ? CHUNK_OF_CHAINS : CHUNK;
         if (prefix > 0 && v >= 0 && v < prefix) prefix = v;
         if (out[0].par[PAR_CHUNK]) prefix = 0;
         out[0].par[PAR_PREFIX] = prefix;
@@ -401,7 +441,7 @@ static void place_temps(Nest *n) {
 }
 
 static void nest_build(Emit *e) {
-    Nest n = {.e = e, .k = e->k, .prefix = (int)e->s->par[PAR_PREFIX], .chunk_axis = -1};
+    Nest n = {.e = e, .k = e->k, .prefix = (int)e->s->par[PAR_PREFIX], .chunk_axis = -1, .jam = 1};
     Lir *l = e->l;
     CHECK(e->k->nstage <= 64);
     for (int st = 0; st < e->k->nstage; st++) n.epilogue[st] = e->k->stage[st].kind == ST_NEST ? epilogue_mask(e->k, st) : 0;
@@ -411,8 +451,8 @@ static void nest_build(Emit *e) {
     Dim tasks = dim_const(e->c, 1);
     double work = nest_cost(n.k, e->s, e->t);
     if (chunk) {
-        n.chunk_axis = 0;
-        tasks = dim_ceildiv(e->c, first->axis[0].extent, dim_const(e->c, chunk));
+        n.chunk_axis = vector_axis(n.k, first, 0);
+        tasks = dim_ceildiv(e->c, first->axis[n.chunk_axis].extent, dim_const(e->c, chunk));
     }
     for (int a = 0; a < n.prefix; a++) tasks = dim_mul(e->c, tasks, first->axis[a].extent);
     e->code->tasks = tasks;
@@ -428,15 +468,15 @@ static void nest_build(Emit *e) {
         rest = lir_op2(l, S_DIV, rest, x);
     }
     if (chunk) {
-        p.axis[0] = lir_muli(l, t.iv, chunk);
-        LVal end = lir_addi(l, p.axis[0], chunk), n0 = emit_dim(e, first->axis[0].extent);
+        p.axis[n.chunk_axis] = lir_muli(l, t.iv, chunk);
+        LVal end = lir_addi(l, p.axis[n.chunk_axis], chunk), n0 = emit_dim(e, first->axis[n.chunk_axis].extent);
         p.axis[K_AXES - 1] = lir_op2(l, S_MIN, end, n0);
     }
     for (int st = 0; st < n.k->nstage; st++) {
         if (n.done[st]) continue;
         for (int u = st + 1; u < n.k->nstage; u++) if (n.epilogue[st] >> u & 1) n.done[u] = true;
         const Stage *s = &n.k->stage[st];
-        int v = s->kind != ST_NEST ? -1 : n.chunk_axis >= 0 ? 0 : vector_axis(n.k, s, n.prefix);
+        int v = s->kind != ST_NEST && s->kind != ST_SCAN ? -1 : n.chunk_axis >= 0 ? n.chunk_axis : vector_axis(n.k, s, n.prefix);
         uint16_t lanes = v >= 0 ? target_lanes(e->t, widest(n.k, s)) : 1;
         if (v >= 0) {
             int64_t hi = dim_hi(e->c, s->axis[v].extent);
@@ -444,7 +484,7 @@ static void nest_build(Emit *e) {
         }
         Point q = p;
         if (!chunk) for (int a = n.prefix; a < K_AXES; a++) q.axis[a] = (LVal){0};
-        stage_loops(&n, st, n.chunk_axis >= 0 ? 1 : n.prefix, &q, v, lanes);
+        stage_loops(&n, st, n.prefix, &q, v, lanes);
     }
     lir_for_end(l, &t, NULL, NULL);
 }
