@@ -378,6 +378,16 @@ static int nest_candidates(const Kernel *k, const Target *t, Sched *out, int max
     return 1;
 }
 
+/* Loads and stores of a stage that are gathers or scatters when vectorised along v. */
+static int strided_accesses(const Kernel *k, const Stage *s, int v) {
+    AxisScore a = {.k = k, .s = s, .axis = v};
+    for (int r = 0; r < s->nres && v >= 0; r++) {
+        expr_loads(k->c, s->body[r], score_load, &a);
+        if (s->axis[v].kind == AX_PAR) score_access(&a, s->out[r].buf, s->out[r].rank, s->out[r].at);
+    }
+    return a.other;
+}
+
 static double nest_cost(const Kernel *k, const Sched *s, const Target *t) {
     (void)s;
     double total = 0;
@@ -388,7 +398,7 @@ static double nest_cost(const Kernel *k, const Sched *s, const Target *t) {
         int cost = 2;
         for (int r = 0; r < g->nres; r++) cost += expr_cost(k->c, g->body[r]);
         int v = vector_axis(k, g, 0);
-        total += points * cost / (v >= 0 ? target_lanes(t, DT_F32) : 1);
+        total += points * (cost / (v >= 0 ? (double)target_lanes(t, DT_F32) : 1) + strided_accesses(k, g, v));
     }
     return total;
 }

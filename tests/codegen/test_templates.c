@@ -433,6 +433,28 @@ START_TEST(contractions_of_any_size) {
 }
 END_TEST
 
+/* ---- transpose: reads along one axis, writes along another ---- */
+
+START_TEST(transposes) {
+    static const Case cases[] = {
+        {"%a: f32[32,48]", "f32[48,32]", "%0 = permute [1, 0] %a : f32[48,32]\n%1 = copy device 0 %0 : f32[48,32]\nyield %1"},
+        {"%a: f32[37,5]", "f32[5,37]", "%0 = permute [1, 0] %a : f32[5,37]\n%1 = map { a * 2 } %0 : f32[5,37]\nyield %1"},
+        {"%a: f32[3,19,33], %b: f32[33,1], %c: f32[3,33,19]", "f32[3,33,19]",
+         "%0 = permute [0, 2, 1] %a : f32[3,33,19]\n%1 = map { max(a * b, c) } %0, %b, %c : f32[3,33,19]\nyield %1"},
+        {"%a: f32[20,21], %b: f32[20,21]", "f32[21,20]",
+         "%0 = permute [1, 0] %a : f32[21,20]\n%1 = permute [1, 0] %b : f32[21,20]\n%2 = map { a - b } %0, %1 : f32[21,20]\nyield %2"},
+        {"%a: i8[50,40]", "f32[40,50]", "%0 = permute [1, 0] %a : i8[40,50]\n%1 = map { f32(a) } %0 : f32[40,50]\nyield %1"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        kernel("transpose", "", cases[i].in, cases[i].out, cases[i].body, NULL);
+    static const int64_t n[][2] = {{1, 1}, {3, 70}, {100, 5}, {0, 4}, {16, 64}};
+    for (int i = 0; i < 5; i++)
+        kernel("transpose", "N, S", "%x: f32[N,S]", "f32[S,N]",
+               "%0 = permute [1, 0] %x : f32[S,N]\n%1 = map { a * 2 } %0 : f32[S,N]\nyield %1",
+               (Size[]){{"N", n[i][0]}, {"S", n[i][1]}, {0}});
+}
+END_TEST
+
 /* ---- nest: everything else ---- */
 
 START_TEST(nests_of_fixed_sizes) {
@@ -463,6 +485,11 @@ START_TEST(nests_of_fixed_sizes) {
          "%6 = map { a * b * c } %2, %5, %g : f32[3,5,64]\nyield %6"},
         {"%x: f32[33,21]", "f32[21]",
          "%0 = reduce.sum [0] %x : f32[21]\n%1 = map { sqrt(abs(a)) } %0 : f32[21]\nyield %1"},
+        /* several vectors at once, in chunks of the only parallel axis; the same for scans */
+        {"%x: f32[9,700]", "f32[700]",
+         "%0 = reduce.sum [0] %x : f32[700]\n%1 = map { a * 2 } %0 : f32[700]\nyield %1"},
+        {"%x: f32[9,700]", "f32[9,700]", "%0 = scan.sum axis 0 reverse exclusive %x : f32[9,700]\nyield %0"},
+        {"%x: f32[3,9,45]", "f32[3,9,45]", "%0 = scan.sum axis 1 %x : f32[3,9,45]\nyield %0"},
         {"%x: f32[33,21]", "f32[]", "%0 = reduce.min [0, 1] %x : f32[]\nyield %0"},
         {"%x: f32[4,0]", "f32[4]", "%0 = reduce.max [1] %x : f32[4]\nyield %0"},
         {"%x: f32[6,40]", "f32[6]",
@@ -512,6 +539,7 @@ int main(void) {
     tcase_add_test(t, tiles_of_any_size);
     tcase_add_test(t, contractions_of_fixed_sizes);
     tcase_add_test(t, contractions_of_any_size);
+    tcase_add_test(t, transposes);
     tcase_add_test(t, nests_of_fixed_sizes);
     tcase_add_test(t, nests_of_any_size);
     SRunner *r = srunner_create(s);
