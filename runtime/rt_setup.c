@@ -394,10 +394,18 @@ static accelc_status reserve(Sess *s) {
     return eval_dims(s, 0, s->plan->entry_dimops);
 }
 
+/* A size that the plan itself gives; others have no value before the first run. */
+static int64_t const_dim(const Sess *s, int32_t d) {
+    for (uint32_t i = 0; i < s->plan->entry_dimops; i++)
+        if (s->dimop[i].dst == d && s->dimop[i].op == RT_DIM_CONST) return s->dimop[i].imm;
+    return 0;
+}
+
 /* Strings among the weights point into the table that they are part of: kernels get a copy with addresses. */
 static accelc_status place_strings(Sess *s, const char *weights) {
     for (int32_t b = 0; b < (int32_t)s->nbuf; b++) {
-        int64_t n = s->buf[b].kind == RT_BUF_WEIGHT && s->buf[b].dtype == 8 ? buf_bytes(s, b) : 0;
+        bool strings = s->buf[b].kind == RT_BUF_WEIGHT && s->buf[b].dtype == 8;
+        int64_t n = strings ? const_dim(s, s->buf[b].bytes_dim) : 0;
         int32_t home = -1;
         if (n <= 0) continue;
         accelc_status st = block_new(s, &home, n);
