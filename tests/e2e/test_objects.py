@@ -52,21 +52,21 @@ def grow(n, s):
 # name: model, Python, inputs. Results must be met exactly.
 CASES = {
     "pieces": ("""
-graph @g (%x: f32[N,3], %p: i64[]) -> (%y: f32[K,3], %n: i64[], %s: seq<f32[N,3]>) {
+graph @g (%x: f32[N,3], %p: i64[]) -> (%y: f32[K,3], %n: i64[], %s: seq<f32[?,3]>) {
   %1 = map { a * 2 } %x
-  %2 = seq "construct" %x, %1 : seq<f32[N,3]>
+  %2 = seq "construct" %x, %1 : seq<f32[?,3]>
   %3 = map { a + 1 } %x
-  %4 = seq "insert" %2, %3, %p : seq<f32[N,3]>
+  %4 = seq "insert" %2, %3, %p : seq<f32[?,3]>
   %5 = seq "at" %4, %p : f32[K,3]
   %6 = map { a - 1 } %5
   %7 = seq "length" %4 : i64[]
   return %6, %7, %4
 }""", lambda x, p: (x, i64(3), [x, x * 2][:p] + [x + 1] + [x, x * 2][p:]), [(X, 0), (X[:1], 1), (X + 9, 2), (X[:0], 2)]),
     "split": ("""
-graph @g (%x: f32[N,M], %size: i64[]) -> (%s: seq<f32[N,M]>, %u: seq<f32[N]>, %y: f32[N,M], %z: f32[M,N]) {
+graph @g (%x: f32[N,M], %size: i64[]) -> (%s: seq<f32[?,?]>, %u: seq<f32[?]>, %y: f32[N,M], %z: f32[M,N]) {
   %a = const i64[] {1}
-  %s = seq "split" %x, %size, %a : seq<f32[N,M]>
-  %u = seq "unstack" %x, %a : seq<f32[N]>
+  %s = seq "split" %x, %size, %a : seq<f32[?,?]>
+  %u = seq "unstack" %x, %a : seq<f32[?]>
   %y = seq "concat" %s, %a : f32[N,M]
   %o = const i64[] {0}
   %z = seq "stack" %u, %o : f32[M,N]
@@ -104,12 +104,12 @@ graph @g (%n: i64[], %x: f32[3]) -> (%s: seq<f32[3]>, %y: f32[3]) {
   return %s, %y
 }""", ladder, [(k, f32([1, 2, 3])) for k in (0, 1, 5, 300)]),
     "choose": ("""
-graph @g (%c: bool[], %s: seq<f32[M]>, %x: f32[3]) -> (%t: seq<f32[M]>, %l: i64[]) {
-  %t, %l = if %c, %s, %x : seq<f32[M]>, i64[] then (%s: seq<f32[M]>, %x: f32[3]) {
-    %t = seq "insert" %s, %x : seq<f32[M]>
+graph @g (%c: bool[], %s: seq<f32[?]>, %x: f32[3]) -> (%t: seq<f32[?]>, %l: i64[]) {
+  %t, %l = if %c, %s, %x : seq<f32[?]>, i64[] then (%s: seq<f32[?]>, %x: f32[3]) {
+    %t = seq "insert" %s, %x : seq<f32[?]>
     %l = seq "length" %t : i64[]
     yield %t, %l
-  } else (%s: seq<f32[M]>, %x: f32[3]) {
+  } else (%s: seq<f32[?]>, %x: f32[3]) {
     %l = seq "length" %s : i64[]
     yield %s, %l
   }
@@ -131,14 +131,14 @@ graph @g (%n: i64[], %a: seq<f32[2]>, %b: seq<f32[2]>) -> (%p: seq<f32[2]>, %q: 
 }""", swap, [(k, [f32([1, 2])], [f32([3, 4])]) for k in (0, 1, 2, 7)]),
     "grow": ("""
 dims M bound, K bound, L bound, R bound
-graph @g (%n: i64[], %s: seq<f32[S]>) -> (%t: seq<f32[S]>, %y: f32[R]) {
+graph @g (%n: i64[], %s: seq<f32[?]>) -> (%t: seq<f32[?]>, %y: f32[R]) {
   %z = const i64[] {0}
   %l = const i64[] {-1}
-  %t = loop carried 1 scan 0 %n, _, %s, %z, %l : seq<f32[S]> (%i: i64[], %c: bool[], %s: seq<f32[S]>, %z: i64[], %l: i64[]) {
+  %t = loop carried 1 scan 0 %n, _, %s, %z, %l : seq<f32[?]> (%i: i64[], %c: bool[], %s: seq<f32[?]>, %z: i64[], %l: i64[]) {
     %a = seq "at" %s, %l : f32[M]
     %b = seq "at" %s, %z : f32[K]
     %x = concat axis 0 %a, %b
-    %t = seq "insert" %s, %x : seq<f32[S]>
+    %t = seq "insert" %s, %x : seq<f32[?]>
     yield %c, %t
   }
   %1 = seq "at" %t, %l : f32[R]
@@ -147,10 +147,10 @@ graph @g (%n: i64[], %s: seq<f32[S]>) -> (%t: seq<f32[S]>, %y: f32[R]) {
 }""", grow, [(k, [f32(range(m))]) for k, m in ((0, 2), (1, 3), (4, 2), (2, 1), (3, 0))]),
     "stacked": ("""
 dims K bound
-graph @g (%s: seq<f32[S]>) -> (%y: f32[K], %t: f32[T,1]) {
+graph @g (%s: seq<f32[?]>) -> (%y: f32[K], %t: f32[T,1]) {
   %z = const i64[] {0}
   %n = seq "length" %s : i64[]
-  %t = loop carried 0 scan 1 iter T %n, _, %s : f32[T,1] (%i: i64[], %c: bool[], %s: seq<f32[S]>) {
+  %t = loop carried 0 scan 1 iter T %n, _, %s : f32[T,1] (%i: i64[], %c: bool[], %s: seq<f32[?]>) {
     %x = seq "at" %s, %i : f32[1]
     %y = map { a * a } %x
     yield %c, %y
@@ -162,22 +162,22 @@ graph @g (%s: seq<f32[S]>) -> (%y: f32[K], %t: f32[T,1]) {
 
 FAILING = {
     "another size": ("""
-graph @g (%s: seq<f32[S]>) -> (%y: f32[3]) {
+graph @g (%s: seq<f32[?]>) -> (%y: f32[3]) {
   %z = const i64[] {0}
   %1 = seq "at" %s, %z : f32[3] loc "taken"
   %y = map { a + 1 } %1
   return %y
 }""", {"s": [f32([1, 2])]}, 'node "taken" (): the result has another shape (got 2 and 3)'),
     "another rank": ("""
-graph @g (%s: seq<f32[S]>) -> (%y: f32[3,3]) {
+graph @g (%s: seq<f32[?]>) -> (%y: f32[3,3]) {
   %z = const i64[] {0}
   %1 = seq "at" %s, %z : f32[3,3] loc "taken"
   %y = map { a + 1 } %1
   return %y
 }""", {"s": [f32([1, 2])]}, "taken: expected a tensor of rank 2, got rank 1"),
     "a position": ("""
-graph @g (%s: seq<f32[S]>, %p: i64[]) -> (%t: seq<f32[S]>) {
-  %t = seq "erase" %s, %p : seq<f32[S]> loc "erased"
+graph @g (%s: seq<f32[?]>, %p: i64[]) -> (%t: seq<f32[?]>) {
+  %t = seq "erase" %s, %p : seq<f32[?]> loc "erased"
   return %t
 }""", {"s": [f32([1, 2])], "p": -2}, "erased: position -2 is out of range for 1 elements"),
     "an empty one": ("""
@@ -313,17 +313,17 @@ def random_program(rng):
             op = "at"
         x = str(rng.choice(tensors)) if tensors else None
         if op == "insert":
-            lines.append(f'  %{name} = seq "insert" %{s}, %{x} : seq<f32[S]>')
+            lines.append(f'  %{name} = seq "insert" %{s}, %{x} : seq<f32[?]>')
             program.append((name, lambda e, s=s, x=x: e[s] + [e[x]]))
         elif op == "insert at":
-            lines.append(f'  %{name} = seq "insert" %{s}, %{x}, %p{k} : seq<f32[S]>')
+            lines.append(f'  %{name} = seq "insert" %{s}, %{x}, %p{k} : seq<f32[?]>')
             program.append((name, lambda e, s=s, x=x, at=at: e[s][:position(e[s], at, 1)] + [e[x]] + e[s][position(e[s], at, 1):]))
         elif op == "construct":
             y = str(rng.choice(tensors))
-            lines.append(f'  %{name} = seq "construct" %{x}, %{y}, %{x} : seq<f32[S]>')
+            lines.append(f'  %{name} = seq "construct" %{x}, %{y}, %{x} : seq<f32[?]>')
             program.append((name, lambda e, x=x, y=y: [e[x], e[y], e[x]]))
         elif op == "erase":
-            lines.append(f'  %{name} = seq "erase" %{s}, %p{k} : seq<f32[S]>')
+            lines.append(f'  %{name} = seq "erase" %{s}, %p{k} : seq<f32[?]>')
             program.append((name, lambda e, s=s, at=at: [v for j, v in enumerate(e[s]) if j != position(e[s], at, 0)]))
         elif op == "length":
             lines.append(f'  %l{k} = seq "length" %{s} : i64[]')
@@ -336,9 +336,9 @@ def random_program(rng):
                             lambda e, s=s, at=at: e[s][position(e[s], at, 0)] + 1))
         (tensors if op in ("at", "concat", "length") else lists).append(name)
     results = [n for n, _ in program[-5:]]
-    types = {n: "seq<f32[S]>" if n in lists else f"f32[{'2' if any(f'%{n} = map {{ f32' in x for x in lines) else 'K' + n[1:]}]"
+    types = {n: "seq<f32[?]>" if n in lists else f"f32[{'2' if any(f'%{n} = map {{ f32' in x for x in lines) else 'K' + n[1:]}]"
              for n in results}
-    text = "graph @g (%s: seq<f32[S]>) -> (" + ", ".join(f"%r{n}: {types[n]}" for n in results) + ") {\n  %z = const i64[] {0}\n" + \
+    text = "graph @g (%s: seq<f32[?]>) -> (" + ", ".join(f"%r{n}: {types[n]}" for n in results) + ") {\n  %z = const i64[] {0}\n" + \
         "\n".join(lines) + "\n  return " + ", ".join("%" + n for n in results) + "\n}"
 
     def run(s):
@@ -397,10 +397,10 @@ def check_refused(folder):
         else:
             raise AssertionError(f"{name} was compiled")
     model = compile_text(folder, "ports", """
-graph @g (%s: seq<f32[S]>, %o: opt<f32[2]>, %m: seq<map<str,f32[]>>) -> (%p: seq<f32[S]>, %q: opt<f32[2]>, %r: seq<map<str,f32[]>>) {
+graph @g (%s: seq<f32[?]>, %o: opt<f32[2]>, %m: seq<map<str,f32[]>>) -> (%p: seq<f32[?]>, %q: opt<f32[2]>, %r: seq<map<str,f32[]>>) {
   return %s, %o, %m
 }""")
-    assert [p.type for p in model.inputs] == ["seq<f32[S]>", "opt<f32[2]>", "seq<map<str,f32[]>>"], model.inputs
+    assert [p.type for p in model.inputs] == ["seq<f32[?]>", "opt<f32[2]>", "seq<map<str,f32[]>>"], model.inputs
     assert [p.optional for p in model.outputs] == [False, True, False]
     session = model.session()
     good = {"s": S, "o": f32([1, 2]), "m": [{"a": 1.0}]}
