@@ -10,6 +10,7 @@ bool ml_list(Imp *m, const char *name, List *out);
 int64_t ml_count(Imp *m, const char *name);             /* elements of a list attribute of any kind */
 Val ml_const(Imp *m, DType t, int rank, const Dim *dim, const double *v); /* t: a float type */
 Val ml_const_i32(Imp *m, int rank, const Dim *dim, const int32_t *v);
+Val ml_strings(Imp *m, int64_t n, const ProtobufCBinaryData *v);        /* str[n]; copies */
 /* The vector in whichever of the attributes is there, ints or strings: i64[n] or str[n]; poison after a message if none. */
 Val ml_labels(Imp *m, const char *ints, const char *strings);
 

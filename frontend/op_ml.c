@@ -85,6 +85,15 @@ static Val vector_f32(Imp *m, const List *l) { return ml_const(m, DT_F32, 1, (Di
 
 typedef struct Str { const char *s; int64_t n; } Str; /* element of DT_STR */
 
+Val ml_strings(Imp *m, int64_t n, const ProtobufCBinaryData *v)
+{
+    Str *s = NEWN(m->c, Str, n);
+    Dim dim = DC(m, n);
+    for (int64_t i = 0; i < n; i++)
+        s[i] = (Str){v[i].len ? ctx_dup(m->c, v[i].data, v[i].len) : "", (int64_t)v[i].len};
+    return constant(m, DT_STR, 1, &dim, s, sizeof *s);
+}
+
 Val ml_labels(Imp *m, const char *ints, const char *strings)
 {
     const SrcAttr *a = attr_of(m, strings);
@@ -98,10 +107,7 @@ Val ml_labels(Imp *m, const char *ints, const char *strings)
     }
     if (!a->p->n_strings)
         return constant(m, DT_I64, 1, &dim, a->p->ints, sizeof *a->p->ints);
-    Str *s = NEWN(m->c, Str, n);
-    for (size_t i = 0; i < n; i++)
-        s[i] = (Str){a->p->strings[i].len ? (const char *)a->p->strings[i].data : "", (int64_t)a->p->strings[i].len};
-    return constant(m, DT_STR, 1, &dim, s, sizeof *s);
+    return ml_strings(m, (int64_t)n, a->p->strings);
 }
 
 /* ---- rows, scores, labels */

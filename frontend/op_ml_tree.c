@@ -2,7 +2,7 @@
  *
  * Both are read into one table of nodes (TNode). Then every test is made a comparison `x > split`, whose other modes are: x < s is
  * x <= the number before s; an equality is two comparisons; membership in a set a search among its sorted members; >, >= and != are their
- * opposites with the children exchanged. What NaN does at a node is kept beside. So what runs knows one kind of node: op_ml_walk.c. */
+ * opposites with the children exchanged. What NaN does at a node is kept beside. */
 #include "frontend/ml_tree.h"
 #include <math.h>
 #include <stdlib.h>
@@ -310,6 +310,7 @@ static bool open_trees(Imp *m, Trees *e)
     memset(e, 0, sizeof *e);
     DType t = dtype_of(m, m->in[0]);
     e->split = t == DT_F64 ? DT_F64 : DT_F32;
+    e->type = t;
     e->numbers = dt_is_int(t);
     e->x = ml_rows(m, m->in[0]);
     return e->x.i != 0;

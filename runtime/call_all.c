@@ -4,3 +4,4 @@
 #include "call_string.c"
 #include "call_seq.c"
 #include "call_select.c"
+#include "call_map.c"

@@ -135,6 +135,66 @@ def vectors(rng):
                                                 "kernel_params": []}, error="do not fit")
 
 
+def labels(rng):
+    words = strings(rng, 4, 5)
+    many = [f"w{i}" for i in range(40)]
+    for version in (2, 4):
+        def one(x, **attrs):
+            return ml("LabelEncoder", [x], attrs, opset=version)
+        yield one(words, keys_strings=["abc", "", "a"], values_int64s=[5, 6, 7], default_int64=9)
+        yield one(words, keys_strings=["abc", "", "a"], values_floats=[0.5, 6.5, -7])
+        yield one(words, keys_strings=["abc", "", "a"], values_strings=["x", "yy", ""], default_string="none")
+        yield one(strings(rng, 50, words=many + ["w", "w40", ""]), keys_strings=many, values_int64s=list(range(100, 140)))
+        yield one(i64(rng, 6, 7, low=-3, high=8), keys_int64s=[0, 1, 2, 3, 4], values_floats=f32(rng, 5), default_float=0.25)
+        yield one(i64(rng, 6, 7, low=-3, high=8), keys_int64s=[5, -2, 7], values_strings=["p", "qq", ""])
+        yield one(i64(rng, 6, 7, low=-3, high=8), keys_int64s=[5, -2, 7, 2**40, -(2**62), 3], values_int64s=[1, 2, 3, 4, 5, 6])
+        yield one(f32(rng, 30).round(), keys_floats=[1.0, -1.0, 0.0, 2.0], values_int64s=[4, 5, 6, 7], default_int64=-7)
+        yield one(f32(rng, 30).round(), keys_floats=[1.0, -1.0, 2.0], values_strings=["a", "b", "c"], default_string="?")
+        yield one(i64(rng, 0, 3), keys_int64s=[5], values_int64s=[1])
+    for keys, values, x in ((np.float64, np.float64, f64(rng, 30).round()), (np.int64, np.int64, i64(rng, 9, low=0, high=4)),
+                            (np.float32, np.float32, f32(rng, 30).round())):
+        yield ml("LabelEncoder", [x], {"keys_tensor": numpy_helper.from_array(np.array([1, 0, 3], keys)),
+                                       "values_tensor": numpy_helper.from_array(np.array([7, 8, 9], values)),
+                                       "default_tensor": numpy_helper.from_array(np.array([-4], values))}, opset=4)
+    yield ml("LabelEncoder", [i64(rng, 9, low=0, high=4).astype(np.int32)], {
+        "keys_tensor": numpy_helper.from_array(np.array([1, 0, 3], np.int32)), "values_tensor": numpy_helper.from_array(np.array([7, 8, 9], np.int16)),
+        "default_tensor": numpy_helper.from_array(np.array([-4], np.int16))}, opset=4, oracle="reference")
+    yield ml("LabelEncoder", [np.array([np.nan, 1, -0.0, 0], np.float32)], {"keys_floats": [0.0, float("nan")], "values_floats": [4, 5]}, opset=4)
+    yield ml("LabelEncoder", [words], {"classes_strings": ["abc", "", "a"]}, opset=1)
+    yield ml("LabelEncoder", [i64(rng, 9, low=-1, high=4)], {"classes_strings": ["abc", "", "a"], "default_string": "no"}, opset=1)
+    yield ml("LabelEncoder", [i64(rng, 9)], {"keys_int64s": [1, 2], "values_int64s": [1]}, opset=2, error="do not fit")
+    yield ml("LabelEncoder", [f32(rng, 9)], {"keys_int64s": [1, 2], "values_int64s": [1, 2]}, opset=2, error="do not fit")
+    yield ml("LabelEncoder", [f32(rng, 9)], {"values_int64s": [1, 2]}, opset=2, error="required")
+    cats = {"cats_strings": ["abc", "", "a"], "cats_int64s": [4, 7, -1]}
+    yield ml("CategoryMapper", [words], {**cats, "default_int64": 77})
+    yield ml("CategoryMapper", [i64(rng, 3, 9, low=-1, high=8)], cats, dynamic=True)
+    yield ml("CategoryMapper", [i64(rng, 3)], {**cats, "cats_int64s": [1]}, error="do not fit")
+
+
+def maps(rng):
+    for rows in (1, 3, 0):
+        yield ml("ZipMap", [f32(rng, rows, 3)], {"classlabels_int64s": [4, 2, 9]}, dynamic=rows == 3)
+        yield ml("ZipMap", [f32(rng, rows, 3)], {"classlabels_strings": ["a", "", "ccc"]})
+    yield ml("ZipMap", [f32(rng, 2, 3)], {"classlabels_int64s": [4, 2]}, error="one column for each label")
+    ints = {int(k): np.float32(v) for k, v in zip((3, 0, 5), (1.5, -2, 7.25))}
+    texts = {int(k): v for k, v in zip((3, 0, 5), ("1.5", "-2", "7"))}
+    for to in ("TO_FLOAT", "TO_STRING", "TO_INT64"):
+        yield ml("CastMap", [ints], {"cast_to": to})
+        yield ml("CastMap", [ints], {"cast_to": to, "map_form": "SPARSE", "max_map": 5})
+        form = {"TO_FLOAT": lambda v: np.float32(v), "TO_STRING": str, "TO_INT64": lambda v: int(float(v))}[to]
+        kind = {"TO_FLOAT": np.float32, "TO_STRING": object, "TO_INT64": np.int64}[to]
+        yield ml("CastMap", [texts], {"cast_to": to}, oracle=[np.array([[form("-2"), form("1.5"), form("7")]], kind)])
+        none = form("0") if to != "TO_STRING" else "0.f"
+        yield ml("CastMap", [texts], {"cast_to": to, "map_form": "SPARSE", "max_map": 5}, oracle=[
+            np.array([[form("-2"), none, none, form("1.5"), none]], kind)])
+    yield ml("CastMap", [{1: "x"}], {}, error="no number")
+    for kind in (np.float32, np.float64, np.int64):
+        yield ml("DictVectorizer", [{"b": kind(2), "": kind(-7), "a": kind(1)}], {"string_vocabulary": ["a", "c", "b"]},
+                 oracle=[np.array([[1, 0, 2]], kind)])
+    yield ml("DictVectorizer", [ints], {"int64_vocabulary": [5, 4, 3, 3]})
+    yield ml("DictVectorizer", [texts], {"int64_vocabulary": [5, 4, 3]}, oracle=[np.array([["7", "", "1.5"]], object)])
+
+
 MODES = ("BRANCH_LEQ", "BRANCH_LT", "BRANCH_GTE", "BRANCH_GT", "BRANCH_EQ", "BRANCH_NEQ")
 
 
@@ -334,6 +394,8 @@ def cases(rng):
     yield from features(rng)
     yield from linear(rng)
     yield from vectors(rng)
+    yield from labels(rng)
+    yield from maps(rng)
     yield from regressors(rng)
     yield from classifiers(rng)
     yield from bad_trees(rng)
