@@ -255,7 +255,7 @@ static void map_vector(Imp *m, Val map, Val keys, Val deflt)
 static bool is_map(Imp *m)
 {
     const Type *t = val_type(m->b.g, m->in[0]);
-    bool ok = t->kind == TY_MAP && t->elem->kind == TY_TENSOR && !t->elem->rank;
+    bool ok = t->kind == TY_MAP && t->elem->kind == TY_TENSOR;
     if (!ok)
         ERR(m, "E0204", "operand X: expected a map to numbers or strings");
     return ok;
