@@ -121,6 +121,9 @@ Expr load_at(Imp *m, int operand, DType t, int n, const Expr *idx);    /* must b
 /* x - with zero point: x of an integer type as t, minus zp (which may be absent), per axis or whole */
 Val minus_zero_point(Imp *m, Val x, Val zp, int axis, DType t);
 
+/* ==== op_math.c =================================================================================================== */
+/* a (f32 or f64) as an 8- or 4-bit float; what is too large becomes the largest number, or, without saturation, infinite or NaN. */
+Expr expr_f8(Imp *m, Expr a, DType t, bool saturate);
 /* ==== op_nn.c, shared with op_quant.c ============================================================================= */
 /* Convolution without bias of x by w; types may differ, accumulated in acc. Attributes are the node's. */
 Val conv(Imp *m, Val x, Val w, DType acc, DType out);

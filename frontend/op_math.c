@@ -180,21 +180,22 @@ static Val cast_e8m0(Imp *m, Val x, bool saturate, const char *mode)
     return b_map1(&m->b, expr_bitcast(m->c, expr_cast(m->c, r, DT_U8), DT_F8E8M0), 1, &x);
 }
 
-static Val cast_f8(Imp *m, Val x, DType t, size_t k, bool saturate)
+Expr expr_f8(Imp *m, Expr a, DType t, bool saturate)
 {
-    DType s = dtype_of(m, x), w = s == DT_F64 ? DT_F64 : DT_F32;
-    x = cast_to(m, x, w);
-    Expr a = xarg(m, 0, w);
-    if (saturate) {
-        Expr e = X2(MIN, X2(MAX, a, xf(m, w, -f8[k].max)), xf(m, w, f8[k].max));
-        return b_map1(&m->b, expr_cast(m->c, e, t), 1, &x);
-    }
+    DType w = (DType)expr_info(m->c, a)->dtype;
+    size_t k = 0, n = sizeof f8 / sizeof *f8;
+    while (k < n && f8[k].t != t)
+        k++;
+    if (k == n) /* f4e2m1 has no infinities and no NaN */
+        return expr_cast(m->c, a, t);
+    if (saturate)
+        return expr_cast(m->c, X2(MIN, X2(MAX, a, xf(m, w, -f8[k].max)), xf(m, w, f8[k].max)), t);
     Expr mag = X1(ABS, a), lim = xf(m, w, f8[k].limit);
     Expr over = f8[k].tie_up ? X2(GE, mag, lim) : X2(GT, mag, lim);
     /* conversion saturates infinities, so they are written by their bits: 0 11111 00 */
     Expr inf = expr_bitcast(m->c, expr_int(m->c, DT_U8, 0x7c), t), low = expr_bitcast(m->c, expr_int(m->c, DT_U8, 0xfc), t);
     Expr big = f8[k].inf ? X3(SELECT, X2(LT, a, xf(m, w, 0)), low, inf) : xf(m, t, NAN);
-    return b_map1(&m->b, X3(SELECT, over, big, expr_cast(m->c, a, t)), 1, &x);
+    return X3(SELECT, over, big, expr_cast(m->c, a, t));
 }
 
 static Val cast(Imp *m, Val x, DType t)
@@ -209,9 +210,11 @@ static Val cast(Imp *m, Val x, DType t)
     bool saturate = !row_has_attr(m->row, "saturate") || attr_i(m, "saturate");
     if (t == DT_F8E8M0)
         return cast_e8m0(m, x, saturate, row_has_attr(m->row, "round_mode") ? attr_s(m, "round_mode") : "up");
-    for (size_t k = 0; k < sizeof f8 / sizeof *f8; k++)
-        if (f8[k].t == t)
-            return cast_f8(m, x, t, k, saturate);
+    if (dt_is_float(t) && dt_bits(t) == 8) {
+        DType w = s == DT_F64 ? DT_F64 : DT_F32;
+        x = cast_to(m, x, w);
+        return b_map1(&m->b, expr_f8(m, xarg(m, 0, w), t, saturate), 1, &x);
+    }
     if (dt_is_float(s) && dt_is_int(t) && dt_bits(t) < 8) /* wraps, as its low bits */
         x = b_cast(&m->b, x, DT_I32);
     return b_cast(&m->b, x, t);

@@ -57,12 +57,6 @@ static bool param(Imp *m, Val v, const char *what, Val x, int k, Param *p)
     return true;
 }
 
-/* Greatest magnitudes of the 8-bit float types; 0 for others. */
-static double f8_max(DType t)
-{
-    return t == DT_F8E4M3 ? 448 : t == DT_F8E4M3Z ? 240 : t == DT_F8E5M2 || t == DT_F8E5M2Z ? 57344 : 0;
-}
-
 /* e (a float) rounded to the quantised type t, saturating */
 static Expr to_quantised(Imp *m, Expr e, DType t, DType w)
 {
@@ -73,11 +67,7 @@ static Expr to_quantised(Imp *m, Expr e, DType t, DType w)
             e = X2(MIN, X2(MAX, e, xf(m, w, lo)), xf(m, w, hi));
         return expr_cast(m->c, e, t);
     }
-    double top = f8_max(t);
-    bool saturate = !row_has_attr(m->row, "saturate") || attr_i(m, "saturate");
-    if (top > 0 && saturate)
-        e = X2(MIN, X2(MAX, e, xf(m, w, -top)), xf(m, w, top));
-    return expr_cast(m->c, e, t);
+    return expr_f8(m, e, t, !row_has_attr(m->row, "saturate") || attr_i(m, "saturate"));
 }
 
 /* saturate(round(x / scale) + zero_point) */
@@ -87,7 +77,9 @@ void imp_quantize(Imp *m)
     DType tx = dtype_of(m, x), zt = present(m, 2) ? dtype_of(m, m->in[2]) : DT_NONE;
     DType t = row_has_attr(m->row, "output_dtype") ? attr_dtype(m, "output_dtype", zt ? zt : DT_U8)
                                                    : zt ? zt : DT_U8;
-    DType prec = row_has_attr(m->row, "precision") ? attr_dtype(m, "precision", DT_F32) : DT_F32;
+    DType ts = dtype_of(m, m->in[1]), prec = DT_F32;
+    if (row_has_attr(m->row, "precision")) /* of the division; the type of the operands unless it is given */
+        prec = attr_dtype(m, "precision", tx == ts ? tx : DT_F32);
     Dim d[MAX_RANK];
     Param s, z;
     if (!t || !prec)
@@ -105,7 +97,7 @@ void imp_quantize(Imp *m)
         return;
     in[1] = s.v;
     Expr q = X2(DIV, expr_cast(m->c, xarg(m, 0, tx), w), expr_cast(m->c, s.e, w));
-    if (prec != w && dt_is_float(prec) && row_has_attr(m->row, "precision") && attr_i(m, "precision"))
+    if (prec != w && dt_is_float(prec))
         q = expr_cast(m->c, expr_cast(m->c, q, prec), w);
     int n = 2;
     if (dt_is_int(t))

@@ -1,0 +1,126 @@
+"""Casts and quantisation between all element types, against the reference implementation of ONNX."""
+import numpy as np
+from onnx import TensorProto, helper
+
+from op_test import Case, f32
+
+FLOATS = ["FLOAT", "DOUBLE", "FLOAT16", "BFLOAT16"]
+FP8 = ["FLOAT8E4M3FN", "FLOAT8E4M3FNUZ", "FLOAT8E5M2", "FLOAT8E5M2FNUZ"]
+TINY = ["FLOAT4E2M1"]
+INTS = ["INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "UINT32", "UINT64"]
+SMALL = ["INT4", "UINT4", "INT2", "UINT2"]
+BITS = {"INT4": 4, "UINT4": 4, "INT2": 2, "UINT2": 2}
+
+
+def dtype(name):
+    return helper.tensor_dtype_to_np_dtype(getattr(TensorProto, name))
+
+
+def limits(name):
+    if name in BITS:
+        n = BITS[name]
+        return (-(1 << n - 1), (1 << n - 1) - 1) if name[0] == "I" else (0, (1 << n) - 1)
+    i = np.iinfo(dtype(name))
+    return int(i.min), int(i.max)
+
+
+def values(rng, name, floats=True):
+    """Values of a type: its limits, neighbours of zero, others; floats with the special ones."""
+    t = dtype(name)
+    if name in INTS + SMALL:
+        lo, hi = limits(name)
+        x = [lo, hi, 0, 1, max(lo, -1), min(3, hi)] + [int(rng.integers(max(lo, -(1 << 40)), min(hi, 1 << 40), endpoint=True)) for _ in range(10)]
+        return np.array(x, np.int64 if hi <= 1 << 62 else np.uint64 if lo == 0 else np.int64).astype(t)
+    if name == "BOOL":
+        return np.array([True, False, True])
+    x = np.concatenate([[0.0, -0.0, 1.0, -1.0, 0.5, 1.5, 2.5, -2.5, 3.5, 100.25, -7.75, 448, 460, -470, 57344, 61000, 1e-3, 2 ** -9, 2 ** -10, 2 ** -17],
+                        rng.standard_normal(12) * 10])
+    if floats:
+        x = np.concatenate([x, [np.inf, -np.inf, np.nan]])
+    with np.errstate(all="ignore"):
+        return x.astype(np.float32).astype(t)
+
+
+def inside(x, lo, hi):
+    """Only what a cast to integers defines: values in range."""
+    with np.errstate(all="ignore"):
+        w = x.astype(np.float64)
+        return x[np.isfinite(w) & (w > lo - 1) & (w < hi + 1)]
+
+
+def wrapped(x, name):
+    """The low bits."""
+    n = BITS[name]
+    v = x.astype(np.int64) & ((1 << n) - 1)
+    return np.where((v >> (n - 1) & 1) & (name[0] == "I"), v - (1 << n), v).astype(dtype(name))
+
+
+def casts(rng):
+    names = FLOATS + FP8 + TINY + INTS + SMALL + ["BOOL"]
+    for a in names:
+        for b in names:
+            x = values(rng, a)
+            if b in INTS + SMALL and a in FLOATS + FP8 + TINY:
+                x = inside(x, *limits(b))
+                lo, hi = limits(b)
+                if hi > 1 << 24 and a in FLOATS:
+                    x = x[np.abs(x.astype(np.float64)) < hi / 2]
+            attrs = {"to": getattr(TensorProto, b)}
+            if a in SMALL and b in SMALL and a != b:                # the reference refuses these
+                yield Case("Cast", [x], attrs, opset=25, oracle=[wrapped(x, b)])
+                continue
+            if a == b == "FLOAT8E5M2":                              # nothing to convert, but the reference saturates the infinities
+                continue
+            saturates = b in FP8 and a in FLOATS
+            yield Case("Cast", [x], attrs, opset=25, oracle="reference")
+            if saturates:
+                yield Case("Cast", [x], {**attrs, "saturate": 0}, opset=25, oracle="reference")
+    for a in ("FLOAT", "FLOAT16", "BFLOAT16"):
+        for mode in ("up", "down", "nearest"):
+            for saturate in (0, 1):
+                x = np.abs(values(rng, a, floats=not saturate)).astype(dtype(a))   # saturated, infinity is the largest number: not in the reference
+                yield Case("Cast", [x], {"to": TensorProto.FLOAT8E8M0, "round_mode": mode, "saturate": saturate}, opset=25, oracle="reference")
+    x = np.array([2.0 ** e for e in range(-127, 128, 9)], np.float32).astype(dtype("FLOAT8E8M0"))
+    for b in FLOATS[:1] + FLOATS[3:]:
+        yield Case("Cast", [x], {"to": getattr(TensorProto, b)}, opset=25, oracle="reference")
+
+
+def zero_points(rng, name, shape):
+    if name in FP8 + TINY:
+        return np.zeros(shape, np.float32).astype(dtype(name))
+    lo, hi = limits(name)
+    return rng.integers(max(lo // 2, -500), min(hi // 2, 500), shape, np.int64, endpoint=True).astype(dtype(name))
+
+
+def scales(rng, name, shape):
+    """Quotients of small numbers reach both ends of the type, and stay finite in f16."""
+    top = min(limits(name)[1], 2000) if name in INTS + SMALL else 100 if name in FP8 else 6
+    return rng.uniform(3 / top, 40 / top, shape).astype(np.float32)
+
+
+def quantisation(rng):
+    kinds = ["INT8", "UINT8", "INT16", "UINT16", "INT4", "UINT4", "INT2", "UINT2"] + FP8 + TINY
+    x = f32(rng, 4, 6, 8, scale=10)
+    for name in kinds:
+        for a in ("FLOAT", "FLOAT16", "BFLOAT16"):
+            forms = (((), 1, 0), ((4, 3, 8), 1, 2), ((6,), 1, 0), ((8,), -1, 0), ((4, 6, 3), 2, 3))
+            for form, axis, block in forms if a == "FLOAT" else forms[:2]:
+                s = scales(rng, name, form).astype(dtype(a))
+                z = zero_points(rng, name, form)
+                attrs = {"axis": axis, **({"block_size": block} if block else {})}
+                version = 25 if name in ("INT2", "UINT2") else 23
+                yield Case("QuantizeLinear", [x.astype(dtype(a)), s, z], attrs, opset=version, oracle="reference")
+                q = values(rng, name)
+                q = q[rng.integers(0, q.size, x.shape)]
+                if name in FP8:
+                    q = np.where(np.isfinite(q.astype(np.float32)), q.astype(np.float32), 0).astype(dtype(name))
+                yield Case("DequantizeLinear", [q, s, z], attrs, opset=version, oracle="reference", tol=1e-6 if a == "FLOAT" else 1e-2)
+        yield Case("QuantizeLinear", [x, np.float32(0.1)], {"output_dtype": getattr(TensorProto, name)}, opset=23 if name not in ("INT2", "UINT2") else 25,
+                   oracle="reference")
+        if name in FP8:
+            yield Case("QuantizeLinear", [x * 1000, np.float32(0.1), np.zeros((), np.float32).astype(dtype(name))], {"saturate": 0}, opset=21, oracle="reference")
+
+
+def cases(rng):
+    yield from casts(rng)
+    yield from quantisation(rng)
