@@ -40,6 +40,12 @@ void scores_softmax(Imp *m, Scores *s);
 /* p v, of element type t: [B, S, H * D] if rows, else [B, H, S, D]. */
 Val scores_times(Imp *m, const Scores *p, const Heads *v, bool rows, DType t);
 
+/* ==== op_ms_attn.c ================================================================================================ */
+typedef struct SelfAttention { Val mask, bias, past, used; } SelfAttention; /* absent: poison; used: past is a buffer of which so much is taken */
+/* The rest of com.microsoft's Attention behind the product y[B, S, n[0] + n[1] + n[2]] of the input with the weights of queries, keys
+ * and values, bias included: results 0 (of type t) and 1 of the node. */
+void self_attention(Imp *m, Val y, const Dim *n, const SelfAttention *s, DType t);
+
 /* ==== op_rotary.c ================================================================================================= */
 typedef struct Rotary { Val cos, sin; Dim size; /* rotated part of a head */ bool pairs; /* neighbours, not halves */ } Rotary;
 /* h turned by the caches, which are [B or 1, S, size / 2]. */

@@ -119,15 +119,45 @@ static Val projected(Imp *m, Val v, Val bias, Dim start, Dim n)
 
 /* ---- Attention: the products with the weights come first */
 
+void self_attention(Imp *m, Val y, const Dim *n, const SelfAttention *s, DType t)
+{
+    Val past = s->past;
+    Dim zero = DC(m, 0), one = DC(m, 1), start = zero;
+    Att a = {.mask = s->mask, .bias = s->bias, .causal = attr_i(m, "unidirectional") != 0, .past = zero};
+    Heads *h[3] = {&a.q, &a.k, &a.v};
+    for (int i = 0; i < 3; i++) {
+        if (!y.i || !heads_of_rows(m, b_slice_axis(&m->b, y, 2, start, n[i]), attr_i(m, "num_heads"), "num_heads", h[i]))
+            return;
+        start = dim_add(m->c, start, n[i]);
+    }
+    if (past.i)
+        a.past = dim_of(m, past, 3);
+    if (s->used.i && !operand_dim(m, s->used, "past_sequence_length", 0, DIM_INF, &a.past))
+        return;
+    if (past.i || wanted(m, 1)) {
+        Val now[2];
+        b_guard(&m->b, G_EQ, past.i ? dim_of(m, past, 0) : DC(m, 2), DC(m, 2), "past must hold keys and values");
+        for (int i = 0; i < 2; i++) {
+            Val before = past.i ? drop_axes(m, b_slice_axis(&m->b, past, 0, DC(m, i), one), 1) : past;
+            now[i] = present_of(m, before, h[1 + i], s->used.i != 0, a.past);
+            if (!now[i].i)
+                return;
+            now[i] = insert_axes(m, now[i], 5, 1);
+        }
+        if (wanted(m, 1))
+            result(m, 1, b_concat(&m->b, 2, now, 0));
+    }
+    result(m, 0, attention(m, &a, t));
+}
+
 void imp_ms_attention(Imp *m)
 {
     Val x = m->in[0], w = m->in[1], past = operand(m, 4), used = operand(m, 6);
     DType t = dtype_of(m, x);
-    int64_t heads = attr_i(m, "num_heads");
     bool shared = attr_i(m, "past_present_share_buffer") != 0;
     int nsizes;
     const int64_t *sizes = attr_ints(m, "qkv_hidden_sizes", &nsizes);
-    if (rank_of(m, x) != 3 || rank_of(m, w) != 2 || (past.i && rank_of(m, past) != 5) || (nsizes && nsizes != 3) || heads < 1) {
+    if (rank_of(m, x) != 3 || rank_of(m, w) != 2 || (past.i && rank_of(m, past) != 5) || (nsizes && nsizes != 3) || attr_i(m, "num_heads") < 1) {
         ERR(m, "E0203", "expected input[B,S,D], weights[D,3*H], past[2,B,N,P,H], three qkv_hidden_sizes and a positive num_heads");
         return;
     }
@@ -139,8 +169,8 @@ void imp_ms_attention(Imp *m)
         ERR(m, "E0205", "past_present_share_buffer needs operands past and past_sequence_length");
         return;
     }
-    Dim third = dim_floordiv(m->c, dim_of(m, w, 1), DC(m, 3)), zero = DC(m, 0), one = DC(m, 1);
-    Dim n[3] = {third, third, third}, start = zero;
+    Dim third = dim_floordiv(m->c, dim_of(m, w, 1), DC(m, 3));
+    Dim n[3] = {third, third, third};
     for (int i = 0; i < nsizes; i++)
         n[i] = DC(m, sizes[i]);
     b_guard(&m->b, G_EQ, dim_add(m->c, n[0], dim_add(m->c, n[1], n[2])), dim_of(m, w, 1),
@@ -148,31 +178,8 @@ void imp_ms_attention(Imp *m)
     Val y = matmul(m, x, w, wide_type(t), t);
     if (present(m, 2))
         y = b_binary(&m->b, S_ADD, y, m->in[2]);
-    Att a = {.mask = operand(m, 3), .bias = operand(m, 5), .causal = attr_i(m, "unidirectional") != 0, .past = zero};
-    Heads *h[3] = {&a.q, &a.k, &a.v};
-    for (int i = 0; i < 3; i++) {
-        if (!y.i || !heads_of_rows(m, b_slice_axis(&m->b, y, 2, start, n[i]), heads, "num_heads", h[i]))
-            return;
-        start = dim_add(m->c, start, n[i]);
-    }
-    if (past.i)
-        a.past = dim_of(m, past, 3);
-    if (shared && !operand_dim(m, used, "past_sequence_length", 0, DIM_INF, &a.past))
-        return;
-    if (past.i || wanted(m, 1)) {
-        Val now[2];
-        b_guard(&m->b, G_EQ, past.i ? dim_of(m, past, 0) : DC(m, 2), DC(m, 2), "past must hold keys and values");
-        for (int i = 0; i < 2; i++) {
-            Val before = past.i ? drop_axes(m, b_slice_axis(&m->b, past, 0, DC(m, i), one), 1) : past;
-            now[i] = present_of(m, before, h[1 + i], shared, a.past);
-            if (!now[i].i)
-                return;
-            now[i] = insert_axes(m, now[i], 5, 1);
-        }
-        if (wanted(m, 1))
-            result(m, 1, b_concat(&m->b, 2, now, 0));
-    }
-    result(m, 0, attention(m, &a, t));
+    SelfAttention self = {.mask = operand(m, 3), .bias = operand(m, 5), .past = past, .used = shared ? used : (Val){0}};
+    self_attention(m, y, n, &self, t);
 }
 
 /* ---- MultiHeadAttention */

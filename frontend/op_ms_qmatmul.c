@@ -1,9 +1,9 @@
 /* op_ms_qmatmul.c: com.microsoft operators on products of 8- and 16-bit integers: the product is a contract with an i32
  * accumulator, and the scales ride on its result. Formulas: the schemas of ONNX Runtime and contrib_ops/cpu/quantization. */
-#include "frontend/import.h"
+#include "frontend/attn.h"
 
 #define FN(f) void imp_##f(Imp *m)
-FN(matmulinteger16); FN(matmulintegertofloat); FN(dynquantmatmul); FN(qgemm);
+FN(matmulinteger16); FN(matmulintegertofloat); FN(dynquantmatmul); FN(qgemm); FN(qattention);
 
 static bool eight_bits(Imp *m, uint32_t k, const char *what)
 {
@@ -134,4 +134,26 @@ void imp_qgemm(Imp *m)
     DType t = dtype_of(m, m->in[8]);
     Expr q = X2(ADD, X1(RINT, X2(MUL, expr_cast(m->c, xarg(m, 0, DT_I32), DT_F32), xarg(m, 1, DT_F32))), expr_cast(m->c, xarg(m, 2, t), DT_F32));
     result(m, 0, b_map1(&m->b, expr_cast(m->c, q, t), 3, (Val[]){y, s, only_element(m, m->in[8])}));
+}
+
+/* Attention whose queries, keys and values are a product of 8-bit integers, scaled; all else is in floats. */
+void imp_qattention(Imp *m)
+{
+    Val x = m->in[0], w = m->in[1], past = operand(m, 8);
+    if (!eight_bits(m, 0, "input") || !eight_bits(m, 1, "weight") || !zero_ok(m, 6, 0) || !zero_ok(m, 7, 1))
+        return;
+    if (rank_of(m, x) != 3 || rank_of(m, w) != 2 || (past.i && rank_of(m, past) != 5) || attr_i(m, "num_heads") < 1) {
+        ERR(m, "E0203", "expected input[B,S,D], weight[D,3*H], past[2,B,N,P,H] and a positive num_heads");
+        return;
+    }
+    if (attr_i(m, "do_rotary") || attr_i(m, "past_present_share_buffer")) {
+        UNSUP(m, "attributes do_rotary and past_present_share_buffer: ONNX Runtime has them for CUDA only");
+        return;
+    }
+    Val a = centred(m, x, present(m, 6) ? only_element(m, m->in[6]) : (Val){0}), b = centred(m, w, operand(m, 7));
+    Val y = scaled(m, matmul(m, a, b, DT_I32, DT_I32), only_element(m, m->in[3]), m->in[4], m->in[2]);
+    Dim third = dim_floordiv(m->c, dim_of(m, w, 1), DC(m, 3));
+    b_guard(&m->b, G_EQ, dim_muli(m->c, third, 3), dim_of(m, w, 1), "the weight must have columns for queries, keys and values");
+    SelfAttention self = {.mask = operand(m, 5), .past = past};
+    self_attention(m, y, (Dim[]){third, third, third}, &self, DT_F32);
 }

@@ -160,6 +160,20 @@ def embedding(rng, signed, segments, mask, batch=2, length=7, size=40, **how):
     return Case(MS + "QEmbedLayerNormalization", [ids, which, *tables, m, *scales, *zeros], {"epsilon": 1e-5}, nout=2, **how)
 
 
+def attention(rng, wsigned, columns=False, mask=None, past=0, batch=2, length=6, heads=4, size=32, zeros=True, nout=1, **attrs):
+    x, w = u8(rng, batch, length, size), q8(rng, wsigned, size, 3 * size)
+    ws = f32(rng, 3 * size, low=0.002, high=0.01) if columns else S(0.005)
+    wz = (np.zeros(3 * size, np.int8) if wsigned else u8(rng, 3 * size, low=100, high=150)) if columns else zero(rng, wsigned)
+    m = {None: None, "ends": np.array([length + past, 3 + past], np.int32), "keys": i32(rng, batch, length + past, low=0, high=1)}[mask]
+    inputs = [x, w, f32(rng, 3 * size), S(0.02), ws, m, np.uint8(128) if zeros else None, wz if zeros else None]
+    if past:
+        inputs.append(f32(rng, 2, batch, heads, past, size // heads))
+    dynamic = attrs.pop("dynamic", False)
+    while inputs[-1] is None:
+        inputs.pop()
+    return Case(MS + "QAttention", inputs, {"num_heads": heads, **attrs}, nout=nout, const=(1,), dynamic=dynamic, tol=2e-4)
+
+
 def wrong(rng):
     x, s, z = u8(rng, 3, 4), S(0.1), np.uint8(3)
     yield Case(MS + "QLinearAdd", [x, s, z, x.astype(np.int8), s, z, s, z], error="A is u8, B is i8")
@@ -188,6 +202,12 @@ def cases(rng):
     case = embedding(rng, False, True, True)
     case.inputs[0][1, 2], case.error = 50, "index out of range"
     yield case
+    for wsigned in (False, True):
+        for columns in (False, True):
+            yield attention(rng, wsigned, columns, mask="ends" if columns else None)
+        yield attention(rng, wsigned, mask="keys", zeros=False, dynamic=True)
+    yield attention(rng, True, True, unidirectional=1, past=3, nout=2)
+    yield attention(rng, False, mask="keys", past=2, nout=2, mask_filter_value=-500.0, scale=0.3)
     yield from products(rng)
     yield from linear(rng)
     yield from wrong(rng)
