@@ -9,7 +9,7 @@
 #include <strings.h>
 
 #define FN(f) void imp_##f(Imp *m)
-FN(rnn); FN(gru); FN(lstm);
+FN(rnn); FN(gru); FN(lstm); FN(dynquantlstm);
 
 /* a: the argument, b: alpha, c: beta */
 typedef struct Activation { const char *name, *text; int nparam; double param[2]; } Activation;
@@ -41,6 +41,7 @@ typedef struct Rnn {
     Dim time, batch, input, hidden, state[2];
     Val x, r, bias;             /* X W + bias [time, batch, dirs, gates, hidden]; R of the direction [gates * hidden, hidden]; its bias
                                    [gates, hidden] or none */
+    Val r_scale, r_zero;        /* R of 8-bit integers: [gates * hidden or 1], of the direction; else none */
     Val lens, peep;             /* i64[batch] or none; of the direction [3, hidden] or none */
     Val iter, old[2];           /* in the body: the trip, the states before it */
 } Rnn;
@@ -171,11 +172,23 @@ static Expr per_unit(Rnn *r, Args *a, Val v, int row)
     return expr_load(m->c, (uint32_t)add_arg(a, v), r->wide, 2, at, OOB_NEVER, (Expr){0}, 0);
 }
 
+/* x w^T: x is quantised to u8 by its range, the product is of integers; w[n, k] has a scale and a zero point, or one per row. */
+static Val quantised_product(Imp *m, const char *spec, Val x, Val w, Val scale, Val zero)
+{
+    Val q[3];
+    dynamic_quantize(m, x, q);
+    Val a = minus_zero_point(m, q[0], q[2], 0, DT_I32), b = minus_zero_point(m, w, zero, 0, DT_I32);
+    Val y = b_contract(&m->b, spec, a, b, DT_I32, DT_I32);
+    return b_binary(&m->b, S_MUL, cast_to(m, y, DT_F32), b_binary(&m->b, S_MUL, q[1], scale));
+}
+
 /* v R^T for n gates from the first: [batch, n, hidden], or [batch, hidden] for one */
 static Val product(Rnn *r, Val v, int first, int n)
 {
     Imp *m = r->m;
     Dim d[3] = {r->batch, DC(m, n), r->hidden};
+    if (r->r_scale.i) /* all gates of an LSTM */
+        return reshape_to(m, quantised_product(m, "bk,nk->bn", v, r->r, r->r_scale, r->r_zero), 3, d);
     Val w = b_slice_axis(&m->b, r->r, 0, dim_muli(m->c, r->hidden, first), dim_muli(m->c, r->hidden, n));
     Val y = b_contract(&m->b, "bk,nk->bn", v, w, r->wide, r->wide);
     return n == 1 ? y : reshape_to(m, y, 3, d);
@@ -288,14 +301,12 @@ static bool take(Rnn *r, uint32_t k, const char *what, int n, const Dim *want, V
     return true;
 }
 
-/* X W^T plus the bias of W, and that of R but for what the reset gate multiplies; the latter is kept. */
-static void project(Rnn *r, Val x, Val w, Val bias, bool apart)
+/* y = X W^T[time, batch, all rows of W] plus the bias of W, and that of R but for what the reset gate multiplies; the latter is kept. */
+static void project(Rnn *r, Val y, Val bias, bool apart)
 {
     Imp *m = r->m;
     Dim n = DC(m, r->dirs * r->gates), all = dim_mul(m->c, n, r->hidden);
     Dim d[5] = {r->time, r->batch, DC(m, r->dirs), DC(m, r->gates), r->hidden}, two[4] = {d[2], DC(m, 2), d[3], r->hidden};
-    Val flat = reshape_to(m, w, 2, (Dim[]){all, r->input});
-    Val y = b_contract(&m->b, r->layout ? "bti,ni->tbn" : "tbi,ni->tbn", x, flat, r->wide, r->wide);
     if (bias.i) {
         bias = reshape_to(m, bias, 4, two);
         Val own = drop_axes(m, b_slice_axis(&m->b, bias, 1, DC(m, 0), DC(m, 1)), 2);
@@ -309,10 +320,56 @@ static void project(Rnn *r, Val x, Val w, Val bias, bool apart)
     r->x = reshape_to(m, y, 5, d);
 }
 
-static bool read_operands(Rnn *r)
+/* Scale or zero point k of quantised weights: [dirs, rows], from [dirs] or [dirs, rows]. */
+static Val quant_param(Rnn *r, uint32_t k, Dim rows)
 {
     Imp *m = r->m;
-    Val w, rr, bias, x = m->in[0];
+    Val v = m->in[k];
+    Dim d[2] = {DC(m, r->dirs), rows};
+    int n = rank_of(m, v);
+    if (n < 1 || n > 2) {
+        ERR(m, "E0203", "scales and zero points: expected rank 1 or 2, got %d", n);
+        return (Val){0};
+    }
+    for (int i = 0; i < n; i++)
+        b_guard(&m->b, G_EQ, dim_of(m, v, i), d[i], "a scale or zero point does not fit its weights along axis %d", i);
+    return b_broadcast(&m->b, n == 1 ? insert_axes(m, v, 2, 2) : v, 2, d);
+}
+
+/* W and R of 8-bit integers, [dirs, input or hidden, rows]: X W^T, and what is needed for products with R. */
+static bool quantised_weights(Rnn *r, Dim rows, Val *y)
+{
+    Imp *m = r->m;
+    Val w[2], scale[2], zero[2];
+    Dim all = dim_muli(m->c, rows, r->dirs);
+    for (uint32_t i = 0; i < 2; i++) {
+        Dim d[3] = {DC(m, r->dirs), i ? r->hidden : r->input, rows};
+        DType t = dtype_of(m, m->in[1 + i]);
+        if ((t != DT_U8 && t != DT_I8) || dtype_of(m, m->in[9 + 2 * i]) != t) {
+            ERR(m, "E0204", "weights of %s with zero points of %s", dt_name(t), dt_name(dtype_of(m, m->in[9 + 2 * i])));
+            return false;
+        }
+        for (int a = 0; a < 3; a++)
+            b_guard(&m->b, G_EQ, dim_of(m, m->in[1 + i], a), d[a], "%s has another size along axis %d than the other operands ask for",
+                    i ? "R" : "W", a);
+        w[i] = b_permute(&m->b, m->in[1 + i], (int[]){0, 2, 1});
+        scale[i] = quant_param(r, 8 + 2 * i, rows);
+        zero[i] = quant_param(r, 9 + 2 * i, rows);
+        if (!scale[i].i || !zero[i].i)
+            return false;
+    }
+    *y = quantised_product(m, "tbi,ni->tbn", m->in[0], reshape_to(m, w[0], 2, (Dim[]){all, r->input}), reshape_to(m, scale[0], 1, &all),
+                           reshape_to(m, zero[0], 1, &all));
+    r->r = w[1];
+    r->r_scale = scale[1];
+    r->r_zero = zero[1];
+    return y->i != 0;
+}
+
+static bool read_operands(Rnn *r, bool quantised)
+{
+    Imp *m = r->m;
+    Val w, rr, bias, x = m->in[0], y;
     if (rank_of(m, x) != 3 || rank_of(m, m->in[1]) != 3 || rank_of(m, m->in[2]) != 3) {
         ERR(m, "E0203", "X, W and R: expected rank 3, got %d, %d and %d", rank_of(m, x), rank_of(m, m->in[1]), rank_of(m, m->in[2]));
         return false;
@@ -322,7 +379,7 @@ static bool read_operands(Rnn *r)
     r->time = dim_of(m, x, r->layout ? 1 : 0);
     r->batch = dim_of(m, x, r->layout ? 0 : 1);
     r->input = dim_of(m, x, 2);
-    r->hidden = attr_has(m, "hidden_size") ? DC(m, attr_i(m, "hidden_size")) : dim_of(m, m->in[2], 2);
+    r->hidden = attr_has(m, "hidden_size") ? DC(m, attr_i(m, "hidden_size")) : dim_of(m, m->in[2], quantised ? 1 : 2);
     if (dim_hi(m->c, r->hidden) < 1) {
         ERR(m, "E0202", "attribute hidden_size: expected a positive number");
         return false;
@@ -331,11 +388,19 @@ static bool read_operands(Rnn *r)
     r->state[B_AXIS] = r->batch;
     r->state[H_AXIS] = r->hidden;
     bool apart = row_has_attr(m->row, "linear_before_reset") && attr_i(m, "linear_before_reset");
-    if (!take(r, 1, "W", 3, (Dim[]){dirs, rows, r->input}, &w) || !take(r, 2, "R", 3, (Dim[]){dirs, rows, r->hidden}, &rr) ||
-        !take(r, 3, "B", 2, (Dim[]){dirs, dim_muli(m->c, rows, 2)}, &bias))
+    if (!take(r, 3, "B", 2, (Dim[]){dirs, dim_muli(m->c, rows, 2)}, &bias))
         return false;
-    r->r = rr;
-    project(r, cast_to(m, x, r->wide), w, bias, apart);
+    if (quantised) {
+        if (!quantised_weights(r, rows, &y))
+            return false;
+    } else {
+        if (!take(r, 1, "W", 3, (Dim[]){dirs, rows, r->input}, &w) || !take(r, 2, "R", 3, (Dim[]){dirs, rows, r->hidden}, &rr))
+            return false;
+        Val flat = reshape_to(m, w, 2, (Dim[]){dim_mul(m->c, dirs, rows), r->input});
+        y = b_contract(&m->b, r->layout ? "bti,ni->tbn" : "tbi,ni->tbn", cast_to(m, x, r->wide), flat, r->wide, r->wide);
+        r->r = rr;
+    }
+    project(r, y, bias, apart);
     if (present(m, 4)) {
         if (rank_of(m, m->in[4]) != 1) {
             ERR(m, "E0203", "sequence_lens: expected rank 1, got %d", rank_of(m, m->in[4]));
@@ -400,9 +465,11 @@ static bool run(Rnn r, Step *step, Val *y)
 {
     Imp *m = r.m, inner;
     bool want_y = wanted(m, 0);
-    Val in[12], next[3], res[3];
+    Val in[16], next[3], res[3];
     int n = 2 + r.nstate;
     r.r = of_direction(&r, r.r, 0);
+    r.r_scale = of_direction(&r, r.r_scale, 0);
+    r.r_zero = of_direction(&r, r.r_zero, 0);
     r.bias = of_direction(&r, r.bias, 0);
     r.peep = of_direction(&r, r.peep, 0);
     for (int k = 0; k < r.nstate; k++)
@@ -417,7 +484,7 @@ static bool run(Rnn r, Step *step, Val *y)
     Val cond = graph_input(inner.b.g, "cond", type_tensor(m->c, DT_BOOL, 0, NULL));
     for (int k = 0; k < r.nstate; k++)
         body.old[k] = graph_input(inner.b.g, k ? "c" : "h", type_tensor(m->c, r.wide, 2, r.state));
-    Val *const slot[] = {&body.x, &body.r, &body.bias, &body.lens, &body.peep};
+    Val *const slot[] = {&body.x, &body.r, &body.r_scale, &body.r_zero, &body.bias, &body.lens, &body.peep};
     for (size_t k = 0; k < sizeof slot / sizeof *slot; k++)
         if (slot[k]->i) {
             in[n++] = *slot[k];
@@ -446,10 +513,10 @@ static Val join(Rnn *r, const Val *v, int axis)
     return r->dirs == 1 ? part[0] : b_concat(&m->b, 2, part, axis);
 }
 
-static void import(Imp *m, int gates, int nstate, const char *const *deflt, int nact, Step *step)
+static void import(Imp *m, int gates, int nstate, const char *const *deflt, int nact, Step *step, bool quantised)
 {
     Rnn r = {.m = m, .gates = gates, .nact = nact, .nstate = nstate};
-    if (!read_direction(&r) || !read_activations(&r, deflt) || !read_operands(&r))
+    if (!read_direction(&r) || !read_activations(&r, deflt) || !read_operands(&r, quantised))
         return;
     Dim peep[2] = {DC(m, r.dirs), dim_muli(m->c, r.hidden, 3)}, d[3] = {peep[0], DC(m, 3), r.hidden};
     if (nstate == 2 && !take(&r, 7, "P", 2, peep, &r.peep))
@@ -470,6 +537,8 @@ static void import(Imp *m, int gates, int nstate, const char *const *deflt, int 
         }
 }
 
-void imp_rnn(Imp *m) { import(m, 1, 1, (const char *const[]){"Tanh"}, 1, step_rnn); }
-void imp_gru(Imp *m) { import(m, 3, 1, (const char *const[]){"Sigmoid", "Tanh"}, 2, step_gru); }
-void imp_lstm(Imp *m) { import(m, 4, 2, (const char *const[]){"Sigmoid", "Tanh", "Tanh"}, 3, step_lstm); }
+void imp_rnn(Imp *m) { import(m, 1, 1, (const char *const[]){"Tanh"}, 1, step_rnn, false); }
+void imp_gru(Imp *m) { import(m, 3, 1, (const char *const[]){"Sigmoid", "Tanh"}, 2, step_gru, false); }
+void imp_lstm(Imp *m) { import(m, 4, 2, (const char *const[]){"Sigmoid", "Tanh", "Tanh"}, 3, step_lstm, false); }
+/* LSTM with weights of 8-bit integers, transposed; X and, in every step, the state are quantised by their ranges. */
+void imp_dynquantlstm(Imp *m) { import(m, 4, 2, (const char *const[]){"Sigmoid", "Tanh", "Tanh"}, 3, step_lstm, true); }

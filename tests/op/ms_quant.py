@@ -174,6 +174,22 @@ def attention(rng, wsigned, columns=False, mask=None, past=0, batch=2, length=6,
     return Case(MS + "QAttention", inputs, {"num_heads": heads, **attrs}, nout=nout, const=(1,), dynamic=dynamic, tol=2e-4)
 
 
+def lstm(rng, signed, columns=False, direction="forward", lens=None, batch=3, length=5, size=8, hidden=6, **attrs):
+    dirs = 2 if direction == "bidirectional" else 1
+    rows = 4 * hidden
+    shape = (dirs, rows) if columns else (dirs,)
+    w, r = q8(rng, signed, dirs, size, rows), q8(rng, signed, dirs, hidden, rows)
+    zeros = [np.zeros(shape, np.int8) if signed else np.full(shape, int(rng.integers(110, 140)), np.uint8) for _ in range(2)]
+    scales = [f32(rng, *shape, low=0.002, high=0.01) for _ in range(2)]
+    more = {k: attrs.pop(k) for k in ("const", "dynamic", "wanted", "error") if k in attrs}
+    peep = f32(rng, dirs, 3 * hidden, scale=0.3) if attrs.pop("peep", False) else None
+    state = [f32(rng, dirs, batch, hidden, scale=0.5) for _ in range(2)] if lens is None else [None, None]
+    inputs = [f32(rng, length, batch, size), w, r, f32(rng, dirs, 8 * hidden, scale=0.2), None if lens is None else np.array(lens, np.int32), *state, peep,
+              scales[0], zeros[0], scales[1], zeros[1]]
+    more.setdefault("const", (1, 2, 8, 9, 10, 11))
+    return Case(MS + "DynamicQuantizeLSTM", inputs, {"hidden_size": hidden, "direction": direction, **attrs}, nout=3, tol=2e-3, **more)
+
+
 def wrong(rng):
     x, s, z = u8(rng, 3, 4), S(0.1), np.uint8(3)
     yield Case(MS + "QLinearAdd", [x, s, z, x.astype(np.int8), s, z, s, z], error="A is u8, B is i8")
@@ -208,6 +224,16 @@ def cases(rng):
         yield attention(rng, wsigned, mask="keys", zeros=False, dynamic=True)
     yield attention(rng, True, True, unidirectional=1, past=3, nout=2)
     yield attention(rng, False, mask="keys", past=2, nout=2, mask_filter_value=-500.0, scale=0.3)
+    for signed in (False, True):
+        for columns in (False, True):
+            yield lstm(rng, signed, columns)
+        yield lstm(rng, signed, direction="bidirectional", dynamic=True)
+        yield lstm(rng, signed, direction="reverse", const=())
+    yield lstm(rng, True, True, peep=True, clip=0.5, input_forget=1)
+    yield lstm(rng, True, lens=[5, 5, 5], wanted=(1,))
+    case = lstm(rng, True, error="a scale or zero point does not fit its weights along axis 1")
+    case.inputs[8] = f32(rng, 1, 23)
+    yield case
     yield from products(rng)
     yield from linear(rng)
     yield from wrong(rng)
