@@ -1,0 +1,74 @@
+"""com.microsoft: searches around a tiny decoder with random weights."""
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from op_test import Case, expected, f32, i32
+
+MS = "com.microsoft."
+
+
+def decoder(rng, layers=2, heads=2, size=16, vocab=37, positions=40, spread=1.0):
+    """Embeddings, layers of Attention and a product, scores: inputs and outputs as ONNX Runtime wants them of a GPT."""
+    weights, nodes = [], []
+
+    def w(name, *shape, scale=0.4):
+        weights.append(numpy_helper.from_array(f32(rng, *shape, scale=scale), name))
+        return name
+
+    def node(op, ins, outs, **attrs):
+        nodes.append(helper.make_node(op, ins, outs, domain="com.microsoft" if op == "Attention" else "", **attrs))
+
+    node("Gather", [w("words", vocab, size, scale=spread), "input_ids"], ["e0"])
+    node("Gather", [w("places", positions, size), "position_ids"], ["e1"])
+    node("Add", ["e0", "e1"], ["h0"])
+    past = [helper.make_tensor_value_info(f"past_{i}", TensorProto.FLOAT, [2, "batch", heads, "past_len", size // heads]) for i in range(layers)]
+    present = [helper.make_tensor_value_info(f"present_{i}", TensorProto.FLOAT, [2, "batch", heads, "all_len", size // heads]) for i in range(layers)]
+    for i in range(layers):
+        node("Attention", [f"h{i}", w(f"qkv{i}", size, 3 * size), w(f"qb{i}", 3 * size), "attention_mask", f"past_{i}"], [f"a{i}", f"present_{i}"],
+             num_heads=heads, unidirectional=1)
+        node("MatMul", [f"a{i}", w(f"out{i}", size, size)], [f"b{i}"])
+        node("Tanh", [f"b{i}"], [f"c{i}"])
+        node("Add", [f"h{i}", f"c{i}"], [f"h{i + 1}"])
+    node("MatMul", [f"h{layers}", w("head", size, vocab)], ["logits"])
+    ins = [helper.make_tensor_value_info(n, TensorProto.INT32, ["batch", s]) for n, s in
+           (("input_ids", "len"), ("position_ids", "len"), ("attention_mask", "all_len"))]
+    out = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", "len", vocab])
+    return helper.make_graph(nodes, "decoder", ins + past, [out] + present, weights)
+
+
+def one(x, kind=np.int32):
+    return np.array([x], kind)
+
+
+def greedy(rng, prompt, length, graph, eos=36, pad=0, more=(), **how):
+    attrs = {"decoder": graph, "eos_token_id": eos, "pad_token_id": pad, **how.pop("attrs", {})}
+    return Case(MS + "GreedySearch", [prompt, one(length), *more], attrs, **how)
+
+
+def cases(rng):
+    gpt = decoder(rng)
+    prompt = i32(rng, 2, 4, low=1, high=35)
+    yield greedy(rng, prompt, 12, gpt)
+    yield greedy(rng, prompt, 12, gpt, const=(1,))
+    yield greedy(rng, prompt[:1], 5, gpt, dynamic=True)
+    padded = np.array([[0, 0, 5, 7], [3, 9, 11, 2]], np.int32)
+    yield greedy(rng, padded, 10, gpt)
+    yield greedy(rng, padded, 10, gpt, more=[None, None, None, None, np.array([[0, 1, 1, 1], [1, 1, 1, 1]], np.int32)])
+    yield greedy(rng, prompt, 14, gpt, more=[one(3), one(1.7, np.float32)])
+    yield greedy(rng, prompt, 9, gpt, more=[None, None, (np.arange(37) % 3 == 0).astype(np.int32)])
+    yield greedy(rng, prompt, 9, gpt, more=[None, None, None, (np.arange(37) % 4 == np.array([[0], [1]])).astype(np.int32)])
+    for eos in range(0, 36, 5):                                                # sequences that end early, at different places
+        yield greedy(rng, prompt, 12, gpt, eos=eos, pad=1)
+        yield greedy(rng, prompt, 12, gpt, eos=eos, pad=1, more=[one(9)])
+    wide = decoder(rng, layers=1, vocab=40)
+    masked = greedy(rng, prompt, 10, wide, more=[None, None, (np.arange(40) < 30).astype(np.int32)])
+    yield greedy(rng, prompt, 10, wide, attrs={"vocab_size": 40})
+    yield greedy(rng, prompt, 10, wide, attrs={"vocab_size": 30}, oracle=lambda *x: expected(masked))     # ONNX Runtime takes wrong rows then
+    yield greedy(rng, prompt, 4, gpt, error="max_length must be larger than the prompt")
+    yield greedy(rng, prompt.astype(np.int64), 9, gpt, error="operand number 0: got i64")
+    yield greedy(rng, prompt, 9, gpt, attrs={"no_repeat_ngram_size": 2}, error="no_repeat_ngram_size")
+    empty = onnx.GraphProto()
+    empty.CopyFrom(gpt)
+    del empty.output[1:]
+    yield greedy(rng, prompt, 9, empty, error="attribute decoder: expected input_ids")
