@@ -121,6 +121,24 @@ def quantisation(rng):
             yield Case("QuantizeLinear", [x * 1000, np.float32(0.1), np.zeros((), np.float32).astype(dtype(name))], {"saturate": 0}, opset=21, oracle="reference")
 
 
+def complex_moves(rng):
+    """Complex numbers are moved by the operators that take any type."""
+    i = np.array([2, 0, -1])
+    for kind in (np.complex64, np.complex128):
+        x = (f32(rng, 3, 4, 5) + 1j * f32(rng, 3, 4, 5)).astype(kind)
+        y = x[:, :1] * 2
+        for op, inputs, attrs in (("Identity", [x], {}), ("Reshape", [x, np.array([4, -1])], {}), ("Transpose", [x], {"perm": [2, 0, 1]}),
+                                  ("Concat", [x, y], {"axis": 1}), ("Slice", [x, np.array([1]), np.array([-1]), np.array([2])], {}),
+                                  ("Gather", [x, i], {"axis": 1}), ("GatherElements", [x, np.broadcast_to(i.reshape(3, 1, 1), x.shape)], {"axis": 0}), ("GatherND", [x, i.reshape(3, 1)], {}),
+                                  ("Expand", [y, np.array([3, 4, 5])], {}), ("Tile", [y, np.array([1, 2, 1])], {}), ("Flatten", [x], {"axis": 1}),
+                                  ("Squeeze", [y, np.array([1])], {}), ("Unsqueeze", [x, np.array([0])], {}), ("Shape", [x], {}), ("Size", [x], {}),
+                                  ("Where", [x.real > 0, x, y], {}), ("ScatterElements", [x, i.reshape(1, 3, 1), y[:1, :, :1].repeat(3, 1)], {"axis": 0}),
+                                  ("Trilu", [x], {}), ("ReverseSequence", [x, np.array([1, 3, 2, 2])], {"time_axis": 0, "batch_axis": 1}),
+                                  ("SpaceToDepth", [x[None, :2, :, :4]], {"blocksize": 2}), ("DepthToSpace", [x[None, :, :, :].repeat(4, 1)], {"blocksize": 2})):
+            yield Case(op, inputs, attrs, oracle="reference")
+
+
 def cases(rng):
+    yield from complex_moves(rng)
     yield from casts(rng)
     yield from quantisation(rng)
