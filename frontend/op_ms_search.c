@@ -2,10 +2,13 @@
  * and an empty past, each other one the token just chosen and the past so far: carried values whose sizes change. As ONNX Runtime's
  * greedy_search_impl_gpt.h and logits_processor.cc. */
 #include "frontend/import.h"
+#include <math.h>
 #include <string.h>
 
 #define FN(f) void imp_##f(Imp *m)
 FN(greedysearch);
+
+#define LOWEST (-3.4028234663852886e38) /* the score of what is not allowed */
 
 enum { IDS, POS, MASK, SEQ, DONE, NEXT_POS, PAST, MAX_LAYERS = 128 }; /* carried values; PAST: the first of the layers' */
 enum { MAX_LENGTH = 1, MIN_LENGTH, PENALTY, VOCAB_MASK, PREFIX_MASK, ATT_MASK };
@@ -28,8 +31,12 @@ static bool read_decoder(Imp *m, Search *s)
     const SrcGraph *g = s->decoder = a->graph[0];
     Dim d[5];
     s->nlayer = (int)g->in.n - 3;
-    if (attr_i(m, "model_type") || attr_has(m, "init_decoder") || attr_has(m, "encoder") || attr_i(m, "no_repeat_ngram_size")) {
-        UNSUP(m, "encoders, init_decoder and no_repeat_ngram_size");
+    if (attr_i(m, "model_type") || attr_has(m, "init_decoder") || attr_has(m, "encoder")) {
+        UNSUP(m, "encoders and init_decoder");
+        return false;
+    }
+    if (attr_i(m, "no_repeat_ngram_size") < 0 || attr_i(m, "no_repeat_ngram_size") > SHAPE_MAX) {
+        ERR(m, "E0202", "attribute no_repeat_ngram_size: expected 0 to %d, got %lld", SHAPE_MAX, (long long)attr_i(m, "no_repeat_ngram_size"));
         return false;
     }
     if (s->nlayer < 1 || s->nlayer > MAX_LAYERS || (int)g->out.n != 1 + s->nlayer || !g->in.v[3].type || !model_type_known(g->in.v[3].type)) {
@@ -49,11 +56,26 @@ static bool read_decoder(Imp *m, Search *s)
     return true;
 }
 
+/* The lowest score for tokens that would make n tokens in a row that the sequence has already. */
+static Val no_repeats(Imp *m, const Search *s, Val scores, Val seq, Val iter, int64_t n)
+{
+    Dim count = dim_max(m->c, dim_addi(m->c, s->length, 1 - n), DC(m, 0)), d[2] = {s->batch, count};
+    Expr b = xaxis(m, 0), i = xaxis(m, 1), now = X2(ADD, xarg(m, 1, DT_I64), xdim(m, s->prompt)), none = expr_int(m->c, DT_I32, -1);
+    Expr hit = X2(LT, X2(ADD, i, XI(n - 1)), now);
+#define TOKEN(at) expr_load(m->c, 0, DT_I32, 2, (Expr[]){b, (at)}, OOB_VALUE, none, 0)
+    for (int64_t k = 0; k < n - 1; k++)
+        hit = X2(AND, hit, X2(EQ, TOKEN(X2(ADD, i, XI(k))), TOKEN(X2(ADD, now, XI(k + 1 - n)))));
+    Val in[2] = {seq, iter}, next = map_over(m, expr_cast(m->c, TOKEN(X2(ADD, i, XI(n - 1))), DT_I64), 2, in, 2, d);
+#undef TOKEN
+    Val low = map_over(m, X3(SELECT, hit, xf(m, DT_F32, LOWEST), xf(m, DT_F32, INFINITY)), 2, in, 2, d);
+    return b_scatter(&m->b, scores, next, low, &(ScatterAttr){.mode = SC_MIN, .elements = true, .axis = 1});
+}
+
 /* Scores of the next token, [B, V], with what the options do to them. seq: the tokens up to `at`. */
 static Val process(Imp *m, const Search *s, Val scores, Val seq, Val iter, Dim vocab)
 {
     Dim d[2] = {s->batch, vocab}, sd[2] = {s->batch, s->length};
-    Expr low = xf(m, DT_F32, -3.4028234663852886e38), v = xaxis(m, 1), x = xarg(m, 0, DT_F32);
+    Expr low = xf(m, DT_F32, LOWEST), v = xaxis(m, 1), x = xarg(m, 0, DT_F32);
     if (s->option[PENALTY].i) {
         Expr used = X2(LT, v, X2(ADD, xarg(m, 0, DT_I64), xdim(m, s->prompt)));
         Val on = map_over(m, expr_cast(m->c, used, DT_I32), 1, &iter, 2, sd);
@@ -63,6 +85,8 @@ static Val process(Imp *m, const Search *s, Val scores, Val seq, Val iter, Dim v
         Expr e = X3(SELECT, X2(GT, xarg(m, 1, DT_I32), expr_int(m->c, DT_I32, 0)), worse, x);
         scores = map_over(m, e, 3, (Val[]){scores, had, s->option[PENALTY]}, 2, d);
     }
+    if (attr_i(m, "no_repeat_ngram_size"))
+        scores = no_repeats(m, s, scores, seq, iter, attr_i(m, "no_repeat_ngram_size"));
     if (s->option[VOCAB_MASK].i)
         scores = map_over(m, X3(SELECT, X2(EQ, xarg(m, 1, DT_I32), expr_int(m->c, DT_I32, 0)), low, x), 2,
                           (Val[]){scores, s->option[VOCAB_MASK]}, 2, d);

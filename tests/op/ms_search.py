@@ -61,13 +61,16 @@ def cases(rng):
     for eos in range(0, 36, 5):                                                # sequences that end early, at different places
         yield greedy(rng, prompt, 12, gpt, eos=eos, pad=1)
         yield greedy(rng, prompt, 12, gpt, eos=eos, pad=1, more=[one(9)])
+    for n in (1, 2, 3):                                                        # a decoder that likes to repeat itself
+        yield greedy(rng, prompt % 8, 16, decoder(rng, layers=1, vocab=8, spread=3.0), attrs={"no_repeat_ngram_size": n}, eos=7, more=[one(20)])
     wide = decoder(rng, layers=1, vocab=40)
     masked = greedy(rng, prompt, 10, wide, more=[None, None, (np.arange(40) < 30).astype(np.int32)])
     yield greedy(rng, prompt, 10, wide, attrs={"vocab_size": 40})
     yield greedy(rng, prompt, 10, wide, attrs={"vocab_size": 30}, oracle=lambda *x: expected(masked))     # ONNX Runtime takes wrong rows then
     yield greedy(rng, prompt, 4, gpt, error="max_length must be larger than the prompt")
     yield greedy(rng, prompt.astype(np.int64), 9, gpt, error="operand number 0: got i64")
-    yield greedy(rng, prompt, 9, gpt, attrs={"no_repeat_ngram_size": 2}, error="no_repeat_ngram_size")
+    yield greedy(rng, prompt, 9, gpt, attrs={"no_repeat_ngram_size": -1}, error="no_repeat_ngram_size")
+    yield greedy(rng, prompt, 9, gpt, attrs={"model_type": 1}, error="encoders")
     empty = onnx.GraphProto()
     empty.CopyFrom(gpt)
     del empty.output[1:]
