@@ -153,6 +153,15 @@ Val affine(Imp *m, Val v, Val scale, Val bias);     /* v * scale + bias, both op
  * anybody else, then a message. */
 Val list_take(Imp *m, const char *sub, int nin, const Val *in, int rank);
 
+/* ==== op_string.c: calls, and attributes as their operands ======================================================= */
+Val call1(Imp *m, const char *symbol, Type t, int nin, const Val *in);  /* with one result */
+Val attr_string_val(Imp *m, const char *name);      /* str[]; "" if absent */
+Val attr_strings_val(Imp *m, const char *name);     /* str[n], i64[n], f32[n]; poison if absent */
+Val attr_ints_val(Imp *m, const char *name);
+Val attr_floats_val(Imp *m, const char *name);
+Val cast_string(Imp *m, Val x, DType t);            /* one of the two is DT_STR */
+Dim fresh_size(Imp *m);                             /* op_seq.c: a size that a call or a list decides */
+
 /* ==== import.c: regions =========================================================================================== */
 /* Importing a SrcGraph as a region of m's graph: open, declare inputs in their order, capture, then the body, after which the
  * caller declares the outputs with graph_output(inner->b.g, ..). */

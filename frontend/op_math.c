@@ -203,7 +203,9 @@ static Val cast(Imp *m, Val x, DType t)
     DType s = dtype_of(m, x);
     if (s == t || !t)
         return t ? x : (Val){0};
-    if (s == DT_STR || t == DT_STR || s == DT_C64 || s == DT_C128 || t == DT_C64 || t == DT_C128) {
+    if ((s == DT_STR || t == DT_STR) && s != DT_C64 && s != DT_C128 && t != DT_C64 && t != DT_C128)
+        return cast_string(m, x, t);
+    if (s == DT_C64 || s == DT_C128 || t == DT_C64 || t == DT_C128) {
         UNSUP(m, "conversion from %s to %s", dt_name(s), dt_name(t));
         return (Val){0};
     }

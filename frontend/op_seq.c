@@ -9,7 +9,7 @@ FN(optional); FN(opthas); FN(optget);
 
 enum { INLINE_MAX = 16 };       /* SequenceMap over that many known elements is written out */
 
-static Dim fresh_size(Imp *m)
+Dim fresh_size(Imp *m)
 {
     uint32_t s;
     Dim d = dim_fresh(m->c, "n", 0, DIM_INF);

@@ -70,3 +70,136 @@ CALL_FN(string_concat)
     }
     return true;
 }
+
+/* ---- split */
+
+/* The next part of s, from *at on; false: there is none. d: the delimiter, empty: white space. left: splits still allowed (< 0: all). */
+static bool next_part(accelc_str s, accelc_str d, size_t *at, int64_t *left, accelc_str *part)
+{
+    const char *p = s.ptr + *at, *end = s.ptr + s.len, *q;
+    if (*at > s.len)
+        return false;
+    if (d.len) {
+        q = *left == 0 ? NULL : memmem(p, (size_t)(end - p), d.ptr, d.len);
+        *part = (accelc_str){p, (size_t)((q ? q : end) - p)};
+        *at = q ? (size_t)(q - s.ptr) + d.len : s.len + 1;
+        *left -= *left > 0;
+        return true;
+    }
+    for (q = p; q < end; p = q)
+        if (!is_space(utf8_next(&q, end)))
+            break;
+    if (p == end)
+        return false;
+    for (q = p; q < end && *left != 0;) {
+        const char *before = q;
+        if (is_space(utf8_next(&q, end))) {
+            q = before;
+            break;
+        }
+    }
+    if (*left == 0)
+        q = end;
+    *part = (accelc_str){p, (size_t)(q - p)};
+    *at = (size_t)(q - s.ptr);
+    *left -= *left > 0;
+    return true;
+}
+
+/* (x str, delimiter str[], maxsplit i64[]) -> str[.., n] padded with "", i64[..]: parts of each string, n the most of them. An empty
+ * delimiter splits at white space; maxsplit < 0: everywhere. */
+CALL_FN(string_split)
+{
+    const rt_value *x = tensor_operand(c, 0, DT_STR), *d = tensor_operand(c, 1, DT_STR);
+    int64_t max, most = 0, dims[CALL_RANK];
+    if (!x || !d || !call_int(c, c->in[2], "maxsplit", &max))
+        return false;
+    if (x->rank == CALL_RANK)
+        return call_fail(c, "a result of rank %d", x->rank + 1);
+    rt_value *n = c->out[1] = call_tensor(c, DT_I64, x->rank, x->dims);
+    if (!n)
+        return false;
+    int64_t count = call_count(x), *len = n->data;
+    const accelc_str *s = call_strs(x), by = call_strs(d)[0];
+    accelc_str part;
+    for (int64_t i = 0; i < count; i++) {
+        size_t at = 0;
+        int64_t left = max;
+        while (next_part(s[i], by, &at, &left, &part))
+            len[i]++;
+        most = len[i] > most ? len[i] : most;
+    }
+    memcpy(dims, x->dims, sizeof dims);
+    dims[x->rank] = most;
+    rt_value *y = c->out[0] = call_tensor(c, DT_STR, x->rank + 1, dims);
+    if (!y)
+        return false;
+    for (int64_t i = 0; i < count; i++) {
+        size_t at = 0;
+        int64_t left = max;
+        for (accelc_str *to = (accelc_str *)y->data + i * most; next_part(s[i], by, &at, &left, to); to++) {}
+    }
+    return true;
+}
+
+/* ---- normalise */
+
+enum { CASE_NONE, CASE_LOWER, CASE_UPPER };
+
+static bool change_case(rt_call *c, accelc_str s, int64_t how, accelc_str *out)
+{
+    char *to = s.len < SIZE_MAX / 4 ? call_alloc(c, (int64_t)s.len, 4) : NULL, *p = to;
+    if (!to)
+        return false;
+    for (const char *q = s.ptr, *end = s.ptr + s.len; q < end;) {
+        uint32_t x = utf8_next(&q, end);
+        p += utf8_put(p, how == CASE_LOWER ? to_lower(x) : to_upper(x));
+    }
+    *out = (accelc_str){to, (size_t)(p - to)};
+    return true;
+}
+
+static bool same_str(accelc_str a, accelc_str b) { return a.len == b.len && (!a.len || !memcmp(a.ptr, b.ptr, a.len)); }
+
+/* (x str[n] or str[1, n], stopwords str[k] or none, case i64[], sensitive i64[]) -> x without the stopwords, in the case that is asked for;
+ * one empty string if nothing is left. case: 0 as it is, 1 lower, 2 upper. Not sensitive: stopwords are compared in lower case. */
+CALL_FN(string_normalize)
+{
+    const rt_value *x = tensor_operand(c, 0, DT_STR), *stop = c->in[1];
+    int64_t how, sensitive, kept = 0;
+    if (!x || !call_int(c, c->in[2], "case", &how) || !call_int(c, c->in[3], "sensitive", &sensitive))
+        return false;
+    if (x->rank < 1 || x->rank > 2 || (x->rank == 2 && x->dims[0] != 1))
+        return call_fail(c, "expected strings of shape [n] or [1, n]");
+    int64_t n = call_count(x), nstop = stop ? call_count(stop) : 0;
+    const accelc_str *s = call_strs(x);
+    accelc_str *words = call_alloc(c, nstop, sizeof *words), *keep = call_alloc(c, n, sizeof *keep);
+    if (!words || !keep)
+        return false;
+    for (int64_t k = 0; k < nstop; k++) {
+        words[k] = call_strs(stop)[k];
+        if (!sensitive && !change_case(c, words[k], CASE_LOWER, &words[k]))
+            return false;
+    }
+    for (int64_t i = 0; i < n; i++) {
+        accelc_str t = s[i];
+        int64_t k = 0;
+        if (nstop && !sensitive && !change_case(c, t, CASE_LOWER, &t))
+            return false;
+        while (k < nstop && !same_str(words[k], t))
+            k++;
+        if (k == nstop)
+            keep[kept++] = s[i];
+    }
+    int64_t dims[2] = {1, kept ? kept : 1};
+    rt_value *y = c->out[0] = call_tensor(c, DT_STR, x->rank, dims + 2 - x->rank);
+    if (!y)
+        return false;
+    for (int64_t i = 0; i < kept; i++) {
+        accelc_str *to = (accelc_str *)y->data + i;
+        *to = keep[i];
+        if (how != CASE_NONE && !change_case(c, keep[i], how, to))
+            return false;
+    }
+    return true;
+}
