@@ -12,7 +12,7 @@
 
 /* Objects of the runtime (cmake/runtime.cmake). */
 #define BLOB(name) extern const unsigned char accelc_rt_##name##_blob[], accelc_rt_##name##_blob_end[];
-BLOB(object) BLOB(openmp) BLOB(call) BLOB(objects)
+BLOB(object) BLOB(openmp) BLOB(call) BLOB(objects) BLOB(image)
 #undef BLOB
 
 static double seconds(void) {
@@ -109,6 +109,22 @@ static const char *header_text(Ctx *c, const CodegenOptions *o, const Level *l, 
     return buf_str(&b);
 }
 
+/* The object that has a function of the runtime; "": that of most of them. */
+static const char *call_object(const char *symbol) {
+    static const char *const apart[][2] = {
+#define CALL(symbol)
+#define CALL_IN(object, symbol) {#symbol, #object},
+#include "runtime/call.def"
+#undef CALL
+    };
+    for (size_t i = 0; i < sizeof apart / sizeof *apart; i++)
+        if (!strcmp(apart[i][0], symbol)) return apart[i][1];
+    return "";
+}
+
+/* What call_image.c was built with, for models that decode images. */
+static const char *const image_libraries[] = {IMAGE_LINK NULL};
+
 static bool write_objects(Ctx *c, const CodegenOptions *o, Level *level, uint32_t n, Weights *w, const char *path, const char *dir, CodegenStats *st) {
     VEC(const char *) obj = {0};
     uint64_t code = 0, digest = hash_bytes(o->options_digest, strlen(o->options_digest), 0);
@@ -138,12 +154,16 @@ static bool write_objects(Ctx *c, const CodegenOptions *o, Level *level, uint32_
     Blob model;
     if (!object_model(c, o, level, n, w, code, digest, o->emit == EMIT_SO, &model)) return false;
     bool omp = o->executor == RT_EXEC_OPENMP;
-    bool objects = false;
-    for (uint32_t i = 0; i < n; i++) objects |= level[i].objects;
+    bool objects = false, image = false;
+    for (uint32_t i = 0; i < n; i++) {
+        objects |= level[i].objects;
+        for (uint32_t k = 0; k < level[i].call.n; k++) image |= !strcmp(call_object(level[i].call.v[k]), "image");
+    }
     const struct { const char *name; const void *data; size_t bytes; bool wanted; } part[] = {
 #define BLOB(name) accelc_rt_##name##_blob, (size_t)(accelc_rt_##name##_blob_end - accelc_rt_##name##_blob)
         {"m.o", model.data, model.bytes, true}, {"rt1.o", BLOB(object), !omp}, {"rt1.o", BLOB(openmp), omp},
         {"rt1o.o", BLOB(objects), objects},     {"rt1c.o", BLOB(call), objects},
+        {"rt1i.o", BLOB(image), image},
 #undef BLOB
     };
     for (size_t i = 0; i < sizeof part / sizeof *part; i++) {
@@ -152,6 +172,7 @@ static bool write_objects(Ctx *c, const CodegenOptions *o, Level *level, uint32_
         if (!link_write_file(c, name, part[i].data, part[i].bytes)) return false;
         vec_push(c, &obj, name);
     }
+    for (const char *const *l = image_libraries; image && o->emit == EMIT_SO && *l; l++) vec_push(c, &obj, *l);
     st->code_bytes = code;
     st->weight_bytes = w->bytes;
     bool ok = o->emit == EMIT_SO ? link_shared(c, path, obj.n, obj.v, omp) :

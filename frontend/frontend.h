@@ -99,8 +99,8 @@ bool output_commit(Output *o);                 /* false after a message */
 void output_abandon(Output *o);                /* nothing is left; harmless after commit */
 
 /* ==== npy.c ================================================================================== */
-/* want: element type that opaque bytes (V1, V2) stand for. NULL after a message. */
-Tensor *npy_read(Ctx *c, const char *path, DType want);
+/* A value of type t; opaque bytes (V1, V2) stand for its element type. NULL after a message. */
+Tensor *npy_read(Ctx *c, const char *path, const Type *t);
 bool npy_write(Ctx *c, const char *path, const Tensor *t);
 
 /* ==== eval_call.c ============================================================================= */

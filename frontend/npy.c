@@ -1,10 +1,13 @@
 /* npy.c: numpy's .npy files <-> Tensor, for --eval. Versions 1 to 3, little endian, both orders;
  * values of 4- and 2-bit types are one byte each; bfloat16 and float8, which numpy does not know,
- * are opaque bytes (V2, V1) as ml_dtypes writes them. */
+ * are opaque bytes (V2, V1) as ml_dtypes writes them. Strings are those of numpy, <U and |S, whose ends lose NULs; they are
+ * written as |S. A list is a folder: of a sequence its elements 0.npy, 1.npy .., of a map keys.npy and values.npy; elements that are
+ * lists are folders, too. An optional is the value it holds; an empty one leaves nothing behind. */
 #include "frontend/frontend.h"
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 enum { MAX_HEADER = 1 << 16 };
 
@@ -25,6 +28,7 @@ static size_t unit_of(DType t) { return dt_is_packed(t) ? 1 : dt_bits(t) / 8; }
 
 /* 'descr' of the header -> element type. */
 static DType find_type(const char *descr, DType want) {
+    if ((descr[0] == '<' && descr[1] == 'U') || (descr[0] == '|' && descr[1] == 'S')) return DT_STR;
     for (size_t i = 0; i < sizeof codes / sizeof *codes; i++)
         if (!strcmp(codes[i].descr + 1, descr + 1) && *descr != '>') {
             DType t = codes[i].t;
@@ -65,6 +69,38 @@ static void from_fortran(const Tensor *t, const char *src, char *dst, size_t uni
     }
 }
 
+typedef struct Str { const char *s; size_t n; } Str; /* element of DT_STR */
+
+/* Bytes that an element takes in the file. */
+static size_t width_of(DType t, const char *descr) {
+    return t == DT_STR ? (size_t)strtoul(descr + 2, NULL, 10) * (descr[1] == 'U' ? 4 : 1) : unit_of(t);
+}
+
+/* Up to 4 bytes of UTF-8. */
+static size_t utf8(char *to, uint32_t c) {
+    if (c < 0x80) return *to = (char)c, 1;
+    size_t n = c < 0x800 ? 2 : c < 0x10000 ? 3 : 4;
+    for (size_t k = n - 1; k > 0; k--, c >>= 6) to[k] = (char)(0x80 | (c & 0x3F));
+    to[0] = (char)(0xF00u >> n | c);
+    return n;
+}
+
+static void to_strings(Ctx *c, const char *from, size_t width, bool wide, int64_t n, Str *to) {
+    char *p = ctx_alloc(c, (size_t)n * width + 1);
+    for (int64_t i = 0; i < n; i++, from += width) {
+        size_t unit = wide ? 4 : 1, len = width / unit;
+        uint32_t code = 0;
+        to[i].s = p;
+        while (len && !memcmp(from + (len - 1) * unit, "\0\0\0", unit)) len--;
+        for (size_t k = 0; k < len; k++) {
+            memcpy(&code, from + k * unit, unit);
+            if (wide) p += utf8(p, code & 0x1FFFFF);
+            else *p++ = from[k];
+        }
+        to[i].n = (size_t)(p - to[i].s);
+    }
+}
+
 static Tensor *read_open(Ctx *c, const char *path, FILE *f, DType want) {
     unsigned char magic[12] = {0};
     Tensor head = {.kind = TY_TENSOR};
@@ -83,7 +119,8 @@ static Tensor *read_open(Ctx *c, const char *path, FILE *f, DType want) {
     DType t = find_type(descr, want);
     if (t == DT_NONE)
         return fail(c, path, ctx_printf(c, "element type %s is not supported", descr)), NULL;
-    int64_t bytes = (int64_t)unit_of(t), count = 1;
+    size_t unit = width_of(t, descr);
+    int64_t bytes = (int64_t)unit, count = 1;
     for (int i = 0; i < head.rank; i++)
         if (__builtin_mul_overflow(count, head.dim[i], &count) ||
             __builtin_mul_overflow(bytes, head.dim[i] ? head.dim[i] : 1, &bytes))
@@ -96,16 +133,18 @@ static Tensor *read_open(Ctx *c, const char *path, FILE *f, DType want) {
         fseek(f, at, SEEK_SET);
     }
     Tensor *r = tensor_new(c, t, head.rank, head.dim);
-    char *to = fortran && head.rank > 1 ? ctx_alloc(c, (size_t)bytes + 1) : r->data;
+    char *data = t == DT_STR ? ctx_alloc(c, (size_t)bytes + 1) : r->data;
+    char *to = fortran && head.rank > 1 ? ctx_alloc(c, (size_t)bytes + 1) : data;
     if (bytes && fread(to, 1, (size_t)bytes, f) != (size_t)bytes)
         return fail(c, path, "the .npy file is cut off"), NULL;
-    if (to != r->data) from_fortran(r, to, r->data, unit_of(t));
+    if (to != data) from_fortran(r, to, data, unit);
+    if (t == DT_STR) to_strings(c, data, unit, descr[1] == 'U', count, r->data);
     for (int64_t i = 0; t == DT_BOOL && i < count; i++)
         ((unsigned char *)r->data)[i] = ((unsigned char *)r->data)[i] != 0;
     return r;
 }
 
-Tensor *npy_read(Ctx *c, const char *path, DType want) {
+static Tensor *read_array(Ctx *c, const char *path, DType want) {
     FILE *f = fopen(path, "rb");
     if (!f) return fail(c, path, ctx_printf(c, "cannot read: %s", strerror(errno))), NULL;
     Tensor *t = read_open(c, path, f, want);
@@ -113,13 +152,15 @@ Tensor *npy_read(Ctx *c, const char *path, DType want) {
     return t;
 }
 
-bool npy_write(Ctx *c, const char *path, const Tensor *t) {
+static bool write_array(Ctx *c, const char *path, const Tensor *t) {
     const char *descr = dt_is_packed(t->dtype) ? (dt_is_signed(t->dtype) ? "|i1" : "|u1")
                                                : ctx_printf(c, "|V%zu", unit_of(t->dtype));
     for (size_t i = 0; i < sizeof codes / sizeof *codes; i++)
         if (codes[i].t == t->dtype) descr = codes[i].descr;
-    if (t->kind != TY_TENSOR || t->dtype == DT_STR)
-        return fail(c, path, "only tensors of numbers can be written as .npy");
+    const Str *str = t->dtype == DT_STR ? t->data : NULL;
+    size_t width = str ? 1 : unit_of(t->dtype);
+    for (int64_t i = 0; str && i < tensor_count(t); i++) width = str[i].n > width ? str[i].n : width;
+    if (str) descr = ctx_printf(c, "|S%zu", width);
     Buf b = {.c = c};
     buf_printf(&b, "{'descr': '%s', 'fortran_order': False, 'shape': (", descr);
     for (int i = 0; i < t->rank; i++)
@@ -130,10 +171,71 @@ bool npy_write(Ctx *c, const char *path, const Tensor *t) {
     unsigned char magic[10] = "\x93NUMPY\x01";
     magic[8] = (unsigned char)(b.n & 255);
     magic[9] = (unsigned char)(b.n >> 8);
-    size_t bytes = (size_t)tensor_count(t) * unit_of(t->dtype);
+    size_t bytes = (size_t)tensor_count(t) * width;
+    const char *data = t->data;
+    if (str) {
+        char *to = ctx_allocn(c, width, (size_t)tensor_count(t) + 1);
+        for (int64_t i = 0; i < tensor_count(t); i++)
+            if (str[i].n) memcpy(to + (size_t)i * width, str[i].s, str[i].n);
+        data = to;
+    }
     FILE *f = fopen(path, "wb");
     bool ok = f && fwrite(magic, 1, 10, f) == 10 && fwrite(b.s, 1, b.n, f) == b.n &&
-              fwrite(t->data, 1, bytes, f) == bytes;
+              fwrite(data, 1, bytes, f) == bytes;
     ok = f && !fclose(f) && ok;
     return ok || fail(c, path, ctx_printf(c, "cannot write: %s", strerror(errno)));
+}
+
+static Tensor *read_value(Ctx *c, const char *path, const Type *t, int depth);
+
+/* Elements 0, 1, .. of a folder, as many as there are. */
+static Tensor *read_list(Ctx *c, const char *path, const Type *elem, int depth) {
+    VEC(Tensor *) list = {0};
+    struct stat st;
+    if (stat(path, &st) || !S_ISDIR(st.st_mode)) return fail(c, path, "expected a folder with the elements of a list"), NULL;
+    for (;;) {
+        const char *one = ctx_printf(c, elem->kind == TY_TENSOR ? "%s/%u.npy" : "%s/%u", path, list.n);
+        if (stat(one, &st)) break;
+        Tensor *v = read_value(c, one, elem, depth + 1);
+        if (!v) return NULL;
+        vec_push(c, &list, v);
+    }
+    Tensor *t = NEW(c, Tensor);
+    t->kind = TY_SEQ;
+    t->elem = list.v;
+    t->nelem = list.n;
+    return t;
+}
+
+static Tensor *read_map(Ctx *c, const char *path, const Type *type, int depth) {
+    Tensor *t = NEW(c, Tensor);
+    const Type *of = type->elem;
+    bool numbers = of->kind == TY_TENSOR && (of->rank == 0 || of->rank > MAX_RANK);
+    t->kind = TY_MAP;
+    t->elem = NEWN(c, Tensor *, 2);
+    t->nelem = 2;
+    t->elem[0] = read_array(c, ctx_printf(c, "%s/keys.npy", path), (DType)type->dtype);
+    t->elem[1] = numbers ? read_array(c, ctx_printf(c, "%s/values.npy", path), (DType)of->dtype)
+                         : read_list(c, ctx_printf(c, "%s/values", path), of, depth + 1);
+    return t->elem[0] && t->elem[1] ? t : NULL;
+}
+
+static Tensor *read_value(Ctx *c, const char *path, const Type *t, int depth) {
+    if (depth > 8) return fail(c, path, "lists are nested too deeply"), NULL;
+    if (t->kind == TY_OPT) return read_value(c, path, t->elem, depth + 1);
+    if (t->kind == TY_SEQ) return read_list(c, path, t->elem, depth);
+    return t->kind == TY_MAP ? read_map(c, path, t, depth) : read_array(c, path, (DType)t->dtype);
+}
+
+Tensor *npy_read(Ctx *c, const char *path, const Type *t) { return read_value(c, path, t, 0); }
+
+bool npy_write(Ctx *c, const char *path, const Tensor *t) {
+    if (t->kind == TY_OPT) return t->nelem < 1 || npy_write(c, path, t->elem[0]);
+    if (t->kind == TY_TENSOR) return write_array(c, path, t);
+    if (mkdir(path, 0777) && errno != EEXIST) return fail(c, path, ctx_printf(c, "cannot write: %s", strerror(errno)));
+    for (int64_t i = 0; i < t->nelem; i++) {
+        const char *name = t->kind == TY_MAP ? (i ? "values" : "keys") : ctx_printf(c, "%lld", (long long)i);
+        if (!npy_write(c, ctx_printf(c, "%s/%s%s", path, name, t->elem[i]->kind == TY_TENSOR ? ".npy" : ""), t->elem[i])) return false;
+    }
+    return true;
 }

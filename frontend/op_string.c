@@ -3,7 +3,7 @@
 #include "frontend/import.h"
 
 #define FN(f) void imp_##f(Imp *m)
-FN(stringconcat); FN(stringsplit); FN(stringnormalizer); FN(regexfullmatch); FN(tfidf);
+FN(stringconcat); FN(stringsplit); FN(stringnormalizer); FN(regexfullmatch); FN(tfidf); FN(imagedecoder);
 
 typedef struct Str { const char *s; size_t n; } Str;    /* an element of DT_STR */
 
@@ -152,6 +152,19 @@ void imp_tfidf(Imp *m)
     Val in[6] = {m->in[0], strings ? attr_strings_val(m, "pool_strings") : attr_ints_val(m, "pool_int64s"), attr_ints_val(m, "ngram_counts"),
                  attr_ints_val(m, "ngram_indexes"), attr_floats_val(m, "weights"), b_const_i64(&m->b, 1, &four, how)};
     result(m, 0, call1(m, "tfidf", type_tensor(m->c, DT_F32, rank == 2 ? 2 : 1, dim), 6, in));
+}
+
+/* A function of the runtime as well, with libraries of its own. */
+void imp_imagedecoder(Imp *m)
+{
+    int64_t grey = attr_is(m, "pixel_format", "Grayscale"), order = grey ? 2 : attr_is(m, "pixel_format", "BGR");
+    Dim dim[3] = {fresh_size(m), fresh_size(m), DC(m, grey ? 1 : 3)};
+    if (dtype_of(m, m->in[0]) != DT_U8 || rank_of(m, m->in[0]) != 1) {
+        ERR(m, "E0204", "operand encoded_stream: expected u8[n]");
+        return;
+    }
+    Val in[2] = {m->in[0], scalar_i64(m, order)};
+    result(m, 0, call1(m, "image_decode", type_tensor(m->c, DT_U8, 3, dim), 2, in));
 }
 
 /* Numbers to text and back, through the types that the functions know. */

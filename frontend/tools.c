@@ -75,12 +75,16 @@ bool tool_eval(Ctx *c, Graph *g, const EvalFiles *f, FILE *out) {
         const Type *t = val_type(g, g->in.v[i].val);
         Buf b = {.c = c};
         type_print(&b, c, t);
-        if (!nf)
+        if (!nf && t->kind == TY_OPT) { /* empty */
+            Tensor *none = NEW(c, Tensor);
+            *none = (Tensor){.kind = TY_OPT, .nelem = -1};
+            in[i] = none;
+        } else if (!nf)
             diag(c, SEV_ERROR, (Loc){0}, "E0511",
                  "input %s is missing: give --input %s=FILE.npy with %s", g->in.v[i].name,
                  g->in.v[i].name, buf_str(&b));
         else
-            in[i] = npy_read(c, nf->path, t->dtype);
+            in[i] = npy_read(c, nf->path, t);
     }
     EvalOptions eo = {.seed = f->seed, .call = eval_call};
     if (ctx_errors(c) || !graph_eval(c, g, in, res, &eo)) return false;

@@ -11,7 +11,7 @@ jobs=${JOBS:-$(nproc)}
 started=$(date +%s)
 . tests/setup.sh
 # shellcheck disable=SC2086,SC2154 # a list of words, from setup.sh
-need_packages $build_packages check make
+need_packages $build_packages check make libjpeg62-turbo-dev libpng-dev libwebp-dev libtiff-dev libopenjp2-7-dev
 mkdir -p "$build"
 need_python "$build/build-venv" "onnx==1.22.0 numpy ml_dtypes onnxruntime" "onnx, numpy, ml_dtypes, onnxruntime"
 python=$build/build-venv/bin/python

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import subprocess
+import tempfile
 
 import ml_dtypes
 import numpy as np
@@ -383,23 +384,38 @@ def equal_bits(a, b):
 
 # --- the evaluator ---------------------------------------------------------------------------------------
 
-def held(x):
-    """Whether .npy can hold a value."""
-    return isinstance(x, np.ndarray) and x.dtype.kind not in "OUS"
-
-
 def save(path, x):
-    """The form of .npy that --eval reads: 4-bit integers one a byte, types that numpy lacks as raw bytes."""
+    """The form that --eval reads, and the name it gets: 4-bit integers one a byte, types that numpy lacks as raw bytes, lists and maps as
+    folders."""
+    if isinstance(x, (list, dict)):
+        os.makedirs(path)
+        parts = enumerate(x) if isinstance(x, list) else [("keys", np.array(list(x))), ("values", np.array(list(x.values())))]
+        for name, part in parts:
+            save(f"{path}/{name}", part)
+        return path
     name = x.dtype.name
-    if "int4" in name or "int2" in name or name == "float4_e2m1fn":
+    if x.dtype.kind in "OU":
+        x = np.array([s if isinstance(s, bytes) else str(s).encode() for s in x.reshape(-1)], "S").reshape(x.shape)
+    elif "int4" in name or "int2" in name or name == "float4_e2m1fn":
         x = x.view(np.uint8) if name.startswith("float") else x.astype(np.uint8 if name.startswith("u") else np.int8)
     elif name.startswith(("float8", "bfloat")):
         x = x.view(f"V{x.dtype.itemsize}")
-    np.save(path, x)
+    np.save(path + ".npy", x)
+    return path + ".npy"
 
 
-def load(path, dtype):
-    x = np.load(path)
+def load(path, want):
+    """What --eval wrote, in the form of the expected value."""
+    if want is None:
+        return np.load(path + ".npy") if os.path.exists(path + ".npy") else None
+    if isinstance(want, (list, tuple)):
+        return [load(f"{path}/{i}", want[min(i, len(want) - 1)] if want else None) for i in range(len(os.listdir(path)))]
+    if isinstance(want, dict):
+        keys, values = np.load(f"{path}/keys.npy"), np.load(f"{path}/values.npy")
+        return {k.decode() if isinstance(k, bytes) else k.item(): v for k, v in zip(keys, values)}
+    x, dtype = np.load(path + ".npy"), want.dtype
+    if x.dtype.kind == "S":
+        return np.array([s.decode() for s in x.reshape(-1)], object).reshape(x.shape)
     if x.dtype == dtype:
         return x
     if x.dtype.itemsize == dtype.itemsize and (x.dtype.kind == "V" or dtype.name.startswith("float4")):
@@ -408,19 +424,18 @@ def load(path, dtype):
 
 
 def evaluate(accelc_command, path, feeds, names, wanted, folder):
-    """Outputs by accelc --eval, or None if they or the inputs are not for .npy. Raises accelc.Error."""
-    if not all(map(held, feeds.values())) or not all(map(held, wanted)):
-        return None
+    """Outputs by accelc --eval. Raises accelc.Error."""
     command = [accelc_command, path, "--eval"]
-    for name, x in feeds.items():
-        save(f"{folder}/{name}.npy", x)
-        command += ["--input", f"{name}={folder}/{name}.npy"]
-    for name in names:
-        command += ["--output", f"{name}={folder}/{name}.npy"]
-    done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=120)
-    if done.returncode:
-        raise accelc.Error(failure("--eval", done.returncode, done.stderr))
-    return [load(f"{folder}/{name}.npy", w.dtype) for name, w in zip(names, wanted)]
+    with tempfile.TemporaryDirectory(dir=folder) as there:
+        for name, x in feeds.items():
+            if x is not None:
+                command += ["--input", f"{name}={save(f'{there}/{name}', x)}"]
+        for name, want in zip(names, wanted):
+            command += ["--output", f"{name}={there}/{name}{'' if isinstance(want, (list, tuple, dict)) else '.npy'}"]
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=120)
+        if done.returncode:
+            raise accelc.Error(failure("--eval", done.returncode, done.stderr))
+        return [load(f"{there}/{name}", w) for name, w in zip(names, wanted)]
 
 
 def failure(what, status, text):
@@ -447,8 +462,7 @@ def run_case(case, command, folder, options=(), keep=None):
         names = [v.name for v in model.graph.output]
         try:
             got = evaluate(command, path, feeds, names, want, folder)
-            if got is not None:
-                compare(want, got, case.tol, "evaluated", case.slack)
+            compare(want, got, case.tol, "evaluated", case.slack)
         except accelc.Error as e:
             return f"evaluated: {e}"
         try:
@@ -502,10 +516,10 @@ def store(folder, case, model, feeds, want):
     os.makedirs(folder, exist_ok=True)
     onnx.save(model, f"{folder}/model.onnx")
     for name, x in feeds.items():
-        if held(x):
-            save(f"{folder}/{name}.npy", x)
+        if x is not None:
+            save(f"{folder}/{name}", x)
     for i, y in enumerate(want or ()):
-        if held(y):
-            save(f"{folder}/want{i}.npy", y)
+        if y is not None:
+            save(f"{folder}/want{i}", y)
     with open(f"{folder}/case.txt", "w") as f:
         f.write(f"{case!r}\n{json.dumps(case.attrs, default=str)}\n")
