@@ -495,8 +495,7 @@ def compiled(command, path, so, feeds, options=()):
 
 def run_error(case, command, path, so, feeds, folder):
     ways = [("compiled", lambda: compiled(command, path, so, feeds))]
-    if all(map(held, feeds.values())):
-        ways.append(("evaluated", lambda: evaluate(command, path, feeds, [], [], folder)))
+    ways.append(("evaluated", lambda: evaluate(command, path, feeds, [], [], folder)))
     for how, run in ways:
         try:
             run()
