@@ -1,4 +1,4 @@
-/* op_ms_gqa.c: GroupQueryAttention of com.microsoft. Each entry b of a batch has P[b] keys from before and appends Q[b] of the S
+/* op_ms_gqa.c: GroupQueryAttention and SparseAttention of com.microsoft. Each entry b of a batch has P[b] keys from before and appends Q[b] of the S
  * new ones, so that it has T[b] = P[b] + Q[b] = seqlens_k[b] + 1: query s is at position P + s and sees keys up to there. The
  * cache holds the keys from the first on, or, if it slides, the last ones. */
 #include "frontend/attn.h"
@@ -6,13 +6,15 @@
 #include <string.h>
 
 #define FN(f) void imp_##f(Imp *m)
-FN(ms_gqa);
+FN(ms_gqa); FN(ms_sparse);
 
 enum { Q_IN, K_IN, V_IN, PAST_K, PAST_V, SEQLENS, TOTAL, COS_IN, SIN_IN, POS_IN, BIAS_IN, SINK_IN, K_SCALE, V_SCALE, Q_NORM, K_NORM, Q_LENS };
 
 typedef struct Gqa {
     Heads q, k, v;
     Dim total, cache;                   /* bound of T; capacity of the cache */
+    Val lens, valid;                    /* i64[B]: T, and Q or poison (all of S that T leaves room for) */
+    Val cos, sin, pos;                  /* of the rotation; pos may be absent */
     Val before, after, kept;            /* i64[B]: P, T, and how many of the P keys the cache holds */
     int64_t window;                     /* keys that a query sees, -1: all */
     bool slides;
@@ -29,12 +31,10 @@ static Expr resident(Imp *m, const Gqa *g, Expr n)
 /* P, T and what is kept of P, from the lengths; one check of all of them. */
 static bool lengths(Imp *m, Gqa *g)
 {
-    Val in[2] = {m->in[SEQLENS], operand(m, Q_LENS)};
+    Val in[2] = {g->lens, g->valid};
     Dim b = g->q.batch;
     int n = in[1].i ? 2 : 1;
-    for (int i = 0; i < n; i++)
-        in[i] = cast_to(m, reshape_to(m, in[i], 1, &b), DT_I64);
-    Expr t = X2(ADD, xarg(m, 0, DT_I64), XI(1)), len = xdim(m, g->q.len);
+    Expr t = xarg(m, 0, DT_I64), len = xdim(m, g->q.len);
     Expr q = n == 2 ? xarg(m, 1, DT_I64) : X2(MIN, len, t), p = X2(SUB, t, q);
     g->after = map_over(m, t, 1, in, 1, &b);
     g->before = map_over(m, p, n, in, 1, &b);
@@ -108,8 +108,8 @@ static bool head_norm(Imp *m, Heads *h, Val weight, const char *epsilon)
 static bool turned(Imp *m, Gqa *g)
 {
     Dim d[2] = {g->q.batch, g->q.len};
-    Val pos = operand(m, POS_IN);
-    if (!present(m, COS_IN) || !present(m, SIN_IN) || rank_of(m, m->in[COS_IN]) != 2 || rank_of(m, m->in[SIN_IN]) != 2) {
+    Val pos = g->pos;
+    if (!g->cos.i || !g->sin.i || rank_of(m, g->cos) != 2 || rank_of(m, g->sin) != 2) {
         ERR(m, "E0203", "do_rotary needs cos_cache and sin_cache of rank 2");
         return false;
     }
@@ -117,9 +117,9 @@ static bool turned(Imp *m, Gqa *g)
         Expr b = xaxis(m, 0), last = X2(SUB, load_at(m, 1, DT_I64, 1, &b), XI(1));
         pos = map_over(m, X2(MIN, X2(ADD, load_at(m, 0, DT_I64, 1, &b), xaxis(m, 1)), last), 2, (Val[]){g->before, g->after}, 2, d);
     }
-    Rotary r = {.size = dim_muli(m->c, dim_of(m, m->in[COS_IN], 1), 2), .pairs = attr_i(m, "rotary_interleaved") != 0};
-    r.cos = b_gather(&m->b, m->in[COS_IN], pos, 0, OOB_FAIL);
-    r.sin = b_gather(&m->b, m->in[SIN_IN], pos, 0, OOB_FAIL);
+    Rotary r = {.size = dim_muli(m->c, dim_of(m, g->cos, 1), 2), .pairs = attr_i(m, "rotary_interleaved") != 0};
+    r.cos = b_gather(&m->b, g->cos, pos, 0, OOB_FAIL);
+    r.sin = b_gather(&m->b, g->sin, pos, 0, OOB_FAIL);
     return rotate(m, &g->q, &r) && rotate(m, &g->k, &r);
 }
 
@@ -173,6 +173,12 @@ static void softmax_sink(Imp *m, Scores *s, Val sink)
     s->v = b_binary(&m->b, S_DIV, e, sum);
 }
 
+/* A vector of lengths as i64[B] */
+static Val per_entry(Imp *m, const Gqa *g, Val v)
+{
+    return v.i ? cast_to(m, reshape_to(m, v, 1, &g->q.batch), DT_I64) : v;
+}
+
 static bool ready(Imp *m, Gqa *g)
 {
     Val past = operand(m, PAST_K);
@@ -194,6 +200,12 @@ static bool ready(Imp *m, Gqa *g)
         }
     if (!read_heads(m, g) || !operand_dim(m, m->in[TOTAL], "total_sequence_length", 0, DIM_INF, &g->total))
         return false;
+    g->lens = per_entry(m, g, m->in[SEQLENS]);
+    g->lens = g->lens.i ? b_map1(&m->b, X2(ADD, xarg(m, 0, DT_I64), XI(1)), 1, &g->lens) : g->lens;
+    g->valid = per_entry(m, g, operand(m, Q_LENS));
+    g->cos = operand(m, COS_IN);
+    g->sin = operand(m, SIN_IN);
+    g->pos = operand(m, POS_IN);
     Dim held = past.i ? dim_of(m, past, 2) : g->k.len;
     g->cache = g->slides || !past.i ? held : dim_max(m->c, held, g->total);
     if (g->slides)
@@ -246,6 +258,72 @@ void imp_ms_gqa(Imp *m)
         scores_softmax(m, &s);
     if (wanted(m, 3))
         result(m, 3, cast_to(m, scores_flat(m, out == 2 ? &s : &shown), t));
+    s.v = cast_to(m, s.v, t);
+    result(m, 0, scores_times(m, &s, &g.v, true, t));
+}
+
+/* ---- SparseAttention: blocks of keys that blocks of queries see, for each head of a cycle */
+
+enum { SP_ROWS = 5, SP_COLS, SP_TOTAL, SP_LENS, SP_COS, SP_SIN };
+
+/* The lists of columns of each row as bool[layouts, rows + 1, rows + 1], whose last row and column take what is behind the ends. */
+static Val block_mask(Imp *m, Val rows, Val cols)
+{
+    Dim d[2], n, r;
+    if (rank_of(m, rows) != 2 || rank_of(m, cols) != 2) {
+        ERR(m, "E0203", "expected block_row_indices and block_col_indices of rank 2");
+        return (Val){0};
+    }
+    dims_of(m, cols, d);
+    r = dim_addi(m->c, dim_of(m, rows, 1), -1);
+    n = dim_addi(m->c, r, 1);
+    b_guard(&m->b, G_EQ, dim_of(m, rows, 0), d[0], "block_row_indices and block_col_indices have different numbers of layouts");
+    rows = cast_to(m, rows, DT_I64);
+    cols = cast_to(m, cols, DT_I64);
+    Expr next = X2(ADD, xaxis(m, 2), XI(1)), end = load_at(m, 0, DT_I64, 2, (Expr[]){xaxis(m, 0), next});
+    Val past = map_over(m, expr_cast(m->c, X2(LE, end, xaxis(m, 1)), DT_I64), 1, &rows, 3, (Dim[]){d[0], d[1], r});
+    Val in[2] = {b_reduce1(&m->b, R_SUM, past, 4, false), cols};
+    Expr at[2] = {xaxis(m, 0), xaxis(m, 1)}, row = load_at(m, 0, DT_I64, 2, at), col = load_at(m, 1, DT_I64, 2, at);
+    Expr out = X2(OR, X2(LT, col, XI(0)), X2(GE, col, xdim(m, r))), which = xaxis(m, 2);
+    Expr e = X3(SELECT, X2(EQ, which, XI(0)), xaxis(m, 0), X3(SELECT, X2(EQ, which, XI(1)), row, X3(SELECT, out, xdim(m, r), col)));
+    Val tuple = map_over(m, e, 2, in, 3, (Dim[]){d[0], d[1], DC(m, 3)});
+    Val none = b_splat(&m->b, (Scalar){.t = DT_BOOL}, 3, (Dim[]){d[0], n, n});
+    Val all = b_splat(&m->b, (Scalar){.t = DT_BOOL, .i = 1}, 2, d);
+    ScatterAttr a = {.mode = SC_SET};
+    return b_scatter(&m->b, none, tuple, all, &a);
+}
+
+void imp_ms_sparse(Imp *m)
+{
+    Gqa g = {.window = -1};
+    Scores s;
+    DType t = dtype_of(m, m->in[0]);
+    int64_t size = attr_i(m, "sparse_block_size");
+    if (size < 1 || rank_of(m, m->in[PAST_K]) != 4 || rank_of(m, m->in[PAST_V]) != 4) {
+        ERR(m, "E0203", "expected caches of rank 4 and a positive sparse_block_size, got %lld", (long long)size);
+        return;
+    }
+    if (!read_heads(m, &g) || !operand_dim(m, m->in[SP_TOTAL], "total_sequence_length", 0, DIM_INF, &g.total))
+        return;
+    g.cache = dim_of(m, m->in[PAST_K], 2);
+    b_guard(&m->b, G_LE, g.total, g.cache, "total_sequence_length is larger than the cache");
+    g.lens = per_entry(m, &g, m->in[SP_LENS]);
+    g.cos = operand(m, SP_COS);
+    g.sin = operand(m, SP_SIN);
+    Val mask = block_mask(m, m->in[SP_ROWS], m->in[SP_COLS]);
+    if (!mask.i || !lengths(m, &g) || (attr_i(m, "do_rotary") && !turned(m, &g)))
+        return;
+    result(m, 1, cached(m, &g, m->in[PAST_K], &g.k));
+    result(m, 2, cached(m, &g, m->in[PAST_V], &g.v));
+    if (!scores_of(m, &g.q, &g.k, &s))
+        return;
+    scores_scale(m, &s, attr_f(m, "scale") != 0, attr_f(m, "scale"), g.q.size);
+    Expr b = s.at[0], at = X2(ADD, s.at[2], load_at(m, 1, DT_I64, 1, &b)), key = s.at[3];
+    Expr seen = X2(AND, X2(LT, key, load_at(m, 2, DT_I64, 1, &b)), X2(LE, key, at));
+    Expr layout = X2(MOD, s.at[1], xdim(m, dim_of(m, mask, 0))), block[3] = {layout, X2(FDIV, at, XI(size)), X2(FDIV, key, XI(size))};
+    seen = X2(AND, seen, expr_load(m->c, 3, DT_BOOL, 3, block, OOB_VALUE, expr_int(m->c, DT_BOOL, 0), 0));
+    scores_keep(m, &s, seen, -INFINITY, 3, (Val[]){g.before, g.after, mask});
+    scores_softmax(m, &s);
     s.v = cast_to(m, s.v, t);
     result(m, 0, scores_times(m, &s, &g.v, true, t));
 }

@@ -1,7 +1,7 @@
-"""com.microsoft: GroupQueryAttention."""
+"""com.microsoft: GroupQueryAttention, SparseAttention."""
 import numpy as np
 
-from op_test import Case, by_ort, f16, f32, i64
+from op_test import Case, build, by_ort, f16, f32, i64
 
 GQA = "com.microsoft.GroupQueryAttention"
 
@@ -47,6 +47,47 @@ def sliding(rng, window, capacity, **how):
     return case
 
 
+def in_place(case):
+    """ONNX Runtime with one buffer for past and present, which it wants."""
+    def run(*x):
+        import onnxruntime as ort
+        model, feeds = build(Case("com.microsoft.SparseAttention", x, case.attrs, nout=3))
+        options = ort.SessionOptions()
+        options.log_severity_level = 4
+        session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        held = {k: ort.OrtValue.ortvalue_from_numpy(v.copy()) for k, v in feeds.items()}
+        io = session.io_binding()
+        for name, value in held.items():
+            io.bind_ortvalue_input(name, value)
+        io.bind_output("y0")
+        for name, past in (("y1", "x3"), ("y2", "x4")):
+            io.bind_ortvalue_output(name, held[past])
+        session.run_with_iobinding(io)
+        return [np.array(y.numpy()) for y in io.get_outputs()]
+    return run
+
+
+def sparse(rng, b=2, s=32, nq=4, nk=2, h=16, cache=32, lens=None, rotary=False, layouts=1, kind=f32, **how):
+    """Blocks of 16: the first, the diagonal and every second."""
+    size, blocks = 16, cache // 16
+    lens = np.array([s] * b if lens is None else lens, np.int32)
+    rows, cols = [], []
+    for i in range(layouts):
+        keep = [[c for c in range(r + 1) if c in (i % 2, r) or (c + i) % 2] for r in range(blocks)]
+        rows.append(np.cumsum([0] + [len(k) for k in keep]))
+        cols.append(sum(keep, []))
+    width = max(map(len, cols))
+    cols = [c + [-1] * (width - len(c)) for c in cols]
+    angle = np.arange(cache)[:, None] * (0.5 + np.arange(h // 2))
+    x = [kind(rng, b, s, nq * h), kind(rng, b, s, nk * h), kind(rng, b, s, nk * h), kind(rng, b, nk, cache, h), kind(rng, b, nk, cache, h),
+         np.array(rows, np.int32), np.array(cols, np.int32), np.array(lens.max(), np.int32), lens]
+    x += [np.cos(angle).astype(x[0].dtype), np.sin(angle).astype(x[0].dtype)] if rotary else []
+    case = Case("com.microsoft.SparseAttention", x, {"num_heads": nq, "kv_num_heads": nk, "sparse_block_size": size, **({"do_rotary": 1} if rotary else {}),
+                                                     **how.pop("attrs", {})}, nout=3, wanted=(0,), **how)
+    case.oracle = in_place(case)
+    return case
+
+
 def cases(rng):
     for dynamic in (False, True):
         yield gqa(rng, dynamic=dynamic)
@@ -75,3 +116,7 @@ def cases(rng):
     yield gqa(rng, nq=3, nk=2, error="multiple of kv_num_heads", oracle=None)
     yield gqa(rng, s=1, past=4, lens=[9, 9], error="seqlens_k does not fit", oracle=None)
     yield gqa(rng, s=1, past=4, lens=[0, 3], error="seqlens_k does not fit", oracle=None)
+    yield sparse(rng)
+    yield sparse(rng, layouts=2, rotary=True, dynamic=True)
+    yield sparse(rng, cache=64, s=1, lens=[50, 50], layouts=4, attrs={"scale": 0.2})
+    yield sparse(rng, b=1, cache=48, s=48, layouts=2, kind=f16, tol=4e-3)
