@@ -56,7 +56,7 @@ static bool lengths(Imp *m, Gqa *g)
 static Val stitched(Imp *m, const Gqa *g, Val past, const Heads *h, Dim n, Expr first, int nmore, const Val *more)
 {
     DType t = dtype_of(m, h->v);
-    Expr b = xaxis(m, 0), zero = xf(m, t, 0), row = X2(ADD, xaxis(m, 2), first);
+    Expr b = xaxis(m, 0), zero = dt_is_float(t) ? xf(m, t, 0) : expr_int(m->c, t, 0), row = X2(ADD, xaxis(m, 2), first);
     Expr kept = load_at(m, 2, DT_I64, 1, &b), old[4] = {b, xaxis(m, 1), row, xaxis(m, 3)}, new[4] = {b, xaxis(m, 1), X2(SUB, row, kept), xaxis(m, 3)};
     Expr e = X3(SELECT, X2(LT, row, kept), expr_load(m->c, 0, t, 4, old, OOB_VALUE, zero, 0),
                 expr_load(m->c, 1, t, 4, new, OOB_VALUE, zero, 0));
@@ -66,28 +66,102 @@ static Val stitched(Imp *m, const Gqa *g, Val past, const Heads *h, Dim n, Expr 
     return map_over(m, e, 3 + nmore, in, 4, (Dim[]){h->batch, h->heads, n, h->size});
 }
 
+/* How a cache holds numbers: as they are, or as integers of `bits` bits times a scale, which broadcasts to [B, H, S, D]. Integers of
+ * 4 bits are two in a byte, the first in the lower half, and 8 stands for 0. */
+typedef struct Store { DType type; int bits; Val scale; } Store;
+
+static bool store_of(Imp *m, const Gqa *g, uint32_t past, uint32_t scale, const char *kind, Store *st)
+{
+    DType t = dtype_of(m, m->in[0]);
+    *st = (Store){.type = present(m, past) ? dtype_of(m, m->in[past]) : t, .scale = operand(m, scale)};
+    if (st->type == t)
+        return true;
+    st->bits = st->type == DT_U8 ? 4 : 8;
+    if ((st->type != DT_I8 && st->type != DT_U8) || (attr_has(m, "kv_cache_bit_width") && attr_i(m, "kv_cache_bit_width") != st->bits)) {
+        UNSUP(m, "a cache of type %s with a kv_cache_bit_width of %lld", dt_name(st->type), (long long)attr_i(m, "kv_cache_bit_width"));
+        return false;
+    }
+    if (attr_is(m, kind, "NONE") || !st->scale.i) {
+        ERR(m, "E0205", "a cache of integers needs a scale and attribute %s", kind);
+        return false;
+    }
+    const Type sc = *val_type(m->b.g, st->scale);
+    if (sc.rank == 1 && !dim_is(m->c, sc.dim[0], 1)) { /* one, or one for each element of each head */
+        Expr at = X2(ADD, X2(MUL, xaxis(m, 1), xdim(m, g->k.size)), xaxis(m, 3)), i = X2(MOD, at, xdim(m, sc.dim[0]));
+        st->scale = map_over(m, load_at(m, 0, (DType)sc.dtype, 1, &i), 1, &st->scale, 4, (Dim[]){DC(m, 1), g->k.heads, DC(m, 1), g->k.size});
+    }
+    return st->scale.i != 0;
+}
+
+static Val stored(Imp *m, const Store *st, const Heads *h)
+{
+    DType t = h->v.i ? dtype_of(m, h->v) : DT_F32;
+    Dim d[4] = {h->batch, h->heads, h->len, h->size};
+    double most = st->bits == 4 ? 7 : 127;
+    if (!h->v.i || st->type == t)
+        return h->v;
+    Expr x = X1(RINT, X2(DIV, expr_cast(m->c, xarg(m, 0, t), DT_F32), expr_cast(m->c, xarg(m, 1, dtype_of(m, st->scale)), DT_F32)));
+    x = X2(MAX, X2(MIN, x, xf(m, DT_F32, most)), xf(m, DT_F32, -most - 1));
+    Val in[2] = {h->v, st->scale};
+    if (st->bits == 8)
+        return map_over(m, expr_cast(m->c, x, DT_I8), 2, in, 4, d);
+    b_guard(&m->b, G_EQ, dim_mod(m->c, d[3], DC(m, 2)), DC(m, 0), "heads of a cache of 4 bits must have an even size");
+    Val all = map_over(m, expr_cast(m->c, X2(ADD, x, xf(m, DT_F32, 8)), DT_U8), 2, in, 4, d);
+    d[3] = dim_floordiv(m->c, d[3], DC(m, 2));
+    Expr part[2];
+    for (int i = 0; i < 2; i++) {
+        Expr at[4] = {xaxis(m, 0), xaxis(m, 1), xaxis(m, 2), X2(ADD, X2(MUL, xaxis(m, 3), XI(2)), XI(i))};
+        part[i] = load_at(m, 0, DT_U8, 4, at);
+    }
+    return map_over(m, X2(OR, part[0], X2(SHL, part[1], expr_int(m->c, DT_U8, 4))), 1, &all, 4, d);
+}
+
+/* n rows of heads of `size`, as numbers of type t */
+static Val fetched(Imp *m, const Store *st, Val v, const Heads *h, Dim n, DType t)
+{
+    Dim d[4] = {h->batch, h->heads, n, h->size};
+    if (!v.i || st->type == t)
+        return v;
+    Expr x = xarg(m, 0, st->type);
+    if (st->bits == 4) {
+        Expr at[4] = {xaxis(m, 0), xaxis(m, 1), xaxis(m, 2), X2(FDIV, xaxis(m, 3), XI(2))};
+        Expr byte = load_at(m, 0, DT_U8, 4, at), odd = X2(NE, X2(MOD, xaxis(m, 3), XI(2)), XI(0));
+        byte = X3(SELECT, odd, X2(SHR, byte, expr_int(m->c, DT_U8, 4)), X2(AND, byte, expr_int(m->c, DT_U8, 15)));
+        x = X2(SUB, expr_cast(m->c, byte, DT_F32), xf(m, DT_F32, 8));
+    }
+    x = X2(MUL, expr_cast(m->c, x, DT_F32), expr_cast(m->c, xarg(m, 1, dtype_of(m, st->scale)), DT_F32));
+    return map_over(m, expr_cast(m->c, x, t), 2, (Val[]){v, st->scale}, 4, d);
+}
+
 /* The keys (or values) with those of the cache before them. Returns what the cache holds afterwards. */
-static Val cached(Imp *m, const Gqa *g, Val past, Heads *h)
+static Val cached(Imp *m, const Gqa *g, Val past, const Store *st, Heads *h)
 {
     heads_first(m, h);
     if (!past.i || !h->v.i)
         return h->v;
+    DType t = dtype_of(m, h->v);
+    Heads kept = *h;
+    kept.v = stored(m, st, h);
+    if (!kept.v.i)
+        return kept.v;
+    kept.size = dim_of(m, kept.v, 3);
     b_guard(&m->b, G_EQ, dim_of(m, past, 0), h->batch, "the cache has another batch size");
     b_guard(&m->b, G_EQ, dim_of(m, past, 1), h->heads, "the cache has another number of heads");
-    b_guard(&m->b, G_EQ, dim_of(m, past, 3), h->size, "the cache has another head size");
-    if (!g->slides) {
-        Val now = stitched(m, g, past, h, g->cache, XI(0), 0, NULL);
-        h->v = now.i ? b_slice_axis(&m->b, now, 2, DC(m, 0), g->total) : now;
+    b_guard(&m->b, G_EQ, dim_of(m, past, 3), kept.size, "the cache has another head size");
+    Val now, keys;
+    if (g->slides) {
+        /* row i of the cache is position T - kept(T) + i, and that is behind the first resident position, P - kept(P) */
+        Expr b = xaxis(m, 0), held = load_at(m, 2, DT_I64, 1, &b), all = load_at(m, 3, DT_I64, 1, &b), p = load_at(m, 4, DT_I64, 1, &b);
+        Expr first = X2(SUB, X2(SUB, all, resident(m, g, all)), X2(SUB, p, held));
+        now = stitched(m, g, past, &kept, g->cache, first, 2, (Val[]){g->after, g->before});
+        h->len = dim_add(m->c, g->cache, h->len);
+        keys = stitched(m, g, past, &kept, h->len, XI(0), 0, NULL);
+    } else {
+        now = stitched(m, g, past, &kept, g->cache, XI(0), 0, NULL);
+        keys = now.i ? b_slice_axis(&m->b, now, 2, DC(m, 0), g->total) : now;
         h->len = g->total;
-        return now;
     }
-    /* row i of the cache is position T - kept(T) + i, and that is behind the first resident position, P - kept(P) */
-    Expr b = xaxis(m, 0), kept = load_at(m, 2, DT_I64, 1, &b), t = load_at(m, 3, DT_I64, 1, &b), p = load_at(m, 4, DT_I64, 1, &b);
-    Expr first = X2(SUB, X2(SUB, t, resident(m, g, t)), X2(SUB, p, kept));
-    Val now = stitched(m, g, past, h, g->cache, first, 2, (Val[]){g->after, g->before});
-    Dim n = dim_add(m->c, g->cache, h->len);
-    h->v = stitched(m, g, past, h, n, XI(0), 0, NULL);
-    h->len = n;
+    h->v = fetched(m, st, keys, h, h->len, t);
     return now;
 }
 
@@ -193,11 +267,6 @@ static bool ready(Imp *m, Gqa *g)
         ERR(m, "E0202", "local_window_size needs causal = 1, sliding_window_cache needs local_window_size and a past");
         return false;
     }
-    for (uint32_t i = PAST_K; i <= PAST_V; i++)
-        if (present(m, i) && dtype_of(m, m->in[i]) != dtype_of(m, m->in[0])) {
-            UNSUP(m, "a cache of type %s", dt_name(dtype_of(m, m->in[i])));
-            return false;
-        }
     if (!read_heads(m, g) || !operand_dim(m, m->in[TOTAL], "total_sequence_length", 0, DIM_INF, &g->total))
         return false;
     g->lens = per_entry(m, g, m->in[SEQLENS]);
@@ -219,16 +288,18 @@ void imp_ms_gqa(Imp *m)
 {
     Gqa g = {0};
     Scores s;
+    Store k, v;
     DType t = dtype_of(m, m->in[0]);
     int64_t out = attr_i(m, "qk_output");
     double cap = attr_f(m, "softcap");
     if (!ready(m, &g) || !head_norm(m, &g.q, operand(m, Q_NORM), attr_has(m, "q_norm_epsilon") ? "q_norm_epsilon" : "qk_norm_epsilon") ||
         !head_norm(m, &g.k, operand(m, K_NORM), attr_has(m, "k_norm_epsilon") ? "k_norm_epsilon" : "qk_norm_epsilon"))
         return;
-    if (attr_i(m, "do_rotary") && !turned(m, &g))
+    if ((attr_i(m, "do_rotary") && !turned(m, &g)) || !store_of(m, &g, PAST_K, K_SCALE, "k_quant_type", &k) ||
+        !store_of(m, &g, PAST_V, V_SCALE, "v_quant_type", &v))
         return;
-    result(m, 1, cached(m, &g, operand(m, PAST_K), &g.k));
-    result(m, 2, cached(m, &g, operand(m, PAST_V), &g.v));
+    result(m, 1, cached(m, &g, operand(m, PAST_K), &k, &g.k));
+    result(m, 2, cached(m, &g, operand(m, PAST_V), &v, &g.v));
     if (!scores_of(m, &g.q, &g.k, &s))
         return;
     DType w = dtype_of(m, s.v);
@@ -313,8 +384,9 @@ void imp_ms_sparse(Imp *m)
     Val mask = block_mask(m, m->in[SP_ROWS], m->in[SP_COLS]);
     if (!mask.i || !lengths(m, &g) || (attr_i(m, "do_rotary") && !turned(m, &g)))
         return;
-    result(m, 1, cached(m, &g, m->in[PAST_K], &g.k));
-    result(m, 2, cached(m, &g, m->in[PAST_V], &g.v));
+    Store plain = {.type = t};
+    result(m, 1, cached(m, &g, m->in[PAST_K], &plain, &g.k));
+    result(m, 2, cached(m, &g, m->in[PAST_V], &plain, &g.v));
     if (!scores_of(m, &g.q, &g.k, &s))
         return;
     scores_scale(m, &s, attr_f(m, "scale") != 0, attr_f(m, "scale"), g.q.size);

@@ -1,7 +1,7 @@
 """com.microsoft: GroupQueryAttention, SparseAttention."""
 import numpy as np
 
-from op_test import Case, build, by_ort, f16, f32, i64
+from op_test import Case, build, by_ort, f16, f32, i64, u8
 
 GQA = "com.microsoft.GroupQueryAttention"
 
@@ -45,6 +45,29 @@ def sliding(rng, window, capacity, **how):
     case = gqa(rng, past=capacity, attrs=attrs, wanted=(0,), **how)
     case.oracle = lambda *x: by_ort(Case(GQA, list(x), case.attrs, nout=3))
     return case
+
+
+def integers(rng, bits, kind, b=2, s=3, past=5, nk=2, h=16, **how):
+    """A cache of integers."""
+    case = gqa(rng, b=b, s=s, past=past, nk=nk, h=h, rotary=16, **how)
+    shape = (1,) if kind == "PER_TENSOR" else (1, nk, 1, h)
+    for i in (3, 4):
+        case.inputs[i] = rng.integers(-128, 128, (b, nk, past, h)).astype(np.int8) if bits == 8 else u8(rng, b, nk, past, h // 2)
+    case.inputs += [None] * (12 - len(case.inputs)) + [f32(rng, *shape, low=0.1, high=0.3) / (16 if bits == 8 else 1) for _ in range(2)]
+    case.inputs[12:] = [x.astype(np.float32) for x in case.inputs[12:]]
+    case.attrs.update(kv_cache_bit_width=bits, k_quant_type=kind, v_quant_type=kind)
+    case.oracle = typed(case)
+    return case
+
+
+def typed(case):
+    """ONNX Runtime with the types of the outputs declared, which it does not infer for integers."""
+    def run(*x):
+        import onnxruntime as ort
+        kind = x[3].dtype
+        model, feeds = build(Case(GQA, x, case.attrs, nout=3), [np.zeros((), y) for y in (np.float32, kind, kind)])
+        return ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"]).run(None, feeds)
+    return run
 
 
 def in_place(case):
@@ -113,6 +136,11 @@ def cases(rng):
     yield sliding(rng, 6, 8, b=1, s=1, lens=[13], bias=(1, 4))
     yield sliding(rng, 4, 5, s=1, lens=[9, 5], sink=True)
     yield gqa(rng, b=1, s=3, past=6, lens=[16], attrs={"sliding_window_cache": 1, "local_window_size": 6}) # no row is unspecified
+    for bits in (4, 8):
+        for kind in ("PER_TENSOR", "PER_CHANNEL"):
+            yield integers(rng, bits, kind, lens=[3, 3], dynamic=bits == 4)
+            yield integers(rng, bits, kind, b=1, lens=[8])
+            yield integers(rng, bits, kind, s=1, past=6, lens=[6, 6])
     yield gqa(rng, nq=3, nk=2, error="multiple of kv_num_heads", oracle=None)
     yield gqa(rng, s=1, past=4, lens=[9, 9], error="seqlens_k does not fit", oracle=None)
     yield gqa(rng, s=1, past=4, lens=[0, 3], error="seqlens_k does not fit", oracle=None)
