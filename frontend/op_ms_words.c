@@ -1,0 +1,262 @@
+/* op_ms_words.c: operators of com.microsoft on ids of words and characters, the router of experts, and the order of elements. */
+#include "frontend/import.h"
+#include <math.h>
+#include <string.h>
+
+#define FN(f) void imp_##f(Imp *m)
+FN(ms_unique); FN(wordconv); FN(ngramhash); FN(grouprouter); FN(swiglu); FN(gemmfastgelu); FN(isallfinite);
+void imp_unique(Imp *m);
+
+/* Values in order of first occurrence; the standard's operator has their places as another result. */
+void imp_ms_unique(Imp *m)
+{
+    const SrcNode *own = m->n;
+    SrcNode four = *own;
+    four.nout = 4;
+    m->n = &four;
+    imp_unique(m);
+    m->n = own;
+    m->out[1] = m->out[2];
+    m->out[2] = m->out[3];
+}
+
+/* ---- hashes of n-grams */
+
+enum { MAX_NGRAM = 32 };
+
+/* ids behind max - 1 ids from before: what is absent of those is `fill`. */
+static Val with_history(Imp *m, Val ids, Val past, Val fill, int64_t most)
+{
+    Dim d[2] = {dim_of(m, ids, 0), DC(m, most - 1)};
+    if (!past.i)
+        past = map_over(m, xarg(m, 0, dtype_of(m, ids)), 1, &fill, 2, d);
+    b_guard(&m->b, G_EQ, dim_of(m, past, 0), d[0], "past_ids has another batch size");
+    b_guard(&m->b, G_EQ, dim_of(m, past, 1), d[1], "past_ids must hold max_ngram_size - 1 ids");
+    return b_concat(&m->b, 2, (Val[]){past, ids}, 1);
+}
+
+/* For each position of `all`, i64[B, M + S]: the first one that it may look back to, behind the last end of a text before it and at
+ * or behind the last change of segments. */
+static Val look_back(Imp *m, Val all, Val eos, Val segments, int64_t most)
+{
+    Dim d[2];
+    DType t = dtype_of(m, all), i64 = DT_I64;
+    Expr top = X2(MAX, xarg(m, 0, DT_I64), xarg(m, 1, DT_I64));
+    Scalar none = {.t = DT_I64};
+    Val lo = {0}, s;
+    dims_of(m, all, d);
+    if (eos.i) {
+        Expr after = X3(SELECT, X2(EQ, xarg(m, 0, t), xarg(m, 1, t)), X2(ADD, xaxis(m, 1), XI(1)), XI(0));
+        Val end = map_over(m, after, 2, (Val[]){all, eos}, 2, d);
+        if (!end.i)
+            return end;
+        b_scan(&m->b, 1, &end, 1, false, true, &top, &none, &i64, &lo);
+    }
+    if (segments.i) {
+        DType st = dtype_of(m, segments);
+        Expr j = X2(SUB, xaxis(m, 1), XI(most - 1)), at[2] = {xaxis(m, 0), j}, before[2] = {xaxis(m, 0), X2(SUB, j, XI(1))};
+        Expr zero = expr_int(m->c, st, 0), here = expr_load(m->c, 0, st, 2, at, OOB_VALUE, zero, 0);
+        Expr changed = X2(AND, X2(GE, j, XI(1)), X2(NE, here, expr_load(m->c, 0, st, 2, before, OOB_VALUE, zero, 0)));
+        s = map_over(m, X3(SELECT, changed, xaxis(m, 1), XI(0)), 1, &segments, 2, d);
+        if (!s.i)
+            return s;
+        b_scan(&m->b, 1, &s, 1, false, false, &top, &none, &i64, &s);
+        lo = lo.i ? b_binary(&m->b, S_MAX, lo, s) : s;
+    }
+    return lo;
+}
+
+void imp_ngramhash(Imp *m)
+{
+    Val ids = m->in[0], mult = m->in[1], vocab = m->in[2], offset = operand(m, 4), eos = operand(m, 5), seg = operand(m, 6);
+    DType t = dtype_of(m, ids);
+    int64_t most = attr_i(m, "max_ngram_size"), heads = attr_i(m, "n_head_per_ngram");
+    if (rank_of(m, ids) != 2 || most < 2 || most > MAX_NGRAM || heads < 1 || rank_of(m, mult) != 1 || rank_of(m, vocab) != 1) {
+        ERR(m, "E0202", "expected ids of rank 2, max_ngram_size of 2 to %d and a positive n_head_per_ngram, got %lld and %lld", MAX_NGRAM,
+            (long long)most, (long long)heads);
+        return;
+    }
+    Dim d[3], count = DC(m, (most - 1) * heads);
+    dims_of(m, ids, d);
+    d[2] = DC(m, heads);
+    b_guard(&m->b, G_LE, DC(m, most), dim_of(m, mult, 0), "there must be a multiplier for each id of an n-gram");
+    b_guard(&m->b, G_EQ, dim_of(m, vocab, 0), count, "there must be a vocabulary size for each head");
+    Val ok = b_map1(&m->b, X2(GT, xarg(m, 0, t), expr_int(m->c, t, 0)), 1, &vocab);
+    if (!ok.i)
+        return;
+    b_guard_val(&m->b, b_reduce1(&m->b, R_AND, ok, 1, false), "a vocabulary size is not positive");
+    eos = eos.i ? only_element(m, eos) : eos;
+    Val fill = eos.i ? eos : b_scalar(&m->b, dt_convert((Scalar){.t = DT_I64, .i = attr_i(m, "pad_id")}, t));
+    Val all = with_history(m, ids, operand(m, 3), fill, most);
+    Val lo = all.i ? look_back(m, all, attr_i(m, "reset_on_eos") ? eos : (Val){0}, seg, most) : all;
+    Val in[4] = {all, mult, fill, lo}, part[MAX_NGRAM];
+    Expr row = xaxis(m, 0), mix = {0};
+    for (int64_t k = 0; k < most; k++) {
+        Expr pos = X2(ADD, xaxis(m, 1), XI(most - 1)), at[2] = {row, X2(SUB, pos, XI(k))}, i = XI(k);
+        Expr id = load_at(m, 0, t, 2, at);
+        if (lo.i && k)
+            id = X3(SELECT, X2(GE, at[1], load_at(m, 3, DT_I64, 2, (Expr[]){row, pos})), id, xarg(m, 2, t));
+        Expr term = X2(MUL, id, load_at(m, 1, t, 1, &i));
+        mix = k ? X2(XOR, mix, term) : term;
+        if (!k)
+            continue;
+        Expr head = X2(ADD, xaxis(m, 2), XI((k - 1) * heads));
+        Val sum = map_over(m, mix, lo.i ? 4 : 3, in, 2, d);
+        Val wide = insert_axes(m, sum, 3, 4);
+        Expr e = X2(REM, xarg(m, 0, t), load_at(m, 1, t, 1, &head));
+        if (offset.i)
+            e = X2(ADD, e, load_at(m, 2, t, 1, &head));
+        part[k - 1] = map_over(m, e, offset.i ? 3 : 2, (Val[]){wide, vocab, offset}, 3, d);
+    }
+    result(m, 0, b_concat(&m->b, (int)most - 1, part, 2));
+    if (wanted(m, 1))
+        result(m, 1, b_slice_axis(&m->b, all, 1, d[1], DC(m, most - 1)));
+}
+
+/* ---- words as convolutions of their characters */
+
+/* The greatest activation over the places of the window; a word ends at its first 0, and has at least the window's characters. */
+void imp_wordconv(Imp *m)
+{
+    Val s = m->in[0], w = m->in[1], b = m->in[2], c = m->in[3];
+    if (rank_of(m, s) != 2 || rank_of(m, w) != 4 || rank_of(m, b) != 1 || rank_of(m, c) != 2) {
+        ERR(m, "E0203", "expected Sequence of rank 2, W of rank 4, B of rank 1 and C of rank 2");
+        return;
+    }
+    Dim d[2], wd[4];
+    DType t = dtype_of(m, c), ct = dtype_of(m, s);
+    dims_of(m, s, d);
+    dims_of(m, w, wd);
+    b_guard(&m->b, G_EQ, wd[3], dim_of(m, c, 1), "kernels and characters have embeddings of different sizes");
+    b_guard(&m->b, G_LE, wd[2], d[1], "words are shorter than the window");
+    Val x = b_gather(&m->b, c, s, 0, OOB_FAIL);
+    WindowAttr win = {.n = 1, .axis = {1}, .size = {wd[2]}, .stride = {1}, .dilation = {1}};
+    Val y = b_contract(&m->b, "wlek,oke->wlo", b_window(&m->b, x, &win), reshape_to(m, w, 3, (Dim[]){wd[0], wd[2], wd[3]}), t, t);
+    y = map_text(m, "tanh(a + b)", 2, (Val[]){y, b});
+    Expr zero = expr_int(m->c, ct, 0), more = X2(AND, xarg(m, 0, DT_BOOL), xarg(m, 1, DT_BOOL));
+    Val in_word = b_map1(&m->b, X2(GT, xarg(m, 0, ct), zero), 1, &s), live;
+    DType bt = DT_BOOL;
+    if (!y.i || !in_word.i)
+        return;
+    b_scan(&m->b, 1, &in_word, 1, false, false, &more, &(Scalar){.t = DT_BOOL, .i = 1}, &bt, &live);
+    Val len = b_reduce1(&m->b, R_SUM, cast_to(m, live, DT_I64), 2, false);
+    Expr word = xaxis(m, 0), n = load_at(m, 1, DT_I64, 1, &word);
+    Expr places = X2(MAX, X2(SUB, n, X2(SUB, xdim(m, wd[2]), XI(1))), XI(1));
+    Dim yd[3];
+    dims_of(m, y, yd);
+    y = map_over(m, X3(SELECT, X2(LT, xaxis(m, 1), places), xarg(m, 0, t), xf(m, t, -INFINITY)), 2, (Val[]){y, len}, 3, yd);
+    y = y.i ? b_reduce1(&m->b, R_MAX, y, 2, false) : y;
+    Dim od[2] = {yd[0], yd[2]};
+    result(m, 0, map_over(m, X3(SELECT, X2(EQ, n, XI(0)), xf(m, t, 0), xarg(m, 0, t)), 2, (Val[]){y, len}, 2, od));
+}
+
+/* ---- routing to experts */
+
+/* bool, true at the k greatest of the last axis of v[T, N] */
+static Val best(Imp *m, Val v, int64_t k)
+{
+    Dim d[2];
+    Val top, at;
+    dims_of(m, v, d);
+    TopkAttr a = {.axis = 1, .largest = true, .sorted = true, .k = DC(m, k)};
+    b_guard(&m->b, G_LE, a.k, d[1], "fewer are there than are to be chosen");
+    b_topk(&m->b, v, &a, &top, &at);
+    if (!at.i)
+        return at;
+    ScatterAttr s = {.mode = SC_SET, .elements = true, .axis = 1};
+    Val none = b_splat(&m->b, (Scalar){.t = DT_BOOL}, 2, d), all = b_splat(&m->b, (Scalar){.t = DT_BOOL, .i = 1}, 2, (Dim[]){d[0], a.k});
+    return b_scatter(&m->b, none, at, all, &s);
+}
+
+void imp_grouprouter(Imp *m)
+{
+    Val x = m->in[0], bias = m->in[1], w = operand(m, 2), top, at;
+    int64_t groups = attr_i(m, "n_group"), k = attr_i(m, "top_k"), chosen = attr_i(m, "topk_group"), sum = attr_i(m, "group_topk");
+    int r = rank_of(m, x);
+    Dim d[MAX_RANK], g[3];
+    if (r < 1 || rank_of(m, bias) != 1 || groups < 1 || k < 1 || chosen < 1 || sum < 1) {
+        ERR(m, "E0202", "expected a bias of rank 1 and positive numbers of groups and experts");
+        return;
+    }
+    dims_of(m, x, d);
+    g[0] = count_of(m, d, r - 1);
+    x = reshape_to(m, cast_to(m, x, DT_F32), 2, (Dim[]){g[0], d[r - 1]});
+    if (w.i)
+        x = b_contract(&m->b, "tw,ew->te", x, cast_to(m, w, DT_F32), DT_F32, DT_F32);
+    if (!x.i)
+        return;
+    Val s = b_unary(&m->b, S_SIGMOID, x), score = b_binary(&m->b, S_ADD, s, bias), sel = score;
+    result(m, 1, score);
+    result(m, 2, s);
+    if (!wanted(m, 0))
+        return;
+    Dim experts = dim_of(m, s, 1), sd[2] = {g[0], experts};
+    b_guard(&m->b, G_EQ, dim_mod(m->c, experts, DC(m, groups)), DC(m, 0), "the experts must be divisible by n_group");
+    if (groups > 1) {
+        g[1] = DC(m, groups);
+        g[2] = dim_floordiv(m->c, experts, g[1]);
+        TopkAttr a = {.axis = 2, .largest = true, .sorted = true, .k = dim_min(m->c, DC(m, sum), g[2])};
+        b_topk(&m->b, reshape_to(m, score, 3, g), &a, &top, &at);
+        Val live = best(m, b_reduce1(&m->b, R_SUM, top, 4, false), chosen);
+        if (!live.i)
+            return;
+        Expr group = X2(FDIV, xaxis(m, 1), xdim(m, g[2])), on = load_at(m, 1, DT_BOOL, 2, (Expr[]){xaxis(m, 0), group});
+        sel = map_over(m, X3(SELECT, on, xarg(m, 0, DT_F32), xf(m, DT_F32, -INFINITY)), 2, (Val[]){score, live}, 2, sd);
+    }
+    Val mask = best(m, sel, k);
+    Expr e = X3(SELECT, xarg(m, 0, DT_BOOL), X1(LOG, X2(MAX, xarg(m, 1, DT_F32), xf(m, DT_F32, 1e-20))), xf(m, DT_F32, attr_f(m, "router_sentinel")));
+    result(m, 0, cast_to(m, map_over(m, e, 2, (Val[]){mask, s}, 2, sd), dtype_of(m, m->in[0])));
+}
+
+/* ---- activations with gates */
+
+/* g * sigmoid(alpha g) * (l + beta), both clamped to a limit; without `up`, the operand holds both halves */
+void imp_swiglu(Imp *m)
+{
+    Val half[2] = {m->in[0], operand(m, 1)};
+    DType t = dtype_of(m, half[0]), w = wide_type(t);
+    int last = rank_of(m, half[0]) - 1;
+    double limit = attr_f(m, "limit");
+    if (last < 0) {
+        ERR(m, "E0203", "a scalar has no halves");
+        return;
+    }
+    if (!half[1].i) {
+        Dim n = dim_of(m, half[0], last), h = dim_floordiv(m->c, n, DC(m, 2));
+        b_guard(&m->b, G_EQ, dim_muli(m->c, h, 2), n, "the last size must be even");
+        for (int i = 1; i >= 0; i--)
+            half[i] = b_slice_axis(&m->b, m->in[0], last, i ? h : DC(m, 0), h);
+    }
+    for (int i = 0; i < 2; i++)
+        half[i] = cast_to(m, half[i], w);
+    if (limit > 0) {
+        half[0] = map_text(m, "min(a, $limit)", 1, half);
+        half[1] = map_text(m, "max(min(a, $limit), 0 - $limit)", 1, half + 1);
+    }
+    Val g = map_text(m, "a * sigmoid($activation_alpha * a)", 1, half);
+    if (attr_i(m, "round_activation"))
+        g = cast_to(m, cast_to(m, g, t), w);
+    result(m, 0, cast_to(m, map_text(m, "a * (b + $activation_beta)", 2, (Val[]){g, half[1]}), t));
+}
+
+void imp_gemmfastgelu(Imp *m)
+{
+    DType t = dtype_of(m, m->in[0]), w = wide_type(t);
+    Val x = matmul(m, m->in[0], m->in[1], w, w);
+    if (present(m, 2))
+        x = b_binary(&m->b, S_ADD, x, cast_to(m, m->in[2], w));
+    result(m, 0, cast_to(m, map_text(m, "a * (0.5 + 0.5 * tanh(a * (0.035677408136300125 * a * a + 0.7978845608028654)))", 1, &x), t));
+}
+
+void imp_isallfinite(Imp *m)
+{
+    bool inf = attr_i(m, "isinf_only") != 0, nan = attr_i(m, "isnan_only") != 0;
+    Val all = {0};
+    for (uint32_t i = 0; i < m->n->nin; i++) {
+        Expr x = xarg(m, 0, dtype_of(m, m->in[i])), bad = inf ? X1(ISINF, x) : nan ? X1(ISNAN, x) : X2(OR, X1(ISINF, x), X1(ISNAN, x));
+        Val ok = b_map1(&m->b, X1(NOT, bad), 1, &m->in[i]);
+        ok = ok.i ? b_reduce1(&m->b, R_AND, ok, (uint32_t)((1ull << rank_of(m, ok)) - 1), false) : ok;
+        all = i ? b_binary(&m->b, S_AND, all, ok) : ok;
+    }
+    result(m, 0, all);
+}
