@@ -272,6 +272,7 @@ static bool packed_sizes(Packed *p, Val *in)
     Val state = operand(m, D_STATE), cu = operand(m, D_CU);
     Dim d[4], sd[4];
     if ((apart ? r != 3 && r != 4 : r != 2 && r != 3) || present(m, D_KEY) != present(m, D_VALUE) || (!apart && !state.i) ||
+        (apart && (rank_of(m, m->in[D_KEY]) != r || rank_of(m, m->in[D_VALUE]) != r)) || (cu.i && rank_of(m, cu) != 1) ||
         (state.i && rank_of(m, state) != 4)) {
         ERR(m, "E0203", "expected queries, keys and values of rank 3 or 4, or packed rows and an initial_state of rank 4");
         return false;

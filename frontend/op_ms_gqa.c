@@ -170,6 +170,10 @@ static bool head_norm(Imp *m, Heads *h, Val weight, const char *epsilon)
 {
     if (!weight.i || !h->v.i)
         return h->v.i != 0;
+    if (rank_of(m, weight) != 1) {
+        ERR(m, "E0203", "norm weights: expected rank 1, got %d", rank_of(m, weight));
+        return false;
+    }
     DType t = dtype_of(m, h->v), w = wide_type(t);
     Val x = cast_to(m, h->v, w);
     Val sq = b_mean(&m->b, map_text(m, "a * a", 1, &x), 1u << 3, true);

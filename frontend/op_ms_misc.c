@@ -216,6 +216,10 @@ void imp_cropandresize(Imp *m)
     }
     if (!operand_dims(m, m->in[3], "crop_size", 1, DIM_INF, 2, size, &n))
         return;
+    if (n != 2) {
+        ERR(m, "E0203", "crop_size: expected two elements, got %d", n);
+        return;
+    }
     dims_of(m, x, d);
     b_guard(&m->b, G_EQ, dim_of(m, in[1], 1), DC(m, 4), "a region has four corners");
     b_guard(&m->b, G_EQ, dim_of(m, in[1], 0), dim_of(m, in[2], 0), "every region needs the index of its image");
@@ -350,8 +354,8 @@ void imp_murmurhash(Imp *m)
 {
     DType t = dtype_of(m, m->in[0]);
     int bytes = t == DT_STR ? 0 : dt_bits(t) / 8;
-    if (!bytes) {
-        UNSUP(m, "strings");
+    if (bytes != 4 && bytes != 8) {
+        UNSUP(m, "elements of type %s", dt_name(t));
         return;
     }
     DType bits = bytes == 8 ? DT_U64 : DT_U32;

@@ -166,6 +166,10 @@ void imp_gatedrelpos(Imp *m)
     Val q = m->in[0], rel = m->in[2], w = m->in[3], offset = operand(m, 6), gates[2];
     DType t = dtype_of(m, q), wide = wide_type(t);
     Heads h;
+    if (offset.i && rank_of(m, offset) != 2) {
+        ERR(m, "E0203", "token_offset: expected rank 2, got %d", rank_of(m, offset));
+        return;
+    }
     q = b_binary(&m->b, S_ADD, q, m->in[1]);
     if (offset.i && q.i && rank_of(m, q) == 2)
         q = reshape_to(m, padded(m, q, offset), 3, (Dim[]){dim_of(m, offset, 0), dim_of(m, offset, 1), dim_of(m, q, 1)});
@@ -279,8 +283,9 @@ void imp_ms_causalconv(Imp *m)
         UNSUP(m, "more than one spatial dimension, channel selection and captures of states");
         return;
     }
-    if ((last ? r < 3 : r != 3) || window < 0 || window > 8) {
-        ERR(m, "E0203", "an input of rank %d with a state_window of %lld", r, (long long)window);
+    if ((last ? r < 3 || r == MAX_RANK : r != 3) || window < 0 || window > 8 || (past.i && rank_of(m, past) != r + (window > 0))) {
+        ERR(m, "E0203", "an input of rank %d with a state of rank %d and a state_window of %lld", r, past.i ? rank_of(m, past) : r,
+            (long long)window);
         return;
     }
     dims_of(m, in, shape);
@@ -294,10 +299,6 @@ void imp_ms_causalconv(Imp *m)
             past = drop_axes(m, b_slice_axis(&m->b, past, 0, DC(m, window - 1), DC(m, 1)), 1);
         }
         past = channels_second(m, past, last);
-        if (rank_of(m, past) != 3) {
-            ERR(m, "E0203", "past_state: unexpected rank %d", rank_of(m, past));
-            return;
-        }
         b_guard(&m->b, G_EQ, dim_of(m, past, 2), back, "past_state does not fit the kernel");
         x = b_concat(&m->b, 2, (Val[]){past, x}, 2);
     } else {

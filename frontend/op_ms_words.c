@@ -71,7 +71,7 @@ void imp_ngramhash(Imp *m)
     Val ids = m->in[0], mult = m->in[1], vocab = m->in[2], offset = operand(m, 4), eos = operand(m, 5), seg = operand(m, 6);
     DType t = dtype_of(m, ids);
     int64_t most = attr_i(m, "max_ngram_size"), heads = attr_i(m, "n_head_per_ngram");
-    if (rank_of(m, ids) != 2 || most < 2 || most > MAX_NGRAM || heads < 1 || rank_of(m, mult) != 1 || rank_of(m, vocab) != 1) {
+    if (rank_of(m, ids) != 2 || (present(m, 3) && rank_of(m, m->in[3]) != 2) || most < 2 || most > MAX_NGRAM || heads < 1 || rank_of(m, mult) != 1 || rank_of(m, vocab) != 1) {
         ERR(m, "E0202", "expected ids of rank 2, max_ngram_size of 2 to %d and a positive n_head_per_ngram, got %lld and %lld", MAX_NGRAM,
             (long long)most, (long long)heads);
         return;
@@ -174,7 +174,7 @@ void imp_grouprouter(Imp *m)
     int64_t groups = attr_i(m, "n_group"), k = attr_i(m, "top_k"), chosen = attr_i(m, "topk_group"), sum = attr_i(m, "group_topk");
     int r = rank_of(m, x);
     Dim d[MAX_RANK], g[3];
-    if (r < 1 || rank_of(m, bias) != 1 || groups < 1 || k < 1 || chosen < 1 || sum < 1) {
+    if (r < 1 || rank_of(m, bias) != 1 || (w.i && rank_of(m, w) != 2) || groups < 1 || k < 1 || chosen < 1 || sum < 1) {
         ERR(m, "E0202", "expected a bias of rank 1 and positive numbers of groups and experts");
         return;
     }
