@@ -1,10 +1,11 @@
-/* op_ms_words.c: operators of com.microsoft on ids of words and characters, the router of experts, and the order of elements. */
+/* op_ms_words.c: operators of com.microsoft on ids of words and characters, paths through their costs, the router of experts, and
+ * the order of elements. */
 #include "frontend/import.h"
 #include <math.h>
 #include <string.h>
 
 #define FN(f) void imp_##f(Imp *m)
-FN(ms_unique); FN(wordconv); FN(ngramhash); FN(grouprouter); FN(swiglu); FN(gemmfastgelu); FN(isallfinite);
+FN(ms_unique); FN(wordconv); FN(ngramhash); FN(grouprouter); FN(swiglu); FN(gemmfastgelu); FN(isallfinite); FN(timewarp);
 void imp_unique(Imp *m);
 
 /* Values in order of first occurrence; the standard's operator has their places as another result. */
@@ -259,4 +260,86 @@ void imp_isallfinite(Imp *m)
         all = i ? b_binary(&m->b, S_AND, all, ok) : ok;
     }
     result(m, 0, all);
+}
+
+/* ---- the cheapest path through a matrix of costs */
+
+enum { DIAGONAL, DOWN, RIGHT };
+
+/* One row: carried is the cost of paths to each place of the row before, in front of which is one more; the result, where the
+ * cheapest path to each place comes from. */
+static Graph *warp_row(Imp *m, Val cost, Dim n)
+{
+    Graph *g = graph_new(m->c, "row", m->b.g);
+    Imp inner = *m, *w = &inner;
+    Dim more = dim_addi(m->c, n, 1);
+    inner.b = builder(g, m->b.loc);
+    Val iter = graph_input(g, "iter", type_tensor(m->c, DT_I64, 0, NULL)), go = graph_input(g, "cond", type_tensor(m->c, DT_BOOL, 0, NULL));
+    Val before = graph_input(g, "row", type_tensor(m->c, DT_F32, 1, &more)), all = graph_input(g, "cost", *val_type(m->b.g, cost));
+    Val c = b_gather(&w->b, all, iter, 0, OOB_FAIL), sum[2];
+    Expr j = xaxis(m, 0), next = X2(ADD, j, XI(1)), inf = xf(m, DT_F32, INFINITY), back = X2(SUB, j, XI(1));
+    Expr diagonal = load_at(m, 0, DT_F32, 1, &j), down = load_at(m, 0, DT_F32, 1, &next);
+    /* place j costs min(p, q + place j - 1) */
+    Val step[2] = {map_over(w, X2(ADD, xarg(m, 1, DT_F32), X2(MIN, diagonal, down)), 2, (Val[]){before, c}, 1, &n), c};
+    Expr comb[2] = {X2(MIN, xarg(m, 2, DT_F32), X2(ADD, xarg(m, 3, DT_F32), xarg(m, 0, DT_F32))), X2(ADD, xarg(m, 1, DT_F32), xarg(m, 3, DT_F32))};
+    b_scan(&w->b, 2, step, 0, false, false, comb, (Scalar[]){{.t = DT_F32, .f = INFINITY}, {.t = DT_F32}}, (DType[]){DT_F32, DT_F32}, sum);
+    Expr right = expr_load(m->c, 1, DT_F32, 1, &back, OOB_VALUE, inf, 0);
+    Expr both = X2(AND, X2(LT, diagonal, down), X2(LT, diagonal, right)), third = X2(AND, X2(LT, down, diagonal), X2(LT, down, right));
+    Expr from = X3(SELECT, both, XI(DIAGONAL), X3(SELECT, third, XI(DOWN), XI(RIGHT)));
+    graph_output(g, "cond", go);
+    graph_output(g, "row", map_over(w, X3(SELECT, X2(EQ, j, XI(0)), inf, expr_load(m->c, 0, DT_F32, 1, &back, OOB_VALUE, inf, 0)), 1, sum, 1, &more));
+    graph_output(g, "from", map_over(w, from, 2, (Val[]){before, sum[0]}, 1, &n));
+    return g;
+}
+
+/* One place of the path, from its end: carried are row and column behind it. */
+static Graph *warp_back(Imp *m, Val from)
+{
+    Graph *g = graph_new(m->c, "back", m->b.g);
+    Imp inner = *m, *w = &inner;
+    Type index = type_tensor(m->c, DT_I64, 0, NULL);
+    inner.b = builder(g, m->b.loc);
+    graph_input(g, "iter", index);
+    graph_input(g, "cond", type_tensor(m->c, DT_BOOL, 0, NULL));
+    Val in[3] = {graph_input(g, "row", index), graph_input(g, "column", index), graph_input(g, "from", *val_type(m->b.g, from))};
+    Expr r = xarg(m, 0, DT_I64), c = xarg(m, 1, DT_I64), at[2] = {X2(SUB, r, XI(1)), X2(SUB, c, XI(1))};
+    Expr step = expr_load(m->c, 2, DT_I64, 2, at, OOB_VALUE, XI(0), 0);
+    step = X3(SELECT, X2(EQ, r, XI(0)), XI(RIGHT), X3(SELECT, X2(EQ, c, XI(0)), XI(DOWN), step));
+    Expr up = X3(SELECT, X2(EQ, step, XI(RIGHT)), r, at[0]), left = X3(SELECT, X2(EQ, step, XI(DOWN)), c, at[1]);
+    Expr place = expr_cast(m->c, X3(SELECT, X2(EQ, xaxis(m, 0), XI(0)), at[0], at[1]), DT_I32);
+    Dim two = DC(m, 2);
+    graph_output(g, "cond", map_over(w, X2(OR, X2(GT, up, XI(0)), X2(GT, left, XI(0))), 3, in, 0, NULL));
+    graph_output(g, "row", map_over(w, up, 3, in, 0, NULL));
+    graph_output(g, "column", map_over(w, left, 3, in, 0, NULL));
+    graph_output(g, "place", map_over(w, place, 2, in, 1, &two));
+    return g;
+}
+
+void imp_timewarp(Imp *m)
+{
+    Val cost = m->in[0], row[2], path[3];
+    Dim d[MAX_RANK], more;
+    int r = rank_of(m, cost);
+    if ((r != 2 && r != 3) || dtype_of(m, cost) != DT_F32) {
+        ERR(m, "E0203", "expected costs of type f32 and rank 2 or 3, got rank %d", r);
+        return;
+    }
+    dims_of(m, cost, d);
+    if (r == 3)
+        b_guard(&m->b, G_EQ, d[0], DC(m, 1), "expected a single matrix");
+    cost = reshape_to(m, cost, 2, d + r - 2);
+    more = dim_addi(m->c, d[r - 1], 1);
+    b_guard(&m->b, G_LE, DC(m, 1), d[r - 2], "there are no costs");
+    b_guard(&m->b, G_LE, DC(m, 1), d[r - 1], "there are no costs");
+    Val first = map_over(m, X3(SELECT, X2(EQ, xaxis(m, 0), XI(0)), xf(m, DT_F32, 0), xf(m, DT_F32, INFINITY)), 0, NULL, 1, &more);
+    b_loop(&m->b, warp_row(m, cost, d[r - 1]), 1, 1, 4, (Val[]){b_dim_scalar(&m->b, d[r - 2]), {0}, first, cost}, row);
+    Val end[2] = {b_dim_scalar(&m->b, d[r - 2]), b_dim_scalar(&m->b, d[r - 1])};
+    if (!row[1].i)
+        return;
+    b_loop(&m->b, warp_back(m, row[1]), 2, 1, 5, (Val[]){{0}, {0}, end[0], end[1], row[1]}, path);
+    Val p = path[2];
+    if (!p.i)
+        return;
+    Dim size[2] = {dim_of(m, p, 0), DC(m, 2)}, last[2] = {dim_addi(m->c, size[0], -1), DC(m, 0)};
+    result(m, 0, b_permute(&m->b, b_slice(&m->b, p, last, (int64_t[]){-1, 1}, size), (int[]){1, 0}));
 }

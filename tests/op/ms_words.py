@@ -42,6 +42,11 @@ def cases(rng):
         yield hashed(rng, most=4, past=True, offsets=True, eos=2, reset=1, segments=True, dynamic=dynamic)
         yield routed(rng, dynamic=dynamic)
         yield routed(rng, n_group=4, topk_group=2, group_topk=2, router_sentinel=-5.0, dynamic=dynamic)
+        yield Case(MS + "DynamicTimeWarping", [f32(rng, 6, 9)], dynamic=dynamic)
+    yield Case(MS + "DynamicTimeWarping", [f32(rng, 1, 12, 5, low=0, high=1)])
+    yield Case(MS + "DynamicTimeWarping", [np.ones((4, 4), np.float32)])
+    yield Case(MS + "DynamicTimeWarping", [f32(rng, 1, 1)])
+    yield Case(MS + "DynamicTimeWarping", [f32(rng, 2, 3, 3)], error="single matrix")
     s = np.array([[1, 2, 3, 0, 0], [2, 0, 0, 0, 0], [1, 5, 4, 3, 2], [1, 0, 3, 0, 0]], np.int32)
     for window in (2, 3):
         yield Case(MS + "WordConvEmbedding", [s, f32(rng, 3, 1, window, 4), f32(rng, 3), f32(rng, 6, 4)])
