@@ -5,7 +5,7 @@
 #include <string.h>
 
 #define FN(f) void imp_##f(Imp *m)
-FN(ms_attention); FN(ms_mha); FN(ms_decoder_mha);
+FN(ms_attention); FN(ms_mha); FN(ms_decoder_mha); FN(longformer);
 
 enum { MASK_ENDS = 1, MASK_KEYS, MASK_PAIRS, MASK_SQUARE }; /* by rank */
 
@@ -304,4 +304,51 @@ void imp_ms_decoder_mha(Imp *m)
     Att a = {.mask = operand(m, 3), .bias = operand(m, 4)};
     if (qkv(m, &a, operand(m, 10), true))
         multi_head(m, &a, 5, operand(m, 9), attr_i(m, "past_present_share_buffer") != 0 && present(m, 5));
+}
+
+/* ---- LongformerAttention: queries see a window and all global keys; global queries have projections of their own and see all */
+
+/* Rows times weights [D, 3 * H] plus bias, as the heads of queries, keys and values */
+static bool projections(Imp *m, Val x, Val w, Val bias, Heads *h)
+{
+    DType t = dtype_of(m, x);
+    if (rank_of(m, w) != 2) {
+        ERR(m, "E0203", "weights: expected rank 2, got %d", rank_of(m, w));
+        return false;
+    }
+    Val y = b_binary(&m->b, S_ADD, matmul(m, x, w, wide_type(t), t), bias);
+    Dim n = dim_floordiv(m->c, dim_of(m, w, 1), DC(m, 3));
+    for (int i = 0; i < 3; i++)
+        if (!y.i || !heads_of_rows(m, b_slice_axis(&m->b, y, 2, dim_muli(m->c, n, i), n), attr_i(m, "num_heads"), "num_heads", &h[i]))
+            return false;
+    return true;
+}
+
+void imp_longformer(Imp *m)
+{
+    Val x = m->in[0], mask = m->in[3], global = m->in[6], y[2];
+    DType t = dtype_of(m, x), gt = dtype_of(m, global);
+    int64_t window = attr_i(m, "window");
+    if (rank_of(m, x) != 3 || rank_of(m, mask) != 2 || rank_of(m, global) != 2 || window < 1) {
+        ERR(m, "E0203", "expected an input of rank 3, mask and global of rank 2 and a positive window");
+        return;
+    }
+    for (int i = 0; i < 2; i++) {
+        Heads h[3];
+        Scores s;
+        if (!projections(m, x, m->in[i ? 4 : 1], m->in[i ? 5 : 2], h) || !scores_of(m, &h[0], &h[1], &s))
+            return;
+        scores_scale(m, &s, false, 0, h[0].size);
+        if (!scores_mask(m, &s, insert_axes(m, mask, 4, 6), "mask"))
+            return;
+        Expr far = X2(GT, X1(ABS, X2(SUB, s.at[3], s.at[2])), XI(window)), at[2] = {s.at[0], s.at[3]};
+        Expr everywhere = X2(NE, load_at(m, 1, gt, 2, at), expr_int(m->c, gt, 0));
+        if (!i)
+            scores_keep(m, &s, X2(OR, X1(NOT, far), everywhere), -3.4028234663852886e38, 1, &global);
+        scores_softmax(m, &s);
+        s.v = cast_to(m, s.v, t);
+        y[i] = scores_times(m, &s, &h[2], true, t);
+    }
+    Val own = map_over(m, X2(NE, xarg(m, 0, gt), expr_int(m->c, gt, 0)), 1, &global, 2, val_type(m->b.g, global)->dim);
+    result(m, 0, b_select(&m->b, insert_axes(m, own, 3, 4), y[1], y[0]));
 }

@@ -4,7 +4,7 @@
 #include <string.h>
 
 #define FN(f) void imp_##f(Imp *m)
-FN(biasgelu); FN(fastgelu); FN(biassplitgelu); FN(scaledsilu); FN(gatedadd); FN(attentiongate);
+FN(biasgelu); FN(fastgelu); FN(biassplitgelu); FN(scaledsilu); FN(gatedadd); FN(attentiongate); FN(biassoftmax);
 FN(fusedconv); FN(nhwcconv); FN(fusedgemm); FN(fusedmatmul);
 void imp_conv(Imp *m);
 void imp_gemm(Imp *m);
@@ -196,4 +196,21 @@ void imp_attentiongate(Imp *m)
     result(m, 0, cast_to(m, d, t));
     if (wanted(m, 1))
         result(m, 1, b_unary(&m->b, S_SIGMOID, m->in[3]));
+}
+
+/* softmax(data + bias) over the axes from `axis` on together */
+void imp_biassoftmax(Imp *m)
+{
+    Val x = m->in[0];
+    int axis, r = rank_of(m, x);
+    DType t = dtype_of(m, x), w = wide_type(t);
+    if (!axis_ok(m, attr_i(m, "axis"), r, &axis))
+        return;
+    if (rank_of(m, m->in[1]) > r) {
+        ERR(m, "E0203", "a bias of rank %d does not broadcast to rank %d", rank_of(m, m->in[1]), r);
+        return;
+    }
+    Val s = b_binary(&m->b, S_ADD, cast_to(m, x, w), cast_to(m, m->in[1], w));
+    uint32_t axes = (uint32_t)(((1ull << r) - 1) & ~((1ull << axis) - 1));
+    result(m, 0, s.i ? cast_to(m, b_softmax(&m->b, s, axes), t) : s);
 }

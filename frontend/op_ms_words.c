@@ -72,7 +72,8 @@ void imp_ngramhash(Imp *m)
     Val ids = m->in[0], mult = m->in[1], vocab = m->in[2], offset = operand(m, 4), eos = operand(m, 5), seg = operand(m, 6);
     DType t = dtype_of(m, ids);
     int64_t most = attr_i(m, "max_ngram_size"), heads = attr_i(m, "n_head_per_ngram");
-    if (rank_of(m, ids) != 2 || (present(m, 3) && rank_of(m, m->in[3]) != 2) || most < 2 || most > MAX_NGRAM || heads < 1 || rank_of(m, mult) != 1 || rank_of(m, vocab) != 1) {
+    bool ranks = rank_of(m, ids) == 2 && rank_of(m, mult) == 1 && rank_of(m, vocab) == 1;
+    if (!ranks || (present(m, 3) && rank_of(m, m->in[3]) != 2) || most < 2 || most > MAX_NGRAM || heads < 1) {
         ERR(m, "E0202", "expected ids of rank 2, max_ngram_size of 2 to %d and a positive n_head_per_ngram, got %lld and %lld", MAX_NGRAM,
             (long long)most, (long long)heads);
         return;

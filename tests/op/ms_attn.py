@@ -107,6 +107,11 @@ def cases(rng):
     yield mha(rng, nout=3)
     yield mha(rng, t=7, attrs={"num_heads": 3}, error="divisible by num_heads", oracle=None)
     yield from decoder(rng)
+    for dynamic in (False, True):
+        mask = np.where(rng.random((2, 8)) < 0.2, -1e4, 0).astype(np.float32)
+        inputs = [f32(rng, 2, 8, 12), f32(rng, 12, 36), f32(rng, 36), mask, f32(rng, 12, 36), f32(rng, 36),
+                  np.array([[1, 0, 0, 0, 0, 1, 0, 0], [0] * 8], np.int32)]
+        yield Case(MS + "LongformerAttention", inputs, {"num_heads": 3, "window": 2}, oracle=longformer(3, 2), dynamic=dynamic)
     for attrs in ({}, {"interleaved": 1}, {"scale": 1.0}):
         for rank in (3, 4):
             yield rotary(rng, rank=rank, attrs=attrs)
@@ -127,6 +132,20 @@ def with_scores(q, k, v, bias, mask, rel):
     y, = by_ort(Case(MS + "MultiHeadAttention", [q, k, v, bias, mask, rel], {"num_heads": n, "mask_filter_value": -4.0}))
     s = split(q) @ split(k).swapaxes(2, 3) / np.sqrt(np.float32(q.shape[2] // n))
     return [y, (s + rel + np.where(mask[:, None, None], 0, -4)).astype(np.float32)]
+
+
+def longformer(heads, window):
+    def run(x, w, b, mask, gw, gb, flags):
+        def attend(weight, bias, local):
+            q, k, v = (p.reshape(*x.shape[:2], heads, -1).swapaxes(1, 2) for p in np.split(x.astype(np.float64) @ weight + bias, 3, 2))
+            s = q @ k.swapaxes(2, 3) / np.sqrt(q.shape[-1]) + mask[:, None, None]
+            at = np.arange(x.shape[1])
+            near = (np.abs(at[:, None] - at) <= window)[None, None] | (flags[:, None, None] != 0)
+            s = np.where(near, s, -np.inf) if local else s
+            e = np.exp(s - s.max(-1, keepdims=True))
+            return (e / e.sum(-1, keepdims=True) @ v).swapaxes(1, 2).reshape(x.shape[0], x.shape[1], -1)
+        return [np.where(flags[..., None] != 0, attend(gw, gb, False), attend(w, b, True)).astype(x.dtype)]
+    return run
 
 
 def in_buffer(x, w, b, mask, past, rel, used):

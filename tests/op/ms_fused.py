@@ -28,6 +28,14 @@ def nhwc(case):
     return run
 
 
+def softmax(axis):
+    def run(x, bias):
+        axes = tuple(range(axis % x.ndim, x.ndim))
+        e = np.exp(x + bias - (x + bias).max(axes, keepdims=True))
+        return [e / e.sum(axes, keepdims=True)]
+    return run
+
+
 def cases(rng):
     for dynamic in (False, True):
         yield Case(MS + "BiasGelu", [f32(rng, 2, 3, 64), f32(rng, 64)], tol=1e-5, dynamic=dynamic)
@@ -40,6 +48,9 @@ def cases(rng):
     yield Case(MS + "BiasSplitGelu", [f32(rng, 2, 5, 16), f32(rng, 16)],
                oracle=lambda x, b: [((x + b)[..., :8] * gelu((x + b)[..., 8:])).astype(np.float32)], dynamic=True)
     yield Case(MS + "BiasSplitGelu", [f32(rng, 2, 5, 15), f32(rng, 15)], error="must be even")
+    for axis, bias in ((3, (2, 1, 1, 6)), (2, (1, 1, 5, 6)), (-1, (6,))):
+        yield Case(MS + "BiasSoftmax", [f32(rng, 2, 3, 5, 6), f32(rng, *bias)], {"axis": axis, "is_inner_broadcast": 1},
+                   oracle=softmax(axis), dynamic=axis == 3)
     yield Case(MS + "BiasAdd", [f32(rng, 2, 5, 16), f32(rng, 16), f32(rng, 2, 5, 16)], oracle=lambda x, b, s: [x + b + s])
     for kind, tol in ((f32, 1e-4), (f16, 2e-3)):
         yield Case(MS + "ScaledSiLU", [kind(rng, 3, 17), f32(rng)], {"alpha": 9.0}, tol=tol)

@@ -105,8 +105,8 @@ def sparse(rng, b=2, s=32, nq=4, nk=2, h=16, cache=32, lens=None, rotary=False, 
     x = [kind(rng, b, s, nq * h), kind(rng, b, s, nk * h), kind(rng, b, s, nk * h), kind(rng, b, nk, cache, h), kind(rng, b, nk, cache, h),
          np.array(rows, np.int32), np.array(cols, np.int32), np.array(lens.max(), np.int32), lens]
     x += [np.cos(angle).astype(x[0].dtype), np.sin(angle).astype(x[0].dtype)] if rotary else []
-    case = Case("com.microsoft.SparseAttention", x, {"num_heads": nq, "kv_num_heads": nk, "sparse_block_size": size, **({"do_rotary": 1} if rotary else {}),
-                                                     **how.pop("attrs", {})}, nout=3, wanted=(0,), **how)
+    attrs = {"num_heads": nq, "kv_num_heads": nk, "sparse_block_size": size, "do_rotary": int(rotary), **how.pop("attrs", {})}
+    case = Case("com.microsoft.SparseAttention", x, attrs, nout=3, wanted=(0,), **how)
     case.oracle = in_place(case)
     return case
 

@@ -29,8 +29,8 @@ def packed_mha(rng, heads=2, size=4, vsize=6, rel=False, bias=False, scale=0.0, 
     n = len(WORDS)
     inputs = [f32(rng, n, heads * size), f32(rng, n, heads * size), f32(rng, n, heads * vsize),
               f32(rng, heads * (2 * size + vsize)) if bias else None, OFFSETS, ENDS, f32(rng, 1, heads, LENGTH, LENGTH) if rel else None]
-    return Case(MS + "PackedMultiHeadAttention", inputs[:7 if rel else 6], {"num_heads": heads, "scale": scale}, oracle=lambda q, k, v, b, o, e, r=None:
-                by_mha(q, k, v, b, r, heads, scale), **how)
+    return Case(MS + "PackedMultiHeadAttention", inputs[:7 if rel else 6], {"num_heads": heads, "scale": scale},
+                oracle=lambda q, k, v, b, o, e, r=None: by_mha(q, k, v, b, r, heads, scale), **how)
 
 
 def packed_attention(rng, heads=2, size=4, width=8, **how):
@@ -69,7 +69,8 @@ def conv(rng, b=2, c=5, s=7, k=4, past=True, bias=True, kind=f32, last=False, di
     back = (k - 1) * dilation
     state = (b, back, c) if last else (b, c, back)
     state = (window,) + state if window else state
-    inputs = [kind(rng, b, s, c) if last else kind(rng, b, c, s), kind(rng, c, 1, k), kind(rng, c) if bias else None, kind(rng, *state) if past else None]
+    inputs = [kind(rng, b, s, c) if last else kind(rng, b, c, s), kind(rng, c, 1, k), kind(rng, c) if bias else None,
+              kind(rng, *state) if past else None]
     attrs = {"activation": act, "channels_last": int(last), "dilation": dilation, "state_window": window}
     return Case(MS + "CausalConvWithState", inputs if past else inputs[:3], {k: v for k, v in attrs.items() if v}, nout=2, **how)
 
@@ -118,8 +119,8 @@ def cases(rng):
         yield Case(MS + "RestorePadding", [f32(rng, len(WORDS), 6), OFFSETS], oracle=lambda x, o: [pad(x)], dynamic=dynamic)
         yield packed_mha(rng, dynamic=dynamic)
         yield packed_attention(rng, dynamic=dynamic)
-        yield Case(MS + "GatedRelativePositionBias", [f32(rng, 2, 5, 12), f32(rng, 12), f32(rng, 1, 3, 5, 5), f32(rng, 4, 8), f32(rng, 8), f32(rng, 1, 3, 1, 1)],
-                   {"num_heads": 3}, oracle=gated_bias, dynamic=dynamic)
+        yield Case(MS + "GatedRelativePositionBias", [f32(rng, 2, 5, 12), f32(rng, 12), f32(rng, 1, 3, 5, 5), f32(rng, 4, 8), f32(rng, 8),
+                                                      f32(rng, 1, 3, 1, 1)], {"num_heads": 3}, oracle=gated_bias, dynamic=dynamic)
         yield conv(rng, dynamic=dynamic)
         yield varlen(rng, dynamic=dynamic)
         yield delta(rng, dynamic=dynamic)

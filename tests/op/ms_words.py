@@ -14,7 +14,8 @@ def hashed(rng, most=3, heads=2, b=2, s=6, kind=np.int64, past=False, offsets=Fa
               np.sort(i32(rng, b, s, low=0, high=2), 1) if segments else None]
     while inputs[-1] is None:
         inputs.pop()
-    return Case(MS + "NGramHashMapping", inputs, {"max_ngram_size": most, "n_head_per_ngram": heads, "pad_id": 9, "reset_on_eos": reset}, nout=2, **how)
+    attrs = {"max_ngram_size": most, "n_head_per_ngram": heads, "pad_id": 9, "reset_on_eos": reset}
+    return Case(MS + "NGramHashMapping", inputs, attrs, nout=2, **how)
 
 
 def routed(rng, t=5, experts=12, kind=f32, **attrs):
