@@ -128,6 +128,75 @@ static bool step_along(Emit *e, const Stage *s, Expr x, int axis, int64_t *step)
 
 static LVal emit_mode(Emit *e, const Stage *s, Expr x, const Point *p, bool scalar);
 
+/* ---- vectors of indices: i64 by type, computed as i32 where every value on the way provably fits ---- */
+
+typedef struct Range { int64_t lo, hi; } Range; /* INT64_MIN, INT64_MAX: no bound */
+
+static const Range unbounded = {INT64_MIN, INT64_MAX};
+
+static Range range_of(const Emit *e, const Stage *s, Expr x, int depth);
+
+static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+static int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
+
+static int64_t bound_sum(int64_t a, int64_t b, int64_t none) {
+    int64_t v;
+    return a == none || b == none || __builtin_add_overflow(a, b, &v) ? none : v;
+}
+
+static Range range_of_op(const Emit *e, const Stage *s, const ExprInfo *i, int depth) {
+    int at = i->op == S_SELECT;
+    if (i->narg != 2 + at) return unbounded;
+    Range a = range_of(e, s, i->arg[at], depth + 1), b = range_of(e, s, i->arg[at + 1], depth + 1);
+    bool bounded = a.lo > INT64_MIN && a.hi < INT64_MAX && b.lo > INT64_MIN && b.hi < INT64_MAX;
+    int64_t v[4];
+    switch (i->op) {
+    case S_ADD: return (Range){bound_sum(a.lo, b.lo, INT64_MIN), bound_sum(a.hi, b.hi, INT64_MAX)};
+    case S_SUB:
+        return (Range){b.hi == INT64_MAX ? INT64_MIN : bound_sum(a.lo, -b.hi, INT64_MIN), b.lo == INT64_MIN ? INT64_MAX : bound_sum(a.hi, -b.lo, INT64_MAX)};
+    case S_MUL:
+        if (!bounded || __builtin_mul_overflow(a.lo, b.lo, &v[0]) || __builtin_mul_overflow(a.lo, b.hi, &v[1]) ||
+            __builtin_mul_overflow(a.hi, b.lo, &v[2]) || __builtin_mul_overflow(a.hi, b.hi, &v[3])) return unbounded;
+        return (Range){least(least(v[0], v[1]), least(v[2], v[3])), most(most(v[0], v[1]), most(v[2], v[3]))};
+    case S_SELECT: return (Range){least(a.lo, b.lo), most(a.hi, b.hi)};
+    case S_MIN: return (Range){least(a.lo, b.lo), least(a.hi, b.hi)};
+    case S_MAX: return (Range){most(a.lo, b.lo), most(a.hi, b.hi)};
+    case S_FDIV: case S_DIV: return a.lo < 0 || b.lo < 1 ? unbounded : (Range){0, a.hi == INT64_MAX ? a.hi : a.hi / b.lo};
+    case S_MOD: case S_REM: return a.lo < 0 || b.lo < 1 ? unbounded : (Range){0, b.hi == INT64_MAX ? b.hi : b.hi - 1};
+    default: return unbounded;
+    }
+}
+
+/* Of an i64 expression at any point of the stage. */
+static Range range_of(const Emit *e, const Stage *s, Expr x, int depth) {
+    const ExprInfo *i = expr_info(e->c, x);
+    if (depth > 12 || i->dtype != DT_I64) return unbounded;
+    switch ((ExprKind)i->kind) {
+    case E_CONST: return (Range){i->val.i, i->val.i};
+    case E_AXIS: return (Range){0, dim_hi(e->c, s->axis[i->index].extent)};
+    case E_DIM: return (Range){dim_lo(e->c, (Dim){i->index}), dim_hi(e->c, (Dim){i->index})};
+    case E_CAST: {
+        DType from = expr_info(e->c, i->arg[0])->dtype;
+        bool small = from == DT_BOOL || (dt_is_int(from) && dt_bits(from) <= 32 && from != DT_U32);
+        return small ? (Range){INT32_MIN, INT32_MAX} : unbounded;
+    }
+    case E_OP: return range_of_op(e, s, i, depth);
+    default: return unbounded;
+    }
+}
+
+static bool fits_i32(const Emit *e, const Stage *s, Expr x) {
+    Range r = range_of(e, s, x, 0);
+    return r.lo >= INT32_MIN && r.hi <= INT32_MAX;
+}
+
+static LVal as_i32(Emit *e, LVal v) { return lir_type(e->l, v).dt == DT_I64 ? lir_cast(e->l, v, DT_I32) : v; }
+
+/* v as expression x's own type */
+static LVal as_typed(Emit *e, Expr x, LVal v) {
+    return expr_info(e->c, x)->dtype == DT_I64 && lir_type(e->l, v).dt == DT_I32 ? lir_cast(e->l, v, DT_I64) : v;
+}
+
 static Point scalar_point(const Point *p) {
     Point q = *p;
     q.vaxis = -1;
@@ -159,6 +228,8 @@ static LVal bounds(Emit *e, const Stage *s, const KBuf *b, int rank, const Expr 
         if (known && lo >= 0 && hi < dim_lo(e->c, b->dim[d])) continue;
         LVal i = emit_mode(e, s, at[d], p, p->vaxis < 0 || !expr_uses_axis(e->c, at[d], (uint32_t)p->vaxis));
         LVal n = emit_dim(e, b->dim[d]);
+        if (lir_type(e->l, i).dt == DT_I32 && dim_hi(e->c, b->dim[d]) <= INT32_MAX) n = as_i32(e, n);
+        else i = as_typed(e, at[d], i);
         LVal ok = lir_ltu(e->l, i, widen(e, n, lanes_of(e, i)));
         if (all.i && lanes_of(e, all) != lanes_of(e, ok)) {
             uint16_t w = p->lanes;
@@ -225,7 +296,7 @@ static LVal emit_load(Emit *e, const Stage *s, const ExprInfo *x, const Point *p
     v = from_memory(e, v, b->dtype);
     if (oob == OOB_VALUE && ok.i) {
         const Expr pad = x->arg[x->narg - 1];
-        LVal other = emit_mode(e, s, pad, p, p->vaxis < 0 || !expr_uses_axis(e->c, pad, (uint32_t)p->vaxis));
+        LVal other = as_typed(e, pad, emit_mode(e, s, pad, p, p->vaxis < 0 || !expr_uses_axis(e->c, pad, (uint32_t)p->vaxis)));
         uint16_t w = lanes_of(e, ok) > lanes_of(e, v) ? lanes_of(e, ok) : lanes_of(e, v);
         if (lanes_of(e, other) > w) w = lanes_of(e, other);
         v = lir_op3(e->l, S_SELECT, widen(e, ok, w), widen(e, v, w), widen(e, other, w));
@@ -247,17 +318,22 @@ static LVal emit_node(Emit *e, const Stage *s, Expr x, const Point *p) {
     case E_CONST: return emit_const(e, i.val);
     case E_DIM: return emit_dim(e, (Dim){i.index});
     case E_AXIS:
+        if ((int)i.index == p->vaxis && fits_i32(e, s, x))
+            return lir_add(e->l, lir_splat(e->l, as_i32(e, p->axis[i.index]), p->lanes), lir_iota(e->l, DT_I32, p->lanes));
         if ((int)i.index == p->vaxis)
             return lir_add(e->l, lir_splat(e->l, p->axis[i.index], p->lanes), lir_iota(e->l, DT_I64, p->lanes));
         return p->axis[i.index];
     case E_LOAD: return emit_load(e, s, &i, p);
     case E_CAST: {
         DType from = expr_info(e->c, i.arg[0])->dtype;
-        return cast_reg(e, emit_mode(e, s, i.arg[0], p, false), from, i.dtype);
+        LVal v = emit_mode(e, s, i.arg[0], p, false);
+        if (lir_type(e->l, v).dt == DT_I32 && from == DT_I64) from = DT_I32;
+        if (lanes_of(e, v) > 1 && i.dtype == DT_I64 && fits_i32(e, s, x)) return cast_reg(e, v, from, DT_I32);
+        return cast_reg(e, v, from, i.dtype);
     }
     case E_BITCAST: {
         DType from = expr_info(e->c, i.arg[0])->dtype;
-        LVal v = emit_mode(e, s, i.arg[0], p, false);
+        LVal v = as_typed(e, i.arg[0], emit_mode(e, s, i.arg[0], p, false));
         if (narrow_float(from)) v = math_cast(e->l, e->t, v, DT_F32, from);
         if (from == DT_BOOL || i.dtype == DT_BOOL) return math_cast(e->l, e->t, v, from, i.dtype); /* a byte, 0 or 1 */
         return from_memory(e, lir_bitcast(e->l, v, i.dtype), i.dtype);
@@ -269,8 +345,15 @@ static LVal emit_node(Emit *e, const Stage *s, Expr x, const Point *p) {
             a[k] = emit_mode(e, s, i.arg[k], p, false);
             if (lanes_of(e, a[k]) > w) w = lanes_of(e, a[k]);
         }
+        int first = i.op == S_SELECT;
+        DType ot = expr_info(e->c, i.arg[first])->dtype;
+        if (ot == DT_I64) {
+            bool narrow = w > 1 && (i.dtype != DT_I64 || fits_i32(e, s, x));
+            for (int k = first; k < i.narg && narrow; k++) narrow = fits_i32(e, s, i.arg[k]);
+            for (int k = first; k < i.narg; k++) a[k] = narrow ? as_i32(e, a[k]) : as_typed(e, i.arg[k], a[k]);
+            if (narrow) ot = DT_I32;
+        }
         for (int k = 0; k < i.narg; k++) a[k] = widen(e, a[k], w);
-        DType ot = expr_info(e->c, i.arg[i.op == S_SELECT ? 1 : 0])->dtype;
         if (ot == DT_STR && i.op != S_SELECT) {
             LVal same = lir_streq(e->l, a[0], a[1]);
             return i.op == S_NE ? lir_op1(e->l, S_NOT, same) : same;
@@ -303,7 +386,7 @@ static LVal emit_mode(Emit *e, const Stage *s, Expr x, const Point *p, bool scal
     return v;
 }
 
-LVal emit_expr(Emit *e, const Stage *s, Expr x, const Point *p) { return emit_mode(e, s, x, p, false); }
+LVal emit_expr(Emit *e, const Stage *s, Expr x, const Point *p) { return as_typed(e, x, emit_mode(e, s, x, p, false)); }
 
 LVal emit_vec(Emit *e, const Stage *s, Expr x, const Point *p) { return widen(e, emit_expr(e, s, x, p), p->lanes); }
 
@@ -332,6 +415,7 @@ void emit_store(Emit *e, const Stage *s, int r, LVal v, const Point *p) {
     LVal mask = p->mask;
     if (ok.i) mask = mask.i ? lir_op2(e->l, S_AND, widen(e, ok, p->lanes), mask) : widen(e, ok, p->lanes);
     v = widen(e, v, p->lanes);
+    if (vec.i && lir_type(e->l, vec).dt == DT_I32) vec = lir_cast(e->l, vec, DT_I64);
     if (vec.i) lir_scatter(e->l, e->ptr[o->buf], vec, v, mask);
     else if (step == 1) lir_store(e->l, e->ptr[o->buf], base, v, mask, 0);
     else {

@@ -80,7 +80,7 @@ static int shared_prefix(const Kernel *k) {
 
 /* ---- choosing the vector axis of a stage ---- */
 
-typedef struct AxisScore { const Kernel *k; const Stage *s; int axis; int unit, zero, other; } AxisScore;
+typedef struct AxisScore { const Kernel *k; const Stage *s; int axis; int unit, zero, other, scatter; } AxisScore;
 
 static void score_access(AxisScore *a, uint16_t buf, int rank, const Expr *at) {
     Affine f;
@@ -103,12 +103,15 @@ static int axis_score(const Kernel *k, const Stage *s, int axis) {
     AxisScore a = {.k = k, .s = s, .axis = axis};
     for (int r = 0; r < s->nres; r++) {
         expr_loads(k->c, s->body[r], score_load, &a);
+        int loads = a.other;
         if (s->axis[axis].kind == AX_PAR) score_access(&a, s->out[r].buf, s->out[r].rank, s->out[r].at);
+        a.scatter += a.other - loads;
     }
     if (a.unit == 0 && a.other > 0) return -1;
     int64_t lo = dim_lo(k->c, s->axis[axis].extent);
-    int small = dim_hi(k->c, s->axis[axis].extent) < 4 ? -8 : lo >= 8 ? 2 : 0;
-    return 1 + 4 * a.unit - 3 * a.other + small;
+    int small = dim_hi(k->c, s->axis[axis].extent) < 4 ? -8 : lo >= 8 ? 2 : 0, score = 1 + 4 * a.unit - 3 * a.other + small;
+    /* Gathered lanes cost what scalar loads do, and everything else is done for a vector at a time. */
+    return score < 1 && s->axis[axis].kind == AX_PAR && !a.scatter && lo >= 8 ? 1 : score;
 }
 
 static bool lane_reducible(const Kernel *k, const Stage *s) {

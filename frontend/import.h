@@ -115,6 +115,8 @@ Val along(Imp *m, Val v, int rank, int axis);               /* a vector as [1,..
 Val scalar_of(Imp *m, DType t, double v);
 Val scalar_i64(Imp *m, int64_t v);
 Val only_element(Imp *m, Val v);                            /* a value of one element as a scalar */
+/* A float with a whole value as an index; beyond 32 bits, where no element is, it saturates. */
+Expr position_of(Imp *m, Expr whole);
 /* select(i < 0, i + d, i) of an index expression */
 Expr wrap_index(Imp *m, Expr i, Dim d);
 Expr load_at(Imp *m, int operand, DType t, int n, const Expr *idx);    /* must be in range, else the run fails */

@@ -134,6 +134,11 @@ Val only_element(Imp *m, Val v)
     return reshape_to(m, v, 0, NULL);
 }
 
+Expr position_of(Imp *m, Expr whole)
+{
+    return expr_cast(m->c, expr_cast(m->c, whole, DT_I32), DT_I64);
+}
+
 Expr wrap_index(Imp *m, Expr i, Dim d)
 {
     if (expr_info(m->c, i)->kind == E_CONST && expr_info(m->c, i)->val.i >= 0)

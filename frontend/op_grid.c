@@ -264,7 +264,7 @@ void imp_deformconv(Imp *m)
         at[1] = X2(ADD, X2(MUL, flat, XI(n)), XI(i));
         Expr base = X2(ADD, X2(SUB, X2(MUL, xaxis(m, 2 + i), XI(stride[i])), XI(pad[i])), X2(MUL, xaxis(m, 2 + n + i), XI(dil[i])));
         Expr p = X2(ADD, expr_cast(m->c, base, acc), expr_cast(m->c, load_at(m, 1, t, r, at), acc)), f = X1(FLOOR, p);
-        s.low[i] = expr_cast(m->c, f, DT_I64);
+        s.low[i] = position_of(m, f);
         s.weight[i] = X2(SUB, p, f);
     }
     Expr e = sample(m, &s, 0, (Expr){0}, false);
@@ -360,7 +360,7 @@ void imp_roialign(Imp *m)
         count = X2(MUL, count, n);
         p = X2(MIN, X2(MAX, p, zero), last);
         Expr f = X1(FLOOR, p);
-        s.low[i] = expr_cast(m->c, f, DT_I64);
+        s.low[i] = position_of(m, f);
         s.weight[i] = X2(SUB, p, f);
     }
     Expr e = X3(SELECT, inside, sample(m, &s, 0, (Expr){0}, greatest), zero);

@@ -132,7 +132,7 @@ static Val interpolate(Imp *m, const Resizer *z, const Side *s, Val x, DType w)
         coef = map_text(m, "a / select(b == 0, 1, b)", 2, in);
     }
     coef = cast_to(m, coef, w);
-    Val base = vector(m, z, expr_cast(m->c, X2(ADD, f, start), DT_I64), 1, &s->out), mask = crop_mask(m, z, s);
+    Val base = vector(m, z, expr_cast(m->c, X2(ADD, f, start), DT_I32), 1, &s->out), mask = crop_mask(m, z, s);
     if (!coef.i || !base.i)
         return (Val){0};
     int rank = rank_of(m, x);
@@ -142,7 +142,7 @@ static Val interpolate(Imp *m, const Resizer *z, const Side *s, Val x, DType w)
     d[s->axis] = s->out;
     for (int i = 0; i < rank; i++)
         idx[i] = xaxis(m, i);
-    Expr first = expr_load(m->c, 2, DT_I64, 1, &o, OOB_CLAMP, (Expr){0}, 0), end = X2(SUB, xdim(m, s->in), XI(1));
+    Expr first = expr_cast(m->c, expr_load(m->c, 2, DT_I32, 1, &o, OOB_CLAMP, (Expr){0}, 0), DT_I64), end = X2(SUB, xdim(m, s->in), XI(1));
     Val in[4] = {x, coef, base, mask}, y;
     int64_t n;
     bool unrolled = dim_is_const(m->c, taps, &n) && n <= 8;
@@ -214,8 +214,8 @@ static Val nearest(Imp *m, const Resizer *z, Val x)
         const Side *s = &z->side[j];
         Expr o = xaxis(m, s->axis), p = nearest_index(m, &z->rule, source(m, &z->rule, s, xaxis(m, 0)));
         p = X2(MAX, F(0), X2(MIN, p, X2(SUB, f64_of(m, xdim(m, s->in)), F(1))));
-        in[nin] = vector(m, z, expr_cast(m->c, p, DT_I64), 1, &s->out);
-        idx[s->axis] = expr_load(m->c, (uint32_t)nin++, DT_I64, 1, &o, OOB_CLAMP, (Expr){0}, 0);
+        in[nin] = vector(m, z, expr_cast(m->c, p, DT_I32), 1, &s->out);
+        idx[s->axis] = expr_cast(m->c, expr_load(m->c, (uint32_t)nin++, DT_I32, 1, &o, OOB_CLAMP, (Expr){0}, 0), DT_I64);
         in[nin] = crop_mask(m, z, s);
         if (in[nin].i) {
             Expr c = expr_load(m->c, (uint32_t)nin++, DT_BOOL, 1, &o, OOB_CLAMP, (Expr){0}, 0);

@@ -39,7 +39,7 @@ static Expr pixel(Imp *m, const Grid *g, int axis, Expr i)
         border(m, g, axis, &lo, &hi);
         i = X1(TRUNC, reflect(m, g, i, lo, hi));
     }
-    return expr_cast(m->c, i, DT_I64);
+    return position_of(m, i);
 }
 
 /* The weight of tap k for a position `r` right of tap 0 (linear) or tap 1 (cubic, a = -0.75). */

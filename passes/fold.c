@@ -1,8 +1,27 @@
 /* fold.c: nodes whose operands are all constants become constants, by the reference evaluator. Splats stay splats, and
- * nothing is folded that would make more than a few KiB of bytes grow (packed int4 weights stay packed). */
+ * nothing is folded that would make more than a few KiB of bytes grow (packed int4 weights stay packed). Maps without operands are
+ * folded if they calculate with floats (tables of weights, windows, roots of unity): iotas and masks are better computed where they are read. */
 #include "internal.h"
 
-enum { GROW_BYTES = 8192 };
+enum { GROW_BYTES = 8192, DEAR = 20, GROW_DEAR = 8 };
+
+static Expr note_float(void *data, Ctx *c, Expr e, const ExprInfo *i, const Expr *newarg) {
+    (void)c, (void)newarg;
+    if (i->kind == E_OP && i->op != S_SELECT && dt_is_float(i->dtype)) *(bool *)data = true;
+    return e;
+}
+
+/* Bytes that the results of a map without operands may have, 0: not to be folded. */
+static size_t table_bytes(Graph *g, const Node *n) {
+    bool floats = false;
+    int cost = 0;
+    if (n->op != P_MAP) return 0;
+    for (int r = 0; r < n->nout; r++) {
+        expr_rewrite(g->c, ((const MapAttr *)n->attr)->body[r], note_float, &floats);
+        cost += expr_cost(g->c, ((const MapAttr *)n->attr)->body[r]);
+    }
+    return !floats ? 0 : cost >= DEAR ? GROW_DEAR * GROW_BYTES : GROW_BYTES;
+}
 
 static bool foldable(Graph *g, const Node *n, bool may_grow) {
     switch (n->op) {
@@ -10,8 +29,7 @@ static bool foldable(Graph *g, const Node *n, bool may_grow) {
     case P_GROUP: case P_CALL: case P_RETURN: return false;
     default: break;
     }
-    if (!n->nin) return false;
-    size_t in = 0;
+    size_t in = 0, most = n->nin ? GROW_BYTES : table_bytes(g, n);
     for (int k = 0; k < n->nin; k++) {
         const ConstData *d = n->in[k].i ? val_const(g, n->in[k]) : NULL;
         if (n->in[k].i && !d) return false;
@@ -25,7 +43,7 @@ static bool foldable(Graph *g, const Node *n, bool may_grow) {
         for (int d = 0; d < t->rank; d++) count *= dims[d];
         out += dt_bytes(t->dtype, count);
     }
-    return may_grow || out <= GROW_BYTES || out <= in + in / 2;
+    return n->nin ? may_grow || out <= most || out <= in + in / 2 : most && out <= most;
 }
 
 bool fold_node(Graph *g, Node *n, bool may_grow) {
