@@ -146,6 +146,10 @@ static int64_t bound_sum(int64_t a, int64_t b, int64_t none) {
 
 static Range range_of_op(const Emit *e, const Stage *s, const ExprInfo *i, int depth) {
     int at = i->op == S_SELECT;
+    if (i->op == S_ABS) {
+        Range x = range_of(e, s, i->arg[0], depth + 1);
+        return x.lo == INT64_MIN || x.hi == INT64_MAX ? unbounded : (Range){0, most(x.hi, -x.lo)};
+    }
     if (i->narg != 2 + at) return unbounded;
     Range a = range_of(e, s, i->arg[at], depth + 1), b = range_of(e, s, i->arg[at + 1], depth + 1);
     bool bounded = a.lo > INT64_MIN && a.hi < INT64_MAX && b.lo > INT64_MIN && b.hi < INT64_MAX;
@@ -162,7 +166,8 @@ static Range range_of_op(const Emit *e, const Stage *s, const ExprInfo *i, int d
     case S_MIN: return (Range){least(a.lo, b.lo), least(a.hi, b.hi)};
     case S_MAX: return (Range){most(a.lo, b.lo), most(a.hi, b.hi)};
     case S_FDIV: case S_DIV: return a.lo < 0 || b.lo < 1 ? unbounded : (Range){0, a.hi == INT64_MAX ? a.hi : a.hi / b.lo};
-    case S_MOD: case S_REM: return a.lo < 0 || b.lo < 1 ? unbounded : (Range){0, b.hi == INT64_MAX ? b.hi : b.hi - 1};
+    case S_MOD: return b.lo < 1 ? unbounded : (Range){0, b.hi == INT64_MAX ? b.hi : b.hi - 1};
+    case S_REM: return a.lo < 0 || b.lo < 1 ? unbounded : (Range){0, b.hi == INT64_MAX ? b.hi : b.hi - 1};
     default: return unbounded;
     }
 }

@@ -163,11 +163,13 @@ static Expr map_body(Low *w, const Node *n, int r, const Expr *idx) {
     return expr_rewrite(w->c, a->body[r], map_rewrite, &m);
 }
 
-static Expr pad_index(Low *w, PadMode mode, Expr i, Dim n) {
+static Expr pad_index(Low *w, PadMode mode, Expr i, Dim n, Dim lo, Dim hi) {
     Expr last = dimx(w, dim_addi(w->c, n, -1)), zero = ci(w, 0);
     if (mode == PAD_EDGE) return cmp(w, S_MAX, cmp(w, S_MIN, i, last), zero);
     if (mode == PAD_WRAP) return cmp(w, S_MOD, i, dimx(w, n));
-    /* reflect: period 2(n-1), n = 1 stays at 0 */
+    if (dim_hi(w->c, lo) < dim_lo(w->c, n) && dim_hi(w->c, hi) < dim_lo(w->c, n)) /* one reflection at most */
+        return sub(w, last, expr_op(w->c, S_ABS, sub(w, last, expr_op(w->c, S_ABS, i, (Expr){0}, (Expr){0})), (Expr){0}, (Expr){0}));
+    /* period 2(n-1), n = 1 stays at 0 */
     Expr period = dimx(w, dim_max(w->c, dim_muli(w->c, dim_addi(w->c, n, -1), 2), dim_const(w->c, 1)));
     Expr m = cmp(w, S_MOD, i, period);
     return cmp(w, S_MIN, m, sub(w, period, m));
@@ -186,7 +188,7 @@ static Expr pull_pad(Low *w, const Node *n, const Expr *idx) {
         }
         at[d] = tidy(w, i);
         if (a->mode != PAD_VALUE && !(dim_is(w->c, a->lo[d], 0) && dim_is(w->c, a->hi[d], 0)))
-            at[d] = pad_index(w, a->mode, at[d], t->dim[d]);
+            at[d] = pad_index(w, a->mode, at[d], t->dim[d], a->lo[d], a->hi[d]);
     }
     if (a->mode != PAD_VALUE) return value_at(w, n->in[0], at);
     Expr pad = n->nin > 1 && n->in[1].i ? value_at(w, n->in[1], NULL) : expr_const(w->c, a->value);
