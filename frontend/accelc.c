@@ -292,16 +292,7 @@ static int parse_args(Args *a, Ctx *c, int argc, char **argv) {
 
 static void print_accelc_ports(Buf *b, const char *title, const accelc_port *p, int32_t n) {
     buf_printf(b, "%s\n", title);
-    for (int32_t i = 0; i < n; i++) {
-        if (p[i].kind != ACCELC_TENSOR) {
-            buf_printf(b, "  %s %s\n", p[i].name, p[i].type);
-            continue;
-        }
-        buf_printf(b, "  %s %s[", p[i].name, dt_name((DType)p[i].dtype));
-        for (int32_t d = 0; d < p[i].rank; d++)
-            buf_printf(b, "%s%s", d ? "," : "", p[i].dims[d].expr);
-        buf_puts(b, "]\n");
-    }
+    for (int32_t i = 0; i < n; i++) buf_printf(b, "  %s %s\n", p[i].name, p[i].type);
 }
 
 /* The declared range of a symbol is that of the input dim which it alone is. */

@@ -19,7 +19,8 @@
 
 static const char usage[] =
     "accelc-run MODEL.so [options]: run a model compiled by accelc\n"
-    "  --input NAME=FILE.npy   an input; those not given are random\n"
+    "  --input NAME=FILE.npy   an input that is a tensor; those not given are random, optional ones "
+    "absent\n"
     "  --output NAME=FILE.npy  where to write an output\n"
     "  --dim SYMBOL=N          a size for random inputs (default: the least that the model allows, "
     "but 1)\n"
@@ -265,6 +266,8 @@ static void randomise(void *p, size_t bytes, int dtype, uint64_t seed) {
 
 static void load_file(const accelc_port *port, const char *path, accelc_value *v) {
     char msg[512];
+    if (port->kind != ACCELC_TENSOR)
+        die(1, "input \"%s\" has type %s: only tensors can be given as files", port->name, port->type);
     Npy *t = need(
         malloc(sizeof *t)); /* lives as long as the process, like everything that a run needs */
     if (!npy_read(path, port->dtype, t, msg, sizeof msg))
@@ -445,19 +448,39 @@ static void print_latency(uint64_t *ns, int64_t n) {
 static void print_ports(const char *what, const accelc_port *p, int n) {
     for (int i = 0; i < n; i++) {
         printf("%s %s: %s", what, p[i].name, p[i].type ? p[i].type : npy_type(p[i].dtype));
-        for (int k = 0; k < p[i].rank; k++) printf("%s%s", k ? ", " : " [", p[i].dims[k].expr);
-        printf("%s%s%s\n", p[i].rank > 0 ? "]" : "", p[i].optional ? ", optional" : "",
-               p[i].state >= 0 ? ", state" : "");
+        for (int k = 0; k < p[i].rank && !(p[i].type && strchr(p[i].type, '[')); k++)
+            printf("%s%s%s", k ? ", " : " [", p[i].dims[k].expr, k + 1 == p[i].rank ? "]" : "");
+        printf("%s%s\n", p[i].optional ? ", optional" : "", p[i].state >= 0 ? ", state" : "");
+    }
+}
+
+/* Kinds, types and shapes; elements of sequences and maps on lines of their own. */
+static void print_value(const accelc_value *v, int depth) {
+    static const char *const map[] = {"keys", "values"};
+    int is_map = v->kind == ACCELC_MAP;
+    if (v->kind == ACCELC_ABSENT) printf("nothing\n");
+    if (v->kind == ACCELC_TENSOR) {
+        printf("%s [", npy_type(v->dtype));
+        for (int k = 0; k < v->rank; k++) printf("%s%lld", k ? ", " : "", (long long)v->dims[k]);
+        printf("]\n");
+    }
+    if (v->kind != ACCELC_SEQUENCE && !is_map) return;
+    printf(is_map ? "map\n" : "sequence of %zu\n", v->nelem);
+    for (size_t i = 0; i < v->nelem; i++) {
+        printf("%*s", 2 * depth, "");
+        if (is_map)
+            printf("%s: ", map[i & 1]);
+        else
+            printf("[%zu]: ", i);
+        print_value(&v->elem[i], depth + 1);
     }
 }
 
 static void save_outputs(const Options *o, const accelc_desc *d, const accelc_value *out) {
     char msg[512];
     for (int i = 0; i < d->nout; i++) {
-        printf("output %s: %s [", d->out[i].name, npy_type(out[i].dtype));
-        for (int k = 0; k < out[i].rank; k++)
-            printf("%s%lld", k ? ", " : "", (long long)out[i].dims[k]);
-        printf("]\n");
+        printf("output %s: ", d->out[i].name);
+        print_value(&out[i], 1);
     }
     for (int f = 0; f < o->nout; f++) {
         int i = 0;
@@ -466,6 +489,8 @@ static void save_outputs(const Options *o, const accelc_desc *d, const accelc_va
             i++;
         if (i == d->nout)
             die(1, "the model has no output \"%.*s\"", (int)o->out[f].len, o->out[f].name);
+        if (out[i].kind != ACCELC_TENSOR)
+            die(1, "output \"%s\" is no tensor: a file holds one", d->out[i].name);
         if (!npy_write(o->out[f].value, out[i].dtype, out[i].rank, out[i].dims, out[i].data, msg,
                        sizeof msg))
             die(1, "output \"%s\": %s", d->out[i].name, msg);

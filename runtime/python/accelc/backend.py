@@ -11,6 +11,24 @@ from ._compile import CompileError, compile
 from ._session import load
 
 
+def _tensor_type(x, ranked=True):
+    x = np.asarray(x)
+    return helper.make_tensor_type_proto(helper.np_dtype_to_tensor_dtype(x.dtype), x.shape if ranked else None)
+
+
+def _type_of(x):
+    """The ONNX type of an input: an array, a list of them (a sequence), or a dict (a map)."""
+    if isinstance(x, dict):
+        keys, values = (_tensor_type(list(v)) for v in (x.keys(), x.values()))
+        return helper.make_map_type_proto(keys.tensor_type.elem_type,
+                                          helper.make_tensor_type_proto(values.tensor_type.elem_type, []))
+    if isinstance(x, (list, tuple)) and x:
+        elem = [_type_of(e) for e in x]
+        alike = all(e == elem[0] for e in elem)
+        return helper.make_sequence_type_proto(elem[0] if alike else _tensor_type(x[0], ranked=False))
+    return _tensor_type(x)
+
+
 class AccelcRep(base.BackendRep):
     """A prepared model."""
 
@@ -72,11 +90,10 @@ class AccelcBackend(base.Backend):
     @classmethod
     def run_node(cls, node, inputs, device="CPU", outputs_info=None, opset_version=None, **kwargs):
         if isinstance(inputs, dict):
-            arrays = {n: np.asarray(x) for n, x in inputs.items()}
+            values = dict(inputs)
         else:
-            arrays = {n: np.asarray(x) for n, x in zip([n for n in node.input if n], inputs)}
-        ins = [helper.make_tensor_value_info(n, helper.np_dtype_to_tensor_dtype(x.dtype), x.shape)
-               for n, x in arrays.items()]
+            values = dict(zip([n for n in node.input if n], inputs))
+        ins = [helper.make_value_info(n, _type_of(x)) for n, x in values.items()]
         names = [n for n in node.output if n]
         if outputs_info:
             outs = [helper.make_tensor_value_info(n, helper.np_dtype_to_tensor_dtype(np.dtype(t)), s)
@@ -87,7 +104,7 @@ class AccelcBackend(base.Backend):
         model = helper.make_model(helper.make_graph([node], "node", ins, outs), opset_imports=opsets)
         if not outputs_info:
             model = onnx.shape_inference.infer_shapes(model)
-        return cls.run_model(model, arrays, device, **kwargs)
+        return cls.run_model(model, values, device, **kwargs)
 
     @classmethod
     def supports_device(cls, device):
