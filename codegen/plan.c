@@ -120,7 +120,11 @@ static int32_t dim_at(Build *b, Dim d) {
     int seg = segment_of(b, d);
     switch (i.kind) {
     case D_CONST: at = emit_op(b, 0, RT_DIM_CONST, -1, -1, -1, i.val); break;
-    case D_SYM: at = b->sym_index[i.val]; CHECK(at >= 0); break;
+    case D_SYM:
+        at = b->sym_index[i.val];
+        if (at >= 0) break;
+        diag(b->c, SEV_ERROR, (Loc){0}, "E0404", "size \"%s\" is used, but no input, bind or call gives it a value", dim_sym_info(b->c, (uint32_t)i.val)->name);
+        return b->sym_index[i.val] = 0; /* said once */
     case D_POISON: ICE("a poison dim reached the plan");
     case D_SELECT: {
         int32_t x = dim_at(b, i.arg[0]), y = dim_at(b, i.arg[1]), z = dim_at(b, i.arg[2]);

@@ -202,6 +202,8 @@ REFUSED = {
                    'the runtime has no function "nothing"'),
     "an operation": ('graph @g (%x: f32[2]) -> (%y: f32[2]) {\n  %y = seq "nothing" %x : f32[2]\n  return %y\n}',
                      'the runtime has no function "seq_nothing"'),
+    "a size": ('graph @g (%s: seq<f32[?]>, %p: i64[]) -> (%y: f32[2*K]) {\n  %1 = seq "at" %s, %p : f32[2*K]\n'
+               "  %y = map { a + 1 } %1\n  return %y\n}", 'size "K" is used, but no input, bind or call gives it a value'),
 }
 S = [f32([1, 2])]
 BAD_INPUTS = [({"s": f32([1])}, "input 's': expected a list, got ndarray"), ({"s": None}, "input 's' is missing"),
