@@ -437,7 +437,7 @@ static Term apply(Parser *p, SOp op, Term *x) {
     int n = sop_info(op)->n, first = op == S_SELECT;
     Term number;
     if (p->failed) return (Term){0};
-    if (fold_numbers(op, x, &number)) return number;
+    if (n == 2 && fold_numbers(op, x, &number)) return number;
     if (first) arg[0] = settle(p, &x[0]);
     agree(p, x + first, n - first, arg + first);
     return p->failed ? (Term){0} : term_of(p, expr_opn(p->c, op, n, arg));
