@@ -58,9 +58,9 @@ static Chunk *chunk_new(Sess *s, size_t need) {
     return o->cur = c;
 }
 
-/* Zeroed memory, aligned to RT_ALIGN, or NULL. As many bytes as an address space has are never
+/* Memory aligned to RT_ALIGN, or NULL. As many bytes as an address space has are never
  * asked for twice. */
-static void *pool_get(Sess *s, size_t bytes) {
+static void *pool_raw(Sess *s, size_t bytes) {
     struct Objects *o = s->objects;
     Chunk *c = o->cur;
     size_t n = bytes < SIZE_MAX / 2 ? (size_t)align_up((int64_t)(bytes ? bytes : 1)) : SIZE_MAX;
@@ -78,7 +78,12 @@ static void *pool_get(Sess *s, size_t bytes) {
     }
     void *p = (char *)c + c->used;
     c->used += n;
-    return memset(p, 0, n);
+    return p;
+}
+
+static void *pool_get(Sess *s, size_t bytes) { /* zeroed */
+    void *p = pool_raw(s, bytes);
+    return p ? memset(p, 0, bytes) : NULL;
 }
 
 static bool pool_has(const Sess *s, const void *p) {
@@ -128,7 +133,7 @@ static int64_t count(const rt_value *v) { return call_count(v); }
 /* v's elements in memory of the pool. */
 static bool keep_data(Sess *s, rt_value *v) {
     size_t n = (size_t)count(v) * call_width(v->dtype);
-    void *p = pool_get(s, n);
+    void *p = pool_raw(s, n);
     if (!p) return false;
     if (n) memcpy(p, v->data, n);
     v->data = p;

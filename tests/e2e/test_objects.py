@@ -49,6 +49,18 @@ def grow(n, s):
     return s, s[-1] + 1
 
 
+def walk(n, s, x):
+    for i in range(n):
+        x = s[i % len(s)]
+    return x, f32([len(s[i % len(s)]) for i in range(n)]).reshape(n, 1)
+
+
+def by_turns(n, s):
+    for i in range(n):
+        s = s[1:] if i % 2 else s + [s[-1] * 2]
+    return (s,)
+
+
 # name: model, Python, inputs. Results must be met exactly.
 CASES = {
     "pieces": ("""
@@ -158,6 +170,48 @@ graph @g (%s: seq<f32[?]>) -> (%y: f32[K], %t: f32[T,1]) {
   %y = seq "concat" %s, %z : f32[K]
   return %y, %t
 }""", lambda s: (np.concatenate(s), f32(s).reshape(-1, 1) ** 2), [([f32([k]) for k in range(n)],) for n in (1, 2, 9)]),
+    "walk": ("""
+dims K bound, L bound, T bound
+graph @g (%n: i64[], %s: seq<f32[?]>, %x: f32[N]) -> (%y: f32[L], %t: f32[T,1]) {
+  %y, %t = loop carried 1 scan 1 iter T %n, _, %x, %s : f32[L], f32[T,1] (%i: i64[], %c: bool[], %x: f32[M], %s: seq<f32[?]>) {
+    %l = seq "length" %s : i64[]
+    %k = map { mod(a, b) } %i, %l
+    %v = seq "at" %s, %k : f32[K]
+    %z = shape [K]
+    %f = map { f32(a) } %z
+    yield %c, %v, %f
+  }
+  return %y, %t
+}""", walk, [(k, [f32(range(m)) for m in ms], f32([9] * 5)) for k in (0, 1, 4) for ms in ([3], [1, 2, 0])]),
+    "direct": ("""
+dims T bound
+graph @g (%n: i64[], %s: seq<f32[2]>) -> (%t: f32[T,2]) {
+  %t = loop carried 0 scan 1 iter T %n, _, %s : f32[T,2] (%i: i64[], %c: bool[], %s: seq<f32[2]>) {
+    %v = seq "at" %s, %i : f32[2]
+    yield %c, %v
+  }
+  return %t
+}""", lambda n, s: (f32(s[:n]).reshape(n, 2),), [(k, [f32([m, -m]) for m in range(5)]) for k in (0, 1, 5)]),
+    "by turns": ("""
+dims K bound
+graph @g (%n: i64[], %s: seq<f32[?]>) -> (%t: seq<f32[?]>) {
+  %t = loop carried 1 scan 0 %n, _, %s : seq<f32[?]> (%i: i64[], %c: bool[], %s: seq<f32[?]>) {
+    %e = map { a - a / 2 * 2 == 0 } %i
+    %t = if %e, %s : seq<f32[?]> then (%s: seq<f32[?]>) {
+      %m = const i64[] {-1}
+      %v = seq "at" %s, %m : f32[K]
+      %w = map { a * 2 } %v
+      %t = seq "insert" %s, %w : seq<f32[?]>
+      yield %t
+    } else (%s: seq<f32[?]>) {
+      %m = const i64[] {0}
+      %t = seq "erase" %s, %m : seq<f32[?]>
+      yield %t
+    }
+    yield %c, %t
+  }
+  return %t
+}""", by_turns, [(k, [f32([1, 2]), f32([3])]) for k in (0, 1, 2, 7)]),
 }
 
 FAILING = {
