@@ -28,9 +28,8 @@ typedef struct Chunk {
 
 struct Objects {
     Chunk *first, *cur;
-    bool refused;    /* the limit or the machine had no memory, since the last look */
-    int32_t most;    /* operands of any call */
-    rt_value view[]; /* `most`: operands that are tensors, where nothing keeps them */
+    bool refused;    /* the limit or the machine had no memory in this run */
+    rt_value view[]; /* the operands of a call that are tensors, where nothing keeps them */
 };
 
 /* ---- the pool ---- */
@@ -58,21 +57,18 @@ static Chunk *chunk_new(Sess *s, size_t need) {
     return o->cur = c;
 }
 
-/* Memory aligned to RT_ALIGN, or NULL. As many bytes as an address space has are never
- * asked for twice. */
+/* Memory aligned to RT_ALIGN, or NULL. */
 static void *pool_raw(Sess *s, size_t bytes) {
     struct Objects *o = s->objects;
     Chunk *c = o->cur;
-    size_t n = bytes < SIZE_MAX / 2 ? (size_t)align_up((int64_t)(bytes ? bytes : 1)) : SIZE_MAX;
-    if (n == SIZE_MAX) {
-        o->refused = true;
-        return NULL;
-    }
-    while (c && c->cap - c->used < n) { /* chunks of earlier runs come first */
+    bool possible = bytes < SIZE_MAX / 4;
+    size_t n = possible ? (size_t)align_up((int64_t)(bytes ? bytes : 1)) : 0;
+    while (possible && c && c->cap - c->used < n) { /* chunks of earlier runs come first */
         c = c->next;
         if (c) o->cur = c;
     }
-    if (!c && !(c = chunk_new(s, n + HEAD))) {
+    if (possible && !c) c = chunk_new(s, n + HEAD);
+    if (!possible || !c) {
         o->refused = true;
         return NULL;
     }
@@ -110,7 +106,6 @@ static accelc_status pool_open(Sess *s) {
     size_t bytes = sizeof *s->objects + (size_t)most * sizeof(rt_value);
     if (!(s->objects = mem_get(&s->cfg, bytes))) return no_memory(s, "the session", "");
     memset(s->objects, 0, bytes);
-    s->objects->most = most;
     return ACCELC_OK;
 }
 
