@@ -134,6 +134,7 @@ static bool class_has(char cls, const Type *t, const Type *first)
         return cls == 'S' && t->kind == TY_SEQ;
     switch (cls) {
     case 'f': return flt;
+    case 'F': return dt_is_float(d);
     case 'n': return flt || dt_is_int(d);
     case 'N': return flt || dt_is_int(d) || d == DT_BOOL;
     case 'i': return dt_is_int(d);
@@ -152,6 +153,7 @@ static const char *class_text(Imp *m, char cls, const Type *first)
 {
     switch (cls) {
     case 'f': return "a float type";
+    case 'F': return "a float type, 8-bit ones included";
     case 'n': return "a numeric type";
     case 'N': return "a numeric type or bool";
     case 'i': return "an integer type";

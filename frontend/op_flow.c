@@ -184,15 +184,24 @@ typedef struct ScanSpec {
     int64_t *in_axis, *in_dir, *out_axis, *out_dir; /* direction 1: backwards */
 } ScanSpec;
 
-/* states[], xs[] are values of m; results are values of m, too. */
-static bool scan(Imp *m, const SrcGraph *sg, const ScanSpec *sp, const Val *state, const Val *xs, Val *res)
+/* From trip `upto` on a state keeps its value and a scan output is 0. */
+static Val until(Imp *m, Val iter, Val upto, Val v, Val old)
+{
+    DType t = dtype_of(m, v);
+    Val in[4] = {v, iter, upto, old};
+    Expr rest = old.i ? xarg(m, 3, t) : expr_int(m->c, t, 0);
+    return b_map1(&m->b, X3(SELECT, X2(LT, xarg(m, 1, DT_I64), xarg(m, 2, DT_I64)), xarg(m, 0, t), rest), old.i ? 4 : 3, in);
+}
+
+/* states[], xs[] are values of m; results are values of m, too. upto: how many trips count (i64[]), or none: all. */
+static bool scan(Imp *m, const SrcGraph *sg, const ScanSpec *sp, const Val *state, const Val *xs, Val upto, Val *res)
 {
     const char **cap;
     SrcGraph *one = (SrcGraph *)(uintptr_t)sg;
     int ncap = region_captures(m, 1, &one, &cap), n = sp->nstate;
     if (ncap < 0)
         return false;
-    Val *out = NEWN(m->c, Val, sg->out.n + 1), *in = NEWN(m->c, Val, 2 + n + sp->nin + ncap), *px;
+    Val *out = NEWN(m->c, Val, sg->out.n + 1), *in = NEWN(m->c, Val, 3 + n + sp->nin + ncap), *px, *ps = NEWN(m->c, Val, n + 1);
     Imp inner;
     int axis[64];
     if (sp->nin > 64) {
@@ -203,11 +212,12 @@ static bool scan(Imp *m, const SrcGraph *sg, const ScanSpec *sp, const Val *stat
     Val iter = graph_input(inner.b.g, "iter", scalar_type(m, DT_I64));
     Val cond = graph_input(inner.b.g, "cond", scalar_type(m, DT_BOOL));
     for (int i = 0; i < n; i++)
-        region_input(&inner, i, *val_type(m->b.g, state[i]));
+        ps[i] = region_input(&inner, i, *val_type(m->b.g, state[i]));
     px = NEWN(m->c, Val, sp->nin + 1);
     for (int i = 0; i < sp->nin; i++)
         px[i] = graph_input(inner.b.g, "", *val_type(m->b.g, xs[i]));
     region_capture(&inner, m, ncap, cap);
+    Val last = upto.i ? graph_input(inner.b.g, "", scalar_type(m, DT_I64)) : (Val){0};
     Dim len = {0};
     for (int i = 0; i < sp->nin; i++) {
         if (!axis_ok(m, sp->in_axis[i], rank_of(m, xs[i]), &axis[i]))
@@ -218,13 +228,17 @@ static bool scan(Imp *m, const SrcGraph *sg, const ScanSpec *sp, const Val *stat
         else
             len = d;
         Val at = iter;
-        if (sp->in_dir[i])
-            at = map_over(&inner, X2(SUB, expr_dim(m->c, dim_addi(m->c, d, -1)), xarg(m, 0, DT_I64)), 1, &iter, 0, NULL);
+        if (sp->in_dir[i]) { /* past the end: the first element, which nothing looks at */
+            Expr end = upto.i ? X2(SUB, xarg(m, 1, DT_I64), XI(1)) : expr_dim(m->c, dim_addi(m->c, d, -1)), back = X2(SUB, end, xarg(m, 0, DT_I64));
+            at = map_over(&inner, upto.i ? X2(MAX, back, XI(0)) : back, upto.i ? 2 : 1, (Val[]){iter, last}, 0, NULL);
+        }
         region_name(&inner, n + i, b_gather(&inner.b, px[i], at, axis[i], OOB_FAIL));
     }
     if (!region_body(&inner, out))
         return false;
     graph_output(inner.b.g, "cond", cond);
+    for (int i = 0; i < n + sp->nout && upto.i; i++)
+        out[i] = until(&inner, iter, last, out[i], i < n ? ps[i] : (Val){0});
     for (int i = 0; i < n + sp->nout; i++)
         graph_output(inner.b.g, sg->out.v[i].name, out[i]);
     in[0] = b_dim_scalar(&m->b, len);
@@ -233,7 +247,8 @@ static bool scan(Imp *m, const SrcGraph *sg, const ScanSpec *sp, const Val *stat
     memcpy(in + 2 + n, xs, sizeof *xs * (size_t)sp->nin);
     for (int i = 0; i < ncap; i++)
         in[2 + n + sp->nin + i] = name_value(m, cap[i]);
-    b_loop(&m->b, inner.b.g, n, sp->nout, 2 + n + sp->nin + ncap, in, res);
+    in[2 + n + sp->nin + ncap] = upto;
+    b_loop(&m->b, inner.b.g, n, sp->nout, 2 + n + sp->nin + ncap + (upto.i != 0), in, res);
     for (int i = 0; i < sp->nout; i++) {
         Val *y = &res[n + i];
         int r = rank_of(m, *y), to, perm[MAX_RANK];
@@ -298,7 +313,7 @@ void imp_scan(Imp *m)
     if (!sg)
         return;
     Val *res = NEWN(m->c, Val, sg->out.n + 1);
-    if (scan(m, sg, &sp, m->in, m->in + sp.nstate, res))
+    if (scan(m, sg, &sp, m->in, m->in + sp.nstate, (Val){0}, res))
         for (uint32_t i = 0; i < m->n->nout; i++)
             result(m, i, res[i]);
 }
@@ -314,8 +329,14 @@ void imp_scan8(Imp *m)
     if (!sg)
         return;
     if (present(m, 0)) {
-        UNSUP(m, "operand sequence_lens of Scan-8");
-        return;
+        Val first = m->in[1 + sp.nstate], lens = m->in[0];
+        if (rank_of(m, lens) != 1 || rank_of(m, first) < 2) {
+            ERR(m, "E0203", "sequence_lens: expected rank 1, got %d; scan inputs: expected rank 2 or more, got %d", rank_of(m, lens), rank_of(m, first));
+            return;
+        }
+        b_guard(&m->b, G_EQ, dim_of(m, lens, 0), dim_of(m, m->in[1], 0), "sequence_lens must have one element per batch");
+        Expr v = xarg(m, 0, DT_I64), ok = X2(AND, X2(GE, v, XI(0)), X2(LE, v, xdim(m, dim_of(m, first, 1))));
+        b_guard_val(&m->b, b_map1(&m->b, ok, 1, &lens), "an element of sequence_lens is negative or beyond the end of the scan inputs");
     }
     ncap = region_captures(m, 1, &sg, &cap);
     if (ncap < 0)
@@ -328,13 +349,15 @@ void imp_scan8(Imp *m)
     inner.row = m->row;
     Val iter = graph_input(inner.b.g, "iter", scalar_type(m, DT_I64));
     Val cond = graph_input(inner.b.g, "cond", scalar_type(m, DT_BOOL));
-    Val *slice = NEWN(m->c, Val, n + 1), *in = NEWN(m->c, Val, 2 + n + ncap), *res = NEWN(m->c, Val, sg->out.n + 1);
+    Val *slice = NEWN(m->c, Val, n + 1), *in = NEWN(m->c, Val, 3 + n + ncap), *res = NEWN(m->c, Val, sg->out.n + 1), upto = {0};
     for (int i = 0; i < n; i++)
         slice[i] = graph_input(inner.b.g, "", *val_type(m->b.g, m->in[1 + i]));
     region_capture(&inner, m, ncap, cap);
     for (int i = 0; i < n; i++)
         slice[i] = b_gather(&inner.b, slice[i], iter, 0, OOB_FAIL);
-    if (!scan(&inner, sg, &sp, slice, slice + sp.nstate, res))
+    if (present(m, 0))
+        upto = b_gather(&inner.b, graph_input(inner.b.g, "", *val_type(m->b.g, m->in[0])), iter, 0, OOB_FAIL);
+    if (!scan(&inner, sg, &sp, slice, slice + sp.nstate, upto, res))
         return;
     graph_output(inner.b.g, "cond", cond);
     for (uint32_t i = 0; i < sg->out.n; i++)
@@ -344,7 +367,8 @@ void imp_scan8(Imp *m)
     memcpy(in + 2, m->in + 1, sizeof *in * (size_t)n);
     for (int i = 0; i < ncap; i++)
         in[2 + n + i] = name_value(m, cap[i]);
-    b_loop(&m->b, inner.b.g, 0, (int)sg->out.n, 2 + n + ncap, in, res);
+    in[2 + n + ncap] = m->in[0];
+    b_loop(&m->b, inner.b.g, 0, (int)sg->out.n, 2 + n + ncap + present(m, 0), in, res);
     for (uint32_t i = 0; i < m->n->nout; i++)
         result(m, i, res[i]);
 }

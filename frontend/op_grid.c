@@ -6,6 +6,7 @@
 
 #define FN(f) void imp_##f(Imp *m)
 FN(centercroppad); FN(affinegrid); FN(col2im); FN(maxunpool); FN(deformconv); FN(roialign);
+FN(maxroipool);
 
 /* Attribute `name`: n numbers, all `deflt` if it is absent. */
 static bool ints_or(Imp *m, const char *name, int n, int64_t deflt, int64_t least, int64_t *out)
@@ -376,4 +377,48 @@ void imp_roialign(Imp *m)
     else
         v = b_binary(&m->b, S_DIV, v, along(m, map_over(m, expr_cast(m->c, X2(MAX, count, XI(1)), r.w), 5, r.in, 1, &regions), 4, 0));
     result(m, 0, cast_to(m, v, r.t));
+}
+
+/* Bounds [lo, hi) along spatial axis i (0: height) of bin `bin` of region `region`: rounded corners, both included, divided evenly. */
+static void pool_bounds(Imp *m, int i, int64_t bins, Dim size, DType t, Expr region, Expr bin, Expr *lo, Expr *hi)
+{
+    Expr corner[2], scale = xf(m, DT_F32, attr_f(m, "spatial_scale")), half = xf(m, DT_F32, 0.5);
+    for (int k = 0; k < 2; k++) { /* batch, x, y, x, y; halves are rounded away from zero */
+        Expr at[2] = {region, XI(2 - i + 2 * k)}, v = X2(MUL, expr_cast(m->c, load_at(m, 1, t, 2, at), DT_F32), scale);
+        corner[k] = expr_cast(m->c, X1(TRUNC, X2(ADD, v, X3(SELECT, X2(LT, v, xf(m, DT_F32, 0)), X1(NEG, half), half))), DT_I64);
+    }
+    Expr length = X2(MAX, X2(ADD, X2(SUB, corner[1], corner[0]), XI(1)), XI(1));
+    Expr step = X2(DIV, expr_cast(m->c, length, DT_F32), xf(m, DT_F32, (double)bins)), at = expr_cast(m->c, bin, DT_F32);
+    *lo = X2(ADD, expr_cast(m->c, X1(FLOOR, X2(MUL, at, step)), DT_I64), corner[0]);
+    *hi = X2(ADD, expr_cast(m->c, X1(CEIL, X2(MUL, X2(ADD, at, xf(m, DT_F32, 1)), step)), DT_I64), corner[0]);
+    *lo = X2(MIN, X2(MAX, *lo, XI(0)), xdim(m, size));
+    *hi = X2(MIN, X2(MAX, *hi, XI(0)), xdim(m, size));
+}
+
+/* greatest element of each bin, 0 of empty ones: first over rows, [regions, channels, bins, width], then over columns */
+void imp_maxroipool(Imp *m)
+{
+    Val in[2] = {m->in[0], m->in[1]};
+    int n;
+    const int64_t *bins = attr_ints(m, "pooled_shape", &n);
+    DType t = dtype_of(m, in[0]), w = wide_type(t);
+    if (n != 2 || bins[0] < 1 || bins[1] < 1 || rank_of(m, in[0]) != 4 || rank_of(m, in[1]) != 2) {
+        ERR(m, "E0203", "expected an input of rank 4, regions of rank 2 and two positive sizes as pooled_shape");
+        return;
+    }
+    Dim image[4], regions = dim_of(m, in[1], 0);
+    dims_of(m, in[0], image);
+    b_guard(&m->b, G_EQ, dim_of(m, in[1], 1), DC(m, 5), "regions must have 5 numbers");
+    Expr region = xaxis(m, 0), lo, hi, batch = expr_cast(m->c, load_at(m, 1, t, 2, (Expr[]){region, XI(0)}), DT_I64), least = xf(m, w, -INFINITY);
+    Expr x = expr_cast(m->c, load_at(m, 0, t, 4, (Expr[]){batch, xaxis(m, 1), xaxis(m, 4), xaxis(m, 3)}), w);
+    pool_bounds(m, 0, bins[0], image[2], t, region, xaxis(m, 2), &lo, &hi);
+    x = X3(SELECT, X2(AND, X2(GE, xaxis(m, 4), lo), X2(LT, xaxis(m, 4), hi)), x, least);
+    Val v = map_over(m, x, 2, in, 5, (Dim[]){regions, image[1], DC(m, bins[0]), image[3], image[2]});
+    in[0] = b_reduce1(&m->b, R_MAX, v, 1u << 4, false);
+    x = load_at(m, 0, w, 4, (Expr[]){region, xaxis(m, 1), xaxis(m, 2), xaxis(m, 4)});
+    pool_bounds(m, 1, bins[1], image[3], t, region, xaxis(m, 3), &lo, &hi);
+    x = X3(SELECT, X2(AND, X2(GE, xaxis(m, 4), lo), X2(LT, xaxis(m, 4), hi)), x, least);
+    v = map_over(m, x, 2, in, 5, (Dim[]){regions, image[1], DC(m, bins[0]), DC(m, bins[1]), image[3]});
+    v = b_reduce1(&m->b, R_MAX, v, 1u << 4, false);
+    result(m, 0, cast_to(m, map_text(m, "select(a == -inf, 0, a)", 1, &v), t));
 }

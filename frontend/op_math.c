@@ -134,8 +134,9 @@ static void clip(Imp *m, Val lo, Val hi)
 void imp_clip_attr(Imp *m)
 {
     DType t = dtype_of(m, m->in[0]);
-    clip(m, attr_has(m, "min") ? scalar_of(m, t, attr_f(m, "min")) : (Val){0},
-         attr_has(m, "max") ? scalar_of(m, t, attr_f(m, "max")) : (Val){0});
+    bool always = m->row->since >= 6; /* the defaults are the limits of f32 */
+    clip(m, always || attr_has(m, "min") ? scalar_of(m, t, attr_f(m, "min")) : (Val){0},
+         always || attr_has(m, "max") ? scalar_of(m, t, attr_f(m, "max")) : (Val){0});
 }
 
 /* min(max(x, lo), hi): hi wins if lo > hi */

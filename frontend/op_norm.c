@@ -43,53 +43,59 @@ static DType stash(Imp *m, DType t)
     return !s || dt_bits(s) < 32 || !dt_is_float(s) ? wide_type(t) : t == DT_F64 ? DT_F64 : s;
 }
 
-/* inference: x*a + b with a = scale/sqrt(var + eps), b = bias - mean*a, per channel */
+/* A parameter of batch normalisation against x: per channel, or per position of one element of the batch. */
+static Val per_channel(Imp *m, Val v, int r, bool spatial)
+{
+    return spatial ? along(m, v, r, r > 1 ? 1 : 0) : insert_axes(m, v, r, 1);
+}
+
+/* statistics of the batch; running = running*momentum + batch*(1 - momentum); p: scale, bias, running mean and variance */
+static void batchnorm_training(Imp *m, Val x, const Val *p, bool spatial)
+{
+    int r = rank_of(m, x);
+    DType t = dtype_of(m, x);
+    uint32_t mask = spatial ? axes_from(0, r) & ~(r > 1 ? 2u : 1u) : 1;
+    Val wide = cast_to(m, x, wide_type(t)), mean = b_mean(&m->b, wide, mask, true), d = b_binary(&m->b, S_SUB, wide, mean);
+    Val var = b_mean(&m->b, map_text(m, "a * a", 1, &d), mask, true);
+    Val y = b_binary(&m->b, S_DIV, d, deviation(m, var));
+    result(m, 0, cast_to(m, affine(m, y, per_channel(m, p[0], r, spatial), per_channel(m, p[1], r, spatial)), t));
+    for (uint32_t i = 0; i < 4; i++) {
+        Val batch = drop_axes(m, i % 2 ? var : mean, mask), both[2] = {p[2 + i % 2], batch};
+        if (wanted(m, 1 + i)) /* the last two: as they are */
+            result(m, 1 + i, cast_to(m, i < 2 ? map_text(m, "a * $momentum + b * (1 - $momentum)", 2, both) : batch, dtype_of(m, m->in[3 + i % 2])));
+    }
+}
+
+/* inference: x*a + b with a = scale/sqrt(var + eps), b = bias - mean*a, per channel. Before version 14 it is training if there are
+ * more results than one. */
 void imp_batchnorm(Imp *m)
 {
-    Val x = m->in[0];
+    Val x = m->in[0], p[4];
     int r = rank_of(m, x), ch = r > 1 ? 1 : 0;
     DType t = dtype_of(m, x), w = wide_type(t);
-    bool training = row_has_attr(m->row, "training_mode") && attr_i(m, "training_mode");
-    if (!r || (row_has_attr(m->row, "spatial") && !attr_i(m, "spatial"))) {
-        UNSUP(m, r ? "attribute spatial: 0 (statistics per position)" : "a scalar");
+    bool spatial = !row_has_attr(m->row, "spatial") || attr_i(m, "spatial"), training = row_has_attr(m->row, "training_mode") && attr_i(m, "training_mode");
+    for (uint32_t i = 1; i < m->n->nout && m->row->since < 14; i++)
+        training |= wanted(m, i);
+    if (!r) {
+        ERR(m, "E0203", "expected rank 1 or more, got a scalar");
         return;
     }
-    Val p[4];
     for (int i = 0; i < 4; i++) {
         p[i] = cast_to(m, m->in[1 + i], w);
-        if (rank_of(m, p[i]) != 1) {
-            ERR(m, "E0203", "operand %d: expected one dimension, got rank %d", 1 + i, rank_of(m, p[i]));
+        if (rank_of(m, p[i]) != (spatial ? 1 : r - 1)) {
+            ERR(m, "E0203", "operand %d: expected rank %d, got %d", 1 + i, spatial ? 1 : r - 1, rank_of(m, p[i]));
             return;
         }
-        b_guard(&m->b, G_EQ, dim_of(m, p[i], 0), dim_of(m, x, ch), "one parameter per channel is expected");
-    }
-    if (m->row->since < 14) {
-        for (uint32_t i = 1; i < m->n->nout; i++)
-            if (wanted(m, i)) {
-                UNSUP(m, "results for training of version %d", m->n->version);
-                return;
-            }
+        for (int d = 0; d < rank_of(m, p[i]); d++)
+            b_guard(&m->b, G_EQ, dim_of(m, p[i], d), dim_of(m, x, spatial ? ch : 1 + d), "one parameter per channel is expected");
     }
     if (training) {
-        /* statistics of the batch; running = running*momentum + batch*(1 - momentum) */
-        Val wide = cast_to(m, x, w);
-        uint32_t mask = axes_from(0, r) & ~(1u << ch);
-        Val mean = b_mean(&m->b, wide, mask, true), d = b_binary(&m->b, S_SUB, wide, mean);
-        Val var = b_mean(&m->b, map_text(m, "a * a", 1, &d), mask, true);
-        Val y = b_binary(&m->b, S_DIV, d, deviation(m, var));
-        result(m, 0, cast_to(m, affine(m, y, along(m, p[0], r, ch), along(m, p[1], r, ch)), t));
-        Val batch[2] = {drop_axes(m, mean, mask), drop_axes(m, var, mask)};
-        for (uint32_t i = 0; i < 2; i++)
-            if (wanted(m, 1 + i))
-                result(m, 1 + i, cast_to(m, map_text(m, "a * $momentum + b * (1 - $momentum)", 2,
-                                                     (Val[]){p[2 + i], batch[i]}), dtype_of(m, m->in[3 + i])));
+        batchnorm_training(m, x, p, spatial);
         return;
     }
     Val a = b_binary(&m->b, S_DIV, p[0], deviation(m, p[3]));
     Val b = b_binary(&m->b, S_SUB, p[1], b_binary(&m->b, S_MUL, p[2], a));
-    a = along(m, a, r, ch);
-    b = along(m, b, r, ch);
-    result(m, 0, cast_to(m, affine(m, cast_to(m, x, w), a, b), t));
+    result(m, 0, cast_to(m, affine(m, cast_to(m, x, w), per_channel(m, a, r, spatial), per_channel(m, b, r, spatial)), t));
     for (uint32_t i = 0; i < 2; i++)
         if (wanted(m, 1 + i)) /* unchanged outside of training */
             result(m, 1 + i, m->in[3 + i]);
