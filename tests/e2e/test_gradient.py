@@ -1,0 +1,195 @@
+#!/usr/bin/env python3
+"""Gradients of small graphs in double precision, compiled and evaluated, with fixed and with symbolic sizes, against differences of
+the function's values (by onnx.reference) around the point.
+
+    test_gradient.py ACCELC [CASE...]
+"""
+import os
+import subprocess
+import sys
+import tempfile
+
+import accelc
+import numpy as np
+import onnx
+import onnx.parser
+from onnx.reference import ReferenceEvaluator
+
+HEAD = '<ir_version: 8, opset_import: ["" : 17, "ai.onnx.preview.training" : 1]>\n'
+RNG = np.random.default_rng(11)
+X34, X43, X5 = RNG.standard_normal((3, 4)), RNG.standard_normal((4, 3)), RNG.standard_normal(5)
+X234, IMAGE, KERNEL = RNG.standard_normal((2, 3, 4)), RNG.standard_normal((1, 2, 6, 6)), RNG.standard_normal((3, 2, 3, 3))
+POSITIVE = np.abs(X34) + 0.5
+INSIDE = np.tanh(X34) * 0.9
+
+# name: (nodes that make y, its inputs: those of a float type are differentiated by)
+CASES = {
+    "add": ("y = Add (x, w)", {"x": X34, "w": X34 + 1}),
+    "broadcast": ("y = Mul (x, w)", {"x": X34, "w": X34[0]}),
+    "keep": ("t = Mul (x, w)\n y = Mul (t, x)", {"x": X34, "w": X34[:, :1]}),
+    "polynomial": ("a = Mul (x, x)\n b = Sub (a, w)\n y = Div (b, w)", {"x": X34, "w": POSITIVE}),
+    "matmul": ("y = MatMul (x, w)", {"x": X34, "w": X43}),
+    "layers": ("a = MatMul (x, w)\n h = Tanh (a)\n b = MatMul (h, v)\n y = Sigmoid (b)", {"x": X34, "w": X43, "v": X34}),
+    "gemm": ("y = Gemm <alpha = 0.5, beta = 2.0, transB = 1> (x, w, c)", {"x": X34, "w": X34 + 2, "c": X34[:, 0]}),
+    "conv": ("y = Conv <pads = [1, 1, 1, 1], strides = [2, 1], dilations = [1, 2]> (x, w)", {"x": IMAGE, "w": KERNEL}),
+    "pool": ("a = AveragePool <kernel_shape = [2, 2], strides = [2, 2]> (x)\n b = MaxPool <kernel_shape = [2, 2]> (a)\n y = Mul (b, b)",
+             {"x": IMAGE}),
+    "softmax": ("a = Softmax <axis = 1> (x)\n y = Mul (a, w)", {"x": X34, "w": X34 - 1}),
+    "logsoftmax": ("a = LogSoftmax <axis = 0> (x)\n y = Mul (a, w)", {"x": X34, "w": X34 - 1}),
+    "norm": ("a = InstanceNormalization (x, w, c)\n y = Mul (a, x)", {"x": X234, "w": X34[:, 0], "c": X34[:, 1]}),
+    "reductions": ("a = ReduceSum <keepdims = 0> (x)\n b = ReduceMean <axes = [1]> (x)\n c = ReduceL2 <axes = [0]> (x)\n"
+                   " d = ReduceMax <axes = [1]> (x)\n e = ReduceMin <axes = [0]> (x)\n"
+                   " f = Add (a, b)\n g = Mul (f, c)\n h = Mul (g, d)\n y = Add (h, e)", {"x": X34}),
+    "product": ("y = ReduceProd <axes = [1]> (x)", {"x": X34}),
+    "product of zeros": ("y = ReduceProd <axes = [1]> (x)", {"x": np.float64([[1, 0, 3], [0, 0, 2], [4, 5, 6]])}),
+    "cumulative": ("i = Constant <value_int = 1> ()\n a = CumSum <reverse = 1, exclusive = 1> (x, i)\n y = Mul (a, x)", {"x": X34}),
+    "movement": ("s = Constant <value_ints = [4, 6]> ()\n a = Transpose <perm = [2, 0, 1]> (x)\n b = Reshape (a, s)\n"
+                 " y = Mul (b, b)", {"x": X234}),
+    "slices": ("f = Constant <value_ints = [-1, 1]> ()\n t = Constant <value_ints = [-9, 3]> ()\n a = Constant <value_ints = [0, 1]> ()\n"
+               " s = Constant <value_ints = [-1, 2]> ()\n b = Slice (x, f, t, a, s)\n y = Mul (b, b)", {"x": X34}),
+    "joined": ("a = Concat <axis = 1> (x, w, x)\n y = Mul (a, a)", {"x": X34, "w": X34[:, :2]}),
+    "split": ("a, b = Split <axis = 1> (x)\n y = Mul (a, b)", {"x": X34}),
+    "padded": ("p = Constant <value_ints = [1, 0, 0, 2]> ()\n a = Pad (x, p, v)\n y = Mul (a, a)", {"x": X34, "v": np.asarray(0.5)}),
+    "rows": ("i = Constant <value_ints = [2, 0, -1, 2]> ()\n a = Gather <axis = 0> (x, i)\n y = Mul (a, a)", {"x": X34}),
+    "columns": ("i = Constant <value_ints = [3, 0]> ()\n a = Gather <axis = 1> (x, i)\n y = Mul (a, a)", {"x": X34}),
+    "elements": ("i = Cast <to = 7> (x)\n z = Mul (i, i)\n k = Min (z, one)\n a = GatherElements <axis = 1> (x, k)\n y = Mul (a, x)",
+                 {"x": X34, "one": np.int64([[1]])}),
+    "spread": ("s = Constant <value_ints = [2, 3, 4]> ()\n a = Expand (x, s)\n b = Tile (x, r)\n c = Mul (a, x)\n d = ReduceSum <keepdims = 0> (b)\n"
+               " y = Mul (c, d)", {"x": X34, "r": np.int64([2, 1])}),
+    "einsum": ('y = Einsum <equation = "ij,jk,k->i"> (x, w, v)', {"x": X34, "w": X43, "v": X43[0]}),
+    "sum alone": ('y = Einsum <equation = "ij,k->i"> (x, v)', {"x": X34, "v": X5}),
+    "choice": ("z = Sub (x, x)\n c = Less (x, z)\n y = Where (c, x, w)", {"x": X34, "w": X34 * 2}),
+    "unused": ("y = Mul (x, x)", {"x": X34, "w": X5}),
+    "deep": ("a = Exp (x)\n b = Log (w)\n c = Sqrt (w)\n d = Pow (w, x)\n e = Add (a, b)\n f = Mul (c, d)\n y = Mul (e, f)",
+             {"x": X34, "w": POSITIVE}),
+} | {op.lower(): (f"y = {op} (x)", {"x": {"Acosh": POSITIVE + 1, "Log": POSITIVE, "Sqrt": POSITIVE}.get(op, INSIDE)}) for op in (
+    "Abs Neg Exp Log Sqrt Reciprocal Sin Cos Tan Asin Acos Atan Sinh Cosh Tanh Asinh Acosh Atanh Erf Sigmoid Relu LeakyRelu Elu Selu "
+    "Softplus Softsign HardSigmoid Floor Round Sign").split()}
+
+# onnx.reference computes these in single precision
+EXACT = {"erf": lambda x: 2 / np.sqrt(np.pi) * np.exp(-x * x)}
+
+BAD = {
+    "y = TopK <axis = 1> (x, k)": "gradient through",
+    "y = Cast <to = 7> (x)": "not of a float type",
+}
+
+
+def kind(x):
+    return "int64" if x.dtype == np.int64 else "double"
+
+
+def model(nodes, feeds, symbolic, by):
+    size = lambda n, d: f"{n}{d}" if symbolic else str(feeds[n].shape[d])
+    shape = lambda sizes: f"[{','.join(sizes)}]" if sizes else ""
+    inputs = ", ".join(f"{kind(x)}{shape([size(n, d) for d in range(x.ndim)])} {n}" for n, x in feeds.items())
+    outputs = ", ".join(f"double{shape([f'{n}{d}' for d in range(feeds[n].ndim)])} d_{n}" for n in by)
+    zs = [n for n in feeds if n not in by]
+    names = lambda v: "[" + ", ".join(f'"{n}"' for n in v) + "]"
+    more = f", zs = {names(zs)}" if zs else ""
+    text = f"""{HEAD}g ({inputs}) => ({outputs}) {{
+        {nodes}
+        {", ".join(f"d_{n}" for n in by)} = ai.onnx.preview.training.Gradient <xs = {names(by)}, y = "y"{more}> ({", ".join([*by, *zs])})
+    }}"""
+    return onnx.parser.parse_model(text)
+
+
+def value(nodes, feeds):
+    inputs = ", ".join(f"{kind(x)} {n}" for n, x in feeds.items())
+    run = ReferenceEvaluator(onnx.parser.parse_model(f"{HEAD}g ({inputs}) => (double y) {{\n{nodes}\n}}"))
+    return lambda v: float(np.sum(run.run(None, v)[0], dtype=np.float64))
+
+
+def differences(nodes, feeds, by, step=1e-6):
+    f, out = value(nodes, feeds), []
+    for name in by:
+        d = np.zeros_like(feeds[name])
+        for at in np.ndindex(d.shape):
+            near = []
+            for sign in (1, -1):
+                x = np.array(feeds[name])
+                x[at] += sign * step
+                near.append(f({**feeds, name: x}))
+            d[at] = (near[0] - near[1]) / (2 * step)
+        out.append(d)
+    return out
+
+
+def evaluated(command, path, feeds, by, folder):
+    args = [command, path, "--eval"]
+    for n, x in feeds.items():
+        np.save(f"{folder}/{n}.npy", x)
+        args += ["--input", f"{n}={folder}/{n}.npy"]
+    for n in by:
+        args += ["--output", f"d_{n}={folder}/d_{n}.npy"]
+    subprocess.run(args, check=True, capture_output=True)
+    return [np.load(f"{folder}/d_{n}.npy") for n in by]
+
+
+def check(command, name, folder):
+    nodes, feeds = CASES[name]
+    by = [n for n, x in feeds.items() if x.dtype == np.float64]
+    want = [EXACT[name](**feeds)] if name in EXACT else differences(nodes, feeds, by)
+    for symbolic in (False, True):
+        path, so = f"{folder}/m.onnx", f"{folder}/{name.replace(' ', '_')}{symbolic}.so"
+        onnx.save(model(nodes, feeds, symbolic, by), path)
+        done = subprocess.run([command, path, "-o", so], capture_output=True, text=True)
+        if done.returncode and symbolic and "only the run decides" in done.stderr:
+            continue            # whether an axis is broadcast must be known
+        if done.returncode:
+            return done.stderr.strip()
+        with accelc.load(so).session(threads=2) as session:
+            got = list(session.run(feeds).values())
+        for how, result in (("compiled", got), ("evaluated", evaluated(command, path, feeds, by, folder))):
+            for n, w, v in zip(by, want, result):
+                if w.shape != v.shape or not np.allclose(w, v, rtol=1e-4, atol=1e-5):
+                    return f"{how}, {'symbolic' if symbolic else 'fixed'}, by {n}:\n{v}\ninstead of\n{w}"
+    return None
+
+
+def check_second(command, folder):
+    """The gradient of a gradient: (x^3)'' = 6 x; a gradient at another point than the graph's own."""
+    text = f"""{HEAD}g (double[N] x, double[N] p) => (double[N] e, double[N] f) {{
+        t = Mul (x, x)
+        o = Mul (t, x)
+        d = ai.onnx.preview.training.Gradient <xs = ["x"], y = "o"> (x)
+        e = ai.onnx.preview.training.Gradient <xs = ["x"], y = "d"> (x)
+        f = ai.onnx.preview.training.Gradient <xs = ["t"], zs = ["x"], y = "o"> (t, p)
+    }}"""
+    onnx.save(onnx.parser.parse_model(text), f"{folder}/second.onnx")
+    subprocess.run([command, f"{folder}/second.onnx", "-o", f"{folder}/second.so"], check=True, capture_output=True)
+    with accelc.load(f"{folder}/second.so").session() as session:
+        got = session.run({"x": X5, "p": X5 + 1})
+    return None if np.allclose(got["e"], 6 * X5) and np.allclose(got["f"], X5 + 1) else f"{got}"
+
+
+def main():
+    command, failed = sys.argv[1], 0
+    with tempfile.TemporaryDirectory() as folder:
+        for name in sys.argv[2:] or CASES:
+            try:
+                wrong = check(command, name, folder)
+            except subprocess.CalledProcessError as e:
+                wrong = e.stderr.decode()
+            if wrong:
+                failed += 1
+                print(f"FAILED {name}: {wrong}")
+        wrong = check_second(command, folder)
+        if wrong:
+            failed += 1
+            print(f"FAILED second: {wrong}")
+        for nodes, text in BAD.items() if not sys.argv[2:] else ():
+            feeds = {"x": X34, "k": np.int64([2])} if "k)" in nodes else {"x": X34}
+            if "k)" in nodes:
+                nodes = nodes.replace("y =", "y, at =")
+            onnx.save(model(nodes, feeds, False, ["x"]), f"{folder}/bad.onnx")
+            done = subprocess.run([command, f"{folder}/bad.onnx", "-o", os.devnull], capture_output=True, text=True)
+            if done.returncode != 1 or text not in done.stderr:
+                failed += 1
+                print(f"FAILED {nodes}: {done.stderr}")
+    print(f"{len(CASES) + len(BAD) + 1 - failed} passed, {failed} failed")
+    return failed != 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
