@@ -1,25 +1,29 @@
-/* op_ms_search.c: GreedySearch of com.microsoft: a loop around the decoder that its attribute holds. The first trip feeds the whole prompt
- * and an empty past, each other one the token just chosen and the past so far: carried values whose sizes change. As ONNX Runtime's
- * greedy_search_impl_gpt.h and logits_processor.cc. */
+/* op_ms_search.c: GreedySearch and BeamSearch of com.microsoft: a loop around the decoder that their attribute holds. The first trip feeds
+ * the whole prompt and an empty past, each other one the token just chosen and the past so far: carried values whose sizes change. As ONNX
+ * Runtime's greedy_search_impl_gpt.h, beam_search_impl_gpt.h, beam_search_scorer.cc and logits_processor.cc. */
 #include "frontend/import.h"
 #include <math.h>
 #include <string.h>
 
 #define FN(f) void imp_##f(Imp *m)
-FN(greedysearch);
+FN(greedysearch); FN(beamsearch);
 
 #define LOWEST (-3.4028234663852886e38) /* the score of what is not allowed */
 
 enum { IDS, POS, MASK, SEQ, DONE, NEXT_POS, PAST, MAX_LAYERS = 128 }; /* carried values; PAST: the first of the layers' */
-enum { MAX_LENGTH = 1, MIN_LENGTH, PENALTY, VOCAB_MASK, PREFIX_MASK, ATT_MASK };
+enum { MAX_LENGTH = 1, MIN_LENGTH, PENALTY, VOCAB_MASK, PREFIX_MASK, ATT_MASK, NOPTION }; /* what operands say */
+static const uint32_t greedy_operands[NOPTION] = {0, 1, 2, 3, 4, 5, 6}, beam_operands[NOPTION] = {0, 1, 2, 6, 7, 8, 9};
 
 typedef struct Search {
     const SrcGraph *decoder;
     int nlayer;
-    Dim batch, prompt, length;  /* length: of the sequences in the end */
+    const uint32_t *at;         /* where the operands are */
+    Dim batch, prompt, length;  /* rows of the decoder; length: of the sequences in the end */
     Type past;                  /* of a layer, empty */
     int64_t eos, pad;
-    Val option[PREFIX_MASK + 1]; /* in the body: operands MIN_LENGTH to PREFIX_MASK */
+    Dim groups, beams;          /* BeamSearch: batches, and rows for each */
+    const Val *extra;           /* in the body: what else a trip reads */
+    Val option[NOPTION];        /* in the body: MIN_LENGTH to PREFIX_MASK, if they are given */
 } Search;
 
 static Type ints(Imp *m, int rank, const Dim *d) { return type_tensor(m->c, DT_I32, rank, d); }
@@ -101,8 +105,8 @@ static Val process(Imp *m, const Search *s, Val scores, Val seq, Val iter, Dim v
     return scores;
 }
 
-/* One trip: in[] are the carried values, out[] the next ones; returns whether to go on. */
-static Val trip(Imp *m, const Search *s, Val iter, const Val *in, Val *out)
+/* Runs the decoder on the carried values in[]: the scores of the next tokens, f32[rows, V], and the present states. */
+static Val decode(Imp *m, const Search *s, const Val *in, Val *present_states)
 {
     const int n = 3 + s->nlayer;
     Val feed[3 + MAX_LAYERS], got[1 + MAX_LAYERS];
@@ -114,51 +118,81 @@ static Val trip(Imp *m, const Search *s, Val iter, const Val *in, Val *out)
         ERR(m, "E0208", "attribute decoder: logits must be a float tensor of rank 3");
         return (Val){0};
     }
-    Dim len = dim_of(m, got[0], 1), vocab = dim_of(m, got[0], 2), one = DC(m, 1), b2[2] = {s->batch, one}, sd[2] = {s->batch, s->length};
+    memcpy(present_states, got + 1, sizeof *got * (size_t)s->nlayer);
+    Dim len = dim_of(m, got[0], 1), one = DC(m, 1);
     int64_t used = attr_i(m, "vocab_size");
     Val scores = drop_axes(m, b_slice_axis(&m->b, got[0], 1, dim_addi(m->c, len, -1), one), 2);
     if (used > 0) { /* the scores may be padded */
-        b_guard(&m->b, G_LE, DC(m, used), vocab, "attribute vocab_size is larger than the scores");
-        scores = b_slice_axis(&m->b, scores, 1, DC(m, 0), vocab = DC(m, used));
+        b_guard(&m->b, G_LE, DC(m, used), dim_of(m, scores, 1), "attribute vocab_size is larger than the scores");
+        scores = b_slice_axis(&m->b, scores, 1, DC(m, 0), DC(m, used));
     }
-    scores = process(m, s, cast_to(m, scores, DT_F32), in[SEQ], iter, vocab);
-    Val best = cast_to(m, b_argminmax(&m->b, scores, 1, false, true, false), DT_I32);
-    Expr token = xarg(m, 1, DT_I32), end = X2(OR, xarg(m, 0, DT_BOOL), X2(EQ, token, expr_int(m->c, DT_I32, s->eos)));
-    out[DONE] = map_over(m, end, 2, (Val[]){in[DONE], best}, 1, &s->batch);
-    token = X3(SELECT, xarg(m, 0, DT_BOOL), expr_int(m->c, DT_I32, s->pad), token);
-    Val next = map_over(m, token, 2, (Val[]){out[DONE], best}, 1, &s->batch);
+    return cast_to(m, scores, DT_F32);
+}
+
+/* The inputs of the next trip, but for the past; next: the tokens chosen, [rows]. */
+static void feed_next(Imp *m, const Search *s, Val next, const Val *in, Val *out)
+{
+    Dim b2[2] = {s->batch, DC(m, 1)};
     out[IDS] = reshape_to(m, next, 2, b2);
     out[POS] = reshape_to(m, in[NEXT_POS], 2, b2);
     out[NEXT_POS] = map_text(m, "a + 1", 1, &in[NEXT_POS]);
     out[MASK] = b_concat(&m->b, 2, (Val[]){in[MASK], b_splat(&m->b, (Scalar){.t = DT_I32, .i = 1}, 2, b2)}, 1);
-    Expr here = X2(EQ, xaxis(m, 1), X2(ADD, xarg(m, 2, DT_I64), xdim(m, s->prompt)));
-    out[SEQ] = map_over(m, X3(SELECT, here, xarg(m, 1, DT_I32), xarg(m, 0, DT_I32)), 3, (Val[]){in[SEQ], out[IDS], iter}, 2, sd);
-    for (int i = 0; i < s->nlayer; i++)
-        out[PAST + i] = got[1 + i];
-    return map_over(m, X1(NOT, xarg(m, 0, DT_BOOL)), 1, (Val[]){b_reduce1(&m->b, R_AND, out[DONE], 1, false)}, 0, NULL);
 }
 
-/* What the first trip starts from. Padding has mask 0 and position 0; the others count from 0. */
-static void begin(Imp *m, const Search *s, Val *v)
+/* seq[rows, length] with the tokens written behind what it has. */
+static Val append(Imp *m, const Search *s, Val seq, Val tokens, Val iter)
 {
-    Val ids = m->in[0], mask = operand(m, ATT_MASK), before;
+    Expr here = X2(EQ, xaxis(m, 1), X2(ADD, xarg(m, 2, DT_I64), xdim(m, s->prompt)));
+    return map_over(m, X3(SELECT, here, xarg(m, 1, DT_I32), xarg(m, 0, DT_I32)), 3, (Val[]){seq, tokens, iter}, 2,
+                    (Dim[]){s->batch, s->length});
+}
+
+static Val any_left(Imp *m, Val done)
+{
+    return map_over(m, X1(NOT, xarg(m, 0, DT_BOOL)), 1, (Val[]){b_reduce1(&m->b, R_AND, done, 1, false)}, 0, NULL);
+}
+
+typedef Val Trip(Imp *m, const Search *s, Val iter, const Val *in, Val *out); /* carried values to the next; whether to go on */
+
+static Val greedy_trip(Imp *m, const Search *s, Val iter, const Val *in, Val *out)
+{
+    Val scores = decode(m, s, in, out + PAST);
+    if (!scores.i)
+        return scores;
+    scores = process(m, s, scores, in[SEQ], iter, dim_of(m, scores, 1));
+    Val best = cast_to(m, b_argminmax(&m->b, scores, 1, false, true, false), DT_I32);
+    Expr token = xarg(m, 1, DT_I32), end = X2(OR, xarg(m, 0, DT_BOOL), X2(EQ, token, expr_int(m->c, DT_I32, s->eos)));
+    out[DONE] = map_over(m, end, 2, (Val[]){in[DONE], best}, 1, &s->batch);
+    token = X3(SELECT, xarg(m, 0, DT_BOOL), expr_int(m->c, DT_I32, s->pad), token);
+    feed_next(m, s, map_over(m, token, 2, (Val[]){out[DONE], best}, 1, &s->batch), in, out);
+    out[SEQ] = append(m, s, in[SEQ], out[IDS], iter);
+    return any_left(m, out[DONE]);
+}
+
+/* What the first trip starts from. Padding has position 0, and mask 0 unless a mask is given; the others count from 0. */
+static void begin(Imp *m, const Search *s, Val ids, Val mask, Val *v)
+{
     Dim d[2] = {s->batch, s->prompt}, sd[2] = {s->batch, s->length};
     Expr pad = expr_int(m->c, DT_I32, s->pad), at[2] = {xaxis(m, 0), xaxis(m, 1)};
-    if (!mask.i)
-        mask = map_over(m, expr_cast(m->c, X2(NE, xarg(m, 0, DT_I32), pad), DT_I32), 1, &ids, 2, d);
-    Expr seen = X2(NE, xarg(m, 0, DT_I32), expr_int(m->c, DT_I32, 0));
-    Val on = map_over(m, expr_cast(m->c, seen, DT_I32), 1, &mask, 2, d);
+    Val before, on = map_over(m, expr_cast(m->c, X2(NE, xarg(m, 0, DT_I32), pad), DT_I32), 1, &ids, 2, d);
     Expr comb = X2(ADD, xarg(m, 0, DT_I32), xarg(m, 1, DT_I32));
     b_scan(&m->b, 1, &on, 1, false, true, &comb, (Scalar[]){{.t = DT_I32}}, (DType[]){DT_I32}, &before);
     v[IDS] = ids;
     v[POS] = map_text(m, "a * b", 2, (Val[]){before, on});
-    v[MASK] = mask;
+    v[MASK] = mask.i ? mask : on;
     Expr e = expr_load(m->c, 0, DT_I32, 2, at, OOB_VALUE, pad, 0);
     v[SEQ] = map_over(m, e, 1, &ids, 2, sd);
     v[DONE] = b_splat(&m->b, (Scalar){.t = DT_BOOL}, 1, d);
     v[NEXT_POS] = b_reduce1(&m->b, R_SUM, on, 2, false);
     for (int i = 0; i < s->nlayer; i++)
         v[PAST + i] = b_splat(&m->b, dt_convert((Scalar){.t = DT_I64}, (DType)s->past.dtype), 5, s->past.dim);
+}
+
+/* v[batch, n], each row `beams` times: [batch * beams, n] */
+static Val repeated(Imp *m, Val v, Dim beams)
+{
+    Dim b = dim_of(m, v, 0), n = dim_of(m, v, 1), d[3] = {b, beams, n}, flat[2] = {dim_mul(m->c, b, beams), n};
+    return dim_is(m->c, beams, 1) ? v : reshape_to(m, b_broadcast(&m->b, insert_axes(m, v, 3, 2), 3, d), 2, flat);
 }
 
 /* Types of the carried values in the body: the lengths are new in every trip. */
@@ -179,9 +213,9 @@ static void carried_types(Imp *m, const Search *s, Type *t)
 
 static bool operands_ok(Imp *m, Search *s)
 {
-    for (uint32_t i = 0; i <= ATT_MASK; i++)
-        if (present(m, i) && dtype_of(m, m->in[i]) != (i == PENALTY ? DT_F32 : DT_I32)) {
-            ERR(m, "E0204", "operand number %u: got %s", i, dt_name(dtype_of(m, m->in[i])));
+    for (int i = 0; i < NOPTION; i++)
+        if (present(m, s->at[i]) && dtype_of(m, m->in[s->at[i]]) != (i == PENALTY ? DT_F32 : DT_I32)) {
+            ERR(m, "E0204", "operand number %u: got %s", s->at[i], dt_name(dtype_of(m, m->in[s->at[i]])));
             return false;
         }
     if (rank_of(m, m->in[0]) != 2) {
@@ -195,50 +229,218 @@ static bool operands_ok(Imp *m, Search *s)
     if (!operand_dim(m, m->in[MAX_LENGTH], "max_length", 1, INT32_MAX, &s->length))
         return false;
     b_guard(&m->b, G_LT, s->prompt, s->length, "max_length must be larger than the prompt");
-    return read_decoder(m, s);
+    return true;
 }
 
-void imp_greedysearch(Imp *m)
+/* The loop: n carried values of types t from first[]; extra[]: more values that trip reads, which become those of the body. */
+static bool search(Imp *m, Search *s, Trip *step, int nc, const Type *t, const Val *first, const Val *given, int nextra, Val *extra, Val *res)
 {
-    Search s = {.decoder = NULL};
     Imp inner;
     const char **cap;
-    if (!operands_ok(m, &s))
-        return;
-    SrcGraph *g = (SrcGraph *)(uintptr_t)s.decoder;
-    int ncap = region_captures(m, 1, &g, &cap), nc = PAST + s.nlayer, n = 2 + nc;
+    SrcGraph *g = (SrcGraph *)(uintptr_t)s->decoder;
+    int ncap = region_captures(m, 1, &g, &cap), n = 2 + nc;
     if (ncap < 0)
-        return;
+        return false;
     SrcGraph body = {.name = "search", .outer = g->outer, .capture = g->capture};
-    Val in[2 + PAST + MAX_LAYERS + 4] = {{0}}, old[PAST + MAX_LAYERS], next[PAST + MAX_LAYERS] = {{0}}, res[PAST + MAX_LAYERS], *all;
-    Type t[PAST + MAX_LAYERS];
+    Val *in = NEWN(m->c, Val, n + NOPTION + nextra + ncap), *old = NEWN(m->c, Val, nc), *next = NEWN(m->c, Val, nc);
     region_open(&inner, m, NEW(m->c, SrcGraph));
     *(SrcGraph *)(uintptr_t)inner.src = body;
     inner.n = m->n;
     inner.row = m->row;
     Val iter = graph_input(inner.b.g, "iter", type_tensor(m->c, DT_I64, 0, NULL));
     graph_input(inner.b.g, "cond", type_tensor(m->c, DT_BOOL, 0, NULL));
-    begin(m, &s, in + 2);
-    carried_types(m, &s, t);
+    memcpy(in + 2, first, sizeof *in * (size_t)nc);
     for (int i = 0; i < nc; i++)
         old[i] = graph_input(inner.b.g, "", t[i]);
-    for (uint32_t i = MIN_LENGTH; i <= PREFIX_MASK; i++)
-        if (present(m, i)) {
-            in[n] = i == MIN_LENGTH || i == PENALTY ? only_element(m, m->in[i]) : m->in[i];
-            s.option[i] = graph_input(inner.b.g, "", *val_type(m->b.g, in[n++]));
+    for (int i = MIN_LENGTH; i <= PREFIX_MASK; i++)
+        if (given[i].i) {
+            in[n] = given[i];
+            s->option[i] = graph_input(inner.b.g, "", *val_type(m->b.g, in[n++]));
+        }
+    for (int i = 0; i < nextra; i++)
+        if (extra[i].i) {
+            in[n] = extra[i];
+            extra[i] = graph_input(inner.b.g, "", *val_type(m->b.g, in[n++]));
         }
     region_capture(&inner, m, ncap, cap);
-    Val go = trip(&inner, &s, iter, old, next);
+    Val go = step(&inner, s, iter, old, next);
     if (!go.i)
-        return;
+        return false;
     graph_output(inner.b.g, "cond", go);
     for (int i = 0; i < nc; i++)
         graph_output(inner.b.g, "", next[i]);
-    all = NEWN(m->c, Val, n + ncap);
-    memcpy(all, in, sizeof *in * (size_t)n);
-    all[0] = b_dim_scalar(&m->b, dim_sub(m->c, s.length, s.prompt));
+    in[0] = b_dim_scalar(&m->b, dim_sub(m->c, s->length, s->prompt));
     for (int i = 0; i < ncap; i++)
-        all[n + i] = name_value(m, cap[i]);
-    b_loop(&m->b, inner.b.g, nc, 0, n + ncap, all, res);
-    result(m, 0, res[SEQ]);
+        in[n + i] = name_value(m, cap[i]);
+    b_loop(&m->b, inner.b.g, nc, 0, n + ncap, in, res);
+    return true;
+}
+
+/* The options as the loop takes them; those of a batch row repeated for each of its beams. */
+static void options(Imp *m, const Search *s, Dim beams, Val *given)
+{
+    for (int i = MIN_LENGTH; i <= PREFIX_MASK; i++) {
+        Val v = operand(m, s->at[i]);
+        given[i] = !v.i ? v : i == MIN_LENGTH || i == PENALTY ? only_element(m, v) : i == PREFIX_MASK ? repeated(m, v, beams) : v;
+    }
+}
+
+void imp_greedysearch(Imp *m)
+{
+    Search s = {.at = greedy_operands};
+    Val first[PAST + MAX_LAYERS], res[PAST + MAX_LAYERS], given[NOPTION];
+    Type t[PAST + MAX_LAYERS];
+    if (!operands_ok(m, &s) || !read_decoder(m, &s))
+        return;
+    begin(m, &s, m->in[0], operand(m, s.at[ATT_MASK]), first);
+    carried_types(m, &s, t);
+    options(m, &s, DC(m, 1), given);
+    if (search(m, &s, greedy_trip, PAST + s.nlayer, t, first, given, 0, NULL, res))
+        result(m, 0, res[SEQ]);
+}
+
+/* ---- BeamSearch: `beams` rows of the decoder for each batch. Sequences that ended are kept apart, the best `beams` of each batch; a batch is
+ * done when it has so many and no beam can do better. */
+
+enum { SUM, KEPT_SCORE, KEPT_SEQ, KEPT_COUNT, NBEAM }; /* carried behind the past: f32[B, beams] twice, i32[B, beams, length], i64[B] */
+enum { EXTRA_PENALTY, NEXTRA };
+
+/* score / length ^ penalty; the penalty is operand k of the map */
+static Expr normed(Imp *m, Expr score, Expr length, int k)
+{
+    return X2(DIV, score, X2(POW, expr_cast(m->c, length, DT_F32), xarg(m, k, DT_F32)));
+}
+
+/* The best `count` of the kept sequences and as many new ones: rows row[B, beams] of seq, with score -inf if they are none. */
+static void keep_best(Imp *m, const Search *s, Dim count, Val *score, Val *kept, Val more, Val row, Val seq)
+{
+    Val all = b_concat(&m->b, 2, (Val[]){*score, more}, 1), at;
+    TopkAttr top = {.axis = 1, .largest = true, .sorted = true, .k = count};
+    b_topk(&m->b, all, &top, score, &at);
+    Expr b = xaxis(m, 0), i = xarg(m, 3, DT_I64), n = xdim(m, s->beams), j = X2(SUB, i, n);
+    Expr old = expr_load(m->c, 0, DT_I32, 3, (Expr[]){b, i, xaxis(m, 2)}, OOB_CLAMP, (Expr){0}, 0);
+    Expr from = expr_load(m->c, 2, DT_I64, 2, (Expr[]){b, j}, OOB_CLAMP, (Expr){0}, 0);
+    Expr fresh = expr_load(m->c, 1, DT_I32, 2, (Expr[]){from, xaxis(m, 2)}, OOB_CLAMP, (Expr){0}, 0);
+    *kept = map_over(m, X3(SELECT, X2(LT, i, n), old, fresh), 4, (Val[]){*kept, seq, row, insert_axes(m, at, 3, 4)}, 3,
+                     (Dim[]){s->groups, count, s->length});
+}
+
+static Val log_softmax(Imp *m, Val x)
+{
+    Val in[3] = {x, b_reduce1(&m->b, R_MAX, x, 2, true)}, e = map_text(m, "exp(a - b)", 2, in);
+    in[2] = b_reduce1(&m->b, R_SUM, e, 2, true);
+    return map_text(m, "a - b - log(c)", 3, in);
+}
+
+/* The 2 * beams best continuations of each batch: their scores, tokens and rows of the decoder, [B, 2 * beams]. */
+static void continuations(Imp *m, const Search *s, Val scores, Val sums, Val *best, Val *token, Val *row)
+{
+    Dim v = dim_of(m, scores, 1), flat[2] = {s->groups, dim_mul(m->c, s->beams, v)}, column[2] = {s->batch, DC(m, 1)};
+    TopkAttr top = {.axis = 1, .largest = true, .sorted = true, .k = dim_muli(m->c, s->beams, 2)};
+    Val at, all = b_binary(&m->b, S_ADD, scores, reshape_to(m, sums, 2, column));
+    b_topk(&m->b, reshape_to(m, all, 2, flat), &top, best, &at);
+    Expr i = xarg(m, 0, DT_I64), n = xdim(m, v);
+    *token = b_map1(&m->b, expr_cast(m->c, X2(MOD, i, n), DT_I32), 1, &at);
+    *row = b_map1(&m->b, X2(ADD, X2(MUL, xaxis(m, 0), xdim(m, s->beams)), X2(FDIV, i, n)), 1, &at);
+}
+
+static Val beam_trip(Imp *m, const Search *s, Val iter, const Val *in, Val *out)
+{
+    const Val *was = in + PAST + s->nlayer;
+    Val *now = out + PAST + s->nlayer, best, token, row, pick, order, chosen[3], penalty = s->extra[EXTRA_PENALTY];
+    Val scores = decode(m, s, in, out + PAST), done = insert_axes(m, in[DONE], 2, 2);
+    Dim d[2] = {s->groups, s->beams}, b1 = s->groups;
+    Expr b = xaxis(m, 0), j = xaxis(m, 1), eos = expr_int(m->c, DT_I32, s->eos), low = xf(m, DT_F32, -INFINITY);
+    if (!scores.i)
+        return scores;
+    scores = process(m, s, log_softmax(m, scores), in[SEQ], iter, dim_of(m, scores, 1));
+    continuations(m, s, scores, was[SUM], &best, &token, &row);
+    /* those among the first `beams` that end are kept, if the batch still looks for any */
+    Expr length = X2(ADD, xarg(m, 4, DT_I64), xdim(m, s->prompt)), ends = X2(AND, X2(EQ, xarg(m, 1, DT_I32), eos), X1(NOT, xarg(m, 2, DT_BOOL)));
+    Val first[2] = {b_slice_axis(&m->b, best, 1, DC(m, 0), s->beams), b_slice_axis(&m->b, token, 1, DC(m, 0), s->beams)};
+    Val args[5] = {first[0], first[1], done, penalty, iter};
+    Val more = map_over(m, X3(SELECT, ends, normed(m, xarg(m, 0, DT_F32), length, 3), low), 5, args, 2, d);
+    Val fresh = map_over(m, expr_cast(m->c, ends, DT_I64), 3, args, 2, d);
+    now[KEPT_SCORE] = was[KEPT_SCORE];
+    now[KEPT_SEQ] = was[KEPT_SEQ];
+    keep_best(m, s, s->beams, &now[KEPT_SCORE], &now[KEPT_SEQ], more, b_slice_axis(&m->b, row, 1, DC(m, 0), s->beams), in[SEQ]);
+    now[KEPT_COUNT] = b_binary(&m->b, S_ADD, was[KEPT_COUNT], b_reduce1(&m->b, R_SUM, fresh, 2, false));
+    /* the best that go on */
+    Expr key = X3(SELECT, X2(EQ, xarg(m, 0, DT_I32), eos), XI(-1), X2(SUB, XI(INT32_MAX), j));
+    TopkAttr top = {.axis = 1, .largest = true, .sorted = true, .k = s->beams};
+    b_topk(&m->b, b_map1(&m->b, key, 1, &token), &top, &order, &pick);
+    Expr at[2] = {b, xarg(m, 1, DT_I64)}, over = xarg(m, 2, DT_BOOL), none[3] = {xf(m, DT_F32, 0), expr_int(m->c, DT_I32, s->pad), XI(0)};
+    Val from[3] = {best, token, row};
+    for (int i = 0; i < 3; i++) {
+        Expr e = expr_load(m->c, 0, dtype_of(m, from[i]), 2, at, OOB_CLAMP, (Expr){0}, 0);
+        chosen[i] = map_over(m, X3(SELECT, over, none[i], e), 3, (Val[]){from[i], pick, done}, 2, d);
+    }
+    now[SUM] = chosen[0];
+    Val flat = reshape_to(m, chosen[2], 1, &s->batch);
+    for (int i = 0; i < s->nlayer; i++)
+        out[PAST + i] = b_gather(&m->b, out[PAST + i], flat, 1, OOB_CLAMP);
+    feed_next(m, s, reshape_to(m, chosen[1], 1, &s->batch), in, out);
+    out[SEQ] = append(m, s, b_gather(&m->b, in[SEQ], flat, 0, OOB_CLAMP), out[IDS], iter);
+    /* done: enough is kept, and the best continuation is no better than the worst of it */
+    Expr zero = XI(0), worst = expr_load(m->c, 2, DT_F32, 2, (Expr[]){b, X2(SUB, xdim(m, s->beams), XI(1))}, OOB_CLAMP, (Expr){0}, 0);
+    Expr hope = normed(m, expr_load(m->c, 5, DT_F32, 2, (Expr[]){b, zero}, OOB_CLAMP, (Expr){0}, 0), length, 3);
+    Expr enough = X2(GE, xarg(m, 1, DT_I64), xdim(m, s->beams));
+    if (!attr_i(m, "early_stopping"))
+        enough = X2(AND, enough, X2(GE, worst, hope));
+    Val state[6] = {in[DONE], now[KEPT_COUNT], now[KEPT_SCORE], penalty, iter, best};
+    out[DONE] = map_over(m, X2(OR, xarg(m, 0, DT_BOOL), enough), 6, state, 1, &b1);
+    return any_left(m, out[DONE]);
+}
+
+/* Beams of batches that are not done end now; the best `count` sequences and their scores are the results. */
+static void finish_beams(Imp *m, const Search *s, Val penalty, const Val *v, Dim count)
+{
+    const Val *k = v + PAST + s->nlayer;
+    Val score = k[KEPT_SCORE], kept = k[KEPT_SEQ];
+    Dim d[2] = {s->groups, s->beams};
+    Expr e = normed(m, xarg(m, 0, DT_F32), xdim(m, s->length), 2);
+    e = X3(SELECT, xarg(m, 1, DT_BOOL), xf(m, DT_F32, -INFINITY), e);
+    Val more = map_over(m, e, 3, (Val[]){k[SUM], insert_axes(m, v[DONE], 2, 2), penalty}, 2, d);
+    Val row = map_over(m, X2(ADD, X2(MUL, xaxis(m, 0), xdim(m, s->beams)), xaxis(m, 1)), 0, NULL, 2, d);
+    keep_best(m, s, count, &score, &kept, more, row, v[SEQ]);
+    result(m, 0, kept);
+    result(m, 1, score);
+}
+
+void imp_beamsearch(Imp *m)
+{
+    Search s = {.at = beam_operands};
+    Val first[PAST + MAX_LAYERS + NBEAM], res[PAST + MAX_LAYERS + NBEAM], given[NOPTION], extra[NEXTRA], penalty = operand(m, 5);
+    Type t[PAST + MAX_LAYERS + NBEAM];
+    Dim count, d[3];
+    if (present(m, 10) || present(m, 11) || wanted(m, 2)) {
+        UNSUP(m, "decoder_input_ids, logits_processor and the result scores");
+        return;
+    }
+    if (!operands_ok(m, &s) || !operand_dim(m, m->in[3], "num_beams", 1, 4096, &s.beams) ||
+        !operand_dim(m, m->in[4], "num_return_sequences", 1, 4096, &count))
+        return;
+    b_guard(&m->b, G_LE, count, s.beams, "num_return_sequences is larger than num_beams");
+    s.groups = d[0] = s.batch;
+    s.batch = dim_mul(m->c, s.batch, s.beams);
+    d[1] = s.beams;
+    d[2] = s.length;
+    if (!read_decoder(m, &s))
+        return;
+    Val mask = operand(m, s.at[ATT_MASK]), *v = first + PAST + s.nlayer;
+    begin(m, &s, repeated(m, m->in[0], s.beams), mask.i ? repeated(m, mask, s.beams) : mask, first);
+    carried_types(m, &s, t);
+    first[DONE] = b_splat(&m->b, (Scalar){.t = DT_BOOL}, 1, d);
+    v[SUM] = map_over(m, X3(SELECT, X2(EQ, xaxis(m, 1), XI(0)), xf(m, DT_F32, 0), xf(m, DT_F32, -1e9)), 0, NULL, 2, d);
+    v[KEPT_SCORE] = b_splat(&m->b, (Scalar){.t = DT_F32, .f = -INFINITY}, 2, d);
+    v[KEPT_SEQ] = b_splat(&m->b, (Scalar){.t = DT_I32, .i = s.pad}, 3, d);
+    v[KEPT_COUNT] = b_splat(&m->b, (Scalar){.t = DT_I64}, 1, d);
+    t[DONE] = type_tensor(m->c, DT_BOOL, 1, d);
+    for (int i = 0; i < NBEAM; i++)
+        t[PAST + s.nlayer + i] = *val_type(m->b.g, v[i]);
+    options(m, &s, s.beams, given);
+    extra[EXTRA_PENALTY] = penalty = penalty.i ? only_element(m, penalty) : scalar_of(m, DT_F32, 1);
+    s.extra = extra;
+    if (search(m, &s, beam_trip, PAST + s.nlayer + NBEAM, t, first, given, NEXTRA, extra, res))
+        finish_beams(m, &s, penalty, res, count);
 }

@@ -42,11 +42,52 @@ def one(x, kind=np.int32):
 
 
 def greedy(rng, prompt, length, graph, eos=36, pad=0, more=(), **how):
+    """ONNX Runtime leaves what it does not write, once all sequences have ended, to chance: it is padding here."""
     attrs = {"decoder": graph, "eos_token_id": eos, "pad_token_id": pad, **how.pop("attrs", {})}
-    return Case(MS + "GreedySearch", [prompt, one(length), *more], attrs, **how)
+    case = Case(MS + "GreedySearch", [prompt, one(length), *more], attrs, **how)
+    plain = Case(MS + "GreedySearch", case.inputs, attrs)
+
+    def ended(*inputs):
+        y = expected(plain)[0].copy()
+        for k in range(prompt.shape[1], length):
+            if (y[:, k] == pad).all():
+                y[:, k:] = pad
+        return [y]
+    if case.oracle == "ort":
+        case.oracle = ended
+    return case
+
+
+def beam(rng, prompt, length, beams, graph, returned=None, eos=36, pad=0, least=0, penalty=1.0, more=(), **how):
+    attrs = {"decoder": graph, "eos_token_id": eos, "pad_token_id": pad, **how.pop("attrs", {})}
+    inputs = [prompt, one(length), one(least), one(beams), one(returned or beams),
+              one(penalty, np.float32), *more]                     # ONNX Runtime wants them, optional or not
+    return Case(MS + "BeamSearch", inputs, attrs, nout=2, **how)
+
+
+def beams(rng):
+    gpt = decoder(rng)
+    prompt = i32(rng, 2, 4, low=1, high=35)
+    yield beam(rng, prompt, 10, 3, gpt)
+    yield beam(rng, prompt, 10, 1, gpt)
+    yield beam(rng, prompt[:1], 9, 4, gpt, returned=2, dynamic=True)
+    yield beam(rng, np.array([[0, 0, 5, 7], [3, 9, 11, 2]], np.int32), 9, 2, gpt)
+    small = decoder(rng, layers=1, vocab=9, spread=2.0)                        # few tokens: sequences end often
+    few = prompt % 8 + 1
+    for eos in range(0, 9, 2):
+        for early in (0, 1):
+            yield beam(rng, few, 12, 3, small, eos=eos, pad=8 if eos == 0 else 0, attrs={"early_stopping": early})
+        yield beam(rng, few, 12, 4, small, eos=eos, returned=2, penalty=0.5 + eos / 4, least=7)
+    yield beam(rng, few, 12, 3, small, eos=3, more=[one(1.4, np.float32)])
+    yield beam(rng, few, 12, 3, small, eos=3, attrs={"no_repeat_ngram_size": 2})
+    yield beam(rng, few, 12, 3, small, eos=3, more=[None, np.array([1, 1, 0, 1, 1, 1, 0, 1, 1], np.int32)])
+    yield beam(rng, few, 12, 3, small, eos=3, more=[None, None, np.array([[1, 1, 0, 1, 1, 1, 0, 1, 1], [0, 1, 1, 1, 1, 0, 1, 1, 1]], np.int32)])
+    yield beam(rng, few, 12, 3, small, returned=4, error="num_return_sequences is larger than num_beams")
+    yield beam(rng, few, 3, 3, small, error="max_length must be larger than the prompt")
 
 
 def cases(rng):
+    yield from beams(rng)
     gpt = decoder(rng)
     prompt = i32(rng, 2, 4, low=1, high=35)
     yield greedy(rng, prompt, 12, gpt)
