@@ -42,7 +42,8 @@ def gated(kind, k):
     return run
 
 
-def qmoe(rng, bits=4, block=0, zero=False, kind="silu", tokens=(7,), e=5, h=32, inter=48, bias=False, mixing=False, dtype=np.float32, tol=1e-4, **attrs):
+def qmoe(rng, bits=4, block=0, zero=False, kind="silu", tokens=(7,), e=5, h=32, inter=48, bias=False, mixing=False,
+         dtype=np.float32, tol=1e-4, **attrs):
     how = {k: attrs.pop(k) for k in ("oracle", "dynamic", "error") if k in attrs}
     wide = 2 if kind == "swiglu" else 1
     count = int(np.prod(tokens))
@@ -50,12 +51,15 @@ def qmoe(rng, bits=4, block=0, zero=False, kind="silu", tokens=(7,), e=5, h=32, 
     q2, s2, z2 = weights(rng, e, h, inter, attrs.get("fc2_expert_weight_bits", bits), block, zero)
     if attrs.get("fc2_expert_weight_bits"):
         z2 = None
-    inputs = [f32(rng, *tokens, h, dtype=dtype), f32(rng, count, e, dtype=dtype), q1, s1.astype(dtype), f32(rng, e, inter * wide, dtype=dtype) if bias else None,
-              q2, s2.astype(dtype), f32(rng, e, h, dtype=dtype) if bias else None, None, None, None, z1, z2, None, f32(rng, count, e, dtype=dtype, low=0, high=1) if mixing else None]
+    inputs = [f32(rng, *tokens, h, dtype=dtype), f32(rng, count, e, dtype=dtype),
+              q1, s1.astype(dtype), f32(rng, e, inter * wide, dtype=dtype) if bias else None,
+              q2, s2.astype(dtype), f32(rng, e, h, dtype=dtype) if bias else None, None, None, None, z1, z2, None,
+              f32(rng, count, e, dtype=dtype, low=0, high=1) if mixing else None]
     while inputs[-1] is None:
         inputs.pop()
     const = [i for i in (2, 3, 5, 6, 11, 12) if i < len(inputs) and inputs[i] is not None]
-    return Case(MS + "QMoE", inputs, {"activation_type": kind, "k": 2, "expert_weight_bits": bits, **({"block_size": block} if block else {}), **attrs},
+    size = {"block_size": block} if block else {}
+    return Case(MS + "QMoE", inputs, {"activation_type": kind, "k": 2, "expert_weight_bits": bits, **size, **attrs},
                 const=const, tol=tol, **how)
 
 
@@ -83,7 +87,8 @@ def cases(rng):
         for block in (0, 16):
             for zero in (False, True):
                 yield qmoe(rng, bits, block, zero, normalize_routing_weights=int(zero))
-    yield qmoe(rng, 4, 32, True, h=64, inter=96, kind="swiglu", swiglu_fusion=1, bias=True, activation_alpha=1.702, activation_beta=1.0, swiglu_limit=2.0)
+    yield qmoe(rng, 4, 32, True, h=64, inter=96, kind="swiglu", swiglu_fusion=1, bias=True, activation_alpha=1.702,
+               activation_beta=1.0, swiglu_limit=2.0)
     yield qmoe(rng, 4, 0, kind="relu", tokens=(2, 3), bias=True, dynamic=True)
     yield qmoe(rng, 4, 0, kind="relu", mixing=True)
     yield qmoe(rng, 4, 0, kind="relu", mixing=True, normalize_routing_weights=1)

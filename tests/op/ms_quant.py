@@ -124,14 +124,16 @@ def products(rng):
             yield Case(MS + "DynamicQuantizeMatMul", [f32(rng, *shape), b, f32(rng, 24, low=0.01, high=0.1),
                                                       None if signed else u8(rng, 24)], tol=1e-5)
     yield Case(MS + "DynamicQuantizeMatMul", [np.zeros((3, 40), S), u8(rng, 40, 8), S(0.1)])
-    yield Case(MS + "MatMulInteger16", [ints(rng, 3, 20, low=-3000, high=3000, dtype=np.int16), ints(rng, 20, 7, low=-3000, high=3000, dtype=np.int16)])
+    yield Case(MS + "MatMulInteger16", [ints(rng, 3, 20, low=-3000, high=3000, dtype=np.int16),
+                                          ints(rng, 20, 7, low=-3000, high=3000, dtype=np.int16)])
     yield Case(MS + "MatMulInteger16", [ints(rng, 2, 3, 20, low=0, high=900, dtype=np.uint16), ints(rng, 20, 7, low=0, high=900, dtype=np.uint16)],
                oracle=lambda a, b: [(a.astype(np.uint32) @ b.astype(np.uint32))])
 
 
 def linear(rng):
     import ml_dtypes
-    kinds = [(np.uint8, 0, 255), (np.int8, -128, 127), (np.uint16, 0, 65535), (np.int16, -32768, 32767), (ml_dtypes.uint4, 0, 15), (ml_dtypes.int4, -8, 7)]
+    kinds = [(np.uint8, 0, 255), (np.int8, -128, 127), (np.uint16, 0, 65535), (np.int16, -32768, 32767),
+             (ml_dtypes.uint4, 0, 15), (ml_dtypes.int4, -8, 7)]
     for kind, lo, hi in kinds:
         z = np.asarray(ints(rng, low=lo // 2, high=hi // 2)).astype(np.int32).astype(kind)
         per = ints(rng, 5, low=lo // 2, high=hi // 2).astype(np.int32).astype(kind)
@@ -184,7 +186,8 @@ def lstm(rng, signed, columns=False, direction="forward", lens=None, batch=3, le
     more = {k: attrs.pop(k) for k in ("const", "dynamic", "wanted", "error") if k in attrs}
     peep = f32(rng, dirs, 3 * hidden, scale=0.3) if attrs.pop("peep", False) else None
     state = [f32(rng, dirs, batch, hidden, scale=0.5) for _ in range(2)] if lens is None else [None, None]
-    inputs = [f32(rng, length, batch, size), w, r, f32(rng, dirs, 8 * hidden, scale=0.2), None if lens is None else np.array(lens, np.int32), *state, peep,
+    inputs = [f32(rng, length, batch, size), w, r, f32(rng, dirs, 8 * hidden, scale=0.2),
+              None if lens is None else np.array(lens, np.int32), *state, peep,
               scales[0], zeros[0], scales[1], zeros[1]]
     more.setdefault("const", (1, 2, 8, 9, 10, 11))
     return Case(MS + "DynamicQuantizeLSTM", inputs, {"hidden_size": hidden, "direction": direction, **attrs}, nout=3, tol=2e-3, **more)

@@ -51,7 +51,8 @@ def cases(rng):
                    opset=1, oracle=gruunit(drop))
     for across in (0, 1):
         for scaled in (0, 1):
-            yield Case("MeanVarianceNormalization", [x], {"across_channels": across, "normalize_variance": scaled}, opset=1, oracle=mvn(across, scaled))
+            attrs = {"across_channels": across, "normalize_variance": scaled}
+            yield Case("MeanVarianceNormalization", [x], attrs, opset=1, oracle=mvn(across, scaled))
     y = f32(rng, 3, 4, low=0.1, high=2)
     for name, inputs, want in (("relu", [x], np.maximum(x, 0)), ("aten::add", [x, x[0]], x + x[0]), ("maximum", [x, x[:1]], np.maximum(x, x[:1])),
                                ("rsqrt", [y], 1 / np.sqrt(y)), ("silu", [y], y / (1 + np.exp(-y))), ("pow", [y, y], y ** y)):

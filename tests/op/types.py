@@ -33,7 +33,8 @@ def values(rng, name, floats=True):
         return np.array(x, np.int64 if hi <= 1 << 62 else np.uint64 if lo == 0 else np.int64).astype(t)
     if name == "BOOL":
         return np.array([True, False, True])
-    x = np.concatenate([[0.0, -0.0, 1.0, -1.0, 0.5, 1.5, 2.5, -2.5, 3.5, 100.25, -7.75, 448, 460, -470, 57344, 61000, 1e-3, 2 ** -9, 2 ** -10, 2 ** -17],
+    x = np.concatenate([[0.0, -0.0, 1.0, -1.0, 0.5, 1.5, 2.5, -2.5, 3.5, 100.25, -7.75, 448, 460, -470, 57344, 61000,
+                         1e-3, 2 ** -9, 2 ** -10, 2 ** -17],
                         rng.standard_normal(12) * 10])
     if floats:
         x = np.concatenate([x, [np.inf, -np.inf, np.nan]])
@@ -115,10 +116,12 @@ def quantisation(rng):
                 if name in FP8:
                     q = np.where(np.isfinite(q.astype(np.float32)), q.astype(np.float32), 0).astype(dtype(name))
                 yield Case("DequantizeLinear", [q, s, z], attrs, opset=version, oracle="reference", tol=1e-6 if a == "FLOAT" else 1e-2)
-        yield Case("QuantizeLinear", [x, np.float32(0.1)], {"output_dtype": getattr(TensorProto, name)}, opset=23 if name not in ("INT2", "UINT2") else 25,
+        yield Case("QuantizeLinear", [x, np.float32(0.1)], {"output_dtype": getattr(TensorProto, name)},
+                   opset=23 if name not in ("INT2", "UINT2") else 25,
                    oracle="reference")
         if name in FP8:
-            yield Case("QuantizeLinear", [x * 1000, np.float32(0.1), np.zeros((), np.float32).astype(dtype(name))], {"saturate": 0}, opset=21, oracle="reference")
+            yield Case("QuantizeLinear", [x * 1000, np.float32(0.1), np.zeros((), np.float32).astype(dtype(name))],
+                       {"saturate": 0}, opset=21, oracle="reference")
 
 
 def complex_moves(rng):
@@ -129,12 +132,16 @@ def complex_moves(rng):
         y = x[:, :1] * 2
         for op, inputs, attrs in (("Identity", [x], {}), ("Reshape", [x, np.array([4, -1])], {}), ("Transpose", [x], {"perm": [2, 0, 1]}),
                                   ("Concat", [x, y], {"axis": 1}), ("Slice", [x, np.array([1]), np.array([-1]), np.array([2])], {}),
-                                  ("Gather", [x, i], {"axis": 1}), ("GatherElements", [x, np.broadcast_to(i.reshape(3, 1, 1), x.shape)], {"axis": 0}), ("GatherND", [x, i.reshape(3, 1)], {}),
+                                  ("Gather", [x, i], {"axis": 1}),
+                                  ("GatherElements", [x, np.broadcast_to(i.reshape(3, 1, 1), x.shape)], {"axis": 0}),
+                                  ("GatherND", [x, i.reshape(3, 1)], {}),
                                   ("Expand", [y, np.array([3, 4, 5])], {}), ("Tile", [y, np.array([1, 2, 1])], {}), ("Flatten", [x], {"axis": 1}),
                                   ("Squeeze", [y, np.array([1])], {}), ("Unsqueeze", [x, np.array([0])], {}), ("Shape", [x], {}), ("Size", [x], {}),
-                                  ("Where", [x.real > 0, x, y], {}), ("ScatterElements", [x, i.reshape(1, 3, 1), y[:1, :, :1].repeat(3, 1)], {"axis": 0}),
+                                  ("Where", [x.real > 0, x, y], {}),
+                                  ("ScatterElements", [x, i.reshape(1, 3, 1), y[:1, :, :1].repeat(3, 1)], {"axis": 0}),
                                   ("Trilu", [x], {}), ("ReverseSequence", [x, np.array([1, 3, 2, 2])], {"time_axis": 0, "batch_axis": 1}),
-                                  ("SpaceToDepth", [x[None, :2, :, :4]], {"blocksize": 2}), ("DepthToSpace", [x[None, :, :, :].repeat(4, 1)], {"blocksize": 2})):
+                                  ("SpaceToDepth", [x[None, :2, :, :4]], {"blocksize": 2}),
+                                  ("DepthToSpace", [x[None, :, :, :].repeat(4, 1)], {"blocksize": 2})):
             yield Case(op, inputs, attrs, oracle="reference")
 
 
