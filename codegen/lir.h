@@ -72,6 +72,15 @@ void lir_volatile_next(Lir *l);            /* the next load must stay a separate
 LVal lir_ptr_add(Lir *l, LVal ptr, LVal idx, DType elem); /* ptr + idx * size */
 LVal lir_ptr_bytes(Lir *l, LVal ptr, LVal bytes);
 void lir_prefetch(Lir *l, LVal ptr, LVal idx, DType elem, int level); /* 1: L1, 2: L2, 3: L3 */
+/* Matrix tiles (levels with F_AMX): between lir_tiles and lir_tiles_end, tiles 0 to 5 have `rows` (i64, 1 to 16) rows of 64 bytes,
+ * tiles 6 and 7 have 16. Row r of a sum gains, in its i32 lane n, the products of 4 u8 of row r with 4 s8 at lane n of row q, over all q:
+ * what lir_dot4 does for 16 quads. Exact, wrapping. */
+void lir_tiles(Lir *l, LVal rows);
+void lir_tiles_end(Lir *l);
+void lir_tile_zero(Lir *l, int tile);
+void lir_tile_load(Lir *l, int tile, LVal ptr, LVal idx, LVal pitch);  /* bytes */
+void lir_tile_store(Lir *l, int tile, LVal ptr, LVal idx, LVal pitch);
+void lir_tile_dot4(Lir *l, int sum, int u8, int s8);
 /* Structure. for iv in [lo, hi) by step (> 0): carried values c[] start as init[], become next[] at the end. */
 typedef struct LFor { LVal iv; LVal c[64]; uint32_t n, ins; } LFor;
 LFor lir_for(Lir *l, LVal lo, LVal hi, LVal step, uint32_t n, const LVal *init);

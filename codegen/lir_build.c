@@ -361,6 +361,35 @@ void lir_prefetch(Lir *l, LVal ptr, LVal idx, DType elem, int level) {
     lir_append(l, i, 2, (LVal[]){a.ptr, a.idx});
 }
 
+void lir_tiles(Lir *l, LVal rows) {
+    CHECK(lir_type(l, rows).dt == DT_I64 && lir_type(l, rows).lanes == 1);
+    lir_append(l, (LIns){.op = L_TILES}, 1, &rows);
+}
+
+void lir_tiles_end(Lir *l) { lir_append(l, (LIns){.op = L_TILES_END}, 0, NULL); }
+
+static int64_t tile_number(int tile) {
+    CHECK(tile >= 0 && tile < LIR_TILES);
+    return tile;
+}
+
+void lir_tile_zero(Lir *l, int tile) { lir_append(l, (LIns){.op = L_TILE_ZERO, .imm = tile_number(tile)}, 0, NULL); }
+
+void lir_tile_dot4(Lir *l, int sum, int u8, int s8) {
+    int64_t imm = tile_number(sum) | tile_number(u8) << 4 | tile_number(s8) << 8;
+    lir_append(l, (LIns){.op = L_TILE_DOT4, .imm = imm}, 0, NULL);
+}
+
+static void tile_move(Lir *l, LOp op, int tile, LVal ptr, LVal idx, LVal pitch) {
+    Addr a = address(l, ptr, idx, DT_U8);
+    CHECK(lir_type(l, pitch).dt == DT_I64 && lir_type(l, pitch).lanes == 1);
+    lir_append(l, (LIns){.op = (uint16_t)op, .imm = a.disp, .aux = (uint32_t)tile_number(tile)}, 3, (LVal[]){a.ptr, a.idx, pitch});
+}
+
+void lir_tile_load(Lir *l, int tile, LVal ptr, LVal idx, LVal pitch) { tile_move(l, L_TILE_LOAD, tile, ptr, idx, pitch); }
+
+void lir_tile_store(Lir *l, int tile, LVal ptr, LVal idx, LVal pitch) { tile_move(l, L_TILE_STORE, tile, ptr, idx, pitch); }
+
 /* ---- structure ------------------------------------------------------------------------------- */
 
 static void region_open(Lir *l, uint32_t ins) {

@@ -34,6 +34,7 @@ struct Lir {
 
 /* Classes of types; lir_sop_class: those a scalar operation accepts in Lir, 0 if it is not whitelisted.
  * FLOAT is f32 and f64; OTHER (f16, f8, ..) can only be stored, moved and cast; CMP marks comparisons. */
+enum { LIR_TILES = 8, LIR_TILE_ROWS = 16, LIR_TILE_PITCH = 64 };
 enum { LC_FLOAT = 1, LC_INT = 2, LC_BOOL = 4, LC_PTR = 8, LC_OTHER = 16, LC_CMP = 32 };
 extern const uint8_t lir_sop_class[S_COUNT];
 unsigned lir_class(DType t);

@@ -14,6 +14,11 @@
 #include "lir_internal.h"
 #include "lir_lanes.h"
 
+typedef struct Tiles {
+    uint8_t at[LIR_TILES][LIR_TILE_ROWS][LIR_TILE_PITCH];
+    int64_t rows; /* of tiles 0 to 5; 0: none configured */
+} Tiles;
+
 typedef struct Machine {
     Run r;
     Step *step;       /* parallel to the instructions */
@@ -24,6 +29,7 @@ typedef struct Machine {
     size_t scratch_bytes, slack;
     uint32_t pc; /* instruction being executed */
     bool dead;   /* a message has been given */
+    Tiles tiles;
 } Machine;
 
 #define OFFSET_BITS 48
@@ -172,6 +178,58 @@ static void move_pointer(Machine *m, const Step *d, const LIns *i) {
         d->dst[0] = pointer(buffer_of(d->a[0]), at);
 }
 
+static int64_t tile_rows(const Tiles *t, uint32_t tile) { return tile < 6 ? t->rows : t->rows ? LIR_TILE_ROWS : 0; }
+
+static void tile_move(Machine *m, const Step *d, const LIns *i) {
+    Tiles *t = &m->tiles;
+    bool write = i->op == L_TILE_STORE;
+    for (int64_t r = 0; r < tile_rows(t, i->aux); r++) {
+        char *p = locate(m, d->a[0], (int64_t)(d->b[0] + (uint64_t)r * d->c[0]), LIR_TILE_PITCH, 1, write);
+        if (!p) return;
+        memcpy(write ? (void *)p : t->at[i->aux][r], write ? (const void *)t->at[i->aux][r] : p, LIR_TILE_PITCH);
+    }
+}
+
+static void tile_dot4(Tiles *t, const LIns *i) {
+    uint32_t sum = i->imm & 15, u8 = i->imm >> 4 & 15, s8 = (uint32_t)(i->imm >> 8);
+    for (int64_t r = 0; r < tile_rows(t, sum); r++)
+        for (int n = 0; n < LIR_TILE_PITCH / 4; n++) {
+            uint32_t v;
+            memcpy(&v, t->at[sum][r] + 4 * n, 4);
+            for (int k = 0; k < LIR_TILE_PITCH; k++)
+                v += (uint32_t)((int32_t)t->at[u8][r][k] * (int8_t)t->at[s8][k / 4][4 * n + k % 4]);
+            memcpy(t->at[sum][r] + 4 * n, &v, 4);
+        }
+}
+
+/* Instructions on tiles; false: not one. */
+static bool tiles(Machine *m, const Step *d, const LIns *i) {
+    Tiles *t = &m->tiles;
+    switch (i->op) {
+    case L_TILES:
+        t->rows = (int64_t)d->a[0];
+        if (t->rows < 1 || t->rows > LIR_TILE_ROWS) m->r.fault = "tiles of no or too many rows";
+        return true;
+    case L_TILES_END:
+        t->rows = 0;
+        return true;
+    case L_TILE_ZERO:
+        memset(t->at[i->imm], 0, sizeof t->at[0]);
+        break;
+    case L_TILE_DOT4:
+        tile_dot4(t, i);
+        break;
+    case L_TILE_LOAD:
+    case L_TILE_STORE:
+        tile_move(m, d, i);
+        break;
+    default:
+        return false;
+    }
+    if (!t->rows) m->r.fault = "tiles before they are configured";
+    return true;
+}
+
 /* ---- decoding -------------------------------------------------------------------------------- */
 
 static uint32_t room(const Lir *l, const LIns *i) { /* HREDUCE works in place */
@@ -259,6 +317,8 @@ static void decode(Machine *m, const uint32_t *lane, const int64_t *dim, int64_t
             d->size = (uint8_t)(lir_bits((DType)i->aux) / 8);
             break;
         case L_PTR_BYTES:
+        case L_TILE_LOAD:
+        case L_TILE_STORE:
             d->size = 1;
             break;
         case L_CARRY:
@@ -372,8 +432,9 @@ static int32_t execute(Machine *m) {
         case L_FAIL_IF:
             if (d->a[0]) return 1 + (int32_t)i->aux;
             break;
-        default:
-            break; /* parameters, constants, prefetch */
+        default: /* else parameters, constants, prefetch */
+            if (tiles(m, d, i) && m->r.fault)
+                return diag(m->r.c, SEV_ERROR, (Loc){0}, "X0502", "lir @%s: %%%u: %s", l->name, v, m->r.fault), -1;
         }
         if (m->dead) return -1;
         v = next;

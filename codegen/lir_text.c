@@ -100,6 +100,16 @@ static void print_fields(Buf *b, const Lir *l, const LIns *i) {
     case L_PREFETCH:
         buf_printf(b, ".l%u %s", i->sop, dt_name((DType)i->aux)), print_address(b, l, i);
         break;
+    case L_TILE_ZERO:
+        buf_printf(b, " t%lld", (long long)i->imm);
+        break;
+    case L_TILE_DOT4:
+        buf_printf(b, " t%lld, t%lld, t%lld", (long long)i->imm & 15, (long long)i->imm >> 4 & 15, (long long)i->imm >> 8);
+        break;
+    case L_TILE_LOAD:
+    case L_TILE_STORE:
+        buf_printf(b, " t%u", i->aux), print_address(b, l, i), buf_printf(b, " pitch %%%u", l->args.v[i->arg + 2].i);
+        break;
     case L_FAIL_IF:
         print_args(b, l, i, 0), buf_printf(b, " guard %u", i->aux);
         break;
@@ -265,6 +275,15 @@ static bool check_types(const V *v, const LIns *i) {
     case L_PTR_ADD:
     case L_PTR_BYTES:
         return is(a, DT_PTR, 1) && is(b, DT_I64, 1) && is(i->ty, DT_PTR, 1);
+    case L_TILES:
+        return is(a, DT_I64, 1);
+    case L_TILE_ZERO:
+        return i->imm >= 0 && i->imm < LIR_TILES;
+    case L_TILE_DOT4:
+        return i->imm >= 0 && (i->imm & 15) < LIR_TILES && (i->imm >> 4 & 15) < LIR_TILES && i->imm >> 8 < LIR_TILES;
+    case L_TILE_LOAD:
+    case L_TILE_STORE:
+        return is(a, DT_PTR, 1) && is(b, DT_I64, 1) && is(type_of(v, i, 2), DT_I64, 1) && i->aux < LIR_TILES;
     case L_PREFETCH:
         return is(a, DT_PTR, 1) && is(b, DT_I64, 1);
     case L_LOAD:

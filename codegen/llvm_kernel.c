@@ -29,6 +29,7 @@ typedef struct Kernel {
     uint32_t nopen;
     BB fail;
     LV fail_code;
+    LV tiles; /* memory of the configuration, once there is one */
 } Kernel;
 #define UNKNOWN UINT32_MAX
 
@@ -311,6 +312,60 @@ static void fail_if(Kernel *k, const LIns *i) {
     start(k, next);
 }
 
+/* ---- tiles: by number, so that no register allocator configures them anew ---- */
+
+/* The configuration: palette 1, rows of 64 bytes; its memory is part of the frame. */
+static void tiles_begin(Kernel *k, const LIns *i) {
+    const Printer *p = &k->p;
+    LLVMTypeRef byte = pr_int(p, 8, 1), block = LLVMArrayType2(byte, 64);
+    LV e[64], rows = LLVMBuildTrunc(p->b, value(k, p->args[i->arg]), byte, "");
+    for (int b = 0; b < 64; b++) {
+        bool width = b >= 16 && b < 16 + 2 * LIR_TILES && b % 2 == 0, full = b >= 54 && b < 56;
+        e[b] = LLVMConstInt(byte, b == 0 ? 1 : width ? LIR_TILE_PITCH : full ? LIR_TILE_ROWS : 0, 0);
+    }
+    if (!k->tiles) {
+        BB at = here(k);
+        LLVMPositionBuilderBefore(p->b, LLVMGetFirstInstruction(LLVMGetEntryBasicBlock(p->fn)));
+        k->tiles = LLVMBuildAlloca(p->b, block, "");
+        LLVMSetAlignment(k->tiles, 64);
+        start(k, at);
+    }
+    LLVMSetAlignment(LLVMBuildStore(p->b, LLVMConstVector(e, 64), k->tiles), 64);
+    for (int t = 0; t < 6; t++) {
+        LV at = i64(k, 48 + t);
+        LLVMBuildStore(p->b, rows, LLVMBuildGEP2(p->b, byte, k->tiles, &at, 1, ""));
+    }
+    (void)pr_intrinsic(p, "llvm.x86.ldtilecfg", 0, NULL, 1, &k->tiles);
+}
+
+static LV tile_number(const Kernel *k, int64_t n) { return LLVMConstInt(pr_int(&k->p, 8, 1), (uint64_t)n, 0); }
+
+static void tile_instruction(Kernel *k, const LIns *i) {
+    const LVal *a = k->p.args + i->arg;
+    LV x[3];
+    switch (i->op) {
+    case L_TILES:
+        tiles_begin(k, i);
+        return;
+    case L_TILES_END:
+        (void)pr_intrinsic(&k->p, "llvm.x86.tilerelease", 0, NULL, 0, x);
+        return;
+    case L_TILE_ZERO:
+        x[0] = tile_number(k, i->imm);
+        (void)pr_intrinsic(&k->p, "llvm.x86.tilezero", 0, NULL, 1, x);
+        return;
+    case L_TILE_DOT4:
+        for (int n = 0; n < 3; n++) x[n] = tile_number(k, i->imm >> 4 * n & 15);
+        (void)pr_intrinsic(&k->p, "llvm.x86.tdpbusd", 0, NULL, 3, x);
+        return;
+    default:
+        x[0] = tile_number(k, i->aux);
+        x[1] = address(k, a[0], a[1], i->imm, 1);
+        x[2] = value(k, a[2]);
+        (void)pr_intrinsic(&k->p, i->op == L_TILE_LOAD ? "llvm.x86.tileloadd64" : "llvm.x86.tilestored64", 0, NULL, 3, x);
+    }
+}
+
 static void instruction(Kernel *k, uint32_t v) {
     const LIns *i = &k->p.ins[v];
     const LVal *a = k->p.args + i->arg;
@@ -346,6 +401,14 @@ static void instruction(Kernel *k, uint32_t v) {
         return;
     case L_PREFETCH:
         prefetch(k, i);
+        return;
+    case L_TILES:
+    case L_TILES_END:
+    case L_TILE_ZERO:
+    case L_TILE_DOT4:
+    case L_TILE_LOAD:
+    case L_TILE_STORE:
+        tile_instruction(k, i);
         return;
     case L_FOR:
         open_for(k, v);

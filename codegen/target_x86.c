@@ -7,6 +7,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <llvm-c/Core.h>
@@ -31,11 +32,13 @@ static const Target level[] = {
     {"x86-64-v4", V4, "sapphirerapids", FLAGS3 | F_AVX512, 64, 32, 32 << 10, 1 << 20, 2 << 20, 2},
     {"x86-64-v4+vnni", V4 ",+avx512vnni", "sapphirerapids", FLAGS3 | F_AVX512 | F_VNNI, 64, 32,
      32 << 10, 1 << 20, 2 << 20, 2},
+    {"x86-64-v4+vnni+amx", V4 ",+avx512vnni,+amx-tile,+amx-int8", "sapphirerapids",
+     FLAGS3 | F_AVX512 | F_VNNI | F_AMX, 64, 32, 48 << 10, 2 << 20, 2 << 20, 2},
 };
 #define NLEVEL (sizeof level / sizeof level[0])
 
 const char *target_names(void) {
-    return "host, x86-64, x86-64-v3, x86-64-v3+avxvnni, x86-64-v4, x86-64-v4+vnni";
+    return "host, x86-64, x86-64-v3, x86-64-v3+avxvnni, x86-64-v4, x86-64-v4+vnni, x86-64-v4+vnni+amx";
 }
 
 /* Whether list (comma separated) enables the feature at `want` ("+name", up to a comma). */
@@ -53,6 +56,9 @@ static bool supports(const char *have, const char *need) {
     return true;
 }
 
+/* Linux lends tile registers to processes that ask, and not to all: what compiles here should run here. */
+static bool tiles_allowed(void) { return syscall(SYS_arch_prctl, 0x1023 /* ARCH_REQ_XCOMP_PERM */, 18 /* tile data */) == 0; }
+
 static uint32_t cache(int name, uint32_t fallback, long share) {
     long n = sysconf(name);
     if (n <= 0 || n > INT32_MAX) return fallback;
@@ -66,7 +72,7 @@ static void find_host(void) {
     char *have = LLVMGetHostCPUFeatures();
     host = level[0];
     for (size_t k = 1; k < NLEVEL; k++)
-        if (supports(have, level[k].features)) host = level[k];
+        if (supports(have, level[k].features) && (!(level[k].flags & F_AMX) || tiles_allowed())) host = level[k];
     LLVMDisposeMessage(have);
     long cpus = sysconf(_SC_NPROCESSORS_CONF);
     host.l1 = cache(_SC_LEVEL1_DCACHE_SIZE, host.l1, 1);

@@ -12,117 +12,19 @@
  * rows. Each element sums its products in ascending order of the reduced axes, in one chain: results do not depend on tiles. */
 #include <string.h>
 
-#include "emit_internal.h"
+#include "contract.h"
 #include "ukr.h"
 
 enum { PAR_MR, PAR_NV, PAR_ROWS, PAR_UNROLL, PAR_PF };
 enum { MAX_TILE = 64 };
 
-typedef struct Operand { Expr load; uint16_t buf; Affine f; DType type; } Operand;
-typedef struct Shape {
-    const Kernel *k;
-    const Stage *s;
-    Operand a, b;
-    int vec;                        /* n axis of unit stride */
-    int nblk;                       /* n axis whose blocks are tiled when the vector axis is one block of 16, else -1 */
-    int m[K_AXES], nm;              /* m axes, outermost first */
-    int batch[K_AXES], nbatch;      /* axes of both or neither */
-    int nout[K_AXES], nnout;        /* other n axes: walked like batch */
-    int red[K_AXES], nred;
-    int quad;                       /* reduced axis of four bytes, or -1; not in red */
-} Shape;
-
-/* ---- matching ---- */
-
-static bool operand(const Kernel *k, const Stage *s, Expr e, Operand *o) {
-    ExprInfo i = *expr_info(k->c, e);
-    if (i.kind == E_CAST) {
-        e = i.arg[0];
-        i = *expr_info(k->c, e);
-    }
-    if (i.kind != E_LOAD || i.oob != OOB_NEVER) return false;
-    *o = (Operand){.load = e, .buf = (uint16_t)i.index, .type = i.dtype};
-    return access_affine(k, s, o->buf, k->buf[o->buf].rank, i.arg, &o->f);
-}
-
-/* The axis of four neighbouring bytes in both operands, while other axes of B keep to multiples of four. */
-static int quad_axis(const Shape *x) {
-    Ctx *c = x->k->c;
-    int quad = -1;
-    if (x->s->acc[0] != DT_I32 || x->a.type != DT_U8 || x->b.type != DT_I8) return -1;
-    for (int a = 0; a < x->s->naxis; a++)
-        if (x->s->axis[a].kind == AX_RED && dim_is(c, x->s->axis[a].extent, 4) && dim_is(c, x->a.f.coef[a], 1) && dim_is(c, x->b.f.coef[a], 1)) quad = a;
-    return quad;
-}
-
-static bool classify(const Kernel *k, Shape *x, bool swapped) {
-    const Stage *s = &k->stage[0];
-    *x = (Shape){.k = k, .s = s, .vec = -1, .nblk = -1};
-    if (s->kind != ST_NEST || s->nres != 1 || !s->comb[0].i) return false;
-    if (k->nstage > 1 && epilogue_mask(k, 0) != ((1ull << k->nstage) - 2)) return false;
-    ExprInfo body = *expr_info(k->c, s->body[0]), comb = *expr_info(k->c, s->comb[0]);
-    if (body.kind != E_OP || body.op != S_MUL || comb.kind != E_OP || comb.op != S_ADD) return false;
-    if (expr_info(k->c, comb.arg[0])->kind != E_ARG || expr_info(k->c, comb.arg[1])->kind != E_ARG) return false;
-    if (s->acc[0] != DT_F32 && s->acc[0] != DT_F64 && s->acc[0] != DT_I32) return false;
-    if (s->init[0].i != 0) return false; /* 0 and 0.0 */
-    if (!operand(k, s, body.arg[swapped], &x->a) || !operand(k, s, body.arg[!swapped], &x->b)) return false;
-    x->quad = quad_axis(x);
-    Dim unit = dim_const(k->c, x->quad >= 0 ? 4 : 1);
-    for (int a = 0; a < s->naxis; a++) {
-        bool ua = x->a.f.has[a], ub = x->b.f.has[a];
-        if (a == x->quad) continue;
-        if (s->axis[a].kind == AX_RED) x->red[x->nred++] = a;
-        else if (ua && !ub) x->m[x->nm++] = a;
-        else if (ub && !ua) {
-            if (dim_same(k->c, x->b.f.coef[a], unit)) x->vec = a;
-            else x->nout[x->nnout++] = a;
-        } else x->batch[x->nbatch++] = a;
-    }
-    if (x->vec < 0 || (!x->nred && x->quad < 0)) return false;
-    if (dim_is(k->c, s->axis[x->vec].extent, 16) && x->nnout) {
-        x->nblk = x->nout[x->nnout - 1];
-        x->nnout--;
-    }
-    return true;
-}
-
-/* Does the result lie along the vector axis? */
-static bool stores_along(const Shape *x) {
-    const Kernel *k = x->k;
-    int st = k->nstage - 1, p = 0, vec = -1;
-    for (int a = 0; a < x->s->naxis; a++)
-        if (x->s->axis[a].kind == AX_PAR) {
-            if (a == x->vec) vec = p;
-            p++;
-        }
-    const Stage *s = &k->stage[st];
-    if (st == 0) vec = x->vec;
-    Affine f;
-    return access_affine(k, s, s->out[0].buf, s->out[0].rank, s->out[0].at, &f) && dim_is(k->c, f.coef[vec], 1);
-}
-
-static bool shape_of(const Kernel *k, Shape *x) {
-    Shape other;
-    bool first = classify(k, x, false), second = classify(k, &other, true);
-    if (second && (!first || (stores_along(&other) && !stores_along(x)))) *x = other;
-    return first || second;
-}
-
 static bool contract_match(const Kernel *k, const Target *t) {
     Shape x;
     (void)t;
-    return shape_of(k, &x);
+    return contract_shape(k, &x);
 }
 
 /* ---- tiles ---- */
-
-static double extent(const Shape *x, int axis) { return dim_typical(x->k->c, x->s->axis[axis].extent); }
-
-static double product(const Shape *x, const int *axis, int n) {
-    double p = 1;
-    for (int i = 0; i < n; i++) p *= extent(x, axis[i]);
-    return p;
-}
 
 /* Rows of a tile: ty of the second innermost m axis times tx of the innermost one. */
 typedef struct Rows { int ty, tx; } Rows;
@@ -147,19 +49,19 @@ static int vectors_per_block(const Shape *x, const Target *t) { return 16 / targ
 
 static int contract_candidates(const Kernel *k, const Target *t, Sched *out, int max) {
     Shape x;
-    if (!shape_of(k, &x)) return 0;
+    if (!contract_shape(k, &x)) return 0;
     int lanes = target_lanes(t, x.s->acc[0]), regs = t->vregs, n = 0;
     static const int widths[] = {1, 2, 3, 4, 6, 8};
     for (size_t i = 0; i < sizeof widths / sizeof *widths && n < max; i++) {
         int nv = widths[i];
         if (x.nblk >= 0 && nv % vectors_per_block(&x, t)) continue;
-        double cols = x.nblk >= 0 ? extent(&x, x.nblk) * 16 : extent(&x, x.vec);
+        double cols = x.nblk >= 0 ? shape_extent(&x, x.nblk) * 16 : shape_extent(&x, x.vec);
         if (nv > 1 && (nv - 1) * lanes >= cols) continue;
         int mr = (regs - nv - 1) / nv;
         if (t->vbytes == 64 && nv == 2 && mr > 14) mr = 14;
         if (mr > 28) mr = 28;
         if (mr < 1) continue;
-        double rows = product(&x, x.m, x.nm);
+        double rows = shape_product(&x, x.m, x.nm);
         while (mr > 1 && mr > rows) mr--;
         if (mr * nv > MAX_TILE) continue;
         out[n].par[PAR_MR] = mr;
@@ -173,19 +75,19 @@ static int contract_candidates(const Kernel *k, const Target *t, Sched *out, int
 
 static double contract_cost(const Kernel *k, const Sched *s, const Target *t) {
     Shape x;
-    if (!shape_of(k, &x)) return 1e30;
+    if (!contract_shape(k, &x)) return 1e30;
     int lanes = target_lanes(t, x.s->acc[0]), mr = (int)s->par[PAR_MR], nv = (int)s->par[PAR_NV];
     Rows r = tile_rows(&x, mr);
-    double points = product(&x, x.batch, x.nbatch) * product(&x, x.nout, x.nnout), kk = product(&x, x.red, x.nred);
+    double points = shape_product(&x, x.batch, x.nbatch) * shape_product(&x, x.nout, x.nnout), kk = shape_product(&x, x.red, x.nred);
     double tiles_m = 1;
     for (int i = 0; i < x.nm; i++) {
-        double e = extent(&x, x.m[i]);
+        double e = shape_extent(&x, x.m[i]);
         double by = i == x.nm - 1 ? r.tx : i == x.nm - 2 ? r.ty : 1;
         tiles_m *= by > 1 ? (double)(int64_t)((e + by - 1) / by) : e;
     }
-    double cols = x.nblk >= 0 ? extent(&x, x.nblk) * 16 : extent(&x, x.vec);
+    double cols = x.nblk >= 0 ? shape_extent(&x, x.nblk) * 16 : shape_extent(&x, x.vec);
     double tiles_n = (double)(int64_t)((cols + lanes * nv - 1) / (lanes * nv));
-    double last = x.nm ? extent(&x, x.m[x.nm - 1]) : 1; /* rows are shared out evenly: the mean tile counts */
+    double last = x.nm ? shape_extent(&x, x.m[x.nm - 1]) : 1; /* rows are shared out evenly: the mean tile counts */
     double wide = r.tx > 1 && last >= r.tx ? last / (double)(int64_t)((last + r.tx - 1) / r.tx) : r.tx;
     double acc = r.ty * wide * nv, fma = acc / t->fma_per_cycle, loads = (r.ty * wide + nv) / 2.0, chain = 4;
     /* Over many rows a panel of B comes from the second-level cache (40 bytes a cycle), or from beyond if it is too large. */
@@ -194,7 +96,7 @@ static double contract_cost(const Kernel *k, const Sched *s, const Target *t) {
     if (step < stream) step = stream;
     if (step < chain) step = chain;
     /* What does not bind still costs a little; an A beyond the second-level cache is read again for every column tile. */
-    double a_bytes = product(&x, x.m, x.nm) * kk * 4; /* of a quad, too */
+    double a_bytes = shape_product(&x, x.m, x.nm) * kk * 4; /* of a quad, too */
     step += 0.05 * (loads + 2 * stream) + (a_bytes > 0.6 * t->l2 && x.nred < 3 ? 0.15 * r.ty * wide * 4 / 7 : 0);
     if (x.s->acc[0] == DT_I32 && x.quad < 0) step *= 4;
     if (x.quad >= 0 && !(t->flags & F_VNNI)) step *= 4;
@@ -500,7 +402,7 @@ static int64_t chunk_rows(const Shape *x, Rows tr, double column_tiles) {
     if (!x->nm) return 0;
     int axis = x->nm >= 2 ? x->m[x->nm - 2] : x->m[x->nm - 1], unit = x->nm >= 2 ? tr.ty : tr.tx;
     if (!dim_is_const(x->k->c, x->s->axis[axis].extent, &h)) return x->nm >= 2 ? 8 : (int64_t)unit * 8;
-    double others = column_tiles * product(x, x->batch, x->nbatch) * product(x, x->nout, x->nnout) * (x->nm > 2 ? product(x, x->m, x->nm - 2) : 1);
+    double others = column_tiles * shape_product(x, x->batch, x->nbatch) * shape_product(x, x->nout, x->nnout) * (x->nm > 2 ? shape_product(x, x->m, x->nm - 2) : 1);
     int64_t want = others >= 24 ? 1 : (int64_t)(24 / others) + 1, units = (h + unit - 1) / unit;
     if (cut_by_tiles(x, tr, &units)) unit = 1;
     int64_t chunks = want < units ? want : units;
@@ -546,7 +448,7 @@ static void column_tiles(Gen *g, Rows tr, LVal tile_no, LVal r0, LVal r1) {
 
 static void contract_build(Emit *e) {
     Gen gen = {.e = e, .l = e->l}, *g = &gen;
-    CHECK(shape_of(e->k, &g->x));
+    CHECK(contract_shape(e->k, &g->x));
     const Shape *x = &g->x;
     Ctx *c = e->c;
     Lir *l = e->l;

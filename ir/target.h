@@ -3,7 +3,8 @@
 #define ACCELC_TARGET_H
 #include "ir.h"
 
-enum { F_SSE2 = 1, F_AVX2 = 2, F_FMA = 4, F_F16C = 8, F_AVX512 = 16 /* F BW CD DQ VL */, F_VNNI = 32 /* 512 or AVX-VNNI at the level's width */ };
+enum { F_SSE2 = 1, F_AVX2 = 2, F_FMA = 4, F_F16C = 8, F_AVX512 = 16 /* F BW CD DQ VL */, F_VNNI = 32 /* 512 or AVX-VNNI at the level's width */,
+       F_AMX = 64 /* tiles of 8-bit integers */ };
 typedef struct Target {
     const char *name;       /* "x86-64", "x86-64-v3", "x86-64-v4" */
     const char *features;   /* LLVM feature string */

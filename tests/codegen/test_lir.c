@@ -377,7 +377,7 @@ static void compare_level(const Target *t) {
 }
 
 static const char *const levels[] = {"x86-64", "x86-64-v3", "x86-64-v3+avxvnni", "x86-64-v4",
-                                     "x86-64-v4+vnni"};
+                                     "x86-64-v4+vnni", "x86-64-v4+vnni+amx"};
 static const Target *usable(int level) {
     const Target *t = target_find(levels[level]), *host = target_find("host");
     return (t->flags & host->flags) == t->flags ? t : NULL;

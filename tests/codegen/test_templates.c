@@ -120,8 +120,8 @@ static void try_kernel(const char *text, const char *tmpl, const Size *size) {
     EvalOptions eo = {0};
     ck_assert_msg(graph_eval(c, g, (const Tensor *const *)r.in, &want, &eo), "%s", ctx_messages(c));
     Kernel *k = kernel_lower(c, g, r.n, NEWN(c, Storage, g->val.n));
-    static const char *const levels[] = {"x86-64", "x86-64-v3", "x86-64-v4"};
-    for (int l = 0; l < 3; l++) {
+    static const char *const levels[] = {"x86-64", "x86-64-v3", "x86-64-v4", "x86-64-v4+vnni+amx"};
+    for (int l = strcmp(tmpl, "contract_tiles") ? 0 : 3; l < 4; l++) {
         r.t = target_find(levels[l]);
         KernelCode *code = kernel_compile(c, k, r.t, tmpl);
         ck_assert_msg(code != NULL && !strcmp(code->sched.tmpl->name, tmpl), "%s: not %s\n%s",
@@ -413,6 +413,19 @@ START_TEST(contractions_of_fixed_sizes) {
          "%0 = window axes [3, 4] size [3, 3] stride [1, 1] dilation [1, 1] %x : "
          "f32[1,2,1,3,3,16,3,3]\n"
          "%1 = contract \"abeghfjk,bcejkfd->abcghd\" %0, %w : f32[1,2,2,3,3,16]\nyield %1"},
+        /* bytes by four: products, convolutions, one quad alone */
+        {"%a: u8[19,12,4], %b: i8[3,12,16,4], %c: f32[19,3,16]", "f32[19,3,16]",
+         "%0 = contract \"mkq,nkiq->mni\" acc i32 %a, %b : i32[19,3,16]\n"
+         "%1 = map { f32(a) * 0.001 + b } %0, %c : f32[19,3,16]\nyield %1"},
+        {"%x: u8[1,2,6,9,4,4], %w: i8[3,2,3,3,4,16,4]", "f32[1,3,4,7,16]",
+         "%0 = window axes [2, 3] size [3, 3] stride [1, 1] dilation [1, 1] %x : "
+         "u8[1,2,4,7,4,4,3,3]\n"
+         "%1 = permute [0, 2, 3, 1, 6, 7, 4, 5] %0 : u8[1,4,7,2,3,3,4,4]\n"
+         "%2 = contract \"aghejkim,cejkidm->acghd\" acc i32 %1, %w : i32[1,3,4,7,16]\n"
+         "%3 = map { f32(a) * 0.001 } %2 : f32[1,3,4,7,16]\nyield %3"},
+        {"%a: u8[7,4], %b: i8[16,4]", "f32[7,16]",
+         "%0 = contract \"mq,iq->mi\" acc i32 %a, %b : i32[7,16]\n"
+         "%1 = map { f32(a) } %0 : f32[7,16]\nyield %1"},
         /* integers */
         {"%a: u8[9,50], %b: i8[50,21]", "f32[9,21]",
          "%0 = contract \"mk,kn->mn\" acc i32 %a, %b : i32[9,21]\n"
@@ -420,6 +433,46 @@ START_TEST(contractions_of_fixed_sizes) {
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
         kernel("contract", "", cases[i].in, cases[i].out, cases[i].body, NULL);
+}
+END_TEST
+
+/* ---- contract_tiles: bytes in matrix tiles ---- */
+
+START_TEST(contractions_in_tiles) {
+    static const Case cases[] = {
+        {"%a: u8[37,32,4], %b: i8[3,32,16,4], %c: f32[37,3,16]", "f32[37,3,16]",
+         "%0 = contract \"mkq,nkiq->mni\" acc i32 %a, %b : i32[37,3,16]\n"
+         "%1 = map { f32(a) * 0.001 + b } %0, %c : f32[37,3,16]\nyield %1"},
+        {"%a: u8[5,16,4], %b: i8[2,16,16,4]", "f32[5,32]",
+         "%0 = contract \"mkq,nkiq->mni\" acc i32 %a, %b : i32[5,2,16]\n"
+         "%1 = reshape [5, 32] %0 : i32[5,32]\n"
+         "%2 = map { f32(a) * 0.001 } %1 : f32[5,32]\nyield %2"},
+        /* one panel; batches with weights of their own */
+        {"%a: u8[3,18,16,4], %b: i8[3,1,16,16,4]", "f32[3,18,1,16]",
+         "%0 = contract \"bmkq,bnkiq->bmni\" acc i32 %a, %b : i32[3,18,1,16]\n"
+         "%1 = map { f32(a) * 0.001 } %0 : f32[3,18,1,16]\nyield %1"},
+        /* convolutions: pairs of tiles in a row and across rows, strides */
+        {"%x: u8[2,2,5,33,16,4], %w: i8[4,2,3,3,16,16,4]", "f32[2,4,3,31,16]",
+         "%0 = window axes [2, 3] size [3, 3] stride [1, 1] dilation [1, 1] %x : "
+         "u8[2,2,3,31,16,4,3,3]\n"
+         "%1 = permute [0, 2, 3, 1, 6, 7, 4, 5] %0 : u8[2,3,31,2,3,3,16,4]\n"
+         "%2 = contract \"aghejkim,cejkidm->acghd\" acc i32 %1, %w : i32[2,4,3,31,16]\n"
+         "%3 = map { f32(a) * 0.001 } %2 : f32[2,4,3,31,16]\nyield %3"},
+        {"%x: u8[1,1,11,13,16,4], %w: i8[3,1,1,1,16,16,4]", "f32[1,3,6,7,16]",
+         "%0 = window axes [2, 3] size [1, 1] stride [2, 2] dilation [1, 1] %x : "
+         "u8[1,1,6,7,16,4,1,1]\n"
+         "%1 = permute [0, 2, 3, 1, 6, 7, 4, 5] %0 : u8[1,6,7,1,1,1,16,4]\n"
+         "%2 = contract \"aghejkim,cejkidm->acghd\" acc i32 %1, %w : i32[1,3,6,7,16]\n"
+         "%3 = map { f32(a) * 0.001 } %2 : f32[1,3,6,7,16]\nyield %3"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        kernel("contract_tiles", "", cases[i].in, cases[i].out, cases[i].body, NULL);
+    static const int64_t m[] = {0, 1, 15, 16, 17, 48, 300};
+    for (size_t i = 0; i < sizeof m / sizeof *m; i++)
+        kernel("contract_tiles", "M", "%a: u8[M,32,4], %b: i8[5,32,16,4]", "f32[M,5,16]",
+               "%0 = contract \"mkq,nkiq->mni\" acc i32 %a, %b : i32[M,5,16]\n"
+               "%1 = map { f32(a) * 0.001 } %0 : f32[M,5,16]\nyield %1",
+               (Size[]){{"M", m[i]}, {0}});
 }
 END_TEST
 
@@ -540,6 +593,7 @@ int main(void) {
     tcase_add_test(t, contractions_of_fixed_sizes);
     tcase_add_test(t, contractions_of_any_size);
     tcase_add_test(t, transposes);
+    tcase_add_test(t, contractions_in_tiles);
     tcase_add_test(t, nests_of_fixed_sizes);
     tcase_add_test(t, nests_of_any_size);
     SRunner *r = srunner_create(s);

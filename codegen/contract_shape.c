@@ -1,0 +1,85 @@
+/* contract_shape.c: recognises a contraction in a kernel and sorts its axes. One operand (B) is read as vectors along an axis of unit
+ * stride, or of four bytes where quads of bytes are multiplied at once; the other (A) is broadcast. */
+#include "contract.h"
+
+static bool operand(const Kernel *k, const Stage *s, Expr e, Operand *o) {
+    ExprInfo i = *expr_info(k->c, e);
+    if (i.kind == E_CAST) {
+        e = i.arg[0];
+        i = *expr_info(k->c, e);
+    }
+    if (i.kind != E_LOAD || i.oob != OOB_NEVER) return false;
+    *o = (Operand){.load = e, .buf = (uint16_t)i.index, .type = i.dtype};
+    return access_affine(k, s, o->buf, k->buf[o->buf].rank, i.arg, &o->f);
+}
+
+/* The axis of four neighbouring bytes in both operands, while other axes of B keep to multiples of four. */
+static int quad_axis(const Shape *x) {
+    Ctx *c = x->k->c;
+    int quad = -1;
+    if (x->s->acc[0] != DT_I32 || x->a.type != DT_U8 || x->b.type != DT_I8) return -1;
+    for (int a = 0; a < x->s->naxis; a++)
+        if (x->s->axis[a].kind == AX_RED && dim_is(c, x->s->axis[a].extent, 4) && dim_is(c, x->a.f.coef[a], 1) && dim_is(c, x->b.f.coef[a], 1)) quad = a;
+    return quad;
+}
+
+static bool classify(const Kernel *k, Shape *x, bool swapped) {
+    const Stage *s = &k->stage[0];
+    *x = (Shape){.k = k, .s = s, .vec = -1, .nblk = -1};
+    if (s->kind != ST_NEST || s->nres != 1 || !s->comb[0].i) return false;
+    if (k->nstage > 1 && epilogue_mask(k, 0) != ((1ull << k->nstage) - 2)) return false;
+    ExprInfo body = *expr_info(k->c, s->body[0]), comb = *expr_info(k->c, s->comb[0]);
+    if (body.kind != E_OP || body.op != S_MUL || comb.kind != E_OP || comb.op != S_ADD) return false;
+    if (expr_info(k->c, comb.arg[0])->kind != E_ARG || expr_info(k->c, comb.arg[1])->kind != E_ARG) return false;
+    if (s->acc[0] != DT_F32 && s->acc[0] != DT_F64 && s->acc[0] != DT_I32) return false;
+    if (s->init[0].i != 0) return false; /* 0 and 0.0 */
+    if (!operand(k, s, body.arg[swapped], &x->a) || !operand(k, s, body.arg[!swapped], &x->b)) return false;
+    x->quad = quad_axis(x);
+    Dim unit = dim_const(k->c, x->quad >= 0 ? 4 : 1);
+    for (int a = 0; a < s->naxis; a++) {
+        bool ua = x->a.f.has[a], ub = x->b.f.has[a];
+        if (a == x->quad) continue;
+        if (s->axis[a].kind == AX_RED) x->red[x->nred++] = a;
+        else if (ua && !ub) x->m[x->nm++] = a;
+        else if (ub && !ua) {
+            if (dim_same(k->c, x->b.f.coef[a], unit)) x->vec = a;
+            else x->nout[x->nnout++] = a;
+        } else x->batch[x->nbatch++] = a;
+    }
+    if (x->vec < 0 || (!x->nred && x->quad < 0)) return false;
+    if (dim_is(k->c, s->axis[x->vec].extent, 16) && x->nnout) {
+        x->nblk = x->nout[x->nnout - 1];
+        x->nnout--;
+    }
+    return true;
+}
+
+/* Does the result lie along the vector axis? */
+static bool stores_along(const Shape *x) {
+    const Kernel *k = x->k;
+    int st = k->nstage - 1, p = 0, vec = -1;
+    for (int a = 0; a < x->s->naxis; a++)
+        if (x->s->axis[a].kind == AX_PAR) {
+            if (a == x->vec) vec = p;
+            p++;
+        }
+    const Stage *s = &k->stage[st];
+    if (st == 0) vec = x->vec;
+    Affine f;
+    return access_affine(k, s, s->out[0].buf, s->out[0].rank, s->out[0].at, &f) && dim_is(k->c, f.coef[vec], 1);
+}
+
+bool contract_shape(const Kernel *k, Shape *x) {
+    Shape other;
+    bool first = classify(k, x, false), second = classify(k, &other, true);
+    if (second && (!first || (stores_along(&other) && !stores_along(x)))) *x = other;
+    return first || second;
+}
+
+double shape_extent(const Shape *x, int axis) { return dim_typical(x->k->c, x->s->axis[axis].extent); }
+
+double shape_product(const Shape *x, const int *axis, int n) {
+    double p = 1;
+    for (int i = 0; i < n; i++) p *= shape_extent(x, axis[i]);
+    return p;
+}
