@@ -2,7 +2,8 @@
  * first convolution to the last, in plain primitives: convolutions read pixels as 16 contiguous channels and write vectors of 16
  * output channels; maps, pooling, concat and slices by multiples of 16 follow. Weights become [O/16, C/16, k.., 16c, 16o]
  * constants. The block of 16 serves AVX2 (two vectors) and AVX-512 (one) alike. 8-bit integers (quant.c) lie in the same blocks;
- * their weights become [O/16, C/16, k.., 4, 16o, 4c], for the sum of four products at once, and few channels blocks of 4.
+ * their weights become [O/16, C/16, k.., 4, 16o, 4c], for the sum of four products at once, and few channels blocks of 4. For
+ * matrix tiles, which want 64 bytes of k side by side, all blocks of a net are of 64 channels if that fits every convolution.
  *
  * Nodes are visited in order. `blk` maps a plain value to its blocked form; the plain form of a blocked result is a view of
  * it, dead unless somebody needs it. Channels beyond C (up to the multiple of 16) hold finite values that no result reads:
@@ -11,12 +12,13 @@
 
 #include "internal.h"
 
-enum { BLOCK = 16, QUAD = 4 };
+enum { BLOCK = 16, WIDE = 64, QUAD = 4 };
 
 typedef struct Lay {
     Graph *g;
     Ctx *c;
     PassCtx *p;
+    int64_t block;              /* channels per block: 16, or 64 */
     VEC(Val) blk;               /* per value: its blocked form, or poison */
     VEC(uint8_t) windowed;      /* per value with a blocked form: number of trailing window dims */
 } Lay;
@@ -52,7 +54,7 @@ static int64_t channels(Lay *w, const Type *t) {
     return t->rank >= 3 && dim_is_const(w->c, t->dim[1], &c) ? c : -1;
 }
 
-static int64_t nblocks(int64_t c) { return (c + BLOCK - 1) / BLOCK; }
+static int64_t nblocks(const Lay *w, int64_t c) { return (c + w->block - 1) / w->block; }
 
 /* Pads dim d of v to a multiple of `block`: with zeros, or by repeating the last element. */
 static Val pad_dim(Lay *w, B *b, Val v, int d, int64_t block, bool edge) {
@@ -88,7 +90,7 @@ static Val in_blocks(Lay *w, B *b, Val v, int64_t block, bool edge) {
     return folded(w, b_permute(b, x, perm));
 }
 
-static Val to_blocked(Lay *w, B *b, Val v, bool edge) { return in_blocks(w, b, v, BLOCK, edge); }
+static Val to_blocked(Lay *w, B *b, Val v, bool edge) { return in_blocks(w, b, v, w->block, edge); }
 
 /* [N, C/16, s.., 16] -> [N, C, s..] */
 static Val from_blocked(Lay *w, B *b, Val v, int64_t c) {
@@ -100,10 +102,10 @@ static Val from_blocked(Lay *w, B *b, Val v, int64_t c) {
     perm[2] = rank - 1;
     for (int d = 2; d < rank - 1; d++) perm[d + 1] = d;
     dim[0] = t->dim[0];
-    dim[1] = dim_muli(w->c, t->dim[1], BLOCK);
+    dim[1] = dim_muli(w->c, t->dim[1], w->block);
     for (int d = 2; d < rank - 1; d++) dim[d] = t->dim[d];
     Val x = b_reshape(b, b_permute(b, v, perm), rank - 1, dim);
-    return c % BLOCK ? b_slice_axis(b, x, 1, dim_const(w->c, 0), dim_const(w->c, c)) : x;
+    return c % w->block ? b_slice_axis(b, x, 1, dim_const(w->c, 0), dim_const(w->c, c)) : x;
 }
 
 static void done(Lay *w, B *b, Val old, Val blk, int64_t c) {
@@ -180,7 +182,7 @@ static void kernel_dims(Lay *w, Val v, int first, int n, int64_t *out) {
     for (int i = 0; i < n; i++) CHECK(dim_is_const(w->c, t->dim[first + i], &out[i]));
 }
 
-enum { L_N, L_G, L_O, L_J, L_C, L_I, L_S /* 3 */, L_K = L_S + 3 /* 3 */, L_Q = L_K + 3 };
+enum { L_N, L_G, L_O, L_J, L_C, L_I, L_S /* 3 */, L_K = L_S + 3 /* 3 */, L_Q = L_K + 3, L_P };
 
 static Val contract_labels(B *b, Val x, Val k, int na, const uint8_t *la, int nb, const uint8_t *lb, int no, const uint8_t *lo) {
     DType acc = val_type(b->g, k)->dtype == DT_I8 ? DT_I32 : DT_F32;
@@ -255,35 +257,46 @@ static Val quads(Lay *w, B *b, Val x, int d) {
     return b_reshape(b, x, t->rank + 1, dim);
 }
 
-/* The same for 8-bit integers, x in blocks of `block` channels (16 or 4). */
+/* The same for 8-bit integers, x in blocks of `block` channels; blocks of 64 columns are four panels. */
 static Val dense_bytes(Lay *w, B *b, Val x, Val k, int s, int64_t block) {
-    int64_t kd[3], dim[MAX_RANK], o, c;
+    int64_t kd[3], dim[MAX_RANK], o, c, parts = w->block / BLOCK;
     kernel_dims(w, k, 2, s, kd);
-    Val p = pad_dim(w, b, pad_channels(w, b, k, 0, false), 1, block, false);
+    Val p = pad_dim(w, b, pad_dim(w, b, k, 0, w->block, false), 1, block, false);
     CHECK(dim_is_const(w->c, val_type(w->g, p)->dim[0], &o) && dim_is_const(w->c, val_type(w->g, p)->dim[1], &c));
     int n = 0, perm[MAX_RANK], m = 0;
-    dim[n++] = o / BLOCK;
+    bool wide = parts > 1;
+    dim[n++] = o / w->block;
+    if (wide) dim[n++] = parts;
     dim[n++] = BLOCK;
     dim[n++] = c / block;
     dim[n++] = block / QUAD;
     dim[n++] = QUAD;
     for (int i = 0; i < s; i++) dim[n++] = kd[i];
     perm[m++] = 0;
-    perm[m++] = 2;
-    for (int i = 0; i < s; i++) perm[m++] = 5 + i;
-    perm[m++] = 3;
-    perm[m++] = 1;
-    perm[m++] = 4;
+    if (wide) perm[m++] = 1;
+    perm[m++] = 2 + wide;
+    for (int i = 0; i < s; i++) perm[m++] = 5 + wide + i;
+    perm[m++] = 3 + wide;
+    perm[m++] = 1 + wide;
+    perm[m++] = 4 + wide;
     p = folded(w, b_permute(b, reshape_const(w, b, p, n, dim), perm));
-    uint8_t la[MAX_RANK] = {L_N}, lb[MAX_RANK] = {L_O, L_C}, lo[MAX_RANK] = {L_N, L_O};
-    int na = 1, nb = 2, no = 2;
+    uint8_t la[MAX_RANK] = {L_N}, lb[MAX_RANK] = {L_O}, lo[MAX_RANK] = {L_N, L_O};
+    int na = 1, nb = 1, no = 2;
+    if (wide) lb[nb++] = L_P;
     for (int i = 0; i < s; i++) la[na++] = lo[no++] = (uint8_t)(L_S + i);
-    la[na++] = L_C;
+    la[na++] = lb[nb++] = L_C;
     for (int i = 0; i < s; i++) la[na++] = lb[nb++] = (uint8_t)(L_K + i);
     la[na++] = lb[nb++] = L_I;
+    if (wide) lo[no++] = L_P;
     lb[nb++] = lo[no++] = L_J;
     la[na++] = lb[nb++] = L_Q;
-    return contract_labels(b, quads(w, b, order_input(w, b, x, s, true), 2 + 2 * s), p, na, la, nb, lb, no, lo);
+    Val y = contract_labels(b, quads(w, b, order_input(w, b, x, s, true), 2 + 2 * s), p, na, la, nb, lb, no, lo);
+    if (!wide) return y;
+    const Type *t = val_type(w->g, y);
+    Dim d[MAX_RANK];
+    for (int i = 0; i < t->rank - 2; i++) d[i] = t->dim[i];
+    d[t->rank - 2] = dim_const(w->c, w->block);
+    return b_reshape(b, y, t->rank - 1, d);
 }
 
 /* One channel per group: the 16 channels of a block are independent lanes. k [C, 1, 1, k..] */
@@ -292,7 +305,7 @@ static Val depthwise(Lay *w, B *b, Val x, Val k, int s, int64_t c) {
     kernel_dims(w, k, 3, s, kd);
     for (int i = 0; i < s; i++) dim[1 + i] = kd[i];
     Val p = pad_channels(w, b, reshape_const(w, b, k, 1 + s, dim), 0, false);
-    dim[0] = nblocks(c);
+    dim[0] = nblocks(w, c);
     dim[1] = BLOCK;
     int perm[MAX_RANK] = {0};
     for (int i = 0; i < s; i++) {
@@ -399,11 +412,11 @@ static Val grouped_conv(Lay *w, B *b, Val x, Val k, int s, int64_t groups, int64
     return b_reshape(b, r, rt->rank - 1, od);
 }
 
-/* The windowed input in blocks of 16 channels, or of `block` (nothing keeps those). */
+/* The windowed input in blocks; nothing keeps those of another size than the net's. */
 static Val in_window_blocks(Lay *w, B *b, Val v, int64_t block) {
     Node *d = val_def(w->g, v); /* reorder below the window and its padding */
     if (!d || d->op != P_WINDOW) return (Val){0};
-    Val in = graph_resolve(w->g, d->in[0]), y = block == BLOCK ? blocked(w, in) : (Val){0};
+    Val in = graph_resolve(w->g, d->in[0]), y = block == w->block ? blocked(w, in) : (Val){0};
     Node *pad = val_def(w->g, in);
     if (!y.i && pad && pad->op == P_PAD) {
         Val core = graph_resolve(w->g, pad->in[0]);
@@ -412,7 +425,7 @@ static Val in_window_blocks(Lay *w, B *b, Val v, int64_t block) {
         int rank = val_type(w->g, core)->rank;
         bool plain = !a->interior && a->mode == PAD_VALUE && dim_is(w->c, a->lo[1], 0) && dim_is(w->c, a->hi[1], 0);
         Val z = in_blocks(w, b, core, block, false);
-        if (block == BLOCK) set_blocked(w, core, z, 0);
+        if (block == w->block) set_blocked(w, core, z, 0);
         for (int i = 0; i <= rank; i++) lo[i] = hi[i] = dim_const(w->c, 0);
         for (int i = 0; plain && i < rank; i++) {
             lo[i] = a->lo[i];
@@ -422,13 +435,13 @@ static Val in_window_blocks(Lay *w, B *b, Val v, int64_t block) {
     } else if (!y.i) {
         y = in_blocks(w, b, in, block, false);
     }
-    if (block == BLOCK) set_blocked(w, in, y, 0);
+    if (block == w->block) set_blocked(w, in, y, 0);
     return b_window(b, y, d->attr);
 }
 
 static Val windowed_input(Lay *w, B *b, const Conv *v, Val x, int64_t c, int64_t *block) {
     Val y = blocked(w, x);
-    *block = BLOCK;
+    *block = w->block;
     if (y.i) return y;
     if (c < 8) { /* first layer: scalars straight from the planes */
         *block = v->bytes ? QUAD : 1;
@@ -437,9 +450,27 @@ static Val windowed_input(Lay *w, B *b, const Conv *v, Val x, int64_t c, int64_t
     return in_window_blocks(w, b, x, *block);
 }
 
+/* Can the convolution read and write blocks of 64 channels? */
+static bool fits_wide(const Conv *v) {
+    return v->bytes && v->groups == 1 && v->cout % WIDE == 0 && (v->cin % WIDE == 0 || v->cin < 8);
+}
+
+/* 64 channels per block if the target has matrix tiles and all convolutions fit, else 16. */
+static int64_t block_of(Lay *w) {
+    int fit = 0;
+    if (!w->p->target || !(w->p->target->flags & F_AMX)) return BLOCK;
+    for (uint32_t i = 0; i < w->g->node.n; i++) {
+        Conv v;
+        if (!match_conv(w, w->g->node.v[i], &v)) continue;
+        if (!fits_wide(&v)) return BLOCK;
+        fit++;
+    }
+    return fit ? WIDE : BLOCK;
+}
+
 static bool conv(Lay *w, Node *n) {
     Conv v;
-    if (!match_conv(w, n, &v)) return false;
+    if (!match_conv(w, n, &v) || (w->block != BLOCK && !fits_wide(&v))) return false;
     B b = builder(w->g, n->loc);
     Val x = v.x, y = {0};
     if (v.groups > 1 || val_type(w->g, v.w)->rank == 3 + v.spatial) {
@@ -556,15 +587,15 @@ static bool map(Lay *w, Node *n) {
     for (int k = 0; k < n->nin; k++)
         if (!(in[k] = map_operand(w, &b, n->in[k], a->rank, c)).i) return false;
     AxisMap m = {.rank = a->rank, .ok = true};
-    Expr block = expr_int(w->c, DT_I64, BLOCK);
+    Expr block = expr_int(w->c, DT_I64, w->block);
     for (int d = 0; d < a->rank; d++) m.to[d] = expr_axis(w->c, (uint32_t)d);
     m.to[1] = expr_op(w->c, S_ADD, expr_op(w->c, S_MUL, m.to[1], block, (Expr){0}), expr_axis(w->c, a->rank), (Expr){0});
     Expr body = expr_rewrite(w->c, a->body[0], remap, &m);
     if (!m.ok || !pass_allow(w->p)) return false;
     Dim dim[MAX_RANK];
     for (int d = 0; d < a->rank; d++) dim[d] = a->dim[d];
-    dim[1] = dim_const(w->c, nblocks(c));
-    dim[a->rank] = dim_const(w->c, BLOCK);
+    dim[1] = dim_const(w->c, nblocks(w, c));
+    dim[a->rank] = dim_const(w->c, w->block);
     Val y;
     b_map(&b, 1, &body, n->nin, in, a->rank + 1, dim, &y);
     done(w, &b, n->out[0], y, c);
@@ -638,7 +669,7 @@ static bool concat(Lay *w, Node *n) {
     int have = 0;
     for (int k = 0; k < n->nin; k++) {
         int64_t ck = channels(w, val_type(w->g, n->in[k]));
-        if (axis == 1 && (ck < 0 || ck % BLOCK)) return false;
+        if (axis == 1 && (ck < 0 || ck % w->block)) return false;
         have += blocked(w, n->in[k]).i && !windows_of(w, n->in[k]);
     }
     if (2 * have < n->nin || !pass_allow(w->p)) return false;
@@ -657,8 +688,8 @@ static bool slice(Lay *w, Node *n) {
     const Type *t = val_type(w->g, n->in[0]), *o = val_type(w->g, n->out[0]);
     Val x = blocked(w, n->in[0]);
     int64_t c = channels(w, o), first;
-    if (!x.i || windows_of(w, n->in[0]) || c < 0 || a->step[1] != 1 || !dim_is_const(w->c, a->start[1], &first) || first % BLOCK) return false;
-    if (c % BLOCK && first + c != channels(w, t)) return false;
+    if (!x.i || windows_of(w, n->in[0]) || c < 0 || a->step[1] != 1 || !dim_is_const(w->c, a->start[1], &first) || first % w->block) return false;
+    if (c % w->block && first + c != channels(w, t)) return false;
     if (!pass_allow(w->p)) return false;
     Dim start[MAX_RANK], size[MAX_RANK];
     int64_t step[MAX_RANK];
@@ -667,10 +698,10 @@ static bool slice(Lay *w, Node *n) {
         size[d] = a->size[d];
         step[d] = a->step[d];
     }
-    start[1] = dim_const(w->c, first / BLOCK);
-    size[1] = dim_const(w->c, nblocks(c));
+    start[1] = dim_const(w->c, first / w->block);
+    size[1] = dim_const(w->c, nblocks(w, c));
     start[t->rank] = dim_const(w->c, 0);
-    size[t->rank] = dim_const(w->c, BLOCK);
+    size[t->rank] = dim_const(w->c, w->block);
     step[t->rank] = 1;
     B b = builder(w->g, n->loc);
     done(w, &b, n->out[0], b_slice(&b, x, start, step, size), c);
@@ -683,13 +714,14 @@ bool pass_layout(Graph *g, PassCtx *p) {
     };
     graph_tidy(g);
     Lay lay = {.g = g, .c = g->c, .p = p};
+    lay.block = block_of(&lay);
     uint32_t n = g->node.n;
     Node **node = ctx_dup(g->c, g->node.v, n * sizeof *node);
     bool changed = false;
     for (uint32_t i = 0; i < n; i++) {
         if (!rule[node[i]->op]) continue;
         bool done_so = rule[node[i]->op](&lay, node[i]);
-        explain(p, g, node[i], done_so ? "in blocks of 16 channels" : "stays in plain layout");
+        explain(p, g, node[i], done_so ? "in blocks of channels" : "stays in plain layout");
         changed |= done_so;
     }
     if (changed) graph_tidy(g);
