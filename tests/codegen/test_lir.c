@@ -478,6 +478,57 @@ START_TEST(strings_compare_by_bytes) {
 }
 END_TEST
 
+/* Two products of 1 to 16 rows into one sum of tiles, interpreted and compiled, against the definition. */
+START_TEST(tiles_multiply) {
+    enum { A_PITCH = 80, Y_PITCH = 96 };
+    const Target *t = target_find("x86-64-v4+vnni+amx"), *host = target_find("host");
+    Ctx *c = ctx_new();
+    Lir *l = lir_new(c, "tiles", 3, 1);
+    LVal line = lir_i64(l, 64), x = lir_buf(l, 0), w = lir_buf(l, 1);
+    lir_tiles(l, lir_dim(l, 0));
+    lir_tile_zero(l, 2);
+    for (int k = 0; k < 2; k++) {
+        lir_tile_load(l, 5, x, lir_i64(l, 8 * k), lir_i64(l, A_PITCH));
+        lir_tile_load(l, 7, w, lir_i64(l, 1024 * k), line);
+        lir_tile_dot4(l, 2, 5, 7);
+    }
+    lir_tile_store(l, 2, lir_buf(l, 2), lir_i64(l, 0), lir_i64(l, Y_PITCH));
+    lir_tiles_end(l);
+    ck_assert_msg(lir_verify(c, l), "%s", ctx_messages(c));
+    void *h = NULL;
+    if ((t->flags & host->flags) == t->flags) {
+        LlvmOut out = {.kind = LLVM_OBJECT};
+        ck_assert_msg(llvm_compile(c, t, 1, &l, &out), "%s", ctx_messages(c));
+        h = link_and_open(&out);
+    }
+    static uint8_t a[16 * A_PITCH], b[2048];
+    for (size_t i = 0; i < sizeof a; i++) a[i] = (uint8_t)(i * 37 + 11);
+    for (size_t i = 0; i < sizeof b; i++) b[i] = (uint8_t)(i * i + 5 * i);
+    for (int64_t rows = 1; rows <= 16; rows++)
+        for (int compiled = 0; compiled <= (h != NULL); compiled++) {
+            int32_t y[16 * Y_PITCH / 4];
+            memset(y, 0x5a, sizeof y);
+            void *buf[] = {a, b, y};
+            size_t bytes[] = {(size_t)(rows - 1) * A_PITCH + 72, sizeof b, (size_t)(rows - 1) * Y_PITCH + 64};
+            int32_t rc = compiled ? ((KernelFn)dlsym(h, lir_name(l)))(buf, &rows, 0, 1, NULL)
+                                  : lir_run(c, l, buf, bytes, &rows, 0, 1, NULL, 0, 0);
+            ck_assert_msg(rc == 0, "%s", ctx_messages(c));
+            for (int r = 0; r < 16; r++)
+                for (int n = 0; n < Y_PITCH / 4; n++) {
+                    int32_t want = 0x5a5a5a5a;
+                    if (r < rows && n < 16) want = 0;
+                    for (int k = 0; r < rows && n < 16 && k < 128; k++)
+                        want += a[r * A_PITCH + k / 64 * 8 + k % 64] * (int8_t)b[k / 4 * 64 + n * 4 + k % 4];
+                    ck_assert_int_eq(y[r * Y_PITCH / 4 + n], want);
+                }
+        }
+    int64_t many = 17;
+    ck_assert_int_eq(lir_run(c, l, (void *[]){a, b, a}, (size_t[]){sizeof a, sizeof b, sizeof a}, &many, 0, 1, NULL, 0, 0), -1);
+    if (h) dlclose(h);
+    ctx_free(c);
+}
+END_TEST
+
 START_TEST(output_is_reproducible) {
     Ctx *c = ctx_new();
     static Rnd r;
@@ -518,6 +569,7 @@ int main(int argc, char **argv) {
     tcase_add_loop_test(t, compiled_code_agrees, 0, sizeof levels / sizeof *levels);
     tcase_add_loop_test(t, halves_convert_exactly, 0, sizeof levels / sizeof *levels);
     tcase_add_loop_test(t, strings_compare_by_bytes, 0, sizeof levels / sizeof *levels);
+    tcase_add_test(t, tiles_multiply);
     tcase_add_test(t, output_is_reproducible);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);
