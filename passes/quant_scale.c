@@ -1,7 +1,7 @@
 /* quant_scale.c: what lies between sums of 8-bit products and the next quantisation. In: map round(f(..) / s) + z to u8 or i8,
  * f a chain of maps (bias, residual, activation) over sums that quant.c made and over 8-bit values. Out: one map in which every
  * term costs one fused multiplication and addition, f32(q) * m + c, with 1 / s in the constants m and c, for all terms below
- * additions and, as s > 0, below max and min. Rounding moves by less than one in 2^22 of the term: ties may fall to the other side. */
+ * additions and, as s > 0, below max and min. m and c are computed in f64 and rounded once. */
 #include "quant.h"
 
 #include "simplify.h"
@@ -10,13 +10,15 @@ enum { DEPTH = 24, TERMS = 8 };
 
 typedef struct Scaling { Alg *a; Flat f; bool full; } Scaling;
 
-/* A sum of terms times constants, and a constant. */
+/* A sum of terms times constants, and a constant; constants are f64 until the end. */
 typedef struct Terms { Expr e[TERMS], k[TERMS], c; int n; } Terms;
 
 static const Expr none = {0};
 
 static Expr op2(const Scaling *s, SOp op, Expr x, Expr y) { return expr_op(s->a->c, op, x, y, none); }
-static Expr f32(const Scaling *s, double v) { return expr_float(s->a->c, DT_F32, v); }
+static Expr f64(const Scaling *s, double v) { return expr_float(s->a->c, DT_F64, v); }
+static Expr in_f64(const Scaling *s, Expr e) { return expr_cast(s->a->c, e, DT_F64); }
+static Expr in_f32(const Scaling *s, Expr e) { return e.i ? expr_cast(s->a->c, e, DT_F32) : e; }
 static bool is_const(const Scaling *s, Expr e) { return flat_const(s->a, &s->f, e); }
 static Expr sum(const Scaling *s, Expr x, Expr y) { return x.i && y.i ? op2(s, S_ADD, x, y) : x.i ? x : y; }
 
@@ -52,7 +54,7 @@ static void collect(Scaling *s, Terms *t, Expr e, Expr k, int depth) {
     Ctx *c = s->a->c;
     const ExprInfo i = *expr_info(c, e);
     if (is_const(s, e)) {
-        t->c = sum(s, t->c, product(s, k, e));
+        t->c = sum(s, t->c, product(s, k, in_f64(s, e)));
         return;
     }
     Expr l = i.narg ? i.arg[0] : none, r = i.narg > 1 ? i.arg[1] : none;
@@ -71,27 +73,28 @@ static void collect(Scaling *s, Terms *t, Expr e, Expr k, int depth) {
     } else if (i.kind == E_OP && i.op == S_NEG) {
         collect(s, t, l, expr_op(c, S_NEG, k, none, none), depth + 1);
     } else if (i.kind == E_OP && i.op == S_MUL && (left || right)) {
-        collect(s, t, left ? r : l, product(s, k, left ? l : r), depth + 1);
+        collect(s, t, left ? r : l, product(s, k, in_f64(s, left ? l : r)), depth + 1);
     } else if (i.kind == E_OP && i.op == S_DIV && right) {
-        collect(s, t, l, op2(s, S_DIV, k, r), depth + 1);
+        collect(s, t, l, op2(s, S_DIV, k, in_f64(s, r)), depth + 1);
     } else if (is_limit(&i) && is_positive(s, k)) {
-        add_term(s, t, scaled(s, e, k, none, depth + 1), f32(s, 1));
+        add_term(s, t, scaled(s, e, k, none, depth + 1), f64(s, 1));
     } else {
         add_term(s, t, e, k);
     }
 }
 
-/* e * k + c with constant k and c (or none). */
+/* e * k + c in f32, with constant k and c (or none). */
 static Expr scaled(Scaling *s, Expr e, Expr k, Expr c, int depth) {
     const ExprInfo i = *expr_info(s->a->c, e);
     if (is_limit(&i) && is_positive(s, k) && depth < DEPTH)
         return op2(s, i.op, scaled(s, i.arg[0], k, c, depth + 1), scaled(s, i.arg[1], k, c, depth + 1));
     Terms t = {.c = c};
     collect(s, &t, e, k, depth);
-    e = t.c;
+    e = in_f32(s, t.c);
     for (int n = t.n - 1; n >= 0; n--) {
-        if (!e.i) e = product(s, t.e[n], t.k[n]);
-        else e = is_number(s, t.k[n], 1) ? sum(s, t.e[n], e) : expr_op(s->a->c, S_FMA, t.e[n], t.k[n], e);
+        Expr by = in_f32(s, t.k[n]);
+        if (!e.i) e = product(s, t.e[n], by);
+        else e = is_number(s, by, 1) ? sum(s, t.e[n], e) : expr_op(s->a->c, S_FMA, t.e[n], by, e);
     }
     return e;
 }
@@ -156,7 +159,7 @@ static bool rewrite(Alg *a, Node *n, const bool *product) {
     if (i.kind != E_OP || i.op != S_DIV || !is_positive(s, i.arg[1]) || !reads(s, product)) return false;
     /* An even z moves no tie. */
     bool inside = z.i && (int64_t)expr_info(c, z)->val.f % 2 == 0;
-    Expr v = evaluated(s, scaled(s, i.arg[0], op2(s, S_DIV, f32(s, 1), i.arg[1]), inside ? z : none, 0));
+    Expr v = evaluated(s, scaled(s, i.arg[0], op2(s, S_DIV, f64(s, 1), in_f64(s, i.arg[1])), inside ? in_f64(s, z) : none, 0));
     if (!z.i || inside) v = without_limits(s, v, (DType)t->dtype);
     v = expr_op(c, S_RINT, v, none, none);
     if (z.i && !inside) v = op2(s, S_ADD, v, z);
