@@ -243,7 +243,9 @@ static bool rewrite(Quant *q, Node *n) {
     if ((m.x.zero.i || move) && !zx.i) return false;
     if (m.floats) {
         Expr one = expr_float(c, DT_F32, 1);
-        if (!(sx = flat_scalar(a, &m.x.f, m.x.scale.i ? m.x.scale : one)).i || !(sw = on_columns(q, &m, m.w.scale.i ? m.w.scale : one)).i) return false;
+        sx = flat_scalar(a, &m.x.f, m.x.scale.i ? m.x.scale : one);
+        sw = on_columns(q, &m, m.w.scale.i ? m.w.scale : one);
+        if (!sx.i || !sw.i) return false;
     }
     /* weights */
     Val w = centred(q, &m, m.deep ? DT_I8 : DT_F32);
@@ -274,7 +276,7 @@ static bool rewrite(Quant *q, Node *n) {
     }
     if (zw.i) {
         Expr rows = operand(q, &r, summed(q, &m, x, m.side), DT_I32, true);
-        if (!known || z.i) rows = op2(q, S_SUB, rows, op2(q, S_MUL, operand(q, &r, zx.i ? zx : b_scalar(&a->b, z), DT_I32, false), expr_int(c, DT_I32, m.k)));
+        if (!known || z.i) rows = op2(q, S_SUB, rows, op2(q, S_MUL, operand(q, &r, zx, DT_I32, false), expr_int(c, DT_I32, m.k)));
         r.e = op2(q, S_SUB, r.e, op2(q, S_MUL, rows, operand(q, &r, zw, DT_I32, true)));
     }
     r.e = expr_cast(c, r.e, at->out);

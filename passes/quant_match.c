@@ -26,8 +26,8 @@ static Expr flatten(Alg *a, Flat *f, Val v, bool inner, int depth) {
     if (val_scalar(a->g, v, &s)) return expr_const(a->c, s);
     const Node *n = val_def(a->g, v);
     DType t = (DType)val_type(a->g, v)->dtype;
-    if (n && n->op == P_MAP && n->nout == 1 && (!is_byte(t) || depth == 0) && depth < DEPTH && simp_pointwise(a->c, ((const MapAttr *)n->attr)->body[0]) &&
-        (inner || depth == 0 || alg_single(a, v) || reads_bytes(a, n))) {
+    bool map = n && n->op == P_MAP && n->nout == 1 && depth < DEPTH && simp_pointwise(a->c, ((const MapAttr *)n->attr)->body[0]);
+    if (map && (!is_byte(t) || depth == 0) && (inner || depth == 0 || alg_single(a, v) || reads_bytes(a, n))) {
         Expr *to = NEWN(a->c, Expr, n->nin + 1);
         for (int k = 0; k < n->nin; k++)
             if (!(to[k] = flatten(a, f, n->in[k], inner, depth + 1)).i) return (Expr){0};
