@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
 """A fuzzer of operators: random cases of every operator that accelc has, by the evaluator, by compiled code, and by oracles.
 
-    fuzz.py ACCELC [--seconds N] [--seed S] [--only REGEX] [--bad] [--again S.B[.C]] [--keep DIR] [-v]
+    fuzz.py ACCELC [--seconds N] [--seed S] [--only REGEX] [--bad] [--family] [--again S.B[.C]] [--keep DIR] [-v]
 
 Everything follows from the seed. Batch B of seed S draws a version of ai.onnx and some operators (fuzz_table.py); its cases become
 one model, because most of the time goes into starting the compiler. What fails in a batch runs again by itself. A case fails
 if accelc refuses what an oracle computes, or if the evaluator or compiled code (1 and 2 threads, equal bits) differ from the oracles, or from
 each other if no oracle computes the case. Where the oracles disagree one of them is enough.
-Other batches are graphs of several nodes (fuzz_chain.py; --only Chain: nothing else). With --bad, and in each fifth batch, cases are damaged: attributes, sizes, types and indices that contradict. Evaluator and compiled code have to
+Other batches vary the cases of the families (--family: only those): constants or inputs, known sizes or symbols. Others are graphs of several nodes (fuzz_chain.py; --only Chain: nothing else). With --bad, and in each fifth batch, cases are damaged: attributes, sizes, types and indices that contradict. Evaluator and compiled code have to
 agree that it is an error, or on the result.
 A failure prints a line with its number, which --again repeats, and leaves model, inputs and expected outputs in --keep DIR.
 """
@@ -41,6 +41,7 @@ def load(name):
 op_test, fuzz_draw, fuzz_chain, fuzz_table = load("op_test"), load("fuzz_draw"), load("fuzz_chain"), load("fuzz_table")
 import accelc
 
+TOOLS = {"run", "op_test", "fuzz", "fuzz_chain", "fuzz_draw", "fuzz_table"}
 BATCH = 8
 BAD_EVERY = 5           # batches
 MEMORY = 6 << 30        # bytes of address space for compiled code
@@ -83,6 +84,8 @@ def draw(options, seed, batch):
         opset = max(opset, min(min(v) for v in known.values()))
     names = [n for n in names if "." in n or min(known[n]) <= opset and available(n, opset)]
     cases = []
+    if options.family or not options.only and batch % BAD_EVERY in (1, 2):
+        return vary(options, seed, batch)
     if options.only == "Chain" or not options.only and not options.bad and batch % BAD_EVERY == 0:
         names = []
         for i in range(BATCH // 2):
@@ -97,6 +100,53 @@ def draw(options, seed, batch):
         case = fuzz_table.TABLE[name](d)
         case.name = f"{seed}.{batch}.{len(cases)}"
         case.bad = options.bad or batch % BAD_EVERY == BAD_EVERY - 1
+        if case.bad:
+            damage(d, case)
+        cases.append(case)
+    return cases
+
+
+def family_cases(options):
+    """The cases of all tests/op/<family>.py, made once."""
+    if not hasattr(options, "families"):
+        options.families = []
+        for f in sorted(os.listdir(HERE)):
+            if f.endswith(".py") and f[:-3] not in TOOLS:
+                spec = importlib.util.spec_from_file_location("op_" + f[:-3], f"{HERE}/{f}")
+                module = importlib.util.module_from_spec(spec)
+                spec.loader.exec_module(module)
+                options.families += [c for c in module.cases(np.random.default_rng(1)) if not c.error]
+    return options.families
+
+
+def versions(case):
+    return {"": 22, case.domain: case.opset}
+
+
+def vary(options, seed, batch):
+    """Cases of the families with other constants, other sizes known, and elements in another order."""
+    rng = np.random.default_rng([seed, batch])
+    known = [c for c in family_cases(options) if re.search(options.only, f"{c.domain}.{c.op}" if c.domain else c.op)]
+    if not known:
+        return []
+    first, cases = known[int(rng.integers(len(known)))], []
+    known = [c for c in known if all(versions(first).get(k, v) == v for k, v in versions(c).items())]
+    for i in range(BATCH):
+        case = op_test.Case.__new__(op_test.Case)
+        case.__dict__.update((first if not i else known[int(rng.integers(len(known)))]).__dict__)
+        if any(versions(c).get(k, v) != v for c in cases for k, v in versions(case).items()):
+            continue
+        d = fuzz_draw.Draw(np.random.default_rng([seed, batch, i]), case.domain, case.op, case.opset)
+        case.name, case.bad = f"{seed}.{batch}.{i}", options.bad
+        arrays = [k for k, x in enumerate(case.inputs) if isinstance(x, np.ndarray)]
+        if isinstance(case.oracle, str) or callable(case.oracle):
+            case.inputs = [d.rng.permuted(x.reshape(-1)).reshape(x.shape) if k in arrays and x.dtype.name in ("float32", "float64", "float16")
+                           and x.size > 1 and d.maybe(0.7) else x for k, x in enumerate(case.inputs)]
+        if d.maybe(0.7):
+            case.const = tuple(k for k in arrays if k in case.const or d.maybe(0.2))
+        if d.maybe(0.6):
+            case.dynamic = d.dims(case.inputs)
+        case.oracle = (case.oracle,) if isinstance(case.oracle, str) else case.oracle
         if case.bad:
             damage(d, case)
         cases.append(case)
@@ -223,7 +273,7 @@ def inferred(case):
 
 
 def oracles(case):
-    return [case.oracle] if callable(case.oracle) else list(case.oracle)
+    return [case.oracle] if callable(case.oracle) or isinstance(case.oracle, list) else list(case.oracle)
 
 
 def judge(case, got, how, want):
@@ -407,7 +457,7 @@ class Fuzzer:
     def report(self, name, case, why):
         self.failed += 1
         print(f"FAILED {name} {case}\n    {why}\n    again: tests/op/fuzz.py ACCELC --again {name}"
-              + (f" --only '{self.options.only}'" if self.options.only else "") + (" --bad" if self.options.bad else "") + " --keep DIR", flush=True)
+              + (f" --only '{self.options.only}'" if self.options.only else "") + (" --bad" if self.options.bad else "") + (" --family" if self.options.family else "") + " --keep DIR", flush=True)
 
     def batch(self, seed, batch, only=None):
         self.pipe.send((seed, batch, only))
@@ -452,6 +502,7 @@ def main():
     p.add_argument("--seed", type=int, default=1)
     p.add_argument("--only", default="", metavar="REGEX", help="operators whose name has it")
     p.add_argument("--bad", action="store_true", help="damaged cases only")
+    p.add_argument("--family", action="store_true", help="varied cases of tests/op/<family>.py only")
     p.add_argument("--again", metavar="S.B[.C]", help="repeat a batch, or a case of one")
     p.add_argument("--keep", metavar="DIR", help="keep what failed")
     p.add_argument("-v", "--verbose", action="store_true")
