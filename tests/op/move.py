@@ -1,6 +1,6 @@
 """Operators that move elements: slices, joins, reshapes."""
 import numpy as np
-from op_test import Case, f32, i32
+from op_test import Case, f32, i32, strings
 
 FAR = 2**63 - 1
 
@@ -29,3 +29,4 @@ def cases(rng):
     yield Case("Gather", [f32(rng, 3, 4), i32(rng, 2, 3, low=-3, high=2)], dynamic=True)
     yield Case("Gather", [f32(rng, 3, 4), np.array([0, 3], np.int64)], error="index|out of range")
     yield Case("Gather", [f32(rng, 3, 4), np.array([-4], np.int64)], error="index|out of range")
+    yield Case("Gather", [strings(rng, 5, 2), i32(rng, 3, low=0, high=4)], const=(0,), dynamic=True)
