@@ -178,7 +178,7 @@ def attribute(schema, name, value):
         elif kind == onnx.AttributeProto.FLOATS:
             value = [float(v) for v in value]
         return helper.make_attribute(name, value, attr_type=kind)
-    return helper.make_attribute(name, value)
+    return helper.make_attribute(name, value, attr_type=onnx.AttributeProto.INTS if value == [] else None)
 
 
 def tensor(x, name):
