@@ -48,9 +48,8 @@ def cases(family):
     return found
 
 
-def work(pipe, options, chosen):
-    """A worker: all cases are made anew, and run by number as the parent asks."""
-    known = [c for f in chosen for c in cases(f)]
+def work(pipe, options, known):
+    """A worker: runs cases by number as the parent asks."""
     with tempfile.TemporaryDirectory(prefix="accelc-op-") as folder:
         while (i := pipe.recv()) is not None:
             keep = options.keep and f"{options.keep}/{known[i].name}"
@@ -61,14 +60,14 @@ def work(pipe, options, chosen):
 
 
 class Worker:
-    def __init__(self, options, chosen):
-        self.options, self.chosen, self.case = options, chosen, None
+    def __init__(self, options, known):
+        self.options, self.known, self.case = options, known, None
         self.start()
 
     def start(self):
         context = multiprocessing.get_context("fork")
         self.pipe, other = context.Pipe()
-        self.process = context.Process(target=work, args=(other, self.options, self.chosen), daemon=True)
+        self.process = context.Process(target=work, args=(other, self.options, self.known), daemon=True)
         self.process.start()
         other.close()
 
@@ -98,9 +97,9 @@ class Worker:
         self.process.join(10)
 
 
-def run(options, chosen, todo, report):
-    """Runs the cases todo, numbers among those of all chosen families; report(i, why) for each."""
-    workers = [Worker(options, chosen) for _ in range(min(options.jobs, len(todo)))]
+def run(options, known, todo, report):
+    """Runs the cases todo, numbers among the known ones; report(i, why) for each."""
+    workers = [Worker(options, known) for _ in range(min(options.jobs, len(todo)))]
     todo = iter(todo)
     busy = []
     for w in workers:
@@ -146,7 +145,7 @@ def main():
         elif options.verbose:
             print(f"ok     {known[i].name} {known[i]!r}", flush=True)
     if todo:
-        run(options, chosen, todo, report)
+        run(options, known, todo, report)
     print(f"{len(todo) - len(failed)} passed, {len(failed)} failed")
     sys.exit(bool(failed) or not todo)
 
