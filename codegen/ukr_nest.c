@@ -80,12 +80,34 @@ static int shared_prefix(const Kernel *k) {
 
 /* ---- choosing the vector axis of a stage ---- */
 
-typedef struct AxisScore { const Kernel *k; const Stage *s; int axis; int unit, zero, other, scatter; } AxisScore;
+/* How many loads deep the address of a load in x is: 1 if it needs none. depth: by expression, 0 if not known yet. */
+static int load_depth(Ctx *c, Expr x, uint8_t *depth) {
+    if (depth[x.i]) return depth[x.i] - 1;
+    const ExprInfo i = *expr_info(c, x);
+    int d = 0;
+    for (int k = 0; k < i.narg; k++) {
+        int arg = load_depth(c, i.arg[k], depth);
+        d = arg > d ? arg : d;
+    }
+    if (i.kind == E_LOAD && d < 100) d++;
+    depth[x.i] = (uint8_t)(d + 1);
+    return d;
+}
+
+/* Chains of loads, as of walks through tables: what a scalar waits for, other lanes hide, so gathers along any axis pay. */
+static bool chases(const Kernel *k, const Stage *s) {
+    enum { CHAIN = 4 };
+    for (int r = 0; r < s->nres; r++)
+        if (load_depth(k->c, s->body[r], NEWN(k->c, uint8_t, s->body[r].i + 1)) >= CHAIN) return true;
+    return false;
+}
+
+typedef struct AxisScore { const Kernel *k; const Stage *s; int axis; int unit, zero, other, indirect, scatter; } AxisScore;
 
 static void score_access(AxisScore *a, uint16_t buf, int rank, const Expr *at) {
     Affine f;
     if (!access_affine(a->k, a->s, buf, rank, at, &f)) {
-        for (int d = 0; d < rank; d++) if (expr_uses_axis(a->k->c, at[d], (uint32_t)a->axis)) { a->other++; return; }
+        for (int d = 0; d < rank; d++) if (expr_uses_axis(a->k->c, at[d], (uint32_t)a->axis)) { a->indirect++; return; }
         a->zero++;
         return;
     }
@@ -103,12 +125,13 @@ static int axis_score(const Kernel *k, const Stage *s, int axis) {
     AxisScore a = {.k = k, .s = s, .axis = axis};
     for (int r = 0; r < s->nres; r++) {
         expr_loads(k->c, s->body[r], score_load, &a);
-        int loads = a.other;
+        int loads = a.other + a.indirect;
         if (s->axis[axis].kind == AX_PAR) score_access(&a, s->out[r].buf, s->out[r].rank, s->out[r].at);
-        a.scatter += a.other - loads;
+        a.scatter += a.other + a.indirect - loads;
     }
-    if (a.unit == 0 && a.other > 0) return -1;
     int64_t lo = dim_lo(k->c, s->axis[axis].extent);
+    if (a.indirect && lo >= 8 && chases(k, s)) return 16 + 4 * a.unit - 3 * a.other;
+    a.other += a.indirect;
     int small = dim_hi(k->c, s->axis[axis].extent) < 4 ? -8 : lo >= 8 ? 2 : 0, score = 1 + 4 * a.unit - 3 * a.other + small;
     /* Gathered lanes cost what scalar loads do, and everything else is done for a vector at a time. */
     return score < 1 && s->axis[axis].kind == AX_PAR && !a.scatter && lo >= 8 ? 1 : score;
