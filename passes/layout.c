@@ -12,7 +12,7 @@
 
 #include "internal.h"
 
-enum { BLOCK = 16, WIDE = 64, QUAD = 4 };
+enum { BLOCK = 16, WIDE = 64, QUAD = 4, TAPS = 16 };
 
 typedef struct Lay {
     Graph *g;
@@ -450,6 +450,30 @@ static Val windowed_input(Lay *w, B *b, const Conv *v, Val x, int64_t c, int64_t
     return in_window_blocks(w, b, x, *block);
 }
 
+/* A first layer for matrix tiles: sixteen pixels of four channels are 64 bytes of k side by side, so its window becomes sixteen wide,
+ * over more padding and weights of zero. x: the windowed input in blocks of 4. */
+static void widen_window(Lay *w, B *b, Val *x, Val *k, int s) {
+    const Node *win = val_def(w->g, *x);
+    WindowAttr a = *(const WindowAttr *)win->attr;
+    Val in = graph_resolve(w->g, win->in[0]);
+    const Node *pad = val_def(w->g, in);
+    const Type *t = val_type(w->g, in);
+    int at = a.n - 1, axis = a.axis[at];
+    int64_t size;
+    if (a.n != s || a.dilation[at] != 1 || !dim_is_const(w->c, a.size[at], &size) || size < 3 || size >= TAPS) return;
+    Dim lo[MAX_RANK], hi[MAX_RANK];
+    const PadAttr *p = pad && pad->op == P_PAD && pad->nin == 1 ? pad->attr : NULL;
+    if (p && (p->mode != PAD_VALUE || p->interior)) p = NULL;
+    for (int d = 0; d < t->rank; d++) {
+        lo[d] = p ? p->lo[d] : dim_const(w->c, 0);
+        hi[d] = dim_addi(w->c, p ? p->hi[d] : dim_const(w->c, 0), d == axis ? TAPS - size : 0);
+    }
+    Scalar value = p ? p->value : dt_convert((Scalar){.t = DT_I64}, t->dtype);
+    a.size[at] = dim_const(w->c, TAPS);
+    *x = b_window(b, b_pad(b, p ? pad->in[0] : in, lo, hi, NULL, PAD_VALUE, value, (Val){0}), &a);
+    *k = pad_dim(w, b, *k, 1 + s, TAPS, false);
+}
+
 /* Can the convolution read and write blocks of 64 channels? */
 static bool fits_wide(const Conv *v) {
     return v->bytes && v->groups == 1 && v->cout % WIDE == 0 && (v->cin % WIDE == 0 || v->cin < 8);
@@ -508,6 +532,8 @@ static bool conv(Lay *w, Node *n) {
     if (!v.bytes && val_type(w->g, v.x)->dtype != DT_F32) return false;
     x = windowed_input(w, &b, &v, v.x, v.cin, &block);
     if (!x.i || !pass_allow(w->p)) return false;
+    bool tiles = w->p->target && (w->p->target->flags & F_AMX);
+    if (v.bytes && block == QUAD && tiles) widen_window(w, &b, &x, &v.w, v.spatial);
     y = v.bytes ? dense_bytes(w, &b, x, v.w, v.spatial, block) : dense_conv(w, &b, x, v.w, v.spatial, block == BLOCK);
     done(w, &b, n->out[0], y, v.cout);
     return true;

@@ -9,8 +9,11 @@
  * its own channel (depthwise convolution), products are summed in f32 instead, which is exact for so few: every sum of
  * integers stays below 2^24.
  *
+ * Maxima of dequantised values are dequantised maxima, for a scale above 0: pooling reads and writes 8-bit values.
+ *
  * Views of the result move before its scaling, so that what follows meets the sum itself (and layout.c its reshape). Integer
  * results are exact. Float results are rounded fewer times than the body of the graph says: CODEGEN.md has the class. */
+#include <math.h>
 #include <string.h>
 
 #include "quant.h"
@@ -75,8 +78,8 @@ static bool match(Quant *q, Node *n, Contract *m) {
 
 /* ---- operands ---- */
 
-/* Views again, over q: zeros of padding become `zero` (i32, one element; none: 0). */
-static Val viewed(Quant *q, const Dequant *d, Val v, Val zero) {
+/* Views again, over q: padding by `from` becomes padding by `zero` (i32, one element; none: 0). */
+static Val viewed(Quant *q, const Dequant *d, Val v, double from, Val zero) {
     Alg *a = &q->a;
     Scalar z = {.t = DT_I32};
     bool known = !zero.i || val_scalar(a->g, zero, &z);
@@ -90,7 +93,7 @@ static Val viewed(Quant *q, const Dequant *d, Val v, Val zero) {
         out.dtype = (uint8_t)t;
         if (n->op == P_PAD && ((const PadAttr *)attr)->mode == PAD_VALUE) {
             PadAttr *p = ctx_dup(a->c, attr, sizeof *p);
-            if (n->nin > 1 || (dt_is_float(p->value.t) ? p->value.f != 0 : p->value.i != 0)) return (Val){0};
+            if (n->nin > 1 || (dt_is_float(p->value.t) ? p->value.f : (double)p->value.i) != from) return (Val){0};
             p->value = dt_convert(z, t);
             if (p->value.i != z.i) return (Val){0};
             if (!known) in[nin++] = b_cast(&a->b, zero, t);
@@ -255,8 +258,8 @@ static bool rewrite(Quant *q, Node *n) {
         w = unsign ? folded(q, shifted(q, m.w.q)) : m.w.q;
     }
     for (int k = 0; k < m.w.nview; k++) if (m.w.view[k]->op == P_PAD && zw.i) return false;
-    if (!(w = viewed(q, &m.w, w, (Val){0})).i) return false;
-    Val x = viewed(q, &m.x, move ? shifted(q, m.x.q) : m.x.q, zx);
+    if (!(w = viewed(q, &m.w, w, 0, (Val){0})).i) return false;
+    Val x = viewed(q, &m.x, move ? shifted(q, m.x.q) : m.x.q, 0, zx);
     if (!x.i || !pass_allow(a->p)) return false;
     /* the sum */
     ContractAttr ia = *at;
@@ -293,6 +296,52 @@ static bool rewrite(Quant *q, Node *n) {
     return true;
 }
 
+/* ---- maxima ---- */
+
+/* Does every window over what is padded hold an element of its own? Windows as wide as the padding do. */
+static bool windows_reach(const Quant *q, const Dequant *d) {
+    const WindowAttr *w = NULL;
+    for (int k = 0; k < d->nview; k++) {
+        const Node *n = d->view[k];
+        if (n->op == P_WINDOW && !w) {
+            w = n->attr;
+        } else if (n->op == P_PAD) {
+            const PadAttr *p = n->attr;
+            if (p->mode != PAD_VALUE) continue;
+            for (int axis = 0; axis < val_type(q->a.g, n->in[0])->rank; axis++) {
+                int64_t lo, hi, size = 0;
+                for (int i = 0; w && i < w->n; i++)
+                    if (w->axis[i] == axis && w->dilation[i] == 1 && !dim_is_const(q->a.c, w->size[i], &size)) return false;
+                if (!dim_is_const(q->a.c, p->lo[axis], &lo) || !dim_is_const(q->a.c, p->hi[axis], &hi)) return false;
+                if ((lo || hi) && (lo >= size || hi >= size || dim_lo(q->a.c, val_type(q->a.g, n->in[0])->dim[axis]) < 1)) return false;
+            }
+        } else return false;
+    }
+    return true;
+}
+
+static bool maximum(Quant *q, Node *n) {
+    Alg *a = &q->a;
+    Ctx *c = a->c;
+    Dequant d;
+    Scalar s = {.t = DT_F32, .f = 1}, z = {.t = DT_I32};
+    const ReduceAttr *at = n->attr;
+    if (n->nin != 1 || !reduce_is(c, at, R_MAX, DT_F32) || !dequant_of(a, n->in[0], &d) || !d.nview || !windows_reach(q, &d)) return false;
+    Val scale = d.scale.i ? flat_scalar(a, &d.f, d.scale) : (Val){0}, zero = d.zero.i ? flat_scalar(a, &d.f, d.zero) : (Val){0};
+    if ((d.scale.i && !val_scalar(a->g, scale, &s)) || (d.zero.i && !val_scalar(a->g, zero, &z)) || s.f <= 0) return false;
+    Val least = b_scalar(&a->b, (Scalar){.t = DT_I32, .i = type_of(q, d.q) == DT_I8 ? -HALF : 0});
+    Val x = viewed(q, &d, d.q, -INFINITY, least), y;
+    if (!x.i || !pass_allow(a->p)) return false;
+    x = b_reduce1(&a->b, R_MAX, x, at->axes, at->keep);
+    Expr e = expr_cast(c, expr_arg(c, 0, type_of(q, x)), DT_I32);
+    if (z.i) e = op2(q, S_SUB, e, expr_const(c, z));
+    e = op2(q, S_MUL, expr_cast(c, e, DT_F32), expr_const(c, s));
+    const Type *t = val_type(a->g, n->out[0]);
+    b_map(&a->b, 1, &e, 1, &x, t->rank, t->dim, &y);
+    graph_replace(a->g, n->out[0], y);
+    return true;
+}
+
 /* Facts about the graph as it is now. */
 static void look(Quant *q, Graph *g, PassCtx *p) {
     graph_tidy(g);
@@ -312,8 +361,9 @@ bool pass_quant(Graph *g, PassCtx *p) {
     uint32_t n = g->node.n;
     Node **node = ctx_dup(g->c, g->node.v, n * sizeof *node);
     for (uint32_t i = 0; i < n; i++) {
-        if (node[i]->op != P_CONTRACT) continue;
         q->a.b = builder(g, node[i]->loc);
+        if (node[i]->op == P_REDUCE) changed |= maximum(q, node[i]);
+        if (node[i]->op != P_CONTRACT) continue;
         bool done = rewrite(q, node[i]);
         explain(p, g, node[i], done ? "sums products of 8-bit integers" : "is not made from constant 8-bit weights and 8-bit values");
         changed |= done;

@@ -90,6 +90,7 @@ static Expr scaled(Scaling *s, Expr e, Expr k, Expr c, int depth) {
         return op2(s, i.op, scaled(s, i.arg[0], k, c, depth + 1), scaled(s, i.arg[1], k, c, depth + 1));
     Terms t = {.c = c};
     collect(s, &t, e, k, depth);
+    if (t.n && t.c.i && is_number(s, t.c, 0)) t.c = none;
     e = in_f32(s, t.c);
     for (int n = t.n - 1; n >= 0; n--) {
         Expr by = in_f32(s, t.k[n]);
@@ -157,9 +158,16 @@ static bool rewrite(Alg *a, Node *n, const bool *product) {
     if (i.kind != E_OP || i.op != S_RINT) return false;
     i = *expr_info(c, i.arg[0]);
     if (i.kind != E_OP || i.op != S_DIV || !is_positive(s, i.arg[1]) || !reads(s, product)) return false;
+    /* The 8-bit values themselves, dequantised and quantised alike. */
+    Expr scale = op2(s, S_DIV, f64(s, 1), in_f64(s, i.arg[1])), same = scaled(s, i.arg[0], scale, z.i ? in_f64(s, z) : none, 0);
+    const ExprInfo si = *expr_info(c, same), ai = si.kind == E_CAST ? *expr_info(c, si.arg[0]) : si;
+    if (si.kind == E_CAST && ai.kind == E_ARG && ai.dtype == t->dtype && type_same(c, val_type(a->g, f->in[ai.index]), t) && pass_allow(a->p)) {
+        graph_replace(a->g, n->out[0], f->in[ai.index]);
+        return true;
+    }
     /* An even z moves no tie. */
     bool inside = z.i && (int64_t)expr_info(c, z)->val.f % 2 == 0;
-    Expr v = evaluated(s, scaled(s, i.arg[0], op2(s, S_DIV, f64(s, 1), in_f64(s, i.arg[1])), inside ? in_f64(s, z) : none, 0));
+    Expr v = evaluated(s, inside || !z.i ? same : scaled(s, i.arg[0], scale, none, 0));
     if (!z.i || inside) v = without_limits(s, v, (DType)t->dtype);
     v = expr_op(c, S_RINT, v, none, none);
     if (z.i && !inside) v = op2(s, S_ADD, v, z);
