@@ -144,7 +144,7 @@ def vary(options, seed, batch):
                            and x.size > 1 and d.maybe(0.7) else x for k, x in enumerate(case.inputs)]
         if d.maybe(0.7):
             case.const = tuple(k for k in arrays if k in case.const or d.maybe(0.2))
-        if d.maybe(0.6):
+        if d.maybe(0.6) and all(x is None or isinstance(x, np.ndarray) for x in case.inputs):
             case.dynamic = d.dims(case.inputs)
         case.oracle = (case.oracle,) if isinstance(case.oracle, str) else case.oracle
         if case.bad:
