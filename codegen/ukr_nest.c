@@ -10,7 +10,7 @@
 #include "emit_internal.h"
 
 enum { PAR_PREFIX, PAR_CHUNK, N_PARS };
-enum { CHUNK = 2048, CHUNK_OF_CHAINS = 256, UNROLL = 4, JAM = 8, JAM_COST = 24 };
+enum { CHUNK = 2048, CHUNK_OF_CHAINS = 512, UNROLL = 4, JAM = 16, JAM_COST = 24 };
 
 typedef struct Nest {
     Emit *e;
@@ -314,7 +314,7 @@ static int jam_of(const Nest *n, const Stage *s) {
     int cost = 0;
     if (!s->comb[0].i) return 1;
     for (int r = 0; r < s->nres; r++) cost += expr_cost(n->e->c, s->body[r]);
-    return cost > JAM_COST ? 2 : s->nres > 1 ? JAM / 4 : JAM;
+    return cost > JAM_COST ? 2 : s->nres > 1 ? JAM / 8 : JAM;
 }
 
 static void vector_loop(Nest *n, int st, Point *p, int v, uint16_t lanes, LVal lo, LVal hi) {
