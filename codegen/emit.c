@@ -223,7 +223,9 @@ LVal emit_address(Emit *e, const Stage *s, uint16_t buf, int rank, const Expr *a
 }
 
 /* In-bounds condition of a load: a scalar or mask, or none if always in range. */
-static LVal bounds(Emit *e, const Stage *s, const KBuf *b, int rank, const Expr *at, const Point *p) {
+typedef enum { WHERE_ALL, WHERE_POINT /* indices that are the same in all lanes */, WHERE_LANES /* the others */ } Where;
+
+static LVal bounds(Emit *e, const Stage *s, const KBuf *b, int rank, const Expr *at, const Point *p, Where where) {
     Dim extent[K_AXES];
     for (int a = 0; a < s->naxis; a++) extent[a] = s->axis[a].extent;
     LVal all = {0};
@@ -231,8 +233,9 @@ static LVal bounds(Emit *e, const Stage *s, const KBuf *b, int rank, const Expr 
         int64_t lo, hi;
         bool known = expr_range(e->c, at[d], extent, s->naxis, &lo, &hi);
         if (known && lo >= 0 && hi < dim_lo(e->c, b->dim[d])) continue;
-        LVal i = emit_mode(e, s, at[d], p, p->vaxis < 0 || !expr_uses_axis(e->c, at[d], (uint32_t)p->vaxis));
-        LVal n = emit_dim(e, b->dim[d]);
+        bool differs = p->vaxis >= 0 && expr_uses_axis(e->c, at[d], (uint32_t)p->vaxis);
+        if (where != WHERE_ALL && differs != (where == WHERE_LANES)) continue;
+        LVal i = emit_mode(e, s, at[d], p, !differs), n = emit_dim(e, b->dim[d]);
         if (lir_type(e->l, i).dt == DT_I32 && dim_hi(e->c, b->dim[d]) <= INT32_MAX) n = as_i32(e, n);
         else i = as_typed(e, at[d], i);
         LVal ok = lir_ltu(e->l, i, widen(e, n, lanes_of(e, i)));
@@ -255,7 +258,8 @@ static LVal load_strided(Emit *e, LVal ptr, LVal base, int64_t step, DType mt, u
     return lir_gather(e->l, ptr, idx, mt, mask);
 }
 
-static LVal emit_load(Emit *e, const Stage *s, const ExprInfo *x, const Point *p) {
+/* With `inside`: the caller has checked WHERE_POINT, and takes care of the lanes that are out of range: *inside is the mask of the others, or none. */
+static LVal emit_load(Emit *e, const Stage *s, const ExprInfo *x, const Point *p, LVal *inside) {
     uint16_t bufno = (uint16_t)x->index;
     const KBuf *b = &e->k->buf[bufno];
     int rank = b->rank;
@@ -271,7 +275,7 @@ static LVal emit_load(Emit *e, const Stage *s, const ExprInfo *x, const Point *p
         oob = OOB_NEVER;
     }
     LVal ok = {0};
-    if (oob == OOB_VALUE || oob == OOB_FAIL) ok = bounds(e, s, b, rank, at, p);
+    if (oob == OOB_VALUE || oob == OOB_FAIL) ok = bounds(e, s, b, rank, at, p, inside ? WHERE_LANES : WHERE_ALL);
     if (oob == OOB_FAIL && ok.i) {
         LVal bad = lir_op1(e->l, S_NOT, ok);
         if (lanes_of(e, bad) > 1) {
@@ -299,6 +303,10 @@ static LVal emit_load(Emit *e, const Stage *s, const ExprInfo *x, const Point *p
         v = lir_load(e->l, e->ptr[bufno], base, (LTy){(uint8_t)mt, 1}, ok, 0);
     }
     v = from_memory(e, v, b->dtype);
+    if (inside) {
+        *inside = ok;
+        return v;
+    }
     if (oob == OOB_VALUE && ok.i) {
         const Expr pad = x->arg[x->narg - 1];
         LVal other = as_typed(e, pad, emit_mode(e, s, pad, p, p->vaxis < 0 || !expr_uses_axis(e->c, pad, (uint32_t)p->vaxis)));
@@ -328,7 +336,7 @@ static LVal emit_node(Emit *e, const Stage *s, Expr x, const Point *p) {
         if ((int)i.index == p->vaxis)
             return lir_add(e->l, lir_splat(e->l, p->axis[i.index], p->lanes), lir_iota(e->l, DT_I64, p->lanes));
         return p->axis[i.index];
-    case E_LOAD: return emit_load(e, s, &i, p);
+    case E_LOAD: return emit_load(e, s, &i, p, NULL);
     case E_CAST: {
         DType from = expr_info(e->c, i.arg[0])->dtype;
         LVal v = emit_mode(e, s, i.arg[0], p, false);
@@ -402,7 +410,7 @@ LVal emit_to_acc(Emit *e, LVal v, DType from, DType acc) { return cast_reg(e, v,
 void emit_store(Emit *e, const Stage *s, int r, LVal v, const Point *p) {
     const KOut *o = &s->out[r];
     const KBuf *b = &e->k->buf[o->buf];
-    LVal ok = o->oob != OOB_NEVER ? bounds(e, s, b, o->rank, o->at, p) : (LVal){0};
+    LVal ok = o->oob != OOB_NEVER ? bounds(e, s, b, o->rank, o->at, p, WHERE_ALL) : (LVal){0};
     if (o->oob == OOB_FAIL && ok.i) {
         CHECK(p->vaxis < 0);
         lir_fail_if(e->l, lir_op1(e->l, S_NOT, ok), s->guard);
@@ -472,9 +480,31 @@ static bool sums(const Emit *e, const Stage *s) {
     return i->kind == E_OP && i->op == S_ADD && expr_info(e->c, i->arg[0])->kind == E_ARG && expr_info(e->c, i->arg[1])->kind == E_ARG;
 }
 
+/* Is the body a load that gives the neutral element where it is out of range? Nothing happens to the accumulator there. */
+static bool neutral_outside(const Emit *e, const Stage *s, const ExprInfo *body) {
+    if (s->nres != 1 || body->kind != E_LOAD || body->oob != OOB_VALUE || body->dtype != s->acc[0] || e->temp[body->index]) return false;
+    const ExprInfo *pad = expr_info(e->c, body->arg[body->narg - 1]);
+    return pad->kind == E_CONST && pad->val.t == s->init[0].t && pad->val.i == s->init[0].i;
+}
+
 void emit_accumulate(Emit *e, const Stage *s, LVal *acc, const Point *p) {
     emit_memo_reset(e);
     ExprInfo body = *expr_info(e->c, s->body[0]);
+    if (neutral_outside(e, s, &body)) {
+        LVal point = bounds(e, s, &e->k->buf[body.index], e->k->buf[body.index].rank, body.arg, p, WHERE_POINT);
+        LIf some;
+        if (point.i) some = lir_if(e->l, point, 1);
+        LVal inside, v = emit_load(e, s, &body, p, &inside), sum = emit_combine(e, s, 0, acc, &v);
+        uint16_t w = lanes_of(e, acc[0]);
+        if (inside.i) sum = lir_op3(e->l, S_SELECT, widen(e, inside, w), sum, acc[0]);
+        if (point.i) {
+            lir_else(e->l, &some, &sum);
+            lir_endif(e->l, &some, acc, &sum);
+            emit_memo_reset(e); /* what was made inside is not known outside */
+        }
+        acc[0] = sum;
+        return;
+    }
     if (sums(e, s) && body.kind == E_OP && body.op == S_MUL && body.dtype == s->acc[0]) {
         uint16_t w = lanes_of(e, acc[0]);
         LVal a = widen(e, emit_expr(e, s, body.arg[0], p), w), b = widen(e, emit_expr(e, s, body.arg[1], p), w);

@@ -168,6 +168,27 @@ static LV round_sse2(const Printer *p, SOp op, LTy t, LV x) {
     return LLVMBuildSelect(p->b, LLVMBuildFCmp(p->b, LLVMRealOLT, a, big, ""), r, x, "");
 }
 
+/* Whole registers take the instruction itself: as comparison and selection it would be merged with what makes NaN win. */
+static LV float_minmax(const Printer *p, SOp op, LTy t, LV *a) {
+    char name[48];
+    bool f64 = t.dt == DT_F64, max = op == S_MAX;
+    unsigned bits = t.lanes * (f64 ? 64u : 32u);
+    if (bits == 512 && (p->t->flags & F_AVX512)) {
+        snprintf(name, sizeof name, "llvm.x86.avx512.%s.p%c.512", max ? "max" : "min", f64 ? 'd' : 's');
+        return pr_intrinsic(p, name, 0, NULL, 3, (LV[]){a[0], a[1], LLVMConstInt(LLVMInt32TypeInContext(p->cx), 4, 0)});
+    }
+    if (bits == 256 && (p->t->flags & F_AVX2)) {
+        snprintf(name, sizeof name, "llvm.x86.avx.%s.p%c.256", max ? "max" : "min", f64 ? 'd' : 's');
+        return pr_intrinsic(p, name, 0, NULL, 2, a);
+    }
+    if (bits == 128) {
+        snprintf(name, sizeof name, "llvm.x86.sse%s.%s.p%c", f64 ? "2" : "", max ? "max" : "min", f64 ? 'd' : 's');
+        return pr_intrinsic(p, name, 0, NULL, 2, a);
+    }
+    LV c = LLVMBuildFCmp(p->b, max ? LLVMRealOGT : LLVMRealOLT, a[0], a[1], "");
+    return LLVMBuildSelect(p->b, c, a[0], a[1], "");
+}
+
 static LV float_op(const Printer *p, SOp op, LTy t, LV *a) {
     static const char *const rounding[S_COUNT] = {[S_FLOOR] = "llvm.floor",
                                                   [S_CEIL] = "llvm.ceil",
@@ -185,10 +206,8 @@ static LV float_op(const Printer *p, SOp op, LTy t, LV *a) {
     case S_NEG:
         return LLVMBuildFNeg(p->b, a[0], "");
     case S_MIN:
-    case S_MAX: {
-        LV c = LLVMBuildFCmp(p->b, op == S_MIN ? LLVMRealOLT : LLVMRealOGT, a[0], a[1], "");
-        return LLVMBuildSelect(p->b, c, a[0], a[1], "");
-    }
+    case S_MAX:
+        return float_minmax(p, op, t, a);
     case S_ABS:
         return intrinsic_same(p, "llvm.fabs", 1, a);
     case S_SQRT:
