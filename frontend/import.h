@@ -133,6 +133,8 @@ Val conv_bias(Imp *m, Val y, Val bias);
 /* Pooling of x[N, C, ..] by the node's attributes; indices: of the greatest elements, or NULL. */
 Val average_pool(Imp *m, Val x);
 Val max_pool(Imp *m, Val x, Val *indices);
+/* x[N, C, in..] under each place of the node's kernel, [N, C, out.., kernel..]; `pad` is what lies outside. */
+Val pool_windows(Imp *m, Val x, Scalar pad);
 /* ==== op_quant.c ================================================================================================== */
 /* x quantised to u8 by its own range: out[0] the values, out[1] the scale, out[2] the zero point */
 void dynamic_quantize(Imp *m, Val x, Val *out);

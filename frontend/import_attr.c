@@ -74,7 +74,7 @@ static bool one_of(const char *s, size_t n, const char *list, size_t len)
         size_t k = 0;
         while (p + k < end && p[k] != '|')
             k++;
-        if (k == n && !memcmp(p, s, n))
+        if ((k == n && !memcmp(p, s, n)) || (k == 1 && *p == '*'))
             return true;
         p += k + 1;
     }

@@ -145,8 +145,7 @@ static Val look_up(Imp *m, Val x, const Table *t)
 
 static Val one_string(Imp *m, const char *s) { return ml_strings(m, 1, (const ProtobufCBinaryData[]){{strlen(s), (uint8_t *)(uintptr_t)s}}); }
 
-/* The default of strings; any text may be given. */
-static Val default_string(Imp *m) { return one_string(m, attr_has(m, "default_string") ? attr_s(m, "default_string") : "_Unused"); }
+static Val default_string(Imp *m) { return one_string(m, attr_s(m, "default_string")); }
 
 static Val one_number(Imp *m, DType t, double v) { return reshape_to(m, scalar_of(m, t, v), 1, (Dim[]){DC(m, 1)}); }
 

@@ -1,13 +1,14 @@
 /* op_ms_misc.c: operators of com.microsoft that move, pick or hash elements, and old names of ai.onnx that were operators before
  * the standard had others for them. */
 #include "frontend/import.h"
+#include <float.h>
 #include <math.h>
 #include <string.h>
 
 #define FN(f) void imp_##f(Imp *m)
 FN(ms_expanddims); FN(ms_gathernd); FN(ms_pad); FN(ms_range); FN(unfold); FN(cdist); FN(inverse); FN(cropandresize); FN(convtranspose_pads);
 FN(murmurhash); FN(ngramrepeat); FN(imagescaler); FN(crop);
-FN(premix); FN(postmix); FN(complexmul);
+FN(premix); FN(postmix); FN(complexmul); FN(maxpoolmask);
 void imp_pad(Imp *m);
 void imp_gathernd(Imp *m);
 void imp_range(Imp *m);
@@ -73,6 +74,43 @@ void imp_convtranspose_pads(Imp *m)
         y = b_slice_axis(&m->b, y, 2 + i, p[i], dim_sub(m->c, size, cut));
     }
     m->out[0] = y;
+}
+
+/* Along the kernel's last axis a window ends at the first masked element, but for the image's first one in two and three dimensions. Channel c of
+ * all has its mask at the element that ONNX Runtime has it at: c times the image's size modulo the mask's channels. */
+void imp_maxpoolmask(Imp *m)
+{
+    Val x = m->in[0], mask = m->in[1];
+    int r = rank_of(m, x);
+    Dim d[MAX_RANK], md[MAX_RANK], size = DC(m, 1);
+    Expr pixel = XI(0), and = X2(AND, xarg(m, 0, DT_BOOL), xarg(m, 1, DT_BOOL));
+    DType bt = DT_BOOL, mt = dtype_of(m, mask);
+    if (r < 3 || r > 5 || rank_of(m, mask) != r) {
+        ERR(m, "E0203", "expected X of rank 3 to 5 and a mask of that rank, got %d and %d", r, rank_of(m, mask));
+        return;
+    }
+    dims_of(m, x, d);
+    dims_of(m, mask, md);
+    for (int i = 2; i < r; i++) {
+        b_guard(&m->b, G_EQ, d[i], md[i], "the mask has another size along axis %d", i);
+        pixel = X2(ADD, X2(MUL, pixel, xdim(m, d[i])), xaxis(m, i));
+        size = dim_mul(m->c, size, d[i]);
+    }
+    Dim channels = dim_mul(m->c, md[0], md[1]), all = dim_mul(m->c, channels, size);
+    b_guard(&m->b, G_LE, DC(m, 1), channels, "the mask has no channels");
+    Expr channel = X2(MUL, X2(ADD, X2(MUL, xaxis(m, 0), xdim(m, d[1])), xaxis(m, 1)), xdim(m, size));
+    Expr at = X2(ADD, X2(MOD, channel, xdim(m, channels)), pixel);
+    Expr open = X2(NE, load_at(m, 0, mt, 1, &at), expr_int(m->c, mt, 0));
+    if (r > 3)
+        open = X2(OR, open, X2(EQ, pixel, XI(0)));
+    mask = reshape_to(m, mask, 1, &all);
+    Val live = map_over(m, open, 1, &mask, r, d), v = pool_windows(m, x, (Scalar){.t = dtype_of(m, x), .f = -FLT_MAX});
+    live = live.i ? pool_windows(m, live, (Scalar){.t = DT_BOOL, .i = 1}) : live;
+    if (!v.i || !live.i)
+        return;
+    b_scan(&m->b, 1, &live, rank_of(m, live) - 1, false, false, &and, &(Scalar){.t = DT_BOOL, .i = 1}, &bt, &live);
+    v = b_select(&m->b, live, v, scalar_of(m, dtype_of(m, x), -FLT_MAX));
+    result(m, 0, v.i ? b_reduce1(&m->b, R_MAX, v, ((1u << (r - 2)) - 1) << r, false) : v);
 }
 
 /* ---- movement */
@@ -353,7 +391,14 @@ static Expr rotl(Imp *m, Expr x, uint32_t n) { return X2(OR, X2(SHL, x, u32(m, n
 void imp_murmurhash(Imp *m)
 {
     DType t = dtype_of(m, m->in[0]);
-    int bytes = t == DT_STR ? 0 : dt_bits(t) / 8;
+    if (t == DT_STR) {
+        Val in[2] = {m->in[0], scalar_i64(m, (uint32_t)attr_i(m, "seed"))};
+        const Type *x = val_type(m->b.g, in[0]);
+        Val y = call1(m, "murmur", type_tensor(m->c, DT_U32, x->rank, x->dim), 2, in);
+        result(m, 0, attr_i(m, "positive") ? y : cast_to(m, y, DT_I32));
+        return;
+    }
+    int bytes = dt_bits(t) / 8;
     if (bytes != 4 && bytes != 8) {
         UNSUP(m, "elements of type %s", dt_name(t));
         return;

@@ -514,6 +514,16 @@ static Val positions(Imp *m, Val x, const Geo *g)
     return map_over(m, e, 0, NULL, g->n + 2, d);
 }
 
+Val pool_windows(Imp *m, Val x, Scalar pad)
+{
+    Geo g;
+    Dim hi[SPATIAL] = {{0}};
+    if (!geo_read(m, x, NULL, &g))
+        return (Val){0};
+    ends(m, &g, hi);
+    return windows(m, pad_ends(m, x, g.n, g.lo, hi, pad), 2, &g);
+}
+
 Val max_pool(Imp *m, Val x, Val *indices)
 {
     Val in[2], out[2];

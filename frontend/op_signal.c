@@ -5,7 +5,7 @@
 #include <string.h>
 
 #define FN(f) void imp_##f(Imp *m)
-FN(window); FN(dft); FN(stft); FN(melweights); FN(causalconv);
+FN(window); FN(dft); FN(stft); FN(melweights); FN(causalconv); FN(rfft); FN(irfft);
 
 static const double TURN = 6.283185307179586476925;
 
@@ -197,6 +197,38 @@ void imp_dft(Imp *m)
     }
     result(m, 0, transform_axis(m, x, flag, &len, inverse, onesided));
 }
+
+/* Rfft and Irfft of com.microsoft: real signals along the last signal_ndim axes, half a spectrum with an axis for its parts. */
+static void real_transform(Imp *m, bool inverse)
+{
+    Val x = m->in[0];
+    int64_t n = attr_i(m, "signal_ndim");
+    int r = rank_of(m, x) + !inverse;
+    Dim flag[MAX_RANK], len;
+    if (attr_i(m, "onesided") != 1 || attr_i(m, "normalized")) {
+        UNSUP(m, "two-sided or normalised transforms are not defined");
+        return;
+    }
+    if (n < 1 || n >= r || r > MAX_RANK) {
+        ERR(m, "E0203", "attribute signal_ndim: %lld for an operand of rank %d", (long long)n, rank_of(m, x));
+        return;
+    }
+    if (inverse)
+        b_guard(&m->b, G_EQ, dim_of(m, x, r - 1), DC(m, 2), "the last axis must hold the two parts");
+    else
+        x = insert_axes(m, x, r, 1u << (r - 1));
+    for (int k = 0; k < n; k++) {  /* half a spectrum along the last axis alone: that one comes first, or inversely last */
+        int axis = inverse ? r - 1 - (int)n + k : r - 2 - k;
+        for (int i = 0; i < r; i++)
+            flag[i] = DC(m, i == axis);
+        len = (Dim){0};
+        x = transform_axis(m, x, flag, &len, inverse, axis == r - 2);
+    }
+    result(m, 0, inverse ? drop_axes(m, x, 1u << (r - 1)) : x);
+}
+
+void imp_rfft(Imp *m) { real_transform(m, false); }
+void imp_irfft(Imp *m) { real_transform(m, true); }
 
 /* frames of the signal, `step` apart, times the window, transformed */
 void imp_stft(Imp *m)

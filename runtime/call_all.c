@@ -6,6 +6,7 @@
 #include "call_number.c"
 #include "call_tfidf.c"
 #include "call_regex.c"
+#include "call_token.c"
 #include "call_seq.c"
 #include "call_select.c"
 #include "call_map.c"

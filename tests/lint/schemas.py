@@ -25,6 +25,7 @@ KINDS = {"INT": "i", "FLOAT": "f", "STRING": "s", "INTS": "I", "FLOATS": "F", "S
 
 # (operator, what) -> reason. `what` is the beginning of the message.
 EXCEPTIONS = {
+    ("RegexFullMatch", "attribute pattern is not required"): "without a pattern nothing is asked",
     ("BatchNormalization", "attribute consumed_inputs is required"): "of no meaning; models that leave it out are taken, too",
     ("GRU", "attribute direction is 'foward'"): "a slip of the schema of version 1",
     ("Col2Im", "operand input may be bool, complex"): "sums of strings or bools are not defined; no implementation has them",

@@ -150,6 +150,7 @@ def labels(rng):
         yield one(i64(rng, 6, 7, low=-3, high=8), keys_int64s=[5, -2, 7, 2**40, -(2**62), 3], values_int64s=[1, 2, 3, 4, 5, 6])
         yield one(f32(rng, 30).round(), keys_floats=[1.0, -1.0, 0.0, 2.0], values_int64s=[4, 5, 6, 7], default_int64=-7)
         yield one(f32(rng, 30).round(), keys_floats=[1.0, -1.0, 2.0], values_strings=["a", "b", "c"], default_string="?")
+        yield one(words, keys_strings=["abc", "a"], values_strings=["x", "yy"])
         yield one(i64(rng, 0, 3), keys_int64s=[5], values_int64s=[1])
     for keys, values, x in ((np.float64, np.float64, f64(rng, 30).round()), (np.int64, np.int64, i64(rng, 9, low=0, high=4)),
                             (np.float32, np.float32, f32(rng, 30).round())):
@@ -162,6 +163,7 @@ def labels(rng):
     yield ml("LabelEncoder", [np.array([np.nan, 1, -0.0, 0], np.float32)], {"keys_floats": [0.0, float("nan")], "values_floats": [4, 5]}, opset=4)
     yield ml("LabelEncoder", [words], {"classes_strings": ["abc", "", "a"]}, opset=1)
     yield ml("LabelEncoder", [i64(rng, 9, low=-1, high=4)], {"classes_strings": ["abc", "", "a"], "default_string": "no"}, opset=1)
+    yield ml("LabelEncoder", [i64(rng, 9, low=-1, high=4)], {"classes_strings": ["abc", "", "a"]}, opset=1)
     yield ml("LabelEncoder", [i64(rng, 9)], {"keys_int64s": [1, 2], "values_int64s": [1]}, opset=2, error="do not fit")
     yield ml("LabelEncoder", [f32(rng, 9)], {"keys_int64s": [1, 2], "values_int64s": [1, 2]}, opset=2, error="do not fit")
     yield ml("LabelEncoder", [f32(rng, 9)], {"values_int64s": [1, 2]}, opset=2, error="required")

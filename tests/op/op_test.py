@@ -93,13 +93,19 @@ class Opt:
         self.value, self.like = value, value if like is None else like
 
 
+class Sparse:
+    """A sparse initializer with the values of a matrix."""
+    def __init__(self, value):
+        self.value = value
+
+
 # --- cases -----------------------------------------------------------------------------------------------
 
 class Case:
     """One node and what is expected of it.
 
     op        "Name", or "domain.Name"
-    inputs    arrays, lists, dicts, Opt, or None for an absent operand
+    inputs    arrays, lists, dicts, Opt, Sparse, or None for an absent operand
     attrs     attributes; None leaves one out
     opset     version of the operator's domain; None: the newest
     nout      number of outputs
@@ -188,6 +194,11 @@ def tensor(x, name):
     return numpy_helper.from_array(x, name)
 
 
+def sparse_tensor(x, name):
+    at = np.flatnonzero(x)
+    return helper.make_sparse_tensor(tensor(x.reshape(-1)[at], name), tensor(at, name + "_at"), x.shape)
+
+
 def build(case, expected=None, const=None, dynamic=None, prefix=""):
     """(model, feeds): the model of a case, and its inputs by name. expected: outputs, which then get their types. prefix is that
     of all names, so that models can be joined."""
@@ -210,6 +221,9 @@ def build(case, expected=None, const=None, dynamic=None, prefix=""):
     feeds, plain = {}, True
     for i, (name, x) in enumerate(zip(names, case.inputs)):
         if x is None:
+            continue
+        if isinstance(x, Sparse):
+            graph.sparse_initializer.append(sparse_tensor(x.value, name))
             continue
         if i in const:
             graph.initializer.append(tensor(x, name))
@@ -307,7 +321,7 @@ def expected(case):
         got = ENGINES[case.oracle](case)
     elif callable(case.oracle):
         with np.errstate(all="ignore"):
-            got = case.oracle(*[x.value if isinstance(x, Opt) else x for x in case.inputs])
+            got = case.oracle(*[x.value if isinstance(x, (Opt, Sparse)) else x for x in case.inputs])
     else:
         got = case.oracle
     got = list(got) if isinstance(got, (list, tuple)) else [got]
