@@ -1,5 +1,5 @@
-/* op_sample.c: GridSample: one map whose loads are addressed by the grid. The grid's last axis holds coordinates in
- * [-1, 1], the last spatial axis first. Pixels outside are 0, the border, or mirrored. */
+/* op_sample.c: GridSample: a map per spatial axis makes positions in pixels from the grid, and one map for all channels loads the pixels
+ * around them. The grid's last axis holds coordinates in [-1, 1], the last spatial axis first. Pixels outside are 0, the border, or mirrored. */
 #include "frontend/import.h"
 #include <math.h>
 #include <string.h>
@@ -74,7 +74,7 @@ static Expr taps_sum(Imp *m, const Grid *g, int axis, int taps, const Expr *x, E
 
 void imp_gridsample(Imp *m)
 {
-    Val in[2] = {m->in[0], m->in[1]};
+    Val in[1 + 3] = {m->in[0], m->in[1]}, from = m->in[1];
     int r = rank_of(m, in[0]), n = r - 2;
     DType tg = dtype_of(m, in[1]), t = dtype_of(m, in[0]);
     Dim d[MAX_RANK], gd[MAX_RANK], xd[MAX_RANK];
@@ -99,12 +99,11 @@ void imp_gridsample(Imp *m)
     const char *mode = attr_s(m, "mode");
     bool nearest = !strcmp(mode, "nearest"), cubic = !strcmp(mode, "cubic") || !strcmp(mode, "bicubic");
     Expr x[MAX_RANK], at[MAX_RANK], idx[MAX_RANK];
-    at[0] = xaxis(m, 0);
-    for (int i = 0; i < n; i++)
-        at[1 + i] = xaxis(m, 2 + i);
     for (int i = 0; i < n; i++) {
+        for (int k = 0; k <= n; k++)
+            at[k] = xaxis(m, k);
         at[n + 1] = XI(n - 1 - i);
-        Expr v = expr_cast(m->c, load_at(m, 1, tg, r, at), g->w), lo, hi;
+        Expr v = expr_cast(m->c, load_at(m, 0, tg, r, at), g->w), lo, hi;
         Expr size = expr_cast(m->c, xdim(m, g->size[i]), g->w);
         x[i] = g->align ? X2(MUL, X2(DIV, X2(ADD, v, F(1)), F(2)), X2(SUB, size, F(1)))
                         : X2(DIV, X2(SUB, X2(MUL, X2(ADD, v, F(1)), size), F(1)), F(2));
@@ -116,6 +115,10 @@ void imp_gridsample(Imp *m)
             x[i] = X3(SELECT, outside, X2(MAX, F(0), X2(MIN, x[i], X2(SUB, size, F(1)))), x[i]);
         else if (g->pad == REFLECTION)
             x[i] = reflect(m, g, x[i], lo, hi);
+        in[1 + i] = map_over(m, x[i], 1, &from, n + 1, gd);
+        for (int k = 1; k <= n; k++)
+            at[k] = xaxis(m, k + 1);
+        x[i] = expr_load(m->c, 1 + (uint32_t)i, g->w, n + 1, at, OOB_NEVER, (Expr){0}, 0);
     }
     idx[0] = xaxis(m, 0);
     idx[1] = xaxis(m, 1);
@@ -127,5 +130,5 @@ void imp_gridsample(Imp *m)
     } else {
         e = taps_sum(m, g, 0, cubic ? 4 : 2, x, idx);
     }
-    result(m, 0, map_over(m, expr_cast(m->c, e, t), 2, in, r, d));
+    result(m, 0, map_over(m, expr_cast(m->c, e, t), 1 + n, in, r, d));
 }
