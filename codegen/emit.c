@@ -412,7 +412,7 @@ void emit_store(Emit *e, const Stage *s, int r, LVal v, const Point *p) {
     const KBuf *b = &e->k->buf[o->buf];
     LVal ok = o->oob != OOB_NEVER ? bounds(e, s, b, o->rank, o->at, p, WHERE_ALL) : (LVal){0};
     if (o->oob == OOB_FAIL && ok.i) {
-        CHECK(p->vaxis < 0);
+        CHECK(lanes_of(e, ok) == 1);
         lir_fail_if(e->l, lir_op1(e->l, S_NOT, ok), s->guard);
         ok = (LVal){0};
     }

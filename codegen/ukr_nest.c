@@ -165,6 +165,19 @@ static int vector_axis(const Kernel *k, const Stage *s, int first) {
     return best;
 }
 
+/* Updates are applied in row-major order, so only those along the innermost axis may go together, if they are to neighbours. */
+static int scatter_axis(const Kernel *k, const Stage *s) {
+    int v = s->naxis - 1, along = 0;
+    const KOut *o = &s->out[0];
+    for (int d = 0; d < o->rank && v >= 0; d++) {
+        if (!expr_uses_axis(k->c, o->at[d], (uint32_t)v)) continue;
+        bool same = o->at[d].i == expr_axis(k->c, (uint32_t)v).i && dim_is(k->c, k->buf[o->buf].stride[d], 1);
+        if (!same || !dim_same(k->c, s->axis[v].extent, k->buf[o->buf].dim[d])) return -1;
+        along++;
+    }
+    return along == 1 && dt_bits(k->buf[o->buf].dtype) <= 64 ? v : -1;
+}
+
 /* ---- loops ---- */
 
 static DType widest(const Kernel *k, const Stage *s) {
@@ -512,7 +525,8 @@ static void nest_build(Emit *e) {
         if (n.done[st]) continue;
         for (int u = st + 1; u < n.k->nstage; u++) if (n.epilogue[st] >> u & 1) n.done[u] = true;
         const Stage *s = &n.k->stage[st];
-        int v = s->kind != ST_NEST && s->kind != ST_SCAN ? -1 : n.chunk_axis >= 0 ? n.chunk_axis : vector_axis(n.k, s, n.prefix);
+        bool nest = s->kind == ST_NEST || s->kind == ST_SCAN;
+        int v = s->kind == ST_SCATTER ? scatter_axis(n.k, s) : !nest ? -1 : n.chunk_axis >= 0 ? n.chunk_axis : vector_axis(n.k, s, n.prefix);
         uint16_t lanes = v >= 0 ? target_lanes(e->t, widest(n.k, s)) : 1;
         if (v >= 0) {
             int64_t hi = dim_hi(e->c, s->axis[v].extent);
