@@ -550,6 +550,10 @@ START_TEST(nests_of_fixed_sizes) {
          "%1, %2 = reduce [1] { select(a >= c, a, c), select(a >= c, b, d) } init -inf, 0 "
          "acc f32, i64 %x, %0 : f32[6], i64[6]\n"
          "%3 = map { f32(a) } %2 : f32[6]\nyield %3"},
+        {"%x: f32[9,40], %i: i64[7,1], %u: f32[7,40]", "f32[9,40]", "%0 = scatter add %x, %i, %u : f32[9,40]\nyield %0"},
+        {"%x: f32[9,40], %i: i64[7,1], %u: f32[7,40]", "f32[9,40]", "%0 = scatter set %x, %i, %u : f32[9,40]\nyield %0"},
+        {"%x: f32[9,40], %i: i64[7,40], %u: f32[7,40]", "f32[9,40]",
+         "%0 = scatter elements axis 0 max %x, %i, %u : f32[9,40]\nyield %0"},
         {"%t: f32[5,11], %i: i64[8]", "f32[8,11]",
          "%0 = gather axis 0 clamp %t, %i : f32[8,11]\n%1 = map { a + 1 } %0 : f32[8,11]\n"
          "yield %1"},
