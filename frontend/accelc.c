@@ -14,6 +14,7 @@ typedef struct Args {
     CompileOptions c;
     EvalFiles eval_files;
     uint64_t seed;
+    const char *extract;
     bool eval, inspect, depend;
     bool help, version, list_ops, list_passes, list_targets, list_templates;
 } Args;
@@ -57,6 +58,9 @@ static const Opt options[] = {
     {"--input", "NAME=FILE", IN_FILE, 0, "value of an input, a .npy file"},
     {"--output", "NAME=FILE", OUT_FILE, 0, "where to write an output (default: print all)"},
     {"--seed", "N", NUMBER, AT(seed), "of random operators"},
+    {NULL, NULL, FLAG, 0, "Models that cannot be compiled"},
+    {"--extract-failing", "FILE", TEXT, AT(extract),
+     "write an ONNX model of just the nodes that fail, with what is known of\ntheir operands"},
     {NULL, NULL, FLAG, 0, "Optimisation"},
     {"-O", "<N>", NUMBER, AT(c.level), "0 (fold and fuse only), 1, 2 (default)"},
     {"--passes", "LIST", TEXT, AT(c.passes),
@@ -361,9 +365,11 @@ static bool is_listing(const Args *a) {
 static int complete_args(Args *a, Ctx *c) {
     CompileOptions *o = &a->c;
     if (!o->input) return usage("no model is given");
-    if (a->eval || a->inspect)
-        return a->eval && a->inspect ? usage("inspect and --eval exclude each other") : -1;
+    if (a->eval + a->inspect + (a->extract != NULL) > 1)
+        return usage("inspect, --eval and --extract-failing exclude each other");
+    if (a->eval || a->inspect) return -1;
     if (a->eval_files.nin || a->eval_files.nout) return usage("--input and --output need --eval");
+    if (a->extract) return -1;
     if (!o->output && is_listing(a)) o->output = "-";
     if (!o->output && !strcmp(o->input, "-")) return usage("no output is given: -o FILE");
     if (!o->output) {
@@ -420,6 +426,8 @@ static int run(Args *a, Ctx *c, int argc, char **argv) {
         bool as_imported = !a->c.passes && !a->c.stop_after;
         ok = g && (as_imported || compile_passes(c, &a->c, g)) &&
              tool_eval(c, g, &a->eval_files, stdout);
+    } else if (a->extract) {
+        ok = extract_failing(c, &a->c, a->extract, strcmp(a->extract, "-") ? stdout : stderr);
     } else if (a->inspect) {
         ok = ends_with_so(a->c.input) ? inspect_artefact(c, a->c.input, stdout)
                                       : tool_inspect_model(c, &a->c, stdout);

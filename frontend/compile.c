@@ -141,7 +141,7 @@ static const char *read_text(Ctx *c, const char *path) {
 Graph *compile_read(Ctx *c, const CompileOptions *o, Paths *files) {
     bool ir = o->from == FROM_IR || (o->from == FROM_AUTO && ends_with(o->input, ".ir"));
     if (!ir) {
-        FrontendOptions f = {.dim = o->dim, .ndim = o->ndim, .files = files};
+        FrontendOptions f = {.dim = o->dim, .ndim = o->ndim, .files = files, .extract = o->extract};
         f.syntax = o->from == FROM_TEXT   ? SYNTAX_TEXT
                    : o->from == FROM_ONNX ? SYNTAX_PROTOBUF
                                           : SYNTAX_AUTO;

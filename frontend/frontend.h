@@ -23,6 +23,7 @@ typedef struct FrontendOptions {
     uint32_t ndim;
     Syntax syntax;
     Paths *files; /* every file that is read is appended (NULL: not wanted) */
+    struct Extract *extract; /* of extract.c: learns what was read (NULL: not wanted) */
 } FrontendOptions;
 
 /* model.c: reads a model (protobuf, or ONNX text if the name ends in .onnxtxt or the bytes look
@@ -64,6 +65,7 @@ typedef struct CompileOptions {
     const char *executor;            /* team, serial, openmp */
     const char *depfile, *deptarget; /* NULL: no dependencies, the output's name */
     int level;                       /* -O */
+    struct Extract *extract;         /* as in FrontendOptions */
     const char *passes, *stop_after, *dump_after, *explain,
         *sched; /* NULL: off; stop_after "import": no pass at all */
     bool verify_each, time_passes, stats, verbose;
@@ -95,6 +97,7 @@ typedef struct Output {
 bool output_begin(Output *o, Ctx *c, const char *path,
                   bool executable);            /* "-" is standard output; false after a message */
 bool output_text(Output *o, const char *text); /* the whole content */
+bool output_bytes(Output *o, const void *data, size_t n);
 bool output_commit(Output *o);                 /* false after a message */
 void output_abandon(Output *o);                /* nothing is left; harmless after commit */
 
@@ -106,6 +109,12 @@ bool npy_write(Ctx *c, const char *path, const Tensor *t);
 /* ==== eval_call.c ============================================================================= */
 /* An EvalCall over the functions of runtime/call.def. */
 bool eval_call(Ctx *c, const char *symbol, int nin, const Tensor *const *in, int nout, Tensor **out, int64_t *room, char error[256]);
+
+/* ==== extract.c ============================================================================== */
+/* Compiles the model without writing code, and writes to `path` a model of the nodes at which that
+ * fails, with what is known of their operands. true: nothing fails, and no file is written; false
+ * after messages. What was done goes to `info`. */
+bool extract_failing(Ctx *c, const CompileOptions *o, const char *path, FILE *info);
 
 /* ==== tools.c: the evaluator and inspect as commands ========================================= */
 typedef struct NamedFile {

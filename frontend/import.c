@@ -139,9 +139,17 @@ Val name_value(Imp *m, const char *name)
 
 /* ---- nodes */
 
-/* Evidence under the node's last message: what came in. */
+/* Evidence under the node's last message, if that is not of a node inside it: what came in. */
 static void note_operands(Imp *m)
 {
+    Sev sev;
+    Loc loc, last = {0};
+    const char *text;
+    for (uint32_t k = 0; ctx_message(m->c, k, &sev, &loc, &text); k++)
+        if (sev != SEV_NOTE)
+            last = loc;
+    if (last.i != m->b.loc.i)
+        return;
     for (uint32_t i = 0; i < m->n->nin && i < 8; i++)
         if (m->in[i].i) {
             Buf b = {.c = m->c};
@@ -164,8 +172,12 @@ static void import_node(Imp *m, const SrcNode *n)
             poisoned |= !m->in[i].i;
         }
     uint32_t errors = ctx_errors(m->c);
-    if (!m->row || !m->row->fn) {
-        UNSUP(m, "no importer for this operator");
+    const char *why;
+    if (m->m->opt->extract)
+        extract_see(m);
+    if (!import_supported(m->m, n, &why)) {
+        if (!errors) /* else the preflight has said so */
+            UNSUP(m, "%s", why);
     } else if (!poisoned && attrs_check(m) && operands_check(m)) {
         m->row->fn(m);
         for (uint32_t i = 0; i < n->nout; i++)
@@ -252,14 +264,15 @@ Graph *import_model(Model *model)
 {
     const SrcGraph *src = model->graph;
     Graph *g = graph_new(model->c, src->name && src->name[0] ? src->name : "main", NULL);
-    uint32_t errors = ctx_errors(model->c);
+    uint32_t errors = model->errors;
     Imp imp, *m = &imp;
     imp_init(m, model, src, g);
     for (uint32_t i = 0; i < src->in.n; i++) {
         const SrcValue *v = &src->in.v[i];
         Type t;
         Loc loc = model_loc(model, ctx_printf(model->c, "input \"%s\"", v->name));
-        bool ok = model_type(model, v->type, v->name, loc, &t);
+        bool said = !v->type && ctx_errors(model->c) != errors; /* extract.c: the operand of an unsupported node */
+        bool ok = !said && model_type(model, v->type, v->name, loc, &t);
         name_put(m, v->name, ok ? graph_input(g, v->name, t) : (Val){0});
     }
     import_body(m);

@@ -123,6 +123,8 @@ Expr load_at(Imp *m, int operand, DType t, int n, const Expr *idx);    /* must b
 /* x - with zero point: x of an integer type as t, minus zp (which may be absent), per axis or whole */
 Val minus_zero_point(Imp *m, Val x, Val zp, int axis, DType t);
 
+/* ==== extract.c =================================================================================================== */
+void extract_see(Imp *m);                           /* remembers what is known of the node's operands */
 /* ==== op_math.c =================================================================================================== */
 /* a (f32 or f64) as an 8- or 4-bit float; what is too large becomes the largest number, or, without saturation, infinite or NaN. */
 Expr expr_f8(Imp *m, Expr a, DType t, bool saturate);

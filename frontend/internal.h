@@ -67,6 +67,7 @@ struct Model {
     SrcGraph *graph;
     const FrontendOptions *opt;
     uint32_t *dim_used;  /* per --dim option: some symbol had this name */
+    uint32_t errors;     /* given before the preflight */
     struct ExtFile *ext; /* mapped external files, most recent first */
 };
 
@@ -97,6 +98,7 @@ const ConstData *tensor_read_sparse(Model *m, const Onnx__SparseTensorProto *t, 
 /* An initialiser of either kind. */
 const ConstData *tensor_read_init(Model *m, const SrcInit *i, Loc loc, Type *type);
 DType dtype_of_onnx(int32_t data_type); /* TensorProto.DataType -> DType; DT_NONE if unknown */
+int32_t onnx_of_dtype(DType t);         /* the other way; 0 if ONNX does not have it */
 
 /* ==== wire.c ================================================================================= */
 /* Checks the encoding of a message against its schema before it is unpacked (nesting, lengths,
@@ -116,6 +118,23 @@ Onnx__ModelProto *text_read(Ctx *c, const char *text, size_t n,
  * domain x", "version 25 of Bar is newer than 22", "attribute baz is not supported"), in the arena.
  * Looks at the node alone. */
 bool import_supported(Model *m, const SrcNode *n, const char **why);
-/* m->graph -> Graph; NULL after messages. Called once preflight found nothing unsupported. */
+/* m->graph -> Graph; NULL after messages. What the preflight found unsupported is poison without a
+ * further message. */
 Graph *import_model(Model *m);
+
+/* ==== extract.c ============================================================================== */
+typedef struct SeenOperand { /* name "": not known */
+    const char *name;
+    Type type;
+    const ConstData *data; /* NULL: not a constant, or a large one */
+} SeenOperand;
+typedef struct SeenNode { /* a node when it was imported, with its operands and captures */
+    const SrcNode *n;
+    SeenOperand *operand;
+    uint32_t noperand;
+} SeenNode;
+typedef struct Extract {
+    Model *model;
+    VEC(SeenNode) seen; /* in order of import; a body may be imported several times */
+} Extract;
 #endif

@@ -287,6 +287,7 @@ static Graph *read_model(Model *m, const char *name) {
     Ctx *c = m->c;
     uint32_t errors = ctx_errors(c);
     m->opt = m->opt ? m->opt : &none;
+    if (m->opt->extract) m->opt->extract->model = m;
     bool text = m->opt->syntax == SYNTAX_AUTO ? text_sniff(name, m->map, m->size)
                                               : m->opt->syntax == SYNTAX_TEXT;
     m->dims.c = c;
@@ -295,9 +296,9 @@ static Graph *read_model(Model *m, const char *name) {
     if (!m->proto || !check_header(m)) return NULL;
     m->graph = source_build(m);
     if (!m->graph) return NULL;
+    m->errors = ctx_errors(c);
     preflight(m, m->graph);
-    if (ctx_errors(c) != errors) return NULL;
-    Graph *g = import_model(m);
+    Graph *g = import_model(m); /* which finds more, and ends with an error after one above */
     if (g && ctx_errors(c) == errors) check_dims(m);
     return ctx_errors(c) == errors ? g : NULL;
 }

@@ -56,12 +56,13 @@ bool output_begin(Output *o, Ctx *c, const char *path, bool executable) {
     return true;
 }
 
-bool output_text(Output *o, const char *text) {
-    size_t n = strlen(text);
+bool output_text(Output *o, const char *text) { return output_bytes(o, text, strlen(text)); }
+
+bool output_bytes(Output *o, const void *data, size_t n) {
     FILE *f = fopen(o->temp, "w");
     if (!f) return fail(o, "", errno);
     errno = 0;
-    bool ok = fwrite(text, 1, n, f) == n;
+    bool ok = fwrite(data, 1, n, f) == n;
     int error = errno;
     if (fclose(f) || !ok) return fail(o, "", error ? error : errno);
     return true;

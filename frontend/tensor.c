@@ -78,6 +78,12 @@ DType dtype_of_onnx(int32_t data_type) {
     return DT_NONE;
 }
 
+int32_t onnx_of_dtype(DType t) {
+    for (size_t i = 0; i < sizeof dtypes / sizeof *dtypes; i++)
+        if (dtypes[i].t == t) return dtypes[i].onnx;
+    return 0;
+}
+
 /* Element type, dims, number of elements and of bytes; refuses what does not fit into 2^62 bytes.
  */
 static bool header(const Read *r, int32_t data_type, size_t ndims, const int64_t *dims, Type *type,

@@ -62,7 +62,7 @@ void diag(Ctx *c, Sev sev, Loc loc, const char *code, const char *fmt, ...) {
     vsnprintf(text, sizeof text, fmt, ap);
     va_end(ap);
     buf_puts(&b, text);
-    vec_push(c, &c->diag, (Diag){sev, printable(b.s)});
+    vec_push(c, &c->diag, (Diag){sev, loc, printable(b.s)});
 }
 
 void diag_note(Ctx *c, const char *fmt, ...) {
@@ -72,10 +72,18 @@ void diag_note(Ctx *c, const char *fmt, ...) {
     va_start(ap, fmt);
     vsnprintf(text, sizeof text, fmt, ap);
     va_end(ap);
-    vec_push(c, &c->diag, (Diag){SEV_NOTE, printable(ctx_printf(c, "  %s", text))});
+    vec_push(c, &c->diag, (Diag){SEV_NOTE, {0}, printable(ctx_printf(c, "  %s", text))});
 }
 
 uint32_t ctx_errors(const Ctx *c) { return c->nerrors; }
+
+bool ctx_message(const Ctx *c, uint32_t k, Sev *sev, Loc *loc, const char **text) {
+    if (k >= c->diag.n) return false;
+    *sev = c->diag.v[k].sev;
+    *loc = c->diag.v[k].loc;
+    *text = c->diag.v[k].text;
+    return true;
+}
 
 const char *ctx_messages(Ctx *c) {
     Buf b = {.c = c};

@@ -4,7 +4,7 @@
 #include "ir.h"
 
 typedef struct Block Block;
-typedef struct Diag { Sev sev; const char *text; } Diag;
+typedef struct Diag { Sev sev; Loc loc; const char *text; } Diag;
 struct ExprTable;   /* expr.c */
 struct DimTable;    /* dim.c */
 typedef struct StrTable { const char **s; uint32_t n, cap; } StrTable;

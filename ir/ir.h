@@ -65,6 +65,7 @@ void diag(Ctx *c, Sev sev, Loc loc, const char *code, const char *fmt, ...) __at
 void diag_note(Ctx *c, const char *fmt, ...) __attribute__((format(printf, 2, 3))); /* evidence line of the last one */
 uint32_t ctx_errors(const Ctx *c);              /* errors and unsupported so far */
 const char *ctx_messages(Ctx *c);               /* all messages, one per line */
+bool ctx_message(const Ctx *c, uint32_t k, Sev *sev, Loc *loc, const char **text); /* the k-th that was kept; false: there are no more */
 void ctx_fatal(Ctx *c, const char *fmt, ...) __attribute__((format(printf, 2, 3), noreturn)); /* resources ended */
 void ice(const char *file, int line, const char *fmt, ...) __attribute__((format(printf, 3, 4), noreturn));
 #define ICE(...) ice(__FILE__, __LINE__, __VA_ARGS__)

@@ -6,6 +6,7 @@
 text/*.onnxtxt   A model in the ONNX textual syntax. Comments in it hold the test: `# RUN: ARGUMENTS` (default: none) and the
                  expected messages between `# >>>` and `# <<<`. --bless rewrites them.
 cases.py         Cases that need binary files, special files or options; expectations are substrings there.
+extract.py       Models whose failing nodes are extracted into a model of their own, which must fail in the same way.
 Each case runs in an empty directory with the output `out.so`; exit status 1 (usage: 2), no signal, exactly the
 expected message lines, and afterwards no new file.
 """
@@ -102,6 +103,40 @@ def binary_case(accelc, case):
     return None
 
 
+def said(result):
+    """The messages without their places, which differ between models, and without evidence."""
+    return [re.sub(r"^.*?: (?=(error|unsupported)\[)", "", line) for line in result.stderr.decode(errors="replace").splitlines()
+            if not line.startswith(" ")]
+
+
+def extract_case(accelc, case):
+    import onnx
+    with tempfile.TemporaryDirectory() as folder:
+        onnx.save(case.model, f"{folder}/m.onnx")
+        for path, data in case.files.items():
+            open(f"{folder}/{path}", "wb").write(data)
+        before = files(folder)
+        result = run(accelc, ["m.onnx", "--extract-failing=f.onnx", *case.args], folder)
+        if not case.ops:
+            text = result.stdout.decode()
+            if result.returncode != case.status or files(folder) != before or case.says not in text:
+                return f"exit status {result.returncode}, files {files(folder)}: {text}{result.stderr.decode()}"
+            return None
+        wrong = check(result, sorted([*before, "f.onnx"]), files(folder), 1)
+        if wrong:
+            return wrong
+        again = run(accelc, ["f.onnx", "-o", "out.so"], folder)
+        if said(again) != said(result) or again.returncode != 1 or case.says not in "\n".join(said(again)):
+            return f"the model:\n{result.stderr.decode()}what was extracted:\n{again.stderr.decode()}"
+        got = onnx.load(f"{folder}/f.onnx")
+        ops = [n.op_type for n in got.graph.node]
+        if ops != case.ops:
+            return f"extracted {ops} instead of {case.ops}"
+        if case.valid:
+            onnx.checker.check_model(got)
+        return case.look(got) if case.look else None
+
+
 def main():
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     p.add_argument("accelc")
@@ -117,9 +152,11 @@ def main():
             jobs.append(("text/" + name[:-8], lambda path=path: text_case(accelc, path, a.bless)))
     try:
         import cases
+        import extract
         jobs += [(c.name, lambda c=c: binary_case(accelc, c)) for c in cases.CASES]
+        jobs += [(f"extract/{c.name}", lambda c=c: extract_case(accelc, c)) for c in extract.CASES]
     except ImportError as error:
-        print(f"cases.py is skipped: {error}")
+        print(f"cases.py and extract.py are skipped: {error}")
     if a.pattern:
         jobs = [j for j in jobs if any(fnmatch.fnmatch(j[0], f"*{x}*") for x in a.pattern)]
     failed = 0
