@@ -41,7 +41,11 @@ void scores_softmax(Imp *m, Scores *s);
 Val scores_times(Imp *m, const Scores *p, const Heads *v, bool rows, DType t);
 
 /* ==== op_ms_attn.c ================================================================================================ */
-typedef struct SelfAttention { Val mask, bias, past, used; } SelfAttention; /* absent: poison; used: past is a buffer of which so much is taken */
+typedef struct SelfAttention { /* absent: poison */
+    Val mask, bias, past;
+    Val used;                           /* past is a buffer of which so much is taken */
+    Val indirection;                    /* [batch, beams, ..]: the beam that each key of a beam is from */
+} SelfAttention;
 /* The rest of com.microsoft's Attention behind the product y[B, S, n[0] + n[1] + n[2]] of the input with the weights of queries, keys
  * and values, bias included: results 0 (of type t) and 1 of the node. */
 void self_attention(Imp *m, Val y, const Dim *n, const SelfAttention *s, DType t);

@@ -5,7 +5,7 @@
 #include <string.h>
 
 #define FN(f) void imp_##f(Imp *m)
-FN(ms_attention); FN(ms_mha); FN(ms_decoder_mha); FN(longformer);
+FN(ms_attention); FN(ms_mha); FN(ms_decoder_mha); FN(ms_decoder_self); FN(longformer);
 
 enum { MASK_ENDS = 1, MASK_KEYS, MASK_PAIRS, MASK_SQUARE }; /* by rank */
 
@@ -109,6 +109,24 @@ static Val present_of(Imp *m, Val past, Heads *h, bool shared, Dim used)
     return heads_append(m, past, h) ? h->v : (Val){0};
 }
 
+/* What a query of a beam descends from: key t < past of row batch*W + beam is that of beam indirection[batch, beam, t]. */
+static Val descend(Imp *m, Val keys, Val indirection, Dim past)
+{
+    Dim d[4];
+    DType it = dtype_of(m, indirection);
+    if (rank_of(m, indirection) != 3) {
+        ERR(m, "E0203", "cache_indirection: expected rank 3, got %d", rank_of(m, indirection));
+        return (Val){0};
+    }
+    dims_of(m, keys, d);
+    Expr row = xaxis(m, 0), t = xaxis(m, 2), width = xdim(m, dim_of(m, indirection, 1)), own = X2(MOD, row, width);
+    Expr batch = X2(FDIV, row, width), none = expr_int(m->c, it, 0);
+    Expr beam = expr_cast(m->c, expr_load(m->c, 1, it, 3, (Expr[]){batch, own, t}, OOB_VALUE, none, 0), DT_I64);
+    Expr from = X2(ADD, X2(MUL, batch, width), X3(SELECT, X2(LT, t, xdim(m, past)), beam, own));
+    Expr e = load_at(m, 0, dtype_of(m, keys), 4, (Expr[]){from, xaxis(m, 1), t, xaxis(m, 3)});
+    return map_over(m, e, 2, (Val[]){keys, indirection}, 4, d);
+}
+
 /* `n` elements from `start` of the last axis of v, with their part of the bias. */
 static Val projected(Imp *m, Val v, Val bias, Dim start, Dim n)
 {
@@ -142,6 +160,8 @@ void self_attention(Imp *m, Val y, const Dim *n, const SelfAttention *s, DType t
             now[i] = present_of(m, before, h[1 + i], s->used.i != 0, a.past);
             if (!now[i].i)
                 return;
+            if (s->indirection.i && !(h[1 + i]->v = descend(m, h[1 + i]->v, s->indirection, a.past)).i)
+                return;
             now[i] = insert_axes(m, now[i], 5, 1);
         }
         if (wanted(m, 1))
@@ -150,13 +170,13 @@ void self_attention(Imp *m, Val y, const Dim *n, const SelfAttention *s, DType t
     result(m, 0, attention(m, &a, t));
 }
 
-void imp_ms_attention(Imp *m)
+/* The operands of the node are input, weights, bias; the others are in s. */
+static void project_and_attend(Imp *m, const SelfAttention *s)
 {
-    Val x = m->in[0], w = m->in[1], past = operand(m, 4), used = operand(m, 6);
+    Val x = m->in[0], w = m->in[1], past = s->past;
     DType t = dtype_of(m, x);
-    bool shared = attr_i(m, "past_present_share_buffer") != 0;
-    int nsizes;
-    const int64_t *sizes = attr_ints(m, "qkv_hidden_sizes", &nsizes);
+    int nsizes = 0;
+    const int64_t *sizes = row_has_attr(m->row, "qkv_hidden_sizes") ? attr_ints(m, "qkv_hidden_sizes", &nsizes) : NULL;
     if (rank_of(m, x) != 3 || rank_of(m, w) != 2 || (past.i && rank_of(m, past) != 5) || (nsizes && nsizes != 3) || attr_i(m, "num_heads") < 1) {
         ERR(m, "E0203", "expected input[B,S,D], weights[D,3*H], past[2,B,N,P,H], three qkv_hidden_sizes and a positive num_heads");
         return;
@@ -165,7 +185,7 @@ void imp_ms_attention(Imp *m)
         UNSUP(m, "attribute do_rotary: positions without their cosines");
         return;
     }
-    if (shared && (!past.i || !used.i)) {
+    if (attr_i(m, "past_present_share_buffer") && (!past.i || !s->used.i)) {
         ERR(m, "E0205", "past_present_share_buffer needs operands past and past_sequence_length");
         return;
     }
@@ -178,8 +198,50 @@ void imp_ms_attention(Imp *m)
     Val y = matmul(m, x, w, wide_type(t), t);
     if (present(m, 2))
         y = b_binary(&m->b, S_ADD, y, m->in[2]);
-    SelfAttention self = {.mask = operand(m, 3), .bias = operand(m, 5), .past = past, .used = shared ? used : (Val){0}};
-    self_attention(m, y, n, &self, t);
+    self_attention(m, y, n, s, t);
+}
+
+void imp_ms_attention(Imp *m)
+{
+    Val used = attr_i(m, "past_present_share_buffer") ? operand(m, 6) : (Val){0};
+    project_and_attend(m, &(SelfAttention){.mask = operand(m, 3), .bias = operand(m, 5), .past = operand(m, 4), .used = used});
+}
+
+/* Half of past or present, [1, B, N, M, H]: keys lie in a shared buffer as [1, B, N, H / x, M, x], x elements being 16 bytes. */
+static Val key_chunks(Imp *m, Val all, bool into)
+{
+    Dim d[5], six[6], x = DC(m, 128 / dt_bits(dtype_of(m, all)));
+    Val half[2];
+    for (int i = 0; i < 2; i++)
+        half[i] = b_slice_axis(&m->b, all, 0, DC(m, i), DC(m, 1));
+    dims_of(m, half[0], d);
+    Dim chunks = dim_floordiv(m->c, d[4], x);
+    b_guard(&m->b, G_EQ, dim_mul(m->c, chunks, x), d[4], "the size of a head must be a multiple of 16 bytes");
+    memcpy(six, d, 3 * sizeof *d);
+    six[3] = into ? d[3] : chunks;
+    six[4] = into ? chunks : d[3];
+    six[5] = x;
+    half[0] = reshape_to(m, b_permute(&m->b, reshape_to(m, half[0], 6, six), (int[]){0, 1, 2, 4, 3, 5}), 5, d);
+    return b_concat(&m->b, 2, half, 0);
+}
+
+/* Attention of one query, behind keys of which beams descend from each other. */
+void imp_ms_decoder_self(Imp *m)
+{
+    bool shared = attr_i(m, "past_present_share_buffer") != 0;
+    SelfAttention s = {.mask = operand(m, 3), .past = m->in[4], .bias = operand(m, 5), .indirection = operand(m, 8)};
+    if (rank_of(m, s.past) != 5) {
+        ERR(m, "E0203", "past: expected rank 5, got %d", rank_of(m, s.past));
+        return;
+    }
+    if (shared) {
+        s.used = m->in[6];
+        s.past = key_chunks(m, s.past, false);
+    }
+    if (s.past.i)
+        project_and_attend(m, &s);
+    if (shared && m->n->nout > 1 && m->out[1].i)
+        m->out[1] = key_chunks(m, m->out[1], true);
 }
 
 /* ---- MultiHeadAttention */
@@ -244,24 +306,6 @@ static bool qkv(Imp *m, Att *a, Val bias, bool decoder)
     if (rk == 4) /* computed before, bias and all */
         return heads_apart(m, k, 0, "num_heads", &a->k) && heads_apart(m, v, 0, "num_heads", &a->v);
     return row_heads(m, k, bias, &start, &a->k) && row_heads(m, v, bias, &start, &a->v);
-}
-
-/* What a query of a beam descends from: key t < past of row batch*W + beam is that of beam indirection[batch, beam, t]. */
-static Val descend(Imp *m, Val keys, Val indirection, Dim past)
-{
-    Dim d[4];
-    DType it = dtype_of(m, indirection);
-    if (rank_of(m, indirection) != 3) {
-        ERR(m, "E0203", "cache_indirection: expected rank 3, got %d", rank_of(m, indirection));
-        return (Val){0};
-    }
-    dims_of(m, keys, d);
-    Expr row = xaxis(m, 0), t = xaxis(m, 2), width = xdim(m, dim_of(m, indirection, 1)), own = X2(MOD, row, width);
-    Expr batch = X2(FDIV, row, width), none = expr_int(m->c, it, 0);
-    Expr beam = expr_cast(m->c, expr_load(m->c, 1, it, 3, (Expr[]){batch, own, t}, OOB_VALUE, none, 0), DT_I64);
-    Expr from = X2(ADD, X2(MUL, batch, width), X3(SELECT, X2(LT, t, xdim(m, past)), beam, own));
-    Expr e = load_at(m, 0, dtype_of(m, keys), 4, (Expr[]){from, xaxis(m, 1), t, xaxis(m, 3)});
-    return map_over(m, e, 2, (Val[]){keys, indirection}, 4, d);
 }
 
 /* past: number of the operand with the past keys; the values follow, then the number of used rows. */

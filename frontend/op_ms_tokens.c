@@ -53,7 +53,8 @@ void imp_tokenizer(Imp *m)
 /* The current tokens and as many of the predicted ones as agree with the source from `from` on, and one more. */
 static Val accepted(Imp *m, Val src, Val cur, Val from, Val pred)
 {
-    Dim n = dim_of(m, src, 0), all = dim_of(m, pred, 0), start = b_bind(&m->b, only_element(m, from), 0, "start", 0, DIM_INF), left = dim_sub(m->c, n, start);
+    Dim n = dim_of(m, src, 0), all = dim_of(m, pred, 0), start = b_bind(&m->b, only_element(m, from), 0, "start", 0, DIM_INF);
+    Dim left = dim_sub(m->c, n, start);
     b_guard(&m->b, G_LE, start, n, "prev_suffix_match_idx is behind the end of src_tokens");
     b_guard(&m->b, G_EQ, all, dim_addi(m->c, left, 1), "pred_tokens must be one more than the source tokens from prev_suffix_match_idx on");
     Expr i = xaxis(m, 0), at = X2(ADD, i, xdim(m, start));

@@ -5,7 +5,7 @@
 #include <string.h>
 
 #define FN(f) void imp_##f(Imp *m)
-FN(ms_unique); FN(wordconv); FN(ngramhash); FN(grouprouter); FN(swiglu); FN(gemmfastgelu); FN(isallfinite); FN(timewarp);
+FN(ms_unique); FN(wordconv); FN(ngramhash); FN(varlenhash); FN(grouprouter); FN(swiglu); FN(gemmfastgelu); FN(isallfinite); FN(timewarp);
 void imp_unique(Imp *m);
 
 /* Values in order of first occurrence; the standard's operator has their places as another result. */
@@ -67,52 +67,187 @@ static Val look_back(Imp *m, Val all, Val eos, Val segments, int64_t most)
     return lo;
 }
 
+typedef struct Hash { int64_t most, heads; Val mult, vocab, offset, eos, fill; } Hash;
+
+/* The operands that say how, checked; offset: the number of that operand, eos follows. fill: what stands where no id is. */
+static bool read_hash(Imp *m, Hash *h, uint32_t offset)
+{
+    *h = (Hash){attr_i(m, "max_ngram_size"), attr_i(m, "n_head_per_ngram"), m->in[1], m->in[2], operand(m, offset), operand(m, offset + 1), {0}};
+    DType t = dtype_of(m, m->in[0]);
+    if (rank_of(m, h->mult) != 1 || rank_of(m, h->vocab) != 1 || h->most < 2 || h->most > MAX_NGRAM || h->heads < 1) {
+        ERR(m, "E0202", "expected vectors, max_ngram_size of 2 to %d and a positive n_head_per_ngram, got %lld and %lld", MAX_NGRAM, (long long)h->most,
+            (long long)h->heads);
+        return false;
+    }
+    b_guard(&m->b, G_LE, DC(m, h->most), dim_of(m, h->mult, 0), "there must be a multiplier for each id of an n-gram");
+    b_guard(&m->b, G_EQ, dim_of(m, h->vocab, 0), DC(m, (h->most - 1) * h->heads), "there must be a vocabulary size for each head");
+    Val ok = b_map1(&m->b, X2(GT, xarg(m, 0, t), expr_int(m->c, t, 0)), 1, &h->vocab);
+    if (!ok.i)
+        return false;
+    b_guard_val(&m->b, b_reduce1(&m->b, R_AND, ok, 1, false), "a vocabulary size is not positive");
+    h->eos = h->eos.i ? only_element(m, h->eos) : h->eos;
+    h->fill = h->eos.i ? h->eos : b_scalar(&m->b, dt_convert((Scalar){.t = DT_I64, .i = attr_i(m, "pad_id")}, t));
+    return h->fill.i != 0;
+}
+
+/* The heads of the n-grams of k + 1 ids, whose hashes are v: one more axis */
+static Val hash_heads(Imp *m, const Hash *h, Val v, int64_t k)
+{
+    int r = rank_of(m, v);
+    Dim d[MAX_RANK];
+    DType t = dtype_of(m, m->in[0]);
+    dims_of(m, v, d);
+    d[r] = DC(m, h->heads);
+    Expr head = X2(ADD, xaxis(m, r), XI((k - 1) * h->heads)), e = X2(MOD, xarg(m, 0, t), load_at(m, 1, t, 1, &head));
+    if (h->offset.i)
+        e = X2(ADD, e, load_at(m, 2, t, 1, &head));
+    return map_over(m, e, h->offset.i ? 3 : 2, (Val[]){insert_axes(m, v, r + 1, 1u << r), h->vocab, h->offset}, r + 1, d);
+}
+
 void imp_ngramhash(Imp *m)
 {
-    Val ids = m->in[0], mult = m->in[1], vocab = m->in[2], offset = operand(m, 4), eos = operand(m, 5), seg = operand(m, 6);
+    Val ids = m->in[0], seg = operand(m, 6), part[MAX_NGRAM];
     DType t = dtype_of(m, ids);
-    int64_t most = attr_i(m, "max_ngram_size"), heads = attr_i(m, "n_head_per_ngram");
-    bool ranks = rank_of(m, ids) == 2 && rank_of(m, mult) == 1 && rank_of(m, vocab) == 1;
-    if (!ranks || (present(m, 3) && rank_of(m, m->in[3]) != 2) || most < 2 || most > MAX_NGRAM || heads < 1) {
-        ERR(m, "E0202", "expected ids of rank 2, max_ngram_size of 2 to %d and a positive n_head_per_ngram, got %lld and %lld", MAX_NGRAM,
-            (long long)most, (long long)heads);
+    Hash h;
+    Dim d[2];
+    if (rank_of(m, ids) != 2 || (present(m, 3) && rank_of(m, m->in[3]) != 2)) {
+        ERR(m, "E0203", "input_ids and past_ids: expected rank 2");
         return;
     }
-    Dim d[3], count = DC(m, (most - 1) * heads);
-    dims_of(m, ids, d);
-    d[2] = DC(m, heads);
-    b_guard(&m->b, G_LE, DC(m, most), dim_of(m, mult, 0), "there must be a multiplier for each id of an n-gram");
-    b_guard(&m->b, G_EQ, dim_of(m, vocab, 0), count, "there must be a vocabulary size for each head");
-    Val ok = b_map1(&m->b, X2(GT, xarg(m, 0, t), expr_int(m->c, t, 0)), 1, &vocab);
-    if (!ok.i)
+    if (!read_hash(m, &h, 4))
         return;
-    b_guard_val(&m->b, b_reduce1(&m->b, R_AND, ok, 1, false), "a vocabulary size is not positive");
-    eos = eos.i ? only_element(m, eos) : eos;
-    Val fill = eos.i ? eos : b_scalar(&m->b, dt_convert((Scalar){.t = DT_I64, .i = attr_i(m, "pad_id")}, t));
-    Val all = with_history(m, ids, operand(m, 3), fill, most);
-    Val lo = all.i ? look_back(m, all, attr_i(m, "reset_on_eos") ? eos : (Val){0}, seg, most) : all;
-    Val in[4] = {all, mult, fill, lo}, part[MAX_NGRAM];
+    dims_of(m, ids, d);
+    Val all = with_history(m, ids, operand(m, 3), h.fill, h.most);
+    Val lo = all.i ? look_back(m, all, attr_i(m, "reset_on_eos") ? h.eos : (Val){0}, seg, h.most) : all;
+    Val in[4] = {all, h.mult, h.fill, lo};
     Expr row = xaxis(m, 0), mix = {0};
-    for (int64_t k = 0; k < most; k++) {
-        Expr pos = X2(ADD, xaxis(m, 1), XI(most - 1)), at[2] = {row, X2(SUB, pos, XI(k))}, i = XI(k);
+    for (int64_t k = 0; k < h.most; k++) {
+        Expr pos = X2(ADD, xaxis(m, 1), XI(h.most - 1)), at[2] = {row, X2(SUB, pos, XI(k))}, i = XI(k);
         Expr id = load_at(m, 0, t, 2, at);
         if (lo.i && k)
             id = X3(SELECT, X2(GE, at[1], load_at(m, 3, DT_I64, 2, (Expr[]){row, pos})), id, xarg(m, 2, t));
         Expr term = X2(MUL, id, load_at(m, 1, t, 1, &i));
         mix = k ? X2(XOR, mix, term) : term;
-        if (!k)
-            continue;
-        Expr head = X2(ADD, xaxis(m, 2), XI((k - 1) * heads));
-        Val sum = map_over(m, mix, lo.i ? 4 : 3, in, 2, d);
-        Val wide = insert_axes(m, sum, 3, 4);
-        Expr e = X2(REM, xarg(m, 0, t), load_at(m, 1, t, 1, &head));
-        if (offset.i)
-            e = X2(ADD, e, load_at(m, 2, t, 1, &head));
-        part[k - 1] = map_over(m, e, offset.i ? 3 : 2, (Val[]){wide, vocab, offset}, 3, d);
+        if (k)
+            part[k - 1] = hash_heads(m, &h, map_over(m, mix, lo.i ? 4 : 3, in, 2, d), k);
     }
-    result(m, 0, b_concat(&m->b, (int)most - 1, part, 2));
+    result(m, 0, b_concat(&m->b, (int)h.most - 1, part, 2));
     if (wanted(m, 1))
-        result(m, 1, b_slice_axis(&m->b, all, 1, d[1], DC(m, most - 1)));
+        result(m, 1, b_slice_axis(&m->b, all, 1, d[1], DC(m, h.most - 1)));
+}
+
+/* ---- the same for texts of different lengths, one behind the other */
+
+enum { STARTS, IDS, PAST, SEGS, PAST_SEGS, ROW, MULT, FILL, PACKED }; /* operands of the maps: SEGS and what follows them may be absent */
+
+/* Number `place` of text b: of the operand k, or for places before the text, of the operand after it, [texts, before]. */
+static Expr packed_at(Imp *m, int k, DType t, Expr b, Expr place, int64_t before)
+{
+    Expr own = X2(ADD, load_at(m, STARTS, DT_I64, 1, &b), place), at[2] = {b, X2(ADD, place, XI(before))};
+    return X3(SELECT, X2(GE, place, XI(0)), expr_load(m->c, (uint32_t)k, t, 1, &own, OOB_CLAMP, (Expr){0}, 0),
+              expr_load(m->c, (uint32_t)k + 1, t, 2, at, OOB_CLAMP, (Expr){0}, 0));
+}
+
+/* i64[T]: the text of each token. The starts are checked. */
+static Val texts_of(Imp *m, Val starts, Dim texts, Dim tokens)
+{
+    Expr b = xaxis(m, 0), next = X2(ADD, b, XI(1)), first = load_at(m, 0, DT_I64, 1, &b), last = load_at(m, 0, DT_I64, 1, &next);
+    Expr ends = X2(OR, X2(NE, next, xdim(m, texts)), X2(EQ, last, xdim(m, tokens))), begins = X2(OR, X2(NE, b, XI(0)), X2(EQ, first, XI(0)));
+    b_guard_val(&m->b, map_over(m, X2(AND, X2(LT, first, last), X2(AND, begins, ends)), 1, &starts, 1, &texts),
+                "cumulative_sequence_length must ascend from 0 to the number of tokens");
+    Expr text = X2(ADD, xaxis(m, 1), XI(1)), before = X2(LE, load_at(m, 0, DT_I64, 1, &text), xaxis(m, 0));
+    Val v = map_over(m, expr_cast(m->c, before, DT_I64), 1, &starts, 2, (Dim[]){tokens, texts});
+    return v.i ? b_reduce1(&m->b, R_SUM, v, 2, false) : v;
+}
+
+/* What comes before each text: the operand, [texts, before], else `deflt` over those axes. */
+static Val texts_past(Imp *m, uint32_t k, Expr deflt, int nin, const Val *in, const Dim *d)
+{
+    Val v = operand(m, k);
+    if (!v.i)
+        return map_over(m, deflt, nin, in, 2, d);
+    if (rank_of(m, v) != 2) {
+        ERR(m, "E0203", "past_ids and past_segment_ids: expected rank 2");
+        return (Val){0};
+    }
+    for (int i = 0; i < 2; i++)
+        b_guard(&m->b, G_EQ, dim_of(m, v, i), d[i], "past_ids and past_segment_ids must hold max_ngram_size - 1 ids of each text");
+    return v;
+}
+
+/* The last ids (or segments) of each text, and of its first tokens as far as they are captured. */
+static void hash_states(Imp *m, const Hash *h, const Val *in, const Dim *past)
+{
+    DType t = dtype_of(m, in[IDS]);
+    int64_t before = h->most - 1, room = attr_i(m, "state_update_capacity");
+    Expr b = xaxis(m, 0), next = X2(ADD, b, XI(1));
+    Expr len = X2(SUB, load_at(m, STARTS, DT_I64, 1, &next), load_at(m, STARTS, DT_I64, 1, &b));
+    Expr place = X2(SUB, X2(ADD, len, xaxis(m, 1)), XI(before));
+    if (wanted(m, 1))
+        result(m, 1, map_over(m, packed_at(m, IDS, t, b, place, before), SEGS, in, 2, past));
+    if (wanted(m, 2) && in[SEGS].i)
+        result(m, 2, map_over(m, packed_at(m, SEGS, dtype_of(m, in[SEGS]), b, place, before), ROW, in, 2, past));
+    if (!wanted(m, 3))
+        return;
+    Val all[SEGS + 1] = {in[STARTS], in[IDS], in[PAST], room ? cast_to(m, m->in[9], DT_I64) : b_splat(&m->b, (Scalar){.t = DT_I64}, 1, past)};
+    Expr s = xaxis(m, 1), captured = X2(LT, s, X2(MIN, load_at(m, SEGS, DT_I64, 1, &b), len));
+    Expr id = packed_at(m, IDS, t, b, X2(SUB, X2(ADD, s, xaxis(m, 2)), XI(before - 1)), before);
+    Expr e = X3(SELECT, captured, id, expr_int(m->c, t, attr_i(m, "pad_id")));
+    result(m, 3, map_over(m, e, SEGS + 1, all, 3, (Dim[]){past[0], DC(m, room), past[1]}));
+}
+
+void imp_varlenhash(Imp *m)
+{
+    Val ids = m->in[0], seg = operand(m, 7), part[MAX_NGRAM];
+    DType t = dtype_of(m, ids);
+    int64_t room = attr_i(m, "state_update_capacity");
+    bool reset = attr_i(m, "reset_on_eos") && present(m, 6);
+    Hash h;
+    if (rank_of(m, ids) != 1 || rank_of(m, m->in[3]) != 1 || (seg.i && rank_of(m, seg) != 1) || (present(m, 9) && rank_of(m, m->in[9]) != 1)) {
+        ERR(m, "E0203", "ids, segments, cumulative_sequence_length and capture_count: expected rank 1");
+        return;
+    }
+    if (room < 0 || room > 8 || present(m, 9) != (room > 0) || (!seg.i && (present(m, 8) || wanted(m, 2)))) {
+        ERR(m, "E0205", "capture_count belongs to a state_update_capacity of 1 to 8, past and present segments to segment_ids");
+        return;
+    }
+    if (!read_hash(m, &h, 5))
+        return;
+    Dim tokens = dim_of(m, ids, 0), past[2] = {dim_addi(m->c, dim_of(m, m->in[3], 0), -1), DC(m, h.most - 1)};
+    if (seg.i)
+        b_guard(&m->b, G_EQ, dim_of(m, seg, 0), tokens, "there must be a segment for each id");
+    if (room)
+        b_guard(&m->b, G_EQ, dim_of(m, m->in[9], 0), past[0], "there must be a capture_count for each text");
+    Val in[PACKED] = {[STARTS] = cast_to(m, m->in[3], DT_I64), [IDS] = ids, [SEGS] = seg, [MULT] = h.mult, [FILL] = h.fill};
+    in[ROW] = texts_of(m, in[STARTS], past[0], tokens);
+    in[PAST] = texts_past(m, 4, xarg(m, 0, t), 1, &h.fill, past);
+    if (seg.i) {
+        Expr b = xaxis(m, 0), first = load_at(m, 0, DT_I64, 1, &b);
+        in[PAST_SEGS] = texts_past(m, 8, load_at(m, 1, dtype_of(m, seg), 1, &first), 2, (Val[]){in[STARTS], seg}, past);
+    } else {
+        in[SEGS] = in[PAST_SEGS] = in[ROW];     /* not looked at */
+    }
+    if (!in[ROW].i || !in[PAST].i || !in[PAST_SEGS].i)
+        return;
+    Expr b = xarg(m, ROW, DT_I64), place = X2(SUB, xaxis(m, 0), load_at(m, STARTS, DT_I64, 1, &b)), mix = {0}, hidden = expr_int(m->c, DT_BOOL, 0);
+    for (int64_t k = 0; k < h.most; k++) {
+        Expr i = XI(k), here = X2(SUB, place, XI(k)), id = packed_at(m, IDS, t, b, here, h.most - 1), fill = load_at(m, FILL, t, 0, NULL);
+        if (k && reset)
+            hidden = X2(OR, hidden, X2(EQ, id, fill));
+        if (k && seg.i) {
+            DType st = dtype_of(m, seg);
+            Expr behind = packed_at(m, SEGS, st, b, X2(ADD, here, XI(1)), h.most - 1);
+            hidden = X2(OR, hidden, X2(NE, packed_at(m, SEGS, st, b, here, h.most - 1), behind));
+        }
+        Expr term = X2(MUL, X3(SELECT, hidden, fill, id), load_at(m, MULT, t, 1, &i));
+        mix = k ? X2(XOR, mix, term) : term;
+        if (k)
+            part[k - 1] = hash_heads(m, &h, map_over(m, mix, PACKED, in, 1, &tokens), k);
+    }
+    result(m, 0, b_concat(&m->b, (int)h.most - 1, part, 1));
+    if (!seg.i)
+        in[SEGS] = (Val){0};
+    hash_states(m, &h, in, past);
 }
 
 /* ---- words as convolutions of their characters */

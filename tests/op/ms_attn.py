@@ -107,6 +107,7 @@ def cases(rng):
     yield mha(rng, nout=3)
     yield mha(rng, t=7, attrs={"num_heads": 3}, error="divisible by num_heads", oracle=None)
     yield from decoder(rng)
+    yield from decoder_self(rng)
     for dynamic in (False, True):
         mask = np.where(rng.random((2, 8)) < 0.2, -1e4, 0).astype(np.float32)
         inputs = [f32(rng, 2, 8, 12), f32(rng, 12, 36), f32(rng, 36), mask, f32(rng, 12, 36), f32(rng, 36),
@@ -153,6 +154,46 @@ def in_buffer(x, w, b, mask, past, rel, used):
     p, s = int(used[0]), x.shape[1]
     y, present = by_ort(Case(MS + "Attention", [x, w, b, mask, past[:, :, :, :p]], {"num_heads": past.shape[2]}, nout=2))
     return [y, np.concatenate([present, past[:, :, :, p + s:]], 3)]
+
+
+def chunks(past, back=False):
+    """The layout of the keys in the buffer of DecoderMaskedSelfAttention, of 16 bytes of a head at a time, and back."""
+    (b, n, most, h), x = past.shape[1:], 16 // past.itemsize
+    keys = past[0].reshape((b, n, h // x, most, x) if back else (b, n, most, h // x, x)).swapaxes(2, 3)
+    return np.stack([keys.reshape(b, n, most, h), past[1]])
+
+
+def self_decoder(attrs):
+    def run(x, w, bias, mask, past, rel, used, width=None, indirection=None):
+        shared, n = "past_present_share_buffer" in attrs, attrs["num_heads"]
+        past = chunks(past, back=True) if shared else past
+        p = int(used[0]) if shared else past.shape[3]
+        q, k, v = (y.reshape(len(x), 1, n, -1).swapaxes(1, 2) for y in np.split(x.astype(np.float64) @ w + bias, 3, -1))
+        present = np.concatenate([past[:, :, :, :p], np.stack([k, v])], 3)
+        chosen = present.copy()
+        for r, t in np.ndindex(len(x), p) if indirection is not None else ():
+            own = r % width[0]
+            chosen[:, r, :, t] = present[:, r - own + indirection[r // width[0], own, t], :, t]
+        e = q @ chosen[0].swapaxes(2, 3) / np.sqrt(q.shape[3]) + (0 if rel is None else rel)
+        e += 0 if mask is None else np.where(mask > 0, 0, attrs.get("mask_filter_value", -10000.0))[:, None, None]
+        e = np.exp(e - e.max(-1, keepdims=True))
+        y = (e / e.sum(-1, keepdims=True) @ chosen[1]).swapaxes(1, 2).reshape(len(x), 1, -1)
+        present = present.astype(x.dtype)
+        return [y.astype(x.dtype), chunks(np.concatenate([present, past[:, :, :, p + 1:]], 3)) if shared else present]
+    return run
+
+
+def decoder_self(rng):
+    b, n, h, p, most, d = 4, 2, 8, 3, 9, 12
+    x, w, bias = f32(rng, b, 1, d), f32(rng, d, 3 * n * h, scale=0.3), f32(rng, 3 * n * h)
+    mask, rel, used, width = mask_of(rng, "keys", b, 1, p + 1), f32(rng, 1, n, 1, p + 1), np.array([p], np.int32), np.array([2], np.int32)
+    buffer, beams = f32(rng, 2, b, n, most, h), i32(rng, 2, 2, most, low=0, high=1)
+    for more, past in (({}, f32(rng, 2, b, n, p, h)), ({"past_present_share_buffer": 1}, buffer)):
+        for rest in ((None, past, None, used), (mask, past, rel, used), (mask, past, None, used, width, beams)):
+            attrs = {"num_heads": n, **more, **({"mask_filter_value": -6.0} if rest[2] is not None else {})}
+            yield Case(MS + "DecoderMaskedSelfAttention", [x, w, bias, *rest], attrs, nout=2, oracle=self_decoder(attrs), dynamic=len(rest) > 4)
+    yield Case(MS + "DecoderMaskedSelfAttention", [x, w, bias, None, buffer[..., :6], None, used], {"num_heads": n, "past_present_share_buffer": 1}, nout=2,
+               error="16 bytes")
 
 
 def decoder(rng):

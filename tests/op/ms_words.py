@@ -6,9 +6,9 @@ from op_test import Case, bf16, f16, f32, i32, ints
 MS = "com.microsoft."
 
 
-def hashed(rng, most=3, heads=2, b=2, s=6, kind=np.int64, past=False, offsets=False, eos=None, segments=False, reset=0, **how):
+def hashed(rng, most=3, heads=2, b=2, s=6, kind=np.int64, past=False, offsets=False, eos=None, segments=False, reset=0, low=0, **how):
     high = 2 ** 40 if kind == np.int64 else 2 ** 20
-    inputs = [ints(rng, b, s, low=0, high=6, dtype=kind), ints(rng, most, low=0, high=high, dtype=kind) | 1,
+    inputs = [ints(rng, b, s, low=low, high=6, dtype=kind), ints(rng, most, low=0, high=high, dtype=kind) | 1,
               ints(rng, (most - 1) * heads, low=3, high=97, dtype=kind), ints(rng, b, most - 1, low=0, high=6, dtype=kind) if past else None,
               ints(rng, (most - 1) * heads, low=0, high=500, dtype=kind) if offsets else None, None if eos is None else np.array(eos, kind),
               np.sort(i32(rng, b, s, low=0, high=2), 1) if segments else None]
@@ -16,6 +16,22 @@ def hashed(rng, most=3, heads=2, b=2, s=6, kind=np.int64, past=False, offsets=Fa
         inputs.pop()
     attrs = {"max_ngram_size": most, "n_head_per_ngram": heads, "pad_id": 9, "reset_on_eos": reset}
     return Case(MS + "NGramHashMapping", inputs, attrs, nout=2, **how)
+
+
+def packed(rng, lens=(3, 1, 4, 2), most=3, heads=2, kind=np.int64, past=False, offsets=False, eos=None, segments=False, past_segments=False, reset=0,
+           captured=0, low=0, **how):
+    b, s, high = len(lens), sum(lens), 2 ** 40 if kind == np.int64 else 2 ** 20
+    some = lambda flag, x: x if flag else None
+    inputs = [ints(rng, s, low=low, high=6, dtype=kind), ints(rng, most, low=0, high=high, dtype=kind) | 1,
+              ints(rng, (most - 1) * heads, low=3, high=97, dtype=kind), np.cumsum([0, *lens]).astype(np.int32),
+              some(past, ints(rng, b, most - 1, low=0, high=6, dtype=kind)), some(offsets, ints(rng, (most - 1) * heads, low=0, high=500, dtype=kind)),
+              some(eos is not None, np.array(eos or 0, kind)), some(segments, i32(rng, s, low=0, high=1)),
+              some(past_segments, i32(rng, b, most - 1, low=0, high=1)), some(captured, i32(rng, b, low=-1, high=5))]
+    while inputs[-1] is None:
+        inputs.pop()
+    attrs = {"max_ngram_size": most, "n_head_per_ngram": heads, "pad_id": 9, "reset_on_eos": reset, "state_update_capacity": captured}
+    wanted = [0, 1] + [2] * segments + [3] * (captured > 0)
+    return Case(MS + "VarlenNGramHashMapping", inputs, attrs, nout=4, wanted=wanted, **how)
 
 
 def routed(rng, t=5, experts=12, kind=f32, **attrs):
@@ -56,7 +72,18 @@ def cases(rng):
     yield hashed(rng, kind=np.int32, eos=3, reset=1)
     yield hashed(rng, eos=3, past=True, reset=0)
     yield hashed(rng, segments=True, past=True)
+    yield hashed(rng, past=True, low=-6)
     yield hashed(rng, s=1, most=5, past=True, eos=1, reset=1)
+    for dynamic in (False, True):
+        yield packed(rng, dynamic=dynamic)
+        yield packed(rng, most=4, past=True, offsets=True, eos=2, reset=1, segments=True, past_segments=True, captured=3, dynamic=dynamic)
+    yield packed(rng, kind=np.int32, past=True, heads=1)
+    yield packed(rng, past=True, eos=2, reset=1, captured=8)
+    yield packed(rng, segments=True, past=True, low=-6)
+    yield packed(rng, segments=True, past_segments=True, most=5)
+    yield packed(rng, eos=2, captured=1)
+    yield packed(rng, lens=(2, 0, 3), error="ascend from 0")
+    yield packed(rng, past_segments=True, error="segments to segment_ids")
     zero = hashed(rng, error="not positive", oracle=None)
     zero.inputs[2] = 0 * zero.inputs[2]
     yield zero
