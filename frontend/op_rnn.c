@@ -3,13 +3,16 @@
  * s forwards and time len - 1 - s backwards, len being the batch's own length; the loop's stacked results are put in order of
  * time afterwards.
  *
+ * AttnLSTM carries its attention, too: what the state of a trip finds in a memory is a further operand of the next trip's gates.
+ *
  * Narrow floats are computed in f32, states included. Past its length the state of a batch stays and Y is 0. */
 #include "frontend/import.h"
+#include <math.h>
 #include <string.h>
 #include <strings.h>
 
 #define FN(f) void imp_##f(Imp *m)
-FN(rnn); FN(gru); FN(lstm); FN(dynquantlstm);
+FN(rnn); FN(gru); FN(lstm); FN(dynquantlstm); FN(attnlstm);
 
 /* a: the argument, b: alpha, c: beta */
 typedef struct Activation { const char *name, *text; int nparam; double param[2]; } Activation;
@@ -30,6 +33,10 @@ enum { NACT = sizeof activations / sizeof *activations };
 
 enum { B_AXIS, H_AXIS }; /* axes of a state: batch, unit */
 
+/* What attention reads: the memory [batch, steps, depth], weights [of the direction] for its keys [depth, n], for queries [hidden, n], of the n
+ * scores, of the layer behind it [hidden + depth, size] or none, of the gates [gates * hidden, size]; lengths of the memory i64[batch] or none. */
+enum { KEYS, MEMORY, QUERY, SCORE, LAYER, GATES, ENDS, NATT };
+
 typedef struct Rnn {
     Imp *m;                     /* where to append: outside of the loop, then in its body */
     int dirs, gates, nact, nstate;
@@ -42,8 +49,11 @@ typedef struct Rnn {
     Val x, r, bias;             /* X W + bias [time, batch, dirs, gates, hidden]; R of the direction [gates * hidden, hidden]; its bias
                                    [gates, hidden] or none */
     Val r_scale, r_zero;        /* R of 8-bit integers: [gates * hidden or 1], of the direction; else none */
+    bool attends;
+    Dim seen;                   /* size of the attention, or 0 */
+    Val att[NATT];              /* in the body, KEYS are products with the memory */
     Val lens, peep;             /* i64[batch] or none; of the direction [3, hidden] or none */
-    Val iter, old[2];           /* in the body: the trip, the states before it */
+    Val iter, old[3];           /* in the body: the trip, the states before it, and the attention */
 } Rnn;
 
 /* ---- attributes */
@@ -191,6 +201,8 @@ static Val product(Rnn *r, Val v, int first, int n)
         return reshape_to(m, quantised_product(m, "bk,nk->bn", v, r->r, r->r_scale, r->r_zero), 3, d);
     Val w = b_slice_axis(&m->b, r->r, 0, dim_muli(m->c, r->hidden, first), dim_muli(m->c, r->hidden, n));
     Val y = b_contract(&m->b, "bk,nk->bn", v, w, r->wide, r->wide);
+    if (r->attends) /* all gates */
+        y = b_binary(&m->b, S_ADD, y, b_contract(&m->b, "bk,nk->bn", r->old[r->nstate], r->att[GATES], r->wide, r->wide));
     return n == 1 ? y : reshape_to(m, y, 3, d);
 }
 
@@ -282,6 +294,27 @@ static void step_lstm(Rnn *r, Val *next, Val *y)
     next[0] = next_state(r, &ah, 0, X2(MUL, activate(r, 0, clip(r, o)), activate(r, 2, c)), y);
 }
 
+/* ---- attention (Bahdanau's) */
+
+/* The memory weighed by how it answers to state h, [batch, depth], and through the layer behind it, [batch, size] */
+static Val attend(Rnn *r, Val h)
+{
+    Imp *m = r->m;
+    DType w = r->wide;
+    Val q = b_contract(&m->b, "bh,hn->bn", h, r->att[QUERY], w, w);
+    Val x = map_text(m, "tanh(a + b) * c", 3, (Val[]){r->att[KEYS], insert_axes(m, q, 3, 2), r->att[SCORE]});
+    if (!x.i)
+        return x;
+    x = b_reduce1(&m->b, R_SUM, x, 4, false);
+    if (r->att[ENDS].i) {
+        Expr b = xaxis(m, 0), on = X2(LT, xaxis(m, 1), load_at(m, 1, DT_I64, 1, &b));
+        Dim d[2] = {r->batch, dim_of(m, r->att[KEYS], 1)};
+        x = map_over(m, X3(SELECT, on, xarg(m, 0, w), xf(m, w, -INFINITY)), 2, (Val[]){x, r->att[ENDS]}, 2, d);
+    }
+    Val c = b_contract(&m->b, "bt,btd->bd", b_softmax(&m->b, x, 2), r->att[MEMORY], w, w);
+    return r->att[LAYER].i ? b_contract(&m->b, "bk,kn->bn", b_concat(&m->b, 2, (Val[]){h, c}, 1), r->att[LAYER], w, w) : c;
+}
+
 /* ---- operands */
 
 /* Operand k, absent or of shape `want` (n dims), in the type of computation. false after a message. */
@@ -366,6 +399,30 @@ static bool quantised_weights(Rnn *r, Dim rows, Val *y)
     return y->i != 0;
 }
 
+/* Operands 8 to 13, of all directions */
+static bool read_attention(Rnn *r)
+{
+    Imp *m = r->m;
+    Val memory = m->in[11], ends = operand(m, 12);
+    if (rank_of(m, memory) != 3 || rank_of(m, m->in[10]) != 2 || (present(m, 13) && rank_of(m, m->in[13]) != 3) || (ends.i && rank_of(m, ends) != 1)) {
+        ERR(m, "E0203", "expected M and AW of rank 3, V of rank 2 and memory_seq_lens of rank 1");
+        return false;
+    }
+    Dim dirs = DC(m, r->dirs), n = dim_of(m, m->in[10], 1), depth = dim_of(m, memory, 2), steps = dim_of(m, memory, 1);
+    r->seen = present(m, 13) ? dim_of(m, m->in[13], 2) : depth;
+    if (!take(r, 8, "QW", 3, (Dim[]){dirs, r->hidden, n}, &r->att[QUERY]) || !take(r, 9, "MW", 3, (Dim[]){dirs, depth, n}, &r->att[KEYS]) ||
+        !take(r, 10, "V", 2, (Dim[]){dirs, n}, &r->att[SCORE]) || !take(r, 11, "M", 3, (Dim[]){r->batch, steps, depth}, &r->att[MEMORY]) ||
+        !take(r, 13, "AW", 3, (Dim[]){dirs, dim_add(m->c, r->hidden, depth), r->seen}, &r->att[LAYER]))
+        return false;
+    if (!ends.i)
+        return true;
+    b_guard(&m->b, G_EQ, dim_of(m, ends, 0), r->batch, "memory_seq_lens must have one element per batch");
+    Expr e = xarg(m, 0, DT_I64), ok = X2(AND, X2(GT, e, XI(0)), X2(LE, e, xdim(m, steps)));
+    r->att[ENDS] = cast_to(m, ends, DT_I64);
+    b_guard_val(&m->b, map_over(m, ok, 1, &r->att[ENDS], 1, &r->batch), "an element of memory_seq_lens is not in the memory");
+    return true;
+}
+
 static bool read_operands(Rnn *r, bool quantised)
 {
     Imp *m = r->m;
@@ -384,6 +441,9 @@ static bool read_operands(Rnn *r, bool quantised)
         ERR(m, "E0202", "attribute hidden_size: expected a positive number");
         return false;
     }
+    r->seen = DC(m, 0);
+    if (r->attends && !read_attention(r))
+        return false;
     Dim dirs = DC(m, r->dirs), rows = dim_muli(m->c, r->hidden, r->gates);
     r->state[B_AXIS] = r->batch;
     r->state[H_AXIS] = r->hidden;
@@ -394,8 +454,12 @@ static bool read_operands(Rnn *r, bool quantised)
         if (!quantised_weights(r, rows, &y))
             return false;
     } else {
-        if (!take(r, 1, "W", 3, (Dim[]){dirs, rows, r->input}, &w) || !take(r, 2, "R", 3, (Dim[]){dirs, rows, r->hidden}, &rr))
+        if (!take(r, 1, "W", 3, (Dim[]){dirs, rows, dim_add(m->c, r->input, r->seen)}, &w) || !take(r, 2, "R", 3, (Dim[]){dirs, rows, r->hidden}, &rr))
             return false;
+        if (r->attends) {
+            r->att[GATES] = b_slice_axis(&m->b, w, 2, r->input, r->seen);
+            w = b_slice_axis(&m->b, w, 2, DC(m, 0), r->input);
+        }
         Val flat = reshape_to(m, w, 2, (Dim[]){dim_mul(m->c, dirs, rows), r->input});
         y = b_contract(&m->b, r->layout ? "bti,ni->tbn" : "tbi,ni->tbn", cast_to(m, x, r->wide), flat, r->wide, r->wide);
         r->r = rr;
@@ -465,8 +529,8 @@ static bool run(Rnn r, Step *step, Val *y)
 {
     Imp *m = r.m, inner;
     bool want_y = wanted(m, 0);
-    Val in[16], next[3], res[3];
-    int n = 2 + r.nstate;
+    Val in[24], next[4], res[4];
+    int ncarried = r.nstate + r.attends, n = 2 + ncarried;
     r.r = of_direction(&r, r.r, 0);
     r.r_scale = of_direction(&r, r.r_scale, 0);
     r.r_zero = of_direction(&r, r.r_zero, 0);
@@ -475,6 +539,13 @@ static bool run(Rnn r, Step *step, Val *y)
     for (int k = 0; k < r.nstate; k++)
         if (!read_state(&r, k, &in[2 + k]))
             return false;
+    if (r.attends) {
+        for (int k = 0; k < NATT; k++)
+            if (k != MEMORY && k != ENDS)
+                r.att[k] = of_direction(&r, r.att[k], 0);
+        r.att[KEYS] = b_contract(&m->b, "btd,dn->btn", r.att[MEMORY], r.att[KEYS], r.wide, r.wide);
+        in[2 + r.nstate] = b_splat(&m->b, (Scalar){.t = r.wide}, 2, (Dim[]){r.batch, r.seen});
+    }
     region_open(&inner, m, NEW(m->c, SrcGraph));
     inner.n = m->n;
     inner.row = m->row;
@@ -484,20 +555,25 @@ static bool run(Rnn r, Step *step, Val *y)
     Val cond = graph_input(inner.b.g, "cond", type_tensor(m->c, DT_BOOL, 0, NULL));
     for (int k = 0; k < r.nstate; k++)
         body.old[k] = graph_input(inner.b.g, k ? "c" : "h", type_tensor(m->c, r.wide, 2, r.state));
-    Val *const slot[] = {&body.x, &body.r, &body.r_scale, &body.r_zero, &body.bias, &body.lens, &body.peep};
+    if (r.attends)
+        body.old[r.nstate] = graph_input(inner.b.g, "seen", type_tensor(m->c, r.wide, 2, (Dim[]){r.batch, r.seen}));
+    Val *const a = body.att, *const slot[] = {&body.x, &body.r, &body.r_scale, &body.r_zero, &body.bias, &body.lens, &body.peep,
+                                              a + KEYS, a + MEMORY, a + QUERY, a + SCORE, a + LAYER, a + GATES, a + ENDS};
     for (size_t k = 0; k < sizeof slot / sizeof *slot; k++)
         if (slot[k]->i) {
             in[n++] = *slot[k];
             *slot[k] = graph_input(inner.b.g, "", *val_type(m->b.g, *slot[k]));
         }
-    step(&body, next, want_y ? &next[r.nstate] : NULL);
+    step(&body, next, want_y ? &next[ncarried] : NULL);
+    if (r.attends)
+        next[r.nstate] = attend(&body, next[0]);
     graph_output(inner.b.g, "cond", cond);
-    for (int k = 0; k < r.nstate + want_y; k++)
+    for (int k = 0; k < ncarried + want_y; k++)
         graph_output(inner.b.g, "", next[k]);
     in[0] = b_dim_scalar(&m->b, r.time);
     in[1] = (Val){0};
-    b_loop(&m->b, inner.b.g, r.nstate, want_y, n, in, res);
-    y[0] = want_y ? in_time(&r, res[r.nstate]) : (Val){0};
+    b_loop(&m->b, inner.b.g, ncarried, want_y, n, in, res);
+    y[0] = want_y ? in_time(&r, res[ncarried]) : (Val){0};
     for (int k = 0; k < r.nstate; k++)
         y[1 + k] = wanted(m, 1 + (uint32_t)k) ? last_state(&r, res[k]) : (Val){0};
     return true;
@@ -513,10 +589,12 @@ static Val join(Rnn *r, const Val *v, int axis)
     return r->dirs == 1 ? part[0] : b_concat(&m->b, 2, part, axis);
 }
 
-static void import(Imp *m, int gates, int nstate, const char *const *deflt, int nact, Step *step, bool quantised)
+enum { QUANTISED = 1, ATTENDS };
+
+static void import(Imp *m, int gates, int nstate, const char *const *deflt, int nact, Step *step, int how)
 {
-    Rnn r = {.m = m, .gates = gates, .nact = nact, .nstate = nstate};
-    if (!read_direction(&r) || !read_activations(&r, deflt) || !read_operands(&r, quantised))
+    Rnn r = {.m = m, .gates = gates, .nact = nact, .nstate = nstate, .attends = how == ATTENDS};
+    if (!read_direction(&r) || !read_activations(&r, deflt) || !read_operands(&r, how == QUANTISED))
         return;
     Dim peep[2] = {DC(m, r.dirs), dim_muli(m->c, r.hidden, 3)}, d[3] = {peep[0], DC(m, 3), r.hidden};
     if (nstate == 2 && !take(&r, 7, "P", 2, peep, &r.peep))
@@ -537,8 +615,10 @@ static void import(Imp *m, int gates, int nstate, const char *const *deflt, int 
         }
 }
 
-void imp_rnn(Imp *m) { import(m, 1, 1, (const char *const[]){"Tanh"}, 1, step_rnn, false); }
-void imp_gru(Imp *m) { import(m, 3, 1, (const char *const[]){"Sigmoid", "Tanh"}, 2, step_gru, false); }
-void imp_lstm(Imp *m) { import(m, 4, 2, (const char *const[]){"Sigmoid", "Tanh", "Tanh"}, 3, step_lstm, false); }
+void imp_rnn(Imp *m) { import(m, 1, 1, (const char *const[]){"Tanh"}, 1, step_rnn, 0); }
+void imp_gru(Imp *m) { import(m, 3, 1, (const char *const[]){"Sigmoid", "Tanh"}, 2, step_gru, 0); }
+void imp_lstm(Imp *m) { import(m, 4, 2, (const char *const[]){"Sigmoid", "Tanh", "Tanh"}, 3, step_lstm, 0); }
 /* LSTM with weights of 8-bit integers, transposed; X and, in every step, the state are quantised by their ranges. */
-void imp_dynquantlstm(Imp *m) { import(m, 4, 2, (const char *const[]){"Sigmoid", "Tanh", "Tanh"}, 3, step_lstm, true); }
+void imp_dynquantlstm(Imp *m) { import(m, 4, 2, (const char *const[]){"Sigmoid", "Tanh", "Tanh"}, 3, step_lstm, QUANTISED); }
+/* LSTM of which each trip sees what the state before found in a memory */
+void imp_attnlstm(Imp *m) { import(m, 4, 2, (const char *const[]){"Sigmoid", "Tanh", "Tanh"}, 3, step_lstm, ATTENDS); }

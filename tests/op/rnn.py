@@ -37,7 +37,25 @@ def batch_first(op, attrs, **how):
     return {"oracle": oracle, **how}
 
 
+def attending(rng, time=5, batch=3, size=4, hidden=8, direction="forward", steps=6, depth=5, n=7, layer=None, ends=None, attrs=None, **more):
+    """AttnLSTM: its W has columns for the attention as well."""
+    dirs, how = 2 if direction == "bidirectional" else 1, {"nout": 3, **more}
+    inputs = operands(rng, "LSTM", time, batch, size + (layer or depth), hidden, dirs, **{k: how.pop(k) for k in ("lens", "states", "peep") if k in how})
+    inputs[0] = f32(rng, time, batch, size)
+    inputs += [None] * (8 - len(inputs)) + [f32(rng, dirs, hidden, n, scale=0.5), f32(rng, dirs, depth, n, scale=0.5), f32(rng, dirs, n),
+                                            f32(rng, batch, steps, depth), None if ends is None else np.array(ends, np.int32)]
+    inputs += [f32(rng, dirs, hidden + depth, layer, scale=0.5)] if layer else []
+    while inputs[-1] is None:
+        inputs.pop()
+    return Case("com.microsoft.AttnLSTM", inputs, {"hidden_size": hidden, "direction": direction, **(attrs or {})}, **how)
+
+
 def cases(rng):
+    for direction, dynamic in itertools.product(("forward", "reverse", "bidirectional"), (False, True)):
+        yield attending(rng, direction=direction, dynamic=dynamic)
+        yield attending(rng, direction=direction, layer=9, ends=[6, 2, 1], lens=[5, 3, 1], states=2, peep=True, dynamic=dynamic)
+    yield attending(rng, layer=3, attrs={"clip": 0.4, "activations": ["HardSigmoid", "Softsign", "Relu"]})
+    yield attending(rng, ends=[6, 0, 1], error="not in the memory")
     for op in GATES:
         nout = 1 + STATES[op]
         for direction, dynamic in itertools.product(("forward", "reverse", "bidirectional"), (False, True)):
