@@ -77,7 +77,7 @@ static const Opt options[] = {
     {NULL, NULL, FLAG, 0, "Information"},
     {"--stats", NULL, FLAG, AT(c.stats), "print times, sizes and peak memory of the compilation"},
     {"--list-ops", NULL, FLAG, AT(list_ops),
-     "list the ONNX operators and versions that are supported"},
+     "list the supported ONNX operators: versions, operands, results; a line for each\nmeaning (also: accelc list-ops)"},
     {"--list-passes", NULL, FLAG, AT(list_passes), "list the passes in order"},
     {"--list-targets", NULL, FLAG, AT(list_targets), "list the CPU levels"},
     {"--list-templates", NULL, FLAG, AT(list_templates), "list the templates of kernels"},
@@ -270,6 +270,8 @@ static int parse_args(Args *a, Ctx *c, int argc, char **argv) {
         if (only_files || *s != '-' || !s[1]) {
             if (i == 1 && !strcmp(s, "inspect"))
                 a->inspect = true;
+            else if (i == 1 && !strcmp(s, "list-ops"))
+                a->list_ops = true;
             else if (a->c.input)
                 return usage("two models are given: %s and %s", a->c.input, s);
             else

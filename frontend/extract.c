@@ -3,23 +3,28 @@
  * of every node. Each message that has the place of a node names a failing one. Those nodes go into
  * one graph, flat, wherever they stood: a value that one of them computes stays an edge, a constant
  * that an importer could have looked at becomes an initialiser, everything else an input of the
- * type it had. Calls of local functions are expanded in the SrcGraph, so that none are needed. */
+ * type it had. Calls of local functions are expanded in the SrcGraph; a node of a version that the new
+ * model cannot import beside those of other nodes gets a function of its own. */
 #include "frontend/import.h"
 #include <string.h>
 
+typedef struct Versions { /* an opset_import */
+    StrMap of; /* domain -> version */
+    VEC(Onnx__OperatorSetIdProto *) list;
+} Versions;
 typedef struct Writer {
     Ctx *c;
     Model *m;
     const Extract *x;
-    StrMap version;   /* domain -> version */
+    Versions version;
     StrMap known;     /* "owner name" -> 1 + index in flat */
     StrMap taken;     /* names of the new graph */
     VEC(char *) flat; /* the name in the new graph */
-    VEC(Onnx__OperatorSetIdProto *) opset;
     VEC(Onnx__ValueInfoProto *) in;
     VEC(Onnx__ValueInfoProto *) out;
     VEC(Onnx__TensorProto *) init;
     VEC(Onnx__NodeProto *) node;
+    VEC(Onnx__FunctionProto *) function;
 } Writer;
 
 #define MAKE(w, T, INIT) ((T *)ctx_dup((w)->c, &(T)INIT, sizeof(T)))
@@ -27,8 +32,7 @@ static char *text(Writer *w, const char *s) { return ctx_dup(w->c, s, strlen(s) 
 
 /* ---- what import saw ---- */
 
-static SeenOperand see(Imp *m, const char *name) {
-    Val v = *name ? name_value(m, name) : (Val){0};
+static SeenOperand see(Imp *m, const char *name, Val v) {
     if (!v.i) return (SeenOperand){.name = ""};
     const Tensor *t = const_tensor(m, v);
     return (SeenOperand){name, *val_type(m->b.g, v), t ? tensor_to_const(m->c, t) : NULL};
@@ -36,17 +40,20 @@ static SeenOperand see(Imp *m, const char *name) {
 
 void extract_see(Imp *m) {
     const SrcNode *n = m->n;
-    SeenNode s = {.n = n, .noperand = n->nin};
+    SeenNode s = {.n = n, .noperand = n->nin + n->nout};
     for (uint32_t a = 0; a < n->nattr; a++)
         for (uint32_t k = 0; k < n->attr[a].ngraph; k++)
             s.noperand += n->attr[a].graph[k]->capture.n;
     s.operand = NEWN(m->c, SeenOperand, s.noperand + 1);
     SeenOperand *at = s.operand;
-    for (uint32_t i = 0; i < n->nin; i++) *at++ = see(m, n->in[i]);
+    for (uint32_t i = 0; i < n->nin; i++) *at++ = see(m, n->in[i], m->in[i]);
+    for (uint32_t i = 0; i < n->nout; i++) *at++ = see(m, n->out[i], m->out[i]);
     for (uint32_t a = 0; a < n->nattr; a++)
         for (uint32_t k = 0; k < n->attr[a].ngraph; k++)
-            for (uint32_t i = 0; i < n->attr[a].graph[k]->capture.n; i++)
-                *at++ = see(m, n->attr[a].graph[k]->capture.v[i]);
+            for (uint32_t i = 0; i < n->attr[a].graph[k]->capture.n; i++) {
+                const char *name = n->attr[a].graph[k]->capture.v[i];
+                *at++ = see(m, name, name_value(m, name));
+            }
     vec_push(m->c, &m->m->opt->extract->seen, s);
 }
 
@@ -309,6 +316,12 @@ static Onnx__GraphProto *graph_proto(Writer *w, const SrcGraph *g, const SrcGrap
 
 /* ---- the new model ---- */
 
+/* What is known of the type of value `name` of node n; operands as they were imported, else as declared. */
+static const Onnx__TypeProto *known_type(Writer *w, const SrcNode *n, const SrcGraph *owner, const char *name) {
+    const SeenOperand *s = seen(w, n, name);
+    return s ? type_proto(w, &s->type) : declared(owner, name);
+}
+
 /* The operand `name` of a failing node: an edge if another one computes it, else a constant or an input. */
 static void put_operand(Writer *w, const SrcNode *n, const SrcGraph *g, const char *name) {
     bool fresh;
@@ -320,44 +333,92 @@ static void put_operand(Writer *w, const SrcNode *n, const SrcGraph *g, const ch
     if (s && s->data)
         vec_push(w->c, &w->init, const_proto(w, flat, s->data, &s->type));
     else
-        vec_push(w->c, &w->in, value_proto(w, flat, s ? type_proto(w, &s->type) : declared(owner, name)));
+        vec_push(w->c, &w->in, value_proto(w, flat, known_type(w, n, owner, name)));
 }
 
-/* Can the node and those inside it stand in a model with the versions so far? Then theirs are added. */
-static bool put_versions(Writer *w, const SrcNode *n) {
-    uint32_t v = strmap_get(&w->version, n->domain);
-    if (v && v != (uint32_t)n->version) return false;
-    if (!v) {
-        Onnx__OperatorSetIdProto *p = MAKE(w, Onnx__OperatorSetIdProto, ONNX__OPERATOR_SET_ID_PROTO__INIT);
-        p->domain = text(w, n->domain);
-        p->has_version = true;
-        p->version = n->version;
-        strmap_put(&w->version, n->domain, (uint32_t)n->version);
-        vec_push(w->c, &w->opset, p);
-    }
-    for (uint32_t a = 0; a < n->nattr; a++)
-        for (uint32_t k = 0; k < n->attr[a].ngraph; k++)
-            for (uint32_t i = 0; i < n->attr[a].graph[k]->node.n; i++)
-                if (!put_versions(w, &n->attr[a].graph[k]->node.v[i])) return false;
+static bool add_version(Writer *w, Versions *v, const char *domain, int32_t version) {
+    uint32_t old = strmap_get(&v->of, domain);
+    if (old) return old == (uint32_t)version;
+    Onnx__OperatorSetIdProto *p = MAKE(w, Onnx__OperatorSetIdProto, ONNX__OPERATOR_SET_ID_PROTO__INIT);
+    p->domain = text(w, domain);
+    p->has_version = true;
+    p->version = version;
+    strmap_put(&v->of, domain, (uint32_t)version);
+    vec_push(w->c, &v->list, p);
     return true;
 }
 
-static void put_node(Writer *w, const SrcNode *n, const SrcGraph *g) {
-    if (!put_versions(w, n)) {
-        diag(w->c, SEV_WARNING, n->loc, "W0601", "is not extracted: another failing node has another version of its operators");
-        return;
+/* Can the node and those inside it stand beside what has these versions? Then theirs are added. */
+static bool add_versions(Writer *w, Versions *v, const SrcNode *n) {
+    bool ok = add_version(w, v, n->domain, n->version);
+    for (uint32_t a = 0; a < n->nattr; a++)
+        for (uint32_t k = 0; k < n->attr[a].ngraph; k++)
+            for (uint32_t i = 0; i < n->attr[a].graph[k]->node.n; i++)
+                ok = ok && add_versions(w, v, &n->attr[a].graph[k]->node.v[i]);
+    return ok;
+}
+
+/* The names, each once, in `list`, which has room for them. */
+static size_t distinct(Writer *w, char **list, size_t n) {
+    StrMap listed = {.c = w->c};
+    size_t kept = 0;
+    for (size_t i = 0; i < n; i++) {
+        if (!*list[i] || strmap_get(&listed, list[i])) continue;
+        strmap_put(&listed, list[i], 1);
+        list[kept++] = list[i];
     }
-    for (uint32_t i = 0; i < n->nin; i++) put_operand(w, n, g, n->in[i]);
+    return kept;
+}
+
+/* The call of a function that holds just that node. Inside, values have the names that they have outside; the names of
+ * the call and of the node are together what messages call it. */
+static Onnx__NodeProto *call_proto(Writer *w, Onnx__NodeProto *node, const Versions *v, char **in, size_t nin) {
+    static const char domain[] = "accelc.extracted";
+    Onnx__FunctionProto *f = MAKE(w, Onnx__FunctionProto, ONNX__FUNCTION_PROTO__INIT);
+    Onnx__NodeProto *call = MAKE(w, Onnx__NodeProto, ONNX__NODE_PROTO__INIT);
+    f->name = call->op_type = ctx_printf(w->c, "Node%u", w->function.n);
+    f->domain = call->domain = text(w, domain);
+    f->n_opset_import = v->list.n;
+    f->opset_import = v->list.v;
+    f->node = ctx_dup(w->c, &node, sizeof node);
+    f->n_node = 1;
+    f->input = call->input = in;
+    f->n_input = call->n_input = distinct(w, in, nin);
+    f->output = call->output = ctx_dup(w->c, node->output, sizeof *node->output * (node->n_output + 1));
+    f->n_output = call->n_output = distinct(w, f->output, node->n_output);
+    const char *slash = strrchr(node->name, '/');
+    call->name = ctx_printf(w->c, "%.*s", slash ? (int)(slash - node->name) : 0, node->name);
+    node->name = text(w, slash ? slash + 1 : node->name);
+    vec_push(w->c, &w->function, f);
+    add_version(w, &w->version, domain, 1);
+    return call;
+}
+
+static void put_node(Writer *w, const SrcNode *n, const SrcGraph *g) {
+    VEC(const char *) used = {0};
+    for (uint32_t i = 0; i < n->nin; i++) vec_push(w->c, &used, n->in[i]);
     for (uint32_t a = 0; a < n->nattr; a++)
         for (uint32_t k = 0; k < n->attr[a].ngraph; k++)
             for (uint32_t i = 0; i < n->attr[a].graph[k]->capture.n; i++)
-                put_operand(w, n, g, n->attr[a].graph[k]->capture.v[i]);
+                vec_push(w->c, &used, n->attr[a].graph[k]->capture.v[i]);
+    Versions own = {.of = {.c = w->c}};
+    bool here = add_versions(w, &w->version, n);
+    if (!here && !add_versions(w, &own, n)) {
+        diag(w->c, SEV_WARNING, n->loc, "W0601", "is not extracted: its graphs use several versions of a domain");
+        return;
+    }
+    char **in = NEWN(w->c, char *, used.n + 1);
+    for (uint32_t i = 0; i < used.n; i++) {
+        put_operand(w, n, g, used.v[i]);
+        in[i] = use(w, g, g, used.v[i]);
+    }
     for (uint32_t i = 0; i < n->nout; i++) {
         bool fresh;
-        if (*n->out[i])
-            vec_push(w->c, &w->out, value_proto(w, flat_name(w, g, n->out[i], &fresh), declared(g, n->out[i])));
+        const char *name = n->out[i];
+        if (*name) vec_push(w->c, &w->out, value_proto(w, flat_name(w, g, name, &fresh), known_type(w, n, g, name)));
     }
-    vec_push(w->c, &w->node, node_proto(w, n, g, g));
+    Onnx__NodeProto *node = node_proto(w, n, g, g);
+    vec_push(w->c, &w->node, here ? node : call_proto(w, node, &own, in, used.n));
 }
 
 static bool fails(const Ctx *c, Loc l) {
@@ -399,8 +460,10 @@ static uint8_t *pack(Writer *w, size_t *size) {
                                                                : from->ir_version;
     model.producer_name = text(w, "accelc");
     model.producer_version = text(w, ACCELC_VERSION);
-    model.n_opset_import = w->opset.n;
-    model.opset_import = w->opset.v;
+    model.n_opset_import = w->version.list.n;
+    model.opset_import = w->version.list.v;
+    model.n_functions = w->function.n;
+    model.functions = w->function.v;
     model.graph = &graph;
     *size = onnx__model_proto__get_packed_size(&model);
     uint8_t *data = ctx_alloc(w->c, *size + 1);
@@ -455,7 +518,7 @@ bool extract_failing(Ctx *c, const CompileOptions *o, const char *path, FILE *in
         fprintf(info, "nothing fails in \"%s\"; \"%s\" is not written\n", o->input, path);
         return true;
     }
-    Writer w = {.c = c, .m = x.model, .x = &x, .version = {.c = c}, .known = {.c = c}, .taken = {.c = c}};
+    Writer w = {.c = c, .m = x.model, .x = &x, .version = {.of = {.c = c}}, .known = {.c = c}, .taken = {.c = c}};
     if (x.model && x.model->graph) put_failing(&w, x.model->graph);
     if (!w.node.n) {
         fprintf(info, "no node of \"%s\" fails by itself; \"%s\" is not written\n", o->input, path);
@@ -465,7 +528,8 @@ bool extract_failing(Ctx *c, const CompileOptions *o, const char *path, FILE *in
     size_t size;
     const uint8_t *data = pack(&w, &size);
     if (!shows_it(&w, &own, data, size))
-        diag(c, SEV_WARNING, model_loc(x.model, NULL), "W0602", "the extracted nodes alone do not fail in the same way: it depends on what comes before them");
+        diag(c, SEV_WARNING, model_loc(x.model, NULL), "W0602",
+             "the extracted nodes alone do not fail in the same way: it depends on what comes before them");
     if (output_begin(&out, c, path, false) && output_bytes(&out, data, size) && output_commit(&out))
         fprintf(info, "\"%s\": %u failing node%s, written to \"%s\"\n", o->input, w.node.n, w.node.n > 1 ? "s" : "", path);
     return false;

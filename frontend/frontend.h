@@ -35,7 +35,8 @@ Graph *frontend_read(Ctx *c, const char *path, const FrontendOptions *o);
 Graph *frontend_read_bytes(Ctx *c, const void *data, size_t n, const char *name, const char *dir,
                            const FrontendOptions *o);
 
-/* import.c: text of --list-ops: domain, operator, versions, one row each. */
+/* import.c: text of --list-ops: domain, operator, versions, operands and results; a line for each
+ * meaning of an operator. */
 void frontend_list_ops(Buf *b);
 
 /* ==== compile.c ============================================================================== */

@@ -97,17 +97,50 @@ bool import_supported(Model *m, const SrcNode *n, const char **why)
     return true;
 }
 
+static const char *mark_text(char mark)
+{
+    return mark == '?' ? " (optional)" : mark == '*' ? " (any number)" : "";
+}
+
+static void list_operands(Buf *b, const char *s)
+{
+    int first = (int)strcspn(s, ":");
+    for (const char *p = s; *p; p += strspn(p, " ")) {
+        int len = (int)strcspn(p, ":");
+        buf_printf(b, "%s%.*s: ", p == s ? "" : ", ", len, p);
+        if (p[len + 1] == '=')
+            buf_printf(b, "as %.*s", first, s);
+        else
+            buf_puts(b, operand_class(p[len + 1]));
+        buf_puts(b, mark_text(p[len + 2]));
+        p += strcspn(p, " ");
+    }
+}
+
 void frontend_list_ops(Buf *b)
 {
-    for (int i = 0; i < NROWS; i++) {
-        bool first = !i || strcmp(rows[i - 1].op, rows[i].op) || strcmp(rows[i - 1].domain, rows[i].domain);
-        if (first)
-            buf_printf(b, "%s%-12s %-26s", i ? "\n" : "", rows[i].domain[0] ? rows[i].domain : "ai.onnx", rows[i].op);
-        buf_printf(b, first ? " %d" : ", %d", rows[i].since);
-        if (!rows[i].fn)
-            buf_puts(b, " (withdrawn)");
+    for (const OpRow *r = rows; r < rows + NROWS; r++) {
+        bool last = r + 1 == rows + NROWS || strcmp(r[1].op, r->op) || strcmp(r[1].domain, r->domain);
+        Buf versions = {.c = b->c};
+        buf_printf(&versions, "%d", r->since);
+        if (last)
+            buf_puts(&versions, "..");
+        else if (r[1].since - 1 > r->since)
+            buf_printf(&versions, "..%d", r[1].since - 1);
+        buf_printf(b, "%-13s %-26s %-7s ", r->domain[0] ? r->domain : "ai.onnx", r->op, buf_str(&versions));
+        if (!r->fn) {
+            buf_puts(b, "withdrawn\n");
+            continue;
+        }
+        list_operands(b, r->in);
+        buf_puts(b, r->in[0] ? " -> " : "-> ");
+        for (const char *p = r->out; *p; p += strspn(p, " ")) {
+            int len = (int)strcspn(p, " ?*");
+            buf_printf(b, "%s%.*s%s", p == r->out ? "" : ", ", len, p, mark_text(p[len]));
+            p += strcspn(p, " ");
+        }
+        buf_puts(b, "\n");
     }
-    buf_puts(b, "\n");
 }
 
 void dims_of(const Imp *m, Val v, Dim *dim)
@@ -173,8 +206,6 @@ static void import_node(Imp *m, const SrcNode *n)
         }
     uint32_t errors = ctx_errors(m->c);
     const char *why;
-    if (m->m->opt->extract)
-        extract_see(m);
     if (!import_supported(m->m, n, &why)) {
         if (!errors) /* else the preflight has said so */
             UNSUP(m, "%s", why);
@@ -186,6 +217,8 @@ static void import_node(Imp *m, const SrcNode *n)
     }
     if (ctx_errors(m->c) != errors)
         note_operands(m);
+    if (m->m->opt->extract)
+        extract_see(m);
     for (uint32_t i = 0; i < n->nout; i++)
         if (n->out[i][0])
             name_put(m, n->out[i], m->out[i]);

@@ -61,6 +61,7 @@ const SrcAttr *attr_find(const Imp *m, const char *name);
 bool attrs_check(Imp *m);
 bool operands_check(Imp *m);
 bool row_has_attr(const OpRow *r, const char *name);
+const char *operand_class(char cls);                /* of ops.def but '=', in words */
 
 /* Element type named by attribute `name` holding a TensorProto.DataType (0 or absent: deflt). DT_NONE after a message. */
 DType attr_dtype(Imp *m, const char *name, DType deflt);
@@ -124,7 +125,7 @@ Expr load_at(Imp *m, int operand, DType t, int n, const Expr *idx);    /* must b
 Val minus_zero_point(Imp *m, Val x, Val zp, int axis, DType t);
 
 /* ==== extract.c =================================================================================================== */
-void extract_see(Imp *m);                           /* remembers what is known of the node's operands */
+void extract_see(Imp *m);                           /* remembers what is known of the node's operands and results */
 /* ==== op_math.c =================================================================================================== */
 /* a (f32 or f64) as an 8- or 4-bit float; what is too large becomes the largest number, or, without saturation, infinite or NaN. */
 Expr expr_f8(Imp *m, Expr a, DType t, bool saturate);

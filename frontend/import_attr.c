@@ -149,7 +149,7 @@ static bool class_has(char cls, const Type *t, const Type *first)
     }
 }
 
-static const char *class_text(Imp *m, char cls, const Type *first)
+const char *operand_class(char cls)
 {
     switch (cls) {
     case 'f': return "a float type";
@@ -164,9 +164,14 @@ static const char *class_text(Imp *m, char cls, const Type *first)
     case 'l': return "i64";
     case 'x': return "i32 or i64";
     case 'q': return "a quantised type";
-    case '=': return ctx_printf(m->c, "%s, as the first operand", dt_name((DType)first->dtype));
+    case 'v': return "any value";
     default: return "a tensor";
     }
+}
+
+static const char *class_text(Imp *m, char cls, const Type *first)
+{
+    return cls == '=' ? ctx_printf(m->c, "%s, as the first operand", dt_name((DType)first->dtype)) : operand_class(cls);
 }
 
 /* Numbers of operands and results against the row's lists, and the class of each operand. */

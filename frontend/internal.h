@@ -128,7 +128,7 @@ typedef struct SeenOperand { /* name "": not known */
     Type type;
     const ConstData *data; /* NULL: not a constant, or a large one */
 } SeenOperand;
-typedef struct SeenNode { /* a node when it was imported, with its operands and captures */
+typedef struct SeenNode { /* a node after its import, with its operands, captures and results */
     const SrcNode *n;
     SeenOperand *operand;
     uint32_t noperand;

@@ -16,7 +16,8 @@ class Extract:
     valid: bool = False     # for onnx.checker
     look: object = None     # of the extracted model: what is wrong with it, or None
     status: int = 1
-    args: tuple = ()
+    args: tuple = ()        # of the extraction
+    again: tuple = ()       # of the compilation of what was extracted
     files: dict = dataclasses.field(default_factory=dict)
 
 
@@ -113,12 +114,30 @@ def whole_if():
                  [value("y", FLOAT, 4)], {"w": np.ones(4, np.float32)}, functions=[twice])
 
 
+def counted_loop():
+    inner = helper.make_graph([node("Add", "v w", "r"), node("Identity", "cond", "again")], "body",
+                              [value("i", INT64), value("cond", BOOL), value("v", FLOAT, 4)],
+                              [value("again", BOOL), value("r", FLOAT, 4)])
+    return model([node("Relu", "x", "a"), node("Loop", "n c a", "b", body=inner, name="loop"), node("Exp", "b", "y")],
+                 [value("x", FLOAT, 4), value("n", INT64)], [value("y", FLOAT, 4)], {"c": True, "w": np.ones(4, np.float32)})
+
+
 def in_function(attribute):
     f = helper.make_function("f", "F", ["p"], ["q"], [node("Exp", "p", "h"), node("Softmax", "h", "q", name="inner")],
                              [helper.make_opsetid("", 13)], ["k"])
     ref = f.node[1].attribute.add(name="axis", ref_attr_name="k")
     ref.type = 2
     return model([helper.make_node("F", ["x"], ["y"], domain="f", name="call", k=attribute)], [X], [Y], functions=[f])
+
+
+def two_versions():
+    """Functions of different versions; in the second one, what fails has a graph that uses a value of the function."""
+    branch = helper.make_graph([node("Relu", "h", "r")], "branch", [], [value("r", FLOAT, 4)])
+    one = helper.make_function("f", "One", ["p"], ["q"], [node("Softmax", "p", "q", name="inner", axis=7)], [helper.make_opsetid("", 13)])
+    two = helper.make_function("f", "Two", ["p"], ["q"], [node("Exp", "p", "h"), node("If", "p", "q", then_branch=branch, else_branch=branch)],
+                               [helper.make_opsetid("", 11)])
+    return model([helper.make_node("One", ["x"], ["a"], domain="f", name="first"), helper.make_node("Two", ["x"], ["y"], domain="f", name="call")],
+                 [value("x", FLOAT, 4)], [value("a", FLOAT, 4), value("y", FLOAT, 4)], functions=[one, two])
 
 
 def version_is(version):
@@ -144,8 +163,12 @@ def tensors(m):
 
 CASES += [
     Extract("same-inner-names", branches(), ["NopeB", "NopeA"], "no operator NopeA", look=distinct),
+    Extract("after-import", counted_loop(), ["Loop"], "cannot be compiled yet", args=("--passes=fuse",),
+            again=("--passes=fuse", "--emit=so"), look=initialisers_are(c=True, w=[1.0] * 4), valid=True),
     Extract("graphs", whole_if(), ["If"], "error[", valid=True),
     Extract("function", in_function(4), ["Softmax"], "axis 4 is out of range for rank 2", look=version_is(13), valid=True),
+    Extract("function-versions", two_versions(), ["Softmax", "Node0"], "error[",
+            look=lambda m: None if [o.version for o in m.functions[0].opset_import] == [11] else f"{m.functions}"),
     Extract("tensors", external(), ["Constant", "Nope"], "attribute sparse is not supported", look=tensors,
             files={"w.bin": np.array([1, 2], np.float32).tobytes()}),
 ]

@@ -125,7 +125,7 @@ def extract_case(accelc, case):
         wrong = check(result, sorted([*before, "f.onnx"]), files(folder), 1)
         if wrong:
             return wrong
-        again = run(accelc, ["f.onnx", "-o", "out.so"], folder)
+        again = run(accelc, ["f.onnx", "-o", "out.so", *case.again], folder)
         if said(again) != said(result) or again.returncode != 1 or case.says not in "\n".join(said(again)):
             return f"the model:\n{result.stderr.decode()}what was extracted:\n{again.stderr.decode()}"
         got = onnx.load(f"{folder}/f.onnx")

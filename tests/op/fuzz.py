@@ -63,12 +63,9 @@ def operators(command):
     """{full name: versions with a meaning of their own}."""
     found = {}
     for line in subprocess.run([command, "--list-ops"], capture_output=True, text=True, check=True).stdout.splitlines():
-        m = re.match(r"(\S+)\s+(\S+)\s+(.*)", line)
-        if m and "withdrawn" not in m[3].rpartition(",")[2]:
-            name = m[2] if m[1] == "ai.onnx" else f"{m[1]}.{m[2]}"
-            found[name] = [int(v) for v in re.findall(r"\d+", m[3])]
-        elif m:
-            found[m[2]] = [int(v) for v in re.findall(r"\d+", m[3])[:-1]]
+        domain, op, versions, what = line.split(None, 3)
+        if what != "withdrawn":
+            found.setdefault(op if domain == "ai.onnx" else f"{domain}.{op}", []).append(int(versions.split("..")[0]))
     return found
 
 

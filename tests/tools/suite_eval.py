@@ -53,8 +53,8 @@ def operators(model):
 
 def known_operators(accelc):
     rows = subprocess.run([accelc, "--list-ops"], capture_output=True, text=True, check=True).stdout.splitlines()
-    pairs = [r.split()[:2] for r in rows if r.strip()]
-    return {("" if p[0] == "ai.onnx" else p[0], p[1]) for p in pairs if len(p) == 2}
+    pairs = [r.split()[:2] for r in rows]
+    return {("" if p[0] == "ai.onnx" else p[0], p[1]) for p in pairs}
 
 
 def save(path, value):
