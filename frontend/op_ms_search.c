@@ -1,4 +1,4 @@
-/* op_ms_search.c: GreedySearch and BeamSearch of com.microsoft: a loop around the decoder that their attribute holds. The first trip feeds
+/* op_ms_search.c: GreedySearch, Sampling and BeamSearch of com.microsoft: a loop around the decoder that their attribute holds. The first trip feeds
  * the whole prompt and an empty past, each other one the token just chosen and the past so far: carried values whose sizes change. As ONNX
  * Runtime's greedy_search_impl_gpt.h, beam_search_impl_gpt.h, beam_search_scorer.cc and logits_processor.cc. */
 #include "frontend/import.h"
@@ -6,7 +6,7 @@
 #include <string.h>
 
 #define FN(f) void imp_##f(Imp *m)
-FN(greedysearch); FN(beamsearch);
+FN(greedysearch); FN(sampling); FN(beamsearch);
 
 #define LOWEST (-3.4028234663852886e38) /* the score of what is not allowed */
 
@@ -154,19 +154,24 @@ static Val any_left(Imp *m, Val done)
 
 typedef Val Trip(Imp *m, const Search *s, Val iter, const Val *in, Val *out); /* carried values to the next; whether to go on */
 
-static Val greedy_trip(Imp *m, const Search *s, Val iter, const Val *in, Val *out)
+/* With the tokens chosen, i32[B]: sequences that have ended are padded. */
+static Val go_on(Imp *m, const Search *s, Val iter, Val best, const Val *in, Val *out)
 {
-    Val scores = decode(m, s, in, out + PAST);
-    if (!scores.i)
-        return scores;
-    scores = process(m, s, scores, in[SEQ], iter, dim_of(m, scores, 1));
-    Val best = cast_to(m, b_argminmax(&m->b, scores, 1, false, true, false), DT_I32);
     Expr token = xarg(m, 1, DT_I32), end = X2(OR, xarg(m, 0, DT_BOOL), X2(EQ, token, expr_int(m->c, DT_I32, s->eos)));
     out[DONE] = map_over(m, end, 2, (Val[]){in[DONE], best}, 1, &s->batch);
     token = X3(SELECT, xarg(m, 0, DT_BOOL), expr_int(m->c, DT_I32, s->pad), token);
     feed_next(m, s, map_over(m, token, 2, (Val[]){out[DONE], best}, 1, &s->batch), in, out);
     out[SEQ] = append(m, s, in[SEQ], out[IDS], iter);
     return any_left(m, out[DONE]);
+}
+
+static Val greedy_trip(Imp *m, const Search *s, Val iter, const Val *in, Val *out)
+{
+    Val scores = decode(m, s, in, out + PAST);
+    if (!scores.i)
+        return scores;
+    scores = process(m, s, scores, in[SEQ], iter, dim_of(m, scores, 1));
+    return go_on(m, s, iter, cast_to(m, b_argminmax(&m->b, scores, 1, false, true, false), DT_I32), in, out);
 }
 
 /* What the first trip starts from. Padding has position 0, and mask 0 unless a mask is given; the others count from 0. */
@@ -296,6 +301,126 @@ void imp_greedysearch(Imp *m)
     carried_types(m, &s, t);
     options(m, &s, DC(m, 1), given);
     if (search(m, &s, greedy_trip, PAST + s.nlayer, t, first, given, 0, NULL, res))
+        result(m, 0, res[SEQ]);
+}
+
+/* ---- Sampling: tokens drawn from the likely ones. The numbers are those of ONNX Runtime, whose generator is std::minstd_rand0, x to 16807 x
+ * mod 2^31 - 1, and which makes each number of two: row b of B is 2 b steps ahead of row 0, and 2 B from one trip to the next. */
+
+enum { PRESENCE, STEP, NSAMPLE }; /* what trips read: the mask, and what B rows multiply x by */
+enum { MODULUS = 0x7fffffff, FACTOR = 16807 };
+
+static Expr times(Imp *m, Expr a, Expr b) { return X2(MOD, X2(MUL, a, b), XI(MODULUS)); }
+
+/* The sums of v[B, V] along the row, from its beginning */
+static Val running(Imp *m, Val v)
+{
+    DType t = dtype_of(m, v);
+    Expr sum = X2(ADD, xarg(m, 0, t), xarg(m, 1, t));
+    Scalar zero = {.t = t};
+    if (v.i)
+        b_scan(&m->b, 1, &v, 1, false, false, &sum, &zero, &t, &v);
+    return v;
+}
+
+/* The scores with filter_value where the others have top_p of the probability: those of the less likely ones add up to at most 1 - top_p; or
+ * (custom) those of the more likely ones to more than top_p. */
+static Val likely(Imp *m, Val scores)
+{
+    bool custom = attr_i(m, "custom") != 0;
+    Dim d[2];
+    Val sorted, at;
+    dims_of(m, scores, d);
+    TopkAttr all = {.axis = 1, .largest = custom, .sorted = true, .k = d[1]};
+    b_topk(&m->b, scores, &all, &sorted, &at);
+    Val sum = sorted.i ? running(m, b_softmax(&m->b, sorted, 2)) : sorted;
+    if (!sum.i)
+        return sum;
+    Expr j = xaxis(m, 1), before[2] = {xaxis(m, 0), X2(SUB, j, XI(1))}, top = xf(m, DT_F32, attr_f(m, "top_p"));
+    Expr keep = X2(SUB, xdim(m, d[1]), XI(attr_i(m, "min_tokens_to_keep")));
+    Expr out = custom ? X2(GT, expr_load(m->c, 1, DT_F32, 2, before, OOB_VALUE, xf(m, DT_F32, -1), 0), top)
+                      : X2(AND, X2(LE, xarg(m, 1, DT_F32), X2(SUB, xf(m, DT_F32, 1), top)), X2(OR, X2(EQ, j, XI(0)), X2(LT, j, keep)));
+    Expr e = X3(SELECT, out, xf(m, DT_F32, attr_f(m, "filter_value")), xarg(m, 0, DT_F32));
+    ScatterAttr set = {.mode = SC_SET, .elements = true, .axis = 1};
+    return b_scatter(&m->b, scores, at, map_over(m, e, 2, (Val[]){sorted, sum}, 2, d), &set);
+}
+
+/* The token of each row at which the sum of probabilities passes the row's number; state: i64[B] */
+static Val drawn(Imp *m, Val scores, Val state)
+{
+    Val in[2] = {cast_to(m, scores, DT_F64), b_reduce1(&m->b, R_MAX, cast_to(m, scores, DT_F64), 2, true)};
+    Val sum = running(m, map_text(m, "exp(a - b)", 2, in));
+    if (!sum.i)
+        return sum;
+    Dim d[2];
+    dims_of(m, sum, d);
+    Expr one = times(m, xarg(m, 0, DT_I64), XI(FACTOR)), two = times(m, one, XI(FACTOR)), range = xf(m, DT_F64, MODULUS - 1.0);
+    Expr low = expr_cast(m->c, X2(SUB, one, XI(1)), DT_F64), high = expr_cast(m->c, X2(SUB, two, XI(1)), DT_F64);
+    Expr u = X2(DIV, X2(ADD, low, X2(MUL, high, range)), X2(MUL, range, range)), last[2] = {xaxis(m, 0), X2(SUB, xdim(m, d[1]), XI(1))};
+    Val find = map_over(m, X2(MUL, u, load_at(m, 1, DT_F64, 2, last)), 2, (Val[]){state, sum}, 1, d);
+    Expr passed = expr_cast(m->c, X2(LE, xarg(m, 0, DT_F64), xarg(m, 1, DT_F64)), DT_I32);
+    Val n = map_over(m, passed, 2, (Val[]){sum, insert_axes(m, find, 2, 2)}, 2, d);
+    return n.i ? b_reduce1(&m->b, R_SUM, n, 2, false) : n;
+}
+
+static Val sampling_trip(Imp *m, const Search *s, Val iter, const Val *in, Val *out)
+{
+    const int state = PAST + s->nlayer;
+    Val scores = decode(m, s, in, out + PAST);
+    if (!scores.i)
+        return scores;
+    scores = process(m, s, scores, in[SEQ], iter, dim_of(m, scores, 1));
+    if (attr_f(m, "temperature") > 0)
+        scores = map_text(m, "a / $temperature", 1, &scores);
+    if (s->extra[PRESENCE].i)
+        scores = map_text(m, "a - b * $presence_penalty", 2, (Val[]){scores, s->extra[PRESENCE]});
+    scores = scores.i ? likely(m, scores) : scores;
+    if (!scores.i)
+        return scores;
+    out[state] = map_over(m, times(m, xarg(m, 0, DT_I64), xarg(m, 1, DT_I64)), 2, (Val[]){in[state], s->extra[STEP]}, 1, &s->batch);
+    return go_on(m, s, iter, drawn(m, scores, in[state]), in, out);
+}
+
+/* The generator's state of each row for the first trip, and the step from trip to trip */
+static Val seeded(Imp *m, const Search *s, Val seed, Val *step)
+{
+    Expr two = XI((int64_t)FACTOR * FACTOR % MODULUS), last = X2(SUB, xdim(m, s->batch), XI(1)), product = times(m, xarg(m, 0, DT_I64), xarg(m, 1, DT_I64));
+    Val power = map_over(m, X3(SELECT, X2(EQ, xaxis(m, 0), XI(0)), XI(1), two), 0, NULL, 1, &s->batch);
+    DType t = DT_I64;
+    b_scan(&m->b, 1, &power, 0, false, false, &product, &(Scalar){.t = DT_I64, .i = 1}, &t, &power);
+    *step = map_over(m, times(m, expr_load(m->c, 0, DT_I64, 1, &last, OOB_CLAMP, (Expr){0}, 0), two), 1, &power, 0, NULL);
+    Expr x = X2(MOD, expr_cast(m->c, xarg(m, 1, DT_I32), DT_I64), XI(MODULUS));
+    seed = seed.i ? only_element(m, seed) : b_scalar(&m->b, (Scalar){.t = DT_I32});
+    if (!seed.i)
+        return seed;
+    b_guard_val(&m->b, map_text(m, "a >= 0", 1, &seed), "the seed is negative");
+    return map_over(m, times(m, xarg(m, 0, DT_I64), X3(SELECT, X2(EQ, x, XI(0)), XI(1), x)), 2, (Val[]){power, seed}, 1, &s->batch);
+}
+
+void imp_sampling(Imp *m)
+{
+    Search s = {.at = greedy_operands};
+    Val first[PAST + MAX_LAYERS + 1], res[PAST + MAX_LAYERS + 1], given[NOPTION], extra[NSAMPLE] = {{0}};
+    Type t[PAST + MAX_LAYERS + 1];
+    if (wanted(m, 1)) {
+        UNSUP(m, "the result filtered_logits");
+        return;
+    }
+    for (uint32_t k = 7; k < 9; k++)
+        if (present(m, k) && dtype_of(m, m->in[k]) != DT_I32) {
+            ERR(m, "E0204", "operand number %u: got %s", k, dt_name(dtype_of(m, m->in[k])));
+            return;
+        }
+    if (!operands_ok(m, &s) || !read_decoder(m, &s))
+        return;
+    begin(m, &s, m->in[0], operand(m, s.at[ATT_MASK]), first);
+    carried_types(m, &s, t);
+    first[PAST + s.nlayer] = seeded(m, &s, operand(m, 8), &extra[STEP]);
+    t[PAST + s.nlayer] = type_tensor(m->c, DT_I64, 1, &s.batch);
+    extra[PRESENCE] = present(m, 7) && attr_f(m, "presence_penalty") != 0 ? cast_to(m, m->in[7], DT_F32) : (Val){0};
+    options(m, &s, DC(m, 1), given);
+    s.extra = extra;
+    if (first[PAST + s.nlayer].i && search(m, &s, sampling_trip, PAST + s.nlayer + 1, t, first, given, NSAMPLE, extra, res))
         result(m, 0, res[SEQ]);
 }
 

@@ -41,11 +41,11 @@ def one(x, kind=np.int32):
     return np.array([x], kind)
 
 
-def greedy(rng, prompt, length, graph, eos=36, pad=0, more=(), **how):
+def greedy(rng, prompt, length, graph, eos=36, pad=0, more=(), op="GreedySearch", **how):
     """ONNX Runtime leaves what it does not write, once all sequences have ended, to chance: it is padding here."""
     attrs = {"decoder": graph, "eos_token_id": eos, "pad_token_id": pad, **how.pop("attrs", {})}
-    case = Case(MS + "GreedySearch", [prompt, one(length), *more], attrs, **how)
-    plain = Case(MS + "GreedySearch", case.inputs, attrs)
+    case = Case(MS + op, [prompt, one(length), *more], attrs, **how)
+    plain = Case(MS + op, case.inputs, attrs)
 
     def ended(*inputs):
         y = expected(plain)[0].copy()
@@ -86,8 +86,36 @@ def beams(rng):
     yield beam(rng, few, 3, 3, small, error="max_length must be larger than the prompt")
 
 
+def samples(rng):
+    gpt = decoder(rng)
+    prompt = i32(rng, 3, 4, low=1, high=35)
+
+    def sample(seed=None, presence=None, dynamic=False, pad=0, prompt=prompt, error=None, wide=(), **attrs):
+        more = [*(list(wide) + [None] * 5)[:5], presence, None if seed is None else one(seed)]
+        while more and more[-1] is None:
+            more.pop()
+        return greedy(rng, prompt, 14, gpt, op="Sampling", more=more, attrs=attrs, pad=pad, dynamic=dynamic, error=error)
+    yield sample(top_p=0.9)
+    for seed in (0, 1, 7, 2**31 - 1):
+        yield sample(seed, top_p=0.8, dynamic=seed == 7)
+        yield sample(seed, top_p=0.6, custom=1, temperature=0.7)
+        yield sample(seed, top_p=0.1, min_tokens_to_keep=4, temperature=1.5)
+    yield sample(5, top_p=1.0, filter_value=-10.0)
+    yield sample(5, top_p=0.5, filter_value=-2.0, prompt=prompt[:1])
+    yield sample(-3, top_p=0.9, error="the seed is negative")
+    odd = np.arange(37, dtype=np.int32) % 2                                    # ONNX Runtime subtracts all penalties from the first score
+    masked = sample(9, top_p=0.9, wide=[None, None, 1 - odd], custom=1)
+    penal = sample(9, top_p=0.9, presence=np.stack([odd] * 3), presence_penalty=1e9, custom=1)
+    penal.oracle = lambda *x: expected(masked)
+    yield penal
+    yield sample(9, top_p=0.9, presence=np.eye(3, 37, dtype=np.int32) * np.array([[1], [0], [0]], np.int32), presence_penalty=3.0)
+    yield sample(9, top_p=0.9, wide=[one(9), one(1.5, np.float32), (np.arange(37) % 3 != 0).astype(np.int32)], no_repeat_ngram_size=2)
+    yield Case(MS + "Sampling", [prompt, one(9)], {"decoder": gpt, "eos_token_id": 1, "pad_token_id": 0}, nout=2, error="filtered_logits")
+
+
 def cases(rng):
     yield from beams(rng)
+    yield from samples(rng)
     gpt = decoder(rng)
     prompt = i32(rng, 2, 4, low=1, high=35)
     yield greedy(rng, prompt, 12, gpt)
