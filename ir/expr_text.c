@@ -172,7 +172,6 @@ static void choose_lets(Printer *p) {
         n[k].tree = tree < TREE_LIMIT ? (uint32_t)tree : TREE_LIMIT;
     }
     bool share = w->n && n[w->n - 1].tree >= TREE_LIMIT;
-    uint32_t count = 0;
     for (uint32_t k = 0; k < w->n; k++) {
         const ExprInfo *i = expr_info(p->c, (Expr){w->e[k]});
         for (int a = 0; a < i->narg; a++) {
@@ -181,9 +180,39 @@ static void choose_lets(Printer *p) {
         }
         bool last = k + 1 == w->n;
         if (!last && i->narg && ((share && n[k].uses > 1) || n[k].nest >= NEST_PRINT))
-            p->let[k] = ++count;
+            p->let[k] = UINT32_MAX;
     }
     free(n);
+}
+
+/* Numbers the lets in the order in which the expression, read from left to right, completes them:
+ * unlike that of handles it does not depend on what else the Ctx holds. order: their positions.
+ * Returns how many there are. */
+static uint32_t number_lets(Printer *p, uint32_t *order) {
+    const ExprWalk *w = &p->walk;
+    struct Frame { uint32_t at; int arg; } *stack = expr_scratch(p->c, NULL, w->n, sizeof *stack);
+    bool *seen = expr_scratch(p->c, NULL, w->n, sizeof *seen);
+    memset(seen, 0, sizeof *seen * w->n);
+    uint32_t count = 0, depth = 1;
+    stack[0] = (struct Frame){w->n - 1, 0}; /* the root has the highest handle */
+    while (depth) {
+        struct Frame *f = &stack[depth - 1];
+        const ExprInfo *i = expr_info(p->c, (Expr){w->e[f->at]});
+        if (f->arg < i->narg) {
+            uint32_t at = expr_walk_at(w, i->arg[f->arg++]);
+            if (!seen[at]) stack[depth++] = (struct Frame){at, 0};
+            seen[at] = true;
+            continue;
+        }
+        if (p->let[f->at]) {
+            order[count++] = f->at;
+            p->let[f->at] = count;
+        }
+        depth--;
+    }
+    free(stack);
+    free(seen);
+    return count;
 }
 
 void expr_print(Buf *b, const Ctx *c, Expr e) {
@@ -196,12 +225,13 @@ void expr_print(Buf *b, const Ctx *c, Expr e) {
     p.let = expr_scratch(c, NULL, p.walk.n, sizeof *p.let);
     memset(p.let, 0, sizeof *p.let * p.walk.n);
     choose_lets(&p);
-    for (uint32_t k = 0; k < p.walk.n; k++) {
-        if (!p.let[k]) continue;
-        buf_printf(b, "let t%u = ", p.let[k] - 1);
-        print_node(&p, expr_info(c, (Expr){p.walk.e[k]}), PREC_CMP, false);
+    uint32_t *order = expr_scratch(c, NULL, p.walk.n, sizeof *order);
+    for (uint32_t k = 0, n = number_lets(&p, order); k < n; k++) {
+        buf_printf(b, "let t%u = ", k);
+        print_node(&p, expr_info(c, (Expr){p.walk.e[order[k]]}), PREC_CMP, false);
         buf_puts(b, "; ");
     }
+    free(order);
     print_expr(&p, e, PREC_CMP, false);
     free(p.let);
     expr_walk_free(&p.walk);

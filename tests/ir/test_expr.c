@@ -463,6 +463,22 @@ START_TEST(test_random) {
 }
 END_TEST
 
+/* The text of an expression does not depend on what was made before it. */
+START_TEST(test_let_order) {
+    static const char *const shared[] = {"exp(a * b)", "exp(a - b)", "exp(a / b)"};
+    Ctx *c = ctx_new(), *other = ctx_new();
+    Buf b = {.c = c};
+    for (int k = 1; k <= 20; k++)
+        buf_printf(&b, "%s%s * %s + %s * %d", k > 1 ? " + " : "", shared[0], shared[1], shared[2], k);
+    for (int k = 2; k >= 0; k--) parse(other, shared[k], types, NTYPES);
+    const char *s = text_of(c, parse(c, buf_str(&b), types, NTYPES));
+    ck_assert_msg(strstr(s, "let t1 = ") != NULL, "%s", s);
+    ck_assert_str_eq(text_of(other, parse(other, s, types, NTYPES)), s);
+    ctx_free(other);
+    ctx_free(c);
+}
+END_TEST
+
 /* Damaged texts are refused or accepted, nothing else. */
 START_TEST(test_hostile_text) {
     Rng r = {4711};
@@ -547,6 +563,7 @@ int main(void) {
     tcase_add_test(t, test_poison);
     tcase_add_test(t, test_guards);
     tcase_add_loop_test(t, test_random, 0, 12);
+    tcase_add_test(t, test_let_order);
     tcase_add_test(t, test_hostile_text);
     tcase_add_test(t, test_deep);
     suite_add_tcase(s, t);
