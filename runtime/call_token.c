@@ -143,8 +143,10 @@ typedef struct Tokenizer {
 static bool tokenizer_open(Tokenizer *k, rt_call *c, const rt_value *separators, const rt_value *token, int64_t longest)
 {
     const rt_value *by = separators ? separators : token;
+    int64_t n = by ? call_count(by) : 0;
+    if (n < 1)
+        return call_fail(c, "neither separators nor a pattern");
     const accelc_str *p = call_strs(by);
-    int64_t n = call_count(by);
     k->separators = separators != NULL;
     k->nfind = n;
     if (n == 1 && (separators ? !p->len : p->len == 1 && *p->ptr == '.')) {
@@ -198,6 +200,8 @@ CALL_FN(tokenize)
     const rt_value *x = tensor_operand(c, 0, DT_STR), *pad = tensor_operand(c, 3, DT_STR), *how = tensor_operand(c, 4, DT_I64);
     if (!x || !pad || !how)
         return false;
+    if (call_count(how) != 2 || ((const int64_t *)how->data)[1] < 1 || call_count(pad) < 1)
+        return call_fail(c, "tokens need one character at least");
     Tokenizer k = {.least = ((const int64_t *)how->data)[1]};
     int64_t mark = ((const int64_t *)how->data)[0] ? 2 : 0, count = call_count(x), longest = 0, most = 0, dims[CALL_RANK];
     const accelc_str *s = call_strs(x);
