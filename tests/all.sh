@@ -1,7 +1,8 @@
 #!/bin/sh
 # all.sh [ctest options]: everything from nothing. Installs what is missing (Debian 12, root or sudo), builds the release, asan and
 # hostile configurations in build-*, and runs every test of the release and the quick tests of the other two in one ctest, so
-# its totals end the output. Networks of ../shared are tested by `ctest --test-dir build-release -L model`.
+# its totals end the output. Networks of ../shared are tested by `ctest --test-dir build-release -L model`,
+# every case of every operator by -L op.
 # ACCELC_BUILD=DIR puts the build folders elsewhere; JOBS=N says how many processes to use.
 set -eu
 cd "$(dirname "$0")/.."
@@ -36,4 +37,4 @@ for folder in $folders; do
     echo "subdirs(\"$folder\")"
 done >"$build/build-tests/CTestTestfile.cmake"
 cd "$build/build-tests"
-exec ctest -j "$jobs" -LE model --output-on-failure "$@"
+exec ctest -j "$jobs" -LE '^(model|op)$' --output-on-failure "$@"

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Operators one by one: compiled code and the evaluator against an oracle.
 
-    run.py ACCELC [FAMILY ...] [-k REGEX] [-v] [--quick] [--keep DIR] [-j N]
+    run.py ACCELC [FAMILY ...] [-k REGEX] [-v] [--most N] [--keep DIR] [-j N]
 
 A family is a file of this folder with `cases(rng)`, which yields op_test.Case; all of them by default. A case runs in a worker
 process, so a crash or a time-out is a failure of that case and nothing else. The last line is `N passed, N failed`.
@@ -24,7 +24,6 @@ import numpy as np
 
 TOOLS = {"run", "op_test", "fuzz", "fuzz_chain", "fuzz_draw", "fuzz_table"}
 TIMEOUT = 120           # seconds for a case
-QUICK = 40              # --quick: so many cases of all
 
 
 def load(name):
@@ -125,7 +124,7 @@ def main():
     p.add_argument("family", nargs="*", help="default: all")
     p.add_argument("-k", metavar="REGEX", default="", help="cases whose name or description has it")
     p.add_argument("-v", "--verbose", action="store_true", help="print every case")
-    p.add_argument("--quick", action="store_true", help=f"{QUICK} cases, evenly from all")
+    p.add_argument("--most", type=int, default=0, metavar="N", help="at most so many cases, evenly from all")
     p.add_argument("--keep", metavar="DIR", help="keep models, inputs and expected outputs")
     p.add_argument("-j", "--jobs", type=int, default=1)
     options = p.parse_args()
@@ -133,7 +132,7 @@ def main():
     chosen = [os.path.basename(f).removesuffix(".py") for f in options.family] or families()
     known = [c for f in chosen for c in cases(f)]
     todo = [i for i, c in enumerate(known) if re.search(options.k, f"{c.name} {c!r}")]
-    todo = todo[::max(1, -(-len(todo) // QUICK))] if options.quick else todo
+    todo = todo[::max(1, -(-len(todo) // options.most))] if options.most else todo
     failed = []
 
     def report(i, why):
