@@ -166,6 +166,24 @@ LVal lir_shuffle(Lir *l, LVal a, LVal b, uint16_t lanes, const int16_t *idx) {
     return r;
 }
 
+/* Lanes of vectors that differ in bit h of their numbers change places, for every h. */
+void lir_transpose(Lir *l, LVal *v, uint16_t n) {
+    int16_t lo[64], hi[64];
+    CHECK(n <= 64);
+    for (int h = n / 2; h; h /= 2) {
+        for (int j = 0; j < n; j++) {
+            lo[j] = (int16_t)(j & h ? n + j - h : j);
+            hi[j] = (int16_t)(j & h ? n + j : j + h);
+        }
+        for (int i = 0; i < n; i++) {
+            if (i & h) continue;
+            LVal a = v[i], b = v[i + h];
+            v[i] = lir_shuffle(l, a, b, n, lo);
+            v[i + h] = lir_shuffle(l, a, b, n, hi);
+        }
+    }
+}
+
 LVal lir_permute_var(Lir *l, LVal table, LVal idx) {
     LTy ty = lir_type(l, table), it = lir_type(l, idx);
     CHECK(ty.dt == DT_F32 && it.dt == DT_I32 && ty.lanes == it.lanes &&

@@ -53,24 +53,6 @@ static LVal value(Emit *e, const PanelSource *src, Point *p) {
     return v;
 }
 
-/* v[lanes] of `lanes` lanes each, transposed by halves: at distance h, lanes that differ in bit h
- * change places. */
-static void transpose(Lir *l, LVal *v, int lanes) {
-    int16_t lo[64], hi[64];
-    for (int h = lanes / 2; h; h /= 2) {
-        for (int j = 0; j < lanes; j++) {
-            lo[j] = (int16_t)(j & h ? lanes + j - h : j);
-            hi[j] = (int16_t)(j & h ? lanes + j : j + h);
-        }
-        for (int i = 0; i < lanes; i++) {
-            if (i & h) continue;
-            LVal a = v[i], b = v[i + h];
-            v[i] = lir_shuffle(l, a, b, (uint16_t)lanes, lo);
-            v[i + h] = lir_shuffle(l, a, b, (uint16_t)lanes, hi);
-        }
-    }
-}
-
 /* for pos in [0, n) by step: body(pos, mask), where mask is none for whole steps and cuts the last
  * one. */
 typedef void (*StepFn)(Emit *e, void *data, LVal pos, LVal mask);
@@ -115,7 +97,7 @@ static void pack_square(Emit *e, void *data, LVal k, LVal mask) {
         at.mask = mask;
         v[i] = value(e, p->src, &at);
     }
-    transpose(l, v, p->lanes);
+    lir_transpose(l, v, (uint16_t)p->lanes);
     for (int i = 0; i < p->lanes; i++)
         lir_store(l, p->dst, lir_muli(l, lir_addi(l, k, i), p->width), v[i], (LVal){0}, 0);
 }

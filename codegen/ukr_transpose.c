@@ -109,23 +109,6 @@ static LVal tile_value(Emit *e, void *data, const Expr *at, const Point *p) {
     return t->v[t->j];
 }
 
-/* v[j][i] = v[i][j] for all i, j: blocks of 1, 2, 4, .. are swapped across the diagonal. */
-static void transpose(Lir *l, LVal *v, int n) {
-    for (int h = 1; h < n; h *= 2) {
-        int16_t low[MAX_L], high[MAX_L];
-        for (int t = 0; t < n; t++) {
-            low[t] = (int16_t)(t & h ? t - h + n : t);
-            high[t] = (int16_t)(t & h ? t + n : t + h);
-        }
-        for (int i = 0; i < n; i++) {
-            if (i & h) continue;
-            LVal a = v[i], b = v[i + h];
-            v[i] = lir_shuffle(l, a, b, (uint16_t)n, low);
-            v[i + h] = lir_shuffle(l, a, b, (uint16_t)n, high);
-        }
-    }
-}
-
 /* The tile at (u0, w0). left: valid points along both axes, or none if the tile is full. */
 static void one_tile(Gen *g, const Point *at, LVal u0, LVal w0, const LVal *left) {
     Emit *e = g->e;
@@ -145,7 +128,7 @@ static void one_tile(Gen *g, const Point *at, LVal u0, LVal w0, const LVal *left
             emit_memo_reset(e);
             g->tile[c].v[i] = emit_vec(e, s, g->p.cross[c].load, &p);
         }
-        transpose(l, g->tile[c].v, lanes);
+        lir_transpose(l, g->tile[c].v, lanes);
     }
     for (int c = 0; c < g->p.ncross; c++) {
         e->temp[g->p.cross[c].buf] = tile_value;
