@@ -233,6 +233,8 @@ static LVal bounds(Emit *e, const Stage *s, const KBuf *b, int rank, const Expr 
         int64_t lo, hi;
         bool known = expr_range(e->c, at[d], extent, s->naxis, &lo, &hi);
         if (known && lo >= 0 && hi < dim_lo(e->c, b->dim[d])) continue;
+        const ExprInfo *axis = expr_info(e->c, at[d]);
+        if (axis->kind == E_AXIS && dim_same(e->c, extent[axis->index], b->dim[d])) continue; /* the whole of it, whatever the size */
         bool differs = p->vaxis >= 0 && expr_uses_axis(e->c, at[d], (uint32_t)p->vaxis);
         if (where != WHERE_ALL && differs != (where == WHERE_LANES)) continue;
         LVal i = emit_mode(e, s, at[d], p, !differs), n = emit_dim(e, b->dim[d]);

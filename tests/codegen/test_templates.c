@@ -575,6 +575,8 @@ START_TEST(nests_of_any_size) {
         kernel("nest", "N, S", "%x: f32[N,S]", "f32[S,N]",
                "%0 = permute [1, 0] %x : f32[S,N]\n%1 = map { a * 2 } %0 : f32[S,N]\nyield %1",
                size);
+        kernel("nest", "N, S", "%x: f32[7,S], %i: i64[N,1], %u: f32[N,S]", "f32[7,S]",
+               "%0 = scatter add %x, %i, %u : f32[7,S]\nyield %0", size);
         kernel("nest", "N, S", "%a: f32[N,S], %b: f32[S,3]", "f32[N,3]",
                "%0 = contract \"mk,kn->mn\" %a, %b : f32[N,3]\nyield %0", size);
     }
