@@ -368,8 +368,9 @@ def compare(want, got, tol, where="output", slack=0):
     elif isinstance(want, dict):
         if not isinstance(got, dict) or set(want) != set(got):
             raise Different(f"{where}: keys {sorted(got) if isinstance(got, dict) else got!r} instead of {sorted(want)}")
-        for k, w in want.items():
-            compare(np.asarray(w), np.asarray(got[k]), tol, f"{where}[{k!r}]")
+        for k, w in want.items():       # plain numbers have no type of their own
+            g = np.asarray(got[k])
+            compare(np.asarray(w, g.dtype if isinstance(w, (int, float)) else None), g, tol, f"{where}[{k!r}]")
     elif want is None or got is None:
         if want is not got:
             raise Different(f"{where}: {'a value' if want is None else 'nothing'} instead of "
