@@ -121,7 +121,8 @@ static void score_load(void *data, const ExprInfo *x) {
     score_access(a, (uint16_t)x->index, a->k->buf[x->index].rank, x->arg);
 }
 
-static int axis_score(const Kernel *k, const Stage *s, int axis) {
+/* Every access of the stage, as it lies along the axis. scatter: the results among other and indirect. */
+static AxisScore score_accesses(const Kernel *k, const Stage *s, int axis) {
     AxisScore a = {.k = k, .s = s, .axis = axis};
     for (int r = 0; r < s->nres; r++) {
         expr_loads(k->c, s->body[r], score_load, &a);
@@ -129,6 +130,11 @@ static int axis_score(const Kernel *k, const Stage *s, int axis) {
         if (s->axis[axis].kind == AX_PAR) score_access(&a, s->out[r].buf, s->out[r].rank, s->out[r].at);
         a.scatter += a.other + a.indirect - loads;
     }
+    return a;
+}
+
+static int axis_score(const Kernel *k, const Stage *s, int axis) {
+    AxisScore a = score_accesses(k, s, axis);
     int64_t lo = dim_lo(k->c, s->axis[axis].extent);
     if (a.indirect && lo >= 8 && chases(k, s)) return 16 + 4 * a.unit - 3 * a.other;
     a.other += a.indirect;
@@ -207,14 +213,19 @@ static void reduce_loops(Nest *n, const Stage *s, int a, int skip, LVal *acc, Po
     lir_for_end(l, &f, next, acc);
 }
 
+/* The j-th of the jammed vectors of points, p being the first. */
+static Point jammed(const Nest *n, const Point *p, int j) {
+    Point q = *p;
+    if (j) q.axis[p->vaxis] = lir_addi(n->e->l, p->axis[p->vaxis], j * p->lanes);
+    return q;
+}
+
 static void leaf_combine(Nest *n, const Stage *s, LVal *acc, Point *p, int arg) {
     (void)arg;
-    LVal first = p->vaxis >= 0 ? p->axis[p->vaxis] : (LVal){0};
     for (int j = 0; j < n->jam; j++) {
-        if (j) p->axis[p->vaxis] = lir_addi(n->e->l, first, j * p->lanes);
-        emit_accumulate(n->e, s, acc + j * s->nres, p);
+        Point q = jammed(n, p, j);
+        emit_accumulate(n->e, s, acc + j * s->nres, &q);
     }
-    if (n->jam > 1) p->axis[p->vaxis] = first;
 }
 
 /* The innermost reduced axis across lanes: main loops of U*L and L points, then a masked tail. */
@@ -268,19 +279,18 @@ static void scan_stage(Nest *n, int st, Point *p) {
     const Stage *s = &n->k->stage[st];
     const ScanAttr *a = s->node->attr;
     uint32_t count = s->nres * (uint32_t)n->jam;
-    LVal acc[K_RES * JAM], out[K_RES * JAM], extent = emit_dim(e, s->axis[a->axis].extent), first = p->vaxis >= 0 ? p->axis[p->vaxis] : (LVal){0};
+    LVal acc[K_RES * JAM], out[K_RES * JAM], extent = emit_dim(e, s->axis[a->axis].extent);
     for (uint32_t r = 0; r < count; r++) acc[r] = emit_initial(n->e, s, (int)(r % s->nres), p->lanes);
     LFor f = lir_for(l, lir_i64(l, 0), extent, lir_i64(l, 1), count, acc);
     p->axis[a->axis] = a->reverse ? lir_sub(l, lir_addi(l, extent, -1), f.iv) : f.iv;
     memcpy(out, f.c, sizeof(LVal) * count);
     for (int j = 0; j < n->jam; j++) {
         LVal *x = out + j * s->nres;
-        if (j) p->axis[p->vaxis] = lir_addi(l, first, j * p->lanes);
-        emit_accumulate(e, s, x, p);
-        for (int r = 0; r < s->nres; r++) emit_store(e, s, r, a->exclusive ? f.c[j * s->nres + r] : x[r], p);
+        Point q = jammed(n, p, j);
+        emit_accumulate(e, s, x, &q);
+        for (int r = 0; r < s->nres; r++) emit_store(e, s, r, a->exclusive ? f.c[j * s->nres + r] : x[r], &q);
     }
     lir_for_end(l, &f, out, acc);
-    if (n->jam > 1) p->axis[p->vaxis] = first;
 }
 
 /* One point (or vector of points, or n->jam of them) of the parallel axes. */
@@ -311,15 +321,12 @@ static void point(Nest *n, int st, Point *p, int red_lanes_axis, uint16_t red_la
     } else {
         reduce_loops(n, s, 0, -1, acc, &q, leaf_combine, 0);
     }
-    LVal first = p->vaxis >= 0 ? p->axis[p->vaxis] : (LVal){0};
     for (int j = 0; j < n->jam; j++) {
-        Point par;
-        if (j) p->axis[p->vaxis] = lir_addi(e->l, first, j * p->lanes);
-        emit_parallel_point(s, p, &par);
+        Point vector = jammed(n, p, j), par;
+        emit_parallel_point(s, &vector, &par);
         emit_memo_reset(e);
         emit_epilogue(e, st, acc + j * s->nres, &par);
     }
-    if (n->jam > 1) p->axis[p->vaxis] = first;
 }
 
 /* Chains side by side hide each other's latency, and read more of a row of memory at once. */
@@ -417,16 +424,6 @@ static int nest_candidates(const Kernel *k, const Target *t, Sched *out, int max
     return 1;
 }
 
-/* Loads and stores of a stage that are gathers or scatters when vectorised along v. */
-static int strided_accesses(const Kernel *k, const Stage *s, int v) {
-    AxisScore a = {.k = k, .s = s, .axis = v};
-    for (int r = 0; r < s->nres && v >= 0; r++) {
-        expr_loads(k->c, s->body[r], score_load, &a);
-        if (s->axis[v].kind == AX_PAR) score_access(&a, s->out[r].buf, s->out[r].rank, s->out[r].at);
-    }
-    return a.other;
-}
-
 static double nest_cost(const Kernel *k, const Sched *s, const Target *t) {
     (void)s;
     double total = 0;
@@ -437,7 +434,8 @@ static double nest_cost(const Kernel *k, const Sched *s, const Target *t) {
         int cost = 2;
         for (int r = 0; r < g->nres; r++) cost += expr_cost(k->c, g->body[r]);
         int v = vector_axis(k, g, 0);
-        total += points * (cost / (v >= 0 ? (double)target_lanes(t, DT_F32) : 1) + strided_accesses(k, g, v));
+        int strided = v >= 0 ? score_accesses(k, g, v).other : 0; /* gathers and scatters */
+        total += points * (cost / (v >= 0 ? (double)target_lanes(t, DT_F32) : 1) + strided);
     }
     return total;
 }

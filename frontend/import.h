@@ -98,6 +98,9 @@ static inline Expr xaxis(const Imp *m, int a) { return expr_axis(m->c, (uint32_t
 static inline Expr xdim(const Imp *m, Dim d) { return expr_dim(m->c, d); }
 static inline Expr xarg(const Imp *m, int k, DType t) { return expr_arg(m->c, (uint32_t)k, t); }
 static inline Expr xf(const Imp *m, DType t, double v) { return expr_float(m->c, t, v); }
+static inline Expr to_f64(const Imp *m, Expr e) { return expr_cast(m->c, e, DT_F64); }
+/* Bits [shift, shift + bits) of a byte, as i32. */
+Expr bits_of(Imp *m, Expr byte, Expr shift, int bits);
 /* The type in which a float type is computed: f32 for the narrower ones. */
 DType wide_type(DType t);
 /* The expression `text` of a, b, c.. (the operands, all of type t), $name being attributes of the node. Narrow floats

@@ -9,6 +9,14 @@ DType wide_type(DType t)
     return dt_is_float(t) && dt_bits(t) < 32 ? DT_F32 : t;
 }
 
+Expr bits_of(Imp *m, Expr byte, Expr shift, int bits)
+{
+    Expr w = expr_cast(m->c, byte, DT_I32);
+    if (bits == 8)
+        return w;
+    return X2(AND, X2(SHR, w, expr_cast(m->c, shift, DT_I32)), expr_int(m->c, DT_I32, (1 << bits) - 1));
+}
+
 /* $name -> the attribute's value, as a literal that has a decimal point or exponent. */
 static const char *attrs_substitute(Imp *m, const char *text)
 {

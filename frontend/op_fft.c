@@ -62,7 +62,6 @@ static void butterfly_odd(Fft *f, int p, const Cx *x, int u, Cx *a, Cx *b)
 
 /* ---- passes */
 
-static Expr to_f64(Imp *m, Expr e) { return expr_cast(m->c, e, DT_F64); }
 
 /* cos and sin of 2 pi q / n as a vector along `rank` axes of sizes dim, q an integer expression over them. */
 static Cv roots(Fft *f, Expr q, int64_t n, int rank, const Dim *dim)

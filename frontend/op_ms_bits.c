@@ -9,15 +9,6 @@ FN(matmulnbits); FN(matmulbnb4); FN(matmulfpq4); FN(gatherblockq);
 
 static Expr as(Imp *m, Expr e, DType t) { return expr_cast(m->c, e, t); }
 
-/* Bits [shift, shift + bits) of a byte, as i32. */
-static Expr bits_of(Imp *m, Expr byte, Expr shift, int bits)
-{
-    Expr w = as(m, byte, DT_I32);
-    if (bits == 8)
-        return w;
-    return X2(AND, X2(SHR, w, as(m, shift, DT_I32)), expr_int(m->c, DT_I32, (1 << bits) - 1));
-}
-
 /* An attribute that must be positive and below 2^31; 0 after a message. */
 static int64_t positive(Imp *m, const char *name)
 {

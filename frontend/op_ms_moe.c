@@ -17,12 +17,8 @@ static Expr packed(Imp *m, int operand, int n, Expr *idx, Expr at, int bits)
 {
     int parts = 8 / bits;
     idx[n - 1] = X2(FDIV, at, XI(parts));
-    Expr v = expr_cast(m->c, expr_load(m->c, (uint32_t)operand, DT_U8, n, idx, OOB_CLAMP, (Expr){0}, 0), DT_I32);
-    if (bits < 8) {
-        Expr shift = expr_cast(m->c, X2(MUL, X2(MOD, at, XI(parts)), XI(bits)), DT_I32);
-        v = X2(AND, X2(SHR, v, shift), expr_int(m->c, DT_I32, (1 << bits) - 1));
-    }
-    return expr_cast(m->c, v, DT_F32);
+    Expr byte = expr_load(m->c, (uint32_t)operand, DT_U8, n, idx, OOB_CLAMP, (Expr){0}, 0);
+    return expr_cast(m->c, bits_of(m, byte, X2(MUL, X2(MOD, at, XI(parts)), XI(bits)), bits), DT_F32);
 }
 
 /* The weight at [expert, row, column], column = byte * parts + part, as f32. The weights are operand 2 of the map. */
@@ -33,9 +29,7 @@ static Expr weight(Imp *m, const Fc *f, Expr e, Expr row, Expr byte, Expr part, 
         return expr_cast(m->c, expr_load(m->c, 2, t, 3, (Expr[]){e, row, byte}, OOB_NEVER, (Expr){0}, 0), DT_F32);
     }
     int parts = 8 / f->bits, r = rank_of(m, f->scale);
-    Expr v = expr_cast(m->c, expr_load(m->c, 2, DT_U8, 3, (Expr[]){e, row, byte}, OOB_NEVER, (Expr){0}, 0), DT_I32);
-    if (parts > 1)
-        v = X2(AND, X2(SHR, v, expr_cast(m->c, X2(MUL, part, XI(f->bits)), DT_I32)), expr_int(m->c, DT_I32, (1 << f->bits) - 1));
+    Expr v = bits_of(m, expr_load(m->c, 2, DT_U8, 3, (Expr[]){e, row, byte}, OOB_NEVER, (Expr){0}, 0), X2(MUL, part, XI(f->bits)), f->bits);
     Expr block = f->block ? X2(FDIV, byte, XI(f->block / parts)) : XI(0), at[3] = {e, row, block};
     Expr zero = xf(m, DT_F32, ldexp(1, f->bits - 1));
     in[*nin] = f->scale;

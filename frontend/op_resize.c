@@ -26,12 +26,11 @@ typedef struct Side {                   /* one axis to be resized */
 typedef struct Resizer { Rule rule; int n, nval; Val val[2]; Side side[MAX_RANK]; } Resizer;
 
 #define F(v) xf(m, DT_F64, (v))
-static Expr f64_of(Imp *m, Expr e) { return expr_cast(m->c, e, DT_F64); }
 
 /* The coordinate in the operand of output coordinate o (an i64 expression). */
 static Expr source(Imp *m, const Rule *r, const Side *s, Expr o)
 {
-    Expr x = f64_of(m, o), in = f64_of(m, xdim(m, s->in)), len = X2(MUL, s->scale, in), one = F(1);
+    Expr x = to_f64(m, o), in = to_f64(m, xdim(m, s->in)), len = X2(MUL, s->scale, in), one = F(1);
     Expr half = X2(SUB, X2(DIV, X2(ADD, x, F(0.5)), s->scale), F(0.5)), single = X2(EQ, len, one);
     if (!strcmp(r->coord, "align_corners"))
         return X3(SELECT, single, F(0), X2(DIV, X2(MUL, x, X2(SUB, in, one)), X2(SUB, len, one)));
@@ -42,7 +41,7 @@ static Expr source(Imp *m, const Rule *r, const Side *s, Expr o)
     if (!strcmp(r->coord, "pytorch_half_pixel"))
         return X3(SELECT, single, F(-0.5), half);
     if (!strcmp(r->coord, "half_pixel_symmetric")) {
-        Expr adjust = X2(DIV, f64_of(m, xdim(m, s->out)), len);
+        Expr adjust = X2(DIV, to_f64(m, xdim(m, s->out)), len);
         return X2(ADD, X2(MUL, X2(DIV, in, F(2)), X2(SUB, one, adjust)), half);
     }
     if (!strcmp(r->coord, "tf_crop_and_resize")) {
@@ -102,7 +101,7 @@ static Val crop_mask(Imp *m, const Resizer *z, const Side *s)
 {
     if (strcmp(z->rule.coord, "tf_crop_and_resize"))
         return (Val){0};
-    Expr x = source(m, &z->rule, s, xaxis(m, 0)), top = X2(SUB, f64_of(m, xdim(m, s->in)), F(1));
+    Expr x = source(m, &z->rule, s, xaxis(m, 0)), top = X2(SUB, to_f64(m, xdim(m, s->in)), F(1));
     return vector(m, z, X2(OR, X2(LT, x, F(0)), X2(GT, x, top)), 1, &s->out);
 }
 
@@ -120,10 +119,10 @@ static Val interpolate(Imp *m, const Resizer *z, const Side *s, Val x, DType w)
         taps = dim_value(m, z, count, "taps", 2);
     }
     Dim grid[2] = {s->out, taps};
-    Expr at = X2(ADD, start, f64_of(m, xaxis(m, 1)));
+    Expr at = X2(ADD, start, to_f64(m, xaxis(m, 1)));
     Expr c = weight(m, r, X2(MUL, X2(SUB, at, X2(SUB, src, f)), shrink));
     if (r->outside) {
-        Expr p = X2(ADD, f, at), in = f64_of(m, xdim(m, s->in));
+        Expr p = X2(ADD, f, at), in = to_f64(m, xdim(m, s->in));
         c = X3(SELECT, X2(OR, X2(LT, p, F(0)), X2(GE, p, in)), F(0), c);
     }
     Val coef = vector(m, z, c, 2, grid);
@@ -213,7 +212,7 @@ static Val nearest(Imp *m, const Resizer *z, Val x)
     for (int j = 0; j < z->n; j++) {
         const Side *s = &z->side[j];
         Expr o = xaxis(m, s->axis), p = nearest_index(m, &z->rule, source(m, &z->rule, s, xaxis(m, 0)));
-        p = X2(MAX, F(0), X2(MIN, p, X2(SUB, f64_of(m, xdim(m, s->in)), F(1))));
+        p = X2(MAX, F(0), X2(MIN, p, X2(SUB, to_f64(m, xdim(m, s->in)), F(1))));
         in[nin] = vector(m, z, expr_cast(m->c, p, DT_I32), 1, &s->out);
         idx[s->axis] = expr_cast(m->c, expr_load(m->c, (uint32_t)nin++, DT_I32, 1, &o, OOB_CLAMP, (Expr){0}, 0), DT_I64);
         in[nin] = crop_mask(m, z, s);
@@ -271,7 +270,7 @@ static Dim scaled(Imp *m, const Resizer *z, const Side *s)
         if (p == floor(p) && p < 0x1p20)
             return dim_floordiv(m->c, dim_muli(m->c, s->in, (int64_t)p), DC(m, (int64_t)q));
     }
-    Expr v = X1(FLOOR, X2(MUL, s->scale, f64_of(m, xdim(m, s->in))));
+    Expr v = X1(FLOOR, X2(MUL, s->scale, to_f64(m, xdim(m, s->in))));
     return dim_value(m, z, expr_cast(m->c, v, DT_I64), "resized", 0);
 }
 
@@ -303,7 +302,7 @@ static bool take_scales(Imp *m, Resizer *z, Val scales, const double *v, int n)
             return false;
         }
         s->value = v ? v[i] : 0;
-        s->scale = v ? F(v[i]) : f64_of(m, load_at(m, z->nval, dtype_of(m, scales), 1, &at));
+        s->scale = v ? F(v[i]) : to_f64(m, load_at(m, z->nval, dtype_of(m, scales), 1, &at));
     }
     z->nval += !v;
     for (int i = 0; i < n; i++) {
@@ -331,7 +330,7 @@ static bool take_sizes(Imp *m, Resizer *z, const char *policy)
     for (int i = 0; i < n; i++) {
         Side *s = &z->side[i];
         s->out = out[i];
-        s->scale = X2(DIV, f64_of(m, xdim(m, s->out)), f64_of(m, xdim(m, s->in)));
+        s->scale = X2(DIV, to_f64(m, xdim(m, s->out)), to_f64(m, xdim(m, s->in)));
         s->known = dim_is_const(m->c, s->out, &a) && dim_is_const(m->c, s->in, &b) && b > 0;
         s->value = s->known ? (double)a / (double)b : 0;
         bool less = !strcmp(policy, "not_larger");
@@ -345,7 +344,7 @@ static bool take_sizes(Imp *m, Resizer *z, const char *policy)
         s->known = known;
         s->value = best;
         s->scale = all;
-        Expr v = X2(ADD, X2(MUL, all, f64_of(m, xdim(m, s->in))), F(0.5));
+        Expr v = X2(ADD, X2(MUL, all, to_f64(m, xdim(m, s->in))), F(0.5));
         s->out = dim_value(m, z, expr_cast(m->c, v, DT_I64), "resized", 0);
     }
     return true;
@@ -400,8 +399,8 @@ void imp_resize(Imp *m)
         z.val[z.nval] = m->in[1];
         for (int i = 0; i < z.n; i++) {
             Expr a = XI(i), b = XI(z.n + i);
-            z.side[i].from = f64_of(m, load_at(m, z.nval, dtype_of(m, m->in[1]), 1, &a));
-            z.side[i].to = f64_of(m, load_at(m, z.nval, dtype_of(m, m->in[1]), 1, &b));
+            z.side[i].from = to_f64(m, load_at(m, z.nval, dtype_of(m, m->in[1]), 1, &a));
+            z.side[i].to = to_f64(m, load_at(m, z.nval, dtype_of(m, m->in[1]), 1, &b));
         }
         z.nval++;
     }

@@ -10,7 +10,6 @@ FN(window); FN(dft); FN(stft); FN(melweights); FN(causalconv); FN(rfft); FN(irff
 static const double TURN = 6.283185307179586476925;
 
 static Expr f64(Imp *m, double v) { return xf(m, DT_F64, v); }
-static Expr to_f64(Imp *m, Expr e) { return expr_cast(m->c, e, DT_F64); }
 
 /* ---- windows: a0 - a1 cos(2 pi i / n) + a2 cos(4 pi i / n), n one less if not periodic */
 
