@@ -1,14 +1,14 @@
 /* quant_scale.c: what lies between sums of 8-bit products and the next quantisation. In: map round(f(..) / s) + z to u8 or i8,
  * f a chain of maps (bias, residual, activation) over sums that quant.c made and over 8-bit values. Out: one map in which every
  * term costs one fused multiplication and addition, f32(q) * m + c, with 1 / s in the constants m and c, for all terms below
- * additions and, as s > 0, below max and min. m and c are computed in f64 and rounded once. */
+ * additions and, as s > 0, below max and min. m and c are computed in f64 and rounded once; most of c joins a sum q as an integer. */
 #include "quant.h"
 
 #include "simplify.h"
 
 enum { DEPTH = 24, TERMS = 8 };
 
-typedef struct Scaling { Alg *a; Flat f; bool full; } Scaling;
+typedef struct Scaling { Alg *a; Flat f; const bool *product; bool full; } Scaling;
 
 /* A sum of terms times constants, and a constant; constants are f64 until the end. */
 typedef struct Terms { Expr e[TERMS], k[TERMS], c; int n; } Terms;
@@ -83,6 +83,27 @@ static void collect(Scaling *s, Terms *t, Expr e, Expr k, int depth) {
     }
 }
 
+static bool is_product(const Scaling *s, uint32_t operand) {
+    Val v = s->f.in[operand];
+    return v.i < s->a->nval && s->product[v.i];
+}
+
+/* Whole multiples of k in the constant are added to the sum of products that k scales: what cancels there leaves no error. Such a
+ * sum is below 2^30. */
+static void into_sum(Scaling *s, Terms *t) {
+    const double most = 1 << 29;
+    Ctx *c = s->a->c;
+    for (int n = 0; n < t->n; n++) {
+        const ExprInfo i = *expr_info(c, t->e[n]), of = i.kind == E_CAST ? *expr_info(c, i.arg[0]) : i;
+        if (of.kind != E_ARG || of.dtype != DT_I32 || !is_product(s, of.index)) continue;
+        Expr whole = expr_op(c, S_RINT, op2(s, S_DIV, t->c, t->k[n]), none, none);
+        whole = expr_cast(c, op2(s, S_MIN, op2(s, S_MAX, whole, f64(s, -most)), f64(s, most)), DT_I32);
+        t->c = op2(s, S_SUB, t->c, op2(s, S_MUL, in_f64(s, whole), t->k[n]));
+        t->e[n] = in_f32(s, op2(s, S_ADD, i.arg[0], whole));
+        return;
+    }
+}
+
 /* e * k + c in f32, with constant k and c (or none). */
 static Expr scaled(Scaling *s, Expr e, Expr k, Expr c, int depth) {
     const ExprInfo i = *expr_info(s->a->c, e);
@@ -90,6 +111,7 @@ static Expr scaled(Scaling *s, Expr e, Expr k, Expr c, int depth) {
         return op2(s, i.op, scaled(s, i.arg[0], k, c, depth + 1), scaled(s, i.arg[1], k, c, depth + 1));
     Terms t = {.c = c};
     collect(s, &t, e, k, depth);
+    if (t.n && t.c.i) into_sum(s, &t);
     if (t.n && t.c.i && is_number(s, t.c, 0)) t.c = none;
     e = in_f32(s, t.c);
     for (int n = t.n - 1; n >= 0; n--) {
@@ -118,9 +140,9 @@ static Expr evaluated(Scaling *s, Expr e) {
     return expr_rebuild(c, &i, arg);
 }
 
-/* Limits of the type that the cast sets anyway. */
-static Expr without_limits(const Scaling *s, Expr e, DType t) {
-    double lo = t == DT_U8 ? 0 : -128, hi = t == DT_U8 ? 255 : 127;
+/* Limits that the cast to t of e + z sets anyway. */
+static Expr without_limits(const Scaling *s, Expr e, DType t, double z) {
+    double lo = (t == DT_U8 ? 0 : -128) - z, hi = (t == DT_U8 ? 255 : 127) - z;
     for (ExprInfo i = *expr_info(s->a->c, e); is_limit(&i); i = *expr_info(s->a->c, e)) {
         const ExprInfo *k = expr_info(s->a->c, i.arg[1]);
         if (k->kind != E_CONST || (i.op == S_MAX ? k->val.f > lo : k->val.f < hi)) break;
@@ -129,16 +151,16 @@ static Expr without_limits(const Scaling *s, Expr e, DType t) {
     return e;
 }
 
-static bool reads(const Scaling *s, const bool *product) {
+static bool reads(const Scaling *s) {
     for (int k = 0; k < s->f.nin; k++) {
         DType t = (DType)val_type(s->a->g, s->f.in[k])->dtype;
-        if (t == DT_U8 || t == DT_I8 || (s->f.in[k].i < s->a->nval && product[s->f.in[k].i])) return true;
+        if (t == DT_U8 || t == DT_I8 || is_product(s, (uint32_t)k)) return true;
     }
     return false;
 }
 
 static bool rewrite(Alg *a, Node *n, const bool *product) {
-    Scaling scaling = {.a = a}, *s = &scaling;
+    Scaling scaling = {.a = a, .product = product}, *s = &scaling;
     Ctx *c = a->c;
     const Type *t = val_type(a->g, n->out[0]);
     const MapAttr *at = n->attr;
@@ -157,7 +179,7 @@ static bool rewrite(Alg *a, Node *n, const bool *product) {
     }
     if (i.kind != E_OP || i.op != S_RINT) return false;
     i = *expr_info(c, i.arg[0]);
-    if (i.kind != E_OP || i.op != S_DIV || !is_positive(s, i.arg[1]) || !reads(s, product)) return false;
+    if (i.kind != E_OP || i.op != S_DIV || !is_positive(s, i.arg[1]) || !reads(s)) return false;
     /* The 8-bit values themselves, dequantised and quantised alike. */
     Expr scale = op2(s, S_DIV, f64(s, 1), in_f64(s, i.arg[1])), same = scaled(s, i.arg[0], scale, z.i ? in_f64(s, z) : none, 0);
     const ExprInfo si = *expr_info(c, same), ai = si.kind == E_CAST ? *expr_info(c, si.arg[0]) : si;
@@ -165,12 +187,10 @@ static bool rewrite(Alg *a, Node *n, const bool *product) {
         graph_replace(a->g, n->out[0], f->in[ai.index]);
         return true;
     }
-    /* An even z moves no tie. */
-    bool inside = z.i && (int64_t)expr_info(c, z)->val.f % 2 == 0;
-    Expr v = evaluated(s, inside || !z.i ? same : scaled(s, i.arg[0], scale, none, 0));
-    if (!z.i || inside) v = without_limits(s, v, (DType)t->dtype);
-    v = expr_op(c, S_RINT, v, none, none);
-    if (z.i && !inside) v = op2(s, S_ADD, v, z);
+    /* z is added to what is rounded: a float near z is coarser than one near 0. */
+    Expr v = evaluated(s, z.i ? scaled(s, i.arg[0], scale, none, 0) : same);
+    v = expr_op(c, S_RINT, without_limits(s, v, (DType)t->dtype, z.i ? expr_info(c, z)->val.f : 0), none, none);
+    if (z.i) v = op2(s, S_ADD, v, z);
     if (s->full || !pass_allow(a->p)) return false;
     Val in[FLAT_IN], y;
     Expr arg[FLAT_IN] = {{0}};
