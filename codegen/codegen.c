@@ -127,6 +127,8 @@ static const char *const image_libraries[] = {IMAGE_LINK NULL};
 
 static bool write_objects(Ctx *c, const CodegenOptions *o, Level *level, uint32_t n, Weights *w, const char *path, const char *dir, CodegenStats *st) {
     VEC(const char *) obj = {0};
+    const char *weights = ctx_printf(c, "%s/w.o", dir);
+    if (w->bytes) vec_push(c, &obj, weights); /* first: linkers that know no large sections keep the order (elf.c) */
     uint64_t code = 0, digest = hash_bytes(o->options_digest, strlen(o->options_digest), 0);
     double t0 = seconds();
     for (uint32_t i = 0; i < n; i++) {
@@ -143,13 +145,9 @@ static bool write_objects(Ctx *c, const CodegenOptions *o, Level *level, uint32_
     }
     st->llvm_seconds = seconds() - t0;
     t0 = seconds();
-    if (w->bytes) {
-        const char *name = ctx_printf(c, "%s/w.o", dir);
-        if (!elf_write_weights(name, weights_symbol(c, o), w, &digest)) {
-            diag(c, SEV_ERROR, (Loc){0}, "E0602", "cannot write %s: %s", name, strerror(errno));
-            return false;
-        }
-        vec_push(c, &obj, name);
+    if (w->bytes && !elf_write_weights(weights, weights_symbol(c, o), w, &digest)) {
+        diag(c, SEV_ERROR, (Loc){0}, "E0602", "cannot write %s: %s", weights, strerror(errno));
+        return false;
     }
     Blob model;
     if (!object_model(c, o, level, n, w, code, digest, o->emit == EMIT_SO, &model)) return false;

@@ -1,12 +1,13 @@
 /* elf.c: writes the constants of a model as an ELF object, streaming: weights never pass through LLVM and are never held twice.
- * Format: System V ABI, ELF-64 object file format. */
+ * Format: System V ABI, ELF-64 object file format, and its x86-64 supplement for .lrodata: data that linkers do not put between code and
+ * what it reads, where 2 GiB would be out of its reach. */
 #include <elf.h>
 #include <errno.h>
 #include <string.h>
 
 #include "link.h"
 
-enum { CHUNK = 1 << 16 };
+enum { CHUNK = 1 << 16, SHF_LARGE = 0x10000000 }; /* SHF_X86_64_LARGE, which older elf.h lack */
 
 typedef struct Out { FILE *f; uint64_t at; uint64_t hash; } Out;
 
@@ -66,8 +67,8 @@ static bool put_item(Out *o, const WeightItem *w) {
 
 bool elf_write_weights(const char *path, const char *symbol, const Weights *w, uint64_t *hash) {
     enum { DATA = 1, SYMTAB, STRTAB, SHSTRTAB, NOTE, NSECTIONS };
-    static const char names[] = "\0.rodata.accelc\0.symtab\0.strtab\0.shstrtab\0.note.GNU-stack";
-    static const uint32_t name_at[NSECTIONS] = {0, 1, 16, 24, 32, 42};
+    static const char names[] = "\0.lrodata.accelc\0.symtab\0.strtab\0.shstrtab\0.note.GNU-stack";
+    static const uint32_t name_at[NSECTIONS] = {0, 1, 17, 25, 33, 43};
     Out o = {.f = fopen(path, "wb"), .hash = *hash};
     if (!o.f) return false;
     uint64_t data_at = 64, data_bytes = w->bytes ? w->bytes : 64;
@@ -89,7 +90,7 @@ bool elf_write_weights(const char *path, const char *symbol, const Weights *w, u
     ok = ok && pad_to(&o, sym_at) && put(&o, sym, sizeof sym) && put(&o, "", 1) && put(&o, symbol, strlen(symbol) + 1) &&
          put(&o, names, sizeof names) && pad_to(&o, sh_at);
     Elf64_Shdr sh[NSECTIONS] = {
-        [DATA] = {.sh_type = SHT_PROGBITS, .sh_flags = SHF_ALLOC, .sh_offset = data_at, .sh_size = data_bytes, .sh_addralign = 64},
+        [DATA] = {.sh_type = SHT_PROGBITS, .sh_flags = SHF_ALLOC | SHF_LARGE, .sh_offset = data_at, .sh_size = data_bytes, .sh_addralign = 64},
         [SYMTAB] = {.sh_type = SHT_SYMTAB, .sh_offset = sym_at, .sh_size = sym_bytes, .sh_link = STRTAB, .sh_info = 1, .sh_addralign = 8, .sh_entsize = sizeof(Elf64_Sym)},
         [STRTAB] = {.sh_type = SHT_STRTAB, .sh_offset = str_at, .sh_size = str_bytes, .sh_addralign = 1},
         [SHSTRTAB] = {.sh_type = SHT_STRTAB, .sh_offset = shstr_at, .sh_size = sizeof names, .sh_addralign = 1},
