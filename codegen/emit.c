@@ -127,6 +127,7 @@ static bool step_along(Emit *e, const Stage *s, Expr x, int axis, int64_t *step)
 }
 
 static LVal emit_mode(Emit *e, const Stage *s, Expr x, const Point *p, bool scalar);
+static LVal emit_low(Emit *e, const Stage *s, Expr x, const Point *p);
 
 /* ---- vectors of indices: i64 by type, computed as i32 where every value on the way provably fits ---- */
 
@@ -210,16 +211,41 @@ static Point scalar_point(const Point *p) {
     return q;
 }
 
+static void is_load(void *data, const ExprInfo *load) {
+    (void)load;
+    *(bool *)data = true;
+}
+
+/* What differs between the lanes of an access, as a second offset; the rest is left in *at. true: as accesses are in range, and the dims in question
+ * span less than 2^31 elements, the low 32 bits of it say all. */
+static bool split_lanes(Emit *e, uint16_t buf, int rank, Expr *at, int vaxis, Expr *lanes) {
+    const KBuf *b = &e->k->buf[buf];
+    const Expr zero = expr_int(e->c, DT_I64, 0);
+    int64_t all = 0, stride, span;
+    bool low = true;
+    *lanes = zero;
+    for (int d = 0; d < rank; d++) {
+        bool loaded = false;
+        expr_loads(e->c, at[d], is_load, &loaded);
+        if (dim_is(e->c, b->stride[d], 0) || (!loaded && !expr_uses_axis(e->c, at[d], (uint32_t)vaxis))) continue;
+        *lanes = expr_op(e->c, S_ADD, *lanes, expr_op(e->c, S_MUL, at[d], expr_dim(e->c, b->stride[d]), (Expr){0}), (Expr){0});
+        at[d] = zero;
+        low = low && dim_is_const(e->c, b->stride[d], &stride) && stride > 0 && dim_hi(e->c, b->dim[d]) <= INT32_MAX &&
+              !__builtin_mul_overflow(dim_hi(e->c, b->dim[d]), stride, &span) && !__builtin_add_overflow(all, span, &all) && all <= INT32_MAX;
+    }
+    return low;
+}
+
 LVal emit_address(Emit *e, const Stage *s, uint16_t buf, int rank, const Expr *at, const Point *p, int64_t *step, LVal *vec) {
-    Expr off = offset_expr(e, buf, rank, at);
+    Expr off = offset_expr(e, buf, rank, at), lanes, rest[MAX_RANK];
     *vec = (LVal){0};
     *step = 0;
-    if (p->vaxis >= 0 && !step_along(e, s, off, p->vaxis, step)) {
-        *step = -1;
-        *vec = widen(e, emit_mode(e, s, off, p, false), p->lanes);
-        return (LVal){0};
-    }
-    return emit_mode(e, s, off, p, true);
+    if (p->vaxis < 0 || step_along(e, s, off, p->vaxis, step)) return emit_mode(e, s, off, p, true);
+    *step = -1;
+    memcpy(rest, at, (size_t)rank * sizeof *at);
+    bool low = split_lanes(e, buf, rank, rest, p->vaxis, &lanes);
+    *vec = widen(e, low ? emit_low(e, s, lanes, p) : emit_mode(e, s, lanes, p, false), p->lanes);
+    return emit_mode(e, s, offset_expr(e, buf, rank, rest), p, true);
 }
 
 /* In-bounds condition of a load: a scalar or mask, or none if always in range. */
@@ -256,8 +282,9 @@ static LVal from_memory(Emit *e, LVal v, DType t) {
 }
 
 static LVal load_strided(Emit *e, LVal ptr, LVal base, int64_t step, DType mt, uint16_t lanes, LVal mask) {
-    LVal idx = lir_add(e->l, lir_splat(e->l, base, lanes), lir_mul(e->l, lir_iota(e->l, DT_I64, lanes), lir_splat(e->l, lir_i64(e->l, step), lanes)));
-    return lir_gather(e->l, ptr, idx, mt, mask);
+    DType t = step > -(1 << 24) && step < 1 << 24 ? DT_I32 : DT_I64;
+    LVal idx = lir_mul(e->l, lir_iota(e->l, t, lanes), lir_splat(e->l, lir_int(e->l, t, step), lanes));
+    return lir_gather(e->l, lir_ptr_add(e->l, ptr, base, mt), idx, mt, mask);
 }
 
 /* With `inside`: the caller has checked WHERE_POINT, and takes care of the lanes that are out of range: *inside is the mask of the others, or none. */
@@ -296,7 +323,7 @@ static LVal emit_load(Emit *e, const Stage *s, const ExprInfo *x, const Point *p
     if (p->vaxis >= 0 && (step != 0 || vec.i)) {
         LVal mask = p->mask;
         if (ok.i) mask = mask.i ? lir_op2(e->l, S_AND, widen(e, ok, p->lanes), mask) : widen(e, ok, p->lanes);
-        if (vec.i) v = lir_gather(e->l, e->ptr[bufno], vec, mt, mask);
+        if (vec.i) v = lir_gather(e->l, lir_ptr_add(e->l, e->ptr[bufno], base, mt), vec, mt, mask);
         else if (step == 1) v = lir_load(e->l, e->ptr[bufno], base, (LTy){(uint8_t)mt, p->lanes}, mask, 0);
         else v = load_strided(e, e->ptr[bufno], base, step, mt, p->lanes, mask);
     } else if (ok.i && lanes_of(e, ok) > 1) { /* one address, but lanes differ in being inside */
@@ -341,7 +368,8 @@ static LVal emit_node(Emit *e, const Stage *s, Expr x, const Point *p) {
     case E_LOAD: return emit_load(e, s, &i, p, NULL);
     case E_CAST: {
         DType from = expr_info(e->c, i.arg[0])->dtype;
-        LVal v = emit_mode(e, s, i.arg[0], p, false);
+        bool cut = from == DT_I64 && dt_is_int(i.dtype) && dt_bits(i.dtype) <= 32; /* of the low bits alone */
+        LVal v = cut && p->vaxis >= 0 ? emit_low(e, s, i.arg[0], p) : emit_mode(e, s, i.arg[0], p, false);
         if (lir_type(e->l, v).dt == DT_I32 && from == DT_I64) from = DT_I32;
         if (lanes_of(e, v) > 1 && i.dtype == DT_I64 && fits_i32(e, s, x)) return cast_reg(e, v, from, DT_I32);
         return cast_reg(e, v, from, i.dtype);
@@ -380,6 +408,28 @@ static LVal emit_node(Emit *e, const Stage *s, Expr x, const Point *p) {
     ICE("kernel %s: an expression of kind %d cannot be emitted", e->k->name, i.kind);
 }
 
+static MemoEntry *memo_of(Emit *e, Expr x, uint32_t mode) {
+    return &e->memo->e[(x.i * 2654435761u ^ mode * 40503u) % MEMO_SLOTS];
+}
+
+/* The low 32 bits of an i64 expression, as i32: sums and products need no more of their operands. */
+static LVal emit_low(Emit *e, const Stage *s, Expr x, const Point *p) {
+    enum { LOW = 3 };
+    const ExprInfo i = *expr_info(e->c, x);
+    const DType from = i.narg ? expr_info(e->c, i.arg[0])->dtype : i.dtype;
+    if (i.kind == E_CAST && (from == DT_BOOL || (dt_is_int(from) && dt_bits(from) <= 32)))
+        return cast_reg(e, emit_mode(e, s, i.arg[0], p, false), from, DT_I32);
+    if (i.kind != E_OP || (i.op != S_ADD && i.op != S_SUB && i.op != S_MUL)) return as_i32(e, emit_mode(e, s, x, p, false));
+    MemoEntry *m = memo_of(e, x, LOW);
+    if (m->stamp == e->memo->stamp && m->expr == x.i && m->mode == LOW) return m->v;
+    LVal a[2] = {emit_low(e, s, i.arg[0], p), emit_low(e, s, i.arg[1], p)};
+    uint16_t w = lanes_of(e, a[0]) > lanes_of(e, a[1]) ? lanes_of(e, a[0]) : lanes_of(e, a[1]);
+    for (int k = 0; k < 2; k++) a[k] = widen(e, a[k], w);
+    LVal v = math_op(e->l, e->t, i.op, DT_I32, 2, a);
+    *memo_of(e, x, LOW) = (MemoEntry){x.i, LOW, e->memo->stamp, v};
+    return v;
+}
+
 /* scalar: at lane 0 only (addresses, invariants). */
 static LVal emit_mode(Emit *e, const Stage *s, Expr x, const Point *p, bool scalar) {
     Point q;
@@ -393,8 +443,8 @@ static LVal emit_mode(Emit *e, const Stage *s, Expr x, const Point *p, bool scal
         q = scalar_point(p);
         p = &q;
     }
-    uint32_t mode = scalar ? 1 : 2, h = (x.i * 2654435761u ^ mode * 40503u) % MEMO_SLOTS;
-    MemoEntry *m = &e->memo->e[h];
+    uint32_t mode = scalar ? 1 : 2;
+    MemoEntry *m = memo_of(e, x, mode);
     if (m->stamp == e->memo->stamp && m->expr == x.i && m->mode == mode) return m->v;
     LVal v = emit_node(e, s, x, p);
     *m = (MemoEntry){x.i, mode, e->memo->stamp, v};
@@ -431,7 +481,7 @@ void emit_store(Emit *e, const Stage *s, int r, LVal v, const Point *p) {
     if (ok.i) mask = mask.i ? lir_op2(e->l, S_AND, widen(e, ok, p->lanes), mask) : widen(e, ok, p->lanes);
     v = widen(e, v, p->lanes);
     if (vec.i && lir_type(e->l, vec).dt == DT_I32) vec = lir_cast(e->l, vec, DT_I64);
-    if (vec.i) lir_scatter(e->l, e->ptr[o->buf], vec, v, mask);
+    if (vec.i) lir_scatter(e->l, lir_ptr_add(e->l, e->ptr[o->buf], base, mem_type(b->dtype)), vec, v, mask);
     else if (step == 1) lir_store(e->l, e->ptr[o->buf], base, v, mask, 0);
     else {
         LVal idx = lir_add(e->l, lir_splat(e->l, base, p->lanes),

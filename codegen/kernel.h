@@ -107,7 +107,7 @@ LVal emit_vec(Emit *e, const Stage *s, Expr x, const Point *p); /* the same, spl
 void emit_memo_reset(Emit *e);
 /* Store result r of stage s (v already of acc type; cast to the buffer's type) at point p. Honours OOB_DROP and p->mask. */
 void emit_store(Emit *e, const Stage *s, int r, LVal v, const Point *p);
-/* Element offset (from the buffer's base) of an access, split as base + lane * step along p->vaxis; step -1: not affine (then *vec is the vector of offsets). */
+/* Element offset (from the buffer's base) of an access, split as base + lane * step along p->vaxis; step -1: not affine, then base + *vec[lane]. */
 LVal emit_address(Emit *e, const Stage *s, uint16_t buf, int rank, const Expr *at, const Point *p, int64_t *step, LVal *vec);
 /* Runs every stage from `first` on whose axes equal those of stage `of` pointwise (epilogue), with stage `of`'s results bound as values acc[]. */
 void emit_epilogue(Emit *e, int of, const LVal *acc, const Point *p);

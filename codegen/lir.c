@@ -243,12 +243,13 @@ const LIns *lir_as_const(const Lir *l, LVal v) {
     const LIns *i = ins_of(l, v);
     return i->op == L_CONST ? i : NULL;
 }
-bool lir_is_const(const Lir *l, LVal v, int64_t *out) {
+bool lir_all_const(const Lir *l, LVal v, int64_t *out) {
     const LIns *i = v.i ? lir_as_const(l, v) : NULL;
-    if (!i || i->ty.lanes != 1 || !(lir_class(i->ty.dt) & (LC_INT | LC_BOOL))) return false;
+    if (!i || !(lir_class(i->ty.dt) & (LC_INT | LC_BOOL))) return false;
     if (out) *out = i->imm;
     return true;
 }
+bool lir_is_const(const Lir *l, LVal v, int64_t *out) { return lir_all_const(l, v, out) && lir_type(l, v).lanes == 1; }
 bool lir_is_op(const Lir *l, LVal v, SOp op) {
     const LIns *i = ins_of(l, v);
     return i->op == L_OP && i->sop == op;

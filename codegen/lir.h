@@ -33,6 +33,7 @@ LVal lir_iota(Lir *l, DType t, uint16_t lanes);         /* {0, 1, ..} of an inte
 LVal lir_table(Lir *l, DType t, uint16_t lanes, const Scalar *v); /* constant vector */
 LTy lir_type(const Lir *l, LVal v);
 bool lir_is_const(const Lir *l, LVal v, int64_t *out);  /* scalar integer constant */
+bool lir_all_const(const Lir *l, LVal v, int64_t *out); /* integer constant, in any number of lanes */
 /* Arithmetic: both operands of one type (a scalar operand is splatted if the other is a vector). Integers wrap; DIV, REM,
  * FDIV, MOD only on i64/i32 with a divisor known to be nonzero (index arithmetic); shifts in range only. Floats: f32, f64
  * (others only in load/store/cast). Whitelisted SOps: ADD SUB MUL DIV REM FDIV MOD NEG ABS FLOOR CEIL TRUNC RINT SQRT FMA EQ..GE AND OR XOR NOT SHL

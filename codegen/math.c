@@ -47,6 +47,9 @@ static LVal int_div(Lir *l, const Target *t, SOp op, LVal a, LVal b) {
     M m = context(l, t, a);
     bool u64 = ty == DT_U64;
     LVal x = in_type(l, a, wide), y = in_type(l, b, wide);
+    int64_t by;
+    if ((op == S_FDIV || op == S_MOD) && !u64 && lir_all_const(l, y, &by) && by > 0 && !(by & (by - 1))) /* a shift, a mask */
+        return in_type(l, lir_op2(l, op, x, y), ty);
     m.ty = wide;
     LVal zero = m_i(&m, wide, 0), q = quotient(&m, x, y, u64);
     LVal rem = m_sub(&m, x, m_mul(&m, q, y));

@@ -134,10 +134,9 @@ Expr trees_feature(Imp *m, const Trees *e, int operand, Expr row, Expr feature)
 static Expr step(Imp *m, const Walk *w, Expr row, Expr at)
 {
     DType t = w->e->split, wt = w->t->word;
-    bool both = wt == DT_I32 && t == DT_F32; /* in one record of two words */
-    Expr idx[2] = {at, XI(0)}, second[2] = {at, XI(1)};
-    Expr word = expr_load(m->c, 1, wt, both ? 2 : 1, idx, OOB_NEVER, (Expr){0}, 0);
-    Expr split = both ? expr_bitcast(m->c, expr_load(m->c, 1, wt, 2, second, OOB_NEVER, (Expr){0}, 0), DT_F32)
+    bool both = wt == DT_I32 && t == DT_F32; /* in one record of 64 bits */
+    Expr record = expr_load(m->c, 1, both ? DT_I64 : wt, 1, &at, OOB_NEVER, (Expr){0}, 0), word = expr_cast(m->c, record, wt);
+    Expr split = both ? expr_bitcast(m->c, expr_cast(m->c, X2(SHR, record, XI(32)), DT_I32), DT_F32)
                       : expr_load(m->c, 2, t, 1, &at, OOB_NEVER, (Expr){0}, 0);
     Expr low = X2(AND, word, expr_int(m->c, wt, ((int64_t)1 << w->t->shift) - 1));
     Expr x = trees_feature(m, w->e, 0, row, expr_cast(m->c, X2(SHR, low, expr_int(m->c, wt, 1)), DT_I64));
@@ -180,25 +179,25 @@ static Val walk_by_loop(Imp *m, const Walk *w, const Dim *d)
     return out;
 }
 
-/* The words, and the splits beside them if both have 32 bits. */
+/* The words, and the splits above them if both have 32 bits. */
 static void table_operands(Imp *m, Walk *w)
 {
     const Table *t = w->t;
     bool both = t->word == DT_I32 && w->e->split == DT_F32;
-    Dim d[2] = {DC(m, t->n), DC(m, 2)};
+    Dim d = DC(m, t->n);
     int64_t *wide = NEWN(m->c, int64_t, t->n);
-    int32_t *pair = NEWN(m->c, int32_t, 2 * t->n);
+    int32_t *word = NEWN(m->c, int32_t, t->n);
     for (int64_t r = 0; r < t->n; r++) {
         union { float f; int32_t i; } split = {.f = (float)t->split[r]};
         bool leaf = t->first[r] == r, odd = !leaf && w->e->node.v[t->node[r]].nan_right;
         wide[r] = (int64_t)t->first[r] << t->shift | (int64_t)t->feature[r] << 1 | odd;
-        pair[both ? 2 * r : r] = (int32_t)wide[r];
+        word[r] = (int32_t)wide[r];
         if (both)
-            pair[2 * r + 1] = split.i;
+            wide[r] |= (int64_t)((uint64_t)(uint32_t)split.i << 32);
     }
-    w->in[w->nin++] = t->word == DT_I32 ? ml_const_i32(m, both ? 2 : 1, d, pair) : b_const_i64(&m->b, 1, &t->n, wide);
+    w->in[w->nin++] = t->word == DT_I32 && !both ? ml_const_i32(m, 1, &d, word) : b_const_i64(&m->b, 1, &t->n, wide);
     if (!both)
-        w->in[w->nin++] = ml_const(m, w->e->split, 1, d, t->split);
+        w->in[w->nin++] = ml_const(m, w->e->split, 1, &d, t->split);
 }
 
 bool trees_walk(Imp *m, const Trees *e, const Grove *g, Leaves *out)
