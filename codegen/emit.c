@@ -5,6 +5,7 @@
  * A vector Point varies along one axis. An expression that does not use that axis is emitted as a scalar; a load that is
  * affine along it becomes a scalar, vector or strided load; anything else a gather. */
 #include <float.h>
+#include <math.h>
 #include <string.h>
 
 #include "emit_internal.h"
@@ -354,6 +355,20 @@ static LVal emit_const(Emit *e, Scalar s) {
     return dt_is_float(s.t) ? lir_float(e->l, r, s.f) : lir_int(e->l, r, s.i);
 }
 
+/* rint(x) or rint(x) + z, in f32. */
+static bool rounded(const Emit *e, Expr v, Expr *x, int *z) {
+    const ExprInfo *i = expr_info(e->c, v);
+    *z = 0;
+    if (i->kind == E_OP && i->op == S_ADD) {
+        const ExprInfo *k = expr_info(e->c, i->arg[1]);
+        if (k->kind != E_CONST || !(fabs(k->val.f) < 1 << 16) || k->val.f != (int)k->val.f) return false;
+        *z = (int)k->val.f;
+        i = expr_info(e->c, i->arg[0]);
+    }
+    *x = i->arg[0];
+    return i->kind == E_OP && i->op == S_RINT && i->dtype == DT_F32;
+}
+
 static LVal emit_node(Emit *e, const Stage *s, Expr x, const Point *p) {
     ExprInfo i = *expr_info(e->c, x); /* a copy: emission may intern expressions */
     switch ((ExprKind)i.kind) {
@@ -368,6 +383,10 @@ static LVal emit_node(Emit *e, const Stage *s, Expr x, const Point *p) {
     case E_LOAD: return emit_load(e, s, &i, p, NULL);
     case E_CAST: {
         DType from = expr_info(e->c, i.arg[0])->dtype;
+        Expr inner;
+        int z;
+        if (from == DT_F32 && dt_is_int(i.dtype) && dt_bits(i.dtype) <= 16 && rounded(e, i.arg[0], &inner, &z))
+            return math_cast_rint(e->l, e->t, emit_mode(e, s, inner, p, false), z, i.dtype);
         bool cut = from == DT_I64 && dt_is_int(i.dtype) && dt_bits(i.dtype) <= 32; /* of the low bits alone */
         LVal v = cut && p->vaxis >= 0 ? emit_low(e, s, i.arg[0], p) : emit_mode(e, s, i.arg[0], p, false);
         if (lir_type(e->l, v).dt == DT_I32 && from == DT_I64) from = DT_I32;

@@ -118,4 +118,5 @@ bool access_affine(const Kernel *k, const Stage *s, uint16_t buf, int rank, cons
 /* math.c: expansions with documented ULP (CODEGEN.md). x: f32 or f64, any lanes. */
 LVal math_op(Lir *l, const Target *t, SOp op, DType ty, int n, const LVal *arg); /* any scalar.def op, total semantics */
 LVal math_cast(Lir *l, const Target *t, LVal v, DType from, DType to);          /* IR semantics of cast (saturation, NaN -> 0, f8, f16 without F16C ..) */
+LVal math_cast_rint(Lir *l, const Target *t, LVal v, int z, DType to);          /* of rint(v) + z; v is f32, |z| < 2^16, to has at most 16 bits */
 #endif

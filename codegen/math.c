@@ -183,6 +183,20 @@ static LVal narrow_int(const M *m, LVal v, DType to) {
     return in_type(m->l, lir_cast(m->l, x, DT_I32), dt_is_packed(to) ? (sg ? DT_I8 : DT_U8) : to);
 }
 
+/* Adding 1.5 * 2^23 rounds to even and leaves the integer in the low bits. z is added there, too: all of it but one moves no tie. */
+LVal math_cast_rint(Lir *l, const Target *t, LVal v, int z, DType to) {
+    unsigned bits = dt_bits(to);
+    bool sg = dt_is_signed(to);
+    double lo = sg ? -ldexp(1, (int)bits - 1) : 0, hi = ldexp(1, (int)bits - (sg ? 1 : 0)) - 1;
+    int odd = z & 1;
+    M m = context(l, t, v);
+    LVal x = lir_op2(l, S_MIN, lir_op2(l, S_MAX, v, m_f(&m, lo - z)), m_f(&m, hi - z));
+    if (sg) x = m_sel(&m, m_cmp(&m, S_NE, v, v), m_f(&m, -z), x);
+    x = lir_bitcast(l, m_add(&m, x, m_f(&m, 0x1.8p23 + z - odd)), DT_I32);
+    if (odd) x = lir_op2(l, S_ADD, x, m_i(&m, DT_I32, 1));
+    return in_type(l, x, dt_is_packed(to) ? (sg ? DT_I8 : DT_U8) : to);
+}
+
 static LVal float_to_int(const M *m, LVal v, DType to) {
     if (lir_type(m->l, v).dt == DT_F32 && dt_bits(to) <= 16) return narrow_int(m, v, to);
     M w = *m;
