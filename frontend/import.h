@@ -149,6 +149,9 @@ Val qlinear_conv(Imp *m, Val x);
 /* ==== op_fft.c ==================================================================================================== */
 /* The discrete Fourier transform, or its inverse, along axis 1 of [outer, n, inner], n >= 1, real (im none) or complex. */
 void fft(Imp *m, Val *re, Val *im, int64_t n, bool inverse);
+/* ==== op_fft_any.c ================================================================================================ */
+/* The same for a length that the run knows, of f64 re and im. false after a message. */
+bool fft_any(Imp *m, Val *re, Val *im, Dim n, bool inverse);
 /* ==== op_matmul.c ================================================================================================= */
 Val matmul(Imp *m, Val a, Val b, DType acc, DType out);
 

@@ -1,5 +1,4 @@
-/* op_signal.c: signals: windows, Fourier transforms (fast ones of lengths that are known, else products with a matrix
- * of roots of unity), mel filters, and causal convolution with a state. Phases are reduced modulo the length in integers, so large indices lose no accuracy. */
+/* op_signal.c: signals: windows, Fourier transforms (op_fft.c, op_fft_any.c), mel filters, and causal convolution with a state. */
 #include "frontend/import.h"
 #include <math.h>
 #include <string.h>
@@ -45,13 +44,15 @@ static Val whole_spectrum(Imp *m, Val x, Dim len)
     return map_over(m, e, 1, &x, 4, d);
 }
 
-/* The same as transform() for a length that is known. As in NumPy, which the standard refers to, forward transforms are computed in
- * f64 (their sums cancel) and inverse ones in the operand's type. */
-static Val transform_fast(Imp *m, Val x, int64_t n, bool inverse, bool onesided)
+/* x: [outer, n, inner, 1 or 2] to [outer, count, inner, 2], or [.., 1] for a one-sided inverse, whose operand is the
+ * first half of a spectrum that the other half mirrors. As in NumPy, which the standard refers to, forward transforms are computed in
+ * f64 (their sums cancel) and inverse ones in the operand's type, if the length is known. */
+static Val transform(Imp *m, Val x, Dim len, bool inverse, bool onesided)
 {
-    bool mirrored = inverse && onesided;
-    DType t = dtype_of(m, x), w = inverse ? wide_type(t) : DT_F64;
-    Dim len = DC(m, n), half = DC(m, n / 2 + 1), want = mirrored ? half : len, have = dim_min(m->c, dim_of(m, x, 1), want), d[4], zero[4], hi[4];
+    int64_t n;
+    bool mirrored = inverse && onesided, known = dim_is_const(m->c, len, &n) && n > 0;
+    DType t = dtype_of(m, x), w = inverse && known ? wide_type(t) : DT_F64;
+    Dim half = dim_addi(m->c, dim_floordiv(m->c, len, DC(m, 2)), 1), want = mirrored ? half : len, have = dim_min(m->c, dim_of(m, x, 1), want), d[4], zero[4], hi[4];
     x = b_slice_axis(&m->b, x, 1, DC(m, 0), have);
     for (int i = 0; i < 4; i++)
         zero[i] = hi[i] = DC(m, 0);
@@ -63,46 +64,20 @@ static Val transform_fast(Imp *m, Val x, int64_t n, bool inverse, bool onesided)
     dims_of(m, x, d);
     Val part[2] = {{0}};
     part[0] = reshape_to(m, b_slice_axis(&m->b, x, 3, DC(m, 0), DC(m, 1)), 3, d);
-    if (!dim_is(m->c, d[3], 1)) { /* 0 if there turns out to be none */
+    if (!known || !dim_is(m->c, d[3], 1)) { /* 0 if there turns out to be none */
         Expr at[4] = {xaxis(m, 0), xaxis(m, 1), xaxis(m, 2), XI(1)};
         Oob oob = dim_lo(m->c, d[3]) > 1 ? OOB_NEVER : OOB_VALUE;
         part[1] = map_over(m, expr_load(m->c, 0, w, 4, at, oob, xf(m, w, 0), 0), 1, &x, 3, d);
     }
-    fft(m, &part[0], &part[1], n, inverse);
+    if (known)
+        fft(m, &part[0], &part[1], n, inverse);
+    else if (!fft_any(m, &part[0], &part[1], len, inverse))
+        return (Val){0};
     d[3] = DC(m, 1);
     for (int k = 0; k < 2; k++)
         part[k] = cast_to(m, reshape_to(m, part[k], 4, d), t);
     x = mirrored ? part[0] : b_concat(&m->b, 2, part, 3);
     return onesided && !inverse ? b_slice_axis(&m->b, x, 1, DC(m, 0), half) : x;
-}
-
-/* x: [outer, n, inner, 1 or 2] to [outer, count, inner, 2], or [.., 1] for a one-sided inverse, whose operand is the
- * first half of a spectrum that the other half mirrors. */
-static Val transform(Imp *m, Val x, Dim len, bool inverse, bool onesided)
-{
-    int64_t known;
-    if (dim_is_const(m->c, len, &known) && known > 0)
-        return transform_fast(m, x, known, inverse, onesided);
-    DType t = dtype_of(m, x);
-    bool mirrored = inverse && onesided;
-    Dim half = dim_addi(m->c, dim_floordiv(m->c, len, DC(m, 2)), 1);
-    Dim used = dim_min(m->c, dim_of(m, x, 1), mirrored ? half : len), count = onesided && !inverse ? half : len;
-    Dim d[4] = {count, used, dim_of(m, x, 3), DC(m, mirrored ? 1 : 2)};
-    x = b_slice_axis(&m->b, x, 1, DC(m, 0), used);
-    Expr k = xaxis(m, 0), i = xaxis(m, 1), c = xaxis(m, 2), o = xaxis(m, 3), n = to_f64(m, xdim(m, len));
-    Expr phase = X2(DIV, X2(MUL, to_f64(m, X2(MOD, X2(MUL, k, i), xdim(m, len))), f64(m, TURN)), n);
-    Expr sine = X1(SIN, phase);
-    Expr cross = X3(SELECT, X2(LT, c, o), inverse ? sine : X1(NEG, sine), inverse ? X1(NEG, sine) : sine);
-    Expr e = X3(SELECT, X2(EQ, c, o), X1(COS, phase), cross);
-    if (inverse)
-        e = X2(DIV, e, n);
-    if (mirrored) {
-        Expr alone = X2(OR, X2(EQ, i, XI(0)), X2(EQ, X2(MUL, i, XI(2)), xdim(m, len)));
-        e = X2(MUL, e, X3(SELECT, alone, f64(m, 1), f64(m, 2)));
-    }
-    /* long sums that cancel: in f64, as accurate as a fast transform */
-    Val w = map_over(m, e, 0, NULL, 4, d);
-    return cast_to(m, b_contract(&m->b, "anbc,kncd->akbd", cast_to(m, x, DT_F64), w, DT_F64, DT_F64), t);
 }
 
 /* x along one of its axes but the last; the axis may be known at run time only: flag[i] is 1 for it, else 0. */

@@ -29,6 +29,15 @@ def cases(rng):
             x[:, -1, :, 1] = 0
         yield Case("DFT", [x, np.array(n), np.array(1)], {"inverse": 1, "onesided": 1}, opset=20, const=(1, 2),
                    oracle=[spectrum(x, 1, True, True, n)], tol=1e-9)
+    for n in (1, 2, 3, 8, 17, 64, 97, 400):     # a length that only the run knows, of x and of the transform: cut, and padded with zeros
+        for length in sorted({n, max(1, n - 1), n + 3}):
+            for parts, inverse, onesided in ((1, 0, 0), (2, 0, 0), (2, 1, 0), (1, 0, 1)):
+                x = rng.standard_normal((2, n, parts)).astype(np.float32)
+                yield Case("DFT", [x, np.array(length), np.array(1)], {"inverse": inverse, "onesided": onesided}, opset=20, const=(2,), dynamic=True,
+                           tol=1e-6, oracle=[spectrum(x, 1, inverse, onesided, length)])
+    x = np.moveaxis(spectrum(rng.standard_normal((3, 9, 1)), 1, False, True, 0), 1, 0).astype(np.float64)
+    yield Case("DFT", [x, np.array(9), np.array(0)], {"inverse": 1, "onesided": 1}, opset=20, const=(2,), dynamic=True, tol=1e-9,
+               oracle=[spectrum(x, 0, True, True, 9)])
     x = rng.standard_normal((3, 5, 6, 2)).astype(np.float32)
     for axis in (0, 1, 2, -2, -3, -4):      # known when compiled, or at run time only, with sizes known or not
         for const in ((), (2,)):
