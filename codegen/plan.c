@@ -266,12 +266,16 @@ static bool ports(Build *b) {
 
 /* ---- steps ---- */
 
+/* A message with the node that it is about. */
+static const char *blame(Build *b, Loc loc, const char *what) {
+    const LocInfo *l = loc_info(b->c, loc);
+    return l->name && *l->name ? ctx_printf(b->c, "node \"%s\" (%s): %s", l->name, l->op ? l->op : "", what)
+                               : ctx_printf(b->c, "%s%s%s", l->op ? l->op : "", l->op && *l->op ? ": " : "", what);
+}
+
 static void add_guard(Build *b, const Node *n, const GuardAttr *a, int32_t x, int32_t y, bool entry) {
     static const int32_t cmp_of[] = {[G_EQ] = RT_CMP_EQ, [G_LE] = RT_CMP_LE, [G_LT] = RT_CMP_LT, [G_BCAST] = RT_CMP_BCAST, [G_TRUE] = RT_CMP_TRUE};
-    const LocInfo *l = loc_info(b->c, n->loc);
-    const char *who = l->name && *l->name ? ctx_printf(b->c, "node \"%s\" (%s): %s", l->name, l->op ? l->op : "", a->text ? a->text : "")
-                                          : ctx_printf(b->c, "%s%s%s", l->op ? l->op : "", l->op ? ": " : "", a->text ? a->text : "");
-    rt_guard g = {.cmp = cmp_of[a->cmp], .a = x, .b = y, .msg = text(b, who)};
+    rt_guard g = {.cmp = cmp_of[a->cmp], .a = x, .b = y, .msg = text(b, blame(b, n->loc, a->text ? a->text : ""))};
     if (entry) vec_push(b->c, &b->entry, g);
     else vec_push(b->c, &b->guard, g);
 }
@@ -304,8 +308,9 @@ static void kernel_step(Build *b, uint32_t i) {
 static void bind_step(Build *b, const Step *x) {
     const SymInfo *info = dim_sym_info(b->c, (uint32_t)dim_info(b->c, x->sym)->val);
     bool open = x->hi == DIM_INF && x->lo > INT64_MIN; /* the runtime's mark for "no upper bound" */
+    const char *nodes = x->kind == SP_SIZE ? loc_info(b->c, x->loc)->name : blame(b, x->loc, info->name);
     vec_push(b->c, &b->step, (rt_step){.op = x->kind == SP_SIZE ? RT_SIZE : RT_BIND, .a = dim_at(b, x->sym), .b = buffer(b, x->from), .imm = x->index, .lo = x->lo,
-             .hi = open ? INT64_MIN : x->hi, .scratch = -1, .name = text(b, info->name), .nodes = text(b, loc_info(b->c, x->loc)->name)});
+             .hi = open ? INT64_MIN : x->hi, .scratch = -1, .name = text(b, info->name), .nodes = text(b, nodes)});
 }
 
 static void guard_step(Build *b, const Step *x) {
@@ -453,7 +458,7 @@ bool plan_build(Ctx *c, Level *l, Weights *w) {
     p.entry_guards = nentry;
     p.kernel_guard0 = b->entry.n;
     for (uint32_t g = 0; g < expr_nguards(c); g++) /* guard 0 does not exist */
-        vec_push(c, &b->entry, (rt_guard){.cmp = RT_CMP_TRUE, .a = -1, .b = -1, .msg = text(b, expr_guard_text(c, g))});
+        vec_push(c, &b->entry, (rt_guard){.cmp = RT_CMP_TRUE, .a = -1, .b = -1, .msg = text(b, blame(b, expr_guard_loc(c, g), expr_guard_text(c, g)))});
     Bytes o = {.c = c};
     bytes_put(&o, &p, sizeof p);
     p.dimop = put(&o, all.v, all.n, sizeof *all.v);

@@ -195,6 +195,7 @@ static void import_node(Imp *m, const SrcNode *n)
 {
     m->n = n;
     m->b.loc = n->loc;
+    diag_here(m->c, n->loc);
     m->row = row_find(n->domain, n->op, n->version);
     m->in = NEWN(m->c, Val, n->nin + 16);
     m->out = NEWN(m->c, Val, n->nout + 16);
@@ -239,6 +240,7 @@ static void import_body(Imp *m)
     for (uint32_t i = 0; i < m->src->node.n; i++)
         import_node(m, &m->src->node.v[i]);
     m->b.loc = (Loc){0};
+    diag_here(m->c, m->b.loc);
 }
 
 static void imp_init(Imp *m, Model *model, const SrcGraph *src, Graph *g)

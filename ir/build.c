@@ -495,8 +495,17 @@ void b_guard_val(B *b, Val cond, const char *text) {
 
 void b_guard_fits(B *b, Dim from, Dim to, const char *what) {
     if (dim_same(b->c, from, to) || dim_is(b->c, from, 1) || dim_in_bcast(b->c, to, from)) return;
-    b_guard(b, dim_may_be_one(b->c, from) ? G_BCAST : G_EQ, from, to, "%s: size %s does not broadcast to %s", what,
-            dim_text(b->c, from), dim_text(b->c, to));
+    Dim fit = dim_may_be_one(b->c, from) ? dim_bcast(b->c, from, to) : from;
+    b_guard(b, G_EQ, fit, to, "%s: size %s does not broadcast to %s", what, dim_text(b->c, from), dim_text(b->c, to));
+}
+
+void b_guard_domain(B *b, int nres, const Expr *body, int nin, const Val *in, int rank, const Dim *dim) {
+    const uint8_t *how = map_reads(b->c, nres, body, nin);
+    for (int k = 0; k < nin; k++) {
+        const Type *t = val_type(b->g, in[k]);
+        int lead = rank - t->rank;
+        for (int d = 0; how[k] & READ_POINT && lead >= 0 && d < t->rank; d++) b_guard_fits(b, t->dim[d], dim[lead + d], "an operand");
+    }
 }
 
 /* ==== dims as values ============================================================================================== */

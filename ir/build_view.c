@@ -36,8 +36,9 @@ Val b_reshape(B *b, Val v, int rank, const Dim *dim) {
     Dim from_n = type_count(b->c, t), to_n = type_count(b->c, &to);
     Type out;
     if (!from_n.i || !to_n.i || !infer(b->g, P_RESHAPE, 1, &v, &a, 1, &out, b->loc)) return (Val){0};
-    b_guard(b, G_EQ, from_n, to_n, "cannot reshape %s to %s: %s elements against %s", type_text(b->c, t),
-            type_text(b->c, &to), dim_text(b->c, from_n), dim_text(b->c, to_n));
+    const char *was = type_text(b->c, t), *is = type_text(b->c, &to), *n_is = dim_text(b->c, to_n);
+    if (strlen(is) + strlen(n_is) > 120) is = "these sizes", n_is = "theirs"; /* computed ones, of no use to a reader */
+    b_guard(b, G_EQ, from_n, to_n, "cannot reshape %s to %s: %s elements against %s", was, is, dim_text(b->c, from_n), n_is);
     const Node *n;
     while ((n = made_by(b, v, P_RESHAPE))) v = graph_resolve(b->g, n->in[0]);
     if (b_same_dims(b, val_type(b->g, v), rank, dim)) return v;

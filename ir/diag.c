@@ -41,6 +41,8 @@ static void put_place(Buf *b, const LocInfo *l) {
     if (b->n) buf_puts(b, " ");
 }
 
+void diag_here(Ctx *c, Loc loc) { c->here = loc; }
+
 void diag(Ctx *c, Sev sev, Loc loc, const char *code, const char *fmt, ...) {
     static const char *const names[] = {"error", "unsupported", "warning", "note"};
     if (sev <= SEV_UNSUPPORTED) c->nerrors++;

@@ -34,7 +34,7 @@ Dim dim_fail(Ctx *c, DimFailure f) {
         {SEV_UNSUPPORTED, "U0392", "the expression of a dimension is too large"},
     };
     DimTable *t = dim_table(c);
-    if (!t->told[f]) diag(c, message[f].sev, (Loc){0}, message[f].code, "%s", message[f].text);
+    if (!t->told[f]) diag(c, message[f].sev, c->here, message[f].code, "%s", message[f].text);
     t->told[f] = true;
     return (Dim){0};
 }

@@ -17,6 +17,7 @@ struct Ctx {
     uint32_t nerrors, nsilent;  /* errors and unsupported so far; messages beyond the limit */
     uint32_t nkept, nwarned;    /* messages kept: errors and unsupported; warnings and notes */
     bool silent;                /* the last message was beyond the limit */
+    Loc here;                   /* what is being imported: for messages about dims and expressions, which have no place of their own */
     struct ExprTable *expr;     /* created by expr.c on first use */
     struct DimTable *dim;       /* created by dim.c on first use */
 };

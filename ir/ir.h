@@ -61,6 +61,7 @@ Loc loc_new(Ctx *c, const LocInfo *info);
 const LocInfo *loc_info(const Ctx *c, Loc l); /* never NULL */
 /* One line: `model.onnx: node #37 "/layer1/Conv" (Conv-11): error[E0203]: text`. code: "E0203", "U0101", "W...".
  * Messages are kept in the Ctx (in order) and written to stderr by the command; at most 100 are kept. */
+void diag_here(Ctx *c, Loc loc);    /* where messages without a place belong from now on */
 void diag(Ctx *c, Sev sev, Loc loc, const char *code, const char *fmt, ...) __attribute__((format(printf, 5, 6)));
 void diag_note(Ctx *c, const char *fmt, ...) __attribute__((format(printf, 2, 3))); /* evidence line of the last one */
 uint32_t ctx_errors(const Ctx *c);              /* errors and unsupported so far */
@@ -339,6 +340,8 @@ Val b_const(B *b, const ConstData *d, Type t);
 Val b_const_i64(B *b, int rank, const int64_t *dims, const int64_t *v);   /* copies */
 Val b_scalar(B *b, Scalar s);                                             /* rank 0 */
 Val b_splat(B *b, Scalar s, int rank, const Dim *dim);                    /* broadcast of a scalar const */
+/* Guards that the operands which the bodies read at a point broadcast to the domain: what b_map1 makes sure of by its choice of the domain. */
+void b_guard_domain(B *b, int nres, const Expr *body, int nin, const Val *in, int rank, const Dim *dim);
 void b_map(B *b, int nres, const Expr *body, int nin, const Val *in, int rank, const Dim *dim, Val *out);
 Val b_map1(B *b, Expr body, int nin, const Val *in);                      /* domain = broadcast of the operands (guards added if needed) */
 Val b_unary(B *b, SOp op, Val a);
