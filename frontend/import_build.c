@@ -75,6 +75,7 @@ Val map_over(Imp *m, Expr body, int nin, const Val *in, int rank, const Dim *dim
     for (int i = 0; i < nin; i++)
         if (!in[i].i)
             return out;
+    b_guard_domain(&m->b, 1, &body, nin, in, rank, dim);
     b_map(&m->b, 1, &body, nin, in, rank, dim, &out);
     return out;
 }

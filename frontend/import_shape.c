@@ -90,8 +90,14 @@ bool operand_dims(Imp *m, Val v, const char *what, int64_t lo, int64_t hi, int w
     }
     int64_t value[SHAPE_MAX];
     if (const_ints(m, v, value, SHAPE_MAX, n)) {
-        for (int i = 0; i < *n; i++)
+        for (int i = 0; i < *n; i++) {
             out[i] = DC(m, value[i]);
+            if (value[i] < lo || value[i] > hi) {
+                ERR(m, "E0203", hi == DIM_INF ? "%s is %lld, expected at least %lld" : "%s is %lld, expected a value from %lld to %lld", what,
+                    (long long)value[i], (long long)lo, (long long)hi);
+                return false;
+            }
+        }
         return true;
     }
     if (t.rank > 1) {
@@ -138,6 +144,14 @@ static Expr names_axis(Imp *m, int k, int rank)
     return X2(OR, X2(EQ, a, i), X2(EQ, a, X2(SUB, i, XI(rank))));
 }
 
+/* Every element of axes, i64[n], is one of `rank`. */
+static void guard_axes(Imp *m, Val axes, int rank)
+{
+    Expr a = xarg(m, 0, DT_I64);
+    b_guard_val(&m->b, b_map1(&m->b, X2(AND, X2(GE, a, XI(-rank)), X2(LT, a, XI(rank))), 1, &axes),
+                ctx_printf(m->c, "an axis is out of range for rank %d", rank));
+}
+
 bool runtime_axes(Imp *m, Val v, int rank, int empty, Dim *flag)
 {
     const Type t = *val_type(m->b.g, v);
@@ -169,6 +183,7 @@ bool runtime_axes(Imp *m, Val v, int rank, int empty, Dim *flag)
     }
     Val axes = reshape_to(m, cast_to(m, v, DT_I64), 1, &(Dim){type_count(m->c, &t).i});
     Dim len = type_count(m->c, &t);
+    guard_axes(m, axes, rank);
     Val hit = map_over(m, names_axis(m, 0, rank), 1, &axes, 2, (Dim[]){DC(m, rank), len});
     Val any = b_reduce1(&m->b, R_OR, hit, 1u << 1, false);
     Expr e = expr_cast(m->c, xarg(m, 0, DT_BOOL), DT_I64);
@@ -183,7 +198,10 @@ bool runtime_axes(Imp *m, Val v, int rank, int empty, Dim *flag)
 Val by_axis(Imp *m, Val v, Val axes, int rank, int64_t deflt)
 {
     const Type t = *val_type(m->b.g, axes);
+    const Type vt = *val_type(m->b.g, v);
     Val in[2] = {cast_to(m, v, DT_I64), cast_to(m, axes, DT_I64)};
+    b_guard(&m->b, G_EQ, type_count(m->c, &vt), type_count(m->c, &t), "there must be one number for each of the axes");
+    guard_axes(m, in[1], rank);
     Dim dom[2] = {DC(m, rank), type_count(m->c, &t)};
     Expr hit = names_axis(m, 1, rank);
     Expr body[2] = {X3(SELECT, hit, X2(SUB, xarg(m, 0, DT_I64), XI(deflt)), XI(0))};

@@ -151,8 +151,11 @@ void imp_range(Imp *m)
         n = dim_max(m->c, DC(m, 0), dim_ceildiv(m->c, span, DC(m, step < 0 ? -step : step)));
     } else {
         DType w = DT_F64;
+        Val delta_ok = map_text(m, "a != 0", 1, &in[2]);
         Expr a = expr_cast(m->c, xarg(m, 0, t), w), b = expr_cast(m->c, xarg(m, 1, t), w);
         Expr c = X1(CEIL, X2(DIV, X2(SUB, b, a), expr_cast(m->c, xarg(m, 2, t), w)));
+        b_guard_val(&m->b, delta_ok, "the step is 0");
+        b_guard_val(&m->b, map_over(m, X2(LT, c, xf(m, w, 0x1p62)), 3, in, 0, NULL), "start, limit and step do not give a number of elements");
         Val count = map_over(m, X2(MAX, XI(0), expr_cast(m->c, c, DT_I64)), 3, in, 0, NULL);
         n = b_bind(&m->b, count, 0, "range", 0, DIM_INF);
     }

@@ -344,6 +344,8 @@ void imp_roialign(Imp *m)
     dims_of(m, r.in[0], image);
     b_guard(&m->b, G_EQ, dim_of(m, r.in[1], 1), DC(m, 4), "regions must have 4 numbers");
     b_guard(&m->b, G_EQ, regions, dim_of(m, r.in[2], 0), "there must be an index for every region");
+    Expr at = wrap_index(m, xarg(m, 0, DT_I64), image[0]);
+    b_guard_val(&m->b, b_map1(&m->b, X2(AND, X2(GE, at, XI(0)), X2(LT, at, xdim(m, image[0]))), 1, &r.in[2]), "batch_indices: an index is out of range");
     Expr region = xaxis(m, 0), inside = expr_int(m->c, DT_BOOL, 1), zero = xf(m, r.w, 0), count = XI(1);
     Sample s = {.t = r.t, .w = r.w, .lead = 2, .n = 2, .at = {wrap_index(m, load_at(m, 2, DT_I64, 1, &region), image[0]), xaxis(m, 1)}};
     d[0] = regions;

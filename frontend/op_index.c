@@ -1,6 +1,6 @@
 /* op_index.c: operators that address elements by values: gathers (maps with a load), scatters, and those whose result's size
  * depends on the data (the size is bound at run time, the storage is at its upper bound). Negative indices count from
- * the end and are resolved here; others out of range end the run with a message. */
+ * the end: maps resolve them here, `gather` and `scatter` do themselves. Others out of range end the run with a message. */
 #include "frontend/import.h"
 #include <string.h>
 
@@ -113,7 +113,6 @@ void imp_scatterelements(Imp *m)
         return;
     }
     a.axis = (uint8_t)axis;
-    idx = b_map1(&m->b, wrap_index(m, xarg(m, 0, DT_I64), dim_of(m, m->in[0], axis)), 1, &idx);
     result(m, 0, b_scatter(&m->b, m->in[0], idx, m->in[2], &a));
 }
 
@@ -123,12 +122,11 @@ void imp_scatternd(Imp *m)
     Val idx = m->in[1];
     int r = rank_of(m, m->in[0]), q = rank_of(m, idx);
     int64_t k;
-    Dim xd[MAX_RANK], d[MAX_RANK];
+    Dim d[MAX_RANK];
     if (!q) {
         ERR(m, "E0203", "indices must not be a scalar");
         return;
     }
-    dims_of(m, m->in[0], xd);
     dims_of(m, idx, d);
     if (!dim_is_const(m->c, d[q - 1], &k)) { /* rank(updates) = q - 1 + r - k */
         k = q - 1 + r - rank_of(m, m->in[2]);
@@ -143,11 +141,6 @@ void imp_scatternd(Imp *m)
             (long long)k, rank_of(m, m->in[2]));
         return;
     }
-    Expr size = xdim(m, xd[k - 1]); /* of the axis that element `last coordinate` of a tuple addresses */
-    for (int64_t i = k - 2; i >= 0; i--)
-        size = X3(SELECT, X2(EQ, xaxis(m, q - 1), XI(i)), xdim(m, xd[i]), size);
-    Expr v = xarg(m, 0, DT_I64);
-    idx = map_over(m, X3(SELECT, X2(LT, v, XI(0)), X2(ADD, v, size), v), 1, &idx, q, d);
     result(m, 0, b_scatter(&m->b, m->in[0], idx, m->in[2], &a));
 }
 
@@ -171,6 +164,10 @@ void imp_tensorscatter(Imp *m)
     for (int i = 0; i < r; i++)
         if (i != axis)
             b_guard(&m->b, G_EQ, dim_of(m, in[1], i), d[i], "axis %d of cache and update differ", i);
+    if (n == 3 && !attr_is(m, "mode", "circular")) {
+        Expr at = xarg(m, 0, DT_I64), fits = X2(AND, X2(GE, at, XI(0)), X2(LE, at, xdim(m, dim_sub(m->c, d[axis], len))));
+        b_guard_val(&m->b, b_map1(&m->b, fits, 1, &in[2]), "write_indices: the update does not fit the cache");
+    }
     Expr off = n == 3 ? load_at(m, 2, DT_I64, 1, &b) : XI(0), p = X2(SUB, xaxis(m, axis), off);
     if (attr_is(m, "mode", "circular"))
         p = X2(MOD, p, xdim(m, d[axis]));
@@ -196,6 +193,7 @@ void imp_onehot(Imp *m)
         ERR(m, "E0203", "values: expected two elements");
         return;
     }
+    b_guard(&m->b, G_EQ, dim_of(m, in[1], 0), DC(m, 2), "values: expected two elements");
     if (!operand_dim(m, cast_to(m, m->in[1], DT_I64), "depth", 0, DIM_INF, &depth))
         return;
     dims_of(m, in[0], id);

@@ -129,6 +129,7 @@ static void slice(Imp *m, Val x, const Cut *cut)
             continue;
         }
         /* a step of unknown sign: both ways, chosen at run time */
+        b_guard(&m->b, G_EQ, dim_eqv(m->c, cut[i].step, DC(m, 0)), DC(m, 0), "the step along axis %d is 0", i);
         Dim s[2], z[2], neg = dim_lt(m->c, cut[i].step, DC(m, 0)), one = DC(m, 1);
         bounds(m, &cut[i], d[i], false, dim_max(m->c, cut[i].step, one), &s[0], &z[0]);
         bounds(m, &cut[i], d[i], true, dim_max(m->c, dim_muli(m->c, cut[i].step, -1), one), &s[1], &z[1]);

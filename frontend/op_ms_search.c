@@ -233,6 +233,7 @@ static bool operands_ok(Imp *m, Search *s)
     s->pad = attr_i(m, "pad_token_id");
     if (!operand_dim(m, m->in[MAX_LENGTH], "max_length", 1, INT32_MAX, &s->length))
         return false;
+    b_guard(&m->b, G_LE, DC(m, 1), s->prompt, "input_ids must hold at least one token");
     b_guard(&m->b, G_LT, s->prompt, s->length, "max_length must be larger than the prompt");
     return true;
 }

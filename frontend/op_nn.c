@@ -66,6 +66,8 @@ static bool geo_kernel(Imp *m, Val x, const Dim *kernel, Geo *g)
                 buf_str(&b));
             return false;
         }
+        if (kernel && attr_has(m, "kernel_shape"))
+            b_guard(&m->b, G_EQ, kernel[i], DC(m, k[i]), "attribute kernel_shape does not fit the weight along axis %d", i);
         g->ext[i] = dim_addi(m->c, dim_muli(m->c, dim_addi(m->c, g->size[i], -1), g->dil[i]), 1);
     }
     return true;

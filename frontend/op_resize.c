@@ -281,6 +281,8 @@ static bool take_scales(Imp *m, Resizer *z, Val scales, const double *v, int n)
     if (scales.i) {
         if (!const_floats(m, scales, c, MAX_RANK, &n)) {
             z->val[z->nval] = scales;
+            Expr v1 = to_f64(m, xarg(m, 0, dtype_of(m, scales)));
+            b_guard_val(&m->b, b_map1(&m->b, X2(AND, X2(GT, v1, F(0)), X2(LT, v1, F(INFINITY))), 1, &scales), "a scale is not a positive number");
             n = length_of(m, scales);
             b_guard(&m->b, G_EQ, rank_of(m, scales) == 1 ? dim_of(m, scales, 0) : DC(m, 1), DC(m, z->n),
                     "scales must have one element per axis");

@@ -61,6 +61,8 @@ static Val transform(Imp *m, Val x, Dim len, bool inverse, bool onesided)
     if (mirrored)
         x = whole_spectrum(m, x, len);
     x = cast_to(m, x, w);
+    if (!x.i)
+        return x;
     dims_of(m, x, d);
     Val part[2] = {{0}};
     part[0] = reshape_to(m, b_slice_axis(&m->b, x, 3, DC(m, 0), DC(m, 1)), 3, d);
@@ -98,6 +100,8 @@ static Val transform_axis(Imp *m, Val x, const Dim *flag, Dim *len, bool inverse
     if (!len->i)
         *len = inverse && onesided ? dim_muli(m->c, dim_addi(m->c, four[1], -1), 2) : four[1];
     Val y = transform(m, reshape_to(m, x, 4, four), *len, inverse, onesided);
+    if (!y.i)
+        return y;
     for (int i = 0; i < r - 1; i++)
         d[i] = dim_select(m->c, flag[i], dim_of(m, y, 1), d[i]);
     d[r - 1] = dim_of(m, y, 3);
@@ -150,6 +154,7 @@ void imp_dft(Imp *m)
         ERR(m, "E0203", "expected rank 2 or more, got %d", r);
         return;
     }
+    b_guard(&m->b, G_LE, dim_of(m, x, r - 1), DC(m, 2), "the last axis must have one number or two, real and imaginary part");
     if (present(m, 1) && !operand_dim(m, cast_to(m, m->in[1], DT_I64), "dft_length", 1, DIM_INF, &len))
         return;
     if (present(m, 2) && !const_tensor(m, m->in[2]) && known_sizes(m, x, len)) {

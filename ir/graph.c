@@ -21,12 +21,15 @@ const PrimInfo *prim_info(PrimOp op) {
 
 const char *prim_name(PrimOp op) { return (unsigned)op < P_COUNT ? prims[op].text : "?"; }
 
+/* Poison has poison sizes along every axis that anybody asks for. */
+static const Dim no_dim[MAX_RANK];
+
 Graph *graph_new(Ctx *c, const char *name, Graph *parent) {
     Graph *g = NEW(c, Graph);
     g->c = c;
     g->name = ctx_str(c, name ? name : "");
     g->parent = parent;
-    vec_push(c, &g->val, (ValInfo){0});
+    vec_push(c, &g->val, (ValInfo){.type.dim = no_dim});
     vec_push(c, &g->use, (ValUse){0});
     return g;
 }
