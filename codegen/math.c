@@ -66,16 +66,30 @@ static LVal int_div(Lir *l, const Target *t, SOp op, LVal a, LVal b) {
     return in_type(l, r, ty);
 }
 
+/* r - trunc(r / y) * y for r >= 0, y > 0; the quotient may have been rounded up. */
+static LVal rem_step(const M *w, LVal r, LVal y) {
+    LVal rest = m_sub(w, r, m_mul(w, lir_op1(w->l, S_TRUNC, m_div(w, r, y)), y));
+    return m_sel(w, m_cmp(w, S_LT, rest, m_f(w, 0)), m_add(w, rest, y), rest);
+}
+
+/* In f64. The operands of narrower types have 24 bits: 29 bits of the quotient at a time keep products exact, and ten times that is
+ * the range of their exponents. f64 itself takes one step, which is exact up to a rounding of the product. */
 static LVal float_rem(const M *m, SOp op, LVal a, LVal b) {
+    enum { STEP = 29, STEPS = 10 };
     M w = *m;
     w.ty = DT_F64;
     LVal x = in_type(m->l, a, DT_F64), y = in_type(m->l, b, DT_F64);
-    LVal q = lir_op1(m->l, S_TRUNC, m_div(&w, x, y));
-    LVal r = m_sub(&w, x, m_mul(&w, q, y));
-    LVal ay = m_abs(&w, y), zero = m_f(&w, 0);
-    /* the quotient may have been rounded up */
-    LVal wrong = lir_op2(m->l, S_AND, m_cmp(&w, S_NE, r, zero), m_cmp(&w, S_LT, m_mul(&w, r, x), zero));
-    r = m_sel(&w, wrong, m_add(&w, r, m_copysign(&w, ay, x)), r);
+    LVal ay = m_abs(&w, y), zero = m_f(&w, 0), r = m_abs(&w, x);
+    if (m->ty == DT_F64) {
+        r = rem_step(&w, r, ay);
+    } else {
+        LVal c[2] = {r, m_mul(&w, ay, m_f(&w, ldexp(1, STEP * (STEPS - 1))))};
+        LFor f = lir_for(m->l, lir_i64(m->l, 0), lir_i64(m->l, STEPS), lir_i64(m->l, 1), 2, c);
+        LVal next[2] = {rem_step(&w, f.c[0], f.c[1]), m_mul(&w, f.c[1], m_f(&w, ldexp(1, -STEP)))};
+        lir_for_end(m->l, &f, next, c);
+        r = c[0];
+    }
+    r = m_copysign(&w, r, x);
     LVal inf = lir_op2(m->l, S_AND, m_cmp(&w, S_EQ, ay, m_f(&w, INFINITY)), m_cmp(&w, S_LT, m_abs(&w, x), m_f(&w, INFINITY)));
     r = m_sel(&w, inf, x, r);
     r = m_sel(&w, m_cmp(&w, S_EQ, r, zero), m_copysign(&w, zero, x), r);

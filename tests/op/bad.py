@@ -279,8 +279,144 @@ def refusals(rng):
         for way in ways:
             text = f"{error}|{SIZES}" if way == "d" else error
             yield Case(op, inputs, attrs, nout=(nout or [1])[0], error=f"(?i){text}", dynamic=way in "dS",
-                       oracle=[np.zeros(2, np.float32)] if way == "S" else "ort", const=() if way in "sSd" else arrays if way == "C" else arrays[isinstance(inputs[0], np.ndarray):])
+                       oracle=[np.zeros(2, np.float32)] if way == "S" else "ort",
+                       const=() if way in "sSd" else arrays if way == "C" else arrays[isinstance(inputs[0], np.ndarray):])
+
+
+# --- numbers at the edges ---
+
+def whole(rng):
+    """Integers are total (ir/IR.md, 2): x / 0 = x mod 0 = 0, MIN / -1 = MIN; shifts by the width or more give 0."""
+    for kind in (np.int8, np.int16, np.int32, np.int64, np.uint8, np.uint16, np.uint32, np.uint64):
+        lo, hi = np.iinfo(kind).min, np.iinfo(kind).max
+        minus = [-1] if lo else [hi]
+        a = np.array([7, lo, hi, 0, lo, 5, hi, *[lo] * 9], kind)
+        b = np.array([0, 0, 0, 0, *minus, *minus, *minus, *[1] * 9], kind)
+        quotient = np.array([0, 0, 0, 0, lo, -5 if lo else 0, -hi if lo else 1, *[lo] * 9], kind)
+        rest = np.zeros(16, kind)
+        if not lo:
+            rest[5] = 5
+        for const, dynamic in (((), False), ((1,), True)):
+            yield Case("Div", [a, b], oracle=[quotient], const=const, dynamic=dynamic)
+            for fmod in (0, 1):
+                yield Case("Mod", [a, b], {"fmod": fmod}, oracle=[rest], const=const, dynamic=dynamic)
+        yield Case("Abs", [a[:7]], oracle=[np.abs(a[:7])])
+        if not lo:
+            bits = np.iinfo(kind).bits
+            by = np.array([0, 1, bits - 1, bits, bits + 1, hi, 2 * bits], kind)
+            for way in ("LEFT", "RIGHT"):
+                want = [int(hi) << int(k) & int(hi) if way == "LEFT" else int(hi) >> int(k) if k < bits else 0 for k in np.minimum(by, 99)]
+                yield Case("BitShift", [np.full(7, hi, kind), by], {"direction": way}, oracle=[np.array(want, kind)], dynamic=way == "LEFT")
+    yield Case("Pow", [n64(0, 0, 2, -1, 3), n64(0, -1, -1, -3, 64)], oracle=[n64(1, 0, 0, -1, (3**64 + 2**63) % 2**64 - 2**63)])
+    yield Case("ReduceMean", [np.zeros((2, 0), np.int32), n64(1)], oracle=[np.zeros((2, 1), np.int32)])
+
+
+def casts(rng):
+    """Truncated and saturated, NaN becomes 0."""
+    for kind in (np.float16, np.float32, np.float64):
+        with np.errstate(all="ignore"):
+            x = np.array([NAN, INF, -INF, 1e30, -1e30, 300.7, -300.7, 0.99, -0.99, 2.0**31, -2.0**31, 2.0**63, 2.0**64, -0.0, 127.5, -128.9])
+            x = x.astype(kind)
+        for to in (np.int8, np.int16, np.int32, np.int64, np.uint8, np.uint16, np.uint32, np.uint64):
+            lo, hi = int(np.iinfo(to).min), int(np.iinfo(to).max)
+            want = [0 if v != v else hi if v >= hi else lo if v <= lo else int(v) for v in x.astype(np.float64)]
+            for const in ((), (0,)):
+                yield Case("Cast", [x], {"to": helper.np_dtype_to_tensor_dtype(np.dtype(to))}, oracle=[np.array(want, to)], const=const)
+        yield Case("Cast", [x], {"to": TensorProto.BOOL}, oracle=[x != 0], dynamic=True)
+
+
+def floats(rng):
+    """NaN, infinities, subnormals and huge numbers in every kind of operator that computes with floats."""
+    x, y = special(rng, 6, 24), special(rng, 24, 5)
+    tame = lambda *s: np.where(np.abs(v := special(rng, *s)) > 1e3, np.float32(NAN), v).astype(np.float32)
+    with np.errstate(all="ignore"):
+        small = f32(rng, 6, 24)
+        small[0, :4], small[1, 3], small[2, 5], small[3], small[4, :] = [NAN, INF, -INF, 0], INF, -INF, 0, -INF
+    image = f32(rng, 1, 2, 5, 6)
+    image[0, 0, 1, 2], image[0, 0, 4, 4], image[0, 1, 0, 0], image[0, 1, 2, 2] = NAN, INF, -INF, INF
+    for op in ("Add", "Sub", "Mul", "Div", "Max", "Min", "Pow", "Less", "GreaterOrEqual", "Equal"):
+        yield Case(op, [special(rng, 70), special(rng, 70)], tol=1e-5, oracle="reference" if op in ("Max", "Min") else "ort", dynamic=op < "M")
+    yield Case("Mod", [special(rng, 70), special(rng, 70)], {"fmod": 1}, oracle=lambda a, b: [np.fmod(a, b)])
+    yield Case("Mod", [f32(rng, 300, scale=1e30), f32(rng, 300, scale=1e-30)], {"fmod": 1}, oracle=lambda a, b: [np.fmod(a, b)], tol=0)
+    for op in ("Sum", "Mean"):
+        yield Case(op, [x, special(rng, 6, 24), special(rng, 24)])
+    for op in ("Acos", "Asin", "Atanh", "Acosh", "Log", "Sqrt", "Tan", "Softplus", "HardSwish", "Mish", "Erf", "Exp", "Round"):
+        yield Case(op, [np.concatenate([tame(60), np.float32([2, -2, 1, -1, 0, -0.0])])], tol=1e-5)
+    for op in ("ReduceSum", "ReduceMean", "ReduceProd", "ReduceL1", "ReduceL2", "ReduceSumSquare"):
+        yield Case(op, [small, n64(1)], {"keepdims": 0}, dynamic=True, const=(1,))
+    for op in ("ReduceMax", "ReduceMin"):
+        yield Case(op, [small, n64(1)], oracle=lambda a, _, f=op: [(np.max if f[-1] == "x" else np.min)(a, 1, keepdims=True)])
+    yield Case("ReduceSum", [f32(rng, 3, 0), n64(1)], oracle=[np.zeros((3, 1), np.float32)])
+    yield Case("ReduceMax", [f32(rng, 3, 0), n64(1)], oracle=[np.full((3, 1), -INF, np.float32)], dynamic=True)
+    yield Case("ReduceMean", [f32(rng, 3, 0), n64(1)], oracle=[np.full((3, 1), NAN, np.float32)])
+    for op in ("Softmax", "LogSoftmax"):
+        yield Case(op, [small[[1, 2, 3, 5]]], oracle="reference", dynamic=True)
+    yield Case("CumSum", [small, np.int64(1)])
+    yield Case("MatMul", [small, f32(rng, 24, 5)], oracle=lambda a, b: [a @ b])
+    yield Case("MatMul", [f32(rng, 5, 6), small], oracle=lambda a, b: [a @ b], dynamic=True, const=(1,))
+    yield Case("Gemm", [small, f32(rng, 24, 5), np.float32([NAN, 1, INF, 2, 3])], {"alpha": 0.5},
+               oracle=lambda a, b, c: [a @ b * np.float32(0.5) + c])
+    for kind in ("MaxPool", "AveragePool"):
+        yield Case(kind, [image[:, 1:]], {"kernel_shape": [2, 2]}, dynamic=kind[0] == "M")
+    yield Case("GlobalAveragePool", [image])
+    yield Case("LayerNormalization", [small, f32(rng, 24), f32(rng, 24)])
+    yield Case("LayerNormalization", [np.zeros((2, 8), np.float32), f32(rng, 8), f32(rng, 8)], {"epsilon": 0.0}, oracle="reference")
+    yield Case("LpNormalization", [np.zeros((2, 8), np.float32)], oracle="reference")
+    yield Case("BatchNormalization", [image, *[f32(rng, 2)] * 3, np.float32([-1, 0])], {"epsilon": 0.0})
+    yield Case("Clip", [special(rng, 40), np.float32(1), np.float32(-1)], oracle=lambda a, lo, hi: [np.minimum(np.maximum(a, lo), hi)])
+    for largest in (0, 1):
+        v = np.float32([1, INF, -INF, 3, 0, -5, 2])
+        yield Case("TopK", [v, n64(4)], {"largest": largest}, nout=2)
+    yield Case("TopK", [f32(rng, 3, 0), n64(0)], nout=2, oracle=[np.zeros((3, 0), np.float32), np.zeros((3, 0), np.int64)], dynamic=True)
+    yield Case("QuantizeLinear", [np.float32([INF, -INF, 1e30, -1e30, 300, -0.0]), np.float32(0.5), np.uint8(3)])
+    yield Case("QuantizeLinear", [np.float32([1, -1, 5]), np.float32(0), np.int8(3)], oracle=[np.int8([127, -128, 127])])
+    yield Case("QuantizeLinear", [np.float32([NAN, 1]), np.float32(1), np.int8(3)], oracle=[np.int8([0, 4])])
+    yield Case("Resize", [image, None, None, n64(1, 2, 3, 3)], {"mode": "nearest"})
+    yield Case("NonZero", [np.float32([[NAN, 0], [-0.0, INF]])], oracle=[np.int64([[0, 1], [0, 1]])])
+    yield Case("Where", [np.isnan(x), x, x])
+    yield Case("ArgMax", [small[[1, 2, 5]]], {"axis": 1})
+    yield Case("Einsum", [small, f32(rng, 24, 5)], {"equation": "ij,jk->ik"}, oracle=lambda a, b: [a @ b])
+    yield Case(ML + "Normalizer", [np.zeros((2, 3), np.float32)], {"norm": "L2"})
+    yield Case(ML + "TreeEnsembleRegressor", [np.float32([[NAN], [INF], [-INF], [0.5]])], tree(), oracle=[np.float32([[2], [2], [1], [1]])])
+    yield Case(MS + "QuickGelu", [tame(50)], oracle=lambda a: [a / (1 + np.exp(-np.float32(1.702) * a))])
+    yield Case(MS + "FusedMatMul", [small, f32(rng, 24, 5)], oracle=lambda a, b: [a @ b])
+    yield Case("RegexFullMatch", [np.array([b"\xff", b"a\xc3", "é".encode(), b"\xed\xa0\x80"], object)], {"pattern": "é+"},
+               oracle=[np.array([False, False, True, False])])
+
+
+def empty(rng):
+    """No elements, no axes."""
+    none, scalar = f32(rng, 0, 3), np.float32(2)
+    for op in ("Relu", "Exp", "Softmax", "Neg", "Identity", "IsNaN"):
+        yield Case(op, [none], dynamic=op < "N")
+    for op in ("Abs", "Sqrt", "Sigmoid", "Flatten", "Shape", "Size", "Transpose"):
+        yield Case(op, [scalar], {"axis": 0} if op == "Flatten" else {})
+    for inputs in ([none, f32(rng, 3, 4)], [f32(rng, 4, 0), f32(rng, 0, 3)], [f32(rng, 2, 0, 3), f32(rng, 3, 2)]):
+        for dynamic in (False, True):
+            yield Case("MatMul", inputs, dynamic=dynamic, oracle=lambda a, b: [a @ b])
+    yield Case("Concat", [none, f32(rng, 2, 3)], {"axis": 0}, dynamic=True)
+    yield Case("Conv", [f32(rng, 0, 2, 5, 5), f32(rng, 3, 2, 3, 3)], oracle=[np.zeros((0, 3, 3, 3), np.float32)], dynamic=True)
+    yield Case("MaxPool", [f32(rng, 0, 2, 5, 5)], {"kernel_shape": [2, 2]}, oracle=[np.zeros((0, 2, 4, 4), np.float32)], dynamic=True)
+    yield Case("Gather", [none, i64(rng, 0)], {"axis": 0}, dynamic=True)
+    yield Case("Gather", [f32(rng, 3), np.int64(-3)], dynamic=True)
+    yield Case("ScatterND", [f32(rng, 3), np.zeros((0, 1), np.int64), f32(rng, 0)], dynamic=True, oracle=lambda a, i, u: [a])
+    yield Case("ScatterElements", [f32(rng, 3), n64(-1, -3), f32(rng, 2)], dynamic=True)
+    yield Case("Reshape", [f32(rng, 0, 3), n64(3, 0)], {"allowzero": 1}, oracle=[np.zeros((3, 0), np.float32)], const=(1,))
+    yield Case("Slice", [f32(rng, 4), n64(3), n64(1), n64(0), n64(1)], dynamic=True)
+    yield Case("Tile", [f32(rng, 2, 3), n64(0, 2)], oracle=[np.zeros((0, 6), np.float32)], dynamic=True)
+    yield Case("CumSum", [none, np.int64(0)], dynamic=True)
+    yield Case("Unique", [f32(rng, 0)], nout=1, oracle=[np.zeros(0, np.float32)])
+    yield Case("Det", [f32(rng, 0, 2, 2)], oracle=[np.zeros(0, np.float32)], dynamic=True)
+    yield Case("LayerNormalization", [none, f32(rng, 3)], dynamic=True)
+    yield Case("Range", [n64(5)[0], n64(2)[0], n64(1)[0]])
+    yield Case("Compress", [none, np.zeros(0, bool)], {"axis": 0}, dynamic=True)
+    yield Case("SequenceLength", [Seq(np.float32)], oracle=[np.int64(0)])
+    yield Case("StringSplit", [np.zeros(0, object)], nout=2, oracle=[np.zeros((0, 0), object), np.zeros(0, np.int64)])
 
 
 def cases(rng):
     yield from refusals(rng)
+    yield from whole(rng)
+    yield from casts(rng)
+    yield from floats(rng)
+    yield from empty(rng)

@@ -457,7 +457,7 @@ def evaluate(accelc_command, path, feeds, names, wanted, folder):
 
 def failure(what, status, text):
     text = text.strip()
-    if status in (1, 2) and text and "Sanitizer" not in text and "runtime error" not in text:
+    if status in (1, 2) and text and "Sanitizer:" not in text and "runtime error" not in text:
         return text
     raise Different(f"{what}: " + (f"signal {-status}" if status < 0 else f"status {status}") + f": {text[-2000:]}")
 
