@@ -55,7 +55,8 @@ static bool mask_keys(Imp *m, Scores *s, Val mask, Dim past)
         }
         for (int i = 0; i < r; i++)
             b_guard(&m->b, G_EQ, dim_of(m, mask, i), want[i], "the mask does not fit the scores");
-        mask = r == MASK_SQUARE ? mask : insert_axes(m, mask, 4, r == MASK_KEYS ? 6 : 2);
+        uint32_t missing = r == MASK_KEYS ? 6 : r == MASK_PAIRS ? 2 : 0; /* of the axes of [B, H, S, T]; groups have one more behind H */
+        mask = s->grouped ? insert_axes(m, mask, 5, (missing & ~2u) << 1 | (missing & 2) | 4) : insert_axes(m, mask, 4, missing);
         seen = X2(GT, xarg(m, 1, mt), zero);
     }
     Expr add = X3(SELECT, seen, xf(m, t, 0), xf(m, t, filter_value(m)));

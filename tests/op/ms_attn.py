@@ -101,6 +101,7 @@ def cases(rng):
     for mask in ("ends", "keys", "square"):
         yield mha(rng, mask=mask, rel=full, attrs={"scale": 0.7, "mask_filter_value": -3.0})
         yield mha(rng, mask=mask, dynamic=True)
+        yield mha(rng, b=4, mask=mask, kv="heads", dynamic=True)        # as many key heads as query heads, which only a run can tell
     yield mha(rng, hv=12, rel=one)
     yield mha(rng, nout=4, rel=full, mask="keys", wanted=(0, 3), attrs={"mask_filter_value": -4.0}, oracle=with_scores)
     yield mha(rng, s=1, t=1, past=6, nout=3, mask="keys")
