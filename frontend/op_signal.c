@@ -49,6 +49,8 @@ static Val whole_spectrum(Imp *m, Val x, Dim len)
  * f64 (their sums cancel) and inverse ones in the operand's type, if the length is known. */
 static Val transform(Imp *m, Val x, Dim len, bool inverse, bool onesided)
 {
+    if (!x.i)
+        return x;
     int64_t n;
     bool mirrored = inverse && onesided, known = dim_is_const(m->c, len, &n) && n > 0;
     DType t = dtype_of(m, x), w = inverse && known ? wide_type(t) : DT_F64;
@@ -171,6 +173,10 @@ void imp_dft(Imp *m)
     } else {
         if (!axis_ok(m, row_has_attr(m->row, "axis") ? attr_i(m, "axis") : -2, r, &axis))
             return;
+        if (axis == r - 1) {
+            ERR(m, "E0203", "axis %d is the one of real and imaginary part", axis);
+            return;
+        }
         for (int i = 0; i < r; i++)
             flag[i] = DC(m, i == axis);
     }

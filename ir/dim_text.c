@@ -209,10 +209,18 @@ static Dim parse_product(Parser *p) {
     return d;
 }
 
+/* "-" and a number, which are read as one: there is a smallest number that has no opposite. */
+static bool minus_number(const Parser *p) {
+    const char *s = p->s + strspn(p->s, " \t");
+    if (p->failed || *s != '-') return false;
+    s += 1 + strspn(s + 1, " \t");
+    return isdigit((unsigned char)*s);
+}
+
 static Dim parse_sum(Parser *p) {
     Dim d = parse_product(p);
     for (;;) {
-        if (accept(p, '+')) d = dim_add(p->c, d, parse_product(p));
+        if (accept(p, '+') || minus_number(p)) d = dim_add(p->c, d, parse_product(p));
         else if (accept(p, '-')) d = dim_sub(p->c, d, parse_product(p));
         else return d;
     }

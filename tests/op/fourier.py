@@ -55,3 +55,4 @@ def cases(rng):
     yield Case("STFT", [signal[:, :, 0], np.array(8), np.hanning(16).astype(np.float32)], {}, opset=17, const=(1,), tol=2e-5)
     for bad in (-1, 3, -5):
         yield Case("DFT", [x, None, np.array(bad)], {}, opset=20, error="axis")
+    yield Case("DFT", [np.zeros((1, 10, 1), np.float32)], {"axis": 2}, opset=19, error="real and imaginary")
