@@ -434,6 +434,11 @@ LVal lir_op3(Lir *l, SOp op, LVal a, LVal b, LVal c) {
     if (ty.dt == DT_BOOL && is_bool(l, c, false)) return lir_op2(l, S_AND, a, b);
     if (ty.dt == DT_BOOL && is_bool(l, b, true)) return lir_op2(l, S_OR, a, c);
     if (lir_is_op(l, a, S_NOT)) return raw(l, op, ty, 3, (LVal[]){lir_arg(l, a, 0), c, b});
+    if (lir_is_op(l, b, S_SELECT)) { /* c unless two conditions hold: one selection */
+        LVal inner = lir_arg(l, b, 0), yes = lir_arg(l, b, 1), no = lir_arg(l, b, 2);
+        if (no.i == c.i) return raw(l, op, ty, 3, (LVal[]){lir_op2(l, S_AND, a, inner), yes, c});
+        if (yes.i == c.i) return raw(l, op, ty, 3, (LVal[]){lir_op2(l, S_AND, a, lir_op1(l, S_NOT, inner)), no, c});
+    }
     return raw(l, op, ty, 3, (LVal[]){a, b, c});
 }
 
