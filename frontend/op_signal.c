@@ -54,7 +54,8 @@ static Val transform(Imp *m, Val x, Dim len, bool inverse, bool onesided)
     int64_t n;
     bool mirrored = inverse && onesided, known = dim_is_const(m->c, len, &n) && n > 0;
     DType t = dtype_of(m, x), w = inverse && known ? wide_type(t) : DT_F64;
-    Dim half = dim_addi(m->c, dim_floordiv(m->c, len, DC(m, 2)), 1), want = mirrored ? half : len, have = dim_min(m->c, dim_of(m, x, 1), want), d[4], zero[4], hi[4];
+    Dim half = dim_addi(m->c, dim_floordiv(m->c, len, DC(m, 2)), 1), want = mirrored ? half : len, d[4], zero[4], hi[4];
+    Dim have = dim_min(m->c, dim_of(m, x, 1), want);
     x = b_slice_axis(&m->b, x, 1, DC(m, 0), have);
     for (int i = 0; i < 4; i++)
         zero[i] = hi[i] = DC(m, 0);
