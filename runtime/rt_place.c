@@ -272,7 +272,7 @@ static accelc_status place_group(Sess *s, int32_t g) {
                            : block_need(s, g, end, 0);
     if (s->dry) s->block[g].cap = end < 0 ? 0 : (size_t)end; /* what accelc_rt1_sizes asks for */
     if (st != ACCELC_OK || s->dry) {
-        for (int32_t i = 0; i < n; i++) s->room[list[i]] = 0; /* nothing has a place */
+        for (int32_t i = 0; i < n; i++) s->room[list[i]] = s->at[list[i]] = 0; /* nothing has a place */
         return st;
     }
     if (s->block[g].p != old) {

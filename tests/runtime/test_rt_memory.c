@@ -201,6 +201,22 @@ START_TEST(test_allocator) { /* all memory comes from the config; running out of
 }
 END_TEST
 
+START_TEST(test_too_large_once) { /* values that did not fit leave nothing behind */
+    M m;
+    Pb *b = plan_compact(-1);
+    for (int i = 0; i < N; i++) X[i] = (float)(i + 1);
+    pb_arena(b, F32, b->buf[3].bytes_dim, 3, 4); /* beside t, so that one of them is not first */
+    model_init(&m, b);
+    ck_assert_int_eq(model_open(&m, (accelc_config){.threads = 1, .mem_limit = 1000}), ACCELC_OK);
+    for (int round = 0; round < 2; round++)
+        for (int64_t n = N; n > 0; n = n == N ? 3 : 0) {
+            accelc_value in = tensor(F32, 1, &n, X, (size_t)n * 4), out[2] = {{0}, {0}};
+            ck_assert_int_eq(accelc_rt1_run(m.s, &in, out), n == N ? ACCELC_ENOMEM : ACCELC_OK);
+        }
+    model_close(&m);
+}
+END_TEST
+
 START_TEST(test_no_malloc_in_run) {
     M m;
     accelc_value out;
@@ -369,6 +385,7 @@ static void add(TCase *c) {
     tcase_add_test(c, test_placement);
     tcase_add_test(c, test_sizes_and_arena);
     tcase_add_test(c, test_allocator);
+    tcase_add_test(c, test_too_large_once);
     if (COUNTED) tcase_add_loop_test(c, test_no_malloc_in_run, 0, 6);
     tcase_add_loop_test(c, test_scratch, 0, 3);
     tcase_add_test(c, test_slack);
