@@ -364,6 +364,53 @@ static bool grad_gather(Grad *g, const Node *n)
     return true;
 }
 
+/* The values go back to where the indices, its other result, say. */
+static bool grad_topk(Grad *g, const Node *n)
+{
+    Imp *m = g->m;
+    Val d = g->adj[n->out[0].i];
+    ScatterAttr s = {.mode = SC_ADD, .elements = true, .axis = ((const TopkAttr *)n->attr)->axis};
+    if (d.i)
+        grad_add(g, n->in[0], b_scatter(&m->b, zeros(g, n->in[0]), n->out[1], d, &s));
+    return true;
+}
+
+/* d at the places that a scatter wrote to, like its updates. */
+static Val scattered(Grad *g, const Node *n, Val d)
+{
+    Imp *m = g->m;
+    const ScatterAttr *a = n->attr;
+    const Type t = *type_of(g, d), u = *type_of(g, n->in[2]), it = *type_of(g, n->in[1]);
+    Val in[2] = {d, cast_to(m, n->in[1], DT_I64)};
+    Expr at[MAX_RANK], from[MAX_RANK];
+    int lists = it.rank - 1, q = t.rank - (u.rank - lists);
+    for (int i = 0; i < (a->elements ? it.rank : lists); i++)
+        from[i] = xaxis(m, i);
+    for (int i = 0; i < t.rank; i++) {
+        bool indexed = a->elements ? i == a->axis : i < q;
+        at[i] = xaxis(m, a->elements ? i : lists + i - q);
+        if (!indexed)
+            continue;
+        if (!a->elements)
+            from[lists] = XI(i);
+        at[i] = wrap_index(m, load_at(m, 1, DT_I64, it.rank, from), t.dim[i]);
+    }
+    return map_over(m, load_at(m, 0, (DType)t.dtype, t.rank, at), 2, in, u.rank, u.dim);
+}
+
+/* Where elements were replaced, nothing goes back to what was there; of several updates of one element the standard leaves the order open. */
+static bool grad_scatter(Grad *g, const Node *n)
+{
+    Imp *m = g->m;
+    const ScatterAttr *a = n->attr;
+    Val d = g->adj[n->out[0].i];
+    if (a->mode != SC_ADD && a->mode != SC_SET)
+        return refuse(g, n, "a scatter that multiplies or compares");
+    grad_add(g, n->in[0], a->mode == SC_ADD ? d : b_scatter(&m->b, d, n->in[1], zeros(g, n->in[2]), a));
+    grad_add(g, n->in[2], scattered(g, n, d));
+    return true;
+}
+
 static bool grad_move(Grad *g, const Node *n)
 {
     Imp *m = g->m;
@@ -431,6 +478,7 @@ static GradFn *const rules[P_COUNT] = {
     [P_RESHAPE] = grad_move,    [P_PERMUTE] = grad_move,    [P_BROADCAST] = grad_move,    [P_SLICE] = grad_move,
     [P_PAD] = grad_pad,         [P_CONCAT] = grad_move,     [P_WINDOW] = grad_window,     [P_GATHER] = grad_gather,
     [P_UPDATE] = grad_move,     [P_COPY] = grad_move,       [P_GROUP] = grad_group,
+    [P_TOPK] = grad_topk,       [P_SCATTER] = grad_scatter,
 };
 
 bool grad_nodes(Grad *g, uint32_t from, uint32_t to)

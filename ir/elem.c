@@ -170,7 +170,7 @@ static Dim broadcast_elem(El *e, Val v, const int64_t *at) {
     int64_t dim[MAX_RANK], n, flat = 0;
     const Dim *x = val_elems(e->g, v, NULL);
     const Type *t = val_type(e->g, v);
-    if (!x || !elem_count(e->c, t, dim, &n)) return UNKNOWN;
+    if (!x || t->rank > e->t->rank || !elem_count(e->c, t, dim, &n)) return UNKNOWN; /* one that is only loaded from may have any rank */
     for (int d = 0; d < t->rank; d++) flat = flat * dim[d] + (dim[d] == 1 ? 0 : at[e->t->rank - t->rank + d]);
     return flat < n ? x[flat] : UNKNOWN;
 }
