@@ -29,41 +29,13 @@ typedef struct rt_calls {
     uint32_t nfn, pad;
 } rt_calls;
 
-/* Kernels of a GPU. An image holds every kernel of the model that runs on the device, as an entry "k_<name>". Its one
- * parameter is a block of 64-bit numbers: buf[nbuf] (addresses on the device), dim[ndim], tasks, scratch, scratch_bytes, status:
- * a step's arguments in its order, the number of tasks, and
- *   scratch        memory for scratch_threads threads, 64-byte aligned, scratch_bytes each
- *   status         a u32, 0 before the launch; the first guard g that fails leaves 1 + g there
- * THREADS: thread t of n runs tasks t, t + n, ..; its scratch begins at scratch + t * scratch_bytes. BLOCK: the threads of block b of n
- * run tasks b, b + n, .. together. Any grid is right: threads without a task do nothing. */
-enum { RT_GPU_PTX, RT_GPU_CUBIN };
-#define RT_GPU_ONLY 0x100u /* in arch: for that architecture alone (sm_90a); without: for it and all newer ones */
-typedef struct rt_gpu_image {
-    uint32_t arch, kind;       /* 80, RT_GPU_ONLY | 90, ..; PTX: text that ends with a NUL, counted in bytes */
-    const void *data;
-    uint64_t bytes;
-} rt_gpu_image;
-enum { RT_GPU_THREADS, RT_GPU_BLOCK };
-typedef struct rt_gpu_kernel {
-    const char *name;          /* entry point; NULL: the kernel runs on the host, by rt_model.kernel */
-    uint32_t block, shared;    /* threads of a block; bytes of dynamic shared memory */
-    uint32_t scratch_threads;  /* most threads of a launch, if the step has scratch; 0: any number */
-    uint32_t mode;             /* RT_GPU_THREADS, RT_GPU_BLOCK */
-} rt_gpu_kernel;
-typedef struct rt_gpu {
-    uint32_t nimage, nkernel;
-    const rt_gpu_image *image; /* best first */
-    const rt_gpu_kernel *kernel; /* index = rt_step.kernel */
-} rt_gpu;
-
 typedef struct rt_model {
     uint32_t magic, size;      /* RT_MAGIC, sizeof(rt_model) */
     const void *plan;          /* rt_plan and what it points to */
     const rt_kernel *kernel;   /* entry points, index = rt_step.kernel */
     const void *weights;       /* base of RT_BUF_WEIGHT offsets, 64-byte aligned; NULL if none */
-    const char *level;         /* "x86-64", "x86-64-v3", "x86-64-v4", "cuda" */
+    const char *level;         /* "x86-64", "x86-64-v3", "x86-64-v4" */
     const rt_calls *calls;     /* or NULL */
-    const rt_gpu *gpu;         /* level "cuda"; NULL on the CPU. Where it names an entry point, `kernel` has NULL */
 } rt_model;
 
 /* What the per-model thunks pass to the runtime: every level of a fat artefact, best first. */
