@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""Scores the importers with the reference evaluator: official ONNX backend cases through `accelc --eval`.
+"""Official ONNX backend cases, through `accelc --eval` or, with --tasks, through compiled code whose executor runs the tasks of a phase
+in any order.
 
-    suite_eval.py ACCELC [--variant plain|dynamic|constant|all] [--op NAME]... [--only PATTERN] [-v]
+    suite_eval.py ACCELC [--variant plain|dynamic|constant|all] [--tasks N] [--op NAME]... [--only PATTERN] [-v]
 
 Without --op, the cases are those whose nodes (subgraphs and functions included) are all operators that `accelc --list-ops`
 names. Cases, variants and comparison are those of bench/suite.py beside the checkout (--suite FILE). Cases that cannot pass are
@@ -138,11 +139,25 @@ def run_case(suite, accelc, test, variant):
     return None
 
 
+def backwards(n, task):
+    """An executor that runs the tasks of a phase one after another, the last one first."""
+    for i in reversed(range(n)):
+        task(i)
+
+
+def run_tasks(suite, width, test, variant):
+    """As run_case, through compiled code with an executor of that width."""
+    import accelc.backend
+    failure = suite.run_case(lambda model: accelc.backend.prepare(model, threads=width, for_each=backwards).run, test, variant)
+    return failure and ": ".join(failure)
+
+
 def main():
     here = os.path.dirname(os.path.abspath(__file__))
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("accelc")
     p.add_argument("--variant", choices=["plain", "dynamic", "constant", "all"], default="all")
+    p.add_argument("--tasks", type=int, metavar="N", help="compiled code, N tasks in any order, instead of the evaluator")
     p.add_argument("--op", action="append", help="cases that use this operator")
     p.add_argument("--only", help="regular expression that the case's category/name must contain")
     p.add_argument("--suite", default=os.path.join(here, "../../../shared/bench/suite.py"))
@@ -153,6 +168,7 @@ def main():
         print(f"skipped: {options.suite} is not there")
         sys.exit(77)
     suite = load_suite(options.suite)
+    os.environ["ACCELC"] = os.path.abspath(options.accelc)
     known, cases = known_operators(options.accelc), []
     for t in suite.all_tests():
         if options.only and not re.search(options.only, f"{t.category}/{t.name}"):
@@ -165,7 +181,8 @@ def main():
     passed = failed = known_bad = 0
     for variant in ["plain", "dynamic", "constant"] if options.variant == "all" else [options.variant]:
         with concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
-            results = list(pool.map(lambda t, v=variant: run_case(suite, options.accelc, t, v), cases))
+            results = list(pool.map(lambda t, v=variant: run_tasks(suite, options.tasks, t, v) if options.tasks else
+                                    run_case(suite, options.accelc, t, v), cases))
         counts = [0, 0, 0]
         for t, why in zip(cases, results):
             name = f"{variant} {t.category}/{t.name}"

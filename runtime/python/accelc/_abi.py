@@ -36,6 +36,14 @@ class Desc(c.Structure):
                 ("weight_bytes", c.c_uint64), ("code_bytes", c.c_uint64), ("flags", c.c_uint64)]
 
 
+TASK = c.CFUNCTYPE(None, c.c_void_p, c.c_int, c.c_int)
+FOR_EACH = c.CFUNCTYPE(None, c.c_void_p, c.c_int, TASK, c.c_void_p)
+
+
+class Exec(c.Structure):
+    _fields_ = [("ctx", c.c_void_p), ("width", c.c_int32), ("gang", c.c_int32), ("for_each", FOR_EACH)]
+
+
 ON_STEP = c.CFUNCTYPE(None, c.c_void_p, c.c_int, c.c_int, c.c_uint64, c.c_uint64)
 
 

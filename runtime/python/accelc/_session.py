@@ -86,10 +86,13 @@ class _Spec:
 
 
 class Session:
-    """Runs a model. One run at a time; other sessions are independent. Made by Model.session()."""
+    """Runs a model. One run at a time; other sessions are independent. Made by Model.session().
+
+    for_each(n, task): an executor of the caller's, in place of threads of the session: calls task(i) for every i < n, n <= threads, in any
+    order and in any threads, and returns when all are done. It must not raise."""
 
     def __init__(self, model, threads=0, *, spin_us=0, cpu=None, weights=None, mem_limit=0, seed=0, sym_max=None,
-                 on_step=None):
+                 on_step=None, for_each=None):
         self._handle = None
         self.model = model
         api, desc = model._api, model._desc
@@ -103,6 +106,10 @@ class Session:
         if on_step:
             self._on_step = abi.ON_STEP(lambda ctx, *a: on_step(*a))
             config.on_step = self._on_step
+        if for_each:
+            call = abi.FOR_EACH(lambda ctx, n, task, arg: for_each(n, lambda i: task(arg, i, n)))
+            self._exec = abi.Exec(width=max(1, threads), for_each=call)
+            config.exec = c.addressof(self._exec)
         handle, message = c.c_void_p(), c.create_string_buffer(512)
         status = api.create(c.byref(config), c.byref(handle), message, len(message))
         if status:
