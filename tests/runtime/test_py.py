@@ -203,6 +203,19 @@ class Sessions(unittest.TestCase):
         self.assertEqual(bad, [])
         gc.collect()
 
+    def test_own_executor(self):
+        ran = []
+
+        def backwards(n, task):
+            ran.append(n)
+            for i in reversed(range(n)):
+                task(i)
+        m = accelc.load("m1.so")
+        feed = {"x": arr(5000, 2), "y": arr(5000)}
+        with m.session(threads=3, for_each=backwards) as s, m.session(threads=1) as t:
+            self.assertEqual(s.run(feed)["z"].tobytes(), t.run(feed)["z"].tobytes())
+        self.assertTrue(ran and max(ran) <= 3)
+
     def test_overhead(self):
         s = accelc.load("m1.so").session(threads=1)
         feeds = {"x": arr(4), "y": arr(4)}
