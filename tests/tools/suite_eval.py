@@ -25,6 +25,8 @@ import onnx
 KNOWN = [  # pattern of "variant category/name", why
     ("test_bernoulli", "the data hold one draw of numpy's global generator"),
     ("^dynamic .*test_affine_grid_.*_expanded", "the rank of an inner value is the length of an input"),
+    ("^dynamic node/test_dft_inverse(_opset19)?$", "the data are off by 1.5e-6 from the exact result, 0, at 10 points; transforms of a known length "
+     "round as the reference does, others less"),
 ]
 
 
