@@ -319,7 +319,11 @@ static void explain(const Lir *l, const RndOut *o, uint32_t lane, const char *a,
                  dt_is_float(t) ? y.f : (double)y.i, (unsigned long long)y.i);
 }
 
+#ifdef __SANITIZE_ADDRESS__ /* interpreter and builder are slower, compiled code is not instrumented */
+enum { PROGRAMS = 4, OPS = 160 };
+#else
 enum { PROGRAMS = 12, OPS = 160 };
+#endif
 static int programs = PROGRAMS;
 static uint64_t first_seed = 1;
 
