@@ -49,8 +49,6 @@ static Val whole_spectrum(Imp *m, Val x, Dim len)
  * f64 (their sums cancel) and inverse ones in the operand's type, if the length is known. */
 static Val transform(Imp *m, Val x, Dim len, bool inverse, bool onesided)
 {
-    if (!x.i)
-        return x;
     int64_t n;
     bool mirrored = inverse && onesided, known = dim_is_const(m->c, len, &n) && n > 0;
     DType t = dtype_of(m, x), w = inverse && known ? wide_type(t) : DT_F64;

@@ -61,9 +61,9 @@ Loc loc_new(Ctx *c, const LocInfo *info);
 const LocInfo *loc_info(const Ctx *c, Loc l); /* never NULL */
 /* One line: `model.onnx: node #37 "/layer1/Conv" (Conv-11): error[E0203]: text`. code: "E0203", "U0101", "W...".
  * Messages are kept in the Ctx (in order) and written to stderr by the command; at most 100 are kept. */
-void diag_here(Ctx *c, Loc loc);    /* where messages without a place belong from now on */
 void diag(Ctx *c, Sev sev, Loc loc, const char *code, const char *fmt, ...) __attribute__((format(printf, 5, 6)));
 void diag_note(Ctx *c, const char *fmt, ...) __attribute__((format(printf, 2, 3))); /* evidence line of the last one */
+void diag_here(Ctx *c, Loc loc);    /* where messages without a place belong from now on */
 uint32_t ctx_errors(const Ctx *c);              /* errors and unsupported so far */
 const char *ctx_messages(Ctx *c);               /* all messages, one per line */
 bool ctx_message(const Ctx *c, uint32_t k, Sev *sev, Loc *loc, const char **text); /* the k-th that was kept; false: there are no more */
