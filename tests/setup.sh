@@ -41,4 +41,4 @@ need_python() {
 }
 
 # shellcheck disable=SC2034
-build_packages="gcc g++ libc6-dev cmake ninja-build pkg-config llvm-19-dev lld-19 libprotobuf-c-dev protobuf-c-compiler python3 python3-venv"
+build_packages="gcc g++ libc6-dev cmake ninja-build pkg-config llvm-19-dev lld-19 zlib1g-dev libzstd-dev libprotobuf-c-dev protobuf-c-compiler python3 python3-venv"
