@@ -18,13 +18,8 @@
 
 #include "llvm_kernel.h"
 
-#define TRIPLE "x86_64-unknown-linux-gnu"
-/* Lir is folded and numbered already: what is left are address computations and shuffles.
- * default<O2> takes ten times as long for the same code; the loop and SLP vectorisers must not run.
- */
-#define PASSES "early-cse,simplifycfg,instcombine<no-verify-fixpoint>"
 #define MODULE_WEIGHT 6000 /* instructions that make a module worth its overhead */
-#define MODULES 16         /* most modules of one call */
+#define MODULES 16         /* most modules of one call on any machine */
 
 typedef struct Module {
     uint32_t first, last; /* kernels [first, last) */
@@ -33,16 +28,15 @@ typedef struct Module {
     char message[512]; /* what went wrong; empty: nothing */
 } Module;
 
+static const Machine *const machines[] = {[MACHINE_X86] = &llvm_x86};
+
 /* What LLVM keeps per process, written once: its targets, and one option. Loop strength reduction
  * trades the addresses [base + index * scale + displacement] that templates ask for against chains
  * of additions; in a tile with twelve row pointers that made vectors spill and cost half of the
  * speed, and without it nothing measured became slower. */
 static void register_target(void) {
     const char *const option[] = {"accelc", "-disable-lsr"};
-    LLVMInitializeX86TargetInfo();
-    LLVMInitializeX86Target();
-    LLVMInitializeX86TargetMC();
-    LLVMInitializeX86AsmPrinter();
+    for (size_t k = 0; k < sizeof machines / sizeof *machines; k++) machines[k]->initialize();
     LLVMParseCommandLineOptions(2, option, NULL);
 }
 static pthread_once_t registered = PTHREAD_ONCE_INIT;
@@ -108,32 +102,33 @@ static void emit(Module *m, LLVMModuleRef md, LLVMTargetMachineRef tm, int kind)
 }
 
 static void build(Module *m, const Target *t, Lir *const *kernel, int kind) {
+    const Machine *mc = machines[t->machine];
     LLVMContextRef cx = LLVMContextCreate();
     LLVMContextSetDiagnosticHandler(cx, on_diagnostic, m);
     LLVMModuleRef md = LLVMModuleCreateWithNameInContext("kernels", cx);
     char *err = NULL;
     LLVMTargetRef target;
     LLVMTargetMachineRef tm = NULL;
-    if (!LLVMGetTargetFromTriple(TRIPLE, &target, &err))
-        tm = LLVMCreateTargetMachine(target, TRIPLE, "x86-64", t->features, LLVMCodeGenLevelDefault,
+    if (!LLVMGetTargetFromTriple(mc->triple, &target, &err))
+        tm = LLVMCreateTargetMachine(target, mc->triple, mc->cpu ? mc->cpu : t->name, t->features, LLVMCodeGenLevelDefault,
                                      LLVMRelocPIC, LLVMCodeModelDefault);
     if (!tm) {
-        snprintf(m->message, sizeof m->message, "%s", err ? err : "LLVM has no target " TRIPLE);
+        snprintf(m->message, sizeof m->message, "%s", err ? err : "LLVM lacks the target");
         LLVMDisposeMessage(err);
         LLVMDisposeModule(md), LLVMContextDispose(cx);
         return;
     }
-    LLVMSetTarget(md, TRIPLE);
+    LLVMSetTarget(md, mc->triple);
     LLVMTargetDataRef layout = LLVMCreateTargetDataLayout(tm);
     LLVMSetModuleDataLayout(md, layout);
     LLVMDisposeTargetData(layout);
-    for (uint32_t k = m->first; k < m->last; k++) llvm_kernel(cx, md, t, kernel[k]);
+    for (uint32_t k = m->first; k < m->last; k++) llvm_kernel(cx, md, t, mc, kernel[k]);
     if (LLVMVerifyModule(md, LLVMReturnStatusAction, &err))
         snprintf(m->message, sizeof m->message, "%s", err);
     LLVMDisposeMessage(err);
     if (!m->message[0]) {
         LLVMPassBuilderOptionsRef options = LLVMCreatePassBuilderOptions();
-        LLVMErrorRef e = LLVMRunPasses(md, PASSES, tm, options);
+        LLVMErrorRef e = LLVMRunPasses(md, mc->passes, tm, options);
         LLVMDisposePassBuilderOptions(options);
         if (e) {
             char *s = LLVMGetErrorMessage(e);
@@ -160,15 +155,15 @@ weight(const Lir *l, const Target *t) { /* vectors wider than a register are sev
 bool llvm_compile(Ctx *c, const Target *t, uint32_t n, Lir *const *kernel, LlvmOut *out) {
     Module module[MODULES];
     uint64_t total = 0, done = 0;
-    uint32_t nmodule = 0;
+    uint32_t nmodule = 0, most = machines[t->machine]->modules;
     out->nblob = 0, out->blob = NULL;
     if (n == 0) return true;
     for (uint32_t k = 0; k < n; k++) total += weight(kernel[k], t);
-    uint64_t share = total / MODULES + 1;
+    uint64_t share = total / most + 1;
     if (share < MODULE_WEIGHT)
         share = total / 2 + 1 < MODULE_WEIGHT ? total / 2 + 1 : MODULE_WEIGHT; /* two at least */
     for (uint32_t k = 0; k < n; k++) {
-        if (k == 0 || (done >= share * nmodule && nmodule < MODULES))
+        if (k == 0 || (done >= share * nmodule && nmodule < most))
             module[nmodule++] = (Module){.first = k};
         module[nmodule - 1].last = k + 1;
         done += weight(kernel[k], t);

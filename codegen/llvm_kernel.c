@@ -29,7 +29,6 @@ typedef struct Kernel {
     uint32_t nopen;
     BB fail;
     LV fail_code;
-    LV tiles; /* memory of the configuration, once there is one */
 } Kernel;
 #define UNKNOWN UINT32_MAX
 
@@ -304,66 +303,12 @@ static void fail_if(Kernel *k, const LIns *i) {
         k->fail = block(k);
         start(k, k->fail);
         k->fail_code = LLVMBuildPhi(k->p.b, LLVMInt32TypeInContext(k->p.cx), "");
-        LLVMBuildRet(k->p.b, k->fail_code);
+        k->p.m->leave(&k->p, k->fail_code);
         start(k, at);
     }
     incoming(k->fail_code, i32(k, 1 + i->aux), here(k));
     unlikely(k, LLVMBuildCondBr(k->p.b, value(k, k->p.args[i->arg]), k->fail, next));
     start(k, next);
-}
-
-/* ---- tiles: by number, so that no register allocator configures them anew ---- */
-
-/* The configuration: palette 1, rows of 64 bytes; its memory is part of the frame. */
-static void tiles_begin(Kernel *k, const LIns *i) {
-    const Printer *p = &k->p;
-    LLVMTypeRef byte = pr_int(p, 8, 1), block = LLVMArrayType2(byte, 64);
-    LV e[64], rows = LLVMBuildTrunc(p->b, value(k, p->args[i->arg]), byte, "");
-    for (int b = 0; b < 64; b++) {
-        bool width = b >= 16 && b < 16 + 2 * LIR_TILES && b % 2 == 0, full = b >= 54 && b < 56;
-        e[b] = LLVMConstInt(byte, b == 0 ? 1 : width ? LIR_TILE_PITCH : full ? LIR_TILE_ROWS : 0, 0);
-    }
-    if (!k->tiles) {
-        BB at = here(k);
-        LLVMPositionBuilderBefore(p->b, LLVMGetFirstInstruction(LLVMGetEntryBasicBlock(p->fn)));
-        k->tiles = LLVMBuildAlloca(p->b, block, "");
-        LLVMSetAlignment(k->tiles, 64);
-        start(k, at);
-    }
-    LLVMSetAlignment(LLVMBuildStore(p->b, LLVMConstVector(e, 64), k->tiles), 64);
-    for (int t = 0; t < 6; t++) {
-        LV at = i64(k, 48 + t);
-        LLVMBuildStore(p->b, rows, LLVMBuildGEP2(p->b, byte, k->tiles, &at, 1, ""));
-    }
-    (void)pr_intrinsic(p, "llvm.x86.ldtilecfg", 0, NULL, 1, &k->tiles);
-}
-
-static LV tile_number(const Kernel *k, int64_t n) { return LLVMConstInt(pr_int(&k->p, 8, 1), (uint64_t)n, 0); }
-
-static void tile_instruction(Kernel *k, const LIns *i) {
-    const LVal *a = k->p.args + i->arg;
-    LV x[3];
-    switch (i->op) {
-    case L_TILES:
-        tiles_begin(k, i);
-        return;
-    case L_TILES_END:
-        (void)pr_intrinsic(&k->p, "llvm.x86.tilerelease", 0, NULL, 0, x);
-        return;
-    case L_TILE_ZERO:
-        x[0] = tile_number(k, i->imm);
-        (void)pr_intrinsic(&k->p, "llvm.x86.tilezero", 0, NULL, 1, x);
-        return;
-    case L_TILE_DOT4:
-        for (int n = 0; n < 3; n++) x[n] = tile_number(k, i->imm >> 4 * n & 15);
-        (void)pr_intrinsic(&k->p, "llvm.x86.tdpbusd", 0, NULL, 3, x);
-        return;
-    default:
-        x[0] = tile_number(k, i->aux);
-        x[1] = address(k, a[0], a[1], i->imm, 1);
-        x[2] = value(k, a[2]);
-        (void)pr_intrinsic(&k->p, i->op == L_TILE_LOAD ? "llvm.x86.tileloadd64" : "llvm.x86.tilestored64", 0, NULL, 3, x);
-    }
 }
 
 static void instruction(Kernel *k, uint32_t v) {
@@ -373,18 +318,12 @@ static void instruction(Kernel *k, uint32_t v) {
     switch (i->op) {
     case L_BUF:
     case L_DIM:
+    case L_T0:
+    case L_T1:
+    case L_SCRATCH:
     case L_CARRY:
     case L_RESULT:
         return; /* made where they begin */
-    case L_T0:
-        k->p.val[v] = LLVMGetParam(k->p.fn, 2);
-        return;
-    case L_T1:
-        k->p.val[v] = LLVMGetParam(k->p.fn, 3);
-        return;
-    case L_SCRATCH:
-        k->p.val[v] = LLVMGetParam(k->p.fn, 4);
-        return;
     case L_PTR_ADD:
         k->p.val[v] = address(k, a[0], a[1], i->imm, lir_bits((DType)i->aux) / 8);
         return;
@@ -408,7 +347,7 @@ static void instruction(Kernel *k, uint32_t v) {
     case L_TILE_DOT4:
     case L_TILE_LOAD:
     case L_TILE_STORE:
-        tile_instruction(k, i);
+        k->p.m->tile(&k->p, i, i->narg == 3 ? address(k, a[0], a[1], i->imm, 1) : NULL);
         return;
     case L_FOR:
         open_for(k, v);
@@ -444,50 +383,28 @@ static void instruction(Kernel *k, uint32_t v) {
 
 /* ---- the function ---------------------------------------------------------------------------- */
 
-static void enum_attr(LLVMContextRef cx, LV fn, LLVMAttributeIndex at, const char *name,
-                      uint64_t v) {
+void pr_enum_attr(const Printer *p, LLVMAttributeIndex at, const char *name, uint64_t v) {
     unsigned kind = LLVMGetEnumAttributeKindForName(name, strlen(name));
-    if (kind) LLVMAddAttributeAtIndex(fn, at, LLVMCreateEnumAttribute(cx, kind, v));
-}
-static void text_attr(LLVMContextRef cx, LV fn, const char *name, const char *v) {
-    LLVMAddAttributeAtIndex(
-        fn, LLVMAttributeFunctionIndex,
-        LLVMCreateStringAttribute(cx, name, (unsigned)strlen(name), v, (unsigned)strlen(v)));
+    if (kind) LLVMAddAttributeAtIndex(p->fn, at, LLVMCreateEnumAttribute(p->cx, kind, v));
 }
 
-static void attributes(LLVMContextRef cx, LV fn, const Target *t) {
-    char width[16];
-    snprintf(width, sizeof width, "%u", t->vbytes * 8u);
-    enum_attr(cx, fn, LLVMAttributeFunctionIndex, "nounwind", 0);
-    text_attr(cx, fn, "no-builtins", "");
-    text_attr(cx, fn, "target-cpu", "x86-64");
-    text_attr(cx, fn, "target-features", t->features);
-    text_attr(cx, fn, "tune-cpu", t->tune);
-    text_attr(cx, fn, "prefer-vector-width", width);
-    for (unsigned arg = 1; arg <= 5; arg += arg == 2 ? 3 : 1) enum_attr(cx, fn, arg, "noalias", 0);
-    enum_attr(cx, fn, 1, "readonly", 0);
-    enum_attr(cx, fn, 2, "readonly", 0);
-    enum_attr(cx, fn, 5, "align", 64);
+void pr_text_attr(const Printer *p, const char *name, const char *v) {
+    LLVMAddAttributeAtIndex(p->fn, LLVMAttributeFunctionIndex,
+                            LLVMCreateStringAttribute(p->cx, name, (unsigned)strlen(name), v, (unsigned)strlen(v)));
 }
 
-/* Pointers and sizes are loaded once, in the entry block; they do not change while the kernel runs.
- */
-static void load_parameters(Kernel *k) {
-    unsigned invariant = LLVMGetMDKindIDInContext(k->p.cx, "invariant.load", 14);
-    for (uint32_t v = 1; v < k->p.n; v++) {
-        const LIns *i = &k->p.ins[v];
-        if (i->op != L_BUF && i->op != L_DIM) continue;
-        LV at = i64(k, i->imm * 8), ptr = LLVMGetParam(k->p.fn, i->op == L_BUF ? 0 : 1);
-        if (i->imm) ptr = LLVMBuildGEP2(k->p.b, pr_int(&k->p, 8, 1), ptr, &at, 1, "");
-        LV x = k->p.val[v] = LLVMBuildLoad2(k->p.b, pr_type(&k->p, i->ty), ptr, "");
-        LLVMSetAlignment(x, 8);
-        LLVMSetMetadata(x, invariant,
-                        LLVMMetadataAsValue(k->p.cx, LLVMMDNodeInContext2(k->p.cx, NULL, 0)));
-    }
+void pr_invariant(const Printer *p, LV load) {
+    LLVMSetMetadata(load, LLVMGetMDKindIDInContext(p->cx, "invariant.load", 14),
+                    LLVMMetadataAsValue(p->cx, LLVMMDNodeInContext2(p->cx, NULL, 0)));
 }
 
-void llvm_kernel(LLVMContextRef cx, LLVMModuleRef md, const Target *t, const Lir *l) {
+static bool is_parameter(const LIns *i) {
+    return i->op == L_BUF || i->op == L_DIM || i->op == L_T0 || i->op == L_T1 || i->op == L_SCRATCH;
+}
+
+void llvm_kernel(LLVMContextRef cx, LLVMModuleRef md, const Target *t, const Machine *m, const Lir *l) {
     Kernel k = {.p = {.t = t,
+                      .m = m,
                       .l = l,
                       .args = lir_args(l),
                       .cx = cx,
@@ -499,18 +416,14 @@ void llvm_kernel(LLVMContextRef cx, LLVMModuleRef md, const Target *t, const Lir
     k.scope = calloc((lir_nbuf(l) + 1) * 2, sizeof *k.scope);
     k.open = calloc(k.p.n, sizeof *k.open);
     CHECK(k.p.val && k.root && k.scope && k.open);
-    LLVMTypeRef ptr = LLVMPointerTypeInContext(cx, 0), i64t = LLVMInt64TypeInContext(cx),
-                param[5] = {ptr, ptr, i64t, i64t, ptr};
-    k.p.fn =
-        LLVMAddFunction(md, lir_name(l), LLVMFunctionType(LLVMInt32TypeInContext(cx), param, 5, 0));
-    LLVMSetVisibility(k.p.fn, LLVMHiddenVisibility);
-    attributes(cx, k.p.fn, t);
+    k.p.fn = m->function(&k.p);
     find_roots(&k);
     make_scopes(&k);
     start(&k, block(&k));
-    load_parameters(&k);
+    for (uint32_t v = 1; v < k.p.n; v++) /* loaded once: they do not change while the kernel runs */
+        if (is_parameter(&k.p.ins[v])) k.p.val[v] = m->parameter(&k.p, &k.p.ins[v]);
     for (uint32_t v = 1; v < k.p.n; v++) instruction(&k, v);
-    LLVMBuildRet(k.p.b, i32(&k, 0));
+    m->leave(&k.p, i32(&k, 0));
     LLVMDisposeBuilder(k.p.b);
     free(k.p.val), free(k.root), free(k.scope), free(k.open);
 }

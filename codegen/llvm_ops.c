@@ -21,7 +21,7 @@ LLVMTypeRef pr_int(const Printer *p, unsigned bits, uint32_t lanes) {
 LLVMTypeRef pr_type(const Printer *p, LTy t) {
     LLVMTypeRef e = t.dt == DT_F32    ? LLVMFloatTypeInContext(p->cx)
                     : t.dt == DT_F64  ? LLVMDoubleTypeInContext(p->cx)
-                    : t.dt == DT_PTR  ? LLVMPointerTypeInContext(p->cx, 0)
+                    : t.dt == DT_PTR  ? LLVMPointerTypeInContext(p->cx, p->m->address_space)
                     : t.dt == DT_BOOL ? LLVMInt1TypeInContext(p->cx)
                                       : LLVMIntTypeInContext(p->cx, lir_bits((DType)t.dt));
     return t.lanes > 1 ? LLVMVectorType(e, t.lanes) : e;
@@ -83,7 +83,7 @@ LV pr_slice(const Printer *p, LV v, uint32_t from, uint32_t lanes) {
     return shuffle(p, v, LLVMGetPoison(LLVMTypeOf(v)), lanes, idx);
 }
 
-static LV concat(const Printer *p, LV a, LV b) { /* equal types */
+LV pr_concat(const Printer *p, LV a, LV b) {
     int16_t idx[LIR_MAX_LANES];
     uint32_t n = lanes_of(a);
     for (uint32_t k = 0; k < 2 * n; k++) idx[k] = (int16_t)k;
@@ -103,9 +103,7 @@ static LV intrinsic_same(const Printer *p, const char *name, unsigned n, LV *a) 
     return pr_intrinsic(p, name, 1, &t, n, a);
 }
 
-/* f applied to n-lane operands in pieces of w lanes (w a power of two). */
-typedef LV (*ChunkFn)(const Printer *p, uint32_t w, LV *a);
-static LV chunked(const Printer *p, uint32_t n, uint32_t w, int narg, LV *a, ChunkFn f) {
+LV pr_chunked(const Printer *p, uint32_t n, uint32_t w, int narg, LV *a, ChunkFn f) {
     LV part[LIR_MAX_LANES], x[4];
     uint32_t pieces = 1;
     while (pieces * w < n) pieces *= 2;
@@ -118,13 +116,12 @@ static LV chunked(const Printer *p, uint32_t n, uint32_t w, int narg, LV *a, Chu
         part[k] = f(p, w, x);
     }
     for (uint32_t k = pieces; k > 1; k /= 2)
-        for (uint32_t j = 0; j < k / 2; j++) part[j] = concat(p, part[2 * j], part[2 * j + 1]);
+        for (uint32_t j = 0; j < k / 2; j++) part[j] = pr_concat(p, part[2 * j], part[2 * j + 1]);
     if (n == 1)
         return LLVMBuildExtractElement(p->b, part[0], LLVMConstInt(pr_int(p, 64, 1), 0, 0), "");
     return pr_slice(p, part[0], 0, n);
 }
-/* least register that holds n lanes, or the widest */
-static uint32_t chunk_lanes(const Printer *p, uint32_t n, unsigned bytes) {
+uint32_t pr_chunk_lanes(const Printer *p, uint32_t n, unsigned bytes) {
     uint32_t w = 16 / bytes;
     while (w < n && w * bytes < p->t->vbytes) w *= 2;
     return w;
@@ -168,24 +165,10 @@ static LV round_sse2(const Printer *p, SOp op, LTy t, LV x) {
     return LLVMBuildSelect(p->b, LLVMBuildFCmp(p->b, LLVMRealOLT, a, big, ""), r, x, "");
 }
 
-/* Whole registers take the instruction itself: as comparison and selection it would be merged with what makes NaN win. */
 static LV float_minmax(const Printer *p, SOp op, LTy t, LV *a) {
-    char name[48];
-    bool f64 = t.dt == DT_F64, max = op == S_MAX;
-    unsigned bits = t.lanes * (f64 ? 64u : 32u);
-    if (bits == 512 && (p->t->flags & F_AVX512)) {
-        snprintf(name, sizeof name, "llvm.x86.avx512.%s.p%c.512", max ? "max" : "min", f64 ? 'd' : 's');
-        return pr_intrinsic(p, name, 0, NULL, 3, (LV[]){a[0], a[1], LLVMConstInt(LLVMInt32TypeInContext(p->cx), 4, 0)});
-    }
-    if (bits == 256 && (p->t->flags & F_AVX2)) {
-        snprintf(name, sizeof name, "llvm.x86.avx.%s.p%c.256", max ? "max" : "min", f64 ? 'd' : 's');
-        return pr_intrinsic(p, name, 0, NULL, 2, a);
-    }
-    if (bits == 128) {
-        snprintf(name, sizeof name, "llvm.x86.sse%s.%s.p%c", f64 ? "2" : "", max ? "max" : "min", f64 ? 'd' : 's');
-        return pr_intrinsic(p, name, 0, NULL, 2, a);
-    }
-    LV c = LLVMBuildFCmp(p->b, max ? LLVMRealOGT : LLVMRealOLT, a[0], a[1], "");
+    LV v = p->m->float_minmax ? p->m->float_minmax(p, op, t, a) : NULL;
+    if (v) return v;
+    LV c = LLVMBuildFCmp(p->b, op == S_MAX ? LLVMRealOGT : LLVMRealOLT, a[0], a[1], "");
     return LLVMBuildSelect(p->b, c, a[0], a[1], "");
 }
 
@@ -396,57 +379,6 @@ static LV cast(const Printer *p, LTy from, LTy to, LV v) {
 
 /* ---- vectors --------------------------------------------------------------------------------- */
 
-static LV dot4_vnni(const Printer *p, uint32_t w, LV *a) {
-    const char *name = w == 16  ? "llvm.x86.avx512.vpdpbusd.512"
-                       : w == 8 ? "llvm.x86.avx512.vpdpbusd.256"
-                                : "llvm.x86.avx512.vpdpbusd.128";
-    unsigned id = LLVMLookupIntrinsicID(name, strlen(name));
-    if (!id) ICE("llvm: no intrinsic %s", name);
-    LLVMTypeRef ty[3];
-    LLVMGetParamTypes(LLVMIntrinsicGetType(p->cx, id, NULL, 0),
-                      ty); /* i32 or i8 lanes, by the version of LLVM */
-    LV x[3];
-    for (int k = 0; k < 3; k++) x[k] = LLVMBuildBitCast(p->b, a[k], ty[k], "");
-    return pr_intrinsic(p, name, 0, NULL, 3, x);
-}
-
-static LV madd(const Printer *p, uint32_t w,
-               LV *a) { /* i32 lanes holding i16 pairs: sums of products of pairs */
-    LLVMTypeRef i16 = pr_int(p, 16, 2 * w);
-    LV x[2] = {LLVMBuildBitCast(p->b, a[0], i16, ""), LLVMBuildBitCast(p->b, a[1], i16, "")};
-    return pr_intrinsic(p,
-                        w == 16  ? "llvm.x86.avx512.pmaddw.d.512"
-                        : w == 8 ? "llvm.x86.avx2.pmadd.wd"
-                                 : "llvm.x86.sse2.pmadd.wd",
-                        0, NULL, 2, x);
-}
-
-/* Even and odd bytes as i16: products need 17 bits and their sums 18, which pmaddwd keeps
- * (pmaddubsw would saturate). */
-static LV dot4_madd(const Printer *p, uint32_t w, LV *a) {
-    LLVMTypeRef i16 = pr_int(p, 16, 2 * w), i32 = pr_int(p, 32, w);
-    LV eight = pr_splat(p, LLVMConstInt(pr_int(p, 16, 1), 8, 0), 2 * w),
-       low = pr_splat(p, LLVMConstInt(pr_int(p, 16, 1), 255, 0), 2 * w);
-    LV u = LLVMBuildBitCast(p->b, a[1], i16, ""), s = LLVMBuildBitCast(p->b, a[2], i16, "");
-    LV even[2] = {LLVMBuildAnd(p->b, u, low, ""),
-                  LLVMBuildAShr(p->b, LLVMBuildShl(p->b, s, eight, ""), eight, "")};
-    LV odd[2] = {LLVMBuildLShr(p->b, u, eight, ""), LLVMBuildAShr(p->b, s, eight, "")};
-    for (int k = 0; k < 2; k++)
-        even[k] = LLVMBuildBitCast(p->b, even[k], i32, ""),
-        odd[k] = LLVMBuildBitCast(p->b, odd[k], i32, "");
-    return LLVMBuildAdd(p->b, LLVMBuildAdd(p->b, a[0], madd(p, w, even), ""), madd(p, w, odd), "");
-}
-
-static LV scalef_avx512(const Printer *p, uint32_t w, LV *a) {
-    bool f64 = LLVMGetTypeKind(LLVMGetElementType(LLVMTypeOf(a[0]))) == LLVMDoubleTypeKind;
-    unsigned bits = w * (f64 ? 64 : 32);
-    char name[64];
-    snprintf(name, sizeof name, "llvm.x86.avx512.mask.scalef.p%c.%u", f64 ? 'd' : 's', bits);
-    LV x[5] = {a[0], a[1], LLVMConstNull(LLVMTypeOf(a[0])),
-               LLVMConstAllOnes(pr_int(p, w < 8 ? 8 : w, 1)), LLVMConstInt(pr_int(p, 32, 1), 4, 0)};
-    return pr_intrinsic(p, name, 0, NULL, bits == 512 ? 5 : 4, x);
-}
-
 /* x * 2^n in steps that round at most once: going down, the first steps stop 24 (53) bits above the
  * least exponent, so that whatever they round is far below half of the least denormal at the end.
  */
@@ -473,28 +405,15 @@ static LV scalef_generic(const Printer *p, LTy t, LV x, LV n) {
 }
 
 static LV permute(const Printer *p, LTy t, LV table, LV idx) {
+    LV r = p->m->permute ? p->m->permute(p, t, table, idx) : NULL;
+    if (r) return r;
     uint32_t n = t.lanes;
-    bool avx = p->t->flags & F_AVX2, avx512 = p->t->flags & F_AVX512;
-    if (avx512 && n == 16)
-        return pr_intrinsic(p, "llvm.x86.avx512.permvar.sf.512", 0, NULL, 2, (LV[]){table, idx});
-    if (avx && n == 8)
-        return pr_intrinsic(p, "llvm.x86.avx2.permps", 0, NULL, 2, (LV[]){table, idx});
-    if (avx && n == 4)
-        return pr_intrinsic(p, "llvm.x86.avx.vpermilvar.ps", 0, NULL, 2, (LV[]){table, idx});
-    if (n == 32 && avx512) {
-        LV lo = pr_slice(p, table, 0, 16), hi = pr_slice(p, table, 16, 16), half[2];
-        for (uint32_t k = 0; k < 2; k++)
-            half[k] = pr_intrinsic(p, "llvm.x86.avx512.vpermi2var.ps.512", 0, NULL, 3,
-                                   (LV[]){lo, pr_slice(p, idx, 16 * k, 16), hi});
-        return concat(p, half[0], half[1]);
-    }
     LTy it = like(t, DT_I32);
-    LV r = LLVMGetPoison(pr_type(p, t));
+    r = LLVMGetPoison(pr_type(p, t));
     idx = LLVMBuildAnd(p->b, idx, num(p, it, n - 1), "");
     for (uint32_t k = 0; k < n; k++) {
         LV lane = LLVMConstInt(pr_int(p, 32, 1), k, 0);
-        LV e =
-            LLVMBuildExtractElement(p->b, table, LLVMBuildExtractElement(p->b, idx, lane, ""), "");
+        LV e = LLVMBuildExtractElement(p->b, table, LLVMBuildExtractElement(p->b, idx, lane, ""), "");
         r = LLVMBuildInsertElement(p->b, r, e, lane, "");
     }
     return r;
@@ -618,13 +537,11 @@ LV pr_pure(Printer *p, const LIns *i) {
     case L_STREQ:
         return streq(p, a[0], a[1]);
     case L_DOT4:
-        return chunked(p, n, chunk_lanes(p, n, 4), 3, a,
-                       p->t->flags & F_VNNI ? dot4_vnni : dot4_madd);
-    case L_SCALEF:
-        if (p->t->flags & F_AVX512)
-            return chunked(p, n, chunk_lanes(p, n, i->ty.dt == DT_F64 ? 8 : 4), 2, a,
-                           scalef_avx512);
-        return scalef_generic(p, i->ty, a[0], a[1]);
+        return p->m->dot4(p, i->ty, a);
+    case L_SCALEF: {
+        LV v = p->m->scalef ? p->m->scalef(p, i->ty, a) : NULL;
+        return v ? v : scalef_generic(p, i->ty, a[0], a[1]);
+    }
     default:
         ICE("llvm: %s: instruction %u is not a value", lir_name(p->l), i->op);
     }

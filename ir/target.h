@@ -5,6 +5,7 @@
 
 enum { F_SSE2 = 1, F_AVX2 = 2, F_FMA = 4, F_F16C = 8, F_AVX512 = 16 /* F BW CD DQ VL */, F_VNNI = 32 /* 512 or AVX-VNNI at the level's width */,
        F_AMX = 64 /* tiles of 8-bit integers */ };
+typedef enum { MACHINE_X86 } MachineKind;
 typedef struct Target {
     const char *name;       /* "x86-64", "x86-64-v3", "x86-64-v4" */
     const char *features;   /* LLVM feature string */
@@ -14,6 +15,7 @@ typedef struct Target {
     uint16_t vregs;         /* vector registers: 16 or 32 */
     uint32_t l1, l2, l3;    /* bytes per core (l3: usable share) */
     double fma_per_cycle;   /* f32 FMA vector instructions per cycle */
+    uint8_t machine;        /* MachineKind: who prints its code */
 } Target;
 static inline uint16_t target_lanes(const Target *t, DType d) {
     unsigned bits = dt_bits(d) < 8 ? 8 : dt_bits(d);
