@@ -35,5 +35,11 @@ uint64_t epilogue_mask(const Kernel *k, int of);
 /* Merges neighbouring axes wherever every access walks them as one; call before choosing a schedule. */
 void kernel_collapse(Kernel *k);
 double dim_typical(Ctx *c, Dim d);                            /* the value that costs assume: 1 for a batch-like symbol with lower bound 0 .. */
+
+/* ukr_nest.c */
 extern const Tmpl tmpl_nest;
+int nest_prefix(const Kernel *k);                             /* leading parallel axes that all stages share: what may be the task space */
+bool nest_commutes(const Kernel *k, const Stage *s);          /* one result, whose combiner is one commutative operation */
+double nest_stage_cost(const Kernel *k, const Stage *s, const Target *t); /* cycles */
+void nest_run(Emit *e, int prefix, int64_t chunk);            /* build: the first `prefix` axes are the tasks; or chunks of the one parallel axis */
 #endif

@@ -60,7 +60,7 @@ static void check_load(void *data, const ExprInfo *x) {
         }
 }
 
-static int shared_prefix(const Kernel *k) {
+int nest_prefix(const Kernel *k) {
     int p = k->stage[0].naxis;
     for (int st = 0; st < k->nstage; st++) {
         const Stage *s = &k->stage[st];
@@ -143,7 +143,7 @@ static int axis_score(const Kernel *k, const Stage *s, int axis) {
     return score < 1 && s->axis[axis].kind == AX_PAR && !a.scatter && lo >= 8 ? 1 : score;
 }
 
-static bool lane_reducible(const Kernel *k, const Stage *s) {
+bool nest_commutes(const Kernel *k, const Stage *s) {
     if (s->nres != 1) return false;
     const ExprInfo *i = expr_info(k->c, s->comb[0]);
     if (i->kind != E_OP || i->narg != 2) return false;
@@ -164,7 +164,7 @@ static int vector_axis(const Kernel *k, const Stage *s, int first) {
         int sc = axis_score(k, s, a);
         if (sc > 0 && sc >= best_score) { best = a; best_score = sc; }
     }
-    if (last_red >= 0 && lane_reducible(k, s)) {
+    if (last_red >= 0 && nest_commutes(k, s)) {
         int sc = axis_score(k, s, last_red);
         if (sc > best_score + 2) best = last_red;
     }
@@ -406,7 +406,7 @@ static bool nest_match(const Kernel *k, const Target *t) {
 
 static int nest_candidates(const Kernel *k, const Target *t, Sched *out, int max) {
     (void)t; (void)max;
-    out[0].par[PAR_PREFIX] = shared_prefix(k);
+    out[0].par[PAR_PREFIX] = nest_prefix(k);
     const Stage *s = &k->stage[0];
     int prefix = (int)out[0].par[PAR_PREFIX], npar = 0;
     for (int a = 0; a < s->naxis; a++) npar += s->axis[a].kind == AX_PAR;
@@ -424,19 +424,20 @@ static int nest_candidates(const Kernel *k, const Target *t, Sched *out, int max
     return 1;
 }
 
+double nest_stage_cost(const Kernel *k, const Stage *g, const Target *t) {
+    double points = 1;
+    for (int a = 0; a < g->naxis; a++) points *= dim_typical(k->c, g->axis[a].extent);
+    int cost = 2;
+    for (int r = 0; r < g->nres; r++) cost += expr_cost(k->c, g->body[r]);
+    int v = vector_axis(k, g, 0);
+    int strided = v >= 0 ? score_accesses(k, g, v).other : 0; /* gathers and scatters */
+    return points * (cost / (v >= 0 ? (double)target_lanes(t, DT_F32) : 1) + strided);
+}
+
 static double nest_cost(const Kernel *k, const Sched *s, const Target *t) {
     (void)s;
     double total = 0;
-    for (int st = 0; st < k->nstage; st++) {
-        const Stage *g = &k->stage[st];
-        double points = 1;
-        for (int a = 0; a < g->naxis; a++) points *= dim_typical(k->c, g->axis[a].extent);
-        int cost = 2;
-        for (int r = 0; r < g->nres; r++) cost += expr_cost(k->c, g->body[r]);
-        int v = vector_axis(k, g, 0);
-        int strided = v >= 0 ? score_accesses(k, g, v).other : 0; /* gathers and scatters */
-        total += points * (cost / (v >= 0 ? (double)target_lanes(t, DT_F32) : 1) + strided);
-    }
+    for (int st = 0; st < k->nstage; st++) total += nest_stage_cost(k, &k->stage[st], t);
     return total;
 }
 
@@ -487,14 +488,13 @@ static void place_temps(Nest *n) {
     n->k = local;
 }
 
-static void nest_build(Emit *e) {
-    Nest n = {.e = e, .k = e->k, .prefix = (int)e->s->par[PAR_PREFIX], .chunk_axis = -1, .jam = 1};
+void nest_run(Emit *e, int prefix, int64_t chunk) {
+    Nest n = {.e = e, .k = e->k, .prefix = prefix, .chunk_axis = -1, .jam = 1};
     Lir *l = e->l;
     CHECK(e->k->nstage <= 64);
     for (int st = 0; st < e->k->nstage; st++) n.epilogue[st] = e->k->stage[st].kind == ST_NEST ? epilogue_mask(e->k, st) : 0;
     place_temps(&n);
     const Stage *first = &n.k->stage[0];
-    int64_t chunk = e->s->par[PAR_CHUNK];
     Dim tasks = dim_const(e->c, 1);
     double work = nest_cost(n.k, e->s, e->t);
     if (chunk) {
@@ -536,5 +536,7 @@ static void nest_build(Emit *e) {
     }
     lir_for_end(l, &t, NULL, NULL);
 }
+
+static void nest_build(Emit *e) { nest_run(e, (int)e->s->par[PAR_PREFIX], e->s->par[PAR_CHUNK]); }
 
 const Tmpl tmpl_nest = {"nest", "prefix chunk", 0, nest_match, nest_candidates, nest_cost, nest_build};

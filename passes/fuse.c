@@ -231,7 +231,7 @@ static bool map_joins(Fuse *f, Node *n, int k, Grp *g) {
     case G_ROWS: case G_REDUCE:
         if (path && rank == g->rank && same_dims(f->c, rank, dom, g->dim)) return trailing(g->axes, g->rank) && row_fits(f, g);
         if (path && is_reduced_domain(f, g, out)) return true;
-        if (path && g->kind == G_REDUCE && dim_same(f->c, count_of(f, n->in[k]), type_count(f->c, out)) &&
+        if (path && dim_same(f->c, count_of(f, n->in[k]), type_count(f->c, out)) &&
             type_is(f->c, val_type(f->g, n->in[k]), rank, dom)) return true;
         return !path && n->op == P_COPY && pure_path(f, n->in[k], g);
     case G_ALONE: return false;

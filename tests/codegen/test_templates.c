@@ -363,6 +363,68 @@ START_TEST(tiles_of_fixed_sizes) {
 }
 END_TEST
 
+START_TEST(windows) {
+    static const struct {
+        const char *in, *out, *body;
+    } cases[] = {
+        /* borders on all sides, rows that do not fill a vector, a row and one point more */
+        {"%x: f32[3,20,20]", "f32[3,20,20]",
+         "%0 = pad lo [0, 2, 2] hi [0, 2, 2] value -inf %x : f32[3,24,24]\n"
+         "%1 = window axes [1, 2] size [5, 5] stride [1, 1] dilation [1, 1] %0 : f32[3,20,20,5,5]\n"
+         "%2 = reduce.max [3, 4] %1 : f32[3,20,20]\nyield %2"},
+        /* strides, dilations with a common divisor and without, an epilogue, a border that is not
+         * neutral */
+        {"%x: f32[2,19,70], %r: f32[9,33]", "f32[2,9,33]",
+         "%0 = pad lo [0, 1, 0] hi [0, 0, 3] value 2 %x : f32[2,20,73]\n"
+         "%1 = window axes [1, 2] size [2, 3] stride [2, 2] dilation [3, 4] %0 : f32[2,9,33,2,3]\n"
+         "%2 = reduce.sum [3, 4] %1 : f32[2,9,33]\n"
+         "%3 = map { a / 6 + b * f32(#1 + #2) } %2, %r : f32[2,9,33]\nyield %3"},
+        /* windows that interlock along one axis */
+        {"%x: f32[2,11,40]", "f32[2,3,37]",
+         "%0 = window axes [1, 2] size [3, 4] stride [2, 1] dilation [3, 1] %x : f32[2,3,37,3,4]\n"
+         "%1 = reduce.min [3, 4] %0 : f32[2,3,37]\nyield %1"},
+        /* three axes, and a body of more than a load */
+        {"%x: f32[2,5,9,37]", "f32[2,3,4,19]",
+         "%0 = pad lo [0, 0, 1, 1] hi [0, 0, 0, 1] value 0 %x : f32[2,5,10,39]\n"
+         "%1 = window axes [1, 2, 3] size [3, 3, 3] stride [1, 2, 2] dilation [1, 1, 1] %0 : "
+         "f32[2,3,4,19,3,3,3]\n"
+         "%2 = map { a * a } %1 : f32[2,3,4,19,3,3,3]\n"
+         "%3 = reduce.sum [4, 5, 6] %2 : f32[2,3,4,19]\nyield %3"},
+        /* blocked channels */
+        {"%x: f32[1,2,9,9,16]", "f32[1,2,4,4,16]",
+         "%0 = window axes [2, 3] size [3, 3] stride [2, 2] dilation [1, 1] %x : "
+         "f32[1,2,4,4,16,3,3]\n"
+         "%1 = reduce.max [5, 6] %0 : f32[1,2,4,4,16]\nyield %1"},
+        /* rows of several vectors: some side by side, and a rest */
+        {"%x: f32[2,6,330]", "f32[2,6,165]",
+         "%0 = pad lo [0, 1, 1] hi [0, 1, 1] value -inf %x : f32[2,8,332]\n"
+         "%1 = window axes [1, 2] size [3, 3] stride [1, 2] dilation [1, 1] %0 : f32[2,6,165,3,3]\n"
+         "%2 = reduce.max [3, 4] %1 : f32[2,6,165]\nyield %2"},
+        {"%x: f32[1,5,200]", "f32[1,5,50]",
+         "%0 = pad lo [0, 1, 0] hi [0, 1, 3] value 0 %x : f32[1,7,203]\n"
+         "%1 = window axes [1, 2] size [3, 7] stride [1, 4] dilation [1, 1] %0 : f32[1,5,50,3,7]\n"
+         "%2 = reduce.sum [3, 4] %1 : f32[1,5,50]\nyield %2"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        kernel("window", "", cases[i].in, cases[i].out, cases[i].body, NULL);
+}
+END_TEST
+
+START_TEST(windows_of_any_size) {
+    static const int64_t n[][3] = {{1, 3, 3}, {2, 7, 40}, {3, 12, 4}, {0, 5, 5},
+                                 {1, 1, 17}, {1, 2, 0}, {2, 0, 3}};
+    for (int i = 0; i < 7; i++) {
+        Size size[] = {{"N", n[i][0]}, {"H", n[i][1]}, {"W", n[i][2]}, {0}};
+        kernel("window", "N, H, W", "%x: f32[N,2,H,W]", "f32[N,2,H,W]",
+               "%0 = pad lo [0, 0, 1, 2] hi [0, 0, 1, 2] value -inf %x : f32[N,2,H+2,W+4]\n"
+               "%1 = window axes [2, 3] size [3, 5] stride [1, 1] dilation [1, 1] %0 : "
+               "f32[N,2,H,W,3,5]\n"
+               "%2 = reduce.max [4, 5] %1 : f32[N,2,H,W]\nyield %2",
+               size);
+    }
+}
+END_TEST
+
 START_TEST(tiles_of_any_size) {
     static const int64_t n[][3] = {{1, 3, 3}, {2, 7, 40}, {3, 12, 4}, {0, 5, 5}};
     for (int i = 0; i < 4; i++) {
@@ -596,6 +658,8 @@ int main(void) {
     tcase_add_test(t, packed_products);
     tcase_add_test(t, tiles_of_fixed_sizes);
     tcase_add_test(t, tiles_of_any_size);
+    tcase_add_test(t, windows);
+    tcase_add_test(t, windows_of_any_size);
     tcase_add_test(t, contractions_of_fixed_sizes);
     tcase_add_test(t, contractions_of_any_size);
     tcase_add_test(t, transposes);
