@@ -375,7 +375,7 @@ static uint16_t alias_buf(Low *w, uint16_t of, const Strides *s) {
 static void alias_operands(Low *w) {
     for (uint32_t i = 0; i < w->g->node.n; i++) {
         Node *n = w->g->node.v[i];
-        if (n->op != P_RESHAPE && n->op != P_PERMUTE && n->op != P_SLICE && n->op != P_BROADCAST && n->op != P_WINDOW) continue;
+        if (n->op != P_RESHAPE && n->op != P_PERMUTE && n->op != P_SLICE && n->op != P_BROADCAST) continue;
         uint16_t of = w->buf[graph_resolve(w->g, n->in[0]).i];
         if (!of) continue;
         Strides in = strides_of(&w->k->buf[of - 1]), out;
