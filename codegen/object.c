@@ -151,8 +151,8 @@ static LLVMValueRef level_model(Obj *x, const Level *l, LLVMValueRef weights) {
     LLVMValueRef *k = NEWN(x->c, LLVMValueRef, l->nsymbol + 1);
     for (uint32_t i = 0; i < l->nsymbol; i++) k[i] = declare(x, l->function[i], x->fn_kernel, true);
     LLVMValueRef f[] = {c32(x, RT_MAGIC), c32(x, sizeof(rt_model)), bytes(x, l->plan, l->plan_bytes, 64), table(x, l->nsymbol, k), weights,
-                        text(x, l->target->name), level_calls(x, l)};
-    return global(x, record(x, 7, f), 16);
+                        text(x, l->target->name), level_calls(x, l), null_ptr(x)};
+    return global(x, record(x, 8, f), 16);
 }
 
 static void build(Obj *x, const Level *level, uint32_t nlevel, const Weights *w, uint64_t code_bytes, uint64_t digest, bool shared) {

@@ -29,16 +29,50 @@ typedef struct rt_calls {
     uint32_t nfn, pad;
 } rt_calls;
 
+/* Kernels of a GPU. An image holds every kernel of the model that runs on the device, as an entry point. Its one parameter,
+ * by value, is a block of 64-bit numbers:
+ *     u64 buf[nbuf]; i64 dim[ndim]; i64 tasks; u64 scratch; i64 scratch_bytes; u64 status
+ * the step's arguments in its order (addresses on the device, multiples of 64 unless the buffer is a view), the number of
+ * tasks, and
+ *   scratch        memory of the step, scratch_bytes (a multiple of 64) for each thread or block
+ *   status         address of a u32, 0 before the launch; a guard g that fails changes 0 to 1 + g (compare and swap)
+ * THREADS: thread t of n (in the grid) runs tasks t, t + n, ..; its scratch begins at scratch + t * scratch_bytes. BLOCK: the
+ * threads of block b of n run tasks b, b + n, .. together; their scratch begins at scratch + b * scratch_bytes. Without scratch
+ * a BLOCK kernel is given a block per task (up to 2^31 - 1). Threads without a task do nothing. */
+enum { RT_GPU_PTX, RT_GPU_CUBIN };
+#define RT_GPU_ONLY 0x100u /* in arch: for that architecture alone (sm_90a); without: for it and newer ones (CUBIN: of its generation) */
+typedef struct rt_gpu_image {
+    uint32_t arch, kind;       /* 80, RT_GPU_ONLY | 90, ..; PTX: text that ends with a NUL, counted in bytes */
+    const void *data;
+    uint64_t bytes;
+} rt_gpu_image;
+enum { RT_GPU_THREADS, RT_GPU_BLOCK };
+typedef struct rt_gpu_kernel {
+    const char *name;          /* entry point; NULL: steps of this kernel run on the host, by rt_model.kernel */
+    uint32_t mode;             /* RT_GPU_THREADS, RT_GPU_BLOCK */
+    uint32_t block, shared;    /* threads of a block; bytes of dynamic shared memory */
+    uint32_t guards, pad;      /* 1: may leave a status; the runtime waits for it after every launch */
+    uint64_t writes;           /* bit k: may write buffer k of its arguments; bit 63: that and all that follow. Of host kernels, too */
+} rt_gpu_kernel;
+typedef struct rt_gpu {
+    uint32_t nimage, nkernel;
+    const rt_gpu_image *image; /* best first: the first that the device takes is loaded */
+    const rt_gpu_kernel *kernel; /* index = rt_step.kernel */
+    const struct rt_gpu_ops *ops; /* accelc_rt1_gpu: nothing else refers to the GPU's part of the runtime */
+} rt_gpu;
+
 typedef struct rt_model {
     uint32_t magic, size;      /* RT_MAGIC, sizeof(rt_model) */
     const void *plan;          /* rt_plan and what it points to */
-    const rt_kernel *kernel;   /* entry points, index = rt_step.kernel */
+    const rt_kernel *kernel;   /* entry points, index = rt_step.kernel; NULL where `gpu` has one */
     const void *weights;       /* base of RT_BUF_WEIGHT offsets, 64-byte aligned; NULL if none */
-    const char *level;         /* "x86-64", "x86-64-v3", "x86-64-v4" */
+    const char *level;         /* of the CPU: "x86-64", "x86-64-v3", "x86-64-v4" */
     const rt_calls *calls;     /* or NULL */
+    const rt_gpu *gpu;         /* or NULL: everything runs on the host */
 } rt_model;
 
-/* What the per-model thunks pass to the runtime: every level of a fat artefact, best first. */
+/* What the per-model thunks pass to the runtime: every level of a fat artefact, best first. A model with `gpu` is chosen where
+ * a device can run it; without a device of the caller's choice (config.device) the next level takes its place. */
 typedef struct rt_bundle {
     uint32_t magic, nmodel;
     const rt_model *const *model;
@@ -154,6 +188,7 @@ enum { RT_EXEC_TEAM, RT_EXEC_SERIAL, RT_EXEC_OPENMP };
  * different compilers can live in one program; weak and hidden so that two copies of one version can. */
 #define RT_API __attribute__((weak, visibility("hidden")))
 extern const struct rt_object_ops accelc_rt1_objects;
+extern const struct rt_gpu_ops accelc_rt1_gpu;
 accelc_status accelc_rt1_create(const rt_bundle *m, const accelc_config *cfg, accelc_session **out, char *msg,
                                 size_t msg_bytes);
 accelc_status accelc_rt1_sizes(const rt_bundle *m, const int64_t *sym, uint64_t *arena, uint64_t *scratch,

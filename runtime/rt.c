@@ -73,14 +73,45 @@ static accelc_status read_config(const accelc_config *cfg, accelc_config *c, cha
     if (cfg) memcpy(c, cfg, cfg->size < sizeof *c ? cfg->size : sizeof *c);
     if (cfg && cfg->size < sizeof c->size)
         snprintf(msg, n, "the size of the config is not set");
-    else if (c->device > 0) {
-        snprintf(msg, n, "the model has no code for devices, only for the host");
-        return ACCELC_EDEVICE;
-    } else if (!c->alloc != !c->free)
+    else if (!c->alloc != !c->free)
         snprintf(msg, n, "the config has only one of alloc and free");
     else
         return ACCELC_OK;
     return ACCELC_EINVAL;
+}
+
+/* A session of the best level that can be had. Where no device is asked for, one that is missing or
+ * too small is no failure as long as there is a level for the CPU. */
+static accelc_status open_level(const rt_bundle *m, const accelc_config *c, Sess **out, char *msg,
+                                size_t n) {
+    const rt_model *model;
+    accelc_status first = ACCELC_OK, st;
+    char text[512];
+    for (uint32_t next = 0;;) {
+        st = level_next(m, c, &next, &model, text, sizeof text);
+        if (st == ACCELC_OK) st = sess_open(m, model, c, false, out, text, sizeof text);
+        bool other = (st == ACCELC_EDEVICE || st == ACCELC_ENOMEM) && next < m->nmodel && model &&
+                     model->gpu && c->device == 0;
+        if (first == ACCELC_OK && st != ACCELC_OK) {
+            first = st;
+            snprintf(msg, n, "%s", text);
+        }
+        if (!other) return st == ACCELC_OK ? st : first;
+    }
+}
+
+/* The level that sessions get by default, as far as can be told without making one. */
+static accelc_status default_level(const rt_bundle *m, const rt_model **model) {
+    char text[512];
+    accelc_config c = {.size = sizeof c};
+    accelc_status st;
+    uint32_t next = 0;
+    do {
+        st = level_next(m, &c, &next, model, text, sizeof text);
+        if (st == ACCELC_OK && (*model)->gpu)
+            st = (*model)->gpu->ops->probe((*model)->gpu, &c, text, sizeof text);
+    } while (st != ACCELC_OK && next < m->nmodel);
+    return st;
 }
 
 RT_API accelc_status accelc_rt1_create(const rt_bundle *m, const accelc_config *cfg,
@@ -94,10 +125,7 @@ RT_API accelc_status accelc_rt1_create(const rt_bundle *m, const accelc_config *
         snprintf(text, sizeof text, "the model was made by an incompatible compiler");
         st = ACCELC_EABI;
     }
-    if (st == ACCELC_OK) {
-        const rt_model *model = level_choose(m, c.cpu, text, sizeof text);
-        st = model ? sess_open(m, model, &c, false, out, text, sizeof text) : ACCELC_ECPU;
-    }
+    if (st == ACCELC_OK) st = open_level(m, &c, out, text, sizeof text);
     if (msg && msg_bytes) snprintf(msg, msg_bytes, "%s", st == ACCELC_OK ? "" : text);
     return st;
 }
@@ -113,8 +141,9 @@ RT_API accelc_status accelc_rt1_sizes(const rt_bundle *m, const int64_t *sym, ui
     char text[512];
     accelc_config c = {.size = sizeof c};
     Sess *s;
-    const rt_model *model = level_choose(m, NULL, text, sizeof text);
-    accelc_status st = model ? sess_open(m, model, &c, true, &s, text, sizeof text) : ACCELC_ECPU;
+    const rt_model *model;
+    accelc_status st = default_level(m, &model);
+    if (st == ACCELC_OK) st = sess_open(m, model, &c, true, &s, text, sizeof text);
     if (st != ACCELC_OK) return st;
     if (!(s->plan->flags & RT_STATIC)) {
         for (uint32_t i = 0; i < s->nin && st == ACCELC_OK; i++)
@@ -145,9 +174,9 @@ RT_API accelc_status accelc_rt1_sizes(const rt_bundle *m, const int64_t *sym, ui
 
 RT_API accelc_status accelc_rt1_step_name(const rt_bundle *m, int step, const char **kernel,
                                           const char **onnx_nodes) {
-    char text[512];
-    const rt_model *model = level_choose(m, NULL, text, sizeof text);
-    const rt_plan *p = model ? model->plan : m->nmodel ? m->model[0]->plan : NULL;
+    const rt_model *model = NULL;
+    bool found = m->nmodel && default_level(m, &model) == ACCELC_OK;
+    const rt_plan *p = found ? model->plan : m->nmodel ? m->model[0]->plan : NULL;
     if (!p || step < 0 || (uint32_t)step >= p->step.n) return ACCELC_EINVAL;
     const rt_step *st = (const rt_step *)(const void *)((const char *)p + p->step.off) + step;
     if (kernel) *kernel = (const char *)p + p->str.off + st->name;
@@ -161,10 +190,13 @@ RT_API accelc_status accelc_rt1_run(accelc_session *s, const accelc_value *in, a
     atomic_store_explicit(&s->cancel, 0, memory_order_relaxed);
     s->error[0] = 0;
     s->done = false;
+    s->status = ACCELC_OK;
+    if (s->device) s->model->gpu->ops->begin(s);
     s->status = bind_inputs(s, in);
     if (s->status == ACCELC_OK) s->status = bind_outputs(s, out);
     if (s->status == ACCELC_OK) team_run(s);
     if (s->status == ACCELC_OK) s->status = finish_outputs(s, out);
+    if (s->device && !s->done) s->model->gpu->ops->wait(s); /* then nothing touches the caller's memory later */
     s->runs += s->done;
     accelc_status st = s->status;
     atomic_store_explicit(&s->busy, 0, memory_order_release);

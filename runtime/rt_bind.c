@@ -128,6 +128,13 @@ static void bits_pack(const uint8_t *from, uint8_t *to, int64_t n, int dtype) {
 
 /* ---- inputs ---- */
 
+static accelc_status wrong_device(Sess *s, const char *what, const char *name, int32_t device) {
+    char place[24] = "the host";
+    if (s->where) snprintf(place, sizeof place, "device %d", s->where);
+    return fail(s, ACCELC_EDEVICE, "%s \"%s\" is on device %d, the model runs on %s", what, name,
+                device, place);
+}
+
 /* Kind, type and rank; an absent input is filled in from the session's state if the port has one.
  */
 static accelc_status check_input(Sess *s, uint32_t i, const accelc_value *v) {
@@ -142,7 +149,8 @@ static accelc_status check_input(Sess *s, uint32_t i, const accelc_value *v) {
         if (!state && !io->optional) return fail(s, ACCELC_EINVAL, "input \"%s\" is missing", name);
         s->given[i] = (Given){0};
         if (state && s->state_set[i])
-            s->given[i] = (Given){s->state_dims + io->dim, s->block[s->state_block[i]].p, SIZE_MAX};
+            s->given[i] =
+                (Given){s->state_dims + io->dim, s->block[s->state_block[i]].p, SIZE_MAX, false};
         return ACCELC_OK;
     }
     if (v->kind != ACCELC_TENSOR)
@@ -157,10 +165,9 @@ static accelc_status check_input(Sess *s, uint32_t i, const accelc_value *v) {
         return fail(s, ACCELC_ESHAPE, "input \"%s\": expected rank %d, got %d", name, io->rank,
                     v->rank);
     if (v->rank > 0 && !v->dims) return fail(s, ACCELC_EINVAL, "input \"%s\": dims is NULL", name);
-    if (v->device != 0)
-        return fail(s, ACCELC_EDEVICE, "input \"%s\" is on device %d, the model runs on the host",
-                    name, v->device);
-    s->given[i] = (Given){v->dims ? v->dims : s->in_dims, v->data, v->bytes};
+    if (v->device != 0 && v->device != s->where)
+        return wrong_device(s, "input", name, v->device);
+    s->given[i] = (Given){v->dims ? v->dims : s->in_dims, v->data, v->bytes, v->device != 0};
     return ACCELC_OK;
 }
 
@@ -178,6 +185,7 @@ static accelc_status bind_data(Sess *s, uint32_t i) {
                 ACCELC_OK)
                 return st;
             g->data = memset(s->block[s->state_block[i]].p, 0, need);
+            if (s->device) s->state_valid[i] = ON_HOST;
         }
     } else if (need > 0) {
         if (!g->data) return fail(s, ACCELC_EINVAL, "input \"%s\": data is NULL", name);
@@ -189,6 +197,7 @@ static accelc_status bind_data(Sess *s, uint32_t i) {
                         dtype_align(s->in[i].dtype));
     }
     if (b < 0) return ACCELC_OK;
+    if (g->device) return s->model->gpu->ops->input(s, i);
     int64_t slack = s->buf[b].slack;
     if (dtype_bits(s->in[i].dtype) < 8 && need > 0) { /* kernels see a byte per element */
         int64_t n = buf_bytes(s, b);
@@ -200,7 +209,7 @@ static accelc_status bind_data(Sess *s, uint32_t i) {
         g->data = memcpy(s->block[s->in_stage[i]].p, g->data, need);
     }
     if (s->ptr[b] != g->data) set_ptr(s, b, (void *)(uintptr_t)g->data);
-    return ACCELC_OK;
+    return s->device ? s->model->gpu->ops->input(s, i) : ACCELC_OK;
 }
 
 static accelc_status bind_inputs(Sess *s, const accelc_value *in) {
@@ -235,10 +244,10 @@ static void bind_output(Sess *s, int32_t port) {
     int64_t need = buf_bytes(s, b);
     t->direct = t->user && !s->is_state[port] && dtype_bits(s->out[port].dtype) >= 8 && need >= 0 &&
                 t->user_bytes >= (size_t)need &&
-                (uintptr_t)t->user % dtype_align(s->out[port].dtype) == 0 &&
+                (uintptr_t)t->user % (t->device ? RT_ALIGN : dtype_align(s->out[port].dtype)) == 0 &&
                 tail_is_near(t->user, need, s->buf[b].slack);
     char *base = s->block[s->home[b]].p;
-    void *p = t->direct ? t->user : base ? base + s->at[b] : NULL;
+    void *p = t->direct && !t->device ? t->user : base ? base + s->at[b] : NULL;
     if (s->ptr[b] != p) set_ptr(s, b, p);
 }
 
@@ -250,26 +259,20 @@ static accelc_status bind_outputs(Sess *s, const accelc_value *out) {
             return fail(s, ACCELC_EINVAL,
                         "output \"%s\" comes in memory of the session, a buffer cannot be given",
                         out_name(s, i));
-        if (user && out[i].device != 0)
-            return fail(s, ACCELC_EDEVICE,
-                        "output \"%s\": the buffer is on device %d, the model runs on the host",
-                        out_name(s, i), out[i].device);
-        s->taken[i] =
-            (Taken){.user = user ? out[i].data : NULL, .user_bytes = user ? out[i].bytes : 0};
+        if (user && out[i].device != 0 && out[i].device != s->where)
+            return wrong_device(s, "the buffer of output", out_name(s, i), out[i].device);
+        s->taken[i] = (Taken){.user = user ? out[i].data : NULL,
+                              .user_bytes = user ? out[i].bytes : 0,
+                              .device = s->where && out && out[i].device == s->where};
         bind_output(s, (int32_t)i);
     }
     return ACCELC_OK;
 }
 
-static uint8_t root_kind(const Sess *s, int32_t b) {
-    while (s->buf[b].kind == RT_BUF_VIEW) b = s->buf[b].index;
-    return s->buf[b].kind;
-}
-
 /* Whether output i must be copied before the caller can have it: it is the caller's own input,
  * which must not pass for our memory, or it has a byte per element that should have 2 or 4 bits. */
 static bool needs_extra(const Sess *s, uint32_t i) {
-    return dtype_bits(s->out[i].dtype) < 8 || root_kind(s, s->out[i].buf) == RT_BUF_INPUT;
+    return dtype_bits(s->out[i].dtype) < 8 || s->buf[root_of(s, s->out[i].buf)].kind == RT_BUF_INPUT;
 }
 
 /* The shape and size of output i, as the run that just ended made it. */
@@ -291,30 +294,49 @@ static int64_t out_count(const Sess *s, uint32_t i) {
     return n;
 }
 
-/* Hands output i of the finished run to the caller. */
-static accelc_status give_output(Sess *s, uint32_t i, accelc_value *v) {
-    const rt_io *io = &s->out[i];
+static void give_shape(const Sess *s, uint32_t i, accelc_value *v) {
+    v->rank = s->out[i].rank;
+    v->dims = s->out_dims + s->out[i].dim;
+}
+
+/* Copies output i of the finished run to the caller's buffer v, if it is one and another. */
+static accelc_status give_data(Sess *s, uint32_t i, const accelc_value *v) {
     const Taken *t = &s->taken[i];
-    bool user = v->data && !v->owned;
-    if (is_object(s, io)) {
-        *v = *(const accelc_value *)t->src;
-        return ACCELC_OK;
-    }
-    v->rank = io->rank;
-    v->dims = s->out_dims + io->dim;
+    bool user = v->data && !v->owned && !is_object(s, &s->out[i]);
+    if (user && v->device != 0 && v->device != s->where)
+        return wrong_device(s, "the buffer of output", out_name(s, i), v->device);
     if (user && v->data != t->src && v->bytes < t->bytes)
         return fail(s, ACCELC_ESPACE, "output \"%s\" needs %zu bytes, its buffer has %zu",
                     out_name(s, i), t->bytes, v->bytes);
-    v->kind = ACCELC_TENSOR;
-    v->dtype = io->dtype;
-    v->device = 0;
-    if (!user) {
-        v->data = (void *)(uintptr_t)t->src;
-        v->bytes = t->bytes;
-        v->owned = 1;
-    } else if (v->data != t->src && t->bytes)
-        memmove(v->data, t->src, t->bytes);
+    if (!user || v->data == t->src || !t->bytes) return ACCELC_OK;
+    if (s->device) return s->model->gpu->ops->move(s, v->data, v->device != 0, t->src, t->device, t->bytes);
+    memmove(v->data, t->src, t->bytes);
     return ACCELC_OK;
+}
+
+/* Tells what output i of the finished run is, and where, unless it is in a buffer of the caller's. */
+static void give_value(const Sess *s, uint32_t i, accelc_value *v) {
+    const Taken *t = &s->taken[i];
+    if (is_object(s, &s->out[i])) {
+        *v = *(const accelc_value *)t->src;
+        return;
+    }
+    give_shape(s, i, v);
+    v->kind = ACCELC_TENSOR;
+    v->dtype = s->out[i].dtype;
+    if (v->data && !v->owned) return;
+    v->device = t->device ? s->where : 0;
+    v->data = (void *)(uintptr_t)t->src;
+    v->bytes = t->bytes;
+    v->owned = 1;
+}
+
+/* Hands output i to the caller. Without room for it, its shape. */
+static accelc_status give_output(Sess *s, uint32_t i, accelc_value *v) {
+    accelc_status st = give_data(s, i, v);
+    if (st == ACCELC_OK) give_value(s, i, v);
+    else if (st == ACCELC_ESPACE) give_shape(s, i, v);
+    return st;
 }
 
 /* The run succeeded: sizes of all outputs, then the values, unless one of the caller's buffers is
@@ -326,9 +348,13 @@ static accelc_status finish_outputs(Sess *s, accelc_value *out) {
         int32_t b = s->out[i].buf;
         if ((st = output_dims(s, i, &t->bytes)) != ACCELC_OK) return st;
         if (is_object(s, &s->out[i])) continue;
+        bool extra_copy = needs_extra(s, i);
+        if (s->device && (extra_copy || !t->device) &&
+            (st = s->model->gpu->ops->get(s, b)) != ACCELC_OK)
+            return st;
         t->src = s->ptr[b];
-        t->direct = t->user && t->src == t->user;
-        if (!t->direct && needs_extra(s, i)) {
+        if (!t->device) t->direct = t->user && t->src == t->user;
+        if (!t->direct && extra_copy) {
             int64_t room = align_up((int64_t)t->bytes) + RT_ALIGN;
             if ((st = block_new(s, &s->out_extra[i], room)) != ACCELC_OK) return st;
             char *extra = s->block[s->out_extra[i]].p;
@@ -338,18 +364,23 @@ static accelc_status finish_outputs(Sess *s, accelc_value *out) {
                 memcpy(extra, t->src, t->bytes);
             t->src = extra;
         }
+        if (t->device) {
+            if ((st = s->model->gpu->ops->result(s, i)) != ACCELC_OK) return st;
+            t->direct = t->user && t->src == t->user;
+        }
         if (t->user && !t->direct && t->user_bytes < t->bytes && space == ACCELC_OK)
             space = fail(s, ACCELC_ESPACE, "output \"%s\" needs %zu bytes, its buffer has %zu",
                          out_name(s, i), t->bytes, t->user_bytes);
     }
+    if (s->device && (st = s->model->gpu->ops->wait(s)) != ACCELC_OK) return st;
+    for (uint32_t i = 0; out && i < s->nout && space == ACCELC_OK; i++)
+        if ((st = give_data(s, i, &out[i])) != ACCELC_OK) return st;
     s->done = true;
     for (uint32_t i = 0; out && i < s->nout; i++)
         if (space == ACCELC_OK)
-            give_output(s, i, &out[i]);
-        else {
-            out[i].rank = s->out[i].rank;
-            out[i].dims = s->out_dims + s->out[i].dim;
-        }
+            give_value(s, i, &out[i]);
+        else
+            give_shape(s, i, &out[i]);
     for (uint32_t i = 0; i < s->nin;
          i++) { /* outputs that are states stay, as the input of the next run */
         if (s->state_block[i] == -1) continue;
@@ -360,6 +391,7 @@ static accelc_status finish_outputs(Sess *s, accelc_value *out) {
         s->block[s->state_block[i]] = x;
         s->grew[k] = 1; /* the other block may be smaller */
         s->state_set[i] = 1;
+        if (s->device) s->state_valid[i] = s->valid[b];
         memcpy(s->state_dims + s->in[i].dim, s->out_dims + s->out[o].dim,
                sizeof(int64_t) * (size_t)s->in[i].rank);
     }

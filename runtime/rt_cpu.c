@@ -100,27 +100,42 @@ static bool level_runs(const char *level) {
 static bool level_runs(const char *level) { return strncmp(level, "x86-64", 6) != 0; }
 #endif
 
-/* The first model of the bundle (best first) that this CPU runs, or the one called `want`; NULL
- * with a message. */
-static const rt_model *level_choose(const rt_bundle *m, const char *want, char *msg, size_t n) {
+/* The first model of the bundle (best first) from number *next on that this CPU runs, or the one of
+ * level c->cpu, on the host or a device as the config says; *next becomes its number + 1. A failure
+ * (*model = NULL) has a message. Devices are not looked at. */
+static accelc_status level_next(const rt_bundle *m, const accelc_config *c, uint32_t *next,
+                                const rt_model **model, char *msg, size_t n) {
     char list[128];
     size_t used = 0;
+    uint32_t placed = 0;
     list[0] = 0;
-    for (uint32_t i = 0; i < m->nmodel; i++) {
+    *model = NULL;
+    for (uint32_t i = *next; i < m->nmodel; i++) {
         const rt_model *x = m->model[i];
-        if (want ? strcmp(want, x->level) == 0 : level_runs(x->level)) {
-            if (!want || level_runs(want)) return x;
-            snprintf(msg, n, "this CPU does not have level \"%s\"", want);
-            return NULL;
+        if (x->gpu ? c->device < 0 : c->device > 0) continue;
+        placed++;
+        if (c->cpu ? strcmp(c->cpu, x->level) == 0 : level_runs(x->level)) {
+            *next = i + 1;
+            if (!c->cpu || level_runs(c->cpu)) {
+                *model = x;
+                return ACCELC_OK;
+            }
+            snprintf(msg, n, "this CPU does not have level \"%s\"", c->cpu);
+            return ACCELC_ECPU;
         }
-        int k = snprintf(list + used, sizeof list - used, "%s%s", i ? ", " : "", x->level);
+        int k = snprintf(list + used, sizeof list - used, "%s%s", placed > 1 ? ", " : "", x->level);
         if (k > 0 && (size_t)k < sizeof list - used) used += (size_t)k;
     }
-    if (want)
-        snprintf(msg, n, "the model has no code for level \"%s\", only for %s", want, list);
+    *next = m->nmodel;
+    if (!placed && c->device > 0)
+        snprintf(msg, n, "the model has no code for devices, only for the host");
+    else if (!placed && c->device < 0)
+        snprintf(msg, n, "the model has code for devices only, none for the host");
+    else if (c->cpu)
+        snprintf(msg, n, "the model has no code for level \"%s\", only for %s", c->cpu, list);
     else
         snprintf(msg, n, "the model was compiled for %s, which this CPU does not have", list);
-    return NULL;
+    return placed ? ACCELC_ECPU : ACCELC_EDEVICE;
 }
 
 static size_t file_text(const char *path, char *text, size_t n) {

@@ -1,5 +1,5 @@
-/* rt_host.c: functions of the runtime under names that rt_object.c can link with. A model that has
- * no calls drops them. */
+/* rt_host.c: functions of the runtime under names that rt_object.c and rt_gpu.c can link with. A model
+ * that has neither drops them. */
 #include "rt_internal.h"
 
 RT_API void *accelc_rt1_mem_get(const accelc_config *c, size_t bytes) { return mem_get(c, bytes); }
@@ -23,3 +23,15 @@ RT_API accelc_status accelc_rt1_shape_bytes(Sess *s, const char *what, const cha
 }
 
 RT_API void accelc_rt1_set_ptr(Sess *s, int32_t b, void *p) { set_ptr(s, b, p); }
+
+RT_API accelc_status accelc_rt1_block_new(Sess *s, int32_t *b, int64_t bytes) {
+    return block_new(s, b, bytes);
+}
+
+RT_API bool accelc_rt1_tail_is_near(const void *p, int64_t bytes, int64_t slack) {
+    return tail_is_near(p, bytes, slack);
+}
+
+RT_API accelc_status accelc_rt1_kernel_failed(Sess *s, const rt_step *st, int32_t code) {
+    return kernel_failed(s, st, code);
+}

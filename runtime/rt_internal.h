@@ -19,7 +19,8 @@ static accelc_status sess_open(const rt_bundle *m, const rt_model *model, const 
 static void sess_close(Sess *s);
 
 /* rt_cpu.c */
-static const rt_model *level_choose(const rt_bundle *m, const char *want, char *msg, size_t n);
+static accelc_status level_next(const rt_bundle *m, const accelc_config *c, uint32_t *next,
+                                const rt_model **model, char *msg, size_t n);
 static int cpus_usable(void);
 
 /* rt_place.c */
@@ -48,6 +49,7 @@ static accelc_status output_dims(Sess *s, uint32_t i, size_t *bytes);
 static uint32_t advance(Sess *s, uint32_t pc, uint32_t who);
 static void run_part(Sess *s, uint32_t pc, uint32_t part, uint32_t who);
 static uint32_t step_parts(const Sess *s, const rt_step *st);
+static accelc_status kernel_failed(Sess *s, const rt_step *st, int32_t code);
 
 /* threads.c */
 static accelc_status team_open(Sess *s, char *msg, size_t msg_bytes);

@@ -338,11 +338,6 @@ static const char *check(const Sess *s, const rt_step *t) {
     return ndim == t->ndim ? NULL : "sizes";
 }
 
-static int32_t root_of(const Sess *s, int32_t b) {
-    while (s->buf[b].kind == RT_BUF_VIEW) b = s->buf[b].index;
-    return b;
-}
-
 /* Tensor buffer b as a value; *dim: its sizes, moved on. `kept`: a result may keep it. NULL: no
  * memory. */
 static rt_value *operand(Sess *s, int32_t b, rt_value *v, const int32_t **dim, bool kept) {

@@ -132,7 +132,8 @@ static accelc_status block_need(Sess *s, int32_t b, int64_t bytes, int64_t keep)
     if (keep == 0 && k->p) {
         mem_put(&s->cfg, k->p);
         s->late_bytes -= b > 0 ? (int64_t)k->cap : 0;
-        *k = (Block){0};
+        k->p = NULL;
+        k->cap = 0;
     }
     char *p = mem_get(&s->cfg, (size_t)grown);
     if (!p)
@@ -143,7 +144,8 @@ static accelc_status block_need(Sess *s, int32_t b, int64_t bytes, int64_t keep)
         mem_put(&s->cfg, k->p);
     }
     s->late_bytes += b > 0 ? grown - (int64_t)k->cap : 0;
-    *k = (Block){.p = p, .cap = (size_t)grown};
+    k->p = p;
+    k->cap = (size_t)grown;
     return ACCELC_OK;
 }
 
@@ -169,11 +171,6 @@ static bool tail_is_near(const void *p, int64_t bytes, int64_t slack) {
     if (slack <= 0 || bytes <= 0) return true;
     uintptr_t last = (uintptr_t)p + (uintptr_t)bytes - 1;
     return last / RT_PAGE == (last + (uintptr_t)slack) / RT_PAGE;
-}
-
-static int64_t view_offset(const Sess *s, int32_t b) {
-    const rt_buf *v = &s->buf[b];
-    return v->offset + (v->offset_dim >= 0 ? s->dims[v->offset_dim] : 0);
 }
 
 /* Buffer b is at p now: tells the kernels that use it and the views of it. */
@@ -292,7 +289,12 @@ static accelc_status place_single(Sess *s, int32_t k, uint32_t pc) {
             return fail(s, ACCELC_ESHAPE, "a value has the impossible size of %lld bytes",
                         (long long)buf_bytes(s, b));
         bool alive = pc > 0 && life_first(s, b) <= (int32_t)pc && (int32_t)pc <= life_last(s, b);
-        accelc_status st = block_need(s, k, need, alive ? s->room[b] : 0);
+        accelc_status st = ACCELC_OK;
+        if (s->device && alive && need > (int64_t)s->block[k].cap) { /* the device's grows, too, without keeping */
+            st = s->model->gpu->ops->get(s, b);
+            s->valid[b] &= ON_HOST;
+        }
+        if (st == ACCELC_OK) st = block_need(s, k, need, alive ? s->room[b] : 0);
         if (st != ACCELC_OK) return st;
         s->room[b] = need;
         home_changed(s, b);

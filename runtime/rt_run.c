@@ -1,4 +1,5 @@
-/* rt_run.c: the interpreter of the step table. A phase is the kernels between two synchronisations,
+/* rt_run.c: the interpreter of the step table. A phase is the kernels between two synchronisations (or
+ * between two kernels that the device runs),
  * cut into parts; part i of a kernel with T tasks is a fixed range of them, so what is computed
  * never depends on who runs a part, or when. Control steps run between phases, in one thread (see
  * advance), so no thread ever reads a size that another may be writing. Failures are noted by the
@@ -40,7 +41,7 @@ static void note_failure(Sess *s, uint32_t who, uint32_t step, uint32_t part, in
  * scratch). */
 static void run_part(Sess *s, uint32_t pc, uint32_t part, uint32_t who) {
     char *scratch = s->scratch.p ? s->scratch.p + (int64_t)who * s->scratch_each : NULL;
-    for (; pc < s->nstep && s->step[pc].op == RT_KERNEL; pc++) {
+    for (; pc < s->nstep && on_host(s, &s->step[pc]); pc++) {
         const rt_step *st = &s->step[pc];
         int64_t tasks = s->dims[st->tasks], n = step_parts(s, st);
         int64_t t0 = part < n ? part_begin(tasks, part, n) : 0,
@@ -65,7 +66,7 @@ static void run_part(Sess *s, uint32_t pc, uint32_t part, uint32_t who) {
 /* The phase at pc: how many parts it has; *next = the step after it. */
 static uint32_t phase_parts(const Sess *s, uint32_t pc, uint32_t *next) {
     uint32_t most = 1;
-    for (; pc < s->nstep && s->step[pc].op == RT_KERNEL; pc++) {
+    for (; pc < s->nstep && on_host(s, &s->step[pc]); pc++) {
         uint32_t n = step_parts(s, &s->step[pc]);
         most = n > most ? n : most;
         if (s->step[pc].barrier) {
@@ -75,6 +76,15 @@ static uint32_t phase_parts(const Sess *s, uint32_t pc, uint32_t *next) {
     }
     *next = pc;
     return most;
+}
+
+/* What a kernel returned, as an error. */
+static accelc_status kernel_failed(Sess *s, const rt_step *st, int32_t code) {
+    uint32_t g = s->plan->kernel_guard0 + (uint32_t)code - 1u;
+    if (code > 0 && g < s->plan->guard.n)
+        return fail(s, ACCELC_EDATA, "%s", s->str + s->guard[g].msg);
+    return fail(s, ACCELC_EDATA, "kernel %s (%s) failed with %d", s->str + st->name,
+                s->str + st->nodes, code);
 }
 
 /* Between phases: the earliest failure becomes the session's. Earliest is by step, then by task,
@@ -91,13 +101,7 @@ static void take_failure(Sess *s) {
     }
     atomic_store_explicit(&s->team.failed, 0, memory_order_relaxed);
     if (!worst) return;
-    uint32_t g = s->plan->kernel_guard0 + (uint32_t)worst->fail_code - 1u;
-    const rt_step *st = &s->step[worst->fail_step];
-    if (worst->fail_code > 0 && g < s->plan->guard.n)
-        s->status = fail(s, ACCELC_EDATA, "%s", s->str + s->guard[g].msg);
-    else
-        s->status = fail(s, ACCELC_EDATA, "kernel %s (%s) failed with %d", s->str + st->name,
-                         s->str + st->nodes, worst->fail_code);
+    s->status = kernel_failed(s, &s->step[worst->fail_step], worst->fail_code);
     for (uint32_t i = 0; i < s->team.n; i++) s->team.member[i].fail_step = -1;
 }
 
@@ -118,11 +122,18 @@ static accelc_status bind_value(Sess *s, const rt_step *st) {
     const rt_buf *b = &s->buf[st->b];
     int64_t size = (dtype_bits(b->dtype) + 7) / 8, v; /* packed types have a byte per element */
     const char *p = s->ptr[st->b];
-    if (size < 1 || !p || st->imm < 0 || st->imm >= buf_bytes(s, st->b) / size)
+    if (size < 1 || (!p && !s->device) || st->imm < 0 || st->imm >= buf_bytes(s, st->b) / size)
         return fail(s, ACCELC_EDATA,
                     "%s: element %lld of a value with %lld bytes is needed as a size",
                     s->str + st->nodes, (long long)st->imm, (long long)buf_bytes(s, st->b));
-    p += st->imm * size;
+    uint64_t copy;
+    if (!s->device)
+        p += st->imm * size;
+    else {
+        accelc_status bad = s->model->gpu->ops->read(s, st->b, st->imm * size, &copy, (size_t)size);
+        if (bad != ACCELC_OK) return bad;
+        p = (const char *)&copy;
+    }
     switch (b->dtype) {
     case 2:
     case 9:
@@ -171,6 +182,7 @@ static accelc_status copy_value(Sess *s, const rt_step *st) {
     if (n > buf_bytes(s, st->a))
         return fail(s, ACCELC_ESHAPE, "%s: a value of %lld bytes is carried in %lld",
                     s->str + st->nodes, (long long)n, (long long)buf_bytes(s, st->a));
+    if (n > 0 && s->device) return s->model->gpu->ops->copy(s, st);
     if (n > 0 && s->ptr[st->a] != s->ptr[st->b]) memmove(s->ptr[st->a], s->ptr[st->b], (size_t)n);
     return ACCELC_OK;
 }
@@ -228,7 +240,8 @@ static uint32_t control(Sess *s, uint32_t pc) {
             break;
         case RT_CALL: {
             uint64_t begin = s->cfg.on_step ? now_ns() : 0;
-            s->status = s->model->calls->ops->call(s, st);
+            if (s->device) s->status = s->model->gpu->ops->host(s, st);
+            if (s->status == ACCELC_OK) s->status = s->model->calls->ops->call(s, st);
             if (s->cfg.on_step) s->cfg.on_step(s->cfg.prof_ctx, (int)pc, 0, begin, now_ns());
             break;
         }
@@ -243,6 +256,12 @@ static uint32_t control(Sess *s, uint32_t pc) {
     return s->nstep;
 }
 
+/* Kernels [pc, next), a phase of the host, find their operands there. */
+static void phase_on_host(Sess *s, uint32_t pc, uint32_t next) {
+    for (; s->device && pc < next && s->status == ACCELC_OK; pc++)
+        s->status = s->model->gpu->ops->host(s, &s->step[pc]);
+}
+
 /* Goes on with the plan at step pc, in the calling thread: control steps and phases that one thread
  * should do alone. Returns the number of parts of the next phase that is worth several (team.pc,
  * team.next describe it), or 0 at the end of the run, whose outcome is in s->status. Only ever
@@ -252,7 +271,13 @@ static uint32_t advance(Sess *s, uint32_t pc, uint32_t who) {
         uint32_t next, n;
         pc = control(s, pc);
         if (pc >= s->nstep) return 0;
+        if (on_device(s, &s->step[pc])) {
+            s->status = s->model->gpu->ops->steps(s, &pc);
+            continue;
+        }
         n = phase_parts(s, pc, &next);
+        phase_on_host(s, pc, next);
+        if (s->status != ACCELC_OK) return 0;
         if (n > 1) {
             s->team.pc = pc;
             s->team.next = next;

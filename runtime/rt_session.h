@@ -1,6 +1,6 @@
-/* rt_session.h: a session, and what its two objects share: the runtime (rt_all.c), and the
- * machinery for values that are no tensors (rt_object.c), which is linked only into models that
- * have some.
+/* rt_session.h: a session, and what its objects share: the runtime (rt_all.c), the machinery for
+ * values that are no tensors (rt_object.c), and that for GPUs (rt_gpu.c), which are linked only into
+ * models that need them.
  *
  * A session is two blocks of memory: this struct with its tables (laid out once by create), and the
  * arena, which grows only when the caller's shapes do. Values that depend on shapes have one home,
@@ -45,17 +45,23 @@ typedef struct {
     char *p;    /* the memory, or NULL */
     size_t cap; /* bytes at p */
     bool lent;  /* p is the caller's: never freed, never grown */
+    uint64_t twin; /* the same on the device, 0: none yet; rt_gpu.c's alone */
+    size_t twin_cap;
 } Block;
+
+enum { ON_HOST = 1, ON_DEVICE = 2 }; /* where the bytes of a buffer are */
 
 typedef struct { /* an input as this run sees it: the caller's value, or the session's state */
     const int64_t *dims; /* `rank` sizes, or NULL: absent */
     const void *data;
     size_t bytes; /* what the caller says is there */
+    bool device;  /* data is an address on the session's device */
 } Given;
 
 typedef struct {       /* where an output of this run goes */
     void *user;        /* the caller's buffer, or NULL */
     size_t user_bytes; /* its capacity */
+    bool device;       /* wanted on the device; `user` is an address there */
     bool direct;       /* kernels write to `user` */
     const void *src;   /* after the run: the value, in the session's memory unless direct */
     size_t bytes;      /* after the run: its size */
@@ -158,6 +164,11 @@ struct accelc_session {
     void *map; /* the weights file, if there is one */
     size_t map_bytes;
     struct Objects *objects; /* rt_object.c's own */
+    struct Device *device;   /* rt_gpu.c's own; NULL: everything runs on the host */
+    int32_t where;           /* its number as in accelc_value.device; 0: the host */
+    uint8_t *valid;          /* nbuf: of roots in a session with a device: ON_HOST, ON_DEVICE, both; neither
+                                until something is written in this run */
+    uint8_t *state_valid;    /* nin: likewise of the state */
 };
 
 /* rt_host.c: functions of the runtime that rt_object.c uses, too. */
@@ -174,6 +185,9 @@ void accelc_rt1_bits_pack(const uint8_t *from, uint8_t *to, int64_t n, int dtype
 accelc_status accelc_rt1_shape_bytes(Sess *s, const char *what, const char *name,
                                      const int64_t *dims, int rank, int dtype, size_t *bytes);
 void accelc_rt1_set_ptr(Sess *s, int32_t b, void *p);
+accelc_status accelc_rt1_block_new(Sess *s, int32_t *b, int64_t bytes);
+bool accelc_rt1_tail_is_near(const void *p, int64_t bytes, int64_t slack);
+accelc_status accelc_rt1_kernel_failed(Sess *s, const rt_step *st, int32_t code);
 
 /* What the runtime calls in a model that has calls, or ports that are no tensors (rt_model.calls).
  * All but `size` and `close` return a status whose message is set. */
@@ -189,6 +203,42 @@ struct rt_object_ops {
         Sess *s, uint32_t port); /* taken[port].src: an accelc_value, a tree in our memory */
     void (*close)(Sess *s);
 };
+
+/* What the runtime calls in a session of a model with kernels of a GPU (rt_model.gpu). Every buffer has
+ * a place on the host and, as soon as it is needed, one on the device; a step finds its operands where
+ * it runs, and what it writes is valid there alone. Steps of the device only wait for each other:
+ * `host`, `get`, `read` and `wait` wait for them. */
+struct rt_gpu_ops {
+    /* Whether device cfg->device can run it, as far as can be told without loading anything. */
+    accelc_status (*probe)(const rt_gpu *g, const accelc_config *cfg, char *msg, size_t n);
+    accelc_status (*open)(Sess *s, const void *weights); /* close, even if it fails */
+    void (*close)(Sess *s);
+    void (*begin)(Sess *s);                       /* a run: no buffer has a value but the weights */
+    accelc_status (*input)(Sess *s, uint32_t i);  /* given[i] is on the device, or ptr[] is it on the host */
+    accelc_status (*steps)(Sess *s, uint32_t *pc); /* runs the step there and those after it in its phase */
+    accelc_status (*host)(Sess *s, const rt_step *st); /* a kernel or call that runs on the host next */
+    accelc_status (*copy)(Sess *s, const rt_step *st); /* RT_COPYBUF; sizes are checked */
+    accelc_status (*get)(Sess *s, int32_t b);     /* the host has buffer b */
+    accelc_status (*read)(Sess *s, int32_t b, int64_t offset, void *to, size_t n);
+    accelc_status (*result)(Sess *s, uint32_t i); /* the device has output i: taken[i].src becomes its address;
+                                                     before: NULL, or where it is on the host if not in its buffer */
+    accelc_status (*move)(Sess *s, void *to, bool to_device, const void *from, bool from_device, size_t n);
+    accelc_status (*wait)(Sess *s);
+};
+static inline bool on_device(const Sess *s, const rt_step *st) {
+    return st->op == RT_KERNEL && s->model->gpu && s->model->gpu->kernel[st->kernel].name;
+}
+static inline bool on_host(const Sess *s, const rt_step *st) {
+    return st->op == RT_KERNEL && !on_device(s, st);
+}
+static inline int32_t root_of(const Sess *s, int32_t b) {
+    while (s->buf[b].kind == RT_BUF_VIEW) b = s->buf[b].index;
+    return b;
+}
+static inline int64_t view_offset(const Sess *s, int32_t b) {
+    const rt_buf *v = &s->buf[b];
+    return v->offset + (v->offset_dim >= 0 ? s->dims[v->offset_dim] : 0);
+}
 static inline bool is_object(const Sess *s, const rt_io *io) {
     return s->buf[io->buf].kind == RT_BUF_VALUE;
 }

@@ -59,6 +59,7 @@ static const char *check_step(const Sess *s, const rt_step *t) {
         if (t->arg < 0 || (int64_t)t->arg + t->nbuf + t->ndim > (int64_t)s->narg) return "arg";
         for (int32_t k = 0; k < t->nbuf + t->ndim; k++)
             if (!below(s->arg[t->arg + k], k < t->nbuf ? s->nbuf : p->ndim)) return "argument";
+        if (s->model->gpu && !below(t->kernel, s->model->gpu->nkernel)) return "kernel";
         return t->kernel < 0                                    ? "kernel"
                : !below(t->tasks, p->ndim)                      ? "tasks"
                : t->scratch >= 0 && !below(t->scratch, p->ndim) ? "scratch"
@@ -183,6 +184,8 @@ static size_t lay_out(Sess *s, char *base) {
     TABLE(grew, s->maxblock);
     TABLE(state_set, s->nin);
     TABLE(is_state, s->nout);
+    TABLE(valid, s->model->gpu ? nbuf : 0);
+    TABLE(state_valid, s->model->gpu ? s->nin : 0);
 #undef TABLE
     return at;
 }
@@ -314,7 +317,7 @@ static void find_uses(Sess *s) {
             s->buf_use[b] = sum += b < s->nbuf ? s->buf_use[b] : 0;
     }
     for (uint32_t i = 0; i < s->nstep; i++) {
-        int32_t d = s->step[i].op == RT_KERNEL ? s->step[i].scratch : -1;
+        int32_t d = on_host(s, &s->step[i]) ? s->step[i].scratch : -1;
         bool known = d < 0;
         for (uint32_t k = 0; !known && k < s->nscratch_dim; k++) known = s->scratch_dim[k] == d;
         if (!known) s->scratch_dim[s->nscratch_dim++] = d;
@@ -431,6 +434,7 @@ static accelc_status open_memory(Sess *s, char *msg, size_t msg_bytes) {
     }
     bool fixed = s->plan->flags & RT_STATIC;
     st = fixed ? eval_dims(s, 0, s->plan->entry_dimops) : reserve(s);
+    if (st == ACCELC_OK && !s->dry && s->model->gpu) st = s->model->gpu->ops->open(s, weights);
     if (st == ACCELC_OK && !s->dry && (st = team_open(s, msg, msg_bytes)) != ACCELC_OK) return st;
     if (st == ACCELC_OK && s->cfg.arena && !s->dry &&
         (st = lend_arena(s, msg, msg_bytes)) != ACCELC_OK)
@@ -526,6 +530,7 @@ static accelc_status sess_open(const rt_bundle *m, const rt_model *model, const 
 static void sess_close(Sess *s) {
     team_close(s);
     if (s->objects) s->model->calls->ops->close(s);
+    if (s->device) s->model->gpu->ops->close(s);
     for (uint32_t i = 0; i < s->nblock && !s->dry; i++)
         if (!s->block[i].lent) mem_put(&s->cfg, s->block[i].p);
     if (!s->scratch.lent && !s->dry) mem_put(&s->cfg, s->scratch.p);

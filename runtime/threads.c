@@ -213,7 +213,7 @@ static accelc_status team_open(Sess *s, char *msg, size_t msg_bytes) {
     if (t->n > 1 && (s->plan->flags & RT_STATIC)) { /* no more than the widest phase can use */
         uint32_t most = 1;
         for (uint32_t i = 0; i < s->nstep; i++)
-            if (s->step[i].op == RT_KERNEL) {
+            if (on_host(s, &s->step[i])) {
                 uint32_t k = step_parts(s, &s->step[i]);
                 most = k > most ? k : most;
             }

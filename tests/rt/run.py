@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """run() on known shapes allocates nothing, takes no lock and makes no system call but those that wake and park the team; the same
-for symbolic shapes that were seen before. probe.c counts.
+for symbolic shapes that were seen before. probe.c counts. A model for the CPU contains nothing of the runtime for GPUs.
 
     run.py ACCELC
 """
@@ -26,6 +26,12 @@ def main():
         for name, options, executor, counts in CASES:
             so = os.path.join(tmp, "m.so")
             subprocess.run([accelc, MODEL, "-o", so, "--executor", executor, *options], check=True)
+            with open(so, "rb") as f:
+                code = f.read()
+            for part in (b"libcuda", b"accelc_rt1_gpu"):
+                if part in code:
+                    failed += 1
+                    print(f"FAIL {name}: a model for the CPU contains {part.decode()}, a part of the runtime for GPUs")
             for threads in counts:
                 for memory in ("own", "caller"):
                     done = subprocess.run([probe, so, str(threads), "40" if executor == "team" else "3", memory],

@@ -26,7 +26,7 @@ static int32_t k_compact(void *const *b, const int64_t *d, int64_t t0, int64_t t
 
 static const rt_kernel kernels[] = {k_add, k_compact};
 
-static rt_model model = {RT_MAGIC, sizeof(rt_model), NULL, kernels, NULL, "x86-64", NULL};
+static rt_model model = {RT_MAGIC, sizeof(rt_model), NULL, kernels, NULL, "x86-64", NULL, NULL};
 static const rt_model *const models[] = {&model};
 static accelc_desc desc = {
     .size = sizeof desc, .name = "fake", .producer = "plan_builder", .target = "x86-64"};

@@ -152,7 +152,7 @@ typedef struct {
 
 static void model_init(M *m, Pb *b) {
     memset(m, 0, sizeof *m);
-    m->model = (rt_model){RT_MAGIC, sizeof(rt_model), pb_finish(b), kernels, NULL, "x86-64", NULL};
+    m->model = (rt_model){RT_MAGIC, sizeof(rt_model), pb_finish(b), kernels, NULL, "x86-64", NULL, NULL};
     m->list[0] = &m->model;
     m->bundle =
         (rt_bundle){.magic = RT_MAGIC, .nmodel = 1, .model = m->list, .executor = RT_EXEC_TEAM};

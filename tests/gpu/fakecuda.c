@@ -1,0 +1,420 @@
+/* fakecuda.c: a look-alike of libcuda.so.1; see emu.h. One lock around everything; streams run at once. */
+#include "emu.h"
+
+#include <dlfcn.h>
+#include <pthread.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#pragma GCC diagnostic ignored "-Wmissing-prototypes" /* users look the functions up by name */
+#define EXPORT __attribute__((visibility("default")))
+#define DIE(...) (fprintf(stderr, "fakecuda: " __VA_ARGS__), fputc('\n', stderr), abort())
+
+enum { INVALID_VALUE = 1, OUT_OF_MEMORY = 2, NOT_INITIALIZED = 3, NO_DEVICE = 100, INVALID_DEVICE = 101, INVALID_IMAGE = 200, INVALID_CONTEXT = 201, INVALID_PTX = 218, NOT_FOUND = 500, UNKNOWN = 999 };
+enum { MOST_DEVICES = 4, MOST_ALLOCS = 4096, DEPTH = 16, GUARD = 256, ALIGN = 256 };
+#define MEMORY ((size_t)1 << 26)
+
+typedef struct CUctx_st {
+    int refs, live; /* what lives in it */
+} Context;
+typedef struct Handle { /* a stream, module or function: `kind` tells, 0 when it is gone */
+    char kind;
+    struct Handle *next; /* functions of a module */
+    Context *context;
+    emu_kernel *run;
+    uint32_t nbuf;
+    int shared;
+} Handle;
+typedef struct {
+    size_t at, bytes;
+    Context *context;
+} Alloc;
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static fakecuda_counts counts;
+static Context context[MOST_DEVICES];
+static Alloc alloc[MOST_ALLOCS]; /* by address */
+static size_t nalloc, used, limit = MEMORY;
+static char *memory;
+static void *kernels;
+static bool initialized;
+static int devices = 2, arch = 90, fail_code, lost;
+static long fail_at;
+static __thread Context *stack[DEPTH];
+static __thread int depth;
+
+EXPORT const fakecuda_counts *fakecuda_look(void) { return &counts; }
+EXPORT int fakecuda_depth(void) { return depth; }
+
+static long setting(const char *name, long otherwise) {
+    const char *v = getenv(name);
+    return v && *v ? strtol(v, NULL, 0) : otherwise;
+}
+
+static void open_memory(void) {
+    pthread_mutex_lock(&lock);
+    if (memory && mprotect(memory, MEMORY, PROT_READ | PROT_WRITE)) DIE("mprotect");
+}
+
+/* Every function of the driver begins and ends with these two. */
+static int begin(bool in_context) {
+    open_memory();
+    counts.calls++;
+    if (lost) return lost;
+    if (counts.calls == fail_at) {
+        if (fail_code >= 700 && fail_code != UNKNOWN) lost = fail_code;
+        return fail_code;
+    }
+    if (!initialized) return NOT_INITIALIZED;
+    return in_context && !depth ? INVALID_CONTEXT : 0;
+}
+
+static int end(int e) {
+    if (memory && mprotect(memory, MEMORY, PROT_NONE)) DIE("mprotect");
+    pthread_mutex_unlock(&lock);
+    return e;
+}
+
+/* Something comes (1) or goes (-1) in the current context. */
+static void lives(int n) {
+    counts.live += n;
+    stack[depth - 1]->live += n;
+}
+
+static Handle *handle_new(char kind) {
+    Handle *h = calloc(1, sizeof *h);
+    if (!h) DIE("no memory");
+    h->kind = kind;
+    h->context = stack[depth - 1];
+    return h;
+}
+
+static Handle *handle(void *p, char kind) {
+    Handle *h = p;
+    if (!h || h->kind != kind) DIE("%p is no %s", p, kind == 's' ? "stream" : kind == 'm' ? "module" : "function");
+    if (h->context != stack[depth - 1]) DIE("a handle of another context");
+    return h;
+}
+
+/* Allocation i is gone. */
+static void forget(size_t i) {
+    memset(memory + alloc[i].at, 0xdd, alloc[i].bytes);
+    used -= alloc[i].bytes;
+    memmove(alloc + i, alloc + i + 1, (nalloc - i - 1) * sizeof *alloc);
+    nalloc--;
+}
+
+/* ---- the driver, devices, contexts ---- */
+
+EXPORT int cuInit(unsigned flags) {
+    open_memory();
+    int refs = 0;
+    for (int i = 0; i < MOST_DEVICES; i++) refs += context[i].refs;
+    if (!refs) lost = 0;
+    const char *fail = getenv("ACCELC_EMU_FAIL"), *comma = fail ? strchr(fail, ',') : NULL;
+    counts.calls = 1;
+    fail_at = setting("ACCELC_EMU_FAIL", 0);
+    fail_code = comma ? atoi(comma + 1) : UNKNOWN;
+    limit = (size_t)setting("ACCELC_EMU_MEMORY", (long)MEMORY);
+    devices = (int)setting("ACCELC_EMU_DEVICES", 2);
+    arch = (int)setting("ACCELC_EMU_ARCH", 90);
+    if (limit > MEMORY || devices > MOST_DEVICES) DIE("a setting is too large");
+    if (!memory) {
+        memory = mmap(NULL, MEMORY, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        if (memory == MAP_FAILED) DIE("mmap");
+    }
+    if (!kernels && getenv("ACCELC_EMU_KERNELS")) {
+        kernels = dlopen(getenv("ACCELC_EMU_KERNELS"), RTLD_NOW | RTLD_LOCAL);
+        if (!kernels) DIE("%s", dlerror());
+    }
+    initialized = fail_at != 1 && devices > 0;
+    return end(fail_at == 1 ? fail_code : lost ? lost : flags ? INVALID_VALUE : devices ? 0 : NO_DEVICE);
+}
+
+EXPORT int cuGetErrorName(int e, const char **name) {
+    *name = e == OUT_OF_MEMORY ? "CUDA_ERROR_OUT_OF_MEMORY" : e == NO_DEVICE ? "CUDA_ERROR_NO_DEVICE" : e == 719 ? "CUDA_ERROR_LAUNCH_FAILED" : e == UNKNOWN ? "CUDA_ERROR_UNKNOWN" : NULL;
+    return *name ? 0 : INVALID_VALUE;
+}
+
+EXPORT int cuGetErrorString(int e, const char **text) {
+    *text = e == OUT_OF_MEMORY ? "out of memory" : e == NO_DEVICE ? "no CUDA-capable device is detected" : e == 719 ? "unspecified launch failure" : e == UNKNOWN ? "unknown error" : NULL;
+    return *text ? 0 : INVALID_VALUE;
+}
+
+EXPORT int cuDeviceGetCount(int *n) {
+    int e = begin(false);
+    if (!e) *n = devices;
+    return end(e);
+}
+
+EXPORT int cuDeviceGet(int *device, int ordinal) {
+    int e = begin(false);
+    if (!e && (ordinal < 0 || ordinal >= devices)) e = INVALID_DEVICE;
+    if (!e) *device = ordinal;
+    return end(e);
+}
+
+EXPORT int cuDeviceGetName(char *name, int n, int device) {
+    int e = begin(false);
+    if (!e) snprintf(name, (size_t)n, "look-alike %d", device);
+    return end(e);
+}
+
+EXPORT int cuDeviceGetAttribute(int *v, int attribute, int device) {
+    int e = begin(false);
+    if (!e && (device < 0 || device >= devices)) e = INVALID_DEVICE;
+    if (!e) switch (attribute) {
+        case 16: *v = 3; break;
+        case 75: *v = arch / 10; break;
+        case 76: *v = arch % 10; break;
+        default: DIE("attribute %d of a device", attribute);
+        }
+    return end(e);
+}
+
+EXPORT int cuDevicePrimaryCtxRetain(Context **c, int device) {
+    int e = begin(false);
+    if (!e && (device < 0 || device >= devices)) e = INVALID_DEVICE;
+    if (!e) {
+        *c = &context[device];
+        counts.live += (*c)->refs++ == 0;
+    }
+    return end(e);
+}
+
+EXPORT int cuDevicePrimaryCtxRelease_v2(int device) {
+    int e = begin(false);
+    Context *c = &context[device];
+    if (c->refs <= 0) DIE("a context is released that nobody has");
+    if (--c->refs == 0) {
+        if (c->live && !lost) DIE("%d streams, modules and allocations are left in a context that goes", c->live);
+        for (size_t i = nalloc; i-- > 0;)
+            if (alloc[i].context == c) forget(i);
+        counts.live -= 1 + c->live;
+        c->live = lost = 0;
+    }
+    return end(e);
+}
+
+EXPORT int cuCtxPushCurrent_v2(Context *c) {
+    int e = begin(false);
+    if (c < context || c >= context + MOST_DEVICES || c->refs <= 0) DIE("no context is pushed");
+    if (!e && depth == DEPTH) DIE("contexts are pushed, but not popped");
+    if (!e) stack[depth++] = c;
+    return end(e);
+}
+
+EXPORT int cuCtxPopCurrent_v2(Context **c) {
+    int e = begin(false);
+    if (!depth) DIE("a context is popped that is not there");
+    *c = stack[--depth];
+    return end(e);
+}
+
+/* ---- modules, functions, streams ---- */
+
+EXPORT int cuModuleLoadDataEx(Handle **m, const void *image, unsigned n, int *option, void **value) {
+    int e = begin(true);
+    (void)option, (void)value, (void)n;
+    if (!e && memcmp(image, "broken", 6) == 0) e = INVALID_PTX;
+    if (!e) {
+        *m = handle_new('m');
+        lives(1);
+    }
+    return end(e);
+}
+
+EXPORT int cuModuleUnload(Handle *m) {
+    int e = begin(true);
+    handle(m, 'm')->kind = 0;
+    for (Handle *f = m->next, *next; f; f = next) {
+        next = f->next;
+        f->kind = 0;
+        free(f);
+    }
+    free(m);
+    lives(-1);
+    return end(e);
+}
+
+EXPORT int cuModuleGetFunction(Handle **f, Handle *m, const char *name) {
+    int e = begin(true);
+    void *run = !e && kernels ? dlsym(kernels, name) : NULL;
+    if (!e && !run) e = NOT_FOUND;
+    if (!e) {
+        char nbuf[256];
+        snprintf(nbuf, sizeof nbuf, "%s_nbuf", name);
+        const uint32_t *n = dlsym(kernels, nbuf);
+        *f = handle_new('f');
+        memcpy(&(*f)->run, &run, sizeof run);
+        (*f)->nbuf = n ? *n : 0;
+        (*f)->shared = 48 << 10;
+        (*f)->next = handle(m, 'm')->next;
+        m->next = *f;
+    }
+    return end(e);
+}
+
+EXPORT int cuFuncSetAttribute(Handle *f, int attribute, int v) {
+    int e = begin(true);
+    if (!e && (attribute != 8 || v < 0 || v > 227 << 10)) e = INVALID_VALUE;
+    if (!e) handle(f, 'f')->shared = v;
+    return end(e);
+}
+
+EXPORT int cuStreamCreate(Handle **s, unsigned flags) {
+    int e = begin(true);
+    if (!e && flags > 1) e = INVALID_VALUE;
+    if (!e) {
+        *s = handle_new('s');
+        lives(1);
+    }
+    return end(e);
+}
+
+EXPORT int cuStreamSynchronize(Handle *s) {
+    int e = begin(true);
+    if (!e) handle(s, 's');
+    return end(e);
+}
+
+EXPORT int cuStreamDestroy_v2(Handle *s) {
+    int e = begin(true);
+    handle(s, 's')->kind = 0;
+    free(s);
+    lives(-1);
+    return end(e);
+}
+
+/* ---- memory ---- */
+
+static size_t room(size_t bytes) { return (bytes + GUARD + ALIGN - 1) / ALIGN * ALIGN; }
+
+EXPORT int cuMemAlloc_v2(uint64_t *p, size_t bytes) {
+    int e = begin(true);
+    size_t i = 0, at = 0;
+    if (!e && !bytes) e = INVALID_VALUE;
+    if (!e && (bytes > limit || used + bytes > limit)) e = OUT_OF_MEMORY;
+    if (e) return end(e);
+    for (; i < nalloc && alloc[i].at - at < room(bytes); i++) at = alloc[i].at + room(alloc[i].bytes);
+    if (at + room(bytes) > MEMORY) return end(OUT_OF_MEMORY);
+    if (nalloc == MOST_ALLOCS) DIE("too many allocations");
+    memmove(alloc + i + 1, alloc + i, (nalloc - i) * sizeof *alloc);
+    alloc[i] = (Alloc){at, bytes, stack[depth - 1]};
+    nalloc++;
+    used += bytes;
+    lives(1);
+    memset(memory + at, 0xff, bytes);
+    memset(memory + at + bytes, 0xa5, room(bytes) - bytes);
+    *p = (uint64_t)(uintptr_t)(memory + at);
+    return end(0);
+}
+
+EXPORT int cuMemFree_v2(uint64_t p) {
+    int e = begin(true);
+    size_t i = 0;
+    while (i < nalloc && (uint64_t)(uintptr_t)(memory + alloc[i].at) != p) i++;
+    if (i == nalloc) DIE("%#llx is freed, which is no allocation", (unsigned long long)p);
+    Alloc a = alloc[i];
+    if (a.context != stack[depth - 1]) DIE("memory of another context is freed");
+    for (size_t k = a.bytes; k < room(a.bytes); k++)
+        if ((unsigned char)memory[a.at + k] != 0xa5) DIE("something was written %zu bytes behind an allocation of %zu", k - a.bytes, a.bytes);
+    forget(i);
+    lives(-1);
+    return end(e);
+}
+
+/* Bytes [p, p + n) must lie in one allocation of this context. */
+static void *inside(uint64_t p, size_t n, const char *what) {
+    for (size_t i = 0; i < nalloc; i++) {
+        uint64_t at = (uint64_t)(uintptr_t)(memory + alloc[i].at);
+        if (p >= at && p < at + alloc[i].bytes && n <= at + alloc[i].bytes - p) {
+            if (alloc[i].context != stack[depth - 1]) DIE("%s: memory of another context", what);
+            return memory + alloc[i].at + (p - at);
+        }
+    }
+    DIE("%s: %zu bytes at %#llx are not in one allocation", what, n, (unsigned long long)p);
+}
+
+static void host_memory(const void *p, size_t n, const char *what) {
+    const char *c = p;
+    if (c + n > memory && c < memory + MEMORY) DIE("%s: %p is not the host's", what, p);
+}
+
+EXPORT int cuMemcpyHtoDAsync_v2(uint64_t to, const void *from, size_t n, Handle *s) {
+    int e = begin(true);
+    if (e) return end(e);
+    handle(s, 's');
+    host_memory(from, n, "cuMemcpyHtoD");
+    memcpy(inside(to, n, "cuMemcpyHtoD"), from, n);
+    counts.uploads++;
+    return end(0);
+}
+
+EXPORT int cuMemcpyDtoHAsync_v2(void *to, uint64_t from, size_t n, Handle *s) {
+    int e = begin(true);
+    if (e) return end(e);
+    handle(s, 's');
+    host_memory(to, n, "cuMemcpyDtoH");
+    memcpy(to, inside(from, n, "cuMemcpyDtoH"), n);
+    counts.downloads++;
+    return end(0);
+}
+
+EXPORT int cuMemcpyDtoDAsync_v2(uint64_t to, uint64_t from, size_t n, Handle *s) {
+    int e = begin(true);
+    if (e) return end(e);
+    handle(s, 's');
+    char *x = inside(to, n, "cuMemcpyDtoD"), *y = inside(from, n, "cuMemcpyDtoD");
+    if (x < y + n && y < x + n) DIE("cuMemcpyDtoD: the ranges overlap");
+    memcpy(x, y, n);
+    counts.moves++;
+    return end(0);
+}
+
+EXPORT int cuMemsetD32Async(uint64_t p, unsigned v, size_t n, Handle *s) {
+    int e = begin(true);
+    if (e) return end(e);
+    handle(s, 's');
+    uint32_t *to = inside(p, n * 4, "cuMemsetD32");
+    for (size_t i = 0; i < n; i++) to[i] = v;
+    return end(0);
+}
+
+/* ---- kernels ---- */
+
+EXPORT int cuLaunchKernel(Handle *f, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz, unsigned shared, Handle *s,
+                          void **params, void **extra) {
+    int e = begin(true);
+    if (e) return end(e);
+    handle(f, 'f');
+    handle(s, 's');
+    if (params || !extra || extra[0] != (void *)1 || extra[2] != (void *)2 || extra[4]) DIE("cuLaunchKernel: one parameter block is expected");
+    if (!gx || gx > 0x7fffffff || gy != 1 || gz != 1 || !bx || bx > 1024 || by != 1 || bz != 1 || shared > (unsigned)f->shared) return end(INVALID_VALUE);
+    size_t bytes = *(size_t *)extra[3];
+    uint64_t *block = malloc(bytes); /* its own, so that a sanitizer sees what reads behind it */
+    void *mine = aligned_alloc(1024, (shared + 1024) / 1024 * 1024);
+    if (!block || !mine) DIE("no memory");
+    memcpy(block, extra[1], bytes);
+    for (uint32_t k = 0; k < f->nbuf; k++)
+        if (block[k]) inside(block[k], 0, "a buffer of a kernel");
+    bool back = counts.launches++ % 2; /* no order is promised */
+    for (unsigned b = 0; b < gx; b++) {
+        memset(mine, 0xff, shared);
+        for (unsigned t = 0; t < bx; t++) {
+            emu_thread thread = {back ? bx - 1 - t : t, bx, back ? gx - 1 - b : b, gx, mine};
+            f->run(&thread, block);
+        }
+    }
+    free(block);
+    free(mine);
+    return end(0);
+}
+
+__attribute__((destructor)) static void at_exit(void) {
+    if (counts.live) DIE("%ld contexts, streams, modules and allocations are left at exit", counts.live);
+}

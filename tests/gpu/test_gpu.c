@@ -1,0 +1,680 @@
+/* test_gpu.c: sessions on a GPU: the plans of rt_fixture.h, their kernels shared out between the host and a look-alike device (emu.h)
+ * in every possible way. */
+#include "rt_fixture.h"
+
+#include <dlfcn.h>
+
+#include "emu.h"
+
+#ifndef FAKECUDA
+#error "FAKECUDA and EMU_KERNELS are the files of the look-alike and of its kernels"
+#endif
+
+static int32_t h_rows(void *const *b, const int64_t *d, int64_t t0, int64_t t1, void *scratch) {
+    const float *x = b[0], *bias = b[1];
+    float *y = b[2];
+    (void)scratch;
+    for (int64_t i = t0; i < t1; i++) {
+        y[i] = bias[i];
+        for (int64_t k = 0; k < d[0]; k++) y[i] += x[i * d[0] + k];
+    }
+    return 0;
+}
+
+enum { ROWS = CANCEL, KERNELS };
+static const rt_kernel on_cpu[KERNELS] = {k_add, k_scale, k_flip, k_check, k_compact, k_fill, k_scratch, h_rows};
+static const rt_gpu_kernel on_gpu[KERNELS] = {
+    [ADD] = {"k_add", RT_GPU_THREADS, 32, 0, 0, 0, 1 << 2},       [SCALE] = {"k_scale", RT_GPU_THREADS, 32, 0, 0, 0, 1 << 1},
+    [FLIP] = {"k_flip", RT_GPU_THREADS, 8, 0, 0, 0, 1 << 1},      [CHECK] = {"k_check", RT_GPU_THREADS, 8, 0, 1, 0, 0},
+    [COMPACT] = {"k_compact", RT_GPU_THREADS, 4, 0, 0, 0, 3 << 1}, [FILL] = {"k_fill", RT_GPU_THREADS, 64, 0, 0, 0, 1},
+    [SCRATCH] = {"k_scratch", RT_GPU_THREADS, 4, 0, 0, 0, 1},     [ROWS] = {"k_rows", RT_GPU_BLOCK, 4, 49 << 10, 0, 0, 1 << 2},
+};
+static const char ptx[] = "a text of PTX", too_new[] = "broken", cubin[] = "a cubin";
+static const rt_gpu_image images[] = {{RT_GPU_ONLY | 100, RT_GPU_CUBIN, cubin, sizeof cubin},
+                                      {90, RT_GPU_PTX, too_new, sizeof too_new},
+                                      {80, RT_GPU_PTX, ptx, sizeof ptx}};
+
+typedef struct { /* a bundle of a level for the GPU and, if it has two, one for the CPU */
+    M m;
+    rt_model model;
+    rt_gpu gpu;
+    rt_gpu_kernel row[KERNELS];
+    rt_kernel host[KERNELS];
+    const rt_model *list[2];
+    fakecuda_look_fn *look;
+    fakecuda_depth_fn *depth;
+} G;
+
+enum { ALL = (1 << KERNELS) - 1 };
+
+static void *symbol(const char *name) {
+    void *lib = dlopen(FAKECUDA, RTLD_NOW | RTLD_LOCAL), *f = lib ? dlsym(lib, name) : NULL;
+    ck_assert_msg(f != NULL, "%s", dlerror());
+    return f;
+}
+
+/* device: a bit for each kernel that runs there */
+static void gpu_init(G *g, Pb *b, unsigned device) {
+    setenv("ACCELC_LIBCUDA", FAKECUDA, 1);
+    setenv("ACCELC_EMU_KERNELS", EMU_KERNELS, 1);
+    memset(g, 0, sizeof *g);
+    model_init(&g->m, b);
+    g->m.model.kernel = on_cpu;
+    g->model = g->m.model;
+    for (int k = 0; k < KERNELS; k++) {
+        g->row[k] = on_gpu[k];
+        if (device >> k & 1) continue;
+        g->row[k].name = NULL;
+        g->host[k] = on_cpu[k];
+    }
+    g->gpu = (rt_gpu){3, KERNELS, images, g->row, &accelc_rt1_gpu};
+    g->model.gpu = &g->gpu;
+    g->model.kernel = g->host;
+    g->list[0] = &g->model;
+    g->list[1] = &g->m.model;
+    g->m.bundle.model = g->list;
+    *(void **)&g->look = symbol("fakecuda_look");
+    *(void **)&g->depth = symbol("fakecuda_depth");
+}
+
+static void gpu_done(G *g) {
+    model_close(&g->m);
+    ck_assert_int_eq(g->look()->live, 0);
+    ck_assert_int_eq(g->depth(), 0);
+}
+
+#define GPU(n) ((accelc_config){.threads = (n), .device = 1})
+
+/* ---- results ---- */
+
+START_TEST(test_pipe) { /* every way to share three kernels out, fixed and symbolic sizes, buffers of the caller and of the session */
+    for (unsigned mask = 0; mask < 8; mask++)
+        for (int sym = 0; sym < 2; sym++)
+            for (int threads = 1; threads < 4; threads += 2) {
+                G g;
+                accelc_value out;
+                gpu_init(&g, plan_pipe(N, sym, 10), mask);
+                ck_assert_msg(model_open(&g.m, GPU(threads)) == ACCELC_OK, "%s", g.m.msg);
+                for (int64_t n = sym ? 1 : N; n <= N; n += 333) {
+                    memset(Z, 0, sizeof Z);
+                    ck_assert_int_eq(pipe_run(&g.m, n, Z, sizeof Z, &out), ACCELC_OK);
+                    pipe_check(X, Y, Z, n);
+                    ck_assert_int_eq(pipe_run(&g.m, n, NULL, 0, &out), ACCELC_OK);
+                    ck_assert(out.owned && out.device == 0);
+                    pipe_check(X, Y, out.data, n);
+                    ck_assert_int_eq(g.depth(), 0);
+                }
+                gpu_done(&g);
+            }
+}
+END_TEST
+
+START_TEST(test_copies) { /* what stays on the device is not copied */
+    G g;
+    accelc_value out;
+    gpu_init(&g, plan_pipe(N, 1, 10), ALL);
+    ck_assert_int_eq(model_open(&g.m, GPU(1)), ACCELC_OK);
+    for (int r = 0; r < 3; r++) {
+        fakecuda_counts c = *g.look();
+        ck_assert_int_eq(pipe_run(&g.m, N, Z, sizeof Z, &out), ACCELC_OK);
+        pipe_check(X, Y, Z, N);
+        ck_assert_int_eq(g.look()->launches - c.launches, 3);
+        ck_assert_int_eq(g.look()->uploads - c.uploads, 2); /* x and y */
+        ck_assert_int_eq(g.look()->downloads - c.downloads, 1);
+        ck_assert_int_eq(g.look()->moves - c.moves, 0);
+    }
+    gpu_done(&g);
+}
+END_TEST
+
+/* y[i] = bias[i] + the sum of row i of x[n, 16], bias a weight; z = y at once, so that x may come from the host or the device */
+static Pb *plan_rows(void) {
+    Pb *b = pb_new();
+    int32_t n = pb_sym(b), sixteen = pb_const(b, 16), four = pb_const(b, 4), elements = pb_op(b, RT_DIM_MUL, n, sixteen);
+    int32_t bytes = pb_op(b, RT_DIM_MUL, elements, four), rows = pb_op(b, RT_DIM_MUL, n, four);
+    int32_t x = pb_in(b, "x", F32, 2, DIMS(n, sixteen), bytes), w = pb_buf(b, RT_BUF_WEIGHT, F32, rows);
+    int32_t y = pb_out(b, "y", F32, 1, DIMS(n), rows), z = pb_out(b, "z", F32, 1, DIMS(n), rows);
+    b->buf[w].offset = 64;
+    pb_entry(b);
+    pb_kernel(b, ROWS, n, 1, 1, LIST(x, w, y, ), LIST(sixteen, ));
+    pb_kernel(b, SCALE, n, 1, 1, LIST(y, z, ), LIST());
+    pb_step(b, RT_END);
+    return b;
+}
+
+static _Alignas(64) float weights[16 + 8]; /* 8 at offset 64 */
+
+static void rows_init(G *g, unsigned mask) {
+    gpu_init(g, plan_rows(), mask);
+    for (int i = 0; i < 8; i++) weights[16 + i] = (float)i * 100;
+    g->m.desc = (accelc_desc){.size = sizeof(accelc_desc), .nin = 1, .nout = 2, .weight_bytes = sizeof weights};
+    static const accelc_port port[2] = {{.state = -1}, {.state = -1}};
+    g->m.desc.in = g->m.desc.out = port;
+    g->m.api.desc = &g->m.desc;
+    g->m.bundle.api = &g->m.api;
+    g->model.weights = g->m.model.weights = weights;
+    for (int i = 0; i < 8 * 16; i++) X[i] = (float)(i % 7);
+}
+
+static void rows_check(const float *y, const float *z, int n) {
+    for (int i = 0; i < n; i++) {
+        float sum = (float)i * 100;
+        for (int k = 0; k < 16; k++) sum += X[i * 16 + k];
+        ck_assert_float_eq(y[i], sum);
+        ck_assert_float_eq(z[i], sum * 1.25f + 0.5f);
+    }
+}
+
+START_TEST(test_rows) {
+    for (unsigned mask = 0; mask < 4; mask++) {
+        G g;
+        rows_init(&g, (mask & 1) << ROWS | (mask >> 1) << SCALE);
+        ck_assert_msg(model_open(&g.m, GPU(2)) == ACCELC_OK, "%s", g.m.msg);
+        for (int64_t n = 0; n <= 8; n += 4) {
+            int64_t dims[] = {n, 16};
+            accelc_value in = tensor(F32, 2, dims, X, (size_t)n * 64), out[2] = {{0}, {.data = Z, .bytes = sizeof Z}};
+            ck_assert_int_eq(accelc_rt1_run(g.m.s, &in, out), ACCELC_OK);
+            rows_check(out[0].data, Z, (int)n);
+        }
+        gpu_done(&g);
+    }
+}
+END_TEST
+
+/* ---- pointers to the device ---- */
+
+/* The driver as the caller of a model uses it: memory that one session lends to another. */
+typedef struct {
+    int (*retain)(void **, int), (*release)(int), (*push)(void *), (*pop)(void **), (*alloc)(uint64_t *, size_t), (*free)(uint64_t);
+    int (*up)(uint64_t, const void *, size_t, void *), (*down)(void *, uint64_t, size_t, void *), (*stream)(void **, unsigned), (*end)(void *);
+    void *context, *queue;
+} Caller;
+
+static void caller_open(Caller *c) {
+    setenv("ACCELC_EMU_KERNELS", EMU_KERNELS, 1);
+    *(void **)&c->retain = symbol("cuDevicePrimaryCtxRetain");
+    *(void **)&c->release = symbol("cuDevicePrimaryCtxRelease_v2");
+    *(void **)&c->push = symbol("cuCtxPushCurrent_v2");
+    *(void **)&c->pop = symbol("cuCtxPopCurrent_v2");
+    *(void **)&c->alloc = symbol("cuMemAlloc_v2");
+    *(void **)&c->free = symbol("cuMemFree_v2");
+    *(void **)&c->up = symbol("cuMemcpyHtoDAsync_v2");
+    *(void **)&c->down = symbol("cuMemcpyDtoHAsync_v2");
+    *(void **)&c->stream = symbol("cuStreamCreate");
+    *(void **)&c->end = symbol("cuStreamDestroy_v2");
+    int (*init)(unsigned);
+    *(void **)&init = symbol("cuInit");
+    ck_assert_int_eq(init(0), 0);
+    ck_assert_int_eq(c->retain(&c->context, 0), 0);
+    ck_assert_int_eq(c->push(c->context), 0);
+    ck_assert_int_eq(c->stream(&c->queue, 1), 0);
+}
+
+static void caller_close(Caller *c) {
+    ck_assert_int_eq(c->end(c->queue), 0);
+    ck_assert_int_eq(c->pop(&c->context), 0);
+    ck_assert_int_eq(c->release(0), 0);
+}
+
+START_TEST(test_device_pointers) {
+    for (unsigned mask = 0; mask < 8; mask++)
+        for (unsigned odd = 0; odd < 2; odd++) { /* 4 bytes off: kernels cannot work there, so it is copied */
+            G g;
+            Caller c;
+            uint64_t x, z;
+            int64_t n = N;
+            caller_open(&c);
+            gpu_init(&g, plan_pipe(N, 1, 10), mask);
+            ck_assert_int_eq(c.alloc(&x, N * 4 + 64), 0);
+            ck_assert_int_eq(c.alloc(&z, N * 4 + 64), 0);
+            pipe_data(X, Y, N);
+            ck_assert_int_eq(c.up(x + odd * 4, X, N * 4, c.queue), 0);
+            accelc_config config = GPU(2);
+            config.stream = odd ? c.queue : NULL;
+            ck_assert_int_eq(model_open(&g.m, config), ACCELC_OK);
+            accelc_value in[2] = {tensor(F32, 1, &n, (void *)(x + odd * 4), N * 4), tensor(F32, 1, &n, Y, N * 4)}, out;
+            in[0].device = 1;
+            for (int r = 0; r < 2; r++) { /* to the caller's memory */
+                fakecuda_counts before = *g.look();
+                out = (accelc_value){.data = (void *)(z + odd * 4), .bytes = N * 4, .device = 1};
+                ck_assert_msg(accelc_rt1_run(g.m.s, in, &out) == ACCELC_OK, "%s", accelc_rt1_error(g.m.s));
+                ck_assert(out.device == 1 && !out.owned && out.data == (void *)(z + odd * 4));
+                if (mask == 7) {
+                    ck_assert_int_eq(g.look()->downloads, before.downloads);
+                    ck_assert_int_eq(g.look()->uploads - before.uploads, 1);
+                    ck_assert_int_eq(g.look()->moves - before.moves, odd ? 2 : 0);
+                }
+                ck_assert_int_eq(c.down(Z, z + odd * 4, N * 4, c.queue), 0);
+                pipe_check(X, Y, Z, N);
+            }
+            out = (accelc_value){.device = 1}; /* lent */
+            ck_assert_int_eq(accelc_rt1_run(g.m.s, in, &out), ACCELC_OK);
+            ck_assert(out.device == 1 && out.owned && out.bytes == N * 4);
+            memset(Z, 0, sizeof Z);
+            ck_assert_int_eq(c.down(Z, (uint64_t)(uintptr_t)out.data, N * 4, c.queue), 0);
+            pipe_check(X, Y, Z, N);
+            memset(Z, 0, sizeof Z);
+            accelc_value again = {.data = Z, .bytes = sizeof Z}; /* fetched to the other side */
+            ck_assert_int_eq(accelc_rt1_fetch(g.m.s, 0, &again), ACCELC_OK);
+            pipe_check(X, Y, Z, N);
+            out = (accelc_value){.data = (void *)z, .bytes = 8, .device = 1}; /* too small */
+            ck_assert_int_eq(accelc_rt1_run(g.m.s, in, &out), ACCELC_ESPACE);
+            ck_assert_int_eq(out.dims[0], N);
+            again = (accelc_value){.data = (void *)z, .bytes = N * 4, .device = 1};
+            ck_assert_int_eq(accelc_rt1_fetch(g.m.s, 0, &again), ACCELC_OK);
+            memset(Z, 0, sizeof Z);
+            ck_assert_int_eq(c.down(Z, z, N * 4, c.queue), 0);
+            pipe_check(X, Y, Z, N);
+            in[0].device = 2;
+            ck_assert_int_eq(accelc_rt1_run(g.m.s, in, &out), ACCELC_EDEVICE);
+            ck_assert_str_eq(accelc_rt1_error(g.m.s), "input \"x\" is on device 2, the model runs on device 1");
+            model_close(&g.m);
+            ck_assert_int_eq(c.free(x), 0);
+            ck_assert_int_eq(c.free(z), 0);
+            caller_close(&c);
+            ck_assert_int_eq(g.look()->live, 0);
+        }
+}
+END_TEST
+
+/* ---- guards, sizes from data, states, scratch, loops ---- */
+
+START_TEST(test_guard) {
+    for (unsigned mask = 0; mask < 4; mask++) {
+        Pb *b = pb_new();
+        int32_t n = pb_sym(b), bytes = pb_op(b, RT_DIM_MUL, n, pb_const(b, 4)), zero = pb_const(b, 0);
+        int32_t x = pb_in(b, "x", F32, 1, DIMS(n), bytes), y = pb_out(b, "y", F32, 1, DIMS(n), bytes);
+        pb_entry(b);
+        pb_guard(b, RT_CMP_TRUE, -1, -1, "node 'a': x must not be negative");
+        pb_guard(b, RT_CMP_TRUE, -1, -1, "node 'b': x must not be below -1");
+        pb_kernel(b, CHECK, n, 1, 1, LIST(x, ), LIST(zero, ));
+        pb_kernel(b, SCALE, n, 1, 1, LIST(x, y, ), LIST());
+        pb_step(b, RT_END);
+        G g;
+        gpu_init(&g, b, (mask & 1) << CHECK | (mask >> 1) << SCALE);
+        ck_assert_int_eq(model_open(&g.m, GPU(2)), ACCELC_OK);
+        for (int r = 0; r < 6; r++) {
+            int64_t len = N;
+            accelc_value in = tensor(F32, 1, &len, X, N * 4), out = {0};
+            pipe_data(X, Y, N);
+            X[500] = r % 3 == 1 ? -0.5f : r % 3 == 2 ? -3.f : 1.f;
+            fakecuda_counts before = *g.look();
+            ck_assert_int_eq(accelc_rt1_run(g.m.s, &in, &out), r % 3 ? ACCELC_EDATA : ACCELC_OK);
+            if (r % 3 == 0) ck_assert_float_eq(((float *)out.data)[500], 1.75f);
+            if (r % 3) ck_assert_ptr_null(out.data);
+            if (r % 3) ck_assert_str_eq(accelc_rt1_error(g.m.s), r % 3 == 1 ? "node 'a': x must not be negative" : "node 'b': x must not be below -1");
+            /* nothing runs after a guard that failed */
+            if (mask == 3) ck_assert_int_eq(g.look()->launches - before.launches, r % 3 ? 1 : 2);
+        }
+        gpu_done(&g);
+    }
+}
+END_TEST
+
+START_TEST(test_compact) { /* a size that the device computes */
+    for (unsigned mask = 0; mask < 8; mask++) {
+        G g;
+        gpu_init(&g, plan_compact(N), (mask & 1) << COMPACT | (mask >> 1 & 1) << FLIP | (mask >> 2) << SCALE);
+        ck_assert_int_eq(model_open(&g.m, GPU(3)), ACCELC_OK);
+        for (int r = 0; r < 6; r++) {
+            int64_t n = r < 3 ? 10 + r * 400 : 1000 - r * 100, k = 0;
+            static float want[N];
+            for (int64_t i = 0; i < n; i++) {
+                X[i] = (float)((i * 7 + r) % 3);
+                if (X[i] != 0) want[k++] = X[i];
+            }
+            accelc_value in = tensor(F32, 1, &n, X, (size_t)n * 4), out[2] = {{0}, {.data = Z, .bytes = sizeof Z}};
+            ck_assert_msg(accelc_rt1_run(g.m.s, &in, out) == ACCELC_OK, "%s", accelc_rt1_error(g.m.s));
+            ck_assert_int_eq(out[0].dims[0], k);
+            for (int64_t i = 0; i < k; i++) {
+                ck_assert_float_eq(((float *)out[0].data)[i], want[k - 1 - i] * 1.25f + 0.5f);
+                ck_assert_float_eq(Z[i], want[k - 1 - i] * 1.25f + 0.5f);
+            }
+        }
+        gpu_done(&g);
+    }
+}
+END_TEST
+
+/* sum' = sum + x; the state stays on the device */
+START_TEST(test_state) {
+    for (unsigned mask = 0; mask < 2; mask++) {
+        Pb *b = pb_new();
+        int32_t n = pb_const(b, 100), bytes = pb_const(b, 400);
+        int32_t x = pb_in(b, "x", F32, 1, DIMS(n), bytes), s = pb_in(b, "s", F32, 1, DIMS(n), bytes), y = pb_out(b, "y", F32, 1, DIMS(n), bytes);
+        pb_entry(b);
+        pb_kernel(b, ADD, n, 1, 1, LIST(x, s, y, ), LIST());
+        pb_step(b, RT_END);
+        b->p.flags = RT_STATIC;
+        G g;
+        gpu_init(&g, b, mask << ADD);
+        static const accelc_port in_port[] = {{.state = -1}, {.state = 0}}, out_port[] = {{.state = -1}};
+        g.m.desc = (accelc_desc){.size = sizeof(accelc_desc), .nin = 2, .nout = 1, .in = in_port, .out = out_port};
+        g.m.api.desc = &g.m.desc;
+        g.m.bundle.api = &g.m.api;
+        ck_assert_int_eq(model_open(&g.m, GPU(1)), ACCELC_OK);
+        for (int i = 0; i < 100; i++) X[i] = (float)i;
+        for (int r = 1; r < 12; r++) {
+            int64_t len = 100;
+            accelc_value in[2] = {tensor(F32, 1, &len, X, 400), {0}}, out = {.device = r % 4 == 1 ? 1 : 0};
+            if (r == 6) ck_assert_int_eq(accelc_rt1_reset(g.m.s), ACCELC_OK);
+            fakecuda_counts before = *g.look();
+            ck_assert_int_eq(accelc_rt1_run(g.m.s, in, &out), ACCELC_OK);
+            if (mask && r != 1 && r != 6) ck_assert_int_eq(g.look()->uploads - before.uploads, 1);
+            if (mask && r % 4 == 1) ck_assert_int_eq(g.look()->downloads, before.downloads);
+            if (r % 4 == 1) continue;
+            for (int i = 0; i < 100; i++) ck_assert_float_eq(((float *)out.data)[i], (float)(i * (r < 6 ? r : r - 5)));
+        }
+        gpu_done(&g);
+    }
+}
+END_TEST
+
+START_TEST(test_scratch) {
+    Pb *b = pb_new();
+    int32_t n = pb_sym(b), m = pb_sym(b), four = pb_const(b, 4), rows = pb_op(b, RT_DIM_MUL, n, four), mine = pb_op(b, RT_DIM_MUL, m, four);
+    pb_in(b, "x", F32, 2, DIMS(n, m), pb_op(b, RT_DIM_MUL, rows, m));
+    int32_t y = pb_out(b, "y", F32, 1, DIMS(n), rows);
+    pb_entry(b);
+    pb_kernel(b, SCRATCH, n, 1, 1, LIST(y, ), LIST(m, ))->scratch = mine;
+    pb_step(b, RT_END);
+    b->p.scratch = -1;
+    G g;
+    gpu_init(&g, b, 1 << SCRATCH);
+    ck_assert_int_eq(model_open(&g.m, GPU(1)), ACCELC_OK);
+    for (int64_t len = 1; len < 60; len += 19) {
+        int64_t dims[] = {N, len % 4};
+        accelc_value in = tensor(F32, 2, dims, X, sizeof X), out = {0};
+        ck_assert_int_eq(accelc_rt1_run(g.m.s, &in, &out), ACCELC_OK);
+        for (int64_t i = 0; i < N; i++) ck_assert_float_eq(((float *)out.data)[i], (float)(i * dims[1] + dims[1] * (dims[1] - 1) / 2));
+    }
+    ck_assert_ptr_null(g.m.s->scratch.p); /* that of the host */
+    gpu_done(&g);
+}
+END_TEST
+
+/* c = [x0]; 50 times: c one longer, its last = i; d = c. As in test_rt_memory.c: c keeps its bytes when it grows. */
+START_TEST(test_growing_carried) {
+    for (unsigned mask = 0; mask < 2; mask++) {
+        Pb *b = pb_new();
+        int32_t len = pb_sym(b), i = pb_sym(b), four = pb_const(b, 4), one = pb_const(b, 1), zero = pb_const(b, 0), trips = pb_const(b, 50);
+        int32_t x = pb_in(b, "x", F32, 1, DIMS(one), four);
+        pb_entry(b);
+        int32_t cb = pb_dim(b), more = pb_dim(b);
+        int32_t d0 = (int32_t)b->p.dimop.n;
+        pb_op_to(b, cb, RT_DIM_MUL, len, four, -1);
+        pb_op_to(b, more, RT_DIM_LT, i, trips, -1);
+        int32_t d1 = (int32_t)b->p.dimop.n, off = pb_op(b, RT_DIM_SUB, cb, four), d2 = (int32_t)b->p.dimop.n;
+        int32_t c = pb_arena(b, F32, cb, 0, 12), last = pb_view(b, c, 0, off, four), y = pb_out(b, "y", F32, 1, DIMS(len), cb);
+        pb_ctl(b, RT_SET, i, zero, 0);
+        pb_ctl(b, RT_SET, len, one, 0);
+        pb_ctl(b, RT_DIMS, d0, d1, 0);
+        pb_ctl(b, RT_COPYBUF, c, x, 0);
+        pb_ctl(b, RT_DIMS, d0, d1, 0); /* 4: loop head */
+        pb_ctl(b, RT_BRANCH, 11, more, 0);
+        pb_ctl(b, RT_SET, len, len, 1);
+        pb_ctl(b, RT_SET, i, i, 1);
+        pb_ctl(b, RT_DIMS, d0, d2, 0);
+        pb_kernel(b, FILL, one, 1, 1, LIST(last, ), LIST(i, ));
+        pb_ctl(b, RT_JUMP, 4, 0, 0);
+        pb_ctl(b, RT_COPYBUF, y, c, 0); /* 11 */
+        pb_step(b, RT_END);
+        G g;
+        gpu_init(&g, b, mask << FILL);
+        ck_assert_int_eq(model_open(&g.m, GPU(2)), ACCELC_OK);
+        for (int r = 0; r < 3; r++) {
+            int64_t n = 1;
+            X[0] = 0;
+            accelc_value in = tensor(F32, 1, &n, X, 4), out = {0};
+            ck_assert_msg(accelc_rt1_run(g.m.s, &in, &out) == ACCELC_OK, "%s", accelc_rt1_error(g.m.s));
+            ck_assert_int_eq(out.dims[0], 51);
+            for (int k = 0; k < 51; k++) ck_assert_float_eq(((float *)out.data)[k], (float)k);
+        }
+        gpu_done(&g);
+    }
+}
+END_TEST
+
+/* ---- choosing, failing ---- */
+
+static void expect(G *g, accelc_config c, accelc_status st, const char *text) {
+    accelc_status got = model_open(&g->m, c);
+    ck_assert_msg(got == st && strstr(g->m.msg, text), "%d: %s", got, g->m.msg);
+    ck_assert_ptr_null(g->m.s);
+}
+
+START_TEST(test_level) {
+    G g;
+    accelc_value out;
+    int64_t arena_dims = 0, sym = 1;
+    const char *kernel;
+    (void)arena_dims;
+    gpu_init(&g, plan_pipe(N, 1, 10), ALL);
+    expect(&g, (accelc_config){.device = 3}, ACCELC_EDEVICE, "there is no GPU 2, the machine has 2");
+    expect(&g, (accelc_config){.device = -1}, ACCELC_EDEVICE, "code for devices only");
+    expect(&g, (accelc_config){.cpu = "x86-64-v9"}, ACCELC_ECPU, "no code for level");
+    static const struct {
+        const char *name, *value, *text;
+    } bad[] = {{"ACCELC_LIBCUDA", "/nowhere/libcuda.so.1", "the driver of the GPU is missing"},
+               {"ACCELC_LIBCUDA", EMU_KERNELS, "the driver of the GPU is too old"},
+               {"ACCELC_EMU_DEVICES", "0", "no GPU can be used: no CUDA-capable device is detected (CUDA_ERROR_NO_DEVICE)"},
+               {"ACCELC_EMU_ARCH", "75", "GPU 0 (look-alike 0) has compute capability 7.5, the model was compiled for 8.0"},
+               {"ACCELC_EMU_MEMORY", "2", "out of memory"}};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        setenv(bad[i].name, bad[i].value, 1);
+        bool memory = i == 4;
+        g.m.bundle.nmodel = 1;
+        expect(&g, (accelc_config){0}, memory ? ACCELC_ENOMEM : ACCELC_EDEVICE, bad[i].text);
+        expect(&g, (accelc_config){.device = 1}, memory ? ACCELC_ENOMEM : ACCELC_EDEVICE, bad[i].text);
+        if (!memory) ck_assert_int_eq(accelc_rt1_sizes(&g.m.bundle, &sym, NULL, NULL, NULL), ACCELC_EDEVICE);
+        g.m.bundle.nmodel = 2; /* the CPU takes over */
+        expect(&g, (accelc_config){.device = 1}, memory ? ACCELC_ENOMEM : ACCELC_EDEVICE, bad[i].text);
+        ck_assert_int_eq(model_open(&g.m, THREADS(1)), ACCELC_OK);
+        ck_assert_ptr_eq(g.m.s->model, &g.m.model);
+        ck_assert_int_eq(pipe_run(&g.m, N, Z, sizeof Z, &out), ACCELC_OK);
+        pipe_check(X, Y, Z, N);
+        accelc_rt1_destroy(g.m.s);
+        if (i == 0) setenv("ACCELC_LIBCUDA", FAKECUDA, 1);
+        else if (i == 1) setenv("ACCELC_LIBCUDA", FAKECUDA, 1);
+        else unsetenv(bad[i].name);
+    }
+    /* sizes and step_name look at the level that create takes: another plan for the CPU tells them apart */
+    Pb *b = pb_new();
+    int32_t n = pb_sym(b);
+    pb_in(b, "x", F32, 1, DIMS(n), n);
+    pb_entry(b);
+    pb_step(b, RT_END)->name = pb_str(b, "of the CPU");
+    const rt_plan *other = pb_finish(b), *plan = g.m.model.plan;
+    g.m.model.plan = other;
+    ck_assert_int_eq(accelc_rt1_step_name(&g.m.bundle, 0, &kernel, NULL), ACCELC_OK);
+    ck_assert_str_eq(kernel, "kernel");
+    setenv("ACCELC_EMU_DEVICES", "0", 1);
+    ck_assert_int_eq(accelc_rt1_step_name(&g.m.bundle, 0, &kernel, NULL), ACCELC_OK);
+    ck_assert_str_eq(kernel, "of the CPU");
+    uint64_t arena;
+    ck_assert_int_eq(accelc_rt1_sizes(&g.m.bundle, &sym, &arena, NULL, NULL), ACCELC_OK);
+    ck_assert_int_eq(arena, 0);
+    unsetenv("ACCELC_EMU_DEVICES");
+    ck_assert_int_eq(accelc_rt1_sizes(&g.m.bundle, &sym, &arena, NULL, NULL), ACCELC_OK);
+    ck_assert_int_gt(arena, 0);
+    g.m.model.plan = plan;
+    free((void *)(uintptr_t)other);
+    ck_assert_int_eq(model_open(&g.m, (accelc_config){.device = 2}), ACCELC_OK);
+    ck_assert_int_eq(g.m.s->where, 2);
+    ck_assert_int_eq(pipe_run(&g.m, N, Z, sizeof Z, &out), ACCELC_OK);
+    gpu_done(&g);
+}
+END_TEST
+
+static accelc_status rows_run(G *g, float *z) {
+    int64_t dims[] = {8, 16};
+    accelc_value in = tensor(F32, 2, dims, X, 8 * 64), out[2] = {{0}, {.data = z, .bytes = 32}};
+    memset(z, 0, 32);
+    accelc_status st = accelc_rt1_run(g->m.s, &in, out);
+    if (st == ACCELC_OK) rows_check(out[0].data, z, 8);
+    else ck_assert_ptr_null(out[0].data);
+    return st;
+}
+
+/* Each call of the driver fails in turn, in ways that pass and in ways that stay: the status and a message tell, nothing is left, and
+ * a session after it works. */
+START_TEST(test_failures) {
+    static const int codes[] = {999, 2, 719};
+    const int code = codes[_i];
+    G g;
+    float z[8];
+    rows_init(&g, ALL);
+    g.m.bundle.nmodel = 1;
+    ck_assert_int_eq(model_open(&g.m, GPU(1)), ACCELC_OK);
+    ck_assert_int_eq(rows_run(&g, z), ACCELC_OK);
+    accelc_rt1_destroy(g.m.s);
+    long calls = g.look()->calls, seen = 0, opened = 0;
+    ck_assert_int_gt(calls, 40);
+    for (long n = 1; n <= calls; n++) {
+        char text[40];
+        snprintf(text, sizeof text, "%ld,%d", n, code);
+        setenv("ACCELC_EMU_FAIL", text, 1);
+        accelc_status st = model_open(&g.m, GPU(1));
+        const char *why = g.m.msg;
+        if (st == ACCELC_OK) {
+            opened++;
+            st = rows_run(&g, z);
+            why = accelc_rt1_error(g.m.s);
+        } else
+            ck_assert_ptr_null(g.m.s);
+        bool told = st == ACCELC_EDEVICE || (st == ACCELC_ENOMEM && code == 2);
+        ck_assert_msg(told ? strstr(why, "GPU") != NULL : st == ACCELC_OK, "call %ld: %d: %s", n, st, why);
+        if (told) ck_assert_ptr_nonnull(strstr(why, code == 2 ? "out of memory" : code == 719 ? "launch failure" : "unknown error"));
+        seen += told;
+        if (opened && g.m.s && told && code != 719) ck_assert_int_eq(rows_run(&g, z), ACCELC_OK); /* it was only this once */
+        accelc_rt1_destroy(g.m.s);
+        ck_assert_int_eq(g.look()->live, 0);
+        ck_assert_int_eq(g.depth(), 0);
+        unsetenv("ACCELC_EMU_FAIL");
+    }
+    ck_assert_int_gt(opened, 5);
+    ck_assert_int_gt(seen, 30);
+    g.m.bundle.nmodel = 2; /* with a level for the CPU whatever fails in create is no failure */
+    for (long n = 1; n <= calls - opened; n++) {
+        char text[40];
+        snprintf(text, sizeof text, "%ld,%d", n, code);
+        setenv("ACCELC_EMU_FAIL", text, 1);
+        ck_assert_msg(model_open(&g.m, THREADS(1)) == ACCELC_OK, "call %ld: %s", n, g.m.msg);
+        ck_assert_ptr_eq(g.m.s->model, &g.m.model);
+        ck_assert_int_eq(rows_run(&g, z), ACCELC_OK);
+        accelc_rt1_destroy(g.m.s);
+        ck_assert_int_eq(g.look()->live, 0);
+    }
+    unsetenv("ACCELC_EMU_FAIL");
+    ck_assert_int_eq(model_open(&g.m, GPU(1)), ACCELC_OK);
+    ck_assert_int_eq(rows_run(&g, z), ACCELC_OK);
+    gpu_done(&g);
+}
+END_TEST
+
+START_TEST(test_no_memory) { /* at every size up to what is enough */
+    G g;
+    accelc_value out;
+    gpu_init(&g, plan_pipe(N, 1, 10), ALL);
+    int failed = 0, good = 0;
+    for (int bytes = 0; bytes < 32000; bytes += 500) {
+        char text[40];
+        snprintf(text, sizeof text, "%d", bytes);
+        setenv("ACCELC_EMU_MEMORY", text, 1);
+        accelc_status st = model_open(&g.m, GPU(1));
+        for (int r = 0; st == ACCELC_OK && r < 2; r++) {
+            st = pipe_run(&g.m, 10 + r * (N - 10), Z, sizeof Z, &out);
+            if (st == ACCELC_OK) pipe_check(X, Y, Z, 10 + r * (N - 10));
+            else ck_assert_ptr_nonnull(strstr(accelc_rt1_error(g.m.s), "out of memory"));
+        }
+        ck_assert(st == ACCELC_OK || st == ACCELC_ENOMEM);
+        failed += st != ACCELC_OK;
+        good += st == ACCELC_OK;
+        accelc_rt1_destroy(g.m.s);
+        ck_assert_int_eq(g.look()->live, 0);
+    }
+    unsetenv("ACCELC_EMU_MEMORY");
+    ck_assert(failed > 5 && good > 5);
+    g.m.s = NULL;
+    gpu_done(&g);
+}
+END_TEST
+
+/* ---- several sessions, threads ---- */
+
+static void *runner(void *arg) {
+    G *g = arg;
+    accelc_session *s;
+    accelc_config c = GPU(2);
+    static __thread float x[N], y[N], z[N];
+    int64_t n = N;
+    c.size = sizeof c;
+    c.device = 1 + (pthread_self() >> 12 & 1);
+    for (int r = 0; r < 4; r++) {
+        if (accelc_rt1_create(&g->m.bundle, &c, &s, NULL, 0) != ACCELC_OK) return g;
+        pipe_data(x, y, n);
+        x[3] = (float)r;
+        for (int k = 0; k < 10; k++) {
+            accelc_value in[2] = {tensor(F32, 1, &n, x, N * 4), tensor(F32, 1, &n, y, N * 4)}, out = {.data = z, .bytes = sizeof z};
+            if (accelc_rt1_run(s, in, &out) != ACCELC_OK) return g;
+            for (int64_t i = 0; i < n; i++)
+                if (z[i] != (x[n - 1 - i] + y[n - 1 - i]) * 1.25f + 0.5f) return g;
+        }
+        accelc_rt1_destroy(s);
+    }
+    return g->depth() ? g : NULL;
+}
+
+START_TEST(test_sessions) {
+    G g;
+    pthread_t t[4];
+    gpu_init(&g, plan_pipe(N, 1, 10), 1 << ADD | 1 << FLIP);
+    for (int i = 0; i < 4; i++) ck_assert_int_eq(pthread_create(&t[i], NULL, runner, &g), 0);
+    for (int i = 0; i < 4; i++) {
+        void *bad;
+        pthread_join(t[i], &bad);
+        ck_assert_ptr_null(bad);
+    }
+    gpu_done(&g);
+}
+END_TEST
+
+static int steps_seen[8];
+static void on_step(void *ctx, int step, int thread, uint64_t t0, uint64_t t1) {
+    (void)ctx, (void)thread;
+    ck_assert(t1 >= t0);
+    steps_seen[step]++;
+}
+
+START_TEST(test_profile) {
+    G g;
+    accelc_value out;
+    gpu_init(&g, plan_pipe(N, 1, 10), 1 << ADD | 1 << FLIP);
+    accelc_config c = GPU(1);
+    c.on_step = on_step;
+    ck_assert_int_eq(model_open(&g.m, c), ACCELC_OK);
+    ck_assert_int_eq(pipe_run(&g.m, N, Z, sizeof Z, &out), ACCELC_OK);
+    pipe_check(X, Y, Z, N);
+    for (int i = 0; i < 3; i++) ck_assert_int_eq(steps_seen[i], 1);
+    gpu_done(&g);
+}
+END_TEST
+
+static void add(TCase *c) {
+    tcase_add_test(c, test_pipe);
+    tcase_add_test(c, test_copies);
+    tcase_add_test(c, test_rows);
+    tcase_add_test(c, test_device_pointers);
+    tcase_add_test(c, test_guard);
+    tcase_add_test(c, test_compact);
+    tcase_add_test(c, test_state);
+    tcase_add_test(c, test_scratch);
+    tcase_add_test(c, test_growing_carried);
+    tcase_add_test(c, test_level);
+    tcase_add_loop_test(c, test_failures, 0, 3);
+    tcase_add_test(c, test_no_memory);
+    tcase_add_test(c, test_sessions);
+    tcase_add_test(c, test_profile);
+}
+
+int main(void) { return run_suite("gpu", add); }
