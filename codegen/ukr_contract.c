@@ -9,13 +9,15 @@
  * reduced axis of four (the quad) is contiguous in A and in B, and the columns of B are four bytes apart.
  *
  * Tasks: batch, column tiles, chunks of rows, in this order, so that a thread keeps a column panel of B in cache while it walks
- * rows. Each element sums its products in ascending order of the reduced axes, in one chain: results do not depend on tiles. */
+ * rows. An A that is too large for the second-level cache is walked in passes: a task has several column tiles, and multiplies
+ * all of them by one stretch of the reduced axis after the other, sums waiting in scratch.
+ * Each element sums its products in ascending order of the reduced axes, in one chain: results do not depend on tiles or passes. */
 #include <string.h>
 
 #include "contract.h"
 #include "ukr.h"
 
-enum { PAR_MR, PAR_NV, PAR_ROWS, PAR_UNROLL, PAR_PF };
+enum { PAR_MR, PAR_NV, PAR_ROWS, PAR_UNROLL, PAR_PF, PAR_DEPTH, PAR_TILES };
 enum { MAX_TILE = 64 };
 
 static bool contract_match(const Kernel *k, const Target *t) {
@@ -117,6 +119,10 @@ typedef struct Gen {
     LVal at[K_AXES];                /* tile origin: coordinate of each axis */
     LVal cols;                      /* columns left from the tile's first (unblocked n) */
     bool volatile_a;
+    /* Passes (depth > 0): this one's reduced range begins at `from`; tile_no counts the row tiles of the task; sums: where those of the
+     * column tile lie in scratch; next: where B is read after it. */
+    int64_t depth, row_tiles;
+    LVal from, last, tile_no, sums, next;
 } Gen;
 
 static LVal coef(Gen *g, const Operand *o, int axis) { return emit_dim(g->e, o->f.coef[axis]); }
@@ -216,7 +222,23 @@ static int prefetch_lines(const Gen *g, const Tile *t) {
     return lines <= 4 ? (int)lines : 0;
 }
 
+/* In passes, the next stretch of B is a piece of each block of its tile; every row tile asks for its share of one of them. */
+static void prefetch_pass(Gen *g, const Tile *t, LVal kb) {
+    Lir *l = g->l;
+    int64_t line = 64 / (dt_bits(g->x.b.type) / 8), piece = g->depth * 16, want = (4 * t->nv + g->row_tiles - 1) / g->row_tiles;
+    int lines = want > 2 ? 4 : (int)want;
+    if (lines * g->row_tiles > 4 * 4 * t->nv) lines = 1;
+    LVal at = lir_muli(l, g->tile_no, piece / 4 * lines), block = lir_op2(l, S_DIV, at, lir_i64(l, piece));
+    at = lir_add(l, lir_op2(l, S_REM, at, lir_i64(l, piece)), lir_mul(l, block, coef(g, &g->x.b, g->x.nblk)));
+    at = lir_add(l, lir_add(l, at, g->next), lir_muli(l, lir_op2(l, S_SHR, lir_sub(l, kb, lir_muli(l, g->from, 16)), lir_i64(l, 2)), lines));
+    for (int i = 0; i < lines; i++) lir_prefetch(l, g->e->ptr[g->x.b.buf], lir_addi(l, at, line * i), g->x.b.type, 2);
+}
+
 static void prefetch(Gen *g, const Tile *t, LVal kb) {
+    if (g->depth) {
+        prefetch_pass(g, t, kb);
+        return;
+    }
     int lines = prefetch_lines(g, t);
     if (!lines) return;
     Lir *l = g->l;
@@ -262,6 +284,7 @@ static void reduce(Gen *g, const Tile *t, int i, LVal ka, LVal kb, LVal *acc) {
     int u = g->unroll;
     int64_t ext;
     bool known = dim_is_const(g->e->c, x->s->axis[axis].extent, &ext);
+    if (g->depth) ext = g->depth;
     if (known && ext <= 2 * u) u = (int)ext; /* short: straight-line */
     LVal whole = known ? lir_i64(l, ext / u * u) : lir_mul(l, lir_op2(l, S_DIV, end, lir_i64(l, u)), lir_i64(l, u));
     if (known && ext == u) {
@@ -305,6 +328,19 @@ static void store_tile(Gen *g, const Tile *t, LVal *acc) {
         }
 }
 
+/* The sums of a tile between passes. */
+static void exchange_sums(Gen *g, const Tile *t, LVal *acc, bool store) {
+    Lir *l = g->l;
+    DType type = g->x.s->acc[0];
+    int rows = (int)tile_rows(&g->x, (int)g->e->s->par[PAR_MR]).tx;
+    LVal at = lir_add(l, g->sums, lir_muli(l, g->tile_no, (int64_t)rows * g->nv * g->lanes));
+    for (int i = 0; i < t->tx * t->nv; i++) {
+        LVal to = lir_addi(l, at, (int64_t)i * g->lanes);
+        if (store) lir_store(l, lir_scratch(l), to, acc[i], (LVal){0}, g->e->t->vbytes);
+        else acc[i] = lir_load(l, lir_scratch(l), to, (LTy){(uint8_t)type, (uint16_t)g->lanes}, (LVal){0}, g->e->t->vbytes);
+    }
+}
+
 static void tile(Gen *g, int ty, int tx, int nv, bool masked) {
     Tile t = {.ty = ty, .tx = tx, .nv = nv, .masked = masked};
     LVal acc[MAX_TILE];
@@ -316,8 +352,19 @@ static void tile(Gen *g, int ty, int tx, int nv, bool masked) {
     if (masked) t.mask = lir_mask(g->l, lir_addi(g->l, g->cols, -(int64_t)(nv - 1) * g->lanes), (uint16_t)g->lanes);
     t.a0 = origin(g, &g->x.a);
     t.b0 = origin(g, &g->x.b);
-    reduce(g, &t, 0, lir_i64(g->l, 0), lir_i64(g->l, 0), acc);
+    if (!g->depth) {
+        reduce(g, &t, 0, lir_i64(g->l, 0), lir_i64(g->l, 0), acc);
+        store_tile(g, &t, acc);
+        return;
+    }
+    exchange_sums(g, &t, acc, false);
+    int axis = g->x.red[0];
+    reduce(g, &t, 0, lir_mul(g->l, g->from, coef(g, &g->x.a, axis)), lir_mul(g->l, g->from, coef(g, &g->x.b, axis)), acc);
+    LIf last = lir_if(g->l, g->last, 0);
     store_tile(g, &t, acc);
+    lir_else(g->l, &last, NULL);
+    exchange_sums(g, &t, acc, true);
+    lir_endif(g->l, &last, NULL, NULL);
 }
 
 /* for pos in [lo, hi) by size: tiles of `size` points along axis; what is left is handed to smaller sizes. */
@@ -336,11 +383,13 @@ static void along_x(Gen *g, LVal lo, LVal hi, const Shape *x, int ty, int tx, in
         LVal cut = lir_i64(l, big), from = part ? lo : lir_i64(l, 0), to = part ? hi : lir_i64(l, tiles);
         LFor f = lir_for(l, from, small && part ? lir_op2(l, S_MIN, to, cut) : small ? cut : to, lir_i64(l, 1), 0, NULL);
         g->at[axis] = lir_muli(l, f.iv, tx);
+        g->tile_no = lir_sub(l, f.iv, lo);
         tile(g, ty, tx, nv, masked);
         lir_for_end(l, &f, NULL, NULL);
         if (!small) return;
         f = lir_for(l, part ? lir_op2(l, S_MAX, from, cut) : cut, to, lir_i64(l, 1), 0, NULL);
         g->at[axis] = lir_addi(l, lir_muli(l, f.iv, tx - 1), big); /* big * tx + (i - big) * (tx - 1) */
+        g->tile_no = lir_sub(l, f.iv, lo);
         tile(g, ty, tx - 1, nv, masked);
         lir_for_end(l, &f, NULL, NULL);
         return;
@@ -446,6 +495,62 @@ static void column_tiles(Gen *g, Rows tr, LVal tile_no, LVal r0, LVal r1) {
     lir_endif(l, &full, NULL, NULL);
 }
 
+/* Passes over an A whose rows of a task do not stay in the second-level cache: a stretch of the reduced axis that does, and
+ * the column tiles of a task, so that A comes from beyond once for all of them, their sums fit beside it, and tasks remain to be
+ * shared out. */
+static bool plan_passes(const Shape *x, const Target *t, Rows tr, int nv, int64_t ntiles, int64_t *chunk, int64_t *depth, int64_t *tiles) {
+    int64_t units, extent, pitch, line = 64 / (dt_bits(x->a.type) / 8);
+    double l2 = t->l2, size = dt_bits(x->a.type) / 8.0, row = tr.tx * size, sums = (double)tr.tx * nv * t->vbytes;
+    if (x->nred != 1 || x->quad >= 0 || x->nblk < 0 || !dt_is_float(x->s->acc[0]) || !cut_by_tiles(x, tr, &units)) return false;
+    if (!dim_is_const(x->k->c, x->s->axis[x->red[0]].extent, &extent)) return false;
+    if (!dim_is_const(x->k->c, x->b.f.coef[x->red[0]], &pitch) || pitch != 16) return false;
+    if ((double)*chunk * row * (double)extent <= 0.8 * l2) return false;
+    int64_t rows = *chunk, most = (int64_t)(0.3 * l2 / (row * 256));
+    if (rows > most) rows = most;
+    if (rows < 1) return false;
+    int64_t deep = (int64_t)(0.3 * l2 / (row * (double)rows)) / line * line;
+    if (deep > extent / 2) deep = extent / 2 / line * line;
+    while (deep > 0 && extent % deep) deep -= line;
+    if (deep < 192) return false;
+    double others = shape_product(x, x->batch, x->nbatch) * shape_product(x, x->nout, x->nnout) * (double)((units + rows - 1) / rows);
+    int64_t n = (int64_t)(0.2 * l2 / (sums * (double)rows)), share = (int64_t)((double)ntiles * others / 12);
+    if (n > share) n = share;
+    if (n > ntiles) n = ntiles;
+    if (n < 2) return false;
+    *chunk = rows;
+    *depth = deep;
+    *tiles = n;
+    return true;
+}
+
+/* A task of several column tiles: the passes. */
+static void passes(Gen *g, Rows tr, LVal group, int64_t tiles, LVal r0, LVal r1) {
+    Lir *l = g->l;
+    const Shape *x = &g->x;
+    int64_t blocks = g->nv / g->per_block, sums = g->row_tiles * tr.tx * g->nv * g->lanes;
+    Dim n = dim_ceildiv(g->e->c, x->s->axis[x->nblk].extent, dim_const(g->e->c, blocks));
+    LVal first = lir_muli(l, group, tiles), count = lir_op2(l, S_MIN, lir_i64(l, tiles), lir_sub(l, emit_dim(g->e, n), first)), zero = lir_i64(l, 0);
+    LVal end = emit_dim(g->e, x->s->axis[x->red[0]].extent), panel = lir_muli(l, coef(g, &x->b, x->nblk), blocks), step = coef(g, &x->b, x->red[0]);
+    DType type = x->s->acc[0];
+    LFor f = lir_for(l, zero, lir_muli(l, count, sums), lir_i64(l, g->lanes), 0, NULL);
+    lir_store(l, lir_scratch(l), f.iv, lir_splat(l, lir_float(l, type, 0), (uint16_t)g->lanes), (LVal){0}, g->e->t->vbytes);
+    lir_for_end(l, &f, NULL, NULL);
+    LFor k = lir_for(l, zero, end, lir_i64(l, g->depth), 0, NULL);
+    g->from = k.iv;
+    g->last = lir_op2(l, S_GE, lir_addi(l, k.iv, g->depth), end);
+    LFor t = lir_for(l, zero, count, lir_i64(l, 1), 0, NULL);
+    g->at[x->nblk] = lir_muli(l, lir_add(l, first, t.iv), blocks);
+    g->at[x->vec] = zero;
+    g->sums = lir_muli(l, t.iv, sums);
+    /* After the last tile of a pass comes the first one's next stretch; after the last pass, the next task. */
+    LVal b0 = origin(g, &x->b), ahead = lir_mul(l, lir_addi(l, g->from, g->depth), step), back = lir_sub(l, ahead, lir_mul(l, panel, t.iv));
+    LVal wrap = lir_op3(l, S_SELECT, g->last, panel, back), here = lir_add(l, panel, lir_mul(l, g->from, step));
+    g->next = lir_add(l, b0, lir_op3(l, S_SELECT, lir_op2(l, S_GE, lir_addi(l, t.iv, 1), count), wrap, here));
+    along_x(g, r0, r1, x, 1, tr.tx, g->nv, false);
+    lir_for_end(l, &t, NULL, NULL);
+    lir_for_end(l, &k, NULL, NULL);
+}
+
 static void contract_build(Emit *e) {
     Gen gen = {.e = e, .l = e->l}, *g = &gen;
     CHECK(contract_shape(e->k, &g->x));
@@ -466,7 +571,18 @@ static void contract_build(Emit *e) {
     int64_t size = x->nblk >= 0 ? g->nv / g->per_block : (int64_t)g->nv * g->lanes;
     Dim ntiles = dim_ceildiv(c, n, dim_const(c, size));
     int64_t chunk = chunk_rows(x, tr, dim_typical(c, ntiles));
-    ((Sched *)(uintptr_t)e->s)->par[PAR_ROWS] = chunk;
+    int64_t known_tiles, group = 1;
+    bool in_passes = dim_is_const(c, ntiles, &known_tiles) && dim_divisible(c, n, size) &&
+                     plan_passes(x, e->t, tr, g->nv, known_tiles, &chunk, &g->depth, &group);
+    if (in_passes) {
+        g->row_tiles = chunk;
+        ntiles = dim_ceildiv(c, ntiles, dim_const(c, group));
+        e->code->scratch = dim_const(c, group * chunk * tr.tx * g->nv * e->t->vbytes);
+    }
+    int64_t *par = ((Sched *)(uintptr_t)e->s)->par;
+    par[PAR_ROWS] = chunk;
+    par[PAR_DEPTH] = g->depth;
+    par[PAR_TILES] = group;
     int64_t tiles = 0;
     Dim length = !x->nm ? dim_const(c, 1) : cut_by_tiles(x, tr, &tiles) ? dim_const(c, tiles) : x->s->axis[x->m[x->nm >= 2 ? x->nm - 2 : x->nm - 1]].extent;
     Dim nchunks = chunk ? dim_ceildiv(c, length, dim_const(c, chunk)) : dim_const(c, 1);
@@ -491,8 +607,9 @@ static void contract_build(Emit *e) {
     rest = lir_op2(l, S_DIV, rest, nt);
     for (int i = x->nnout - 1; i >= 0; i--) take(g, &rest, x->nout[i], x->s->axis[x->nout[i]].extent);
     for (int i = x->nbatch - 1; i >= 0; i--) take(g, &rest, x->batch[i], x->s->axis[x->batch[i]].extent);
-    column_tiles(g, tr, tile_no, r0, r1);
+    if (in_passes) passes(g, tr, tile_no, group, r0, r1);
+    else column_tiles(g, tr, tile_no, r0, r1);
     lir_for_end(l, &t, NULL, NULL);
 }
 
-const Tmpl tmpl_contract = {"contract", "mr nv rows unroll pf", 0, contract_match, contract_candidates, contract_cost, contract_build};
+const Tmpl tmpl_contract = {"contract", "mr nv rows unroll pf depth tiles", 0, contract_match, contract_candidates, contract_cost, contract_build};

@@ -105,7 +105,9 @@ static float *execute(const Run *r, const KernelCode *code, bool apart, size_t b
     return out;
 }
 
-static void try_kernel(const char *text, const char *tmpl, const Size *size) {
+/* l2: size of the second-level cache, 0 for that of the level. Returns the schedule at the last level. */
+static Sched try_kernel(const char *text, const char *tmpl, const Size *size, uint32_t l2) {
+    Sched sched = {0};
     Ctx *c = ctx_new();
     Graph *g = graph_parse(c, text, "test.ir");
     ck_assert_msg(g != NULL, "%s\n%s", ctx_messages(c), text);
@@ -122,10 +124,13 @@ static void try_kernel(const char *text, const char *tmpl, const Size *size) {
     Kernel *k = kernel_lower(c, g, r.n, NEWN(c, Storage, g->val.n));
     static const char *const levels[] = {"x86-64", "x86-64-v3", "x86-64-v4", "x86-64-v4+vnni+amx"};
     for (int l = strcmp(tmpl, "contract_tiles") ? 0 : 3; l < 4; l++) {
-        r.t = target_find(levels[l]);
+        Target target = *target_find(levels[l]);
+        if (l2) target.l2 = l2;
+        r.t = &target;
         KernelCode *code = kernel_compile(c, k, r.t, tmpl);
         ck_assert_msg(code != NULL && !strcmp(code->sched.tmpl->name, tmpl), "%s: not %s\n%s",
                       levels[l], tmpl, text);
+        sched = code->sched;
         int64_t n = tensor_count(want);
         float *a = execute(&r, code, false, (size_t)n * 4),
               *b = execute(&r, code, true, (size_t)n * 4);
@@ -142,6 +147,7 @@ static void try_kernel(const char *text, const char *tmpl, const Size *size) {
         free(b);
     }
     ctx_free(c);
+    return sched;
 }
 
 /* ---- attention ---- */
@@ -186,7 +192,7 @@ static void attention(const Att *a, const Size *size) {
              dims, q, k, v, mask, y, arg, y, q, k, v, mask, spec, a->s, a->t, a->score, arg, a->s,
              a->t, a->s, a->s, a->t, a->s, a->guard ? "select(isnan(a / b), 0, a / b)" : "a / b",
              a->s, a->t, last, y, y);
-    try_kernel(text, "attention", size);
+    try_kernel(text, "attention", size, 0);
 }
 
 START_TEST(attention_of_fixed_sizes) {
@@ -264,7 +270,7 @@ START_TEST(grouped_heads) {
                  st ? "dims S\n" : "", s, s, s, s, s, s, s, s, s, s);
         static const int64_t n[] = {1, 9, 140};
         for (int i = 0; i < (st ? 3 : 1); i++)
-            try_kernel(text, "attention", st ? (Size[]){{"S", n[i]}, {0}} : NULL);
+            try_kernel(text, "attention", st ? (Size[]){{"S", n[i]}, {0}} : NULL, 0);
     }
 }
 END_TEST
@@ -284,7 +290,7 @@ static void product_of(const char *spec, const char *a, const char *b, const cha
              "    %%0 = contract \"%s\" %%a, %%b : f32%s\n    %%1 = map { %s } %%0 : f32%s\n    "
              "yield %%1\n  }\n  return %%y\n}\n",
              dims, a, b, y, y, a, b, spec, y, map, y);
-    try_kernel(text, "contract_packed", size);
+    try_kernel(text, "contract_packed", size, 0);
 }
 
 START_TEST(packed_products) {
@@ -316,7 +322,7 @@ static void kernel(const char *tmpl, const char *dims, const char *in, const cha
                      "%s\n  }\n  return %%y\n}\n",
                      *dims ? "dims " : "", dims, in, out, names, out, in, body);
     ck_assert_int_lt(n, (int)sizeof text);
-    try_kernel(text, tmpl, size);
+    try_kernel(text, tmpl, size, 0);
 }
 
 typedef struct Case {
@@ -498,6 +504,30 @@ START_TEST(contractions_of_fixed_sizes) {
 }
 END_TEST
 
+/* The second operand packed, the first too large for the second-level cache: sums wait in scratch between passes. */
+START_TEST(contractions_in_passes) {
+    static const struct {
+        const char *a, *b, *y, *spec;
+    } cases[] = {
+        {"f32[6,8,384]", "f32[6,32,384,16]", "f32[6,8,32,16]", "bmk,bnki->bmni"},
+        {"f32[8,9,448]", "f32[8,24,448,16]", "f32[8,9,24,16]", "bmk,bnki->bmni"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char text[1024];
+        snprintf(text, sizeof text,
+                 "graph @t (%%a: %s, %%b: %s, %%c: f32[16]) -> (%%y: %s) {\n"
+                 "  %%y = group \"kernel\" %%a, %%b, %%c : %s (%%a: %s, %%b: %s, %%c: f32[16]) {\n"
+                 "    %%0 = contract \"%s\" %%a, %%b : %s\n"
+                 "    %%1 = map { max(a * 0.125 + b, 0) } %%0, %%c : %s\n    yield %%1\n  }\n  return %%y\n}\n",
+                 cases[i].a, cases[i].b, cases[i].y, cases[i].y, cases[i].a, cases[i].b,
+                 cases[i].spec, cases[i].y, cases[i].y);
+        Sched s = try_kernel(text, "contract", NULL, 12 << 10);
+        enum { DEPTH = 5, TILES = 6 };
+        ck_assert_msg(s.par[DEPTH] > 0 && s.par[TILES] > 1, "no passes: %s", text);
+    }
+}
+END_TEST
+
 /* ---- contract_tiles: bytes in matrix tiles ---- */
 
 START_TEST(contractions_in_tiles) {
@@ -664,6 +694,7 @@ int main(void) {
     tcase_add_test(t, contractions_of_any_size);
     tcase_add_test(t, transposes);
     tcase_add_test(t, contractions_in_tiles);
+    tcase_add_test(t, contractions_in_passes);
     tcase_add_test(t, nests_of_fixed_sizes);
     tcase_add_test(t, nests_of_any_size);
     SRunner *r = srunner_create(s);
