@@ -23,6 +23,7 @@ void lir_alias(Lir *l, uint32_t a, uint32_t b);
 LVal lir_dim(Lir *l, uint32_t k);          /* i64 size argument k */
 LVal lir_t0(Lir *l);
 LVal lir_t1(Lir *l);
+LVal lir_tstep(Lir *l);                    /* i64: tasks t0, t0 + tstep, .. below t1 are to be run; 1 on CPUs */
 LVal lir_scratch(Lir *l);                  /* pointer, 64-byte aligned, private to the thread */
 /* Constants. */
 LVal lir_i64(Lir *l, int64_t v);

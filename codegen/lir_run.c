@@ -274,6 +274,9 @@ static void decode(Machine *m, const uint32_t *lane, const int64_t *dim, int64_t
         case L_T1:
             d->dst[0] = (uint64_t)t1;
             break;
+        case L_TSTEP:
+            d->dst[0] = 1;
+            break;
         case L_CONST:
             for (uint32_t k = 0; k < d->n; k++) d->dst[k] = const_lane(to, i->imm, i->fimm);
             break;

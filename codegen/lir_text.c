@@ -229,6 +229,7 @@ static bool check_types(const V *v, const LIns *i) {
         return is(i->ty, DT_I64, 1) && i->imm >= 0 && i->imm < v->l->ndim;
     case L_T0:
     case L_T1:
+    case L_TSTEP:
         return is(i->ty, DT_I64, 1);
     case L_SCRATCH:
         return is(i->ty, DT_PTR, 1);

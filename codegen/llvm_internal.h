@@ -33,6 +33,7 @@ typedef struct Machine {
     LLVMValueRef (*function)(Printer *p);
     LLVMValueRef (*parameter)(Printer *p, const LIns *i);
     void (*leave)(Printer *p, LLVMValueRef status);
+    void (*more)(Printer *p); /* what else a kernel needs in its module, or NULL */
     LLVMValueRef (*float_minmax)(const Printer *p, SOp op, LTy t, LLVMValueRef *a);        /* [NULL] */
     LLVMValueRef (*permute)(const Printer *p, LTy t, LLVMValueRef table, LLVMValueRef idx); /* [NULL] */
     LLVMValueRef (*scalef)(const Printer *p, LTy t, LLVMValueRef *a);                       /* [NULL] */
@@ -40,7 +41,7 @@ typedef struct Machine {
     LLVMValueRef (*dot4)(const Printer *p, LTy t, LLVMValueRef *a);
     void (*tile)(Printer *p, const LIns *i, LLVMValueRef address); /* address: of TILE_LOAD and TILE_STORE */
 } Machine;
-extern const Machine llvm_x86;
+extern const Machine llvm_x86, llvm_nvptx, llvm_emulated;
 
 /* llvm_ops.c */
 LLVMTypeRef pr_type(const Printer *p,

@@ -320,6 +320,7 @@ static void instruction(Kernel *k, uint32_t v) {
     case L_DIM:
     case L_T0:
     case L_T1:
+    case L_TSTEP:
     case L_SCRATCH:
     case L_CARRY:
     case L_RESULT:
@@ -399,7 +400,7 @@ void pr_invariant(const Printer *p, LV load) {
 }
 
 static bool is_parameter(const LIns *i) {
-    return i->op == L_BUF || i->op == L_DIM || i->op == L_T0 || i->op == L_T1 || i->op == L_SCRATCH;
+    return i->op == L_BUF || i->op == L_DIM || i->op == L_T0 || i->op == L_T1 || i->op == L_TSTEP || i->op == L_SCRATCH;
 }
 
 void llvm_kernel(LLVMContextRef cx, LLVMModuleRef md, const Target *t, const Machine *m, const Lir *l) {
@@ -424,6 +425,7 @@ void llvm_kernel(LLVMContextRef cx, LLVMModuleRef md, const Target *t, const Mac
         if (is_parameter(&k.p.ins[v])) k.p.val[v] = m->parameter(&k.p, &k.p.ins[v]);
     for (uint32_t v = 1; v < k.p.n; v++) instruction(&k, v);
     m->leave(&k.p, i32(&k, 0));
+    if (m->more) m->more(&k.p);
     LLVMDisposeBuilder(k.p.b);
     free(k.p.val), free(k.root), free(k.scope), free(k.open);
 }

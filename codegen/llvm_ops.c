@@ -202,7 +202,7 @@ static LV float_op(const Printer *p, SOp op, LTy t, LV *a) {
     case S_CEIL:
     case S_TRUNC:
     case S_RINT:
-        return p->t->flags & F_AVX2 ? intrinsic_same(p, rounding[op], 1, a)
+        return p->t->flags & F_ROUND ? intrinsic_same(p, rounding[op], 1, a)
                                     : round_sse2(p, op, t, a[0]);
     default:
         ICE("llvm: float operation %d", op);

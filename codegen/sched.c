@@ -55,7 +55,7 @@ KernelCode *kernel_compile(Ctx *c, const Kernel *k, const Target *t, const char 
         diag(c, SEV_UNSUPPORTED, k->loc, "U0401", "no template can compile this (%s)", k->name);
         return NULL;
     }
-    Emit e = {.c = c, .l = lir_new(c, k->name, K_BUFS, 256), .k = own, .s = &code->sched, .t = t, .code = code};
+    Emit e = {.c = c, .l = lir_new(c, k->name, 0, 0), .k = own, .s = &code->sched, .t = t, .code = code};
     code->lir = e.l;
     emit_begin(&e);
     code->sched.tmpl->build(&e);

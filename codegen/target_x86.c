@@ -20,12 +20,12 @@
     V1 ",+cx16,+sahf,+popcnt,+sse3,+ssse3,+sse4.1,+sse4.2,+avx,+avx2,+bmi,+bmi2,+f16c,+fma,+"      \
        "lzcnt,+movbe,+xsave"
 #define V4 V3 ",+avx512f,+avx512bw,+avx512cd,+avx512dq,+avx512vl"
-#define FLAGS3 (F_SSE2 | F_AVX2 | F_FMA | F_F16C)
+#define FLAGS3 (F_SIMD | F_SSE2 | F_AVX2 | F_FMA | F_F16C | F_ROUND)
 
 /* Caches: what most machines of a level have. tune: schedules measured best for explicit vectors;
  * the default tunings of the levels split 512-bit operations or spill. */
 static const Target level[] = {
-    {"x86-64", V1, "x86-64", F_SSE2, 16, 16, 32 << 10, 256 << 10, 1 << 20, 1, MACHINE_X86},
+    {"x86-64", V1, "x86-64", F_SIMD | F_SSE2, 16, 16, 32 << 10, 256 << 10, 1 << 20, 1, MACHINE_X86},
     {"x86-64-v3", V3, "znver3", FLAGS3, 32, 16, 32 << 10, 512 << 10, 2 << 20, 2, MACHINE_X86},
     {"x86-64-v3+avxvnni", V3 ",+avxvnni", "znver3", FLAGS3 | F_VNNI, 32, 16, 32 << 10, 1 << 20,
      2 << 20, 2, MACHINE_X86},

@@ -536,6 +536,6 @@ static void attention_build(Emit *e) {
     lir_for_end(l, &t, NULL, NULL);
 }
 
-const Tmpl tmpl_attention = {"attention",     "mr nv rows keys",    0,
+const Tmpl tmpl_attention = {"attention",     "mr nv rows keys",    F_SIMD,
                              attention_match, attention_candidates, attention_cost,
                              attention_build};

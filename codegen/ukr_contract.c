@@ -612,4 +612,4 @@ static void contract_build(Emit *e) {
     lir_for_end(l, &t, NULL, NULL);
 }
 
-const Tmpl tmpl_contract = {"contract", "mr nv rows unroll pf depth tiles", 0, contract_match, contract_candidates, contract_cost, contract_build};
+const Tmpl tmpl_contract = {"contract", "mr nv rows unroll pf depth tiles", F_SIMD, contract_match, contract_candidates, contract_cost, contract_build};

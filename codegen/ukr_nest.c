@@ -155,7 +155,8 @@ bool nest_commutes(const Kernel *k, const Stage *s) {
     }
 }
 
-static int vector_axis(const Kernel *k, const Stage *s, int first) {
+static int vector_axis(const Kernel *k, const Stage *s, const Target *t, int first) {
+    if (!(t->flags & F_SIMD)) return -1;
     for (int b = 0; b < k->nbuf; b++) if (dt_bits(k->buf[b].dtype) > 64) return -1; /* no lanes of strings */
     int best = -1, best_score = 0, last_red = -1;
     for (int a = first; a < s->naxis; a++) {
@@ -172,7 +173,8 @@ static int vector_axis(const Kernel *k, const Stage *s, int first) {
 }
 
 /* Updates are applied in row-major order, so only those along the innermost axis may go together, if they are to neighbours. */
-static int scatter_axis(const Kernel *k, const Stage *s) {
+static int scatter_axis(const Kernel *k, const Stage *s, const Target *t) {
+    if (!(t->flags & F_SIMD)) return -1;
     int v = s->naxis - 1, along = 0;
     const KOut *o = &s->out[0];
     for (int d = 0; d < o->rank && v >= 0; d++) {
@@ -405,7 +407,7 @@ static bool nest_match(const Kernel *k, const Target *t) {
 }
 
 static int nest_candidates(const Kernel *k, const Target *t, Sched *out, int max) {
-    (void)t; (void)max;
+    (void)max;
     out[0].par[PAR_PREFIX] = nest_prefix(k);
     const Stage *s = &k->stage[0];
     int prefix = (int)out[0].par[PAR_PREFIX], npar = 0;
@@ -414,7 +416,7 @@ static int nest_candidates(const Kernel *k, const Target *t, Sched *out, int max
     uint64_t mask = k->nstage > 1 ? epilogue_mask(k, 0) | 1 : 1;
     bool one = mask == (k->nstage == 64 ? ~0ull : (1ull << k->nstage) - 1);
     if (one && (s->kind == ST_NEST || s->kind == ST_SCAN)) { /* a single nest: free to leave axes inside the task */
-        int v = vector_axis(k, s, 0);
+        int v = vector_axis(k, s, t, 0);
         bool par = v >= 0 && s->axis[v].kind == AX_PAR;
         if (npar == 1 && par) out[0].par[PAR_CHUNK] = s->comb[0].i ? CHUNK_OF_CHAINS : CHUNK;
         if (prefix > 0 && v >= 0 && v < prefix) prefix = v;
@@ -429,7 +431,7 @@ double nest_stage_cost(const Kernel *k, const Stage *g, const Target *t) {
     for (int a = 0; a < g->naxis; a++) points *= dim_typical(k->c, g->axis[a].extent);
     int cost = 2;
     for (int r = 0; r < g->nres; r++) cost += expr_cost(k->c, g->body[r]);
-    int v = vector_axis(k, g, 0);
+    int v = vector_axis(k, g, t, 0);
     int strided = v >= 0 ? score_accesses(k, g, v).other : 0; /* gathers and scatters */
     return points * (cost / (v >= 0 ? (double)target_lanes(t, DT_F32) : 1) + strided);
 }
@@ -498,14 +500,14 @@ void nest_run(Emit *e, int prefix, int64_t chunk) {
     Dim tasks = dim_const(e->c, 1);
     double work = nest_cost(n.k, e->s, e->t);
     if (chunk) {
-        n.chunk_axis = vector_axis(n.k, first, 0);
+        n.chunk_axis = vector_axis(n.k, first, e->t, 0);
         tasks = dim_ceildiv(e->c, first->axis[n.chunk_axis].extent, dim_const(e->c, chunk));
     }
     for (int a = 0; a < n.prefix; a++) tasks = dim_mul(e->c, tasks, first->axis[a].extent);
     e->code->tasks = tasks;
     double per_task = work / (double)(dim_typical(e->c, tasks) > 0 ? dim_typical(e->c, tasks) : 1);
     e->code->grain = per_task >= 4000 ? 1 : (int64_t)(4000 / (per_task + 1)) + 1;
-    LFor t = lir_for(l, lir_t0(l), lir_t1(l), lir_i64(l, 1), 0, NULL);
+    LFor t = lir_for(l, lir_t0(l), lir_t1(l), lir_tstep(l), 0, NULL);
     Point p = {.vaxis = -1, .lanes = 1};
     LVal rest = t.iv;
     for (int a = n.prefix - 1; a >= 0; a--) {
@@ -524,7 +526,7 @@ void nest_run(Emit *e, int prefix, int64_t chunk) {
         for (int u = st + 1; u < n.k->nstage; u++) if (n.epilogue[st] >> u & 1) n.done[u] = true;
         const Stage *s = &n.k->stage[st];
         bool nest = s->kind == ST_NEST || s->kind == ST_SCAN;
-        int v = s->kind == ST_SCATTER ? scatter_axis(n.k, s) : !nest ? -1 : n.chunk_axis >= 0 ? n.chunk_axis : vector_axis(n.k, s, n.prefix);
+        int v = s->kind == ST_SCATTER ? scatter_axis(n.k, s, e->t) : !nest ? -1 : n.chunk_axis >= 0 ? n.chunk_axis : vector_axis(n.k, s, e->t, n.prefix);
         uint16_t lanes = v >= 0 ? target_lanes(e->t, widest(n.k, s)) : 1;
         if (v >= 0) {
             int64_t hi = dim_hi(e->c, s->axis[v].extent);

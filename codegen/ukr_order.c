@@ -301,7 +301,7 @@ static void topk_stage(Order *o, LVal room) {
     sort_words(o, room, first, cap);
     LIf more = lir_if(l, op(x, S_LT, first, x->n), 0); /* then there are at least k */
     Held h = {k, load64(x, room, lir_addi(l, k, -1))};
-    h = o->keyed ? offer_vectors(o, room, k, h, first, keys) : offer_words(o, room, k, h, first);
+    h = o->keyed && target_lanes(x->e->t, DT_F32) > 1 ? offer_vectors(o, room, k, h, first, keys) : offer_words(o, room, k, h, first);
     if (!sinks(c, x->s)) sort_words(o, room, h.count, cap);
     lir_else(l, &more, NULL);
     lir_endif(l, &more, NULL, NULL);

@@ -378,5 +378,5 @@ static void packed_build(Emit *e) {
     lir_for_end(l, &t, NULL, NULL);
 }
 
-const Tmpl tmpl_contract_packed = {"contract_packed", "mr nv rows", 0,           packed_match,
+const Tmpl tmpl_contract_packed = {"contract_packed", "mr nv rows", F_SIMD, packed_match,
                                    packed_candidates, packed_cost,  packed_build};

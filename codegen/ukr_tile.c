@@ -199,4 +199,4 @@ static void tile_build(Emit *e) {
     lir_for_end(l, &t, NULL, NULL);
 }
 
-const Tmpl tmpl_tile = {"tile", "tx unroll", 0, tile_match, tile_candidates, tile_cost, tile_build};
+const Tmpl tmpl_tile = {"tile", "tx unroll", F_SIMD, tile_match, tile_candidates, tile_cost, tile_build};

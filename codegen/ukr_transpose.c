@@ -189,4 +189,4 @@ static void transpose_build(Emit *e) {
     lir_for_end(l, &t, NULL, NULL);
 }
 
-const Tmpl tmpl_transpose = {"transpose", "tile", 0, transpose_match, transpose_candidates, transpose_cost, transpose_build};
+const Tmpl tmpl_transpose = {"transpose", "tile", F_SIMD, transpose_match, transpose_candidates, transpose_cost, transpose_build};

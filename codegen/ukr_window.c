@@ -214,4 +214,4 @@ static void window_build(Emit *e) {
     nest_run(e, (int)e->s->par[PAR_PREFIX], 0);
 }
 
-const Tmpl tmpl_window = {"window", "prefix", 0, window_match, window_candidates, window_cost, window_build};
+const Tmpl tmpl_window = {"window", "prefix", F_SIMD, window_match, window_candidates, window_cost, window_build};

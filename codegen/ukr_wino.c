@@ -440,4 +440,4 @@ static void wino_build(Emit *e) {
 }
 
 const Tmpl tmpl_winograd = {
-    "winograd", "m block groups rows", 0, wino_match, wino_candidates, wino_cost, wino_build};
+    "winograd", "m block groups rows", F_SIMD, wino_match, wino_candidates, wino_cost, wino_build};

@@ -16,7 +16,7 @@ void explain(PassCtx *p, const Graph *g, const Node *n, const char *fmt, ...) __
 /* linear.c: the steps of g, whose node list becomes that of all regions too; storage and places are left to memplan. */
 Program *linearise(Graph *g);
 /* One prototype per pass of the table in pipeline.c. */
-#define PASS(name, fn, level, brief) bool fn(Graph *g, PassCtx *p);
+#define PASS(name, fn, level, needs, brief) bool fn(Graph *g, PassCtx *p);
 #include "passes.def"
 #undef PASS
 #endif

@@ -22,6 +22,7 @@ typedef struct Pass {
     const char *name;
     bool (*run)(Graph *g, PassCtx *p);  /* true if it changed anything */
     int level;                          /* runs at this -O level and above */
+    uint32_t needs;                     /* F_* that the target, if it is known, must have */
     const char *brief;                  /* for --list-passes */
 } Pass;
 extern const Pass pass_table[];

@@ -5,7 +5,7 @@
 #include "internal.h"
 
 const Pass pass_table[] = {
-#define PASS(name, fn, level, brief) {name, fn, level, brief},
+#define PASS(name, fn, level, needs, brief) {name, fn, level, needs, brief},
 #include "passes.def"
 #undef PASS
 };
@@ -98,7 +98,8 @@ bool passes_run(Graph *g, const PassOptions *o) {
         return true;
     }
     for (int i = 0; i < npasses; i++) {
-        if (pass_table[i].level <= o->level && !run_one(g, &p, &pass_table[i], o)) return false;
+        bool wanted = pass_table[i].level <= o->level && (!o->target || !(pass_table[i].needs & ~o->target->flags));
+        if (wanted && !run_one(g, &p, &pass_table[i], o)) return false;
         if (o->stop_after && !strcmp(o->stop_after, pass_table[i].name)) break;
     }
     return true;

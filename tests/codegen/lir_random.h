@@ -319,6 +319,7 @@ static inline void rnd_program(Rnd *r, Ctx *c, const char *name, uint64_t seed, 
     r->l = lir_new(c, name, 8, RND_DIMS);
     for (uint32_t k = 0; k < RND_DIMS; k++) r->val[r->nval++] = lir_dim(r->l, k);
     r->val[r->nval++] = lir_t0(r->l);
+    r->val[r->nval++] = lir_tstep(r->l);
     rnd_block(r, ops);
 }
 #endif
