@@ -8,7 +8,7 @@ if(TARGET LLVMX86CodeGen)
 endif()
 if(ACCELC_LLVM_STATIC AND EXISTS "${llvm_archive}" AND (TARGET ZLIB::ZLIB OR NOT LLVM_ENABLE_ZLIB)
    AND (TARGET zstd::libzstd_shared OR NOT LLVM_ENABLE_ZSTD))
-    target_link_libraries(accelc_llvm INTERFACE LLVMX86CodeGen LLVMPasses stdc++)
+    target_link_libraries(accelc_llvm INTERFACE LLVMX86CodeGen LLVMNVPTXCodeGen LLVMPasses stdc++)
     find_program(ACCELC_LLD ld.lld HINTS ${LLVM_TOOLS_BINARY_DIR})
     if(ACCELC_LLD) # several times as fast as bfd on archives of this size
         get_filename_component(lld_folder ${ACCELC_LLD} DIRECTORY)

@@ -6,6 +6,7 @@
 
 #include "codegen.h"
 #include "llvm.h"
+#include "llvm_gpu.h"
 #include "object.h"
 #include "runtime/abi.h"
 #include "ukr.h"
@@ -77,6 +78,25 @@ static bool write_listing(Ctx *c, Level *level, uint32_t n, const CodegenOptions
         }
     }
     return write_text(c, path, buf_str(text), text->n);
+}
+
+/* A text for each architecture; kernels that only the host can run are named first. */
+static bool write_ptx(Ctx *c, const Level *level, uint32_t n, const CodegenOptions *o, const char *path) {
+    Buf text = {.c = c};
+    for (uint32_t i = 0; i < n; i++) {
+        Lir **device = NEWN(c, Lir *, level[i].nsymbol + 1);
+        uint32_t count = 0;
+        buf_printf(&text, "// %s for %s\n", o->name, level[i].target->name);
+        for (uint32_t f = 0; f < level[i].nsymbol; f++) {
+            const char *reason = llvm_gpu_refuses(level[i].lir[f]);
+            if (reason) buf_printf(&text, "// on the host: %s: %s\n", level[i].function[f], reason);
+            else device[count++] = level[i].lir[f];
+        }
+        LlvmOut out = {.kind = LLVM_PTX};
+        if (!llvm_compile(c, level[i].target, count, device, &out)) return false;
+        for (uint32_t b = 0; b < out.nblob; b++) buf_printf(&text, "%.*s\n", (int)out.blob[b].bytes, (const char *)out.blob[b].data);
+    }
+    return write_text(c, path, buf_str(&text), text.n);
 }
 
 static const char *header_text(Ctx *c, const CodegenOptions *o, const Level *l, const Weights *w) {
@@ -192,6 +212,7 @@ bool codegen_write(Ctx *c, Program *const *program, const CodegenOptions *o, con
     }
     if (o->emit == EMIT_KERNELS || o->emit == EMIT_LIR || o->emit == EMIT_LLVM || o->emit == EMIT_ASM)
         return write_listing(c, level, o->ntarget, o, &text, path);
+    if (o->emit == EMIT_PTX) return write_ptx(c, level, o->ntarget, o, path);
     for (uint32_t i = 0; i < o->ntarget; i++)
         if (!plan_build(c, &level[i], &w)) return false;
     stats->arena_bytes = level[0].arena;

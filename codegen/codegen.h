@@ -7,7 +7,10 @@
 
 const Target *target_find(const char *name);    /* "host", "x86-64", "x86-64-v3", "x86-64-v4"; NULL if unknown */
 const char *target_names(void);                 /* for --help */
-typedef enum { EMIT_SO, EMIT_OBJ, EMIT_ARCHIVE, EMIT_KERNELS, EMIT_LIR, EMIT_LLVM, EMIT_ASM, EMIT_HEADER } EmitKind;
+const Target *target_gpu(const char *name);     /* "sm_80", ..; NULL if unknown */
+const Target *target_gpu_emulated(void);        /* "gpu-emulated" of target_find, not among its names: kernels of a GPU on a CPU, for tests */
+const char *target_gpu_names(void);
+typedef enum { EMIT_SO, EMIT_OBJ, EMIT_ARCHIVE, EMIT_KERNELS, EMIT_LIR, EMIT_LLVM, EMIT_ASM, EMIT_PTX, EMIT_HEADER } EmitKind;
 typedef struct CodegenOptions {
     EmitKind emit;
     const char *name;           /* model name: a C identifier; the exported symbol is <name>_accelc */

@@ -28,7 +28,8 @@ typedef struct Module {
     char message[512]; /* what went wrong; empty: nothing */
 } Module;
 
-static const Machine *const machines[] = {[MACHINE_X86] = &llvm_x86};
+static const Machine *const machines[] = {
+    [MACHINE_X86] = &llvm_x86, [MACHINE_NVPTX] = &llvm_nvptx, [MACHINE_EMULATED] = &llvm_emulated};
 
 /* What LLVM keeps per process, written once: its targets, and one option. Loop strength reduction
  * trades the addresses [base + index * scale + displacement] that templates ask for against chains
@@ -36,7 +37,8 @@ static const Machine *const machines[] = {[MACHINE_X86] = &llvm_x86};
  * speed, and without it nothing measured became slower. */
 static void register_target(void) {
     const char *const option[] = {"accelc", "-disable-lsr"};
-    for (size_t k = 0; k < sizeof machines / sizeof *machines; k++) machines[k]->initialize();
+    for (size_t k = 0; k < sizeof machines / sizeof *machines; k++)
+        if (machines[k]->initialize) machines[k]->initialize();
     LLVMParseCommandLineOptions(2, option, NULL);
 }
 static pthread_once_t registered = PTHREAD_ONCE_INIT;
@@ -98,7 +100,8 @@ static void emit(Module *m, LLVMModuleRef md, LLVMTargetMachineRef tm, int kind)
     keep(m, LLVMGetBufferStart(out), LLVMGetBufferSize(out));
     LLVMDisposeMemoryBuffer(out);
     const char *sym = kind == LLVM_OBJECT && m->data ? undefined_symbol(m->data, m->bytes) : NULL;
-    if (sym) snprintf(m->message, sizeof m->message, "the code calls %s", sym);
+    if (kind == LLVM_PTX && m->data) sym = strstr(m->data, ".extern");
+    if (sym) snprintf(m->message, sizeof m->message, "the code calls %.80s", sym);
 }
 
 static void build(Module *m, const Target *t, Lir *const *kernel, int kind) {
@@ -176,7 +179,7 @@ bool llvm_compile(Ctx *c, const Target *t, uint32_t n, Lir *const *kernel, LlvmO
     out->blob = NEWN(c, LlvmBlob, nmodule);
     for (uint32_t m = 0; m < nmodule; m++) {
         if (module[m].message[0]) {
-            if (out->kind == LLVM_OBJECT && module[m].data)
+            if ((out->kind == LLVM_OBJECT || out->kind == LLVM_PTX) && module[m].data)
                 ICE("llvm: kernels %s .. %s: %s", lir_name(kernel[module[m].first]),
                     lir_name(kernel[module[m].last - 1]), module[m].message);
             diag(c, SEV_ERROR, (Loc){0}, "X0510", "llvm: kernels %s .. %s: %s",

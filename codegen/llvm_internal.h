@@ -27,7 +27,7 @@ typedef struct Machine {
     const char *passes;
     unsigned modules;      /* most modules of one call */
     unsigned address_space; /* of operands, results and scratch */
-    void (*initialize)(void); /* LLVM's part of it, once per process */
+    void (*initialize)(void); /* LLVM's part of it, once per process, or NULL */
     /* The function and its attributes. Its parameters become values at the start: buffers, sizes, tasks, scratch. The end: with the
      * number of a guard that was broken plus 1, or 0. The builder stands at the end of a block, which this completes. */
     LLVMValueRef (*function)(Printer *p);

@@ -86,6 +86,7 @@ const Target *target_find(const char *name) {
         pthread_once(&host_found, find_host);
         return &host;
     }
+    if (!strcmp(name, "gpu-emulated")) return target_gpu_emulated();
     for (size_t k = 0; k < NLEVEL; k++)
         if (!strcmp(name, level[k].name)) return &level[k];
     return NULL;

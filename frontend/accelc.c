@@ -31,15 +31,18 @@ typedef struct Opt {
 static const Opt options[] = {
     {NULL, NULL, FLAG, 0, "Output"},
     {"-o", "FILE", TEXT, AT(c.output),
-     "write FILE; its ending decides: .so, .o, .a (with a header), .ir, .ll, .s, .h;\n"
+     "write FILE; its ending decides: .so, .o, .a (with a header), .ir, .ll, .s, .ptx, .h;\n"
      "- is standard output"},
     {"--emit", "KIND", CHOICE, AT(c.emit),
-     "so, obj, archive, header, or a listing: ir, kernels, lir, llvm, asm"},
+     "so, obj, archive, header, or a listing: ir, kernels, lir, llvm, asm, ptx"},
     {"--name", "NAME", TEXT, AT(c.name),
      "name of the model, a C identifier (default: from the file's name)"},
     {"--target", "LIST", TEXT, AT(c.target),
      "CPU levels, separated by commas; several make one fat artefact:\n"
      "host (default), x86-64, x86-64-v3, x86-64-v4"},
+    {"--gpu", "LIST", TEXT, AT(c.gpu),
+     "NVIDIA architectures of ptx, separated by commas; each is a text of its own:\n"
+     "sm_80 (default, runs on all newer ones), sm_86, sm_89, sm_90, sm_90a"},
     {"--executor", "NAME", TEXT, AT(c.executor),
      "who runs the work by default: team (of threads), serial, openmp"},
     {"-MD", NULL, FLAG, AT(depend),
@@ -99,6 +102,7 @@ static const struct { const char *name; OutputKind kind; bool listing; } emit_ki
     {"lir", OUT_LIR, true},
     {"llvm", OUT_LLVM, true},
     {"asm", OUT_ASM, true},
+    {"ptx", OUT_PTX, true},
 };
 /* clang-format on */
 static const struct {

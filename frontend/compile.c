@@ -34,7 +34,7 @@ static double seconds(void) {
 }
 
 void compile_defaults(CompileOptions *o) {
-    *o = (CompileOptions){.target = "host", .executor = "team", .level = 2, .bisect = UINT32_MAX};
+    *o = (CompileOptions){.target = "host", .gpu = "sm_80", .executor = "team", .level = 2, .bisect = UINT32_MAX};
 }
 
 static bool ends_with(const char *s, const char *end) {
@@ -45,7 +45,7 @@ static bool ends_with(const char *s, const char *end) {
 /* clang-format off */
 static const struct { const char *ending; OutputKind kind; } endings[] = {
     {".so", OUT_SO},     {".o", OUT_OBJ},     {".a", OUT_ARCHIVE}, {".ir", OUT_IR},
-    {".ll", OUT_LLVM},   {".s", OUT_ASM},     {".h", OUT_HEADER},
+    {".ll", OUT_LLVM},   {".s", OUT_ASM},     {".h", OUT_HEADER},  {".ptx", OUT_PTX},
 };
 /* clang-format on */
 static OutputKind output_kind(const CompileOptions *o) {
@@ -60,7 +60,7 @@ static OutputKind output_kind(const CompileOptions *o) {
 static const struct { OutputKind out; EmitKind emit; } emits[] = {
     {OUT_SO, EMIT_SO},           {OUT_OBJ, EMIT_OBJ},         {OUT_ARCHIVE, EMIT_ARCHIVE},
     {OUT_KERNELS, EMIT_KERNELS}, {OUT_LIR, EMIT_LIR},         {OUT_LLVM, EMIT_LLVM},
-    {OUT_ASM, EMIT_ASM},         {OUT_HEADER, EMIT_HEADER},
+    {OUT_ASM, EMIT_ASM},         {OUT_HEADER, EMIT_HEADER},   {OUT_PTX, EMIT_PTX},
 };
 /* clang-format on */
 static EmitKind emit_kind(OutputKind k) {
@@ -86,14 +86,16 @@ static bool find_executor(Ctx *c, const char *name, uint32_t *id) {
 }
 
 static bool find_targets(Job *j) {
-    for (const char *s = j->o->target; *s;) {
+    bool gpu = j->emit == OUT_PTX;
+    const char *all = gpu ? target_gpu_names() : target_names();
+    for (const char *s = gpu ? j->o->gpu : j->o->target; *s;) {
         size_t n = strcspn(s, ",");
         const char *name = ctx_strn(j->c, s, n);
-        const Target *t = target_find(name);
+        const Target *t = gpu ? target_gpu(name) : target_find(name);
         if (!t || j->ntarget == MAX_TARGETS) {
             diag(j->c, SEV_ERROR, (Loc){0}, "E0503",
                  t ? "too many targets at \"%s\": %s" : "there is no target \"%s\"; there are %s",
-                 name, target_names());
+                 name, all);
             return false;
         }
         bool twice = false;
@@ -102,8 +104,7 @@ static bool find_targets(Job *j) {
         s += n + (s[n] == ',');
     }
     if (!j->ntarget)
-        diag(j->c, SEV_ERROR, (Loc){0}, "E0503", "no target is given; there are %s",
-             target_names());
+        diag(j->c, SEV_ERROR, (Loc){0}, "E0503", "no target is given; there are %s", all);
     return j->ntarget > 0;
 }
 

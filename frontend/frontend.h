@@ -51,6 +51,7 @@ typedef enum {
     OUT_LIR,
     OUT_LLVM,
     OUT_ASM,
+    OUT_PTX,
     OUT_HEADER
 } OutputKind;
 
@@ -63,6 +64,7 @@ typedef struct CompileOptions {
     uint32_t ndim;
     const char *name;                /* of the model, a C identifier; NULL: from the file names */
     const char *target;              /* comma-separated names */
+    const char *gpu;                 /* the same, of architectures */
     const char *executor;            /* team, serial, openmp */
     const char *depfile, *deptarget; /* NULL: no dependencies, the output's name */
     int level;                       /* -O */

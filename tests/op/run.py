@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Operators one by one: compiled code and the evaluator against an oracle.
 
-    run.py ACCELC [FAMILY ...] [-k REGEX] [-v] [--most N] [--keep DIR] [-j N]
+    run.py ACCELC [FAMILY ...] [-k REGEX] [-v] [--most N] [--target T] [--keep DIR] [-j N]
 
 A family is a file of this folder with `cases(rng)`, which yields op_test.Case; all of them by default. A case runs in a worker
 process, so a crash or a time-out is a failure of that case and nothing else. The last line is `N passed, N failed`.
@@ -49,11 +49,12 @@ def cases(family):
 
 def work(pipe, options, known):
     """A worker: runs cases by number as the parent asks."""
+    target = ("--target", options.target) if options.target else ()
     with tempfile.TemporaryDirectory(prefix="accelc-op-") as folder:
         while (i := pipe.recv()) is not None:
             keep = options.keep and f"{options.keep}/{known[i].name}"
             try:
-                pipe.send(op_test.run_case(known[i], options.accelc, folder, keep=keep))
+                pipe.send(op_test.run_case(known[i], options.accelc, folder, target, keep=keep))
             except Exception as e:      # the oracle refuses the case: it tests nothing
                 pipe.send(f"{type(e).__name__}: {e}"[:2000])
 
@@ -125,6 +126,7 @@ def main():
     p.add_argument("-k", metavar="REGEX", default="", help="cases whose name or description has it")
     p.add_argument("-v", "--verbose", action="store_true", help="print every case")
     p.add_argument("--most", type=int, default=0, metavar="N", help="at most so many cases, evenly from all")
+    p.add_argument("--target", metavar="T", help="of compiled code")
     p.add_argument("--keep", metavar="DIR", help="keep models, inputs and expected outputs")
     p.add_argument("-j", "--jobs", type=int, default=1)
     options = p.parse_args()

@@ -1,0 +1,210 @@
+/* llvm_gpu.c: kernels of NVIDIA GPUs, as entry functions of PTX; and, for tests, as functions that do on a CPU what one thread of a
+ * GPU does.
+ *
+ * A kernel has one parameter, a block of 64-bit words: buf[nbuf], dim[ndim], tasks, scratch, scratch_bytes, status (see Word). Thread
+ * t of n runs tasks t, t + n, ..; its scratch begins at scratch + t * scratch_bytes. status points to a u32, 0 before the launch: the
+ * first thread that finds a guard broken leaves 1 + the guard's number there. Any grid is right.
+ *
+ * The twin on a CPU is void NAME_thread(const uint32_t thread[4], const void *block): thread is the index in its block, the size of
+ * that, the block's index in the grid, the size of that. NAME is an rt_kernel that runs a twin per task, so the runtime for CPUs
+ * runs such a model. */
+#include <stdio.h>
+#include <string.h>
+
+#include <llvm-c/Target.h>
+
+#include "lir_internal.h"
+#include "llvm_gpu.h"
+#include "llvm_internal.h"
+
+typedef LLVMValueRef LV;
+typedef enum { W_TASKS, W_SCRATCH, W_SCRATCH_BYTES, W_STATUS, W_COUNT } Word; /* those after buffers and sizes */
+typedef enum { R_TID, R_NTID, R_CTAID, R_NCTAID, R_COUNT } Register;
+enum { PTX_KERNEL = 71, GLOBAL = 1 /* address space */, LOG_BLOCK = 8 };
+_Static_assert(1 << LOG_BLOCK == LLVM_GPU_BLOCK, "threads of a block");
+
+/* ---- the parts both share ---- */
+
+static LV number(const Printer *p, uint64_t v) { return LLVMConstInt(LLVMInt64TypeInContext(p->cx), v, 0); }
+static LV number32(const Printer *p, uint32_t v) { return LLVMConstInt(LLVMInt32TypeInContext(p->cx), v, 0); }
+static LLVMTypeRef pointer(const Printer *p) { return LLVMPointerTypeInContext(p->cx, p->m->address_space); }
+static uint64_t words(const Printer *p) { return lir_nbuf(p->l) + lir_ndim(p->l) + W_COUNT; }
+static uint64_t word_at(const Printer *p, Word w) { return lir_nbuf(p->l) + lir_ndim(p->l) + w; }
+
+static LV at_word(const Printer *p, LV block, uint64_t k) {
+    LV at = number(p, 8 * k);
+    return k ? LLVMBuildGEP2(p->b, pr_int(p, 8, 1), block, &at, 1, "") : block;
+}
+
+static LV word(const Printer *p, LLVMTypeRef t, uint64_t k) {
+    LV v = LLVMBuildLoad2(p->b, t, at_word(p, LLVMGetParam(p->fn, LLVMCountParams(p->fn) - 1), k), "");
+    LLVMSetAlignment(v, 8);
+    pr_invariant(p, v);
+    return v;
+}
+
+static LV special_register(const Printer *p, Register r) {
+    static const char *const name[R_COUNT] = {"tid", "ntid", "ctaid", "nctaid"};
+    char text[48];
+    snprintf(text, sizeof text, "llvm.nvvm.read.ptx.sreg.%s.x", name[r]);
+    LV v;
+    if (p->m == &llvm_nvptx) {
+        v = pr_intrinsic(p, text, 0, NULL, 0, NULL);
+    } else {
+        LV at = number(p, 4u * r);
+        v = LLVMBuildLoad2(p->b, LLVMInt32TypeInContext(p->cx), LLVMBuildGEP2(p->b, pr_int(p, 8, 1), LLVMGetParam(p->fn, 0), &at, 1, ""), "");
+    }
+    return LLVMBuildZExt(p->b, v, LLVMInt64TypeInContext(p->cx), "");
+}
+
+static LV thread(const Printer *p) {
+    LV start = LLVMBuildMul(p->b, special_register(p, R_CTAID), special_register(p, R_NTID), "");
+    return LLVMBuildAdd(p->b, start, special_register(p, R_TID), "");
+}
+
+static LV parameter(Printer *p, const LIns *i) {
+    LLVMTypeRef i64 = LLVMInt64TypeInContext(p->cx);
+    switch (i->op) {
+    case L_BUF:
+        return word(p, pointer(p), (uint64_t)i->imm);
+    case L_DIM:
+        return word(p, i64, lir_nbuf(p->l) + (uint64_t)i->imm);
+    case L_T0:
+        return thread(p);
+    case L_T1:
+        return word(p, i64, word_at(p, W_TASKS));
+    case L_TSTEP:
+        return LLVMBuildMul(p->b, special_register(p, R_NTID), special_register(p, R_NCTAID), "");
+    default: {
+        LV at = LLVMBuildMul(p->b, thread(p), word(p, i64, word_at(p, W_SCRATCH_BYTES)), "");
+        return LLVMBuildGEP2(p->b, pr_int(p, 8, 1), word(p, pointer(p), word_at(p, W_SCRATCH)), &at, 1, "");
+    }
+    }
+}
+
+static void leave(Printer *p, LV status) {
+    if (!LLVMIsConstant(status)) {
+        LV at = word(p, pointer(p), word_at(p, W_STATUS));
+        LLVMBuildAtomicCmpXchg(p->b, at, number32(p, 0), status, LLVMAtomicOrderingMonotonic, LLVMAtomicOrderingMonotonic, 0);
+    }
+    LLVMBuildRetVoid(p->b);
+}
+
+/* ---- PTX ---- */
+
+static void nvptx_initialize(void) {
+    LLVMInitializeNVPTXTargetInfo();
+    LLVMInitializeNVPTXTarget();
+    LLVMInitializeNVPTXTargetMC();
+    LLVMInitializeNVPTXAsmPrinter();
+}
+
+/* The most threads of a block: LLVM 19 reads the metadata, newer ones the attribute. */
+static void launch_bounds(const Printer *p) {
+    char text[16];
+    snprintf(text, sizeof text, "%d", LLVM_GPU_BLOCK);
+    pr_text_attr(p, "nvvm.maxntid", text);
+    LLVMMetadataRef note[3] = {LLVMValueAsMetadata(p->fn), LLVMMDStringInContext2(p->cx, "maxntidx", 8), LLVMValueAsMetadata(number32(p, LLVM_GPU_BLOCK))};
+    LLVMAddNamedMetadataOperand(p->md, "nvvm.annotations", LLVMMetadataAsValue(p->cx, LLVMMDNodeInContext2(p->cx, note, 3)));
+}
+
+static LV nvptx_function(Printer *p) {
+    LLVMTypeRef ptr = LLVMPointerTypeInContext(p->cx, 0), block = LLVMArrayType2(LLVMInt64TypeInContext(p->cx), words(p));
+    p->fn = LLVMAddFunction(p->md, lir_name(p->l), LLVMFunctionType(LLVMVoidTypeInContext(p->cx), &ptr, 1, 0));
+    LLVMSetFunctionCallConv(p->fn, PTX_KERNEL);
+    unsigned byval = LLVMGetEnumAttributeKindForName("byval", 5);
+    LLVMAddAttributeAtIndex(p->fn, 1, LLVMCreateTypeAttribute(p->cx, byval, block));
+    pr_enum_attr(p, 1, "align", 8);
+    pr_enum_attr(p, LLVMAttributeFunctionIndex, "nounwind", 0);
+    pr_text_attr(p, "no-builtins", "");
+    launch_bounds(p);
+    return p->fn;
+}
+
+const Machine llvm_nvptx = {.triple = "nvptx64-nvidia-cuda",
+                            .passes = "early-cse,simplifycfg,instcombine<no-verify-fixpoint>",
+                            .modules = 1, /* a PTX text has one head */
+                            .address_space = GLOBAL,
+                            .initialize = nvptx_initialize,
+                            .function = nvptx_function,
+                            .parameter = parameter,
+                            .leave = leave};
+
+const char *llvm_gpu_refuses(const Lir *l) {
+    uint32_t n;
+    const LIns *i = lir_ins(l, &n);
+    for (uint32_t v = 1; v < n; v++) {
+        if (i[v].op == L_STREQ) return "it compares strings";
+        if (i[v].ty.dt != DT_NONE && lir_bits((DType)i[v].ty.dt) > 64) return "it moves strings";
+    }
+    return NULL;
+}
+
+/* ---- the twin on a CPU ---- */
+
+static LV twin_function(Printer *p) {
+    char name[512];
+    snprintf(name, sizeof name, "%s_thread", lir_name(p->l));
+    LLVMTypeRef ptr = LLVMPointerTypeInContext(p->cx, 0), param[2] = {ptr, ptr};
+    p->fn = LLVMAddFunction(p->md, name, LLVMFunctionType(LLVMVoidTypeInContext(p->cx), param, 2, 0));
+    pr_enum_attr(p, LLVMAttributeFunctionIndex, "nounwind", 0);
+    pr_text_attr(p, "no-builtins", "");
+    pr_text_attr(p, "target-features", p->t->features);
+    return p->fn;
+}
+
+/* int32_t NAME(void *const *buf, const int64_t *dim, int64_t t0, int64_t t1, void *scratch): for every task t, thread t of a grid of
+ * as many threads as there are tasks. All use one scratch, one after the other. */
+static void twin_of_rt_kernel(Printer *p) {
+    LLVMTypeRef ptr = LLVMPointerTypeInContext(p->cx, 0), i64 = LLVMInt64TypeInContext(p->cx), i32 = LLVMInt32TypeInContext(p->cx);
+    LLVMTypeRef param[5] = {ptr, ptr, i64, i64, ptr}, twin_param[2] = {ptr, ptr};
+    LV twin = p->fn, f = LLVMAddFunction(p->md, lir_name(p->l), LLVMFunctionType(i32, param, 5, 0)), t1 = LLVMGetParam(f, 3);
+    LLVMSetVisibility(f, LLVMHiddenVisibility);
+    LLVMBasicBlockRef entry = LLVMAppendBasicBlockInContext(p->cx, f, ""), head = LLVMAppendBasicBlockInContext(p->cx, f, ""),
+                      body = LLVMAppendBasicBlockInContext(p->cx, f, ""), end = LLVMAppendBasicBlockInContext(p->cx, f, "");
+    LLVMPositionBuilderAtEnd(p->b, entry);
+    LV block = LLVMBuildAlloca(p->b, LLVMArrayType2(i64, words(p)), ""), self = LLVMBuildAlloca(p->b, LLVMArrayType2(i32, R_COUNT), ""),
+       status = LLVMBuildAlloca(p->b, i32, "");
+    LLVMBuildStore(p->b, number32(p, 0), status);
+    for (uint32_t k = 0; k < lir_nbuf(p->l) + lir_ndim(p->l); k++) {
+        bool buf = k < lir_nbuf(p->l);
+        LV from = at_word(p, LLVMGetParam(f, !buf), buf ? k : k - lir_nbuf(p->l));
+        LLVMBuildStore(p->b, LLVMBuildLoad2(p->b, i64, from, ""), at_word(p, block, k));
+    }
+    LLVMBuildStore(p->b, t1, at_word(p, block, word_at(p, W_TASKS)));
+    LLVMBuildStore(p->b, LLVMGetParam(f, 4), at_word(p, block, word_at(p, W_SCRATCH)));
+    LLVMBuildStore(p->b, number(p, 0), at_word(p, block, word_at(p, W_SCRATCH_BYTES)));
+    LLVMBuildStore(p->b, status, at_word(p, block, word_at(p, W_STATUS)));
+    LV up = LLVMBuildAdd(p->b, t1, number(p, LLVM_GPU_BLOCK - 1), "");
+    LV grid[R_COUNT] = {[R_NTID] = number32(p, LLVM_GPU_BLOCK), [R_NCTAID] = LLVMBuildTrunc(p->b, LLVMBuildLShr(p->b, up, number(p, LOG_BLOCK), ""), i32, "")};
+    LLVMBuildBr(p->b, head);
+
+    LLVMPositionBuilderAtEnd(p->b, head);
+    LV t = LLVMBuildPhi(p->b, i64, ""), result = LLVMBuildLoad2(p->b, i32, status, ""), start = LLVMGetParam(f, 2);
+    LV more = LLVMBuildAnd(p->b, LLVMBuildICmp(p->b, LLVMIntSLT, t, t1, ""), LLVMBuildICmp(p->b, LLVMIntEQ, result, number32(p, 0), ""), "");
+    LLVMBuildCondBr(p->b, more, body, end);
+
+    LLVMPositionBuilderAtEnd(p->b, body);
+    grid[R_TID] = LLVMBuildTrunc(p->b, LLVMBuildAnd(p->b, t, number(p, LLVM_GPU_BLOCK - 1), ""), i32, "");
+    grid[R_CTAID] = LLVMBuildTrunc(p->b, LLVMBuildLShr(p->b, t, number(p, LOG_BLOCK), ""), i32, "");
+    for (int r = 0; r < R_COUNT; r++) {
+        LV at = number(p, 4u * (unsigned)r);
+        LLVMBuildStore(p->b, grid[r], LLVMBuildGEP2(p->b, pr_int(p, 8, 1), self, &at, 1, ""));
+    }
+    LLVMBuildCall2(p->b, LLVMFunctionType(LLVMVoidTypeInContext(p->cx), twin_param, 2, 0), twin, (LV[]){self, block}, 2, "");
+    LV next = LLVMBuildAdd(p->b, t, number(p, 1), "");
+    LLVMBuildBr(p->b, head);
+    LLVMAddIncoming(t, (LV[]){start, next}, (LLVMBasicBlockRef[]){entry, body}, 2);
+
+    LLVMPositionBuilderAtEnd(p->b, end);
+    LLVMBuildRet(p->b, result);
+}
+
+const Machine llvm_emulated = {.triple = "x86_64-unknown-linux-gnu",
+                               .cpu = "x86-64",
+                               .passes = "early-cse,simplifycfg,instcombine<no-verify-fixpoint>",
+                               .modules = 16,
+                               .function = twin_function,
+                               .parameter = parameter,
+                               .leave = leave,
+                               .more = twin_of_rt_kernel};

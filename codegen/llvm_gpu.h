@@ -1,0 +1,7 @@
+/* llvm_gpu.h: what callers of llvm_compile know of kernels of a GPU (llvm_gpu.c has their interface). */
+#ifndef ACCELC_LLVM_GPU_H
+#define ACCELC_LLVM_GPU_H
+#include "lir.h"
+enum { LLVM_GPU_BLOCK = 256 };             /* most threads of a block */
+const char *llvm_gpu_refuses(const Lir *l); /* why this is no kernel of a GPU, or NULL */
+#endif

@@ -1,0 +1,77 @@
+#!/usr/bin/env python3
+"""PTX of small models: what it must contain, equal bytes from two compilations, and, where ptxas is found, no error, warning or spill.
+
+    ptx.py ACCELC
+
+ptxas is $ACCELC_PTXAS, or the first in PATH; without it, texts are not assembled.
+"""
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+
+import models
+
+# What the text for sm_80 must have (a regular expression), or must not (after "!").
+CHECKS = {
+    "elementwise": [r"\.visible \.entry accelc_elementwise_sm_80_k0_\w+\(\n\t\.param \.align 8 \.b8 \w+\[56\]\n\)\n\.maxntid 256",
+                    r"mov\.u32 \t%r\d+, %nctaid\.x;", r"ld\.global\.f32", r"st\.global\.f32", r"fma\.rn\.f32", r"!\b(add|mul)\.f32", r"!ld\.local|st\.local|call"],
+    "types": [r"mul\.rn\.f16", r"sqrt\.rn\.f64", r"div\.s64"],
+    "gather": [r"atom(\.relaxed)?(\.\w+)*\.cas\.b32"],
+    "reduction": [r"add\.rn\.f32", r"!atom"],
+    "softmax": [r"(div|rcp)\.rn\.f32", r"cvt\.rni\.f32"],
+    "strings": [r"// on the host: accelc_strings_sm_80_k\d+_\w+: it (moves|compares) strings", r"\.entry"],
+}
+ARCHITECTURES = {"sm_80": ("sm_80", "sm_90a", "sm_100"), "sm_90a": ("sm_90a",)}     # of the text; that it is assembled for
+
+
+def ptx(accelc, folder, name, arch, threads=1):
+    path = os.path.join(folder, f"{name}.{arch}.{threads}.ptx")
+    subprocess.run([accelc, f"{folder}/{name}.onnxtxt", "-o", path, f"--gpu={arch}", "--name", name], check=True, env={**os.environ, "OMP_NUM_THREADS": str(threads)})
+    with open(path, encoding="ascii") as f:
+        return path, f.read()
+
+
+def missing(text, checks):
+    for c in checks:
+        if c.startswith("!") == bool(re.search(c.removeprefix("!"), text)):
+            yield c
+
+
+def assembled(ptxas, path, arch):
+    """What ptxas finds wrong, or None."""
+    done = subprocess.run([ptxas, "-v", f"-arch={arch}", path, "-o", os.devnull], capture_output=True, text=True)
+    if done.returncode or "warning" in done.stderr:
+        return done.stderr
+    spilled = [line for line in done.stderr.splitlines() if re.search(r"[1-9]\d* bytes spill", line)]
+    return "\n".join(spilled) or None
+
+
+def main():
+    accelc, failed = os.path.abspath(sys.argv[1]), 0
+    ptxas = os.environ.get("ACCELC_PTXAS") or shutil.which("ptxas")
+    with tempfile.TemporaryDirectory(prefix="accelc-ptx-") as folder:
+        for name in models.MODELS:
+            with open(f"{folder}/{name}.onnxtxt", "w", encoding="ascii") as f:
+                f.write(models.text(name))
+            for arch, runs_on in ARCHITECTURES.items():
+                path, text = ptx(accelc, folder, name, arch)
+                wrong = [f"there is {c[1:]}" if c[0] == "!" else f"there is no {c}" for c in missing(text, CHECKS.get(name, []) if arch == "sm_80" else [])]
+                if not re.search(rf"^\.target {arch}$", text, re.M):
+                    wrong.append(f"it is not for {arch}")
+                if ptx(accelc, folder, name, arch, threads=3)[1] != text:
+                    wrong.append("two compilations differ")
+                for machine in runs_on if ptxas else ():
+                    message = assembled(ptxas, path, machine)
+                    if message:
+                        wrong.append(f"ptxas for {machine}: {message}")
+                failed += bool(wrong)
+                print(f"{'FAIL' if wrong else 'ok  '} {name} {arch}", *wrong, sep="\n    " if wrong else "")
+    print(f"{failed} failed; {'assembled by ' + ptxas if ptxas else 'ptxas was not found, so nothing was assembled'}")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
