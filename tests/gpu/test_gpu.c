@@ -1,5 +1,6 @@
 /* test_gpu.c: sessions on a GPU: the plans of rt_fixture.h, their kernels shared out between the host and a look-alike device (emu.h)
  * in every possible way. */
+#define RT_OBJECTS
 #include "rt_fixture.h"
 
 #include <dlfcn.h>
@@ -435,6 +436,161 @@ START_TEST(test_growing_carried) {
 }
 END_TEST
 
+/* ---- calls, outputs that are inputs ---- */
+
+static bool fn_again(rt_call *c) { /* x, and behind it x once more */
+    int64_t n = c->in[0]->dims[0], size = 2 * n;
+    rt_value *v = call_tensor(c, F32, 1, &size);
+    if (!v) return false;
+    for (int64_t i = 0; i < size; i++) ((float *)v->data)[i] = ((const float *)c->in[0]->data)[i % n];
+    c->out[0] = v;
+    return true;
+}
+
+static const rt_call_fn functions[] = {fn_again};
+static const rt_calls calls = {&accelc_rt1_objects, functions, 1, 0};
+
+/* t = scale(x); twice: v = t t; z = scale(v); t = scale(z[0..n)). Calls run on the host, and the device must look for what they give
+ * anew each time. */
+START_TEST(test_call) {
+    for (unsigned mask = 0; mask < 2; mask++) {
+        Pb *b = pb_new();
+        int32_t n = pb_sym(b), k = pb_sym(b), i = pb_sym(b), zero = pb_const(b, 0), two = pb_const(b, 2), four = pb_const(b, 4);
+        int32_t bytes = pb_op(b, RT_DIM_MUL, n, four);
+        int32_t x = pb_in(b, "x", F32, 1, DIMS(n), bytes), t = pb_arena(b, F32, bytes, 0, 12);
+        b->buf[t].rank = 1;
+        pb_entry(b);
+        int32_t d0 = (int32_t)b->p.dimop.n, more = pb_op(b, RT_DIM_LT, i, two), d1 = (int32_t)b->p.dimop.n;
+        int32_t kbytes = pb_op(b, RT_DIM_MUL, k, four), v = pb_buf(b, RT_BUF_VALUE, F32, kbytes), z = pb_out(b, "z", F32, 1, DIMS(k), kbytes);
+        int32_t half = pb_view(b, z, 0, -1, bytes);
+        b->buf[v].rank = 1;
+        pb_kernel(b, SCALE, n, 10, 1, LIST(x, t, ), LIST());
+        pb_ctl(b, RT_SET, i, zero, 0);
+        rt_step *s = pb_kernel(b, 0, 0, 1, 1, LIST(t, v, ), LIST(n, )); /* 2: the loop */
+        s->op = RT_CALL;
+        s->a = 1;
+        s = pb_ctl(b, RT_SIZE, k, v, 0);
+        s->lo = 0, s->hi = -1;
+        pb_ctl(b, RT_DIMS, d1, (int32_t)b->p.dimop.n, 0);
+        pb_kernel(b, SCALE, k, 10, 1, LIST(v, z, ), LIST());
+        pb_kernel(b, SCALE, n, 10, 1, LIST(half, t, ), LIST());
+        pb_ctl(b, RT_SET, i, i, 1);
+        pb_ctl(b, RT_DIMS, d0, d1, 0);
+        pb_ctl(b, RT_BRANCH, 11, more, 0);
+        pb_ctl(b, RT_JUMP, 2, 0, 0);
+        pb_step(b, RT_END); /* 11 */
+        G g;
+        gpu_init(&g, b, mask << SCALE);
+        g.model.calls = &calls;
+        ck_assert_msg(model_open(&g.m, GPU(2)) == ACCELC_OK, "%s", g.m.msg);
+        for (int r = 0; r < 5; r++) {
+            int64_t len = 100 * (1 + r % 3);
+            for (int64_t e = 0; e < len; e++) X[e] = (float)(e + r);
+            accelc_value in = tensor(F32, 1, &len, X, (size_t)len * 4), out = {0};
+            ck_assert_msg(accelc_rt1_run(g.m.s, &in, &out) == ACCELC_OK, "%s", accelc_rt1_error(g.m.s));
+            ck_assert_int_eq(out.dims[0], 2 * len);
+            for (int64_t e = 0; e < 2 * len; e++) {
+                float want = X[e % len];
+                for (int times = 0; times < 4; times++) want = want * 1.25f + 0.5f;
+                ck_assert_float_eq(((float *)out.data)[e], want);
+            }
+        }
+        gpu_done(&g);
+    }
+}
+END_TEST
+
+/* Copies to a part of a buffer, from elsewhere and from another part: a = 3 3 3 3; a[1] = x; a[2, 3] = a[1, 2] (which overlap);
+ * z = scale(a). Each is E floats. */
+START_TEST(test_copy_part) {
+    for (unsigned mask = 0; mask < 8; mask++) {
+        Pb *b = pb_new();
+        enum { E = 100 };
+        int32_t one = pb_const(b, E), four = pb_const(b, 4 * E), bytes1 = pb_const(b, 4 * E), bytes2 = pb_const(b, 8 * E), bytes4 = pb_const(b, 16 * E);
+        int32_t three = pb_const(b, 3);
+        int32_t x = pb_in(b, "x", F32, 1, DIMS(one), bytes1), t = pb_arena(b, F32, bytes1, 0, 9), a = pb_arena(b, F32, bytes4, 0, 9);
+        int32_t a1 = pb_view(b, a, 4 * E, -1, bytes1), a12 = pb_view(b, a, 4 * E, -1, bytes2), a23 = pb_view(b, a, 8 * E, -1, bytes2);
+        int32_t z = pb_out(b, "z", F32, 1, DIMS(four), bytes4);
+        pb_entry(b);
+        pb_kernel(b, FILL, four, 1, 1, LIST(a, ), LIST(three, ));
+        pb_kernel(b, ADD, one, 1, 1, LIST(x, x, t, ), LIST());
+        pb_ctl(b, RT_COPYBUF, a1, t, 0);
+        pb_ctl(b, RT_COPYBUF, a23, a12, 0);
+        pb_kernel(b, SCALE, four, 1, 1, LIST(a, z, ), LIST());
+        pb_step(b, RT_END);
+        b->p.flags = RT_STATIC;
+        G g;
+        gpu_init(&g, b, (mask & 1) << FILL | (mask >> 1 & 1) << ADD | mask >> 2 << SCALE);
+        ck_assert_msg(model_open(&g.m, GPU(1)) == ACCELC_OK, "%s", g.m.msg);
+        for (int r = 0; r < 2; r++) {
+            int64_t len = E;
+            accelc_value in = tensor(F32, 1, &len, X, E * 4), out = {0};
+            for (int i = 0; i < E; i++) X[i] = (float)(i + r);
+            ck_assert_msg(accelc_rt1_run(g.m.s, &in, &out) == ACCELC_OK, "%s", accelc_rt1_error(g.m.s));
+            for (int i = 0; i < 4 * E; i++)
+                ck_assert_float_eq(((float *)out.data)[i], (i / E == 0 || i / E == 3 ? 3 : 2 * X[i % E]) * 1.25f + 0.5f);
+        }
+        gpu_done(&g);
+    }
+}
+END_TEST
+
+/* Outputs that are inputs, one of them of 4 bits; all on either side, in memory of the caller and of the session. */
+START_TEST(test_repeated) {
+    enum { INT4 = 22, LEN = 7, PACKED = 4 };
+    static uint8_t q[PACKED] = {0x21, 0x43, 0xf5, 0x0e}, back[LEN * 4];
+    static const int dtype[2] = {INT4, F32};
+    static const size_t size[2] = {PACKED, LEN * 4};
+    void *const data[2] = {q, X};
+    Pb *b = pb_new();
+    int32_t n = pb_sym(b), bytes = pb_op(b, RT_DIM_MUL, n, pb_const(b, 4));
+    pb_in(b, "q", INT4, 1, DIMS(n), n);
+    pb_in(b, "x", F32, 1, DIMS(n), bytes);
+    for (int i = 0; i < 2; i++) b->out[b->p.out.n++] = pb_port(b, "out", (uint16_t)dtype[i], 1, DIMS(n), i, 0, 0, 0);
+    pb_entry(b);
+    pb_step(b, RT_END);
+    for (int i = 0; i < LEN; i++) X[i] = (float)i;
+    G g;
+    Caller c;
+    uint64_t from[2], to[2];
+    caller_open(&c);
+    gpu_init(&g, b, ALL);
+    ck_assert_int_eq(model_open(&g.m, GPU(1)), ACCELC_OK);
+    for (int i = 0; i < 2; i++) {
+        ck_assert_int_eq(c.alloc(&from[i], size[i]), 0);
+        ck_assert_int_eq(c.alloc(&to[i], size[i]), 0);
+        ck_assert_int_eq(c.up(from[i], data[i], size[i], c.queue), 0);
+    }
+    for (int way = 0; way < 8; way++) {
+        bool in_device = way & 1, out_device = way & 2, mine = way & 4;
+        int64_t len = LEN;
+        accelc_value in[2], out[2];
+        static uint8_t host[2][LEN * 4];
+        memset(host, 0, sizeof host);
+        for (int i = 0; i < 2; i++) {
+            in[i] = tensor(dtype[i], 1, &len, in_device ? (void *)(uintptr_t)from[i] : data[i], size[i]);
+            in[i].device = in_device;
+            out[i] = (accelc_value){.device = out_device, .data = !mine ? NULL : out_device ? (void *)(uintptr_t)to[i] : host[i], .bytes = size[i]};
+        }
+        ck_assert_msg(accelc_rt1_run(g.m.s, in, out) == ACCELC_OK, "%s", accelc_rt1_error(g.m.s));
+        for (int i = 0; i < 2; i++) {
+            ck_assert(out[i].device == out_device && out[i].owned == !mine && out[i].bytes == size[i]);
+            ck_assert_ptr_ne(out[i].data, in[i].data);
+            if (out_device) ck_assert_int_eq(c.down(back, (uint64_t)(uintptr_t)out[i].data, size[i], c.queue), 0);
+            else memcpy(back, out[i].data, size[i]);
+            ck_assert_mem_eq(back, data[i], size[i]);
+        }
+    }
+    model_close(&g.m);
+    for (int i = 0; i < 2; i++) {
+        ck_assert_int_eq(c.free(from[i]), 0);
+        ck_assert_int_eq(c.free(to[i]), 0);
+    }
+    caller_close(&c);
+    ck_assert_int_eq(g.look()->live, 0);
+}
+END_TEST
+
 /* ---- choosing, failing ---- */
 
 static void expect(G *g, accelc_config c, accelc_status st, const char *text) {
@@ -528,9 +684,9 @@ START_TEST(test_failures) {
     ck_assert_int_eq(model_open(&g.m, GPU(1)), ACCELC_OK);
     ck_assert_int_eq(rows_run(&g, z), ACCELC_OK);
     accelc_rt1_destroy(g.m.s);
-    long calls = g.look()->calls, seen = 0, opened = 0;
-    ck_assert_int_gt(calls, 40);
-    for (long n = 1; n <= calls; n++) {
+    long total = g.look()->calls, seen = 0, opened = 0;
+    ck_assert_int_gt(total, 40);
+    for (long n = 1; n <= total; n++) {
         char text[40];
         snprintf(text, sizeof text, "%ld,%d", n, code);
         setenv("ACCELC_EMU_FAIL", text, 1);
@@ -555,7 +711,7 @@ START_TEST(test_failures) {
     ck_assert_int_gt(opened, 5);
     ck_assert_int_gt(seen, 30);
     g.m.bundle.nmodel = 2; /* with a level for the CPU whatever fails in create is no failure */
-    for (long n = 1; n <= calls - opened; n++) {
+    for (long n = 1; n <= total - opened; n++) {
         char text[40];
         snprintf(text, sizeof text, "%ld,%d", n, code);
         setenv("ACCELC_EMU_FAIL", text, 1);
@@ -670,6 +826,9 @@ static void add(TCase *c) {
     tcase_add_test(c, test_state);
     tcase_add_test(c, test_scratch);
     tcase_add_test(c, test_growing_carried);
+    tcase_add_test(c, test_call);
+    tcase_add_test(c, test_copy_part);
+    tcase_add_test(c, test_repeated);
     tcase_add_test(c, test_level);
     tcase_add_loop_test(c, test_failures, 0, 3);
     tcase_add_test(c, test_no_memory);
