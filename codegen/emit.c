@@ -250,20 +250,25 @@ LVal emit_address(Emit *e, const Stage *s, uint16_t buf, int rank, const Expr *a
 }
 
 /* In-bounds condition of a load: a scalar or mask, or none if always in range. */
-typedef enum { WHERE_ALL, WHERE_POINT /* indices that are the same in all lanes */, WHERE_LANES /* the others */ } Where;
+typedef enum { WHERE_ALL, WHERE_POINT /* indices that are the same in all lanes, and not in p->inside */, WHERE_LANES /* the others */ } Where;
+
+/* Is index d of a load from b in range at every point of the stage? */
+static bool always_inside(Emit *e, const Stage *s, const KBuf *b, Expr at, int d) {
+    Dim extent[K_AXES];
+    int64_t lo, hi;
+    for (int a = 0; a < s->naxis; a++) extent[a] = s->axis[a].extent;
+    if (expr_range(e->c, at, extent, s->naxis, &lo, &hi) && lo >= 0 && hi < dim_lo(e->c, b->dim[d])) return true;
+    const ExprInfo *axis = expr_info(e->c, at);
+    return axis->kind == E_AXIS && dim_same(e->c, extent[axis->index], b->dim[d]); /* the whole of it, whatever the size */
+}
 
 static LVal bounds(Emit *e, const Stage *s, const KBuf *b, int rank, const Expr *at, const Point *p, Where where) {
-    Dim extent[K_AXES];
-    for (int a = 0; a < s->naxis; a++) extent[a] = s->axis[a].extent;
     LVal all = {0};
     for (int d = 0; d < rank; d++) {
-        int64_t lo, hi;
-        bool known = expr_range(e->c, at[d], extent, s->naxis, &lo, &hi);
-        if (known && lo >= 0 && hi < dim_lo(e->c, b->dim[d])) continue;
-        const ExprInfo *axis = expr_info(e->c, at[d]);
-        if (axis->kind == E_AXIS && dim_same(e->c, extent[axis->index], b->dim[d])) continue; /* the whole of it, whatever the size */
+        if (always_inside(e, s, b, at[d], d)) continue;
         bool differs = p->vaxis >= 0 && expr_uses_axis(e->c, at[d], (uint32_t)p->vaxis);
         if (where != WHERE_ALL && differs != (where == WHERE_LANES)) continue;
+        if (where == WHERE_POINT && p->inside >> d & 1) continue;
         LVal i = emit_mode(e, s, at[d], p, !differs), n = emit_dim(e, b->dim[d]);
         if (lir_type(e->l, i).dt == DT_I32 && dim_hi(e->c, b->dim[d]) <= INT32_MAX) n = as_i32(e, n);
         else i = as_typed(e, at[d], i);
@@ -282,7 +287,27 @@ static LVal from_memory(Emit *e, LVal v, DType t) {
     return narrow_float(t) ? math_cast(e->l, e->t, v, t, DT_F32) : v;
 }
 
+/* Every step-th element of a row, from vectors that lie side by side: the last ends with the last element, so nothing beyond is read. */
+static LVal load_apart(Emit *e, LVal ptr, LVal base, int step, DType mt, uint16_t lanes) {
+    int16_t idx[64];
+    LVal v = {0};
+    for (int q = 0; q < step; q++) {
+        int from = q + 1 < step ? q * lanes : step * (lanes - 1) + 1 - lanes;
+        LVal part = lir_load(e->l, ptr, lir_addi(e->l, base, from), (LTy){(uint8_t)mt, lanes}, (LVal){0}, 0);
+        for (int i = 0; i < lanes; i++) {
+            int at = i * step;
+            bool here = q + 1 < step ? at / lanes == q : at / lanes >= q;
+            idx[i] = (int16_t)(here ? lanes + at - from : i);
+        }
+        v = lir_shuffle(e->l, q ? v : part, part, lanes, idx);
+    }
+    return v;
+}
+
 static LVal load_strided(Emit *e, LVal ptr, LVal base, int64_t step, DType mt, uint16_t lanes, LVal mask) {
+    enum { MOST_APART = 4 };
+    if (step > 1 && step <= MOST_APART && !mask.i && mt != DT_BOOL && lanes > 2 && lanes <= 64)
+        return load_apart(e, ptr, base, (int)step, mt, lanes);
     DType t = step > -(1 << 24) && step < 1 << 24 ? DT_I32 : DT_I64;
     LVal idx = lir_mul(e->l, lir_iota(e->l, t, lanes), lir_splat(e->l, lir_int(e->l, t, step), lanes));
     return lir_gather(e->l, lir_ptr_add(e->l, ptr, base, mt), idx, mt, mask);
@@ -556,6 +581,37 @@ static bool neutral_outside(const Emit *e, const Stage *s, const ExprInfo *body)
     if (s->nres != 1 || body->kind != E_LOAD || body->oob != OOB_VALUE || body->dtype != s->acc[0] || e->temp[body->index]) return false;
     const ExprInfo *pad = expr_info(e->c, body->arg[body->narg - 1]);
     return pad->kind == E_CONST && pad->val.t == s->init[0].t && pad->val.i == s->init[0].i;
+}
+
+/* (max(x, 0) + by - 1) / by */
+static LVal ceil_div(Emit *e, LVal x, int64_t by) {
+    LVal v = lir_op2(e->l, S_MAX, x, lir_i64(e->l, 0));
+    return by == 1 ? v : lir_op2(e->l, S_DIV, lir_addi(e->l, v, by - 1), lir_i64(e->l, by));
+}
+
+bool emit_inside(Emit *e, const Stage *s, int axis, Point *p, LVal *lo, LVal *hi) {
+    const ExprInfo body = *expr_info(e->c, s->body[0]);
+    uint32_t before = p->inside;
+    if (!neutral_outside(e, s, &body)) return false;
+    const KBuf *b = &e->k->buf[body.index];
+    Point first = scalar_point(p);
+    first.axis[axis] = lir_i64(e->l, 0);
+    emit_memo_reset(e);
+    for (int d = 0; d < b->rank; d++) {
+        Expr coef[K_AXES], rest;
+        bool alone = expr_uses_axis(e->c, body.arg[d], (uint32_t)axis) && !always_inside(e, s, b, body.arg[d], d);
+        for (int a = 0; a < s->naxis; a++)
+            if ((a == p->vaxis || (s->axis[a].kind == AX_RED && a != axis)) && expr_uses_axis(e->c, body.arg[d], (uint32_t)a)) alone = false;
+        if (!alone || !expr_affine(e->c, body.arg[d], s->naxis, coef, &rest) || !coef[axis].i) continue;
+        const ExprInfo by = *expr_info(e->c, coef[axis]);
+        if (by.kind != E_CONST || by.val.i < 1) continue;
+        LVal from = emit_expr(e, s, body.arg[d], &first), below = lir_op1(e->l, S_NEG, from);
+        *lo = lir_op2(e->l, S_MAX, *lo, ceil_div(e, below, by.val.i));
+        *hi = lir_op2(e->l, S_MIN, *hi, ceil_div(e, lir_add(e->l, emit_dim(e, b->dim[d]), below), by.val.i));
+        p->inside |= 1u << d;
+    }
+    emit_memo_reset(e);
+    return p->inside != before;
 }
 
 void emit_accumulate(Emit *e, const Stage *s, LVal *acc, const Point *p) {

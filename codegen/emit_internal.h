@@ -9,6 +9,9 @@ LVal emit_to_acc(Emit *e, LVal v, DType from, DType acc);     /* register value 
 LVal emit_combine(Emit *e, const Stage *s, int r, const LVal *acc, const LVal *nw); /* comb[r] on register values of acc types */
 /* The body at p combined into acc[nres], in place. A sum of products becomes a fused multiply-add. */
 void emit_accumulate(Emit *e, const Stage *s, LVal *acc, const Point *p);
+/* Where the body is a load that is neutral out of range: cuts [*lo, *hi) of reduced axis `axis` to where the indices are in range that depend on
+ * it, on no later axis and not on the lane. Their bits are set in p->inside, which emit_accumulate heeds. false: nothing to cut. */
+bool emit_inside(Emit *e, const Stage *s, int axis, Point *p, LVal *lo, LVal *hi);
 LVal emit_initial(Emit *e, const Stage *s, int r, uint16_t lanes); /* the neutral start of accumulator r */
 void emit_parallel_point(const Stage *s, const Point *p, Point *out); /* p indexed by the parallel axes alone, as epilogues want it */
 LVal emit_hreduce(Emit *e, const Stage *s, LVal v);           /* lanes of accumulator 0 combined by halves (comb is one commutative operation) */

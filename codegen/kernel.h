@@ -88,6 +88,7 @@ typedef struct Point {
     int8_t vaxis;               /* vectorised axis or -1 */
     uint16_t lanes;             /* 1 if vaxis < 0 */
     LVal mask;                  /* active lanes, or none = all */
+    uint32_t inside;            /* bit d: index d of the load that is reduced is in range: emit_inside */
 } Point;
 typedef LVal (*TempFn)(Emit *e, void *data, const Expr *at, const Point *p); /* value of a TEMP buffer at the point's element */
 struct Emit {

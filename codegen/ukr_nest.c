@@ -10,7 +10,7 @@
 #include "emit_internal.h"
 
 enum { PAR_PREFIX, PAR_CHUNK, N_PARS };
-enum { CHUNK = 2048, CHUNK_OF_CHAINS = 512, UNROLL = 4, JAM = 16, JAM_COST = 24 };
+enum { CHUNK = 2048, CHUNK_OF_CHAINS = 512, UNROLL = 4, UNROLLED = 96, JAM = 16, JAM_COST = 24 };
 
 typedef struct Nest {
     Emit *e;
@@ -198,23 +198,6 @@ static DType widest(const Kernel *k, const Stage *s) {
     return w;
 }
 
-/* Loops over the reduced axes from `a` on, except `skip`; acc in, acc out: nres for each of the jammed vectors. */
-static void reduce_loops(Nest *n, const Stage *s, int a, int skip, LVal *acc, Point *p, void (*leaf)(Nest *, const Stage *, LVal *, Point *, int), int arg) {
-    while (a < s->naxis && (s->axis[a].kind != AX_RED || a == skip)) a++;
-    if (a == s->naxis) {
-        leaf(n, s, acc, p, arg);
-        return;
-    }
-    Lir *l = n->e->l;
-    uint32_t count = s->nres * (uint32_t)n->jam;
-    LFor f = lir_for(l, lir_i64(l, 0), emit_dim(n->e, s->axis[a].extent), lir_i64(l, 1), count, acc);
-    p->axis[a] = f.iv;
-    LVal next[K_RES * JAM];
-    memcpy(next, f.c, count * sizeof *next);
-    reduce_loops(n, s, a + 1, skip, next, p, leaf, arg);
-    lir_for_end(l, &f, next, acc);
-}
-
 /* The j-th of the jammed vectors of points, p being the first. */
 static Point jammed(const Nest *n, const Point *p, int j) {
     Point q = *p;
@@ -228,6 +211,42 @@ static void leaf_combine(Nest *n, const Stage *s, LVal *acc, Point *p, int arg) 
         Point q = jammed(n, p, j);
         emit_accumulate(n->e, s, acc + j * s->nres, &q);
     }
+}
+
+/* Cost of all that the reduced axes from `a` on do for a point, unrolled. */
+static double taps_from(const Nest *n, const Stage *s, int a) {
+    double taps = (double)n->jam * expr_cost(n->e->c, s->body[0]);
+    for (; a < s->naxis; a++)
+        if (s->axis[a].kind == AX_RED) taps *= (double)dim_hi(n->e->c, s->axis[a].extent);
+    return taps;
+}
+
+/* Loops over the reduced axes from `a` on, except `skip`; acc in, acc out: nres for each of the jammed vectors. */
+static void reduce_loops(Nest *n, const Stage *s, int a, int skip, LVal *acc, Point *p, void (*leaf)(Nest *, const Stage *, LVal *, Point *, int), int arg) {
+    while (a < s->naxis && (s->axis[a].kind != AX_RED || a == skip)) a++;
+    if (a == s->naxis) {
+        leaf(n, s, acc, p, arg);
+        return;
+    }
+    Lir *l = n->e->l;
+    uint32_t count = s->nres * (uint32_t)n->jam, inside = p->inside;
+    LVal lo = lir_i64(l, 0), hi = emit_dim(n->e, s->axis[a].extent);
+    int64_t taps;
+    bool cut = emit_inside(n->e, s, a, p, &lo, &hi);
+    if (!cut && leaf == leaf_combine && taps_from(n, s, a) <= UNROLLED && dim_is_const(n->e->c, s->axis[a].extent, &taps)) {
+        for (int64_t i = 0; i < taps; i++) {
+            p->axis[a] = lir_i64(l, i);
+            reduce_loops(n, s, a + 1, skip, acc, p, leaf, arg);
+        }
+        return;
+    }
+    LFor f = lir_for(l, lo, hi, lir_i64(l, 1), count, acc);
+    p->axis[a] = f.iv;
+    LVal next[K_RES * JAM];
+    memcpy(next, f.c, count * sizeof *next);
+    reduce_loops(n, s, a + 1, skip, next, p, leaf, arg);
+    lir_for_end(l, &f, next, acc);
+    p->inside = inside;
 }
 
 /* The innermost reduced axis across lanes: main loops of U*L and L points, then a masked tail. */
@@ -339,43 +358,68 @@ static int jam_of(const Nest *n, const Stage *s) {
     return cost > JAM_COST ? 2 : s->nres > 1 ? JAM / 8 : JAM;
 }
 
-static void vector_loop(Nest *n, int st, Point *p, int v, uint16_t lanes, LVal lo, LVal hi) {
+/* The points of axis v from `from` on, fewer than a vector: `left` of them, or an unknown number (0) up to `hi`. */
+static void vector_rest(Nest *n, int st, Point *p, int v, uint16_t lanes, LVal from, LVal hi, int64_t left) {
     Lir *l = n->e->l;
-    LVal len = lir_sub(l, hi, lo);
-    LVal whole = lir_add(l, lo, lir_op2(l, S_MUL, lir_op2(l, S_DIV, len, lir_i64(l, lanes)), lir_i64(l, lanes)));
-    p->vaxis = (int8_t)v;
-    p->lanes = lanes;
-    n->jam = jam_of(n, &n->k->stage[st]);
-    if (n->jam > 1 && dim_hi(n->e->c, n->k->stage[st].axis[v].extent) >= n->jam * lanes) {
-        LVal step = lir_i64(l, n->jam * lanes), most = lir_add(l, lo, lir_op2(l, S_MUL, lir_op2(l, S_DIV, len, step), step));
-        LFor many = lir_for(l, lo, most, step, 0, NULL);
-        p->axis[v] = many.iv;
+    p->axis[v] = from;
+    if (n->e->t->flags & F_AVX512) {
+        LIf some;
+        while (left && lanes / 2 >= left && lanes > 2) lanes /= 2;
+        p->lanes = lanes;
+        if (!left) some = lir_if(l, lir_op2(l, S_LT, from, hi), 0);
+        if (left != lanes) p->mask = lir_mask(l, lir_sub(l, hi, from), lanes);
         point(n, st, p, -1, 1);
-        lir_for_end(l, &many, NULL, NULL);
-        lo = most;
+        p->mask = (LVal){0};
+        if (!left) {
+            lir_else(l, &some, NULL);
+            lir_endif(l, &some, NULL, NULL);
+        }
+        return;
     }
-    n->jam = 1;
-    LFor f = lir_for(l, lo, whole, lir_i64(l, lanes), 0, NULL);
+    for (lanes /= 2; left && lanes > 1; lanes /= 2) { /* narrower vectors */
+        if (!(left & lanes)) continue;
+        p->lanes = lanes;
+        point(n, st, p, -1, 1);
+        from = p->axis[v] = lir_addi(l, from, lanes);
+        left -= lanes;
+        if (!left) return;
+    }
+    p->vaxis = -1;
+    p->lanes = 1;
+    LFor f = lir_for(l, from, hi, lir_i64(l, 1), 0, NULL);
     p->axis[v] = f.iv;
     point(n, st, p, -1, 1);
     lir_for_end(l, &f, NULL, NULL);
-    bool exact = dim_divisible(n->e->c, n->k->stage[st].axis[v].extent, lanes) && n->chunk_axis != v;
-    if (!exact && (n->e->t->flags & F_AVX512)) {
-        LIf i = lir_if(l, lir_op2(l, S_LT, whole, hi), 0);
-        p->mask = lir_mask(l, lir_sub(l, hi, whole), lanes);
-        p->axis[v] = whole;
+}
+
+static void vector_loop(Nest *n, int st, Point *p, int v, uint16_t lanes, LVal lo, LVal hi) {
+    Lir *l = n->e->l;
+    Dim extent = n->k->stage[st].axis[v].extent;
+    LVal len = lir_sub(l, hi, lo);
+    LVal whole = lir_add(l, lo, lir_op2(l, S_MUL, lir_op2(l, S_DIV, len, lir_i64(l, lanes)), lir_i64(l, lanes)));
+    int64_t most = dim_hi(n->e->c, extent) / lanes, points;
+    bool known = dim_is_const(n->e->c, extent, &points) && n->chunk_axis != v;
+    p->vaxis = (int8_t)v;
+    p->lanes = lanes;
+    n->jam = jam_of(n, &n->k->stage[st]);
+    if (n->jam > most) n->jam = known ? (int)most : 1;
+    if (n->jam > 1) {
+        LVal step = lir_i64(l, n->jam * lanes), end = lir_add(l, lo, lir_op2(l, S_MUL, lir_op2(l, S_DIV, len, step), step));
+        LFor many = lir_for(l, lo, end, step, 0, NULL);
+        p->axis[v] = many.iv;
         point(n, st, p, -1, 1);
-        lir_else(l, &i, NULL);
-        lir_endif(l, &i, NULL, NULL);
-        p->mask = (LVal){0};
-    } else if (!exact) {
-        p->vaxis = -1;
-        p->lanes = 1;
-        f = lir_for(l, whole, hi, lir_i64(l, 1), 0, NULL);
+        lir_for_end(l, &many, NULL, NULL);
+        lo = end;
+    }
+    if (!known || (n->jam > 1 ? points / lanes % n->jam : points / lanes) > 0) {
+        n->jam = 1;
+        LFor f = lir_for(l, lo, whole, lir_i64(l, lanes), 0, NULL);
         p->axis[v] = f.iv;
         point(n, st, p, -1, 1);
         lir_for_end(l, &f, NULL, NULL);
     }
+    n->jam = 1;
+    if (n->chunk_axis == v || !dim_divisible(n->e->c, extent, lanes)) vector_rest(n, st, p, v, lanes, whole, hi, known ? points % lanes : 0);
     p->vaxis = -1;
     p->lanes = 1;
 }
