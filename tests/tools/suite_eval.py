@@ -10,8 +10,8 @@ in KNOWN with the reason; they are counted apart.
 The last line is `N passed, N failed, N known`; exit status 1 if any failed.
 """
 import argparse
-import concurrent.futures
 import importlib.util
+import multiprocessing
 import os
 import re
 import subprocess
@@ -154,7 +154,15 @@ def run_tasks(suite, width, test, variant):
     return failure and ": ".join(failure)
 
 
+job = None   # of the processes that main() forks: from the number of a case to the reason of its failure
+
+
+def at(i):
+    return job(i)
+
+
 def main():
+    global job
     here = os.path.dirname(os.path.abspath(__file__))
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("accelc")
@@ -182,9 +190,10 @@ def main():
             cases.append(t)
     passed = failed = known_bad = 0
     for variant in ["plain", "dynamic", "constant"] if options.variant == "all" else [options.variant]:
-        with concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
-            results = list(pool.map(lambda t, v=variant: run_tasks(suite, options.tasks, t, v) if options.tasks else
-                                    run_case(suite, options.accelc, t, v), cases))
+        def job(i, v=variant):
+            return run_tasks(suite, options.tasks, cases[i], v) if options.tasks else run_case(suite, options.accelc, cases[i], v)
+        with multiprocessing.get_context("fork").Pool(options.jobs) as pool:
+            results = pool.map(at, range(len(cases)), chunksize=4)
         counts = [0, 0, 0]
         for t, why in zip(cases, results):
             name = f"{variant} {t.category}/{t.name}"
