@@ -123,6 +123,7 @@ Val only_element(Imp *m, Val v);                            /* a value of one el
 Expr position_of(Imp *m, Expr whole);
 /* select(i < 0, i + d, i) of an index expression */
 Expr wrap_index(Imp *m, Expr i, Dim d);
+Expr in_range(Imp *m, Expr i, Expr lo, Expr end);             /* lo <= i < end */
 Expr load_at(Imp *m, int operand, DType t, int n, const Expr *idx);    /* must be in range, else the run fails */
 /* x - with zero point: x of an integer type as t, minus zp (which may be absent), per axis or whole */
 Val minus_zero_point(Imp *m, Val x, Val zp, int axis, DType t);

@@ -155,6 +155,11 @@ Expr wrap_index(Imp *m, Expr i, Dim d)
     return X3(SELECT, X2(LT, i, XI(0)), X2(ADD, i, xdim(m, d)), i);
 }
 
+Expr in_range(Imp *m, Expr i, Expr lo, Expr end)
+{
+    return X2(AND, X2(GE, i, lo), X2(LT, i, end));
+}
+
 Expr load_at(Imp *m, int k, DType t, int n, const Expr *idx)
 {
     uint32_t guard = expr_guard(m->c, m->b.loc, "index out of range");

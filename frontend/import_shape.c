@@ -147,8 +147,7 @@ static Expr names_axis(Imp *m, int k, int rank)
 /* Every element of axes, i64[n], is one of `rank`. */
 static void guard_axes(Imp *m, Val axes, int rank)
 {
-    Expr a = xarg(m, 0, DT_I64);
-    b_guard_val(&m->b, b_map1(&m->b, X2(AND, X2(GE, a, XI(-rank)), X2(LT, a, XI(rank))), 1, &axes),
+    b_guard_val(&m->b, b_map1(&m->b, in_range(m, xarg(m, 0, DT_I64), XI(-rank), XI(rank)), 1, &axes),
                 ctx_printf(m->c, "an axis is out of range for rank %d", rank));
 }
 

@@ -126,8 +126,7 @@ void imp_col2im(Imp *m)
         Dim count = dim_max(m->c, dim_addi(m->c, dim_floordiv(m->c, room, DC(m, stride[i])), 1), DC(m, 0));
         Expr b = xaxis(m, 2 + n + i), p = X2(SUB, X2(ADD, xaxis(m, 2 + i), XI(pad[i])), X2(MUL, b, XI(dil[i])));
         Expr l = X2(FDIV, p, XI(stride[i]));
-        Expr ok = X2(AND, X2(EQ, X2(MOD, p, XI(stride[i])), XI(0)),
-                     X2(AND, X2(GE, l, XI(0)), X2(LT, l, xdim(m, count))));
+        Expr ok = X2(AND, X2(EQ, X2(MOD, p, XI(stride[i])), XI(0)), in_range(m, l, XI(0), xdim(m, count)));
         hit = i ? X2(AND, hit, ok) : ok;
         at[1] = X2(ADD, X2(MUL, at[1], xdim(m, block[i])), b);
         at[2] = X2(ADD, X2(MUL, at[2], xdim(m, count)), l);
@@ -345,7 +344,7 @@ void imp_roialign(Imp *m)
     b_guard(&m->b, G_EQ, dim_of(m, r.in[1], 1), DC(m, 4), "regions must have 4 numbers");
     b_guard(&m->b, G_EQ, regions, dim_of(m, r.in[2], 0), "there must be an index for every region");
     Expr at = wrap_index(m, xarg(m, 0, DT_I64), image[0]);
-    b_guard_val(&m->b, b_map1(&m->b, X2(AND, X2(GE, at, XI(0)), X2(LT, at, xdim(m, image[0]))), 1, &r.in[2]), "batch_indices: an index is out of range");
+    b_guard_val(&m->b, b_map1(&m->b, in_range(m, at, XI(0), xdim(m, image[0])), 1, &r.in[2]), "batch_indices: an index is out of range");
     Expr region = xaxis(m, 0), inside = expr_int(m->c, DT_BOOL, 1), zero = xf(m, r.w, 0), count = XI(1);
     Sample s = {.t = r.t, .w = r.w, .lead = 2, .n = 2, .at = {wrap_index(m, load_at(m, 2, DT_I64, 1, &region), image[0]), xaxis(m, 1)}};
     d[0] = regions;
@@ -414,12 +413,12 @@ void imp_maxroipool(Imp *m)
     Expr region = xaxis(m, 0), lo, hi, batch = expr_cast(m->c, load_at(m, 1, t, 2, (Expr[]){region, XI(0)}), DT_I64), least = xf(m, w, -INFINITY);
     Expr x = expr_cast(m->c, load_at(m, 0, t, 4, (Expr[]){batch, xaxis(m, 1), xaxis(m, 4), xaxis(m, 3)}), w);
     pool_bounds(m, 0, bins[0], image[2], t, region, xaxis(m, 2), &lo, &hi);
-    x = X3(SELECT, X2(AND, X2(GE, xaxis(m, 4), lo), X2(LT, xaxis(m, 4), hi)), x, least);
+    x = X3(SELECT, in_range(m, xaxis(m, 4), lo, hi), x, least);
     Val v = map_over(m, x, 2, in, 5, (Dim[]){regions, image[1], DC(m, bins[0]), image[3], image[2]});
     in[0] = b_reduce1(&m->b, R_MAX, v, 1u << 4, false);
     x = load_at(m, 0, w, 4, (Expr[]){region, xaxis(m, 1), xaxis(m, 2), xaxis(m, 4)});
     pool_bounds(m, 1, bins[1], image[3], t, region, xaxis(m, 3), &lo, &hi);
-    x = X3(SELECT, X2(AND, X2(GE, xaxis(m, 4), lo), X2(LT, xaxis(m, 4), hi)), x, least);
+    x = X3(SELECT, in_range(m, xaxis(m, 4), lo, hi), x, least);
     v = map_over(m, x, 2, in, 5, (Dim[]){regions, image[1], DC(m, bins[0]), DC(m, bins[1]), image[3]});
     v = b_reduce1(&m->b, R_MAX, v, 1u << 4, false);
     result(m, 0, cast_to(m, map_text(m, "select(a == -inf, 0, a)", 1, &v), t));

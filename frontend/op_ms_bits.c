@@ -392,7 +392,7 @@ void imp_gatherblockq(Imp *m)
     } else if (dt == DT_U8) {
         v = X2(SUB, v, xf(m, w, ldexp(1, 8 / t.parts - 1)));
     }
-    Expr inside = X2(AND, X2(GE, i, XI(0)), X2(LT, i, xdim(m, t.dim[ga])));
+    Expr inside = in_range(m, i, XI(0), xdim(m, t.dim[ga]));
     v = as(m, X3(SELECT, inside, X2(MUL, v, s), xf(m, w, 0)), st);
     result(m, 0, map_over(m, v, nin, in, rank, d));
 }

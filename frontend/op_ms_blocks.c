@@ -141,7 +141,7 @@ void imp_gatherpacked(Imp *m)
     n = count_of(m, d, r);
     b_guard(&m->b, G_EQ, dim_of(m, data, 1), DC(m, k / f->numbers * f->bytes), "the rows of data have not the bytes of K numbers");
     at = reshape_to(m, cast_to(m, at, DT_I64), 1, &n);
-    Expr i = xarg(m, 0, DT_I64), in = X2(AND, X2(GE, i, XI(0)), X2(LT, i, xdim(m, rows))), axis = xaxis(m, 0);
+    Expr i = xarg(m, 0, DT_I64), in = in_range(m, i, XI(0), xdim(m, rows)), axis = xaxis(m, 0);
     Val row = map_over(m, X3(SELECT, in, i, XI(0)), 1, &at, 1, &n);
     Block p = {.m = m, .row = load_at(m, ROW, DT_I64, 1, &axis)};
     p.base = by(&p, over(&p, xaxis(m, 1), f->numbers), f->bytes);

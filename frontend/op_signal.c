@@ -161,7 +161,7 @@ void imp_dft(Imp *m)
     if (present(m, 2) && !const_tensor(m, m->in[2]) && known_sizes(m, x, len)) {
         Val a = only_element(m, m->in[2]);
         Expr i = xarg(m, 0, DT_I64);
-        Expr ok = X2(AND, X2(AND, X2(GE, i, XI(-r)), X2(LT, i, XI(r - 1))), X2(NE, i, XI(-1)));
+        Expr ok = X2(AND, in_range(m, i, XI(-r), XI(r - 1)), X2(NE, i, XI(-1)));
         b_guard_val(&m->b, b_map1(&m->b, ok, 1, &a), "the axis is out of range");
         result(m, 0, transform_branches(m, x, a, 0, len, inverse, onesided));
         return;
