@@ -4,12 +4,14 @@ add_library(accelc_rt_openmp OBJECT runtime/rt_all.c)
 # What only models with calls need: the functions, and what runs them.
 add_library(accelc_rt_call OBJECT runtime/call_all.c)
 add_library(accelc_rt_objects OBJECT runtime/rt_object.c)
+# What only models with kernels of a GPU need.
+add_library(accelc_rt_gpu OBJECT runtime/rt_gpu_all.c)
 include(cmake/images.cmake)
 add_library(accelc_rt_image OBJECT runtime/call_image.c)
 target_compile_definitions(accelc_rt_image PRIVATE ${IMAGE_DEFINITIONS})
 target_include_directories(accelc_rt_image SYSTEM PRIVATE ${IMAGE_INCLUDES})
 target_compile_definitions(accelc_rt_openmp PRIVATE RT_OPENMP)
-foreach(variant object openmp call objects image)
+foreach(variant object openmp call objects image gpu)
     target_include_directories(accelc_rt_${variant} PRIVATE ${CMAKE_CURRENT_SOURCE_DIR})
     target_compile_definitions(accelc_rt_${variant} PRIVATE _GNU_SOURCE)
     target_compile_options(accelc_rt_${variant} PRIVATE -O2 -g0 -fvisibility=hidden -fno-sanitize=all -fno-stack-protector
@@ -31,7 +33,7 @@ file(MAKE_DIRECTORY ${RT_BLOB})
 set(blob_text "    .section .rodata\n")
 set(blob_objects)
 set(blob_copies)
-foreach(variant object openmp call objects image) # accelc_rt_VARIANT_blob .. accelc_rt_VARIANT_blob_end
+foreach(variant object openmp call objects image gpu) # accelc_rt_VARIANT_blob .. accelc_rt_VARIANT_blob_end
     string(APPEND blob_text "    .global accelc_rt_${variant}_blob, accelc_rt_${variant}_blob_end\n    .balign 16\n"
         "accelc_rt_${variant}_blob:\n    .incbin \"${RT_BLOB}/${variant}.o\"\naccelc_rt_${variant}_blob_end:\n")
     list(APPEND blob_objects accelc_rt_${variant} $<TARGET_OBJECTS:accelc_rt_${variant}>)

@@ -13,7 +13,7 @@
 
 /* Objects of the runtime (cmake/runtime.cmake). */
 #define BLOB(name) extern const unsigned char accelc_rt_##name##_blob[], accelc_rt_##name##_blob_end[];
-BLOB(object) BLOB(openmp) BLOB(call) BLOB(objects) BLOB(image)
+BLOB(object) BLOB(openmp) BLOB(call) BLOB(objects) BLOB(image) BLOB(gpu)
 #undef BLOB
 
 static double seconds(void) {
@@ -37,6 +37,12 @@ static bool compile_level(Ctx *c, Level *l, const CodegenOptions *o, Buf *kernel
     l->function = NEWN(c, const char *, g->node.n + 1);
     l->lir = NEWN(c, Lir *, g->node.n + 1);
     uint64_t *hash = NEWN(c, uint64_t, g->node.n + 1);
+    bool cpu = l->target->machine == MACHINE_X86;
+    if (l->target->machine == MACHINE_NVPTX) {
+        l->gpu = NEW(c, GpuPart);
+        l->gpu->host = NEWN(c, const char *, g->node.n + 1);
+        l->gpu->writes = NEWN(c, uint64_t, g->node.n + 1);
+    }
     for (uint32_t i = 0; i < g->node.n; i++) {
         Node *n = g->node.v[i];
         if (n->op != P_GROUP) continue;
@@ -53,7 +59,7 @@ static bool compile_level(Ctx *c, Level *l, const CodegenOptions *o, Buf *kernel
         uint32_t f = 0;
         while (f < l->nsymbol && !(hash[f] == h && lir_equal(l->lir[f], code->lir))) f++;
         if (f == l->nsymbol) {
-            const char *name = ctx_printf(c, "accelc_%s_%s_k%u_%s", o->name, identifier(c, l->target->name), f, identifier(c, k->name));
+            const char *name = ctx_printf(c, "accelc_%s_%s_k%u_%s", o->name, cpu ? identifier(c, l->target->name) : "cuda", f, identifier(c, k->name));
             lir_rename(code->lir, name);
             l->lir[f] = code->lir;
             l->function[f] = name;
@@ -61,16 +67,49 @@ static bool compile_level(Ctx *c, Level *l, const CodegenOptions *o, Buf *kernel
             l->nsymbol++;
         }
         l->symbol[i] = l->function[f];
+        if (l->gpu) l->gpu->writes[f] |= code->writes;
     }
     return ctx_errors(c) == 0;
 }
 
 static bool write_text(Ctx *c, const char *path, const char *s, size_t n) { return link_write_file(c, path, s, n); }
 
+/* Code of the device for every architecture, and the functions that the host runs. */
+static bool compile_device(Ctx *c, Level *l, const CodegenOptions *o, uint32_t *nhost, Lir **host) {
+    GpuPart *g = l->gpu;
+    Lir **device = NEWN(c, Lir *, l->nsymbol + 1);
+    uint32_t count = 0;
+    *nhost = 0;
+    for (uint32_t f = 0; f < l->nsymbol; f++) {
+        g->host[f] = llvm_gpu_refuses(l->lir[f]);
+        if (g->host[f]) host[(*nhost)++] = l->lir[f];
+        else device[count++] = l->lir[f];
+    }
+    g->image = NEWN(c, GpuImage, o->ngpu);
+    for (uint32_t a = 0; a < o->ngpu && count; a++) {
+        LlvmOut out = {.kind = LLVM_PTX};
+        if (!llvm_compile(c, o->gpu[a], count, device, &out)) return false;
+        g->image[g->nimage++] = (GpuImage){o->gpu[a], out.blob[0].data, out.blob[0].bytes + 1};
+    }
+    return true;
+}
+
+/* A text for each architecture; functions of the host are named first. */
+static bool print_device(Ctx *c, Level *l, const CodegenOptions *o, Buf *text) {
+    uint32_t nhost;
+    if (!compile_device(c, l, o, &nhost, NEWN(c, Lir *, l->nsymbol + 1))) return false;
+    for (uint32_t f = 0; f < l->nsymbol; f++)
+        if (l->gpu->host[f]) buf_printf(text, "// on the host: %s: %s\n", l->function[f], l->gpu->host[f]);
+    for (uint32_t i = 0; i < l->gpu->nimage; i++) buf_printf(text, "%s\n", (const char *)l->gpu->image[i].data);
+    return true;
+}
+
 static bool write_listing(Ctx *c, Level *level, uint32_t n, const CodegenOptions *o, Buf *text, const char *path) {
     for (uint32_t i = 0; i < n; i++) {
         if (o->emit == EMIT_LIR) {
             for (uint32_t f = 0; f < level[i].nsymbol; f++) lir_print(text, level[i].lir[f]);
+        } else if (o->emit == EMIT_ASM && level[i].gpu) {
+            if (!print_device(c, &level[i], o, text)) return false;
         } else if (o->emit == EMIT_LLVM || o->emit == EMIT_ASM) {
             LlvmOut out = {.kind = o->emit == EMIT_LLVM ? LLVM_TEXT : LLVM_ASSEMBLY};
             if (!llvm_compile(c, level[i].target, level[i].nsymbol, level[i].lir, &out)) return false;
@@ -78,25 +117,6 @@ static bool write_listing(Ctx *c, Level *level, uint32_t n, const CodegenOptions
         }
     }
     return write_text(c, path, buf_str(text), text->n);
-}
-
-/* A text for each architecture; kernels that only the host can run are named first. */
-static bool write_ptx(Ctx *c, const Level *level, uint32_t n, const CodegenOptions *o, const char *path) {
-    Buf text = {.c = c};
-    for (uint32_t i = 0; i < n; i++) {
-        Lir **device = NEWN(c, Lir *, level[i].nsymbol + 1);
-        uint32_t count = 0;
-        buf_printf(&text, "// %s for %s\n", o->name, level[i].target->name);
-        for (uint32_t f = 0; f < level[i].nsymbol; f++) {
-            const char *reason = llvm_gpu_refuses(level[i].lir[f]);
-            if (reason) buf_printf(&text, "// on the host: %s: %s\n", level[i].function[f], reason);
-            else device[count++] = level[i].lir[f];
-        }
-        LlvmOut out = {.kind = LLVM_PTX};
-        if (!llvm_compile(c, level[i].target, count, device, &out)) return false;
-        for (uint32_t b = 0; b < out.nblob; b++) buf_printf(&text, "%.*s\n", (int)out.blob[b].bytes, (const char *)out.blob[b].data);
-    }
-    return write_text(c, path, buf_str(&text), text.n);
 }
 
 static const char *header_text(Ctx *c, const CodegenOptions *o, const Level *l, const Weights *w) {
@@ -153,7 +173,15 @@ static bool write_objects(Ctx *c, const CodegenOptions *o, Level *level, uint32_
     double t0 = seconds();
     for (uint32_t i = 0; i < n; i++) {
         LlvmOut out = {.kind = LLVM_OBJECT};
-        if (!llvm_compile(c, level[i].target, level[i].nsymbol, level[i].lir, &out)) return false;
+        Lir **lir = level[i].lir;
+        uint32_t count = level[i].nsymbol;
+        GpuPart *gpu = level[i].gpu;
+        if (gpu && !compile_device(c, &level[i], o, &count, lir = NEWN(c, Lir *, count + 1))) return false;
+        for (uint32_t k = 0; gpu && k < gpu->nimage; k++) {
+            digest = hash_bytes(gpu->image[k].data, gpu->image[k].bytes, digest);
+            code += gpu->image[k].bytes;
+        }
+        if (!llvm_compile(c, gpu ? target_find(OBJECT_HOST) : level[i].target, count, lir, &out)) return false;
         for (uint32_t b = 0; b < out.nblob; b++) {
             const char *name = ctx_printf(c, "%s/k%u_%u.o", dir, i, b);
             if (!link_write_file(c, name, out.blob[b].data, out.blob[b].bytes)) return false;
@@ -172,16 +200,17 @@ static bool write_objects(Ctx *c, const CodegenOptions *o, Level *level, uint32_
     Blob model;
     if (!object_model(c, o, level, n, w, code, digest, o->emit == EMIT_SO, &model)) return false;
     bool omp = o->executor == RT_EXEC_OPENMP;
-    bool objects = false, image = false;
+    bool objects = false, image = false, gpu = false;
     for (uint32_t i = 0; i < n; i++) {
         objects |= level[i].objects;
+        gpu |= level[i].gpu && level[i].gpu->nimage;
         for (uint32_t k = 0; k < level[i].call.n; k++) image |= !strcmp(call_object(level[i].call.v[k]), "image");
     }
     const struct { const char *name; const void *data; size_t bytes; bool wanted; } part[] = {
 #define BLOB(name) accelc_rt_##name##_blob, (size_t)(accelc_rt_##name##_blob_end - accelc_rt_##name##_blob)
         {"m.o", model.data, model.bytes, true}, {"rt1.o", BLOB(object), !omp}, {"rt1.o", BLOB(openmp), omp},
         {"rt1o.o", BLOB(objects), objects},     {"rt1c.o", BLOB(call), objects},
-        {"rt1i.o", BLOB(image), image},
+        {"rt1i.o", BLOB(image), image},         {"rt1g.o", BLOB(gpu), gpu},
 #undef BLOB
     };
     for (size_t i = 0; i < sizeof part / sizeof *part; i++) {
@@ -212,7 +241,6 @@ bool codegen_write(Ctx *c, Program *const *program, const CodegenOptions *o, con
     }
     if (o->emit == EMIT_KERNELS || o->emit == EMIT_LIR || o->emit == EMIT_LLVM || o->emit == EMIT_ASM)
         return write_listing(c, level, o->ntarget, o, &text, path);
-    if (o->emit == EMIT_PTX) return write_ptx(c, level, o->ntarget, o, path);
     for (uint32_t i = 0; i < o->ntarget; i++)
         if (!plan_build(c, &level[i], &w)) return false;
     stats->arena_bytes = level[0].arena;

@@ -8,13 +8,17 @@
 const Target *target_find(const char *name);    /* "host", "x86-64", "x86-64-v3", "x86-64-v4"; NULL if unknown */
 const char *target_names(void);                 /* for --help */
 const Target *target_gpu(const char *name);     /* "sm_80", ..; NULL if unknown */
-const Target *target_gpu_emulated(void);        /* "gpu-emulated" of target_find, not among its names: kernels of a GPU on a CPU, for tests */
+uint32_t target_gpu_arch(const Target *t);      /* as rt_gpu_image has it */
+/* For target_find: "cuda", what kernels are made for before an architecture is chosen, and "gpu-emulated", not among the names: kernels of a
+ * GPU on a CPU, for tests. Or NULL. */
+const Target *target_of_gpus(const char *name);
 const char *target_gpu_names(void);
-typedef enum { EMIT_SO, EMIT_OBJ, EMIT_ARCHIVE, EMIT_KERNELS, EMIT_LIR, EMIT_LLVM, EMIT_ASM, EMIT_PTX, EMIT_HEADER } EmitKind;
+typedef enum { EMIT_SO, EMIT_OBJ, EMIT_ARCHIVE, EMIT_KERNELS, EMIT_LIR, EMIT_LLVM, EMIT_ASM, EMIT_HEADER } EmitKind;
 typedef struct CodegenOptions {
     EmitKind emit;
     const char *name;           /* model name: a C identifier; the exported symbol is <name>_accelc */
     const Target *const *target; uint32_t ntarget;
+    const Target *const *gpu; uint32_t ngpu; /* architectures of "cuda", at least one if it is among the targets */
     uint32_t executor;          /* RT_EXEC_* of runtime/abi.h */
     const char *producer;       /* "accelc 0.1.0" */
     const char *options_digest; /* folded into desc.digest */

@@ -42,6 +42,7 @@ void emit_begin(Emit *e) {
         for (uint32_t j = 0; j < k; j++) /* views of one value share its pointer */
             if (e->k->buf[j].kind == e->k->buf[k].kind && e->k->buf[j].val.i == e->k->buf[k].val.i) e->ptr[k] = e->ptr[j];
         if (e->ptr[k].i) continue;
+        if (e->k->buf[k].kind == KB_OUT) e->code->writes |= 1ull << (e->code->nbuf < 63 ? e->code->nbuf : 63);
         e->ptr[k] = lir_buf(e->l, e->code->nbuf);
         e->code->buf[e->code->nbuf++] = e->k->buf[k].val;
     }

@@ -58,6 +58,7 @@ typedef struct KernelCode {
     Dim scratch;                /* bytes per thread, 64-byte multiple; constant 0 if none */
     int64_t grain;              /* least tasks worth a thread */
     Val *buf; uint32_t nbuf;    /* argument order of lir_buf: graph values */
+    uint64_t writes;            /* bit k: buffer k may be written; bit 63: that and all that follow */
     Dim *dim; uint32_t ndim;    /* argument order of lir_dim */
     int64_t slack;              /* bytes that loads may read beyond the end of any operand (never written) */
     double cycles;              /* estimated, whole kernel, at typical sizes */

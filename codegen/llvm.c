@@ -113,7 +113,7 @@ static void build(Module *m, const Target *t, Lir *const *kernel, int kind) {
     LLVMTargetRef target;
     LLVMTargetMachineRef tm = NULL;
     if (!LLVMGetTargetFromTriple(mc->triple, &target, &err))
-        tm = LLVMCreateTargetMachine(target, mc->triple, mc->cpu ? mc->cpu : t->name, t->features, LLVMCodeGenLevelDefault,
+        tm = LLVMCreateTargetMachine(target, mc->triple, mc->cpu ? mc->cpu : t->tune, t->features, LLVMCodeGenLevelDefault,
                                      LLVMRelocPIC, LLVMCodeModelDefault);
     if (!tm) {
         snprintf(m->message, sizeof m->message, "%s", err ? err : "LLVM lacks the target");

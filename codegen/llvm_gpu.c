@@ -7,7 +7,7 @@
  *
  * The twin on a CPU is void NAME_thread(const uint32_t thread[4], const void *block): thread is the index in its block, the size of
  * that, the block's index in the grid, the size of that. NAME is an rt_kernel that runs a twin per task, so the runtime for CPUs
- * runs such a model. */
+ * runs such a model; NAME_nbuf is how many words of the block are addresses of buffers. */
 #include <stdio.h>
 #include <string.h>
 
@@ -140,6 +140,14 @@ const char *llvm_gpu_refuses(const Lir *l) {
     return NULL;
 }
 
+bool llvm_gpu_guards(const Lir *l) {
+    uint32_t n;
+    const LIns *i = lir_ins(l, &n);
+    for (uint32_t v = 1; v < n; v++)
+        if (i[v].op == L_FAIL_IF) return true;
+    return false;
+}
+
 /* ---- the twin on a CPU ---- */
 
 static LV twin_function(Printer *p) {
@@ -198,6 +206,12 @@ static void twin_of_rt_kernel(Printer *p) {
 
     LLVMPositionBuilderAtEnd(p->b, end);
     LLVMBuildRet(p->b, result);
+
+    char name[512];
+    snprintf(name, sizeof name, "%s_nbuf", lir_name(p->l));
+    LV nbuf = LLVMAddGlobal(p->md, i32, name);
+    LLVMSetInitializer(nbuf, number32(p, lir_nbuf(p->l)));
+    LLVMSetGlobalConstant(nbuf, 1);
 }
 
 const Machine llvm_emulated = {.triple = "x86_64-unknown-linux-gnu",

@@ -23,7 +23,7 @@ typedef struct Printer { /* of one kernel */
 
 /* What differs between machines. Functions marked [NULL] may give NULL, or be NULL: there is no such instruction, use others. */
 typedef struct Machine {
-    const char *triple, *cpu; /* cpu NULL: the target's name */
+    const char *triple, *cpu; /* cpu NULL: the target's tune */
     const char *passes;
     unsigned modules;      /* most modules of one call */
     unsigned address_space; /* of operands, results and scratch */

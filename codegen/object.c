@@ -6,6 +6,7 @@
 #include <llvm-c/TargetMachine.h>
 #include <string.h>
 
+#include "llvm_gpu.h"
 #include "object.h"
 #include "runtime/abi.h"
 
@@ -147,11 +148,35 @@ static LLVMValueRef level_calls(Obj *x, const Level *l) {
     return global(x, record(x, 4, r), 16);
 }
 
+/* rt_gpu, or NULL for a level that has no code of a device. */
+static LLVMValueRef level_gpu(Obj *x, const Level *l) {
+    const GpuPart *g = l->gpu;
+    if (!g || !g->nimage) return null_ptr(x);
+    LLVMValueRef *image = NEWN(x->c, LLVMValueRef, g->nimage), *kernel = NEWN(x->c, LLVMValueRef, l->nsymbol);
+    for (uint32_t i = 0; i < g->nimage; i++) {
+        LLVMValueRef f[] = {c32(x, target_gpu_arch(g->image[i].arch)), c32(x, RT_GPU_PTX), bytes(x, g->image[i].data, g->image[i].bytes, 16), c64(x, g->image[i].bytes)};
+        image[i] = record(x, 4, f);
+    }
+    for (uint32_t k = 0; k < l->nsymbol; k++) {
+        LLVMValueRef f[] = {g->host[k] ? null_ptr(x) : text(x, l->function[k]), c32(x, RT_GPU_THREADS), c32(x, LLVM_GPU_BLOCK), c32(x, 0),
+                            c32(x, llvm_gpu_guards(l->lir[k])), c32(x, 0), c64(x, g->writes[k])};
+        kernel[k] = record(x, 7, f);
+    }
+    LLVMValueRef ops = LLVMGetNamedGlobal(x->m, "accelc_rt1_gpu");
+    if (!ops) {
+        ops = LLVMAddGlobal(x->m, x->i8, "accelc_rt1_gpu");
+        LLVMSetVisibility(ops, LLVMHiddenVisibility);
+    }
+    LLVMValueRef r[] = {c32(x, g->nimage), c32(x, l->nsymbol), table(x, g->nimage, image), table(x, l->nsymbol, kernel), ops};
+    return global(x, record(x, 5, r), 16);
+}
+
 static LLVMValueRef level_model(Obj *x, const Level *l, LLVMValueRef weights) {
     LLVMValueRef *k = NEWN(x->c, LLVMValueRef, l->nsymbol + 1);
-    for (uint32_t i = 0; i < l->nsymbol; i++) k[i] = declare(x, l->function[i], x->fn_kernel, true);
+    bool device = l->gpu && l->gpu->nimage;
+    for (uint32_t i = 0; i < l->nsymbol; i++) k[i] = device && !l->gpu->host[i] ? null_ptr(x) : declare(x, l->function[i], x->fn_kernel, true);
     LLVMValueRef f[] = {c32(x, RT_MAGIC), c32(x, sizeof(rt_model)), bytes(x, l->plan, l->plan_bytes, 64), table(x, l->nsymbol, k), weights,
-                        text(x, l->target->name), level_calls(x, l), null_ptr(x)};
+                        text(x, l->gpu ? OBJECT_HOST : l->target->name), level_calls(x, l), level_gpu(x, l)};
     return global(x, record(x, 8, f), 16);
 }
 

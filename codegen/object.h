@@ -4,6 +4,7 @@
 #include "codegen.h"
 #include "link.h"
 
+#define OBJECT_HOST "x86-64" /* the CPU level of what a model for GPUs runs on the host */
 bool object_model(Ctx *c, const CodegenOptions *o, const Level *level, uint32_t nlevel, const Weights *w, uint64_t code_bytes,
                   uint64_t digest, bool shared, Blob *out);
 const char *weights_symbol(Ctx *c, const CodegenOptions *o);

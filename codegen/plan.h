@@ -14,7 +14,15 @@ typedef struct Weights { VEC(WeightItem) item; uint64_t bytes; } Weights;
 typedef struct StrConst { const char *ptr; uint64_t bytes; } StrConst;
 uint64_t weights_add(Ctx *c, Weights *w, const ConstData *d);
 
-typedef struct Level {          /* one CPU level */
+/* The part of a level that runs on a GPU. */
+typedef struct GpuImage { const Target *arch; const void *data; size_t bytes; } GpuImage; /* PTX, with the NUL at its end */
+typedef struct GpuPart {
+    const char **host;          /* per function: why it runs on the host, or NULL */
+    uint64_t *writes;           /* per function, as KernelCode has it */
+    GpuImage *image; uint32_t nimage; /* best first; none: no function runs on the device */
+} GpuPart;
+
+typedef struct Level {          /* one CPU level, or a GPU and a CPU */
     const Target *target;
     Program *program;
     KernelCode **code;          /* per node of the program's graph; NULL where it is no kernel */
@@ -26,6 +34,7 @@ typedef struct Level {          /* one CPU level */
     size_t plan_bytes;
     uint64_t arena;
     VEC(const char *) call;     /* functions of the runtime that the plan calls */
+    GpuPart *gpu;               /* NULL: all is the CPU's */
     bool objects;               /* it needs the machinery for calls and for values that are no tensors */
 } Level;
 bool plan_build(Ctx *c, Level *l, Weights *w); /* fills plan; false after messages */

@@ -1,21 +1,26 @@
 /* target_gpu.c: NVIDIA's architectures as numbers. A thread is one lane, so there are no vectors. Code for sm_80 runs on everything
  * newer; what ends in a letter runs on that architecture alone. Driver floors, by the version of PTX: 7.8 is CUDA 11.8, 8.0 is 12.0. */
+#include <stdlib.h>
 #include <string.h>
 
 #include "codegen.h"
+#include "runtime/abi.h"
 
 #define FLAGS (F_FMA | F_F16C | F_ROUND)
 #define L1 (128 << 10)
 #define L2 (40 << 20)
 
 static const Target arch[] = {
-    {"sm_80", "+ptx78", "", FLAGS, 4, 255, L1, L2, L2, 1, MACHINE_NVPTX},
-    {"sm_86", "+ptx78", "", FLAGS, 4, 255, L1, L2, L2, 1, MACHINE_NVPTX},
-    {"sm_89", "+ptx78", "", FLAGS, 4, 255, L1, L2, L2, 1, MACHINE_NVPTX},
-    {"sm_90", "+ptx78", "", FLAGS, 4, 255, L1, L2, L2, 1, MACHINE_NVPTX},
-    {"sm_90a", "+ptx80", "", FLAGS, 4, 255, L1, L2, L2, 1, MACHINE_NVPTX},
+    {"sm_80", "+ptx78", "sm_80", FLAGS, 4, 255, L1, L2, L2, 1, MACHINE_NVPTX},
+    {"sm_86", "+ptx78", "sm_86", FLAGS, 4, 255, L1, L2, L2, 1, MACHINE_NVPTX},
+    {"sm_89", "+ptx78", "sm_89", FLAGS, 4, 255, L1, L2, L2, 1, MACHINE_NVPTX},
+    {"sm_90", "+ptx78", "sm_90", FLAGS, 4, 255, L1, L2, L2, 1, MACHINE_NVPTX},
+    {"sm_90a", "+ptx80", "sm_90a", FLAGS, 4, 255, L1, L2, L2, 1, MACHINE_NVPTX},
 };
 #define NARCH (sizeof arch / sizeof arch[0])
+
+/* What programs and kernels are made for. So far it is the same for all architectures, whose texts differ in what LLVM makes of it. */
+static const Target cuda = {"cuda", "+ptx78", "sm_80", FLAGS, 4, 255, L1, L2, L2, 1, MACHINE_NVPTX};
 
 /* Runs where x86-64-v3 does, which has the same arithmetic. */
 static const Target emulated = {"x86-64-v3", "+avx2,+fma,+f16c,+bmi,+bmi2,+lzcnt,+popcnt,+cx16", "znver3", FLAGS, 4, 16, L1, L2, L2, 1, MACHINE_EMULATED};
@@ -26,6 +31,12 @@ const Target *target_gpu(const char *name) {
     return NULL;
 }
 
-const Target *target_gpu_emulated(void) { return &emulated; }
+uint32_t target_gpu_arch(const Target *t) {
+    char *end;
+    uint32_t number = (uint32_t)strtoul(t->name + strlen("sm_"), &end, 10);
+    return number | (*end ? RT_GPU_ONLY : 0);
+}
+
+const Target *target_of_gpus(const char *name) { return !strcmp(name, "cuda") ? &cuda : !strcmp(name, "gpu-emulated") ? &emulated : NULL; }
 
 const char *target_gpu_names(void) { return "sm_80, sm_86, sm_89, sm_90, sm_90a"; }

@@ -38,7 +38,7 @@ static const Target level[] = {
 #define NLEVEL (sizeof level / sizeof level[0])
 
 const char *target_names(void) {
-    return "host, x86-64, x86-64-v3, x86-64-v3+avxvnni, x86-64-v4, x86-64-v4+vnni, x86-64-v4+vnni+amx";
+    return "host, x86-64, x86-64-v3, x86-64-v3+avxvnni, x86-64-v4, x86-64-v4+vnni, x86-64-v4+vnni+amx, cuda";
 }
 
 /* Whether list (comma separated) enables the feature at `want` ("+name", up to a comma). */
@@ -86,8 +86,7 @@ const Target *target_find(const char *name) {
         pthread_once(&host_found, find_host);
         return &host;
     }
-    if (!strcmp(name, "gpu-emulated")) return target_gpu_emulated();
     for (size_t k = 0; k < NLEVEL; k++)
         if (!strcmp(name, level[k].name)) return &level[k];
-    return NULL;
+    return target_of_gpus(name);
 }

@@ -39,9 +39,9 @@ static const Opt options[] = {
      "name of the model, a C identifier (default: from the file's name)"},
     {"--target", "LIST", TEXT, AT(c.target),
      "CPU levels, separated by commas; several make one fat artefact:\n"
-     "host (default), x86-64, x86-64-v3, x86-64-v4"},
+     "host (default), x86-64, x86-64-v3, x86-64-v4; cuda: a GPU of NVIDIA's"},
     {"--gpu", "LIST", TEXT, AT(c.gpu),
-     "NVIDIA architectures of ptx, separated by commas; each is a text of its own:\n"
+     "architectures of cuda and --emit=ptx, separated by commas; each is a text of its own:\n"
      "sm_80 (default, runs on all newer ones), sm_86, sm_89, sm_90, sm_90a"},
     {"--executor", "NAME", TEXT, AT(c.executor),
      "who runs the work by default: team (of threads), serial, openmp"},

@@ -7,6 +7,7 @@
 #include "runtime/abi.h"
 #include <ctype.h>
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <time.h>
@@ -21,6 +22,8 @@ typedef struct Job {
     const char *name;
     const Target *target[MAX_TARGETS];
     uint32_t ntarget;
+    const Target *gpu[MAX_TARGETS]; /* architectures, if one of the targets is for GPUs: the newest first */
+    uint32_t ngpu;
     Paths files;
     double start, read, passes, codegen; /* seconds */
     CodegenStats stats;
@@ -60,7 +63,7 @@ static OutputKind output_kind(const CompileOptions *o) {
 static const struct { OutputKind out; EmitKind emit; } emits[] = {
     {OUT_SO, EMIT_SO},           {OUT_OBJ, EMIT_OBJ},         {OUT_ARCHIVE, EMIT_ARCHIVE},
     {OUT_KERNELS, EMIT_KERNELS}, {OUT_LIR, EMIT_LIR},         {OUT_LLVM, EMIT_LLVM},
-    {OUT_ASM, EMIT_ASM},         {OUT_HEADER, EMIT_HEADER},   {OUT_PTX, EMIT_PTX},
+    {OUT_ASM, EMIT_ASM},         {OUT_HEADER, EMIT_HEADER},   {OUT_PTX, EMIT_ASM},
 };
 /* clang-format on */
 static EmitKind emit_kind(OutputKind k) {
@@ -85,27 +88,41 @@ static bool find_executor(Ctx *c, const char *name, uint32_t *id) {
     return false;
 }
 
-static bool find_targets(Job *j) {
-    bool gpu = j->emit == OUT_PTX;
-    const char *all = gpu ? target_gpu_names() : target_names();
-    for (const char *s = gpu ? j->o->gpu : j->o->target; *s;) {
-        size_t n = strcspn(s, ",");
-        const char *name = ctx_strn(j->c, s, n);
-        const Target *t = gpu ? target_gpu(name) : target_find(name);
-        if (!t || j->ntarget == MAX_TARGETS) {
+/* The targets of a list, each once, in its order. */
+static bool find_listed(Job *j, const char *list, const Target *(*find)(const char *), const char *names, const Target **to, uint32_t *n) {
+    for (const char *s = list; *s;) {
+        size_t len = strcspn(s, ",");
+        const char *name = ctx_strn(j->c, s, len);
+        const Target *t = find(name);
+        if (!t || *n == MAX_TARGETS) {
             diag(j->c, SEV_ERROR, (Loc){0}, "E0503",
                  t ? "too many targets at \"%s\": %s" : "there is no target \"%s\"; there are %s",
-                 name, all);
+                 name, names);
             return false;
         }
         bool twice = false;
-        for (uint32_t i = 0; i < j->ntarget; i++) twice |= j->target[i] == t;
-        if (!twice) j->target[j->ntarget++] = t;
-        s += n + (s[n] == ',');
+        for (uint32_t i = 0; i < *n; i++) twice |= to[i] == t;
+        if (!twice) to[(*n)++] = t;
+        s += len + (s[len] == ',');
     }
-    if (!j->ntarget)
-        diag(j->c, SEV_ERROR, (Loc){0}, "E0503", "no target is given; there are %s", all);
-    return j->ntarget > 0;
+    if (!*n) diag(j->c, SEV_ERROR, (Loc){0}, "E0503", "no target is given; there are %s", names);
+    return *n > 0;
+}
+
+static int newest_first(const void *a, const void *b) {
+    uint32_t x = target_gpu_arch(*(const Target *const *)a), y = target_gpu_arch(*(const Target *const *)b);
+    uint32_t nx = x & ~RT_GPU_ONLY, ny = y & ~RT_GPU_ONLY;
+    return nx != ny ? (nx < ny) - (nx > ny) : (x < y) - (x > y);
+}
+
+static bool find_targets(Job *j) {
+    const char *list = j->emit == OUT_PTX ? "cuda" : j->o->target;
+    bool gpu = false;
+    if (!find_listed(j, list, target_find, target_names(), j->target, &j->ntarget)) return false;
+    for (uint32_t i = 0; i < j->ntarget; i++) gpu |= j->target[i]->machine == MACHINE_NVPTX;
+    if (gpu && !find_listed(j, j->o->gpu, target_gpu, target_gpu_names(), j->gpu, &j->ngpu)) return false;
+    qsort(j->gpu, j->ngpu, sizeof *j->gpu, newest_first);
+    return true;
 }
 
 const char *compile_name(Ctx *c, const char *path) {
@@ -186,6 +203,7 @@ static const char *options_digest(Job *j) {
     Buf b = {.c = j->c};
     buf_printf(&b, "%s O%d %s %s", ACCELC_VERSION, o->level, j->name, o->executor);
     for (uint32_t i = 0; i < j->ntarget; i++) buf_printf(&b, " %s", j->target[i]->name);
+    for (uint32_t i = 0; i < j->ngpu; i++) buf_printf(&b, " %s", j->gpu[i]->name);
     for (uint32_t i = 0; i < o->ndim; i++)
         buf_printf(&b, " %s=%lld..%lld", o->dim[i].name, (long long)o->dim[i].lo,
                    (long long)o->dim[i].hi);
@@ -209,6 +227,8 @@ static bool write_code(Job *j, Graph *g, Output *out, Output *header) {
                          .name = j->name,
                          .target = j->target,
                          .ntarget = j->ntarget,
+                         .gpu = j->gpu,
+                         .ngpu = j->ngpu,
                          .executor = executor,
                          .producer = "accelc " ACCELC_VERSION,
                          .options_digest = options_digest(j),

@@ -1,7 +1,7 @@
 /* emu.h: a look-alike of libcuda.so.1 that runs kernels on the host (fakecuda.c), and what tests and kernels know of it.
  *
- * A kernel is a function of the shared object that ACCELC_EMU_KERNELS names, called as the entry point of the PTX is; one call does what
- * one thread of the device does. The object may also have `const uint32_t NAME_nbuf`: so many of the first parameters must be addresses
+ * A kernel is a function of the shared object that ACCELC_EMU_KERNELS names, called as the entry point of the PTX is, or that with _thread at
+ * its end, as accelc --target gpu-emulated makes them; one call does what one thread of the device does. The object may also have `const uint32_t NAME_nbuf`: so many of the first parameters must be addresses
  * on the device.
  *
  * The device's memory can be touched inside the driver's functions alone: anything else is a segmentation fault. New memory is filled

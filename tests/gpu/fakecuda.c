@@ -243,10 +243,12 @@ EXPORT int cuModuleUnload(Handle *m) {
 
 EXPORT int cuModuleGetFunction(Handle **f, Handle *m, const char *name) {
     int e = begin(true);
-    void *run = !e && kernels ? dlsym(kernels, name) : NULL;
+    char thread[256], nbuf[256];
+    snprintf(thread, sizeof thread, "%s_thread", name); /* a compiled one: NAME is taken */
+    void *run = !e && kernels ? dlsym(kernels, thread) : NULL;
+    if (!e && kernels && !run) run = dlsym(kernels, name);
     if (!e && !run) e = NOT_FOUND;
     if (!e) {
-        char nbuf[256];
         snprintf(nbuf, sizeof nbuf, "%s_nbuf", name);
         const uint32_t *n = dlsym(kernels, nbuf);
         *f = handle_new('f');

@@ -1,0 +1,64 @@
+#!/usr/bin/env python3
+"""Models for a GPU, by the runtime for GPUs: with the look-alike of the driver, which runs the emulated kernels; and without a driver,
+where the level for the CPU takes its place. The same bits as emulated kernels alone, and close to the evaluator.
+
+    device.py ACCELC FAKECUDA
+"""
+import ctypes
+import os
+import subprocess
+import sys
+import tempfile
+
+import accelc
+import emulated
+import models
+import numpy as np
+import onnx
+import onnx.parser
+
+
+class Counts(ctypes.Structure):
+    _fields_ = [(n, ctypes.c_long) for n in ("calls", "live", "launches", "uploads", "downloads", "moves")]
+
+
+def run_on_device(so, feeds_path, results_path):
+    """In a process of its own, as the look-alike reads its environment once: two runs of one session."""
+    feeds = np.load(feeds_path, allow_pickle=True)
+    model = accelc.load(so)
+    with model.session(threads=1) as session:
+        session.run(dict(feeds))
+        results = {k: np.array(v) for k, v in session.run(dict(feeds)).items()}
+    look = ctypes.CDLL(os.environ["ACCELC_LIBCUDA"]).fakecuda_look
+    look.restype = ctypes.POINTER(Counts)
+    np.savez(results_path, launches=look().contents.launches, live=look().contents.live, **{f"out_{k}": v for k, v in results.items()})
+
+
+def main():
+    if sys.argv[1] == "--run":
+        return run_on_device(*sys.argv[2:])
+    command, fakecuda = map(os.path.abspath, sys.argv[1:3])
+    with tempfile.TemporaryDirectory(prefix="accelc-device-") as folder:
+        for name in models.MODELS:
+            path, so, emulation, feeds_path, results_path = (f"{folder}/{name}{end}" for end in (".onnx", ".so", "-emulated.so", "-in.npz", "-out.npz"))
+            onnx.save(onnx.parser.parse_model(models.text(name)), path)
+            feeds = emulated.feeds_of(path, np.random.default_rng(len(name)))
+            np.savez(feeds_path, **feeds)
+            accelc.compile(path, so, "--target", "cuda,x86-64", "--gpu", "sm_80,sm_90a", "--name", name)
+            accelc.compile(path, emulation, "--target", "gpu-emulated", "--name", name)
+            env = {**os.environ, "ACCELC_LIBCUDA": fakecuda, "ACCELC_EMU_KERNELS": emulation}
+            subprocess.run([sys.executable, __file__, "--run", so, feeds_path, results_path], check=True, env=env)
+            got = np.load(results_path, allow_pickle=True)
+            want = accelc.load(emulation).session().run(feeds)
+            os.environ["ACCELC_LIBCUDA"] = f"{folder}/none.so"
+            host = accelc.load(so).session().run(feeds)
+            assert got["launches"] > 0 and got["live"] == 0, f"{name}: {got['launches']} launches, {got['live']} things left over"
+            for n, w in want.items():
+                g, w = got[f"out_{n}"], np.asarray(w)
+                assert g.dtype == w.dtype and g.tobytes() == w.tobytes(), f"{name}, {n}: {g} instead of {w}"
+                emulated.same(np.asarray(host[n]), w, f"{name}, {n}, without a driver")
+            print(f"ok   {name}, {got['launches']} launches")
+
+
+if __name__ == "__main__":
+    main()
