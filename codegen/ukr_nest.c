@@ -4,13 +4,19 @@
  * there, else the innermost reduced one.
  *
  * Order of reduction along a vectorised reduced axis of extent n with L lanes: element i goes to lane i mod (L*U), with U = 4 if n is known
- * to be at least 4*L, else 1; lanes are combined by halves. It depends on shapes and the CPU level alone. */
+ * to be at least 4*L, else 1; lanes are combined by halves. It depends on shapes and the CPU level alone.
+ *
+ * Reductions and scans along a vectorised parallel axis keep accumulators in registers, several vectors of them side by side, while all reduced axes
+ * run; where that would touch too many rows per vector (by_rows), they keep those of a strip in scratch and read row after row. */
 #include <string.h>
 
 #include "emit_internal.h"
 
 enum { PAR_PREFIX, PAR_CHUNK, N_PARS };
 enum { CHUNK = 2048, CHUNK_OF_CHAINS = 512, UNROLL = 4, UNROLLED = 96, JAM = 16, JAM_COST = 24 };
+enum { STRIP = 4096, ROWS = 4, MANY_ROWS = 256 };
+
+struct Rows;
 
 typedef struct Nest {
     Emit *e;
@@ -18,10 +24,12 @@ typedef struct Nest {
     int prefix;                     /* shared leading axes = task space */
     int chunk_axis;                 /* the only parallel axis, cut into chunks that are the tasks; or -1 */
     int jam;                        /* vectors of points that run together, next to each other along the vector axis */
+    int axis[64];                   /* the vector axis of each stage, or -1 */
+    const struct Rows *rows;        /* row by row: what is done with a vector of a strip; else NULL */
     Dim extent[K_AXES];             /* of the prefix */
     bool done[64];                  /* stages already run as somebody's epilogue */
     uint64_t epilogue[64];
-    LVal special[64];               /* scratch of sort, topk and the like */
+    LVal special[64];               /* scratch of sort, topk and the like; by rows: accumulators of a strip */
 } Nest;
 
 static uint64_t stage_reads(const Kernel *k, const Stage *s) {
@@ -358,6 +366,14 @@ static int jam_of(const Nest *n, const Stage *s) {
     return cost > JAM_COST ? 2 : s->nres > 1 ? JAM / 8 : JAM;
 }
 
+/* Rows of a strip of columns: what is done with a vector of them. */
+typedef struct Rows { void (*fn)(Nest *n, int st, Point *p); LVal first, row; int axis, count; } Rows; /* column; `count` rows from `row` on along axis */
+
+static void vector(Nest *n, int st, Point *p) {
+    if (n->rows) n->rows->fn(n, st, p);
+    else point(n, st, p, -1, 1);
+}
+
 /* The points of axis v from `from` on, fewer than a vector: `left` of them, or an unknown number (0) up to `hi`. */
 static void vector_rest(Nest *n, int st, Point *p, int v, uint16_t lanes, LVal from, LVal hi, int64_t left) {
     Lir *l = n->e->l;
@@ -368,7 +384,7 @@ static void vector_rest(Nest *n, int st, Point *p, int v, uint16_t lanes, LVal f
         p->lanes = lanes;
         if (!left) some = lir_if(l, lir_op2(l, S_LT, from, hi), 0);
         if (left != lanes) p->mask = lir_mask(l, lir_sub(l, hi, from), lanes);
-        point(n, st, p, -1, 1);
+        vector(n, st, p);
         p->mask = (LVal){0};
         if (!left) {
             lir_else(l, &some, NULL);
@@ -379,7 +395,7 @@ static void vector_rest(Nest *n, int st, Point *p, int v, uint16_t lanes, LVal f
     for (lanes /= 2; left && lanes > 1; lanes /= 2) { /* narrower vectors */
         if (!(left & lanes)) continue;
         p->lanes = lanes;
-        point(n, st, p, -1, 1);
+        vector(n, st, p);
         from = p->axis[v] = lir_addi(l, from, lanes);
         left -= lanes;
         if (!left) return;
@@ -388,7 +404,7 @@ static void vector_rest(Nest *n, int st, Point *p, int v, uint16_t lanes, LVal f
     p->lanes = 1;
     LFor f = lir_for(l, from, hi, lir_i64(l, 1), 0, NULL);
     p->axis[v] = f.iv;
-    point(n, st, p, -1, 1);
+    vector(n, st, p);
     lir_for_end(l, &f, NULL, NULL);
 }
 
@@ -398,16 +414,16 @@ static void vector_loop(Nest *n, int st, Point *p, int v, uint16_t lanes, LVal l
     LVal len = lir_sub(l, hi, lo);
     LVal whole = lir_add(l, lo, lir_op2(l, S_MUL, lir_op2(l, S_DIV, len, lir_i64(l, lanes)), lir_i64(l, lanes)));
     int64_t most = dim_hi(n->e->c, extent) / lanes, points;
-    bool known = dim_is_const(n->e->c, extent, &points) && n->chunk_axis != v;
+    bool known = dim_is_const(n->e->c, extent, &points) && n->chunk_axis != v && !(n->rows && points > STRIP);
     p->vaxis = (int8_t)v;
     p->lanes = lanes;
-    n->jam = jam_of(n, &n->k->stage[st]);
+    n->jam = n->rows ? 1 : jam_of(n, &n->k->stage[st]);
     if (n->jam > most) n->jam = known ? (int)most : 1;
     if (n->jam > 1) {
         LVal step = lir_i64(l, n->jam * lanes), end = lir_add(l, lo, lir_op2(l, S_MUL, lir_op2(l, S_DIV, len, step), step));
         LFor many = lir_for(l, lo, end, step, 0, NULL);
         p->axis[v] = many.iv;
-        point(n, st, p, -1, 1);
+        vector(n, st, p);
         lir_for_end(l, &many, NULL, NULL);
         lo = end;
     }
@@ -415,13 +431,126 @@ static void vector_loop(Nest *n, int st, Point *p, int v, uint16_t lanes, LVal l
         n->jam = 1;
         LFor f = lir_for(l, lo, whole, lir_i64(l, lanes), 0, NULL);
         p->axis[v] = f.iv;
-        point(n, st, p, -1, 1);
+        vector(n, st, p);
         lir_for_end(l, &f, NULL, NULL);
     }
     n->jam = 1;
     if (n->chunk_axis == v || !dim_divisible(n->e->c, extent, lanes)) vector_rest(n, st, p, v, lanes, whole, hi, known ? points % lanes : 0);
     p->vaxis = -1;
     p->lanes = 1;
+}
+
+/* ---- row by row ---- */
+
+typedef struct Reads { const Kernel *k; const Stage *s; int v; bool rows; } Reads;
+
+static void note_rows(void *data, const ExprInfo *x) {
+    Reads *r = data;
+    Affine f;
+    if (!access_affine(r->k, r->s, (uint16_t)x->index, r->k->buf[x->index].rank, x->arg, &f) || !dim_is(r->k->c, f.coef[r->v], 1)) return;
+    for (int a = 0; a < r->s->naxis; a++) r->rows |= r->s->axis[a].kind != AX_PAR && f.has[a];
+}
+
+/* A reduction or scan across many rows reads them whole, a strip of accumulators in memory: as many columns as there are registers for would be a
+ * walk through all pages of the operand, again and again. Where there are few registers for a column's chain, also across fewer rows. */
+static bool by_rows(const Kernel *k, const Target *t, int st, int v) {
+    const Stage *s = &k->stage[st];
+    if (v < 0 || !s->comb[0].i || s->axis[v].kind != AX_PAR || (s->kind != ST_NEST && s->kind != ST_SCAN)) return false;
+    Reads r = {.k = k, .s = s, .v = v};
+    double rows = 1, columns = dim_typical(k->c, s->axis[v].extent);
+    for (int a = 0; a < s->naxis; a++) rows *= s->axis[a].kind == AX_PAR ? 1 : dim_typical(k->c, s->axis[a].extent);
+    for (int i = 0; i < s->nres; i++) expr_loads(k->c, s->body[i], note_rows, &r);
+    bool far = rows >= MANY_ROWS && rows * columns * 4 > t->l2, wide = columns * 4 > JAM * t->vbytes;
+    return r.rows && wide && (far || (s->nres > 1 && rows > ROWS));
+}
+
+static Dim strip_bytes(Ctx *c, const Stage *s) { return dim_const(c, STRIP * 8 * s->nres); }
+
+static void strip_access(Nest *n, int st, const Point *p, LVal *acc, bool store) {
+    const Stage *s = &n->k->stage[st];
+    Lir *l = n->e->l;
+    LVal at = lir_sub(l, p->axis[n->axis[st]], n->rows->first);
+    for (int i = 0; i < s->nres; i++) {
+        LVal ptr = lir_ptr_bytes(l, n->special[st], lir_i64(l, STRIP * 8 * i));
+        LTy ty = {reg_type(s->acc[i]), p->lanes};
+        if (store) lir_store(l, ptr, at, acc[i], (LVal){0}, 0);
+        else acc[i] = lir_load(l, ptr, at, ty, (LVal){0}, 0);
+    }
+}
+
+static void strip_begin(Nest *n, int st, Point *p) {
+    const Stage *s = &n->k->stage[st];
+    LVal acc[K_RES];
+    for (int i = 0; i < s->nres; i++) acc[i] = emit_initial(n->e, s, i, p->lanes);
+    strip_access(n, st, p, acc, true);
+}
+
+static void strip_rows(Nest *n, int st, Point *p) {
+    const Stage *s = &n->k->stage[st];
+    const Rows *r = n->rows;
+    LVal acc[K_RES], before[K_RES];
+    strip_access(n, st, p, acc, false);
+    for (int i = 0; i < r->count; i++) {
+        memcpy(before, acc, sizeof acc);
+        p->axis[r->axis] = lir_addi(n->e->l, r->row, i);
+        emit_accumulate(n->e, s, acc, p);
+        if (s->kind == ST_SCAN)
+            for (int k = 0; k < s->nres; k++) emit_store(n->e, s, k, ((const ScanAttr *)s->node->attr)->exclusive ? before[k] : acc[k], p);
+    }
+    strip_access(n, st, p, acc, true);
+}
+
+static void strip_end(Nest *n, int st, Point *p) {
+    LVal acc[K_RES];
+    Point par;
+    strip_access(n, st, p, acc, false);
+    emit_parallel_point(&n->k->stage[st], p, &par);
+    emit_memo_reset(n->e);
+    emit_epilogue(n->e, st, acc, &par);
+}
+
+/* Loops over the reduced or scanned axes from `a` on, the innermost several rows at a time. */
+static void row_loops(Nest *n, int st, int a, Point *p, uint16_t lanes, LVal end, Rows *r) {
+    const Stage *s = &n->k->stage[st];
+    Lir *l = n->e->l;
+    bool scan = s->kind == ST_SCAN;
+    int next = a + 1;
+    while (next < s->naxis && s->axis[next].kind == AX_PAR) next++;
+    LVal extent = emit_dim(n->e, s->axis[a].extent), from = lir_i64(l, 0);
+    if (next < s->naxis) {
+        LFor f = lir_for(l, from, extent, lir_i64(l, 1), 0, NULL);
+        p->axis[a] = f.iv;
+        row_loops(n, st, next, p, lanes, end, r);
+        lir_for_end(l, &f, NULL, NULL);
+        return;
+    }
+    r->axis = a;
+    for (r->count = scan ? 1 : ROWS; r->count; r->count /= ROWS) {
+        LVal step = lir_i64(l, r->count), to = lir_op2(l, S_MUL, lir_op2(l, S_DIV, extent, step), step);
+        LFor f = lir_for(l, from, to, step, 0, NULL);
+        r->row = scan && ((const ScanAttr *)s->node->attr)->reverse ? lir_sub(l, lir_addi(l, extent, -1), f.iv) : f.iv;
+        vector_loop(n, st, p, n->axis[st], lanes, r->first, end);
+        lir_for_end(l, &f, NULL, NULL);
+        from = to;
+    }
+}
+
+static void strip_loop(Nest *n, int st, Point *p, int v, uint16_t lanes, LVal lo, LVal hi) {
+    Lir *l = n->e->l;
+    const Stage *s = &n->k->stage[st];
+    int first = 0;
+    while (s->axis[first].kind == AX_PAR) first++;
+    LFor f = lir_for(l, lo, hi, lir_i64(l, STRIP), 0, NULL);
+    LVal end = lir_op2(l, S_MIN, lir_addi(l, f.iv, STRIP), hi);
+    Rows r = {.fn = strip_begin, .first = f.iv};
+    n->rows = &r;
+    vector_loop(n, st, p, v, lanes, f.iv, end);
+    r.fn = strip_rows;
+    row_loops(n, st, first, p, lanes, end, &r);
+    r.fn = strip_end;
+    if (s->kind != ST_SCAN) vector_loop(n, st, p, v, lanes, f.iv, end);
+    n->rows = NULL;
+    lir_for_end(l, &f, NULL, NULL);
 }
 
 /* Parallel axes from `a` on; the vector axis innermost. */
@@ -438,9 +567,11 @@ static void stage_loops(Nest *n, int st, int a, Point *p, int v, uint16_t lanes)
         return;
     }
     if (s->kind != ST_NEST && s->kind != ST_SCATTER && s->kind != ST_SCAN) special_stage(n->e, st, p, n->special[st]);
-    else if (vpar && n->chunk_axis == v) vector_loop(n, st, p, v, lanes, p->axis[v], p->axis[K_AXES - 1]);
-    else if (vpar) vector_loop(n, st, p, v, lanes, lir_i64(l, 0), emit_dim(n->e, s->axis[v].extent));
-    else point(n, st, p, v, lanes);
+    else if (vpar) {
+        bool chunk = n->chunk_axis == v;
+        LVal lo = chunk ? p->axis[v] : lir_i64(l, 0), hi = chunk ? p->axis[K_AXES - 1] : emit_dim(n->e, s->axis[v].extent);
+        (by_rows(n->k, n->e->t, st, v) ? strip_loop : vector_loop)(n, st, p, v, lanes, lo, hi);
+    } else point(n, st, p, v, lanes);
 }
 
 /* ---- the template ---- */
@@ -487,8 +618,8 @@ static double nest_cost(const Kernel *k, const Sched *s, const Target *t) {
     return total;
 }
 
-/* Temporaries read by anything but an epilogue live in scratch, one task's worth. */
-static void place_temps(Nest *n) {
+/* Temporaries read by anything but an epilogue live in scratch, one task's worth. Returns the bytes that they take. */
+static Dim place_temps(Nest *n) {
     Emit *e = n->e;
     const Kernel *k = n->k;
     Kernel *local = NEW(e->c, Kernel);
@@ -523,15 +654,22 @@ static void place_temps(Nest *n) {
         Dim bytes = dim_addi(e->c, dim_muli(e->c, dense, (int64_t)dt_bits(mt) / 8), 64);
         at = dim_add(e->c, at, dim_muli(e->c, dim_ceildiv(e->c, bytes, dim_const(e->c, 64)), 64));
     }
-    for (int st = 0; st < k->nstage; st++) {
-        const Stage *s = &k->stage[st];
-        if (s->kind == ST_NEST || s->kind == ST_SCAN || s->kind == ST_SCATTER) continue;
-        n->special[st] = lir_ptr_bytes(e->l, lir_scratch(e->l), emit_dim(e, at));
-        at = dim_add(e->c, at, special_scratch(e->c, s));
-    }
-    e->code->scratch = at;
     e->k = local;
     n->k = local;
+    return at;
+}
+
+/* What stages need besides temporaries, from byte `at` of the scratch on. */
+static void place_special(Nest *n, Dim at) {
+    Emit *e = n->e;
+    for (int st = 0; st < n->k->nstage; st++) {
+        const Stage *s = &n->k->stage[st];
+        bool strip = by_rows(n->k, e->t, st, n->axis[st]);
+        if (!strip && (s->kind == ST_NEST || s->kind == ST_SCAN || s->kind == ST_SCATTER)) continue;
+        n->special[st] = lir_ptr_bytes(e->l, lir_scratch(e->l), emit_dim(e, at));
+        at = dim_add(e->c, at, strip ? strip_bytes(e->c, s) : special_scratch(e->c, s));
+    }
+    e->code->scratch = at;
 }
 
 void nest_run(Emit *e, int prefix, int64_t chunk) {
@@ -539,19 +677,25 @@ void nest_run(Emit *e, int prefix, int64_t chunk) {
     Lir *l = e->l;
     CHECK(e->k->nstage <= 64);
     for (int st = 0; st < e->k->nstage; st++) n.epilogue[st] = e->k->stage[st].kind == ST_NEST ? epilogue_mask(e->k, st) : 0;
-    place_temps(&n);
+    Dim scratch = place_temps(&n);
     const Stage *first = &n.k->stage[0];
+    if (chunk) n.chunk_axis = vector_axis(n.k, first, e->t, 0);
+    for (int st = 0; st < n.k->nstage; st++) {
+        const Stage *s = &n.k->stage[st];
+        bool nest = s->kind == ST_NEST || s->kind == ST_SCAN;
+        n.axis[st] = s->kind == ST_SCATTER ? scatter_axis(n.k, s, e->t) : !nest ? -1 : chunk ? n.chunk_axis : vector_axis(n.k, s, e->t, n.prefix);
+    }
+    place_special(&n, scratch);
     Dim tasks = dim_const(e->c, 1);
     double work = nest_cost(n.k, e->s, e->t);
-    if (chunk) {
-        n.chunk_axis = vector_axis(n.k, first, e->t, 0);
-        tasks = dim_ceildiv(e->c, first->axis[n.chunk_axis].extent, dim_const(e->c, chunk));
-    }
+    if (chunk) tasks = dim_ceildiv(e->c, first->axis[n.chunk_axis].extent, dim_const(e->c, chunk));
     for (int a = 0; a < n.prefix; a++) tasks = dim_mul(e->c, tasks, first->axis[a].extent);
     e->code->tasks = tasks;
     double per_task = work / (double)(dim_typical(e->c, tasks) > 0 ? dim_typical(e->c, tasks) : 1);
     e->code->grain = per_task >= 4000 ? 1 : (int64_t)(4000 / (per_task + 1)) + 1;
-    LFor t = lir_for(l, lir_t0(l), lir_t1(l), lir_tstep(l), 0, NULL);
+    bool together = chunk && by_rows(n.k, e->t, 0, n.chunk_axis); /* all chunks of a thread at once: longer rows */
+    LVal step = together ? lir_sub(l, lir_t1(l), lir_t0(l)) : lir_tstep(l);
+    LFor t = lir_for(l, lir_t0(l), lir_t1(l), step, 0, NULL);
     Point p = {.vaxis = -1, .lanes = 1};
     LVal rest = t.iv;
     for (int a = n.prefix - 1; a >= 0; a--) {
@@ -562,15 +706,14 @@ void nest_run(Emit *e, int prefix, int64_t chunk) {
     }
     if (chunk) {
         p.axis[n.chunk_axis] = lir_muli(l, t.iv, chunk);
-        LVal end = lir_addi(l, p.axis[n.chunk_axis], chunk), n0 = emit_dim(e, first->axis[n.chunk_axis].extent);
+        LVal end = together ? lir_muli(l, lir_t1(l), chunk) : lir_addi(l, p.axis[n.chunk_axis], chunk), n0 = emit_dim(e, first->axis[n.chunk_axis].extent);
         p.axis[K_AXES - 1] = lir_op2(l, S_MIN, end, n0);
     }
     for (int st = 0; st < n.k->nstage; st++) {
         if (n.done[st]) continue;
         for (int u = st + 1; u < n.k->nstage; u++) if (n.epilogue[st] >> u & 1) n.done[u] = true;
         const Stage *s = &n.k->stage[st];
-        bool nest = s->kind == ST_NEST || s->kind == ST_SCAN;
-        int v = s->kind == ST_SCATTER ? scatter_axis(n.k, s, e->t) : !nest ? -1 : n.chunk_axis >= 0 ? n.chunk_axis : vector_axis(n.k, s, e->t, n.prefix);
+        int v = n.axis[st];
         uint16_t lanes = v >= 0 ? target_lanes(e->t, widest(n.k, s)) : 1;
         if (v >= 0) {
             int64_t hi = dim_hi(e->c, s->axis[v].extent);

@@ -635,6 +635,15 @@ START_TEST(nests_of_fixed_sizes) {
          "%0 = reduce.sum [0] %x : f32[700]\n%1 = map { a * 2 } %0 : f32[700]\nyield %1"},
         {"%x: f32[9,700]", "f32[9,700]", "%0 = scan.sum axis 0 reverse exclusive %x : f32[9,700]\nyield %0"},
         {"%x: f32[3,9,45]", "f32[3,9,45]", "%0 = scan.sum axis 1 %x : f32[3,9,45]\nyield %0"},
+        /* row by row: more of them than caches hold, two reduced axes, two results, several strips */
+        {"%x: f32[300,901]", "f32[300,901]", "%0 = scan.sum axis 0 reverse exclusive %x : f32[300,901]\nyield %0"},
+        {"%x: f32[3,2,90,1001]", "f32[2,1001]",
+         "%0 = reduce.max [0, 2] %x : f32[2,1001]\n%1 = map { a * 2 } %0 : f32[2,1001]\nyield %1"},
+        {"%x: f32[6,9001]", "f32[9001]",
+         "%0 = map { #0 } : i64[6,9001]\n"
+         "%1, %2 = reduce [0] { select(a >= c, a, c), select(a >= c, b, d) } init -inf, 0 "
+         "acc f32, i64 %x, %0 : f32[9001], i64[9001]\n"
+         "%3 = map { f32(a) } %2 : f32[9001]\nyield %3"},
         {"%x: f32[33,21]", "f32[]", "%0 = reduce.min [0, 1] %x : f32[]\nyield %0"},
         {"%x: f32[4,0]", "f32[4]", "%0 = reduce.max [1] %x : f32[4]\nyield %0"},
         {"%x: f32[6,40]", "f32[6]",
