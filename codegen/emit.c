@@ -10,7 +10,7 @@
 
 #include "emit_internal.h"
 
-enum { MEMO_SLOTS = 4096 };
+enum { MEMO_SLOTS = 4096, MOST_APART = 4 };
 typedef struct MemoEntry { uint32_t expr, mode, stamp; LVal v; } MemoEntry;
 struct EmitMemo { MemoEntry e[MEMO_SLOTS]; uint32_t stamp; };
 
@@ -147,20 +147,25 @@ static int64_t bound_sum(int64_t a, int64_t b, int64_t none) {
     return a == none || b == none || __builtin_add_overflow(a, b, &v) ? none : v;
 }
 
+static Range difference(Range a, Range b) {
+    if (b.hi == INT64_MIN) return unbounded;
+    return (Range){b.hi == INT64_MAX ? INT64_MIN : bound_sum(a.lo, -b.hi, INT64_MIN), b.lo == INT64_MIN ? INT64_MAX : bound_sum(a.hi, -b.lo, INT64_MAX)};
+}
+
 static Range range_of_op(const Emit *e, const Stage *s, const ExprInfo *i, int depth) {
     int at = i->op == S_SELECT;
     if (i->op == S_ABS) {
         Range x = range_of(e, s, i->arg[0], depth + 1);
         return x.lo == INT64_MIN || x.hi == INT64_MAX ? unbounded : (Range){0, most(x.hi, -x.lo)};
     }
+    if (i->op == S_NEG) return difference((Range){0, 0}, range_of(e, s, i->arg[0], depth + 1));
     if (i->narg != 2 + at) return unbounded;
     Range a = range_of(e, s, i->arg[at], depth + 1), b = range_of(e, s, i->arg[at + 1], depth + 1);
     bool bounded = a.lo > INT64_MIN && a.hi < INT64_MAX && b.lo > INT64_MIN && b.hi < INT64_MAX;
     int64_t v[4];
     switch (i->op) {
     case S_ADD: return (Range){bound_sum(a.lo, b.lo, INT64_MIN), bound_sum(a.hi, b.hi, INT64_MAX)};
-    case S_SUB:
-        return (Range){b.hi == INT64_MAX ? INT64_MIN : bound_sum(a.lo, -b.hi, INT64_MIN), b.lo == INT64_MIN ? INT64_MAX : bound_sum(a.hi, -b.lo, INT64_MAX)};
+    case S_SUB: return difference(a, b);
     case S_MUL:
         if (!bounded || __builtin_mul_overflow(a.lo, b.lo, &v[0]) || __builtin_mul_overflow(a.lo, b.hi, &v[1]) ||
             __builtin_mul_overflow(a.hi, b.lo, &v[2]) || __builtin_mul_overflow(a.hi, b.hi, &v[3])) return unbounded;
@@ -306,7 +311,6 @@ static LVal load_apart(Emit *e, LVal ptr, LVal base, int step, DType mt, uint16_
 }
 
 static LVal load_strided(Emit *e, LVal ptr, LVal base, int64_t step, DType mt, uint16_t lanes, LVal mask) {
-    enum { MOST_APART = 4 };
     if (step > 1 && step <= MOST_APART && !mask.i && mt != DT_BOOL && lanes > 2 && lanes <= 64)
         return load_apart(e, ptr, base, (int)step, mt, lanes);
     DType t = step > -(1 << 24) && step < 1 << 24 ? DT_I32 : DT_I64;
@@ -348,7 +352,7 @@ static LVal emit_load(Emit *e, const Stage *s, const ExprInfo *x, const Point *p
     LVal vec, base = emit_address(e, s, bufno, rank, at, p, &step, &vec);
     LVal v;
     if (p->vaxis >= 0 && (step != 0 || vec.i)) {
-        LVal mask = p->mask;
+        LVal mask = b->kind == KB_TEMP && !vec.i && step > 0 && step <= MOST_APART ? (LVal){0} : p->mask;
         if (ok.i) mask = mask.i ? lir_op2(e->l, S_AND, widen(e, ok, p->lanes), mask) : widen(e, ok, p->lanes);
         if (vec.i) v = lir_gather(e->l, lir_ptr_add(e->l, e->ptr[bufno], base, mt), vec, mt, mask);
         else if (step == 1) v = lir_load(e->l, e->ptr[bufno], base, (LTy){(uint8_t)mt, p->lanes}, mask, 0);

@@ -4,6 +4,7 @@
 #include "kernel.h"
 
 /* emit.c */
+enum { EMIT_TEMP_SLACK = 256 };                               /* bytes behind a temporary that vectors may read: lanes under a mask are read anyway */
 DType reg_type(DType t);                                      /* type that a value of type t has in registers */
 LVal emit_to_acc(Emit *e, LVal v, DType from, DType acc);     /* register value of type `from` as accumulator type `acc` */
 LVal emit_combine(Emit *e, const Stage *s, int r, const LVal *acc, const LVal *nw); /* comb[r] on register values of acc types */

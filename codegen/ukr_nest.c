@@ -366,6 +366,13 @@ static int jam_of(const Nest *n, const Stage *s) {
     return cost > JAM_COST ? 2 : s->nres > 1 ? JAM / 8 : JAM;
 }
 
+/* Are masked accesses of all buffers one instruction, also without masks in registers of their own? */
+static bool masked_types(const Kernel *k) {
+    for (int b = 0; b < k->nbuf; b++)
+        if (k->buf[b].dtype == DT_BOOL || (dt_bits(k->buf[b].dtype) != 32 && dt_bits(k->buf[b].dtype) != 64)) return false;
+    return true;
+}
+
 /* Rows of a strip of columns: what is done with a vector of them. */
 typedef struct Rows { void (*fn)(Nest *n, int st, Point *p); LVal first, row; int axis, count; } Rows; /* column; `count` rows from `row` on along axis */
 
@@ -378,7 +385,8 @@ static void vector(Nest *n, int st, Point *p) {
 static void vector_rest(Nest *n, int st, Point *p, int v, uint16_t lanes, LVal from, LVal hi, int64_t left) {
     Lir *l = n->e->l;
     p->axis[v] = from;
-    if (n->e->t->flags & F_AVX512) {
+    bool several = n->k->stage[st].comb[0].i && left & (left - 1);
+    if (n->e->t->flags & F_AVX512 || (several && n->e->t->flags & F_AVX2 && masked_types(n->k))) {
         LIf some;
         while (left && lanes / 2 >= left && lanes > 2) lanes /= 2;
         p->lanes = lanes;
@@ -651,7 +659,7 @@ static Dim place_temps(Nest *n) {
         }
         e->ptr[b] = lir_ptr_bytes(e->l, lir_scratch(e->l), emit_dim(e, at));
         DType mt = dt_is_packed(x->dtype) ? DT_U8 : x->dtype;
-        Dim bytes = dim_addi(e->c, dim_muli(e->c, dense, (int64_t)dt_bits(mt) / 8), 64);
+        Dim bytes = dim_addi(e->c, dim_muli(e->c, dense, (int64_t)dt_bits(mt) / 8), EMIT_TEMP_SLACK);
         at = dim_add(e->c, at, dim_muli(e->c, dim_ceildiv(e->c, bytes, dim_const(e->c, 64)), 64));
     }
     e->k = local;

@@ -61,9 +61,9 @@ static bool slides(const Kernel *k, const Stage *s, int red, Slide *w) {
 
 static int64_t gcd(int64_t a, int64_t b) { return b ? gcd(b, a % b) : a; }
 
-typedef struct Widen { const Slide *w; int64_t unit; Expr to[K_AXES]; } Widen;
+typedef struct Widen { const Slide *w; int64_t unit; bool padded; Scalar none; Expr to[K_AXES]; } Widen;
 
-/* Indices at the points of the wide axis, which has the number that `to` gives for `par`. */
+/* Indices at the points of the wide axis, which has the number that `to` gives for `par`. padded: also at points that no window has. */
 static Expr widen_index(void *data, Ctx *c, Expr e, const ExprInfo *i, const Expr *arg) {
     const Widen *x = data;
     (void)e;
@@ -71,14 +71,19 @@ static Expr widen_index(void *data, Ctx *c, Expr e, const ExprInfo *i, const Exp
     if (i->kind != E_LOAD) return expr_rebuild(c, i, arg);
     Expr at[MAX_RANK], coef[K_AXES], rest;
     int n = i->narg - (i->oob == OOB_VALUE);
+    Expr pad = i->oob == OOB_VALUE ? arg[n] : (Expr){0};
+    Oob oob = (Oob)i->oob;
     for (int d = 0; d < n; d++) {
         at[d] = arg[d];
         if (!expr_uses_axis(c, i->arg[d], (uint32_t)x->w->red)) continue;
         CHECK(expr_affine(c, i->arg[d], (uint32_t)x->w->naxis, coef, &rest));
         at[d] = expr_op(c, S_MUL, x->to[x->w->par], expr_int(c, DT_I64, x->unit), (Expr){0});
         if (rest.i) at[d] = expr_op(c, S_ADD, at[d], rest, (Expr){0});
+        if (!x->padded || oob != OOB_NEVER) continue;
+        oob = OOB_VALUE;
+        pad = expr_const(c, x->none);
     }
-    return expr_load(c, i->index, i->dtype, n, at, i->oob, i->oob == OOB_VALUE ? arg[n] : (Expr){0}, i->guard);
+    return expr_load(c, i->index, i->dtype, n, at, oob, pad, i->guard);
 }
 
 static Expr pick_axes(void *data, Ctx *c, Expr e, const ExprInfo *i, const Expr *arg) {
@@ -86,8 +91,14 @@ static Expr pick_axes(void *data, Ctx *c, Expr e, const ExprInfo *i, const Expr 
     return i->kind == E_AXIS ? ((const Expr *)data)[i->index] : expr_rebuild(c, i, arg);
 }
 
-/* Stage `st` of k as two, the second of which reduces along w->red alone. */
-static void split(Kernel *k, int st, const Slide *w) {
+static int last_parallel(const Stage *s) {
+    int a = s->naxis - 1;
+    while (s->axis[a].kind != AX_PAR) a--;
+    return a;
+}
+
+/* Stage `st` of k as two, the second of which reduces along w->red alone. Rows of what is between them have room for whole vectors. */
+static void split(Kernel *k, int st, const Slide *w, int lanes) {
     Ctx *c = k->c;
     const Stage whole = k->stage[st];
     Stage *first = &k->stage[st], *second = first + 1;
@@ -102,7 +113,11 @@ static void split(Kernel *k, int st, const Slide *w) {
     Dim par = whole.axis[w->par].extent, last = dim_muli(c, dim_addi(c, par, -1), step);
     Dim wide = dim_add(c, dim_addi(c, last, 1), dim_muli(c, dim_addi(c, whole.axis[w->red].extent, -1), dilation));
     if (dim_lo(c, par) < 1) wide = dim_mul(c, dim_min(c, par, dim_const(c, 1)), wide);
-    Widen x = {.w = w, .unit = unit};
+    Widen x = {.w = w, .unit = unit, .none = whole.init[0]};
+    int64_t points;
+    x.padded = last_parallel(&whole) == w->par && dim_is_const(c, wide, &points) && points % lanes && expr_info(c, whole.body[0])->kind == E_LOAD &&
+               expr_info(c, whole.body[0])->dtype == whole.acc[0];
+    if (x.padded) wide = dim_const(c, (points + lanes - 1) / lanes * lanes);
     Expr to[K_AXES] = {{0}}, read[MAX_RANK];
     first->naxis = 0;
     first->out[0] = (KOut){.buf = temp, .oob = OOB_NEVER};
@@ -142,7 +157,7 @@ static void split(Kernel *k, int st, const Slide *w) {
 
 /* k with a stage for each reduced axis, or NULL if they do not slide along axes of their own, or nothing is read twice. outer: how many
  * axes precede those. */
-static Kernel *in_turn(const Kernel *k, int *outer) {
+static Kernel *in_turn(const Kernel *k, const Target *t, int *outer) {
     const Stage *s = &k->stage[0];
     int n = 0;
     for (int a = 0; a < s->naxis; a++) n += s->axis[a].kind == AX_RED;
@@ -161,15 +176,14 @@ static Kernel *in_turn(const Kernel *k, int *outer) {
         if (!slides(own, &own->stage[0], red, &w)) return NULL;
         overlap |= dim_hi(k->c, own->stage[0].axis[red].extent) > w.step / w.dilation;
         if (w.par < *outer) *outer = w.par;
-        if (n > 1) split(own, 0, &w);
+        if (n > 1) split(own, 0, &w, target_lanes(t, reg_type(s->acc[0])));
     }
     return overlap ? own : NULL;
 }
 
 static bool window_match(const Kernel *k, const Target *t) {
     int outer;
-    (void)t;
-    return in_turn(k, &outer) != NULL;
+    return in_turn(k, t, &outer) != NULL;
 }
 
 /* Bytes of own's temporaries (those that k lacks) that are not shared by `prefix` axes. */
@@ -185,9 +199,9 @@ static double task_bytes(const Kernel *k, const Kernel *own, int prefix) {
 
 /* A task is large enough that what it has stored is in the cache when it is read again, and small enough to stay in the nearest. */
 static int window_candidates(const Kernel *k, const Target *t, Sched *out, int max) {
-    (void)t, (void)max;
+    (void)max;
     int outer;
-    const Kernel *own = in_turn(k, &outer);
+    const Kernel *own = in_turn(k, t, &outer);
     int prefix = nest_prefix(own);
     while (prefix > outer && task_bytes(k, own, prefix) < ROW_BYTES && task_bytes(k, own, prefix - 1) < TASK_BYTES) prefix--;
     out[0].par[PAR_PREFIX] = prefix;
@@ -196,7 +210,7 @@ static int window_candidates(const Kernel *k, const Target *t, Sched *out, int m
 
 static double window_cost(const Kernel *k, const Sched *s, const Target *t) {
     int outer;
-    const Kernel *own = in_turn(k, &outer);
+    const Kernel *own = in_turn(k, t, &outer);
     double total = 0;
     (void)s;
     for (int st = 0; st < own->nstage; st++) {
@@ -210,7 +224,7 @@ static double window_cost(const Kernel *k, const Sched *s, const Target *t) {
 
 static void window_build(Emit *e) {
     int outer;
-    e->k = in_turn(e->k, &outer);
+    e->k = in_turn(e->k, e->t, &outer);
     nest_run(e, (int)e->s->par[PAR_PREFIX], 0);
 }
 
