@@ -1,12 +1,13 @@
 /* emu.h: a look-alike of libcuda.so.1 that runs kernels on the host (fakecuda.c), and what tests and kernels know of it.
  *
- * A kernel is a function of the shared object that ACCELC_EMU_KERNELS names, called as the entry point of the PTX is, or that with _thread at
- * its end, as accelc --target gpu-emulated makes them; one call does what one thread of the device does. The object may also have `const uint32_t NAME_nbuf`: so many of the first parameters must be addresses
- * on the device.
+ * A kernel is a function of the shared object that ACCELC_EMU_KERNELS names, called as the entry point of the PTX is, or that with
+ * _thread at its end, as accelc --target gpu-emulated makes them; one call does what one thread of the device does. The object may also
+ * have `const uint32_t NAME_nbuf`: so many of the first parameters must be addresses on the device.
  *
- * The device's memory can be touched inside the driver's functions alone: anything else is a segmentation fault. New memory is filled
- * with ff, freed memory with dd, and what lies behind an allocation is looked at when it is freed. A copy out of bounds, a second free, a
- * call in the wrong context or with a handle that is not one stops the program with a message, and so does whatever is left at exit.
+ * What goes into a stream happens when the stream is waited for. The device's memory can be touched inside the driver's functions
+ * alone: anything else is a segmentation fault. New memory is filled with ff, freed memory with dd, and what lies behind an allocation
+ * is looked at when it is freed. A copy out of bounds, a second free, a free of what work in a stream needs, a call in the wrong context or
+ * with a handle that is not one stops the program with a message, and so does whatever is left at exit.
  *
  * Read from the environment by cuInit, which counts as call 1:
  *   ACCELC_EMU_FAIL=N[,CODE]  the Nth call fails with CODE (999). Calls that free something do so all the same; codes 700 and above but 999
@@ -30,6 +31,7 @@ typedef struct fakecuda_counts {
     long calls;                                /* since cuInit */
     long live;                                 /* contexts, streams, modules, allocations that exist */
     long launches, uploads, downloads, moves;  /* ever */
+    long waiting;                              /* copies, fills and launches that are in streams now */
 } fakecuda_counts;
 typedef const fakecuda_counts *fakecuda_look_fn(void); /* the look-alike's fakecuda_look */
 typedef int fakecuda_depth_fn(void);                   /* fakecuda_depth: contexts on the calling thread's stack */

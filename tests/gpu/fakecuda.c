@@ -1,4 +1,5 @@
-/* fakecuda.c: a look-alike of libcuda.so.1; see emu.h. One lock around everything; streams run at once. */
+/* fakecuda.c: a look-alike of libcuda.so.1; see emu.h. One lock around everything. What goes into a stream waits there until the stream is
+ * waited for, so whoever does not wait finds nothing done, and whoever changes what a copy reads changes the copy. */
 #include "emu.h"
 
 #include <dlfcn.h>
@@ -23,12 +24,23 @@ typedef struct CUctx_st {
 } Context;
 typedef struct Handle { /* a stream, module or function: `kind` tells, 0 when it is gone */
     char kind;
-    struct Handle *next; /* functions of a module */
+    struct Handle *next; /* functions of a module; the other streams */
     Context *context;
     emu_kernel *run;
     uint32_t nbuf;
     int shared;
+    struct Work *first, **last; /* of a stream */
 } Handle;
+typedef struct Work { /* a copy, a fill with `value` (no `from`), or a launch of `kernel` */
+    struct Work *next;
+    void *to;
+    const void *from;
+    size_t bytes; /* of the copy, or of the parameters */
+    uint32_t value;
+    Handle *kernel;
+    unsigned grid, block, shared;
+    uint64_t parameter[];
+} Work;
 typedef struct {
     size_t at, bytes;
     Context *context;
@@ -40,6 +52,7 @@ static Context context[MOST_DEVICES];
 static Alloc alloc[MOST_ALLOCS]; /* by address */
 static size_t nalloc, used, limit = MEMORY;
 static char *memory;
+static Handle *streams;
 static void *kernels;
 static bool initialized;
 static int devices = 2, arch = 90, fail_code, lost;
@@ -106,6 +119,60 @@ static void forget(size_t i) {
     used -= alloc[i].bytes;
     memmove(alloc + i, alloc + i + 1, (nalloc - i - 1) * sizeof *alloc);
     nalloc--;
+}
+
+/* ---- streams ---- */
+
+/* Adds work to a stream, with room for `bytes` of parameters. */
+static Work *work_new(Handle *stream, size_t bytes) {
+    Work *w = calloc(1, sizeof *w + bytes);
+    if (!w) DIE("no memory");
+    handle(stream, 's');
+    *stream->last = w;
+    stream->last = &w->next;
+    counts.waiting++;
+    return w;
+}
+
+static void run_kernel(const Work *w) {
+    static unsigned launches;
+    void *mine = aligned_alloc(1024, (w->shared + 1024) / 1024 * 1024);
+    bool back = launches++ % 2; /* no order is promised */
+    if (!mine) DIE("no memory");
+    for (unsigned b = 0; b < w->grid; b++) {
+        memset(mine, 0xff, w->shared);
+        for (unsigned t = 0; t < w->block; t++) {
+            emu_thread thread = {back ? w->block - 1 - t : t, w->block, back ? w->grid - 1 - b : b, w->grid, mine};
+            w->kernel->run(&thread, w->parameter);
+        }
+    }
+    free(mine);
+}
+
+static void run_work(const Work *w) {
+    if (w->kernel) run_kernel(w);
+    else if (w->from) memcpy(w->to, w->from, w->bytes);
+    else for (size_t i = 0; i < w->bytes / 4; i++) ((uint32_t *)w->to)[i] = w->value;
+}
+
+/* Everything in the stream happens, or is forgotten. */
+static void stream_run(Handle *s, bool happens) {
+    while (s->first) {
+        Work *w = s->first;
+        s->first = w->next;
+        if (happens) run_work(w);
+        counts.waiting--;
+        free(w);
+    }
+    s->last = &s->first;
+}
+
+static void stream_gone(Handle *s) {
+    Handle **at = &streams;
+    while (*at != s) at = &(*at)->next;
+    *at = s->next;
+    s->kind = 0;
+    free(s);
 }
 
 /* ---- the driver, devices, contexts ---- */
@@ -194,6 +261,12 @@ EXPORT int cuDevicePrimaryCtxRelease_v2(int device) {
         if (c->live && !lost) DIE("%d streams, modules and allocations are left in a context that goes", c->live);
         for (size_t i = nalloc; i-- > 0;)
             if (alloc[i].context == c) forget(i);
+        for (Handle *s = streams, *next; s; s = next) {
+            next = s->next;
+            if (s->context != c) continue;
+            stream_run(s, false);
+            stream_gone(s);
+        }
         counts.live -= 1 + c->live;
         c->live = lost = 0;
     }
@@ -273,6 +346,9 @@ EXPORT int cuStreamCreate(Handle **s, unsigned flags) {
     if (!e && flags > 1) e = INVALID_VALUE;
     if (!e) {
         *s = handle_new('s');
+        (*s)->last = &(*s)->first;
+        (*s)->next = streams;
+        streams = *s;
         lives(1);
     }
     return end(e);
@@ -280,14 +356,15 @@ EXPORT int cuStreamCreate(Handle **s, unsigned flags) {
 
 EXPORT int cuStreamSynchronize(Handle *s) {
     int e = begin(true);
-    if (!e) handle(s, 's');
+    if (depth) stream_run(handle(s, 's'), !lost);
     return end(e);
 }
 
 EXPORT int cuStreamDestroy_v2(Handle *s) {
     int e = begin(true);
-    handle(s, 's')->kind = 0;
-    free(s);
+    if (handle(s, 's')->first && !lost) DIE("a stream goes that has work to do");
+    stream_run(s, false);
+    stream_gone(s);
     lives(-1);
     return end(e);
 }
@@ -316,12 +393,22 @@ EXPORT int cuMemAlloc_v2(uint64_t *p, size_t bytes) {
     return end(0);
 }
 
+static bool work_uses(const Work *w, const char *p, size_t n) {
+    if (!w->kernel) return ((char *)w->to >= p && (char *)w->to < p + n) || ((const char *)w->from >= p && (const char *)w->from < p + n);
+    for (size_t k = 0; k < w->bytes / 8; k++)
+        if (w->parameter[k] - (uint64_t)(uintptr_t)p < n) return true;
+    return false;
+}
+
 EXPORT int cuMemFree_v2(uint64_t p) {
     int e = begin(true);
     size_t i = 0;
     while (i < nalloc && (uint64_t)(uintptr_t)(memory + alloc[i].at) != p) i++;
     if (i == nalloc) DIE("%#llx is freed, which is no allocation", (unsigned long long)p);
     Alloc a = alloc[i];
+    for (Handle *s = streams; s && !lost; s = s->next)
+        for (Work *w = s->first; w; w = w->next)
+            if (work_uses(w, memory + a.at, a.bytes)) DIE("memory is freed that work in a stream uses");
     if (a.context != stack[depth - 1]) DIE("memory of another context is freed");
     for (size_t k = a.bytes; k < room(a.bytes); k++)
         if ((unsigned char)memory[a.at + k] != 0xa5) DIE("something was written %zu bytes behind an allocation of %zu", k - a.bytes, a.bytes);
@@ -350,9 +437,11 @@ static void host_memory(const void *p, size_t n, const char *what) {
 EXPORT int cuMemcpyHtoDAsync_v2(uint64_t to, const void *from, size_t n, Handle *s) {
     int e = begin(true);
     if (e) return end(e);
-    handle(s, 's');
+    Work *w = work_new(s, 0);
     host_memory(from, n, "cuMemcpyHtoD");
-    memcpy(inside(to, n, "cuMemcpyHtoD"), from, n);
+    w->to = inside(to, n, "cuMemcpyHtoD");
+    w->from = from;
+    w->bytes = n;
     counts.uploads++;
     return end(0);
 }
@@ -360,9 +449,11 @@ EXPORT int cuMemcpyHtoDAsync_v2(uint64_t to, const void *from, size_t n, Handle 
 EXPORT int cuMemcpyDtoHAsync_v2(void *to, uint64_t from, size_t n, Handle *s) {
     int e = begin(true);
     if (e) return end(e);
-    handle(s, 's');
+    Work *w = work_new(s, 0);
     host_memory(to, n, "cuMemcpyDtoH");
-    memcpy(to, inside(from, n, "cuMemcpyDtoH"), n);
+    w->to = to;
+    w->from = inside(from, n, "cuMemcpyDtoH");
+    w->bytes = n;
     counts.downloads++;
     return end(0);
 }
@@ -370,10 +461,12 @@ EXPORT int cuMemcpyDtoHAsync_v2(void *to, uint64_t from, size_t n, Handle *s) {
 EXPORT int cuMemcpyDtoDAsync_v2(uint64_t to, uint64_t from, size_t n, Handle *s) {
     int e = begin(true);
     if (e) return end(e);
-    handle(s, 's');
+    Work *w = work_new(s, 0);
     char *x = inside(to, n, "cuMemcpyDtoD"), *y = inside(from, n, "cuMemcpyDtoD");
     if (x < y + n && y < x + n) DIE("cuMemcpyDtoD: the ranges overlap");
-    memcpy(x, y, n);
+    w->to = x;
+    w->from = y;
+    w->bytes = n;
     counts.moves++;
     return end(0);
 }
@@ -381,9 +474,10 @@ EXPORT int cuMemcpyDtoDAsync_v2(uint64_t to, uint64_t from, size_t n, Handle *s)
 EXPORT int cuMemsetD32Async(uint64_t p, unsigned v, size_t n, Handle *s) {
     int e = begin(true);
     if (e) return end(e);
-    handle(s, 's');
-    uint32_t *to = inside(p, n * 4, "cuMemsetD32");
-    for (size_t i = 0; i < n; i++) to[i] = v;
+    Work *w = work_new(s, 0);
+    w->to = inside(p, n * 4, "cuMemsetD32");
+    w->bytes = n * 4;
+    w->value = v;
     return end(0);
 }
 
@@ -394,26 +488,19 @@ EXPORT int cuLaunchKernel(Handle *f, unsigned gx, unsigned gy, unsigned gz, unsi
     int e = begin(true);
     if (e) return end(e);
     handle(f, 'f');
-    handle(s, 's');
     if (params || !extra || extra[0] != (void *)1 || extra[2] != (void *)2 || extra[4]) DIE("cuLaunchKernel: one parameter block is expected");
     if (!gx || gx > 0x7fffffff || gy != 1 || gz != 1 || !bx || bx > 1024 || by != 1 || bz != 1 || shared > (unsigned)f->shared) return end(INVALID_VALUE);
     size_t bytes = *(size_t *)extra[3];
-    uint64_t *block = malloc(bytes); /* its own, so that a sanitizer sees what reads behind it */
-    void *mine = aligned_alloc(1024, (shared + 1024) / 1024 * 1024);
-    if (!block || !mine) DIE("no memory");
-    memcpy(block, extra[1], bytes);
+    Work *w = work_new(s, bytes);
+    memcpy(w->parameter, extra[1], bytes);
+    w->bytes = bytes;
     for (uint32_t k = 0; k < f->nbuf; k++)
-        if (block[k]) inside(block[k], 0, "a buffer of a kernel");
-    bool back = counts.launches++ % 2; /* no order is promised */
-    for (unsigned b = 0; b < gx; b++) {
-        memset(mine, 0xff, shared);
-        for (unsigned t = 0; t < bx; t++) {
-            emu_thread thread = {back ? bx - 1 - t : t, bx, back ? gx - 1 - b : b, gx, mine};
-            f->run(&thread, block);
-        }
-    }
-    free(block);
-    free(mine);
+        if (w->parameter[k]) inside(w->parameter[k], 0, "a buffer of a kernel");
+    w->kernel = f;
+    w->grid = gx;
+    w->block = bx;
+    w->shared = shared;
+    counts.launches++;
     return end(0);
 }
 

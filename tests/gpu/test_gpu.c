@@ -187,7 +187,7 @@ END_TEST
 /* The driver as the caller of a model uses it: memory that one session lends to another. */
 typedef struct {
     int (*retain)(void **, int), (*release)(int), (*push)(void *), (*pop)(void **), (*alloc)(uint64_t *, size_t), (*free)(uint64_t);
-    int (*up)(uint64_t, const void *, size_t, void *), (*down)(void *, uint64_t, size_t, void *), (*stream)(void **, unsigned), (*end)(void *);
+    int (*up)(uint64_t, const void *, size_t, void *), (*down)(void *, uint64_t, size_t, void *), (*stream)(void **, unsigned), (*end)(void *), (*wait)(void *);
     void *context, *queue;
 } Caller;
 
@@ -203,12 +203,24 @@ static void caller_open(Caller *c) {
     *(void **)&c->down = symbol("cuMemcpyDtoHAsync_v2");
     *(void **)&c->stream = symbol("cuStreamCreate");
     *(void **)&c->end = symbol("cuStreamDestroy_v2");
+    *(void **)&c->wait = symbol("cuStreamSynchronize");
     int (*init)(unsigned);
     *(void **)&init = symbol("cuInit");
     ck_assert_int_eq(init(0), 0);
     ck_assert_int_eq(c->retain(&c->context, 0), 0);
     ck_assert_int_eq(c->push(c->context), 0);
     ck_assert_int_eq(c->stream(&c->queue, 1), 0);
+}
+
+/* Host memory to the device, or back. */
+static void caller_up(Caller *c, uint64_t to, const void *from, size_t n) {
+    ck_assert_int_eq(c->up(to, from, n, c->queue), 0);
+    ck_assert_int_eq(c->wait(c->queue), 0);
+}
+
+static void caller_down(Caller *c, void *to, uint64_t from, size_t n) {
+    ck_assert_int_eq(c->down(to, from, n, c->queue), 0);
+    ck_assert_int_eq(c->wait(c->queue), 0);
 }
 
 static void caller_close(Caller *c) {
@@ -229,7 +241,8 @@ START_TEST(test_device_pointers) {
             ck_assert_int_eq(c.alloc(&x, N * 4 + 64), 0);
             ck_assert_int_eq(c.alloc(&z, N * 4 + 64), 0);
             pipe_data(X, Y, N);
-            ck_assert_int_eq(c.up(x + odd * 4, X, N * 4, c.queue), 0);
+            if (!odd) caller_up(&c, x, X, N * 4);
+            else ck_assert_int_eq(c.up(x + 4, X, N * 4, c.queue), 0); /* on its way in the stream that the session gets */
             accelc_config config = GPU(2);
             config.stream = odd ? c.queue : NULL;
             ck_assert_int_eq(model_open(&g.m, config), ACCELC_OK);
@@ -245,14 +258,14 @@ START_TEST(test_device_pointers) {
                     ck_assert_int_eq(g.look()->uploads - before.uploads, 1);
                     ck_assert_int_eq(g.look()->moves - before.moves, odd ? 2 : 0);
                 }
-                ck_assert_int_eq(c.down(Z, z + odd * 4, N * 4, c.queue), 0);
+                caller_down(&c, Z, z + odd * 4, N * 4);
                 pipe_check(X, Y, Z, N);
             }
             out = (accelc_value){.device = 1}; /* lent */
             ck_assert_int_eq(accelc_rt1_run(g.m.s, in, &out), ACCELC_OK);
             ck_assert(out.device == 1 && out.owned && out.bytes == N * 4);
             memset(Z, 0, sizeof Z);
-            ck_assert_int_eq(c.down(Z, (uint64_t)(uintptr_t)out.data, N * 4, c.queue), 0);
+            caller_down(&c, Z, (uint64_t)(uintptr_t)out.data, N * 4);
             pipe_check(X, Y, Z, N);
             memset(Z, 0, sizeof Z);
             accelc_value again = {.data = Z, .bytes = sizeof Z}; /* fetched to the other side */
@@ -264,7 +277,7 @@ START_TEST(test_device_pointers) {
             again = (accelc_value){.data = (void *)z, .bytes = N * 4, .device = 1};
             ck_assert_int_eq(accelc_rt1_fetch(g.m.s, 0, &again), ACCELC_OK);
             memset(Z, 0, sizeof Z);
-            ck_assert_int_eq(c.down(Z, z, N * 4, c.queue), 0);
+            caller_down(&c, Z, z, N * 4);
             pipe_check(X, Y, Z, N);
             in[0].device = 2;
             ck_assert_int_eq(accelc_rt1_run(g.m.s, in, &out), ACCELC_EDEVICE);
@@ -371,13 +384,46 @@ START_TEST(test_state) {
 }
 END_TEST
 
+/* t = 1; u = scale(t); t = 2; z = u + t, ending with a guard: the host changes t while the device may still read it, and a run that
+ * fails leaves nothing behind that reads what is the caller's. */
+START_TEST(test_waiting) {
+    for (unsigned mask = 0; mask < 8; mask++) {
+        Pb *b = pb_new();
+        int32_t n = pb_sym(b), one = pb_const(b, 1), two = pb_const(b, 2), most = pb_const(b, 500), bytes = pb_op(b, RT_DIM_MUL, n, pb_const(b, 4));
+        int32_t x = pb_in(b, "x", F32, 1, DIMS(n), bytes), z = pb_out(b, "z", F32, 1, DIMS(n), bytes);
+        int32_t t = pb_arena(b, F32, bytes, 0, 9), u = pb_arena(b, F32, bytes, 0, 9), v = pb_arena(b, F32, bytes, 0, 9);
+        pb_entry(b);
+        int32_t g0 = pb_guard(b, RT_CMP_LE, n, most, "too long");
+        pb_kernel(b, FILL, n, 1, 1, LIST(t, ), LIST(one, ));
+        pb_kernel(b, SCALE, n, 1, 1, LIST(t, u, ), LIST());
+        pb_kernel(b, FILL, n, 1, 1, LIST(t, ), LIST(two, ));
+        pb_kernel(b, ADD, n, 1, 1, LIST(u, t, v, ), LIST());
+        pb_kernel(b, ADD, n, 1, 1, LIST(v, x, z, ), LIST());
+        pb_ctl(b, RT_GUARDS, g0, g0 + 1, 0);
+        pb_step(b, RT_END);
+        G g;
+        gpu_init(&g, b, (mask & 1) << FILL | (mask >> 1 & 1) << SCALE | mask >> 2 << ADD);
+        ck_assert_int_eq(model_open(&g.m, GPU(1)), ACCELC_OK);
+        for (int64_t len = 500; len < 502; len++) {
+            accelc_value in = tensor(F32, 1, &len, X, (size_t)len * 4), out = {0};
+            for (int64_t i = 0; i < len; i++) X[i] = (float)i;
+            ck_assert_int_eq(accelc_rt1_run(g.m.s, &in, &out), len == 500 ? ACCELC_OK : ACCELC_ESHAPE);
+            ck_assert_int_eq(g.look()->waiting, 0);
+            for (int64_t i = 0; i < len && len == 500; i++) ck_assert_float_eq(((float *)out.data)[i], 1.75f + 2 + X[i]);
+        }
+        gpu_done(&g);
+    }
+}
+END_TEST
+
 START_TEST(test_scratch) {
     Pb *b = pb_new();
     int32_t n = pb_sym(b), m = pb_sym(b), four = pb_const(b, 4), rows = pb_op(b, RT_DIM_MUL, n, four), mine = pb_op(b, RT_DIM_MUL, m, four);
     pb_in(b, "x", F32, 2, DIMS(n, m), pb_op(b, RT_DIM_MUL, rows, m));
-    int32_t y = pb_out(b, "y", F32, 1, DIMS(n), rows);
+    int32_t y = pb_out(b, "y", F32, 1, DIMS(n), rows), large = pb_op(b, RT_DIM_MUL, mine, pb_const(b, 100)), unused = pb_arena(b, F32, rows, 0, 9);
     pb_entry(b);
     pb_kernel(b, SCRATCH, n, 1, 1, LIST(y, ), LIST(m, ))->scratch = mine;
+    pb_kernel(b, SCRATCH, n, 1, 1, LIST(unused, ), LIST(m, ))->scratch = large; /* grows while the first may still run */
     pb_step(b, RT_END);
     b->p.scratch = -1;
     G g;
@@ -559,7 +605,7 @@ START_TEST(test_repeated) {
     for (int i = 0; i < 2; i++) {
         ck_assert_int_eq(c.alloc(&from[i], size[i]), 0);
         ck_assert_int_eq(c.alloc(&to[i], size[i]), 0);
-        ck_assert_int_eq(c.up(from[i], data[i], size[i], c.queue), 0);
+        caller_up(&c, from[i], data[i], size[i]);
     }
     for (int way = 0; way < 8; way++) {
         bool in_device = way & 1, out_device = way & 2, mine = way & 4;
@@ -576,7 +622,7 @@ START_TEST(test_repeated) {
         for (int i = 0; i < 2; i++) {
             ck_assert(out[i].device == out_device && out[i].owned == !mine && out[i].bytes == size[i]);
             ck_assert_ptr_ne(out[i].data, in[i].data);
-            if (out_device) ck_assert_int_eq(c.down(back, (uint64_t)(uintptr_t)out[i].data, size[i], c.queue), 0);
+            if (out_device) caller_down(&c, back, (uint64_t)(uintptr_t)out[i].data, size[i]);
             else memcpy(back, out[i].data, size[i]);
             ck_assert_mem_eq(back, data[i], size[i]);
         }
@@ -824,6 +870,7 @@ static void add(TCase *c) {
     tcase_add_test(c, test_guard);
     tcase_add_test(c, test_compact);
     tcase_add_test(c, test_state);
+    tcase_add_test(c, test_waiting);
     tcase_add_test(c, test_scratch);
     tcase_add_test(c, test_growing_carried);
     tcase_add_test(c, test_call);
