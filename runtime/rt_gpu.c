@@ -37,6 +37,12 @@ static accelc_status broken(Sess *s, CUresult e, const char *what) {
                 s->device->found.name, what, driver_error(&s->device->cu, e, why, sizeof why));
 }
 
+static accelc_status broken_step(Sess *s, CUresult e, const rt_step *st) {
+    char what[400];
+    snprintf(what, sizeof what, "kernel %.100s (%.200s)", s->str + st->name, s->str + st->nodes);
+    return broken(s, e, what);
+}
+
 #define TRY(call, what)                             \
     do {                                            \
         CUresult try_e = (call);                    \
@@ -368,13 +374,24 @@ static accelc_status step_scratch(Sess *s, const rt_step *st, int64_t *each) {
     return ACCELC_OK;
 }
 
+/* What the guards of the step just launched say. */
+static accelc_status check_status(Sess *s, const rt_step *st) {
+    Device *d = s->device;
+    uint32_t code = 0;
+    accelc_status bad = download(s, &code, d->status, sizeof code);
+    if (bad != ACCELC_OK) return bad;
+    CUresult e = d->cu.stream_wait(d->stream);
+    if (e == 0 && code != 0) e = d->cu.set32(d->status, 0, 1, d->stream);
+    if (e != 0) return broken_step(s, e, st);
+    return code ? accelc_rt1_kernel_failed(s, st, (int32_t)code) : ACCELC_OK;
+}
+
 static accelc_status launch(Sess *s, const rt_step *st) {
     Device *d = s->device;
     const rt_gpu_kernel *k = &s->model->gpu->kernel[st->kernel];
     int64_t tasks = s->dims[st->tasks], each;
     const int32_t *arg = s->arg + st->arg;
     accelc_status bad;
-    char text[400];
     if (tasks <= 0) return ACCELC_OK;
     for (uint32_t i = 0; i < st->nbuf; i++)
         if ((bad = to_device(s, root_of(s, arg[i]))) != ACCELC_OK || (bad = address(s, arg[i], &d->parameters[i])) != ACCELC_OK) return bad;
@@ -390,16 +407,10 @@ static accelc_status launch(Sess *s, const rt_step *st) {
     *p++ = d->status;
     size_t bytes = (size_t)(p - d->parameters) * sizeof *p;
     void *extra[] = {CU_PARAM_POINTER, d->parameters, CU_PARAM_SIZE, &bytes, NULL};
-    snprintf(text, sizeof text, "kernel %.100s (%.200s)", s->str + st->name, s->str + st->nodes);
-    TRY(d->cu.launch(d->kernel[st->kernel], (unsigned)blocks, 1, 1, k->block, 1, 1, k->shared, d->stream, NULL, extra), text);
+    CUresult e = d->cu.launch(d->kernel[st->kernel], (unsigned)blocks, 1, 1, k->block, 1, 1, k->shared, d->stream, NULL, extra);
+    if (e != 0) return broken_step(s, e, st);
     written(s, st, ON_DEVICE);
-    if (!k->guards) return ACCELC_OK;
-    uint32_t code = 0;
-    if ((bad = download(s, &code, d->status, sizeof code)) != ACCELC_OK) return bad;
-    TRY(d->cu.stream_wait(d->stream), text);
-    if (code == 0) return ACCELC_OK;
-    TRY(d->cu.set32(d->status, 0, 1, d->stream), text);
-    return accelc_rt1_kernel_failed(s, st, (int32_t)code);
+    return k->guards ? check_status(s, st) : ACCELC_OK;
 }
 
 static uint64_t now_ns(void) {

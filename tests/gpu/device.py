@@ -31,6 +31,16 @@ def run_on_device(so, feeds_path, results_path):
         results = {k: np.array(v) for k, v in session.run(dict(feeds)).items()}
     look = ctypes.CDLL(os.environ["ACCELC_LIBCUDA"]).fakecuda_look
     look.restype = ctypes.POINTER(Counts)
+    for device in ("cpu", 1):  # the look-alike has two
+        before = look().contents.launches
+        with model.session(device=device) as session:
+            session.run(dict(feeds))
+        assert (look().contents.launches > before) == (device == 1), f"{look().contents.launches - before} launches on {device}"
+    try:
+        model.session(device=7)
+        raise AssertionError("device 7 is there")
+    except accelc.Error as e:
+        assert "there is no GPU 7, the machine has 2" in str(e), e
     np.savez(results_path, launches=look().contents.launches, live=look().contents.live, **{f"out_{k}": v for k, v in results.items()})
 
 

@@ -89,14 +89,18 @@ class Session:
     """Runs a model. One run at a time; other sessions are independent. Made by Model.session().
 
     for_each(n, task): an executor of the caller's, in place of threads of the session: calls task(i) for every i < n, n <= threads, in any
-    order and in any threads, and returns when all are done. It must not raise."""
+    order and in any threads, and returns when all are done. It must not raise.
+
+    device: "cpu", or the number of a GPU, which the model must have code for; None: a GPU if there is one that the model has code for, else
+    the CPU."""
 
     def __init__(self, model, threads=0, *, spin_us=0, cpu=None, weights=None, mem_limit=0, seed=0, sym_max=None,
-                 on_step=None, for_each=None):
+                 on_step=None, for_each=None, device=None):
         self._handle = None
         self.model = model
         api, desc = model._api, model._desc
         config = abi.Config(size=c.sizeof(abi.Config), threads=threads, spin_us=spin_us, mem_limit=mem_limit, seed=seed,
+                            device=0 if device is None else -1 if device == "cpu" else device + 1,
                             cpu=cpu.encode() if cpu else None, weights_path=os.fsencode(weights) if weights else None)
         if sym_max:
             unknown = set(sym_max) - set(model.symbols)
