@@ -17,6 +17,9 @@ LVal emit_initial(Emit *e, const Stage *s, int r, uint16_t lanes); /* the neutra
 void emit_parallel_point(const Stage *s, const Point *p, Point *out); /* p indexed by the parallel axes alone, as epilogues want it */
 LVal emit_hreduce(Emit *e, const Stage *s, LVal v);           /* lanes of accumulator 0 combined by halves (comb is one commutative operation) */
 
+/* emit_range.c */
+bool emit_fits_i32(const Emit *e, const Stage *s, Expr x);    /* is the i64 expression x within i32 at every point of the stage? */
+
 /* random.c: element i (flat, i64) of a random node, as a function of the symbols RANDOM_SEED and RANDOM_RUN; sequential
  * generators are no such function but a stage. */
 #define RANDOM_SEED "accelc.seed"   /* seed of the session */

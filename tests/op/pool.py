@@ -29,7 +29,20 @@ def dilated():
     yield (1, 2, 20, 47), {"kernel_shape": [2, 4], "dilations": [3, 2], "strides": [2, 3], "pads": [1, 1, 1, 2], "ceil_mode": 1}
 
 
+def greatest(x):
+    """3x3, borders of 1, stride 2; a NaN spreads to every window that has it"""
+    p = np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1)), constant_values=-np.inf)
+    size = [(n - 3) // 2 + 1 for n in p.shape[2:]]
+    taps = [p[:, :, i:i + 2 * size[0] - 1:2, j:j + 2 * size[1] - 1:2] for i in range(3) for j in range(3)]
+    return [np.maximum.reduce(taps)]
+
+
 def cases(rng):
+    image = f32(rng, 1, 2, 15, 37)
+    image[0, 0, [0, 7, 14], [0, 20, 36]] = np.nan
+    image[0, 1, :, :9] = -np.inf
+    for dynamic in (False, True):
+        yield Case("MaxPool", [image], {"kernel_shape": [3, 3], "strides": [2, 2], "pads": [1, 1, 1, 1]}, oracle=greatest, dynamic=dynamic)
     for shape, attrs in [*windows(), *dilated()]:
         for dynamic in (False, True):
             yield Case("MaxPool", [f32(rng, *shape)], attrs, dynamic=dynamic)
