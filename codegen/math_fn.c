@@ -28,22 +28,53 @@ static LVal pow2(const M *m, LVal n) {
     return lir_bitcast(m->l, lir_op2(m->l, S_SHL, e, m_i(m, DT_I64, 52)), DT_F64);
 }
 
-static LVal fn_exp(const M *m, LVal x) {
-    bool f = m->ty == DT_F32;
-    double hi = f ? 89 : 710, lo = f ? -87.336547 : -746; /* f32: ln 2^-126; f64: below every result */
-    LVal low = m_cmp(m, S_LT, x, m_f(m, lo));
-    /* In this order a NaN passes (MIN and MAX yield the second operand if unordered). */
-    x = lir_op2(m->l, S_MIN, m_f(m, hi), m_sel(m, low, m_f(m, f ? 0 : lo), x));
-    LVal n = lir_op1(m->l, S_RINT, m_mul(m, x, m_f(m, 1.4426950408889634)));
+/* f32: x = n ln 2 + r, |r| <= ln 2 / 2 and a little. *bits: n in the low bits, by an addition that rounds. */
+static LVal exp_reduce(const M *m, LVal x, LVal *n, LVal *bits) {
+    LVal shifted = m_fma(m, x, m_f(m, 1.4426950408889634), m_f(m, 0x1.8p23));
+    *bits = lir_bitcast(m->l, shifted, DT_I32);
+    *n = m_sub(m, shifted, m_f(m, 0x1.8p23));
     /* ln 2 in two parts; the first has trailing zeros, so that its product with n is exact */
-    LVal r = m_fma(m, n, m_f(m, f ? -0.693359375 : -0x1.62e42fee00000p-1), x);
-    r = m_fma(m, n, m_f(m, f ? 2.12194440054690583e-4 : -0x1.a39ef35793c76p-33), r);
-    if (f) {
-        LVal p = POLY(m, r, 0.499999921, 0.166664202, 0.0416682256, 0.00837481578, 0.00138368461);
-        LVal y = m_add(m, m_fma(m, m_mul(m, r, r), p, r), m_f(m, 1));
-        /* f32 results below 1.19e-38 are 0: a subnormal one costs the processor some 150 cycles, and masks make many */
-        return m_sel(m, low, m_f(m, 0), lir_scalef(m->l, y, n));
+    LVal r = m_fma(m, *n, m_f(m, -0.693359375), x);
+    return m_fma(m, *n, m_f(m, 2.12194440054690583e-4), r);
+}
+
+#define EXP_F32 0.499999921, 0.166664202, 0.0416682256, 0.00837481578, 0.00138368461 /* exp(r) = 1 + r + r^2 (..) */
+
+static LVal exponent(const M *m, LVal bits) { return lir_op2(m->l, S_SHL, bits, m_i(m, DT_I32, 23)); }
+
+/* 2^n for integral n in [-126, 127], f32, from the bits of exp_reduce. */
+static LVal power(const M *m, LVal bits) {
+    return lir_bitcast(m->l, lir_op2(m->l, S_ADD, exponent(m, bits), m_i(m, DT_I32, 127 << 23)), DT_F32);
+}
+
+static const double least_exp = -87.336547, most_exp = 88.72283; /* ln of the least and greatest normal f32 */
+
+/* exp of f32 in [least_exp, 88], where nothing overflows or is subnormal; of NaN. */
+static LVal exp_inside(const M *m, LVal x) {
+    LVal n, bits, r = exp_reduce(m, x, &n, &bits), y = POLY(m, r, 1, 1, EXP_F32);
+    return m->t->flags & F_AVX512 ? lir_scalef(m->l, y, n) : m_mul(m, y, power(m, bits));
+}
+
+/* f32 results below 1.19e-38 are 0: a subnormal one costs the processor some 150 cycles, and masks make many. */
+static LVal exp_f32(const M *m, LVal x) {
+    LVal n, bits, flushed = m_cmp(m, S_LT, x, m_f(m, least_exp)), zero = m_f(m, 0);
+    if (m->t->flags & F_AVX512) {
+        LVal r = exp_reduce(m, lir_op2(m->l, S_MIN, m_f(m, 89), x) /* NaN passes */, &n, &bits);
+        return m_sel(m, lir_op1(m->l, S_NOT, flushed), lir_scalef(m->l, POLY(m, r, 1, 1, EXP_F32), n), zero);
     }
+    LVal r = exp_reduce(m, x, &n, &bits), y = lir_bitcast(m->l, POLY(m, r, 1, 1, EXP_F32), DT_I32);
+    y = lir_bitcast(m->l, lir_op2(m->l, S_ADD, y, exponent(m, bits)), DT_F32);
+    return m_sel(m, m_cmp(m, S_LE, x, m_f(m, most_exp)), m_sel(m, flushed, zero, y), m_add(m, x, m_f(m, INFINITY)));
+}
+
+static LVal fn_exp(const M *m, LVal x) {
+    if (m->ty == DT_F32) return exp_f32(m, x);
+    LVal low = m_cmp(m, S_LT, x, m_f(m, -746)); /* below every result */
+    /* In this order a NaN passes (MIN and MAX yield the second operand if unordered). */
+    x = lir_op2(m->l, S_MIN, m_f(m, 710), m_sel(m, low, m_f(m, -746), x));
+    LVal n = lir_op1(m->l, S_RINT, m_mul(m, x, m_f(m, 1.4426950408889634)));
+    LVal r = m_fma(m, n, m_f(m, -0x1.62e42fee00000p-1), x);
+    r = m_fma(m, n, m_f(m, -0x1.a39ef35793c76p-33), r);
     LVal p = POLY(m, r, 0.5, 0.16666666666666702, 0.041666666666665936, 0.0083333333333100845, 0.0013888888889141847,
                   0.00019841269908154208, 2.4801586915588763e-05, 2.7557225844302134e-06, 2.7557574104142631e-07,
                   2.5114601081023637e-08, 2.0832019876600545e-09);
@@ -53,6 +84,19 @@ static LVal fn_exp(const M *m, LVal x) {
     half = m_sel(m, bad, m_f(m, 0), half);
     LVal rest = m_sel(m, bad, m_f(m, 0), m_sub(m, n, half));
     return m_mul(m, m_mul(m, y, pow2(m, half)), pow2(m, rest));
+}
+
+/* 1 / x for f32 x in [1, 2^125], NaN for NaN: a division of 16 lanes takes as long as 32 products. From a line through the logarithm, that is
+ * the bits, every step cubes the error, and the last rounds once. */
+static LVal reciprocal(const M *m, LVal x) {
+    LVal one = m_f(m, 1);
+    if (!(m->t->flags & F_FMA)) return m_div(m, one, x);
+    LVal minus = lir_op1(m->l, S_NEG, x), y = lir_bitcast(m->l, m_sub(m, m_i(m, DT_I32, 0x7EF311C7), lir_bitcast(m->l, x, DT_I32)), DT_F32);
+    for (int step = 0; step < 2; step++) {
+        LVal e = m_fma(m, minus, y, one);
+        y = m_fma(m, m_fma(m, e, e, e), y, y);
+    }
+    return y;
 }
 
 static LVal fn_log(const M *m, LVal x) {
@@ -88,14 +132,16 @@ static LVal fn_log(const M *m, LVal x) {
 }
 
 static LVal fn_tanh(const M *m, LVal x) {
-    LVal a = m_abs(m, x), z = m_mul(m, x, x), p;
-    if (m->ty == DT_F32) p = POLY(m, z, -0.333333332, 0.13333305, -0.0539595503, 0.0217709958, -0.0083500084, 0.00229894184);
+    bool f = m->ty == DT_F32;
+    LVal a = m_abs(m, x), z = m_mul(m, x, x), one = m_f(m, 1), p;
+    if (f) p = POLY(m, z, -0.333333332, 0.13333305, -0.0539595503, 0.0217709958, -0.0083500084, 0.00229894184);
     else p = POLY(m, z, -0.33333333333333326, 0.13333333333327041, -0.053968253961717574, 0.02186948827108447, -0.0088632300057063049,
                   0.0035920606449773925, -0.0014553189846993339, 0.00058747212236352785, -0.00023085187883171271, 7.9690679462807013e-05,
                   -1.7291486319944026e-05);
-    LVal small = m_fma(m, m_mul(m, x, z), p, x);
-    LVal e = fn_exp(m, m_add(m, a, a));
-    LVal big = m_copysign(m, m_sub(m, m_f(m, 1), m_div(m, m_f(m, 2), m_add(m, e, m_f(m, 1)))), x);
+    LVal small = m_fma(m, m_mul(m, x, z), p, x), twice = m_add(m, a, a);
+    LVal e = f ? exp_inside(m, lir_op2(m->l, S_MIN, m_f(m, 20), twice)) : fn_exp(m, twice); /* exp(20) gives 1 */
+    LVal d = m_add(m, e, one), rest = f ? reciprocal(m, d) : m_div(m, one, d);
+    LVal big = m_copysign(m, m_fma(m, m_f(m, -2), rest, one), x);
     return m_sel(m, m_cmp(m, S_LT, a, m_f(m, 0.625)), small, big);
 }
 
@@ -118,12 +164,22 @@ static LVal fn_erf(const M *m, LVal x) {
                  8.1113069289001176e-13, -3.3860523642560315e-14, 6.4727611037626077e-16);
     }
     LVal small = m_fma(m, x, p, x);
-    LVal tail = m_sub(m, m_f(m, 1), fn_exp(m, lir_op1(m->l, S_NEG, q)));
-    LVal big = m_copysign(m, m_sel(m, m_cmp(m, S_GE, a, m_f(m, f ? 4 : 6)), m_f(m, 1), tail), x);
+    LVal minus = lir_op1(m->l, S_NEG, q), tail = m_sub(m, m_f(m, 1), f ? exp_inside(m, minus) : fn_exp(m, minus));
+    if (!f) tail = m_sel(m, m_cmp(m, S_GE, a, m_f(m, 6)), m_f(m, 1), tail); /* f32 has rounded it to 1 */
+    LVal big = m_copysign(m, tail, x);
     return m_sel(m, m_cmp(m, S_GE, a, m_f(m, 1)), big, small); /* NaN takes the polynomial */
 }
 
+/* With e = exp(-|x|): 1 / (1 + e), or e / (1 + e) for negative x. */
+static LVal sigmoid_f32(const M *m, LVal x) {
+    LVal minus = lir_op1(m->l, S_NEG, m_abs(m, x)), least = m_f(m, least_exp), one = m_f(m, 1);
+    LVal e = exp_inside(m, lir_op2(m->l, S_MAX, least, minus)); /* NaN passes */
+    e = m_sel(m, lir_op1(m->l, S_NOT, m_cmp(m, S_LT, minus, least)), e, m_f(m, 0)); /* as in exp_f32 */
+    return m_mul(m, m_sel(m, m_cmp(m, S_LT, x, m_f(m, 0)), e, one), reciprocal(m, m_add(m, one, e)));
+}
+
 static LVal fn_sigmoid(const M *m, LVal x) {
+    if (m->ty == DT_F32) return sigmoid_f32(m, x);
     return m_div(m, m_f(m, 1), m_add(m, m_f(m, 1), fn_exp(m, lir_op1(m->l, S_NEG, x))));
 }
 

@@ -14,7 +14,7 @@
 
 enum { PAR_PREFIX, PAR_CHUNK, N_PARS };
 enum { CHUNK = 2048, CHUNK_OF_CHAINS = 512, UNROLL = 4, UNROLLED = 96, JAM = 16, JAM_COST = 24 };
-enum { STRIP = 4096, ROWS = 4, MANY_ROWS = 256 };
+enum { STRIP = 4096, ROWS = 4, MANY_ROWS = 256, DEAR = 9 };
 
 struct Rows;
 
@@ -416,6 +416,17 @@ static void vector_rest(Nest *n, int st, Point *p, int v, uint16_t lanes, LVal f
     lir_for_end(l, &f, NULL, NULL);
 }
 
+/* A processor looks at some hundred instructions at a time: less than two vectors of a function's polynomials, which wait for each other. Two
+ * vectors in turns, instruction by instruction, keep its units busy. */
+static bool pairs_of_vectors(const Nest *n, int st) {
+    int cost = 0;
+    if (n->k->stage[st].kind != ST_NEST || n->k->stage[st].comb[0].i) return false;
+    for (int u = st; u < n->k->nstage; u++)
+        if (u == st || n->epilogue[st] >> u & 1)
+            for (int r = 0; r < n->k->stage[u].nres; r++) cost += expr_cost(n->e->c, n->k->stage[u].body[r]);
+    return cost >= DEAR;
+}
+
 static void vector_loop(Nest *n, int st, Point *p, int v, uint16_t lanes, LVal lo, LVal hi) {
     Lir *l = n->e->l;
     Dim extent = n->k->stage[st].axis[v].extent;
@@ -726,6 +737,7 @@ void nest_run(Emit *e, int prefix, int64_t chunk) {
         if (v >= 0) {
             int64_t hi = dim_hi(e->c, s->axis[v].extent);
             while (lanes > 2 && lanes / 2 >= hi) lanes /= 2;
+            if (pairs_of_vectors(&n, st) && hi >= 4 * lanes) lanes *= 2;
         }
         Point q = p;
         if (!chunk) for (int a = n.prefix; a < K_AXES; a++) q.axis[a] = (LVal){0};
