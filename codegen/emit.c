@@ -10,9 +10,9 @@
 
 #include "emit_internal.h"
 
-enum { MEMO_SLOTS = 4096, MOST_APART = 4 };
+enum { MEMO_SLOTS = 4096, MOST_APART = 4, MOST_KEPT = 32 };
 typedef struct MemoEntry { uint32_t expr, mode, stamp; LVal v; } MemoEntry;
-struct EmitMemo { MemoEntry e[MEMO_SLOTS]; uint32_t stamp; };
+struct EmitMemo { MemoEntry e[MEMO_SLOTS], kept[MOST_KEPT]; uint32_t stamp; int nkept; };
 
 DType reg_type(DType t) {
     switch (t) {
@@ -412,6 +412,8 @@ static LVal emit_low(Emit *e, const Stage *s, Expr x, const Point *p) {
 /* scalar: at lane 0 only (addresses, invariants). */
 static LVal emit_mode(Emit *e, const Stage *s, Expr x, const Point *p, bool scalar) {
     Point q;
+    for (int k = 0; k < e->memo->nkept; k++)
+        if (e->memo->kept[k].expr == x.i) return e->memo->kept[k].v;
     if (p->vaxis < 0) scalar = true;
     else if (!scalar && !expr_uses_axis(e->c, x, (uint32_t)p->vaxis)) {
         bool plain = true; /* an invariant expression is one scalar, unless its loads must see the lane mask or a register home */
@@ -433,6 +435,32 @@ static LVal emit_mode(Emit *e, const Stage *s, Expr x, const Point *p, bool scal
 LVal emit_expr(Emit *e, const Stage *s, Expr x, const Point *p) { return as_typed(e, x, emit_mode(e, s, x, p, false)); }
 
 LVal emit_vec(Emit *e, const Stage *s, Expr x, const Point *p) { return widen(e, emit_expr(e, s, x, p), p->lanes); }
+
+/* ---- what a loop need not compute again ---- */
+
+static void may_fail(void *data, const ExprInfo *load) { *(bool *)data |= load->oob == OOB_FAIL; }
+
+static void keep(Emit *e, const Stage *s, Expr x, const Point *p, int axis, uint64_t written, uint8_t *seen) {
+    struct EmitMemo *m = e->memo;
+    const ExprInfo i = *expr_info(e->c, x);
+    bool fails = false;
+    if (seen[x.i] || (i.kind != E_OP && i.kind != E_CAST && i.kind != E_LOAD)) return;
+    seen[x.i] = 1;
+    if (expr_uses_axis(e->c, x, (uint32_t)axis)) {
+        for (int k = 0; k < i.narg && i.kind != E_LOAD; k++) keep(e, s, i.arg[k], p, axis, written, seen);
+        return;
+    }
+    expr_loads(e->c, x, may_fail, &fails);
+    if (fails || expr_bufs(e->c, x) & written || m->nkept == MOST_KEPT) return;
+    LVal v = emit_mode(e, s, x, p, true);
+    m->kept[m->nkept++] = (MemoEntry){.expr = x.i, .v = v};
+}
+
+void emit_keep(Emit *e, const Stage *s, const Point *p, int axis, uint64_t written) {
+    for (int r = 0; r < s->nres; r++) keep(e, s, s->body[r], p, axis, written, NEWN(e->c, uint8_t, s->body[r].i + 1));
+}
+
+void emit_forget(Emit *e) { e->memo->nkept = 0; }
 
 /* ---- stores ---- */
 

@@ -15,6 +15,10 @@ void emit_accumulate(Emit *e, const Stage *s, LVal *acc, const Point *p);
 bool emit_inside(Emit *e, const Stage *s, int axis, Point *p, LVal *lo, LVal *hi);
 LVal emit_initial(Emit *e, const Stage *s, int r, uint16_t lanes); /* the neutral start of accumulator r */
 void emit_parallel_point(const Stage *s, const Point *p, Point *out); /* p indexed by the parallel axes alone, as epilogues want it */
+/* Before a loop along the axis that runs at least once: what s computes there without it is computed now, at p, unless it reads `written` buffers or
+ * may fail, and remembered until emit_forget. */
+void emit_keep(Emit *e, const Stage *s, const Point *p, int axis, uint64_t written);
+void emit_forget(Emit *e);
 LVal emit_hreduce(Emit *e, const Stage *s, LVal v);           /* lanes of accumulator 0 combined by halves (comb is one commutative operation) */
 
 /* emit_range.c */

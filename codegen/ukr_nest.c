@@ -427,6 +427,21 @@ static bool pairs_of_vectors(const Nest *n, int st) {
     return cost >= DEAR;
 }
 
+/* Of a map and of the maps that ride along, whose axes are the same. */
+static void keep_invariants(Nest *n, int st, const Point *p, int v) {
+    const Stage *s = &n->k->stage[st];
+    uint64_t written = 0;
+    if (s->kind != ST_NEST || s->comb[0].i || (dim_lo(n->e->c, s->axis[v].extent) < 1 && n->chunk_axis != v)) return;
+    emit_memo_reset(n->e);
+    for (int pass = 0; pass < 2; pass++)
+        for (int u = st; u < n->k->nstage; u++) {
+            const Stage *x = &n->k->stage[u];
+            if (u > st && !(n->epilogue[st] >> u & 1)) continue;
+            if (pass) emit_keep(n->e, x, p, v, written);
+            for (int r = 0; r < x->nres; r++) written |= 1ull << x->out[r].buf;
+        }
+}
+
 static void vector_loop(Nest *n, int st, Point *p, int v, uint16_t lanes, LVal lo, LVal hi) {
     Lir *l = n->e->l;
     Dim extent = n->k->stage[st].axis[v].extent;
@@ -437,6 +452,7 @@ static void vector_loop(Nest *n, int st, Point *p, int v, uint16_t lanes, LVal l
     p->vaxis = (int8_t)v;
     p->lanes = lanes;
     n->jam = n->rows ? 1 : jam_of(n, &n->k->stage[st]);
+    keep_invariants(n, st, p, v);
     if (n->jam > most) n->jam = known ? (int)most : 1;
     if (n->jam > 1) {
         LVal step = lir_i64(l, n->jam * lanes), end = lir_add(l, lo, lir_op2(l, S_MUL, lir_op2(l, S_DIV, len, step), step));
@@ -455,6 +471,7 @@ static void vector_loop(Nest *n, int st, Point *p, int v, uint16_t lanes, LVal l
     }
     n->jam = 1;
     if (n->chunk_axis == v || !dim_divisible(n->e->c, extent, lanes)) vector_rest(n, st, p, v, lanes, whole, hi, known ? points % lanes : 0);
+    emit_forget(n->e);
     p->vaxis = -1;
     p->lanes = 1;
 }
