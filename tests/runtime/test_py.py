@@ -92,6 +92,7 @@ class Sessions(unittest.TestCase):
             out = s.run({"x": x, "y": x})
             seen.add(out["z"].__array_interface__["data"][0])
         self.assertLessEqual(len(seen), 3)
+        self.assertFalse(any(address % 64 for address in seen))
 
     def test_feedback(self):
         s = accelc.load("m1.so").session()

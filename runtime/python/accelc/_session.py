@@ -49,12 +49,22 @@ def _base():
 _BASE = _base() if _refs else -1
 
 
+class _Memory(np.ndarray):
+    """What an output lies in. Of another type than the output, so that numpy makes views of an output refer to the output, which _unused counts."""
+
+
+def _empty(shape, dtype):
+    """An array that begins at a cache line: vectors stored into others straddle two."""
+    memory = _Memory(int(np.prod(shape, dtype=np.int64)) * dtype.itemsize + 64, np.uint8)
+    return np.ndarray(shape, dtype, memory, -memory.__array_interface__["data"][0] % 64)
+
+
 class _Set:
     """Output arrays and the structs that make run() write to them."""
     __slots__ = ("arrays", "values", "address")
 
     def __init__(self, spec):
-        self.arrays = tuple(None if s is None else np.empty(*s) for s in spec.shapes)
+        self.arrays = tuple(None if s is None else _empty(*s) for s in spec.shapes)
         self.values = (abi.Value * max(1, len(spec.shapes)))()
         for v, a in zip(self.values, self.arrays):
             if a is not None:
@@ -255,7 +265,7 @@ class Session:
             packed = np.empty(v.bytes, np.uint8)
             c.memmove(packed.ctypes.data, v.data, v.bytes) if v.bytes else None
             return abi.unpack(packed, shape, v.dtype)
-        a = np.empty(shape, abi.dtype_of(v.dtype))
+        a = _empty(shape, abi.dtype_of(v.dtype))
         if v.bytes:
             c.memmove(a.ctypes.data, v.data, min(v.bytes, a.nbytes))
         return a
