@@ -52,5 +52,8 @@ extern const Tmpl tmpl_nest;
 int nest_prefix(const Kernel *k);                             /* leading parallel axes that all stages share: what may be the task space */
 bool nest_commutes(const Kernel *k, const Stage *s);          /* one result, whose combiner is one commutative operation */
 double nest_stage_cost(const Kernel *k, const Stage *s, const Target *t); /* cycles */
+/* Temporaries read by anything but an epilogue (of each stage: its epilogue_mask) live in scratch, one task's worth; bytes of that. e->k
+ * becomes a copy that has their places. */
+Dim nest_temps(Emit *e, int prefix, const uint64_t *epilogue);
 void nest_run(Emit *e, int prefix, int64_t chunk);            /* build: the first `prefix` axes are the tasks; or chunks of the one parallel axis */
 #endif

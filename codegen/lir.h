@@ -24,6 +24,11 @@ LVal lir_dim(Lir *l, uint32_t k);          /* i64 size argument k */
 LVal lir_t0(Lir *l);
 LVal lir_t1(Lir *l);
 LVal lir_tstep(Lir *l);                    /* i64: tasks t0, t0 + tstep, .. below t1 are to be run; 1 on CPUs */
+/* A kernel that uses these is run by all threads of a block together: tid (from 0) and ntid are i64, 0 and 1 on CPUs; tasks and scratch
+ * are the block's. Every thread comes to every barrier, and none leaves by lir_fail_if. */
+LVal lir_tid(Lir *l);
+LVal lir_ntid(Lir *l);
+void lir_barrier(Lir *l);
 LVal lir_scratch(Lir *l);                  /* pointer, 64-byte aligned, private to the thread */
 /* Constants. */
 LVal lir_i64(Lir *l, int64_t v);

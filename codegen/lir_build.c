@@ -384,6 +384,7 @@ void lir_tiles(Lir *l, LVal rows) {
     lir_append(l, (LIns){.op = L_TILES}, 1, &rows);
 }
 
+void lir_barrier(Lir *l) { lir_append(l, (LIns){.op = L_BARRIER}, 0, NULL); }
 void lir_tiles_end(Lir *l) { lir_append(l, (LIns){.op = L_TILES_END}, 0, NULL); }
 
 static int64_t tile_number(int tile) {

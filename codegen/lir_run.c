@@ -274,6 +274,10 @@ static void decode(Machine *m, const uint32_t *lane, const int64_t *dim, int64_t
         case L_T1:
             d->dst[0] = (uint64_t)t1;
             break;
+        case L_TID:
+            d->dst[0] = 0;
+            break;
+        case L_NTID:
         case L_TSTEP:
             d->dst[0] = 1;
             break;

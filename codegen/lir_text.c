@@ -230,6 +230,8 @@ static bool check_types(const V *v, const LIns *i) {
     case L_T0:
     case L_T1:
     case L_TSTEP:
+    case L_TID:
+    case L_NTID:
         return is(i->ty, DT_I64, 1);
     case L_SCRATCH:
         return is(i->ty, DT_PTR, 1);

@@ -3,11 +3,13 @@
  *
  * A kernel has one parameter, a block of 64-bit words: buf[nbuf], dim[ndim], tasks, scratch, scratch_bytes, status (see Word). Thread
  * t of n runs tasks t, t + n, ..; its scratch begins at scratch + t * scratch_bytes. status points to a u32, 0 before the launch: the
- * first thread that finds a guard broken leaves 1 + the guard's number there. Any grid is right.
+ * first thread that finds a guard broken leaves 1 + the guard's number there. A kernel that uses tid is run by blocks: block b of n runs
+ * tasks b, b + n, .., its scratch begins at scratch + b * scratch_bytes. Any grid is right.
  *
- * The twin on a CPU is void NAME_thread(const uint32_t thread[4], const void *block): thread is the index in its block, the size of
- * that, the block's index in the grid, the size of that. NAME is an rt_kernel that runs a twin per task, so the runtime for CPUs
- * runs such a model; NAME_nbuf is how many words of the block are addresses of buffers. */
+ * The twin on a CPU is void NAME_thread(const void *thread, const void *block): thread has four u32, the index in its block, the size of
+ * that, the block's index in the grid, the size of that; then a pointer that is not used, and a function that waits for the other threads
+ * of the block, or NULL if there are none. NAME is an rt_kernel that runs a twin per task (for blocks: blocks of one thread), so the runtime
+ * for CPUs runs such a model; NAME_nbuf is how many words of the block are addresses of buffers, NAME_block exists for kernels of blocks. */
 #include <stdio.h>
 #include <string.h>
 
@@ -20,7 +22,7 @@
 typedef LLVMValueRef LV;
 typedef enum { W_TASKS, W_SCRATCH, W_SCRATCH_BYTES, W_STATUS, W_COUNT } Word; /* those after buffers and sizes */
 typedef enum { R_TID, R_NTID, R_CTAID, R_NCTAID, R_COUNT } Register;
-enum { PTX_KERNEL = 71, GLOBAL = 1 /* address space */, LOG_BLOCK = 8 };
+enum { PTX_KERNEL = 71, GLOBAL = 1 /* address space */, LOG_BLOCK = 8, BARRIER_AT = 24, SELF_BYTES = 32 };
 _Static_assert(1 << LOG_BLOCK == LLVM_GPU_BLOCK, "threads of a block");
 
 /* ---- the parts both share ---- */
@@ -62,7 +64,16 @@ static LV thread(const Printer *p) {
     return LLVMBuildAdd(p->b, start, special_register(p, R_TID), "");
 }
 
+bool llvm_gpu_block(const Lir *l) {
+    uint32_t n;
+    const LIns *i = lir_ins(l, &n);
+    for (uint32_t v = 1; v < n; v++)
+        if (i[v].op == L_TID) return true;
+    return false;
+}
+
 static LV parameter(Printer *p, const LIns *i) {
+    bool block = llvm_gpu_block(p->l);
     LLVMTypeRef i64 = LLVMInt64TypeInContext(p->cx);
     switch (i->op) {
     case L_BUF:
@@ -70,13 +81,18 @@ static LV parameter(Printer *p, const LIns *i) {
     case L_DIM:
         return word(p, i64, lir_nbuf(p->l) + (uint64_t)i->imm);
     case L_T0:
-        return thread(p);
+        return block ? special_register(p, R_CTAID) : thread(p);
     case L_T1:
         return word(p, i64, word_at(p, W_TASKS));
     case L_TSTEP:
+        if (block) return special_register(p, R_NCTAID);
         return LLVMBuildMul(p->b, special_register(p, R_NTID), special_register(p, R_NCTAID), "");
+    case L_TID:
+        return special_register(p, R_TID);
+    case L_NTID:
+        return special_register(p, R_NTID);
     default: {
-        LV at = LLVMBuildMul(p->b, thread(p), word(p, i64, word_at(p, W_SCRATCH_BYTES)), "");
+        LV at = LLVMBuildMul(p->b, block ? special_register(p, R_CTAID) : thread(p), word(p, i64, word_at(p, W_SCRATCH_BYTES)), "");
         return LLVMBuildGEP2(p->b, pr_int(p, 8, 1), word(p, pointer(p), word_at(p, W_SCRATCH)), &at, 1, "");
     }
     }
@@ -117,8 +133,18 @@ static LV nvptx_function(Printer *p) {
     pr_enum_attr(p, 1, "align", 8);
     pr_enum_attr(p, LLVMAttributeFunctionIndex, "nounwind", 0);
     pr_text_attr(p, "no-builtins", "");
+    if (llvm_gpu_block(p->l)) pr_enum_attr(p, LLVMAttributeFunctionIndex, "convergent", 0);
     launch_bounds(p);
     return p->fn;
+}
+
+static void nvptx_barrier(Printer *p) {
+    LLVMTypeRef t = LLVMFunctionType(LLVMVoidTypeInContext(p->cx), NULL, 0, 0);
+    static const char text[] = "bar.sync 0;", clobbers[] = "~{memory}";
+    LV f = LLVMGetInlineAsm(t, text, sizeof text - 1, clobbers, sizeof clobbers - 1, 1, 0, LLVMInlineAsmDialectATT, 0);
+    LV call = LLVMBuildCall2(p->b, t, f, NULL, 0, "");
+    unsigned convergent = LLVMGetEnumAttributeKindForName("convergent", strlen("convergent"));
+    LLVMAddCallSiteAttribute(call, LLVMAttributeFunctionIndex, LLVMCreateEnumAttribute(p->cx, convergent, 0));
 }
 
 const Machine llvm_nvptx = {.triple = "nvptx64-nvidia-cuda",
@@ -128,7 +154,8 @@ const Machine llvm_nvptx = {.triple = "nvptx64-nvidia-cuda",
                             .initialize = nvptx_initialize,
                             .function = nvptx_function,
                             .parameter = parameter,
-                            .leave = leave};
+                            .leave = leave,
+                            .barrier = nvptx_barrier};
 
 const char *llvm_gpu_refuses(const Lir *l) {
     uint32_t n;
@@ -161,8 +188,28 @@ static LV twin_function(Printer *p) {
     return p->fn;
 }
 
+static void twin_barrier(Printer *p) {
+    LLVMTypeRef ptr = LLVMPointerTypeInContext(p->cx, 0), t = LLVMFunctionType(LLVMVoidTypeInContext(p->cx), &ptr, 1, 0);
+    LV at = number(p, BARRIER_AT), self = LLVMGetParam(p->fn, 0);
+    LV f = LLVMBuildLoad2(p->b, ptr, LLVMBuildGEP2(p->b, pr_int(p, 8, 1), self, &at, 1, ""), "");
+    LLVMBasicBlockRef wait = LLVMAppendBasicBlockInContext(p->cx, p->fn, ""), on = LLVMAppendBasicBlockInContext(p->cx, p->fn, "");
+    LLVMBuildCondBr(p->b, LLVMBuildIsNotNull(p->b, f, ""), wait, on);
+    LLVMPositionBuilderAtEnd(p->b, wait);
+    LLVMBuildCall2(p->b, t, f, &self, 1, "");
+    LLVMBuildBr(p->b, on);
+    LLVMPositionBuilderAtEnd(p->b, on);
+}
+
+static void twin_constant(const Printer *p, const char *stem, uint32_t v) {
+    char name[512];
+    snprintf(name, sizeof name, "%s_%s", lir_name(p->l), stem);
+    LV g = LLVMAddGlobal(p->md, LLVMInt32TypeInContext(p->cx), name);
+    LLVMSetInitializer(g, number32(p, v));
+    LLVMSetGlobalConstant(g, 1);
+}
+
 /* int32_t NAME(void *const *buf, const int64_t *dim, int64_t t0, int64_t t1, void *scratch): for every task t, thread t of a grid of
- * as many threads as there are tasks. All use one scratch, one after the other. */
+ * as many threads (blocks) as there are tasks. All use one scratch, one after the other. */
 static void twin_of_rt_kernel(Printer *p) {
     LLVMTypeRef ptr = LLVMPointerTypeInContext(p->cx, 0), i64 = LLVMInt64TypeInContext(p->cx), i32 = LLVMInt32TypeInContext(p->cx);
     LLVMTypeRef param[5] = {ptr, ptr, i64, i64, ptr}, twin_param[2] = {ptr, ptr};
@@ -171,9 +218,10 @@ static void twin_of_rt_kernel(Printer *p) {
     LLVMBasicBlockRef entry = LLVMAppendBasicBlockInContext(p->cx, f, ""), head = LLVMAppendBasicBlockInContext(p->cx, f, ""),
                       body = LLVMAppendBasicBlockInContext(p->cx, f, ""), end = LLVMAppendBasicBlockInContext(p->cx, f, "");
     LLVMPositionBuilderAtEnd(p->b, entry);
-    LV block = LLVMBuildAlloca(p->b, LLVMArrayType2(i64, words(p)), ""), self = LLVMBuildAlloca(p->b, LLVMArrayType2(i32, R_COUNT), ""),
+    LV block = LLVMBuildAlloca(p->b, LLVMArrayType2(i64, words(p)), ""), self = LLVMBuildAlloca(p->b, LLVMArrayType2(i64, SELF_BYTES / 8), ""),
        status = LLVMBuildAlloca(p->b, i32, "");
     LLVMBuildStore(p->b, number32(p, 0), status);
+    for (int k = 0; k < SELF_BYTES / 8; k++) LLVMBuildStore(p->b, number(p, 0), at_word(p, self, (uint64_t)k));
     for (uint32_t k = 0; k < lir_nbuf(p->l) + lir_ndim(p->l); k++) {
         bool buf = k < lir_nbuf(p->l);
         LV from = at_word(p, LLVMGetParam(f, !buf), buf ? k : k - lir_nbuf(p->l));
@@ -183,8 +231,9 @@ static void twin_of_rt_kernel(Printer *p) {
     LLVMBuildStore(p->b, LLVMGetParam(f, 4), at_word(p, block, word_at(p, W_SCRATCH)));
     LLVMBuildStore(p->b, number(p, 0), at_word(p, block, word_at(p, W_SCRATCH_BYTES)));
     LLVMBuildStore(p->b, status, at_word(p, block, word_at(p, W_STATUS)));
-    LV up = LLVMBuildAdd(p->b, t1, number(p, LLVM_GPU_BLOCK - 1), "");
-    LV grid[R_COUNT] = {[R_NTID] = number32(p, LLVM_GPU_BLOCK), [R_NCTAID] = LLVMBuildTrunc(p->b, LLVMBuildLShr(p->b, up, number(p, LOG_BLOCK), ""), i32, "")};
+    uint64_t log = llvm_gpu_block(p->l) ? 0 : LOG_BLOCK, size = 1u << log;
+    LV up = LLVMBuildAdd(p->b, t1, number(p, size - 1), "");
+    LV grid[R_COUNT] = {[R_NTID] = number32(p, (uint32_t)size), [R_NCTAID] = LLVMBuildTrunc(p->b, LLVMBuildLShr(p->b, up, number(p, log), ""), i32, "")};
     LLVMBuildBr(p->b, head);
 
     LLVMPositionBuilderAtEnd(p->b, head);
@@ -193,8 +242,8 @@ static void twin_of_rt_kernel(Printer *p) {
     LLVMBuildCondBr(p->b, more, body, end);
 
     LLVMPositionBuilderAtEnd(p->b, body);
-    grid[R_TID] = LLVMBuildTrunc(p->b, LLVMBuildAnd(p->b, t, number(p, LLVM_GPU_BLOCK - 1), ""), i32, "");
-    grid[R_CTAID] = LLVMBuildTrunc(p->b, LLVMBuildLShr(p->b, t, number(p, LOG_BLOCK), ""), i32, "");
+    grid[R_TID] = LLVMBuildTrunc(p->b, LLVMBuildAnd(p->b, t, number(p, size - 1), ""), i32, "");
+    grid[R_CTAID] = LLVMBuildTrunc(p->b, LLVMBuildLShr(p->b, t, number(p, log), ""), i32, "");
     for (int r = 0; r < R_COUNT; r++) {
         LV at = number(p, 4u * (unsigned)r);
         LLVMBuildStore(p->b, grid[r], LLVMBuildGEP2(p->b, pr_int(p, 8, 1), self, &at, 1, ""));
@@ -207,11 +256,8 @@ static void twin_of_rt_kernel(Printer *p) {
     LLVMPositionBuilderAtEnd(p->b, end);
     LLVMBuildRet(p->b, result);
 
-    char name[512];
-    snprintf(name, sizeof name, "%s_nbuf", lir_name(p->l));
-    LV nbuf = LLVMAddGlobal(p->md, i32, name);
-    LLVMSetInitializer(nbuf, number32(p, lir_nbuf(p->l)));
-    LLVMSetGlobalConstant(nbuf, 1);
+    twin_constant(p, "nbuf", lir_nbuf(p->l));
+    if (llvm_gpu_block(p->l)) twin_constant(p, "block", 1);
 }
 
 const Machine llvm_emulated = {.triple = "x86_64-unknown-linux-gnu",
@@ -221,4 +267,5 @@ const Machine llvm_emulated = {.triple = "x86_64-unknown-linux-gnu",
                                .function = twin_function,
                                .parameter = parameter,
                                .leave = leave,
+                               .barrier = twin_barrier,
                                .more = twin_of_rt_kernel};

@@ -4,5 +4,6 @@
 #include "lir.h"
 enum { LLVM_GPU_BLOCK = 256 };             /* most threads of a block */
 const char *llvm_gpu_refuses(const Lir *l); /* why this is no kernel of a GPU, or NULL */
+bool llvm_gpu_block(const Lir *l);          /* whether the threads of a block run a task together */
 bool llvm_gpu_guards(const Lir *l);         /* whether it may leave a status */
 #endif

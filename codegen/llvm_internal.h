@@ -33,6 +33,7 @@ typedef struct Machine {
     LLVMValueRef (*function)(Printer *p);
     LLVMValueRef (*parameter)(Printer *p, const LIns *i);
     void (*leave)(Printer *p, LLVMValueRef status);
+    void (*barrier)(Printer *p); /* NULL: a block is one thread */
     void (*more)(Printer *p); /* what else a kernel needs in its module, or NULL */
     LLVMValueRef (*float_minmax)(const Printer *p, SOp op, LTy t, LLVMValueRef *a);        /* [NULL] */
     LLVMValueRef (*permute)(const Printer *p, LTy t, LLVMValueRef table, LLVMValueRef idx); /* [NULL] */

@@ -321,6 +321,8 @@ static void instruction(Kernel *k, uint32_t v) {
     case L_T0:
     case L_T1:
     case L_TSTEP:
+    case L_TID:
+    case L_NTID:
     case L_SCRATCH:
     case L_CARRY:
     case L_RESULT:
@@ -341,6 +343,9 @@ static void instruction(Kernel *k, uint32_t v) {
         return;
     case L_PREFETCH:
         prefetch(k, i);
+        return;
+    case L_BARRIER:
+        if (k->p.m->barrier) k->p.m->barrier(&k->p);
         return;
     case L_TILES:
     case L_TILES_END:
@@ -400,7 +405,7 @@ void pr_invariant(const Printer *p, LV load) {
 }
 
 static bool is_parameter(const LIns *i) {
-    return i->op == L_BUF || i->op == L_DIM || i->op == L_T0 || i->op == L_T1 || i->op == L_TSTEP || i->op == L_SCRATCH;
+    return i->op == L_BUF || i->op == L_DIM || i->op == L_T0 || i->op == L_T1 || i->op == L_TSTEP || i->op == L_TID || i->op == L_NTID || i->op == L_SCRATCH;
 }
 
 void llvm_kernel(LLVMContextRef cx, LLVMModuleRef md, const Target *t, const Machine *m, const Lir *l) {

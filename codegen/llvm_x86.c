@@ -39,7 +39,7 @@ static LV function(Printer *p) {
 }
 
 static LV parameter(Printer *p, const LIns *i) {
-    if (i->op == L_TSTEP) return LLVMConstInt(LLVMInt64TypeInContext(p->cx), 1, 0);
+    if (i->op == L_TSTEP || i->op == L_TID || i->op == L_NTID) return LLVMConstInt(LLVMInt64TypeInContext(p->cx), i->op != L_TID, 0);
     if (i->op != L_BUF && i->op != L_DIM) return LLVMGetParam(p->fn, i->op == L_T0 ? 2 : i->op == L_T1 ? 3 : 4);
     LV at = LLVMConstInt(LLVMInt64TypeInContext(p->cx), (uint64_t)i->imm * 8, 1), ptr = LLVMGetParam(p->fn, i->op == L_BUF ? 0 : 1);
     if (i->imm) ptr = LLVMBuildGEP2(p->b, pr_int(p, 8, 1), ptr, &at, 1, "");

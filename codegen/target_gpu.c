@@ -6,7 +6,7 @@
 #include "codegen.h"
 #include "runtime/abi.h"
 
-#define FLAGS (F_FMA | F_F16C | F_ROUND)
+#define FLAGS (F_FMA | F_F16C | F_ROUND | F_BLOCKS)
 #define L1 (128 << 10)
 #define L2 (40 << 20)
 

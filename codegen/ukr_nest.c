@@ -654,10 +654,8 @@ static double nest_cost(const Kernel *k, const Sched *s, const Target *t) {
     return total;
 }
 
-/* Temporaries read by anything but an epilogue live in scratch, one task's worth. Returns the bytes that they take. */
-static Dim place_temps(Nest *n) {
-    Emit *e = n->e;
-    const Kernel *k = n->k;
+Dim nest_temps(Emit *e, int prefix, const uint64_t *epilogue) {
+    const Kernel *k = e->k;
     Kernel *local = NEW(e->c, Kernel);
     *local = *k;
     Dim at = dim_const(e->c, 0);
@@ -665,10 +663,10 @@ static Dim place_temps(Nest *n) {
     for (int st = 0; st < k->nstage; st++) {
         uint64_t reads = 0;
         for (int u = st + 1; u < k->nstage; u++)
-            if (!(n->epilogue[st] >> u & 1)) reads |= stage_reads(k, &k->stage[u]);
+            if (!(epilogue[st] >> u & 1)) reads |= stage_reads(k, &k->stage[u]);
         uint64_t written = 0;
         for (int u = st; u < k->nstage; u++)
-            if (u == st || n->epilogue[st] >> u & 1)
+            if (u == st || epilogue[st] >> u & 1)
                 for (int r = 0; r < k->stage[u].nres; r++) written |= 1ull << k->stage[u].out[r].buf;
         homeless |= reads & written;
     }
@@ -681,7 +679,7 @@ static Dim place_temps(Nest *n) {
             for (int r = 0; r < k->stage[st].nres; r++) if (k->stage[st].out[r].buf == b) o = &k->stage[st].out[r];
         for (int d = x->rank - 1; d >= 0; d--) {
             bool shared = dim_is(e->c, x->dim[d], 1);
-            for (int p = 0; p < n->prefix; p++) shared |= expr_uses_axis(e->c, o->at[d], (uint32_t)p);
+            for (int p = 0; p < prefix; p++) shared |= expr_uses_axis(e->c, o->at[d], (uint32_t)p);
             x->stride[d] = shared ? dim_const(e->c, 0) : dense;
             if (!shared) dense = dim_mul(e->c, dense, x->dim[d]);
         }
@@ -691,7 +689,6 @@ static Dim place_temps(Nest *n) {
         at = dim_add(e->c, at, dim_muli(e->c, dim_ceildiv(e->c, bytes, dim_const(e->c, 64)), 64));
     }
     e->k = local;
-    n->k = local;
     return at;
 }
 
@@ -713,7 +710,8 @@ void nest_run(Emit *e, int prefix, int64_t chunk) {
     Lir *l = e->l;
     CHECK(e->k->nstage <= 64);
     for (int st = 0; st < e->k->nstage; st++) n.epilogue[st] = e->k->stage[st].kind == ST_NEST ? epilogue_mask(e->k, st) : 0;
-    Dim scratch = place_temps(&n);
+    Dim scratch = nest_temps(e, n.prefix, n.epilogue);
+    n.k = e->k;
     const Stage *first = &n.k->stage[0];
     if (chunk) n.chunk_axis = vector_axis(n.k, first, e->t, 0);
     for (int st = 0; st < n.k->nstage; st++) {

@@ -320,6 +320,9 @@ static inline void rnd_program(Rnd *r, Ctx *c, const char *name, uint64_t seed, 
     for (uint32_t k = 0; k < RND_DIMS; k++) r->val[r->nval++] = lir_dim(r->l, k);
     r->val[r->nval++] = lir_t0(r->l);
     r->val[r->nval++] = lir_tstep(r->l);
+    r->val[r->nval++] = lir_tid(r->l);
+    r->val[r->nval++] = lir_ntid(r->l);
+    lir_barrier(r->l);
     rnd_block(r, ops);
 }
 #endif

@@ -23,12 +23,12 @@ class Counts(ctypes.Structure):
 
 
 def run_on_device(so, feeds_path, results_path):
-    """In a process of its own, as the look-alike reads its environment once: two runs of one session."""
+    """In a process of its own, as the look-alike reads its environment once: two runs of one session, with the threads of each kernel in
+    opposite orders. Results are those of the first, and whether the other has the same bits."""
     feeds = np.load(feeds_path, allow_pickle=True)
     model = accelc.load(so)
     with model.session(threads=1) as session:
-        session.run(dict(feeds))
-        results = {k: np.array(v) for k, v in session.run(dict(feeds)).items()}
+        results, again = ({k: np.array(v) for k, v in session.run(dict(feeds)).items()} for _ in range(2))
     look = ctypes.CDLL(os.environ["ACCELC_LIBCUDA"]).fakecuda_look
     look.restype = ctypes.POINTER(Counts)
     for device in ("cpu", 1):  # the look-alike has two
@@ -41,7 +41,8 @@ def run_on_device(so, feeds_path, results_path):
         raise AssertionError("device 7 is there")
     except accelc.Error as e:
         assert "there is no GPU 7, the machine has 2" in str(e), e
-    np.savez(results_path, launches=look().contents.launches, live=look().contents.live, **{f"out_{k}": v for k, v in results.items()})
+    np.savez(results_path, launches=look().contents.launches, live=look().contents.live,
+             same=all(v.tobytes() == again[k].tobytes() for k, v in results.items()), **{f"out_{k}": v for k, v in results.items()})
 
 
 def main():
@@ -63,6 +64,7 @@ def main():
             os.environ["ACCELC_LIBCUDA"] = f"{folder}/none.so"
             host = accelc.load(so).session().run(feeds)
             assert got["launches"] > 0 and got["live"] == 0, f"{name}: {got['launches']} launches, {got['live']} things left over"
+            assert got["same"], f"{name}: the order of threads matters"
             for n, w in want.items():
                 g, w = got[f"out_{n}"], np.asarray(w)
                 assert g.dtype == w.dtype and g.tobytes() == w.tobytes(), f"{name}, {n}: {g} instead of {w}"

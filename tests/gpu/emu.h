@@ -2,7 +2,8 @@
  *
  * A kernel is a function of the shared object that ACCELC_EMU_KERNELS names, called as the entry point of the PTX is, or that with
  * _thread at its end, as accelc --target gpu-emulated makes them; one call does what one thread of the device does. The object may also
- * have `const uint32_t NAME_nbuf`: so many of the first parameters must be addresses on the device.
+ * have `const uint32_t NAME_nbuf`: so many of the first parameters must be addresses on the device. If it has NAME_block, the threads of a block
+ * take turns between barriers, and all must come to the same ones; else they run one after the other.
  *
  * What goes into a stream happens when the stream is waited for. The device's memory can be touched inside the driver's functions
  * alone: anything else is a segmentation fault. New memory is filled with ff, freed memory with dd, and what lies behind an allocation
@@ -23,6 +24,7 @@ typedef struct emu_thread {
     uint32_t tid, ntid;     /* in its block */
     uint32_t ctaid, nctaid; /* its block in the grid */
     void *shared;           /* the block's dynamic shared memory */
+    void (*barrier)(struct emu_thread *t); /* returns when all threads of the block have called it; NULL without NAME_block */
 } emu_thread;
 /* params: the kernel's parameter block (rt_gpu of runtime/abi.h) */
 typedef void emu_kernel(emu_thread *t, const void *params);

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <ucontext.h>
 
 #pragma GCC diagnostic ignored "-Wmissing-prototypes" /* users look the functions up by name */
 #define EXPORT __attribute__((visibility("default")))
@@ -28,6 +29,7 @@ typedef struct Handle { /* a stream, module or function: `kind` tells, 0 when it
     Context *context;
     emu_kernel *run;
     uint32_t nbuf;
+    bool together; /* threads of a block meet at barriers */
     int shared;
     struct Work *first, **last; /* of a stream */
 } Handle;
@@ -134,6 +136,57 @@ static Work *work_new(Handle *stream, size_t bytes) {
     return w;
 }
 
+/* A thread of a block whose threads meet. */
+typedef struct Fiber {
+    emu_thread thread;
+    ucontext_t at;
+    bool done;
+} Fiber;
+enum { STACK = 64 << 10 };
+static ucontext_t turns;
+static Fiber *turn;
+static emu_kernel *turn_run;
+static const void *turn_block;
+
+static void fiber_wait(emu_thread *t) { swapcontext(&((Fiber *)(void *)t)->at, &turns); }
+static void fiber_run(void) {
+    turn_run(&turn->thread, turn_block);
+    turn->done = true;
+}
+
+static void fiber_begin(Fiber *f, char *memory_of) {
+    getcontext(&f->at);
+    f->at.uc_stack.ss_sp = memory_of;
+    f->at.uc_stack.ss_size = STACK;
+    f->at.uc_link = &turns;
+    makecontext(&f->at, fiber_run, 0);
+}
+
+static void run_together(const Work *w, emu_thread first, bool back) {
+    uint32_t n = first.ntid, done = 0;
+    Fiber *fiber = calloc(n, sizeof *fiber);
+    char *stacks = mmap(NULL, (size_t)n * STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (!fiber || stacks == MAP_FAILED) DIE("no memory");
+    turn_run = w->kernel->run;
+    turn_block = w->parameter;
+    for (uint32_t t = 0; t < n; t++) {
+        fiber[t].thread = first;
+        fiber[t].thread.tid = t;
+        fiber[t].thread.barrier = fiber_wait;
+        fiber_begin(&fiber[t], stacks + (size_t)t * STACK);
+    }
+    while (done < n) {
+        for (uint32_t t = 0; t < n; t++) {
+            turn = &fiber[back ? n - 1 - t : t];
+            swapcontext(&turns, &turn->at);
+            done += turn->done;
+        }
+        if (done && done < n) DIE("%u threads of a block are done, %u wait for them", done, n - done);
+    }
+    munmap(stacks, (size_t)n * STACK);
+    free(fiber);
+}
+
 static void run_kernel(const Work *w) {
     static unsigned launches;
     void *mine = aligned_alloc(1024, (w->shared + 1024) / 1024 * 1024);
@@ -141,8 +194,11 @@ static void run_kernel(const Work *w) {
     if (!mine) DIE("no memory");
     for (unsigned b = 0; b < w->grid; b++) {
         memset(mine, 0xff, w->shared);
-        for (unsigned t = 0; t < w->block; t++) {
-            emu_thread thread = {back ? w->block - 1 - t : t, w->block, back ? w->grid - 1 - b : b, w->grid, mine};
+        emu_thread first = {0, w->block, back ? w->grid - 1 - b : b, w->grid, mine, NULL};
+        if (w->kernel->together) run_together(w, first, back);
+        for (unsigned t = 0; t < w->block && !w->kernel->together; t++) {
+            emu_thread thread = first;
+            thread.tid = back ? w->block - 1 - t : t;
             w->kernel->run(&thread, w->parameter);
         }
     }
@@ -324,9 +380,11 @@ EXPORT int cuModuleGetFunction(Handle **f, Handle *m, const char *name) {
     if (!e) {
         snprintf(nbuf, sizeof nbuf, "%s_nbuf", name);
         const uint32_t *n = dlsym(kernels, nbuf);
+        snprintf(nbuf, sizeof nbuf, "%s_block", name);
         *f = handle_new('f');
         memcpy(&(*f)->run, &run, sizeof run);
         (*f)->nbuf = n ? *n : 0;
+        (*f)->together = dlsym(kernels, nbuf) != NULL;
         (*f)->shared = 48 << 10;
         (*f)->next = handle(m, 'm')->next;
         m->next = *f;
