@@ -129,6 +129,8 @@ static accelc_status block_need(Sess *s, int32_t b, int64_t bytes, int64_t keep)
                     "values whose size depends on data need %lld bytes more, over the limit of %zu",
                     (long long)(bytes - (int64_t)k->cap), s->cfg.mem_limit);
     if (grown < bytes || grown > limit) grown = bytes;
+    accelc_status idle = s->device && k->p ? s->model->gpu->ops->wait(s) : ACCELC_OK; /* a copy may still read it */
+    if (idle != ACCELC_OK) return idle;
     if (keep == 0 && k->p) {
         mem_put(&s->cfg, k->p);
         s->late_bytes -= b > 0 ? (int64_t)k->cap : 0;

@@ -482,6 +482,60 @@ START_TEST(test_growing_carried) {
 }
 END_TEST
 
+/* Memory that is not there any more when it has been freed. */
+static void *map_alloc(void *ctx, size_t bytes, size_t align) {
+    (void)ctx, (void)align; /* a page is enough */
+    char *p = mmap(NULL, bytes + RT_PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (p == MAP_FAILED) return NULL;
+    *(size_t *)(void *)p = bytes + RT_PAGE;
+    return p + RT_PAGE;
+}
+
+static void map_free(void *ctx, void *p) {
+    char *page = (char *)p - RT_PAGE;
+    (void)ctx;
+    munmap(page, *(size_t *)(void *)page);
+}
+
+/* 4 times: len doubles; t = i; u = scale(t), both placed for len. The block of t and u grows while the device may still have to read the
+ * t of the trip before. */
+START_TEST(test_growing_group) {
+    for (unsigned mask = 0; mask < 4; mask++) {
+        Pb *b = pb_new();
+        int32_t n = pb_sym(b), len = pb_sym(b), i = pb_sym(b), four = pb_const(b, 4), zero = pb_const(b, 0), two = pb_const(b, 2);
+        pb_in(b, "x", F32, 1, DIMS(n), pb_op(b, RT_DIM_MUL, n, four));
+        pb_entry(b);
+        int32_t d0 = (int32_t)b->p.dimop.n, more = pb_op(b, RT_DIM_LT, i, four), twice = pb_op(b, RT_DIM_MUL, len, two);
+        int32_t d1 = (int32_t)b->p.dimop.n, bytes = pb_op(b, RT_DIM_MUL, len, four), d2 = (int32_t)b->p.dimop.n;
+        int32_t ybytes = pb_op(b, RT_DIM_MUL, len, four), y = pb_out(b, "y", F32, 1, DIMS(len), ybytes);
+        int32_t t = pb_arena(b, F32, bytes, 7, 8), u = pb_arena(b, F32, bytes, 8, 11);
+        pb_ctl(b, RT_SET, i, zero, 0);
+        pb_ctl(b, RT_SET, len, n, 0);
+        pb_ctl(b, RT_DIMS, d0, d1, 0); /* 2: the loop */
+        pb_ctl(b, RT_BRANCH, 10, more, 0);
+        pb_ctl(b, RT_SET, len, twice, 0);
+        pb_ctl(b, RT_SET, i, i, 1);
+        pb_ctl(b, RT_DIMS, d1, d2, 0);
+        pb_kernel(b, FILL, len, 1, 1, LIST(t, ), LIST(i, ));
+        pb_kernel(b, SCALE, len, 1, 1, LIST(t, u, ), LIST());
+        pb_ctl(b, RT_JUMP, 2, 0, 0);
+        pb_ctl(b, RT_DIMS, d2, d2 + 1, 0); /* 10 */
+        pb_ctl(b, RT_COPYBUF, y, u, 0);
+        pb_step(b, RT_END);
+        G g;
+        gpu_init(&g, b, (mask & 1) << FILL | (mask >> 1) << SCALE);
+        ck_assert_int_eq(model_open(&g.m, (accelc_config){.threads = 1, .device = 1, .alloc = map_alloc, .free = map_free}), ACCELC_OK);
+        for (int64_t len0 = N; len0 <= 4 * N; len0 += 3 * N) {
+            accelc_value in = tensor(F32, 1, &len0, X, (size_t)len0 * 4), out = {0};
+            ck_assert_msg(accelc_rt1_run(g.m.s, &in, &out) == ACCELC_OK, "%s", accelc_rt1_error(g.m.s));
+            ck_assert_int_eq(out.dims[0], 16 * len0);
+            for (int64_t e = 0; e < 16 * len0; e++) ck_assert_float_eq(((float *)out.data)[e], 5.5f);
+        }
+        gpu_done(&g);
+    }
+}
+END_TEST
+
 /* ---- calls, outputs that are inputs ---- */
 
 static bool fn_again(rt_call *c) { /* x, and behind it x once more */
@@ -873,6 +927,7 @@ static void add(TCase *c) {
     tcase_add_test(c, test_waiting);
     tcase_add_test(c, test_scratch);
     tcase_add_test(c, test_growing_carried);
+    tcase_add_test(c, test_growing_group);
     tcase_add_test(c, test_call);
     tcase_add_test(c, test_copy_part);
     tcase_add_test(c, test_repeated);
