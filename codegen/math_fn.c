@@ -140,7 +140,7 @@ static LVal fn_tanh(const M *m, LVal x) {
                   -1.7291486319944026e-05);
     LVal small = m_fma(m, m_mul(m, x, z), p, x), twice = m_add(m, a, a);
     LVal e = f ? exp_inside(m, lir_op2(m->l, S_MIN, m_f(m, 20), twice)) : fn_exp(m, twice); /* exp(20) gives 1 */
-    LVal d = m_add(m, e, one), rest = f ? reciprocal(m, d) : m_div(m, one, d);
+    LVal d = m_add(m, e, one), rest = m_div(m, one, d);
     LVal big = m_copysign(m, m_fma(m, m_f(m, -2), rest, one), x);
     return m_sel(m, m_cmp(m, S_LT, a, m_f(m, 0.625)), small, big);
 }
