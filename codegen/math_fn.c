@@ -86,11 +86,11 @@ static LVal fn_exp(const M *m, LVal x) {
     return m_mul(m, m_mul(m, y, pow2(m, half)), pow2(m, rest));
 }
 
-/* 1 / x for f32 x in [1, 2^125], NaN for NaN: a division of 16 lanes takes as long as 32 products. From a line through the logarithm, that is
- * the bits, every step cubes the error, and the last rounds once. */
+/* 1 / x for f32 x in [1, 2^125], NaN for NaN: a division of 16 lanes takes as long as 32 products, one of 8 lanes hides behind its neighbours. From a
+ * line through the logarithm, that is the bits, every step cubes the error, and the last rounds once. */
 static LVal reciprocal(const M *m, LVal x) {
     LVal one = m_f(m, 1);
-    if (!(m->t->flags & F_FMA)) return m_div(m, one, x);
+    if (!(m->t->flags & F_AVX512)) return m_div(m, one, x);
     LVal minus = lir_op1(m->l, S_NEG, x), y = lir_bitcast(m->l, m_sub(m, m_i(m, DT_I32, 0x7EF311C7), lir_bitcast(m->l, x, DT_I32)), DT_F32);
     for (int step = 0; step < 2; step++) {
         LVal e = m_fma(m, minus, y, one);
