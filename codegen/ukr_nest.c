@@ -508,7 +508,7 @@ static void strip_access(Nest *n, int st, const Point *p, LVal *acc, bool store)
     LVal at = lir_sub(l, p->axis[n->axis[st]], n->rows->first);
     for (int i = 0; i < s->nres; i++) {
         LVal ptr = lir_ptr_bytes(l, n->special[st], lir_i64(l, STRIP * 8 * i));
-        LTy ty = {reg_type(s->acc[i]), p->lanes};
+        LTy ty = {(uint8_t)reg_type(s->acc[i]), p->lanes};
         if (store) lir_store(l, ptr, at, acc[i], (LVal){0}, 0);
         else acc[i] = lir_load(l, ptr, at, ty, (LVal){0}, 0);
     }

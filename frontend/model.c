@@ -158,6 +158,11 @@ static bool any_type(Model *m, const Onnx__TypeProto *t, const char *name, Loc l
     case ONNX__TYPE_PROTO__VALUE_MAP_TYPE:
         out->kind = TY_MAP;
         out->dtype = (uint8_t)dtype_of_onnx(t->map_type->key_type);
+        if (!dt_is_int((DType)out->dtype) && out->dtype != DT_STR) {
+            diag(m->c, SEV_ERROR, loc, "E0116", "%sthe keys of a map must be integers or strings, not of element type %d",
+                 about(m, loc, name), t->map_type->key_type);
+            return false;
+        }
         inner = t->map_type->value_type;
         break;
     default:

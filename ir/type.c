@@ -18,7 +18,11 @@ Type type_unranked(DType t, int rank) {
 static Type element(Ctx *c, const Type *t) {
     Type y = *t;
     Dim dim[MAX_RANK];
-    if (t->kind != TY_TENSOR) return type_list(c, (TypeKind)t->kind, t->elem);
+    if (t->kind != TY_TENSOR) {
+        Type inner = element(c, t->elem);
+        y.elem = ctx_dup(c, &inner, sizeof inner);
+        return y;
+    }
     if (t->rank > MAX_RANK) return y;
     for (int i = 0; i < t->rank; i++) dim[i] = dim_is_const(c, t->dim[i], NULL) ? t->dim[i] : (Dim){0};
     return type_tensor(c, (DType)t->dtype, t->rank, dim);

@@ -260,7 +260,10 @@ START_TEST(types) {
     type_print(&out, c, &map);
     buf_puts(&out, " ");
     type_print(&out, c, &scalar);
-    ck_assert_str_eq(buf_str(&out), "f32[N,3,M] map<str,seq<i8[4,5]>> bool[]");
+    buf_puts(&out, " ");
+    Type list = type_list(c, TY_SEQ, &map); /* of an element, keys are kept */
+    type_print(&out, c, &list);
+    ck_assert_str_eq(buf_str(&out), "f32[N,3,M] map<str,seq<i8[4,5]>> bool[] seq<map<str,seq<i8[4,5]>>>");
     ck_assert(!type_same(c, &a, &b) && !type_same(c, &k, &s) && type_same(c, &map, &map));
     dim_unify(c, n, m);
     ck_assert(type_same(c, &a, &b));
