@@ -139,7 +139,7 @@ def main():
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     p.add_argument("accelc")
     p.add_argument("function", nargs="*")
-    p.add_argument("--stride", type=int, default=32771)
+    p.add_argument("--stride", type=int, default=65537)
     p.add_argument("--table", action="store_true")
     p.add_argument("-v", action="store_true")
     a = p.parse_args()

@@ -4,6 +4,7 @@ A case is one node. Its results by compiled code (1 and 2 threads, equal bits) a
 those of an oracle. Values are arrays; a list is a sequence, a dict a map, None an absent operand or an empty optional.
 """
 import ctypes
+import functools
 import json
 import mmap
 import os
@@ -147,6 +148,7 @@ class Case:
             (f" const={list(self.const)}" if self.const else "") + (" dynamic" if self.dynamic else "")
 
 
+@functools.cache
 def newest(domain, op):
     """The newest version of a domain, or an older one with the same operator that ONNX Runtime has as well."""
     versions = onnx.defs.onnx_opset_version() if domain == "" else \
