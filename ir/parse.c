@@ -613,7 +613,7 @@ Graph *graph_parse(Ctx *c, const char *text, const char *file) {
                 .seen = text,
                 .start = text,
                 .line = 1,
-                .noise_left = (int64_t)1 << 29};
+                .noise_left = (int64_t)1 << 30};
     Scope sc = {.names = {.c = c}};
     VEC(Declared) out = {0};
     const char *name = NULL, *key;

@@ -155,14 +155,18 @@ static const ConstData *read_blob(Parser *p, DType t, int64_t n) {
     DType part = t == DT_C64 ? DT_F32 : t == DT_C128 ? DT_F64 : t;
     int width = ev_width(part);
     bool bits = dt_is_packed(t) || (dt_is_int(t) && dt_bits(t) == 8);
-    for (int64_t k = 0; k < bytes / width; k++) {
-        state = state * 6364136223846793005u + 1442695040888963407u;
-        uint64_t r = state >> 33;
-        Cell x = dt_is_float(part) ? (Cell){.f = ((double)r * 0x1p-31 - 0.5) * 0.2}
-                                   : (Cell){.i = (int64_t)(r >> 8)};
-        if (!dt_is_float(part) && !bits) x.i &= 1;
-        if (bits) cells_store(DT_U8, to + k, 1, &x, 1);
-        else cells_store(part, to + k * width, 1, &x, 1);
+    enum { BLOCK = 256 };
+    Cell block[BLOCK];
+    for (int64_t k = 0, count = bytes / width; k < count;) {
+        int m = 0;
+        for (; m < BLOCK && k + m < count; m++) {
+            state = state * 6364136223846793005u + 1442695040888963407u;
+            uint64_t r = state >> 33;
+            if (dt_is_float(part)) block[m].f = ((double)r * 0x1p-31 - 0.5) * 0.2;
+            else block[m].i = (int64_t)(r >> 8) & (bits ? 0xff : 1);
+        }
+        cells_store(bits ? DT_U8 : part, to + k * width, 1, block, m);
+        k += m;
     }
     ConstData *d = NEW(p->c, ConstData);
     *d = (ConstData){.dtype = t, .count = n, .data = to, .bytes = (size_t)bytes};

@@ -21,6 +21,6 @@ typedef struct Target {
 } Target;
 static inline uint16_t target_lanes(const Target *t, DType d) {
     unsigned bits = dt_bits(d) < 8 ? 8 : dt_bits(d);
-    return t->flags & F_SIMD ? (uint16_t)(t->vbytes * 8u / bits) : 1;
+    return (uint16_t)(t->flags & F_SIMD ? t->vbytes * 8u / bits : 1);
 }
 #endif
