@@ -19,8 +19,7 @@ static Type element(Ctx *c, const Type *t) {
     Type y = *t;
     Dim dim[MAX_RANK];
     if (t->kind != TY_TENSOR) {
-        Type inner = element(c, t->elem);
-        y.elem = ctx_dup(c, &inner, sizeof inner);
+        y.elem = type_list(c, (TypeKind)t->kind, t->elem).elem;
         return y;
     }
     if (t->rank > MAX_RANK) return y;
