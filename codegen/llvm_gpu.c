@@ -64,13 +64,15 @@ static LV thread(const Printer *p) {
     return LLVMBuildAdd(p->b, start, special_register(p, R_TID), "");
 }
 
-bool llvm_gpu_block(const Lir *l) {
+static bool has(const Lir *l, LOp op) {
     uint32_t n;
     const LIns *i = lir_ins(l, &n);
     for (uint32_t v = 1; v < n; v++)
-        if (i[v].op == L_TID) return true;
+        if (i[v].op == op) return true;
     return false;
 }
+
+bool llvm_gpu_block(const Lir *l) { return has(l, L_TID); }
 
 static LV parameter(Printer *p, const LIns *i) {
     bool block = llvm_gpu_block(p->l);
@@ -167,13 +169,7 @@ const char *llvm_gpu_refuses(const Lir *l) {
     return NULL;
 }
 
-bool llvm_gpu_guards(const Lir *l) {
-    uint32_t n;
-    const LIns *i = lir_ins(l, &n);
-    for (uint32_t v = 1; v < n; v++)
-        if (i[v].op == L_FAIL_IF) return true;
-    return false;
-}
+bool llvm_gpu_guards(const Lir *l) { return has(l, L_FAIL_IF); }
 
 /* ---- the twin on a CPU ---- */
 
