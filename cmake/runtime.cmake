@@ -50,4 +50,5 @@ target_compile_definitions(accelc_codegen PRIVATE "IMAGE_LINK=${IMAGE_LINK}")
 
 add_executable(accelc-run runtime/run.c runtime/npy.c)
 target_include_directories(accelc-run PRIVATE ${CMAKE_CURRENT_SOURCE_DIR})
+target_compile_definitions(accelc-run PRIVATE ACCELC_VERSION="${PROJECT_VERSION}")
 target_link_libraries(accelc-run PRIVATE accelc_options dl m)

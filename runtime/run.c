@@ -1,6 +1,6 @@
 /* run.c: accelc-run, which loads a compiled model and runs it: tensors from and to .npy files,
  * random ones where no file is given, latencies, a profile by step. A user of accelc_rt.h like any
- * other. Exit status: 0, 1 when something failed, 2 for a wrong command line. */
+ * other. */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
@@ -17,24 +17,41 @@
 #include "accelc_rt.h"
 #include "npy.h"
 
+#ifndef ACCELC_VERSION
+#define ACCELC_VERSION "of no known version"
+#endif
+
 static const char usage[] =
-    "accelc-run MODEL.so [options]: run a model compiled by accelc\n"
-    "  --input NAME=FILE.npy   an input that is a tensor; those not given are random, optional ones "
-    "absent\n"
-    "  --output NAME=FILE.npy  where to write an output\n"
-    "  --dim SYMBOL=N          a size for random inputs (default: the least that the model allows, "
-    "but 1)\n"
+    "accelc-run runs a model that accelc compiled to a .so.\n"
+    "\n"
+    "Usage:\n"
+    "  accelc-run [options] MODEL.so\n"
+    "\n"
+    "Inputs and outputs:\n"
+    "  --input NAME=FILE       value of an input, a .npy file; those not given are random, optional ones absent\n"
+    "  --output NAME=FILE      where to write an output\n"
+    "  --dim SYMBOL=N          a size for random inputs (default: the least that the model allows, but 1)\n"
     "  --seed N                of random inputs and of random operators\n"
+    "\n"
+    "Where and how:\n"
+    "  --device WHERE          a GPU by its number (0, 1, ..), or cpu; by default GPU 0 if the model has code for it and\n"
+    "                          it can be used, else the CPU\n"
+    "  --cpu LEVEL             force a CPU level of the model, e.g. x86-64-v3\n"
     "  --threads N             default 0: all usable CPUs\n"
+    "  --executor KIND         model: as compiled (default); serial; gang, tasks: threads of this program\n"
+    "  --weights FILE          for a model whose weights are kept outside\n"
+    "\n"
+    "Measuring:\n"
     "  --repeat N              timed runs, default 1\n"
     "  --warmup N              runs before those, default 0\n"
-    "  --executor KIND         model: as compiled (default); serial; gang, tasks: threads of this "
-    "program\n"
-    "  --cpu LEVEL             force a CPU level of the model, e.g. x86-64-v3\n"
-    "  --weights FILE          for a model whose weights are kept outside\n"
     "  --profile               time per step\n"
+    "\n"
+    "Information:\n"
     "  --info                  print the model's description and stop\n"
-    "  --help\n";
+    "  --version               print the version\n"
+    "  --help                  print this help (also -h)\n"
+    "\n"
+    "Exit status: 0 success, 1 something failed, 2 wrong usage.\n";
 
 #define MAX_BINDINGS 256
 typedef struct {
@@ -46,7 +63,7 @@ typedef struct {
     const char *model, *executor, *cpu, *weights;
     Binding in[MAX_BINDINGS], out[MAX_BINDINGS], dim[MAX_BINDINGS];
     int nin, nout, ndim;
-    int64_t repeat, warmup, threads, seed;
+    int64_t repeat, warmup, threads, seed, device; /* device: as in accelc_config */
     int profile, info;
 } Options;
 
@@ -78,6 +95,15 @@ static int64_t integer(const char *option, const char *text, int64_t least) {
     return v;
 }
 
+/* As accelc_config counts: the host is -1, GPU n is n + 1. */
+static int64_t device(const char *text) {
+    if (strcmp(text, "cpu") == 0) return -1;
+    if (text[0] < '0' || text[0] > '9') die(2, "--device: expected cpu or the number of a GPU, got \"%s\"", text);
+    int64_t n = integer("--device", text, 0);
+    if (n >= INT32_MAX) die(2, "--device: %s is too large", text);
+    return n + 1;
+}
+
 static void binding(const char *option, const char *text, Binding *list, int *n) {
     const char *eq = strrchr(text, '='); /* names of tensors may contain '=' */
     if (!eq || eq == text || !eq[1]) die(2, "%s: expected NAME=VALUE, got \"%s\"", option, text);
@@ -98,6 +124,10 @@ static void parse(int argc, char **argv, Options *o) {
         const char *a = argv[i], *v = i + 1 < argc ? argv[i + 1] : NULL;
         if (strcmp(a, "--help") == 0 || strcmp(a, "-h") == 0) {
             fputs(usage, stdout);
+            exit(0);
+        }
+        if (strcmp(a, "--version") == 0) {
+            puts("accelc-run " ACCELC_VERSION);
             exit(0);
         }
         if (strcmp(a, "--profile") == 0) {
@@ -131,6 +161,8 @@ static void parse(int argc, char **argv, Options *o) {
             o->warmup = integer(a, v, 0);
         else if (strcmp(a, "--executor") == 0)
             o->executor = v;
+        else if (strcmp(a, "--device") == 0)
+            o->device = device(v);
         else if (strcmp(a, "--cpu") == 0)
             o->cpu = v;
         else if (strcmp(a, "--weights") == 0)
@@ -534,6 +566,7 @@ int main(int argc, char **argv) {
     accelc_exec exec = {.width = o.threads > 0 ? (int)o.threads : 2};
     accelc_config c = {.size = sizeof c,
                        .threads = (int)o.threads,
+                       .device = (int32_t)o.device,
                        .cpu = o.cpu,
                        .seed = (uint64_t)o.seed,
                        .weights_path = o.weights};

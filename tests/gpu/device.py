@@ -45,6 +45,22 @@ def run_on_device(so, feeds_path, results_path):
              same=all(v.tobytes() == again[k].tobytes() for k, v in results.items()), **{f"out_{k}": v for k, v in results.items()})
 
 
+def command_line(so, feeds, fakecuda, emulation, folder):
+    """accelc-run --device: a GPU, the host, a GPU that is not there, and no driver."""
+    for n, x in feeds.items():
+        np.save(f"{folder}/{n}.npy", x)
+
+    def call(device, lib=fakecuda):
+        line = [os.environ["ACCELC_RUN"], so, "--device", device, "--output", f"y={folder}/y.npy", *(a for n in feeds for a in ("--input", f"{n}={folder}/{n}.npy"))]
+        done = subprocess.run(line, capture_output=True, text=True, env={**os.environ, "ACCELC_LIBCUDA": lib, "ACCELC_EMU_KERNELS": emulation})
+        return done.stderr or np.load(f"{folder}/y.npy")
+    emulated.same(call("1"), call("cpu"), "accelc-run")
+    for device, lib, message in (("2", fakecuda, "there is no GPU 2, the machine has 2"), ("0", f"{folder}/none.so", "the driver of the GPU is missing")):
+        text = call(device, lib)
+        assert message in text, text
+    emulated.same(call("cpu", f"{folder}/none.so"), call("1"), "accelc-run without a driver")
+
+
 def main():
     if sys.argv[1] == "--run":
         return run_on_device(*sys.argv[2:])
@@ -69,6 +85,8 @@ def main():
                 g, w = got[f"out_{n}"], np.asarray(w)
                 assert g.dtype == w.dtype and g.tobytes() == w.tobytes(), f"{name}, {n}: {g} instead of {w}"
                 emulated.same(np.asarray(host[n]), w, f"{name}, {n}, without a driver")
+            if name == "elementwise":
+                command_line(so, feeds, fakecuda, emulation, folder)
             print(f"ok   {name}, {got['launches']} launches")
 
 

@@ -90,6 +90,7 @@ def main():
                    model, IMAGES[2], cwd=tmp, env={"PYTHONPATH": os.path.dirname(python), "PATH": "/usr/bin:/bin"})
         check("Python", text.strip(), "7")
         text = run(os.path.join(prefix, "bin", "accelc-run"), "p.so", "--input", f"image={IMAGES[0]}", cwd=tmp)
+        check("accelc-run --version", run(os.path.join(prefix, "bin", "accelc-run"), "--version").split()[1], run(accelc, "--version").split()[1])
         check("accelc-run", "probability: float32 [1, 10]" in text, True)
 
 

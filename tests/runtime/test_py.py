@@ -314,6 +314,14 @@ class Run(unittest.TestCase):
         text = self.call("./m1.so", "--info")
         self.assertIn("input x: tensor(float) [n]", text)
         self.assertIn("--repeat N", self.call("--help"))
+        self.assertEqual(self.call("--help"), self.call("-h"))
+        self.assertRegex(self.call("--version"), r"^accelc-run \S")
+
+    def test_device(self):
+        self.assertIn("output z: float32 [1]", self.call("m1.so", "--device", "cpu"))
+        self.assertIn("m1.so: the model has no code for devices, only for the host", self.call("m1.so", "--device", "0", status=1))
+        for wrong in ("gpu", "-1", "", "1x", "99999999999"):
+            self.assertIn("--device: ", self.call("m1.so", "--device", wrong, status=2))
 
     def test_wrong_lines(self):
         for status, args, text in ((2, [], "which model?"), (2, ["m1.so", "--what", "1"], "no option --what"),
