@@ -1,6 +1,11 @@
-/* rt_gpu.h: the two files of the GPU's part of the runtime. They are one translation unit (rt_gpu_all.c),
- * linked only into models with kernels of a GPU; the driver is found when a session is made, and nothing but the
- * driver is needed. */
+/* rt_gpu.h: what the files of the GPU's part of the runtime share. They are one translation unit (rt_gpu_all.c), linked only into models
+ * with kernels of a GPU; the driver is found when a session is made, and nothing but the driver is needed.
+ *
+ * The host and the device each have a place for every buffer, and valid[] says where its bytes are; steps of the device are put into one
+ * stream, so they follow each other without being waited for. What belongs together lies together on both sides: a block of the session
+ * has a twin of its size on the device, where its buffers have the same offsets; inputs and values of calls have a region each. The context
+ * is current only inside the functions of accelc_rt1_gpu: the thread is the caller's, or one of the team, and what it does with other
+ * contexts is its own business. */
 #ifndef ACCELC_RT_GPU_H
 #define ACCELC_RT_GPU_H
 #include "rt_session.h"
@@ -49,8 +54,6 @@ enum { CU_STREAM_NON_BLOCKING = 1 };
     X(launch, cuLaunchKernel,                                                                                              \
       (CUfunction, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, CUstream, void **, void **))
 
-typedef struct Device Device;
-
 typedef struct Driver {
     void *lib; /* of dlopen */
 #define FIELD(field, name, args) CUresult(*field) args;
@@ -64,10 +67,67 @@ typedef struct Found { /* a device that can run the model */
     char name[64];
 } Found;
 
+/* ---- a session's part of the device ---- */
+
+typedef struct Region {
+    CUdeviceptr at; /* 0: none */
+    size_t cap;
+} Region;
+
+typedef struct Device {
+    Driver cu;
+    Found found;
+    CUcontext context;
+    CUstream stream; /* ours or the caller's */
+    CUmodule module;
+    CUfunction *kernel;   /* nkernel */
+    CUdeviceptr weights, status;
+    Region scratch;
+    Region *own;          /* nbuf: for inputs and values */
+    CUdeviceptr *lent;    /* nbuf: inputs: where the caller or the state has it; 0: in `own` */
+    uint64_t *parameters; /* as many as the largest step has */
+    bool uploading;       /* host memory may still be read */
+} Device;
+
+/* rt_gpu_driver.c */
+
 /* Loads the driver and finds device cfg->device. On failure (a message) the driver may be loaded all the same. */
 static accelc_status driver_open(Driver *d, const rt_gpu *g, const accelc_config *cfg, Found *f, char *msg, size_t n);
 static void driver_close(Driver *d);
 static bool image_fits(const rt_gpu_image *m, int arch);
 /* "launch failed (CUDA_ERROR_LAUNCH_FAILED)" */
 static const char *driver_error(const Driver *d, CUresult e, char *text, size_t n);
+
+/* rt_gpu_memory.c: all are called with the context current but `enter`; each failure has a message */
+
+static accelc_status broken(Sess *s, CUresult e, const char *what);
+static accelc_status broken_step(Sess *s, CUresult e, const rt_step *st);
+#define TRY(call, what)                                \
+    do {                                               \
+        CUresult try_e = (call);                       \
+        if (try_e != 0) return broken(s, try_e, what); \
+    } while (0)
+
+static accelc_status enter(Sess *s);                   /* makes the context current */
+static accelc_status leave(Sess *s, accelc_status st); /* as it was; st, or the failure of this */
+static accelc_status drain(Sess *s);                   /* waits for the stream */
+/* Room for `bytes`, named `what` in messages. What was in a smaller region is lost. */
+static accelc_status region_need(Sess *s, Region *r, size_t bytes, const char *what);
+static accelc_status block_twin(Sess *s, Block *k);
+static size_t root_bytes(const Sess *s, int32_t r);
+static accelc_status root_address(Sess *s, int32_t r, CUdeviceptr *a);
+static accelc_status address(Sess *s, int32_t b, CUdeviceptr *a); /* of any buffer */
+static accelc_status upload(Sess *s, CUdeviceptr to, const void *from, size_t n);
+static accelc_status download(Sess *s, void *to, CUdeviceptr from, size_t n); /* there when the stream has been waited for */
+static accelc_status move(Sess *s, CUdeviceptr to, CUdeviceptr from, size_t n);
+static accelc_status to_device(Sess *s, int32_t r);
+static accelc_status to_host(Sess *s, int32_t r);
+
+/* rt_gpu_open.c, rt_gpu_launch.c: members of rt_gpu_ops */
+
+static accelc_status gpu_probe(const rt_gpu *g, const accelc_config *cfg, char *msg, size_t n);
+static accelc_status gpu_open(Sess *s, const void *weights);
+static void gpu_close(Sess *s);
+static accelc_status gpu_steps(Sess *s, uint32_t *pc);
+static void written(Sess *s, const rt_step *st, uint8_t where); /* a step wrote to buffers there */
 #endif

@@ -1,0 +1,98 @@
+/* rt_gpu_launch.c: launches: the grid, scratch, parameters, and what guards say. */
+#include "rt_gpu.h"
+
+#define SCRATCH_MOST ((int64_t)256 << 20) /* bytes of scratch for one launch, unless a single block needs more */
+
+/* A step wrote to buffers `where`. */
+static void written(Sess *s, const rt_step *st, uint8_t where) {
+    uint64_t mask = s->model->gpu->kernel[st->kernel].writes;
+    for (uint32_t k = 0; k < st->nbuf; k++)
+        if (mask >> (k < 63 ? k : 63) & 1) s->valid[root_of(s, s->arg[st->arg + (int32_t)k])] = where;
+}
+
+/* The grid: any is right, so there are as many blocks as keep the device busy and have room for their scratch. */
+static int64_t blocks_of(const Device *d, const rt_gpu_kernel *k, int64_t tasks, int64_t scratch) {
+    bool threads = k->mode == RT_GPU_THREADS;
+    int64_t n = threads ? (tasks - 1) / k->block + 1 : tasks, most = threads ? (int64_t)d->found.processors * 64 : INT32_MAX;
+    if (scratch) {
+        int64_t fit = SCRATCH_MOST / scratch / (threads ? k->block : 1);
+        most = fit < most ? fit : most;
+    }
+    most = most < 1 ? 1 : most;
+    return n < most ? n : most;
+}
+
+static accelc_status step_scratch(Sess *s, const rt_step *st, int64_t *each) {
+    int64_t n = st->scratch >= 0 ? s->dims[st->scratch] : 0;
+    *each = 0;
+    if (n < 0 || n > INT64_MAX / 4096) return fail(s, ACCELC_ENOMEM, "%s: scratch of %lld bytes", s->str + st->nodes, (long long)n);
+    *each = align_up(n);
+    return ACCELC_OK;
+}
+
+/* What the guards of the step just launched say. */
+static accelc_status check_status(Sess *s, const rt_step *st) {
+    Device *d = s->device;
+    uint32_t code = 0;
+    accelc_status bad = download(s, &code, d->status, sizeof code);
+    if (bad != ACCELC_OK) return bad;
+    CUresult e = d->cu.stream_wait(d->stream);
+    if (e == 0 && code != 0) e = d->cu.set32(d->status, 0, 1, d->stream);
+    if (e != 0) return broken_step(s, e, st);
+    return code ? accelc_rt1_kernel_failed(s, st, (int32_t)code) : ACCELC_OK;
+}
+
+static accelc_status launch(Sess *s, const rt_step *st) {
+    Device *d = s->device;
+    const rt_gpu_kernel *k = &s->model->gpu->kernel[st->kernel];
+    int64_t tasks = s->dims[st->tasks], each;
+    const int32_t *arg = s->arg + st->arg;
+    accelc_status bad;
+    if (tasks <= 0) return ACCELC_OK;
+    for (uint32_t i = 0; i < st->nbuf; i++)
+        if ((bad = to_device(s, root_of(s, arg[i]))) != ACCELC_OK || (bad = address(s, arg[i], &d->parameters[i])) != ACCELC_OK) return bad;
+    if ((bad = step_scratch(s, st, &each)) != ACCELC_OK) return bad;
+    int64_t blocks = blocks_of(d, k, tasks, each);
+    size_t scratch = (size_t)each * (size_t)blocks * (k->mode == RT_GPU_THREADS ? k->block : 1);
+    if ((bad = region_need(s, &d->scratch, scratch, "scratch")) != ACCELC_OK) return bad;
+    uint64_t *p = d->parameters + st->nbuf;
+    for (uint32_t i = 0; i < st->ndim; i++) *p++ = (uint64_t)s->dims[arg[st->nbuf + i]];
+    *p++ = (uint64_t)tasks;
+    *p++ = each ? d->scratch.at : 0;
+    *p++ = (uint64_t)each;
+    *p++ = d->status;
+    size_t bytes = (size_t)(p - d->parameters) * sizeof *p;
+    void *extra[] = {CU_PARAM_POINTER, d->parameters, CU_PARAM_SIZE, &bytes, NULL};
+    CUresult e = d->cu.launch(d->kernel[st->kernel], (unsigned)blocks, 1, 1, k->block, 1, 1, k->shared, d->stream, NULL, extra);
+    if (e != 0) return broken_step(s, e, st);
+    written(s, st, ON_DEVICE);
+    return k->guards ? check_status(s, st) : ACCELC_OK;
+}
+
+static uint64_t now_ns(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+/* A launch whose time is asked for is waited for. */
+static accelc_status launch_timed(Sess *s, uint32_t pc) {
+    accelc_status st = drain(s);
+    uint64_t begin = now_ns();
+    if (st == ACCELC_OK) st = launch(s, &s->step[pc]);
+    if (st == ACCELC_OK) st = drain(s);
+    if (st == ACCELC_OK) s->cfg.on_step(s->cfg.prof_ctx, (int)pc, 0, begin, now_ns());
+    return st;
+}
+
+static accelc_status gpu_steps(Sess *s, uint32_t *pc) {
+    bool last;
+    accelc_status st = enter(s);
+    if (st != ACCELC_OK) return st;
+    do {
+        last = s->step[*pc].barrier;
+        st = s->cfg.on_step ? launch_timed(s, *pc) : launch(s, &s->step[*pc]);
+        ++*pc;
+    } while (st == ACCELC_OK && !last && *pc < s->nstep && on_device(s, &s->step[*pc]));
+    return leave(s, st);
+}
