@@ -109,7 +109,9 @@ Expr text_expr(Imp *m, const char *text, DType t, int narg);
 Val map_text(Imp *m, const char *text, int nin, const Val *in);
 /* v as an argument of a map body: a constant if it is one, else the next operand. */
 Expr arg_or_const(Imp *m, Val v, Val *in, int *nin);
-/* One result over an explicit domain. */
+/* A result for each body over an explicit domain, to which the operands that are read at a point broadcast (guards); poison if
+ * anything is. */
+void maps_over(Imp *m, int nres, const Expr *body, int nin, const Val *in, int rank, const Dim *dim, Val *out);
 Val map_over(Imp *m, Expr body, int nin, const Val *in, int rank, const Dim *dim);
 Val cast_to(Imp *m, Val v, DType t);
 Val reshape_to(Imp *m, Val v, int rank, const Dim *dim);

@@ -67,16 +67,23 @@ Expr arg_or_const(Imp *m, Val v, Val *in, int *nin)
     return xarg(m, (*nin)++, dtype_of(m, v));
 }
 
-Val map_over(Imp *m, Expr body, int nin, const Val *in, int rank, const Dim *dim)
+void maps_over(Imp *m, int nres, const Expr *body, int nin, const Val *in, int rank, const Dim *dim, Val *out)
 {
-    Val out = {0};
-    if (!body.i)
-        return out;
+    memset(out, 0, sizeof *out * (size_t)nres);
+    for (int r = 0; r < nres; r++)
+        if (!body[r].i)
+            return;
     for (int i = 0; i < nin; i++)
         if (!in[i].i)
-            return out;
-    b_guard_domain(&m->b, 1, &body, nin, in, rank, dim);
-    b_map(&m->b, 1, &body, nin, in, rank, dim, &out);
+            return;
+    b_guard_domain(&m->b, nres, body, nin, in, rank, dim);
+    b_map(&m->b, nres, body, nin, in, rank, dim, out);
+}
+
+Val map_over(Imp *m, Expr body, int nin, const Val *in, int rank, const Dim *dim)
+{
+    Val out;
+    maps_over(m, 1, &body, nin, in, rank, dim, &out);
     return out;
 }
 

@@ -230,9 +230,7 @@ static Val next_state(Rnn *r, Args *a, int k, Expr e, Val *y)
     }
     slice = expr_cast(m->c, slice, r->type);
     bool two = y && slice.i != e.i;
-    const Expr body[2] = {e, slice};
-    b_guard_domain(&m->b, 1 + two, body, a->n, a->v, 2, r->state);
-    b_map(&m->b, 1 + two, body, a->n, a->v, 2, r->state, out);
+    maps_over(m, 1 + two, (Expr[]){e, slice}, a->n, a->v, 2, r->state, out);
     if (y)
         *y = out[two];
     return out[0];
