@@ -65,7 +65,7 @@ static void dot_step(const Dots *t, LVal d, LVal mask, LVal *acc) {
     AttnGen *g = t->g;
     Lir *l = g->l;
     const Attn *a = &g->a;
-    LVal q = attn_load(g, t->q, d);
+    LVal q = lir_load(l, t->q, d, (LTy){DT_F32, (uint16_t)g->lanes}, mask, 0);
     for (int j = 0; j < g->lanes; j++) {
         Point p = attn_point(g, a->to_qk);
         p.axis[a->tq] = lir_add(l, g->t0, lir_op2(l, S_MIN, lir_addi(l, t->pos, j), t->last));
@@ -98,7 +98,7 @@ static LVal dots(const Dots *t) {
     }
     if (is_known && known % g->lanes == 0) return sums_across(l, acc, g->lanes);
     LVal mask = lir_mask(l, lir_sub(l, g->d, whole), (uint16_t)g->lanes);
-    dot_step(t, whole, mask, acc); /* if nothing is left: adds zeros, reads nothing */
+    dot_step(t, whole, mask, acc); /* if nothing is left: reads nothing of either, adds zeros */
     return sums_across(l, acc, g->lanes);
 }
 

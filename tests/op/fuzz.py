@@ -7,8 +7,9 @@ Everything follows from the seed. Batch B of seed S draws a version of ai.onnx a
 one model, because most of the time goes into starting the compiler. What fails in a batch runs again by itself. A case fails
 if accelc refuses what an oracle computes, or if the evaluator or compiled code (1 and 2 threads, equal bits) differ from the oracles, or from
 each other if no oracle computes the case. Where the oracles disagree one of them is enough.
-Other batches vary the cases of the families (--family: only those): constants or inputs, known sizes or symbols. Others are graphs of several nodes (fuzz_chain.py; --only Chain: nothing else). With --bad, and in each fifth batch, cases are damaged: attributes, sizes, types and indices that contradict. Evaluator and compiled code have to
-agree that it is an error, or on the result.
+Other batches vary the cases of the families (--family: only those): constants or inputs, known sizes or symbols. Others are graphs of
+several nodes (fuzz_chain.py; --only Chain: nothing else). With --bad, and in each fifth batch, cases are damaged: attributes, sizes,
+types and indices that contradict. Evaluator and compiled code have to agree that it is an error, or on the result.
 A failure prints a line with its number, which --again repeats, and leaves model, inputs and expected outputs in --keep DIR.
 """
 import os
@@ -160,7 +161,8 @@ def available(name, opset):
 
 
 WILD = [0, 1, -1, 2, -2, 7, 63, 64, 65, 255, -129, 1000, 65536, 2**31 - 1, -2**31, 2**31, 2**32 + 1, 2**40, 2**62, 2**63 - 1, -2**63]
-BROKEN = [b"\xff", b"a\xc3", b"\xed\xa0\x80", b"\xf4\x90\x80\x80x", b"\xc0\x80", b"nan", b"1e999", b"-", b"\0a"]      # strings, most of them not UTF-8
+# strings, most of them not UTF-8
+BROKEN = [b"\xff", b"a\xc3", b"\xed\xa0\x80", b"\xf4\x90\x80\x80x", b"\xc0\x80", b"nan", b"1e999", b"-", b"\0a"]
 
 
 def damage_attribute(d, value):
@@ -259,7 +261,8 @@ def run_bad(case, options, folder, keep=None):
         if failed or isinstance(evaluated, accelc.Error):
             wrong = isinstance(evaluated, accelc.Error) != failed
             texts = [str(r) if isinstance(r, accelc.Error) else "a result" for r in (evaluated, made)]
-            return f"evaluated: {texts[0]} | compiled: {texts[1]}" if wrong and not re.search("memory|too large|limit|E0180", "".join(texts)) else None
+            wrong = wrong and not re.search("memory|too large|limit|E0180", "".join(texts))
+            return f"evaluated: {texts[0]} | compiled: {texts[1]}" if wrong else None
         op_test.compare(evaluated, made, max(case.tol, 1e-4), "compiled, against evaluated", case.slack)
     except op_test.Different as e:
         return str(e)
@@ -489,7 +492,8 @@ class Fuzzer:
     def report(self, name, case, why):
         self.failed += 1
         print(f"FAILED {name} {case}\n    {why}\n    again: tests/op/fuzz.py ACCELC --again {name}"
-              + (f" --only '{self.options.only}'" if self.options.only else "") + (" --bad" if self.options.bad else "") + (" --family" if self.options.family else "") + " --keep DIR", flush=True)
+              + (f" --only '{self.options.only}'" if self.options.only else "") + " --bad" * self.options.bad
+              + " --family" * self.options.family + " --keep DIR", flush=True)
 
     def batch(self, seed, batch, only=None):
         self.pipe.send((seed, batch, only))

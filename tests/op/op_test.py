@@ -500,17 +500,28 @@ def run_case(case, command, folder, options=(), keep=None):
 
 
 def compiled(command, path, so, feeds, options=()):
-    """The outputs with 1 and with 2 threads."""
+    """The outputs with 1 and with 2 threads, whose memory begins as NaN: results that depend on what nobody wrote differ."""
     done = subprocess.run([command, path, "-o", so, *options], capture_output=True, text=True, errors="replace", timeout=120)
     if done.returncode:
         raise accelc.Error(failure("compiling", done.returncode, done.stderr))
     model, results = accelc.load(so), []
     feeds = {p.name: feeds[p.name] for p in model.inputs}   # an input that nothing depends on may be gone
     with Guards() as guards:
-        for threads, place in (1, lambda x: x), (2, guards.place):
-            with model.session(threads=threads) as session:
+        for threads, place, memory in (1, lambda x: x, None), (2, guards.place, (dirty, LIBC.free)):
+            with model.session(threads=threads, memory=memory) as session:
                 results.append(list(session.run({k: place(x) for k, x in feeds.items()}).values()))
     return results
+
+
+LIBC = ctypes.CDLL(None, use_errno=True)
+LIBC.aligned_alloc.restype, LIBC.aligned_alloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t] * 2
+LIBC.free.restype, LIBC.free.argtypes = None, [ctypes.c_void_p]
+
+
+def dirty(size, align):
+    """Memory full of ones, which are NaN in every type of floats."""
+    p = LIBC.aligned_alloc(align, -(-size // align) * align)
+    return p and ctypes.memset(p, 0xff, size)
 
 
 class Guards:
@@ -518,7 +529,7 @@ class Guards:
     copy of the runtime's."""
 
     def __enter__(self):
-        self.libc, self.maps = ctypes.CDLL(None, use_errno=True), []
+        self.libc, self.maps = LIBC, []
         self.libc.mmap.restype, self.libc.mmap.argtypes = ctypes.c_void_p, [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long]
         self.libc.mprotect.argtypes, self.libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int], [ctypes.c_void_p, ctypes.c_size_t]
         return self

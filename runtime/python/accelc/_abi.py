@@ -45,13 +45,15 @@ class Exec(c.Structure):
 
 
 ON_STEP = c.CFUNCTYPE(None, c.c_void_p, c.c_int, c.c_int, c.c_uint64, c.c_uint64)
+ALLOC = c.CFUNCTYPE(c.c_void_p, c.c_void_p, c.c_size_t, c.c_size_t)
+FREE = c.CFUNCTYPE(None, c.c_void_p, c.c_void_p)
 
 
 class Config(c.Structure):
     _fields_ = [("size", c.c_uint32), ("threads", c.c_int32), ("exec", c.c_void_p), ("spin_us", c.c_int32),
                 ("device", c.c_int32), ("stream", c.c_void_p), ("cpu", c.c_char_p), ("weights", c.c_void_p),
                 ("weights_bytes", c.c_size_t), ("weights_path", c.c_char_p), ("arena", c.c_void_p),
-                ("arena_bytes", c.c_size_t), ("alloc", c.c_void_p), ("free", c.c_void_p), ("mem_ctx", c.c_void_p),
+                ("arena_bytes", c.c_size_t), ("alloc", ALLOC), ("free", FREE), ("mem_ctx", c.c_void_p),
                 ("mem_limit", c.c_size_t), ("sym_max", c.POINTER(c.c_int64)), ("seed", c.c_uint64),
                 ("on_step", ON_STEP), ("prof_ctx", c.c_void_p)]
 

@@ -101,11 +101,13 @@ class Session:
     for_each(n, task): an executor of the caller's, in place of threads of the session: calls task(i) for every i < n, n <= threads, in any
     order and in any threads, and returns when all are done. It must not raise.
 
+    memory: (alloc, free), which hand out and take back all memory of the session: alloc(bytes, align) -> address, or None; free(address).
+
     device: "cpu", or the number of a GPU, which the model must have code for; None: a GPU if there is one that the model has code for, else
     the CPU."""
 
     def __init__(self, model, threads=0, *, spin_us=0, cpu=None, weights=None, mem_limit=0, seed=0, sym_max=None,
-                 on_step=None, for_each=None, device=None):
+                 on_step=None, for_each=None, memory=None, device=None):
         self._handle = None
         self.model = model
         api, desc = model._api, model._desc
@@ -124,6 +126,9 @@ class Session:
             call = abi.FOR_EACH(lambda ctx, n, task, arg: for_each(n, lambda i: task(arg, i, n)))
             self._exec = abi.Exec(width=max(1, threads), for_each=call)
             config.exec = c.addressof(self._exec)
+        if memory:
+            alloc, free = memory
+            self._memory = config.alloc, config.free = abi.ALLOC(lambda ctx, *a: alloc(*a)), abi.FREE(lambda ctx, p: free(p))
         handle, message = c.c_void_p(), c.create_string_buffer(512)
         status = api.create(c.byref(config), c.byref(handle), message, len(message))
         if status:
