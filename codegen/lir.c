@@ -184,7 +184,7 @@ LVal lir_t0(Lir *l) { return param(l, L_T0, DT_I64, 0); }
 LVal lir_t1(Lir *l) { return param(l, L_T1, DT_I64, 0); }
 LVal lir_tstep(Lir *l) { return param(l, L_TSTEP, DT_I64, 0); }
 LVal lir_tid(Lir *l) { return param(l, L_TID, DT_I64, 0); }
-LVal lir_ntid(Lir *l) { return param(l, L_NTID, DT_I64, 0); }
+LVal lir_ntid(Lir *l) { return l->threads ? lir_i64(l, l->threads) : param(l, L_NTID, DT_I64, 0); }
 LVal lir_scratch(Lir *l) { return param(l, L_SCRATCH, DT_PTR, 0); }
 
 void lir_alias(Lir *l, uint32_t a, uint32_t b) {

@@ -255,11 +255,7 @@ static unsigned elem_bytes(const Lir *l, DType t) {
 /* Alignment of an element of that many bytes: a pair of words has that of a word. */
 static unsigned natural(unsigned bytes) { return bytes > 8 ? 8 : bytes; }
 
-typedef struct {
-    LVal ptr, idx;
-    int64_t disp;
-} Addr; /* ptr + (idx + disp) * elem */
-static Addr address(Lir *l, LVal ptr, LVal idx, DType elem) {
+LAddr lir_address(Lir *l, LVal ptr, LVal idx, DType elem) {
     CHECK(lir_type(l, ptr).dt == DT_PTR);
     if (!idx.i) idx = lir_i64(l, 0);
     LTy it = lir_type(l, idx);
@@ -274,7 +270,7 @@ static Addr address(Lir *l, LVal ptr, LVal idx, DType elem) {
         p.imm = 0;
         ptr = lir_is_const(l, a[1], &zero) && zero == 0 ? a[0] : lir_pure(l, p, 2, a);
     }
-    return (Addr){ptr, x.base.i ? x.base : lir_i64(l, 0), x.c};
+    return (LAddr){ptr, x.base.i ? x.base : lir_i64(l, 0), x.c};
 }
 
 static LVal check_mask(Lir *l, LVal mask, uint16_t lanes) {
@@ -295,7 +291,7 @@ LVal lir_load(Lir *l, LVal ptr, LVal idx, LTy ty, LVal mask, uint32_t align) {
     i.flags = l->separate, l->separate = false;
     mask = check_mask(l, mask, ty.lanes);
     if (mask.i && known_bool(l, mask, false)) return zero_of(l, ty);
-    Addr a = address(l, ptr, idx, ty.dt);
+    LAddr a = lir_address(l, ptr, idx, ty.dt);
     i.imm = a.disp, i.aux = align ? align : natural(size);
     CHECK((i.aux & (i.aux - 1)) == 0);
     return lir_append(l, i, mask.i ? 3 : 2, (LVal[]){a.ptr, a.idx, mask});
@@ -307,7 +303,7 @@ void lir_store(Lir *l, LVal ptr, LVal idx, LVal v, LVal mask, uint32_t align) {
     unsigned size = elem_bytes(l, ty.dt);
     mask = check_mask(l, mask, ty.lanes);
     if (mask.i && known_bool(l, mask, false)) return;
-    Addr a = address(l, ptr, idx, ty.dt);
+    LAddr a = lir_address(l, ptr, idx, ty.dt);
     i.imm = a.disp, i.aux = align ? align : natural(size);
     CHECK((i.aux & (i.aux - 1)) == 0);
     lir_append(l, i, mask.i ? 4 : 3, (LVal[]){a.ptr, a.idx, v, mask});
@@ -354,7 +350,7 @@ void lir_volatile_next(Lir *l) { l->separate = true; }
 LVal lir_ptr_add(Lir *l, LVal ptr, LVal idx, DType elem) {
     LIns i = lir_mk(L_PTR_ADD, DT_PTR, 1);
     (void)elem_bytes(l, elem);
-    Addr a = address(l, ptr, idx, elem);
+    LAddr a = lir_address(l, ptr, idx, elem);
     int64_t k;
     if (lir_is_const(l, a.idx, &k) && k == 0 && a.disp == 0) return a.ptr;
     i.imm = a.disp, i.aux = elem;
@@ -363,7 +359,7 @@ LVal lir_ptr_add(Lir *l, LVal ptr, LVal idx, DType elem) {
 
 LVal lir_ptr_bytes(Lir *l, LVal ptr, LVal bytes) {
     LIns i = lir_mk(L_PTR_BYTES, DT_PTR, 1);
-    Addr a = address(l, ptr, bytes, DT_NONE);
+    LAddr a = lir_address(l, ptr, bytes, DT_NONE);
     int64_t k;
     if (lir_is_const(l, a.idx, &k) && k == 0 && a.disp == 0) return a.ptr;
     i.imm = a.disp;
@@ -374,7 +370,7 @@ void lir_prefetch(Lir *l, LVal ptr, LVal idx, DType elem, int level) {
     LIns i = {.op = L_PREFETCH};
     (void)elem_bytes(l, elem);
     CHECK(level >= 1 && level <= 3);
-    Addr a = address(l, ptr, idx, elem);
+    LAddr a = lir_address(l, ptr, idx, elem);
     i.imm = a.disp, i.aux = elem, i.sop = (uint8_t)level;
     lir_append(l, i, 2, (LVal[]){a.ptr, a.idx});
 }
@@ -400,7 +396,7 @@ void lir_tile_dot4(Lir *l, int sum, int u8, int s8) {
 }
 
 static void tile_move(Lir *l, LOp op, int tile, LVal ptr, LVal idx, LVal pitch) {
-    Addr a = address(l, ptr, idx, DT_U8);
+    LAddr a = lir_address(l, ptr, idx, DT_U8);
     CHECK(lir_type(l, pitch).dt == DT_I64 && lir_type(l, pitch).lanes == 1);
     lir_append(l, (LIns){.op = (uint16_t)op, .imm = a.disp, .aux = (uint32_t)tile_number(tile)}, 3, (LVal[]){a.ptr, a.idx, pitch});
 }

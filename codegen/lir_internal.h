@@ -30,6 +30,7 @@ struct Lir {
     VEC(LRegion) region; /* open ones */
     LTab global, scoped; /* value numbers: operand-free instructions; the others, of open regions */
     bool separate;       /* lir_volatile_next */
+    uint32_t threads, shared; /* lir_block */
 };
 
 /* Classes of types; lir_sop_class: those a scalar operation accepts in Lir, 0 if it is not whitelisted.
@@ -53,6 +54,12 @@ LVal lir_const_float(Lir *l, DType t, uint32_t lanes, double v);
 const LIns *lir_as_const(const Lir *l, LVal v);
 bool lir_is_op(const Lir *l, LVal v, SOp op);
 LVal lir_arg(const Lir *l, LVal v, uint32_t k);
+
+/* lir_build.c. ptr + (idx + disp) * size of elem (DT_NONE: bytes) */
+typedef struct LAddr { LVal ptr, idx; int64_t disp; } LAddr;
+LAddr lir_address(Lir *l, LVal ptr, LVal idx, DType elem);
+enum { LIR_WARP = 32, LIR_MOST_THREADS = 1024, LIR_COPY_SIZE = 31 /* of aux */ };
+static inline int64_t lir_copy_to(const LIns *i) { return (int32_t)i->aux >> 5; } /* what COPY_ASYNC adds to its first index */
 
 /* lir_arith.c. lir_widen: splats the scalar one of two. */
 typedef struct LLin {

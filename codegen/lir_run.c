@@ -458,6 +458,7 @@ int32_t lir_run(Ctx *c, const Lir *l, void *const *buf, const size_t *bytes, con
                  .scratch_bytes = scratch_bytes,
                  .slack = slack};
     CHECK(l->nbuf < 60000);
+    if (l->threads) return diag(c, SEV_ERROR, (Loc){0}, "X0504", "lir @%s: blocks of %u threads are not interpreted", l->name, l->threads), -1;
     uint32_t *lane = malloc(sizeof *lane * l->ins.n);
     m.step = calloc(l->ins.n, sizeof *m.step);
     uint64_t total = 0, widest = 0;

@@ -35,13 +35,12 @@ static void print_args(Buf *b, const Lir *l, const LIns *i, uint32_t from) {
     for (uint32_t k = from; k < i->narg; k++)
         buf_printf(b, "%s%%%u", k > from ? ", " : " ", l->args.v[i->arg + k].i);
 }
-static void print_address(Buf *b, const Lir *l, const LIns *i) {
-    buf_printf(b, " %%%u[%%%u", l->args.v[i->arg].i, l->args.v[i->arg + 1].i);
-    if (i->imm)
-        buf_printf(b, i->imm < 0 ? " - %" PRIu64 : " + %" PRIu64,
-                   i->imm < 0 ? 0 - (uint64_t)i->imm : (uint64_t)i->imm);
+static void print_place(Buf *b, const Lir *l, const LIns *i, uint32_t first, int64_t disp) { /* operands first, first + 1 */
+    buf_printf(b, " %%%u[%%%u", l->args.v[i->arg + first].i, l->args.v[i->arg + first + 1].i);
+    if (disp) buf_printf(b, disp < 0 ? " - %" PRIu64 : " + %" PRIu64, disp < 0 ? 0 - (uint64_t)disp : (uint64_t)disp);
     buf_puts(b, "]");
 }
+static void print_address(Buf *b, const Lir *l, const LIns *i) { print_place(b, l, i, 0, i->imm); }
 static void print_scalar(Buf *b, DType t, int64_t i, double f) {
     if (dt_is_float(t))
         buf_printf(b, "%.17g", f);
@@ -71,7 +70,24 @@ static void print_fields(Buf *b, const Lir *l, const LIns *i) {
         break;
     case L_BUF:
     case L_DIM:
+    case L_SHARED:
+    case L_COPY_WAIT:
         buf_printf(b, " %" PRId64, i->imm);
+        break;
+    case L_LANE_XOR:
+        print_args(b, l, i, 0), buf_printf(b, " by %" PRId64, i->imm);
+        break;
+    case L_MMA:
+        buf_printf(b, ".%s", dt_name((DType)i->aux)), print_args(b, l, i, 0);
+        break;
+    case L_LOAD_MATRIX:
+        if (i->flags) buf_puts(b, ".transposed");
+        print_address(b, l, i);
+        break;
+    case L_COPY_ASYNC:
+        print_place(b, l, i, 0, lir_copy_to(i)), buf_puts(b, " from"), print_place(b, l, i, 2, i->imm);
+        buf_printf(b, " bytes %u", i->aux & LIR_COPY_SIZE);
+        if (i->narg == 5) buf_printf(b, " valid %%%u", l->args.v[i->arg + 4].i);
         break;
     case L_EXTRACT:
     case L_INSERT:
@@ -125,6 +141,7 @@ void lir_print(Buf *b, const Lir *l) {
     buf_printf(b, "lir @%s bufs %u dims %u", l->name, l->nbuf, l->ndim);
     for (uint32_t k = 0; k < l->alias.n; k++)
         buf_printf(b, " alias %u-%u", l->alias.v[k].a, l->alias.v[k].b);
+    if (l->threads) buf_printf(b, " threads %u shared %u", l->threads, l->shared);
     buf_puts(b, " {\n");
     for (uint32_t v = 1; v < l->ins.n; v++) {
         const LIns *i = &l->ins.v[v];
@@ -179,6 +196,7 @@ typedef struct V {
     const Lir *l;
     bool ok;
     uint32_t at;
+    bool *shared; /* per value: it points into the block's memory */
 } V;
 static void bad(V *v, const char *what) {
     if (v->ok)
@@ -218,6 +236,36 @@ static bool check_memory(const V *v, const LIns *i) {
     return i->narg == plain || is(type_of(v, i, plain), DT_BOOL, val.lanes);
 }
 
+/* What a kernel with a block of known size may do besides, what only such kernels may do, and what may become of pointers into the block's
+ * memory: NULL, or what is wrong. */
+static const char *check_block(const V *v, const LIns *i) {
+    const LVal *a = v->l->args.v + i->arg;
+    bool together = i->op == L_SHARED || (i->op >= L_LANE_XOR && i->op <= L_COPY_WAIT), copy = i->op == L_COPY_ASYNC, move = i->op == L_LOAD || i->op == L_STORE;
+    if (!v->l->threads) return together ? "the kernel has no block" : NULL;
+    for (uint32_t k = 0; k < i->narg; k++) {
+        bool place = k == 0 && (copy || move || i->op == L_LOAD_MATRIX || i->op == L_PTR_ADD || i->op == L_PTR_BYTES);
+        if (v->shared[a[k].i] && !place) return "a pointer into the block's memory must not go here";
+    }
+    if ((copy || i->op == L_LOAD_MATRIX) && !v->shared[a[0].i]) return "this is not the block's memory";
+    if (move && i->narg == (i->op == L_LOAD ? 3u : 4u) && (i->op == L_LOAD ? i->ty : type_of(v, i, 2)).lanes > 1) return "a vector under a mask";
+    if (i->op == L_FAIL_IF || i->op == L_GATHER || i->op == L_SCATTER || i->op == L_NTID) return "not with a block of known size";
+    bool word = i->ty.dt == DT_F32 || i->ty.dt == DT_I32 || i->ty.dt == DT_BOOL;
+    return i->ty.lanes <= 1 || (word && (i->ty.lanes == 2 || i->ty.lanes == 4)) ? NULL : "no vector of a GPU";
+}
+
+static bool check_mma(const V *v, const LIns *i) {
+    bool whole = i->aux == DT_I8 || i->aux == DT_U8;
+    if (!whole && i->aux != DT_F32 && i->aux != DT_F16 && i->aux != DT_BF16) return false;
+    return is(type_of(v, i, 0), DT_I32, 4) && is(type_of(v, i, 1), DT_I32, 2) && is(type_of(v, i, 2), whole ? DT_I32 : DT_F32, 4) && same(i->ty, type_of(v, i, 2));
+}
+
+static bool check_copy(const V *v, const LIns *i) {
+    uint32_t size = i->aux & LIR_COPY_SIZE;
+    bool ok = (i->narg == 4 || i->narg == 5) && (size == 4 || size == 8 || size == 16);
+    for (uint32_t k = 0; k < i->narg; k++) ok &= is(type_of(v, i, k), k == 0 || k == 2 ? DT_PTR : DT_I64, 1);
+    return ok;
+}
+
 static bool check_types(const V *v, const LIns *i) {
     LTy a = i->narg > 0 ? type_of(v, i, 0) : (LTy){0},
         b = i->narg > 1 ? type_of(v, i, 1) : (LTy){0};
@@ -235,6 +283,18 @@ static bool check_types(const V *v, const LIns *i) {
         return is(i->ty, DT_I64, 1);
     case L_SCRATCH:
         return is(i->ty, DT_PTR, 1);
+    case L_SHARED:
+        return is(i->ty, DT_PTR, 1) && i->imm >= 0 && i->imm <= v->l->shared;
+    case L_LANE_XOR:
+        return same(a, i->ty) && n == 1 && lir_bits((DType)a.dt) == 32 && i->imm > 0 && i->imm < LIR_WARP;
+    case L_LOAD_MATRIX:
+        return is(a, DT_PTR, 1) && is(b, DT_I64, 1) && is(i->ty, DT_I32, 4);
+    case L_MMA:
+        return check_mma(v, i);
+    case L_COPY_ASYNC:
+        return check_copy(v, i);
+    case L_COPY_WAIT:
+        return i->imm >= 0;
     case L_CONST:
     case L_IOTA:
         return lir_bits(i->ty.dt) != 0;
@@ -314,7 +374,7 @@ static bool yields(const V *v, const LIns *end, uint32_t first,
 }
 
 bool lir_verify(Ctx *c, const Lir *l) {
-    V v = {c, l, true, 0};
+    V v = {c, l, true, 0, NEWN(c, bool, l->ins.n)};
     VEC(uint32_t) open = {0};
     /* hidden[i]: i is defined in a region that has ended */
     bool *hidden = NEWN(c, bool, l->ins.n);
@@ -332,6 +392,9 @@ bool lir_verify(Ctx *c, const Lir *l) {
         }
         if (!v.ok) break;
         if (!check_types(&v, i)) bad(&v, "types or fields do not fit");
+        const char *wrong = check_block(&v, i);
+        if (wrong) bad(&v, wrong);
+        v.shared[v.at] = i->op == L_SHARED || ((i->op == L_PTR_ADD || i->op == L_PTR_BYTES) && v.shared[l->args.v[i->arg].i]);
         if (i->op == L_ELSE || i->op == L_ENDFOR || i->op == L_ENDIF) {
             if (open.n == 0) return bad(&v, "no region is open"), false;
             first = open.v[--open.n];
@@ -377,7 +440,7 @@ static uint64_t float_bits(double d) {
 }
 
 uint64_t lir_hash(const Lir *l) {
-    uint64_t h = mix(mix(l->nbuf, l->ndim), l->ins.n);
+    uint64_t h = mix(mix(mix(l->nbuf, l->ndim), l->ins.n), (uint64_t)l->shared << 32 | l->threads);
     for (uint32_t k = 0; k < l->alias.n; k++)
         h = mix(h, (uint64_t)l->alias.v[k].a << 32 | l->alias.v[k].b);
     for (uint32_t v = 1; v < l->ins.n; v++) {
@@ -396,7 +459,7 @@ uint64_t lir_hash(const Lir *l) {
 bool lir_equal(const Lir *a, const Lir *b) {
     if (a->nbuf != b->nbuf || a->ndim != b->ndim || a->ins.n != b->ins.n ||
         a->args.n != b->args.n || a->shuf.n != b->shuf.n || a->tab.n != b->tab.n ||
-        a->alias.n != b->alias.n)
+        a->alias.n != b->alias.n || a->threads != b->threads || a->shared != b->shared)
         return false;
     for (uint32_t k = 0; k < a->alias.n; k++)
         if (a->alias.v[k].a != b->alias.v[k].a || a->alias.v[k].b != b->alias.v[k].b) return false;

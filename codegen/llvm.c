@@ -31,15 +31,15 @@ typedef struct Module {
 static const Machine *const machines[] = {
     [MACHINE_X86] = &llvm_x86, [MACHINE_NVPTX] = &llvm_nvptx, [MACHINE_EMULATED] = &llvm_emulated};
 
-/* What LLVM keeps per process, written once: its targets, and one option. Loop strength reduction
+/* What LLVM keeps per process, written once: its targets, and two options. Addresses of a GPU's shared memory have 32 bits. Loop strength reduction
  * trades the addresses [base + index * scale + displacement] that templates ask for against chains
  * of additions; in a tile with twelve row pointers that made vectors spill and cost half of the
  * speed, and without it nothing measured became slower. */
 static void register_target(void) {
-    const char *const option[] = {"accelc", "-disable-lsr"};
+    const char *const option[] = {"accelc", "-disable-lsr", "-nvptx-short-ptr"};
     for (size_t k = 0; k < sizeof machines / sizeof *machines; k++)
         if (machines[k]->initialize) machines[k]->initialize();
-    LLVMParseCommandLineOptions(2, option, NULL);
+    LLVMParseCommandLineOptions(3, option, NULL);
 }
 static pthread_once_t registered = PTHREAD_ONCE_INIT;
 
@@ -100,7 +100,7 @@ static void emit(Module *m, LLVMModuleRef md, LLVMTargetMachineRef tm, int kind)
     keep(m, LLVMGetBufferStart(out), LLVMGetBufferSize(out));
     LLVMDisposeMemoryBuffer(out);
     const char *sym = kind == LLVM_OBJECT && m->data ? undefined_symbol(m->data, m->bytes) : NULL;
-    if (kind == LLVM_PTX && m->data) sym = strstr(m->data, ".extern");
+    if (kind == LLVM_PTX && m->data) sym = strstr(m->data, ".extern .func");
     if (sym) snprintf(m->message, sizeof m->message, "the code calls %.80s", sym);
 }
 

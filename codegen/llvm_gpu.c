@@ -4,11 +4,11 @@
  * A kernel has one parameter, a block of 64-bit words: buf[nbuf], dim[ndim], tasks, scratch, scratch_bytes, status (see Word). Thread
  * t of n runs tasks t, t + n, ..; its scratch begins at scratch + t * scratch_bytes. status points to a u32, 0 before the launch: the
  * first thread that finds a guard broken leaves 1 + the guard's number there. A kernel that uses tid is run by blocks: block b of n runs
- * tasks b, b + n, .., its scratch begins at scratch + b * scratch_bytes. Any grid is right.
+ * tasks b, b + n, .., its scratch begins at scratch + b * scratch_bytes. Any grid is right. Blocks have llvm_gpu_threads threads at most, those of
+ * kernels that say so (lir_block) exactly.
  *
  * The twin on a CPU is void NAME_thread(const void *thread, const void *block): thread has four u32, the index in its block, the size of
- * that, the block's index in the grid, the size of that; then a pointer that is not used, and a function that waits for the other threads
- * of the block, or NULL if there are none. NAME is an rt_kernel that runs a twin per task (for blocks: blocks of one thread), so the runtime
+ * that, the block's index in the grid, the size of that; the rest is in llvm_twin.c. NAME is an rt_kernel that runs a twin per task (for blocks: blocks of one thread), so the runtime
  * for CPUs runs such a model; NAME_nbuf is how many words of the block are addresses of buffers, NAME_block exists for kernels of blocks. */
 #include <stdio.h>
 #include <string.h>
@@ -22,7 +22,7 @@
 typedef LLVMValueRef LV;
 typedef enum { W_TASKS, W_SCRATCH, W_SCRATCH_BYTES, W_STATUS, W_COUNT } Word; /* those after buffers and sizes */
 typedef enum { R_TID, R_NTID, R_CTAID, R_NCTAID, R_COUNT } Register;
-enum { PTX_KERNEL = 71, GLOBAL = 1 /* address space */, LOG_BLOCK = 8, BARRIER_AT = 24, SELF_BYTES = 32 };
+enum { PTX_KERNEL = 71, GLOBAL = 1 /* address space */, LOG_BLOCK = 8, SELF_BYTES = 128 };
 _Static_assert(1 << LOG_BLOCK == LLVM_GPU_BLOCK, "threads of a block");
 
 /* ---- the parts both share ---- */
@@ -72,7 +72,8 @@ static bool has(const Lir *l, LOp op) {
     return false;
 }
 
-bool llvm_gpu_block(const Lir *l) { return has(l, L_TID); }
+bool llvm_gpu_block(const Lir *l) { return lir_block_threads(l) || has(l, L_TID); }
+uint32_t llvm_gpu_threads(const Lir *l) { return lir_block_threads(l) ? lir_block_threads(l) : LLVM_GPU_BLOCK; }
 
 static LV parameter(Printer *p, const LIns *i) {
     bool block = llvm_gpu_block(p->l);
@@ -93,6 +94,8 @@ static LV parameter(Printer *p, const LIns *i) {
         return special_register(p, R_TID);
     case L_NTID:
         return special_register(p, R_NTID);
+    case L_SHARED:
+        return p->m == &llvm_nvptx ? llvm_ptx_shared(p, i->imm) : llvm_twin_shared(p, i->imm);
     default: {
         LV at = LLVMBuildMul(p->b, block ? special_register(p, R_CTAID) : thread(p), word(p, i64, word_at(p, W_SCRATCH_BYTES)), "");
         return LLVMBuildGEP2(p->b, pr_int(p, 8, 1), word(p, pointer(p), word_at(p, W_SCRATCH)), &at, 1, "");
@@ -120,9 +123,9 @@ static void nvptx_initialize(void) {
 /* The most threads of a block: LLVM 19 reads the metadata, newer ones the attribute. */
 static void launch_bounds(const Printer *p) {
     char text[16];
-    snprintf(text, sizeof text, "%d", LLVM_GPU_BLOCK);
+    snprintf(text, sizeof text, "%u", llvm_gpu_threads(p->l));
     pr_text_attr(p, "nvvm.maxntid", text);
-    LLVMMetadataRef note[3] = {LLVMValueAsMetadata(p->fn), LLVMMDStringInContext2(p->cx, "maxntidx", 8), LLVMValueAsMetadata(number32(p, LLVM_GPU_BLOCK))};
+    LLVMMetadataRef note[3] = {LLVMValueAsMetadata(p->fn), LLVMMDStringInContext2(p->cx, "maxntidx", 8), LLVMValueAsMetadata(number32(p, llvm_gpu_threads(p->l)))};
     LLVMAddNamedMetadataOperand(p->md, "nvvm.annotations", LLVMMetadataAsValue(p->cx, LLVMMDNodeInContext2(p->cx, note, 3)));
 }
 
@@ -140,15 +143,6 @@ static LV nvptx_function(Printer *p) {
     return p->fn;
 }
 
-static void nvptx_barrier(Printer *p) {
-    LLVMTypeRef t = LLVMFunctionType(LLVMVoidTypeInContext(p->cx), NULL, 0, 0);
-    static const char text[] = "bar.sync 0;", clobbers[] = "~{memory}";
-    LV f = LLVMGetInlineAsm(t, text, sizeof text - 1, clobbers, sizeof clobbers - 1, 1, 0, LLVMInlineAsmDialectATT, 0);
-    LV call = LLVMBuildCall2(p->b, t, f, NULL, 0, "");
-    unsigned convergent = LLVMGetEnumAttributeKindForName("convergent", strlen("convergent"));
-    LLVMAddCallSiteAttribute(call, LLVMAttributeFunctionIndex, LLVMCreateEnumAttribute(p->cx, convergent, 0));
-}
-
 const Machine llvm_nvptx = {.triple = "nvptx64-nvidia-cuda",
                             .passes = "early-cse,simplifycfg,instcombine<no-verify-fixpoint>",
                             .modules = 1, /* a PTX text has one head */
@@ -157,7 +151,7 @@ const Machine llvm_nvptx = {.triple = "nvptx64-nvidia-cuda",
                             .function = nvptx_function,
                             .parameter = parameter,
                             .leave = leave,
-                            .barrier = nvptx_barrier};
+                            .together = llvm_ptx_together};
 
 const char *llvm_gpu_refuses(const Lir *l) {
     uint32_t n;
@@ -182,18 +176,6 @@ static LV twin_function(Printer *p) {
     pr_text_attr(p, "no-builtins", "");
     pr_text_attr(p, "target-features", p->t->features);
     return p->fn;
-}
-
-static void twin_barrier(Printer *p) {
-    LLVMTypeRef ptr = LLVMPointerTypeInContext(p->cx, 0), t = LLVMFunctionType(LLVMVoidTypeInContext(p->cx), &ptr, 1, 0);
-    LV at = number(p, BARRIER_AT), self = LLVMGetParam(p->fn, 0);
-    LV f = LLVMBuildLoad2(p->b, ptr, LLVMBuildGEP2(p->b, pr_int(p, 8, 1), self, &at, 1, ""), "");
-    LLVMBasicBlockRef wait = LLVMAppendBasicBlockInContext(p->cx, p->fn, ""), on = LLVMAppendBasicBlockInContext(p->cx, p->fn, "");
-    LLVMBuildCondBr(p->b, LLVMBuildIsNotNull(p->b, f, ""), wait, on);
-    LLVMPositionBuilderAtEnd(p->b, wait);
-    LLVMBuildCall2(p->b, t, f, &self, 1, "");
-    LLVMBuildBr(p->b, on);
-    LLVMPositionBuilderAtEnd(p->b, on);
 }
 
 static void twin_constant(const Printer *p, const char *stem, uint32_t v) {
@@ -263,5 +245,6 @@ const Machine llvm_emulated = {.triple = "x86_64-unknown-linux-gnu",
                                .function = twin_function,
                                .parameter = parameter,
                                .leave = leave,
-                               .barrier = twin_barrier,
+                               .together = llvm_twin_together,
+                               .access = llvm_twin_access,
                                .more = twin_of_rt_kernel};

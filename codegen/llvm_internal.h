@@ -33,7 +33,10 @@ typedef struct Machine {
     LLVMValueRef (*function)(Printer *p);
     LLVMValueRef (*parameter)(Printer *p, const LIns *i);
     void (*leave)(Printer *p, LLVMValueRef status);
-    void (*barrier)(Printer *p); /* NULL: a block is one thread */
+    /* Barriers, and what threads of a block do together; NULL: a block is one thread. a: operands, addresses without what i adds to them. */
+    LLVMValueRef (*together)(Printer *p, const LIns *i, LLVMValueRef *a);
+    /* Before a load or store at an address, or NULL. mask: of a scalar access, or NULL; shared: memory of the block. */
+    void (*access)(const Printer *p, const LIns *i, LLVMValueRef address, LLVMValueRef mask, bool shared);
     void (*more)(Printer *p); /* what else a kernel needs in its module, or NULL */
     LLVMValueRef (*float_minmax)(const Printer *p, SOp op, LTy t, LLVMValueRef *a);        /* [NULL] */
     LLVMValueRef (*permute)(const Printer *p, LTy t, LLVMValueRef table, LLVMValueRef idx); /* [NULL] */
@@ -64,6 +67,12 @@ LLVMValueRef pr_pure(
     Printer *p,
     const LIns *i); /* any instruction without side effect but parameters, carries and results */
 
+/* llvm_ptx.c, llvm_twin.c: of Machine, and lir_shared. */
+LLVMValueRef llvm_ptx_together(Printer *p, const LIns *i, LLVMValueRef *a);
+LLVMValueRef llvm_ptx_shared(const Printer *p, int64_t at);
+LLVMValueRef llvm_twin_together(Printer *p, const LIns *i, LLVMValueRef *a);
+LLVMValueRef llvm_twin_shared(const Printer *p, int64_t at);
+void llvm_twin_access(const Printer *p, const LIns *i, LLVMValueRef address, LLVMValueRef mask, bool shared);
 /* llvm_kernel.c */
 void pr_enum_attr(const Printer *p, LLVMAttributeIndex at, const char *name, uint64_t v); /* of p->fn */
 void pr_text_attr(const Printer *p, const char *name, const char *v);

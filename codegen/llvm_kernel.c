@@ -23,7 +23,7 @@ typedef struct Open {
 } Open; /* an open FOR (body, exit) or IF (then, else) */
 typedef struct Kernel {
     Printer p;
-    uint32_t *root; /* per value of type ptr: buffer it points into; nbuf: scratch; UNKNOWN */
+    uint32_t *root; /* per value of type ptr: buffer it points into; nbuf: scratch; nbuf + 1: shared memory; UNKNOWN */
     LLVMMetadataRef *scope; /* per root: list of its scope, list of those it does not alias */
     Open *open;
     uint32_t nopen;
@@ -34,6 +34,7 @@ typedef struct Kernel {
 
 /* ---- where pointers point -------------------------------------------------------------------- */
 
+static uint32_t roots(const Kernel *k) { return lir_nbuf(k->p.l) + 2; }
 static uint32_t meet(uint32_t a, uint32_t b) { return a == b ? a : UNKNOWN; }
 
 static uint32_t root_of(const Kernel *k, const LIns *i, uint32_t v) {
@@ -43,6 +44,8 @@ static uint32_t root_of(const Kernel *k, const LIns *i, uint32_t v) {
         return (uint32_t)i->imm;
     case L_SCRATCH:
         return lir_nbuf(k->p.l);
+    case L_SHARED:
+        return lir_nbuf(k->p.l) + 1;
     case L_PTR_ADD:
     case L_PTR_BYTES:
         return k->root[a[0].i];
@@ -87,7 +90,7 @@ static LLVMMetadataRef string(const Kernel *k, const char *stem, uint32_t n) {
 }
 
 static void make_scopes(Kernel *k) {
-    uint32_t n = lir_nbuf(k->p.l) + 1;
+    uint32_t n = roots(k), buffers = lir_nbuf(k->p.l);
     LLVMMetadataRef *scope = malloc(sizeof *scope * n), *list = malloc(sizeof *list * n),
                     name = string(k, "kernel", 0);
     CHECK(scope && list);
@@ -99,7 +102,7 @@ static void make_scopes(Kernel *k) {
     for (uint32_t b = 0; b < n; b++) {
         uint32_t others = 0;
         for (uint32_t o = 0; o < n; o++)
-            if (o == n - 1 || b == n - 1 ? o != b : !lir_may_alias(k->p.l, b, o))
+            if (o >= buffers || b >= buffers ? o != b : !lir_may_alias(k->p.l, b, o))
                 list[others++] = scope[o];
         k->scope[2 * b] = LLVMMDNodeInContext2(k->p.cx, &scope[b], 1);
         k->scope[2 * b + 1] = LLVMMDNodeInContext2(k->p.cx, list, others);
@@ -161,24 +164,31 @@ static LV one_lane(const Kernel *k, LV v,
                                   "");
 }
 
+static void ask(const Kernel *k, const LIns *i, LV ptr) {
+    uint32_t plain = i->op == L_LOAD ? 2 : 3;
+    LVal at = k->p.args[i->arg];
+    if (k->p.m->access && (i->op == L_LOAD || i->op == L_STORE))
+        k->p.m->access(&k->p, i, ptr, i->narg > plain ? value(k, k->p.args[i->arg + plain]) : NULL, k->root[at.i] == roots(k) - 1);
+}
+
 static LV load(const Kernel *k, const LIns *i) {
     const LVal *a = k->p.args + i->arg;
     const Printer *p = &k->p;
     bool is_bool = i->ty.dt == DT_BOOL, vec = i->op == L_GATHER;
     unsigned bytes = lir_bits((DType)i->ty.dt) / 8;
     LLVMTypeRef ty = is_bool ? pr_int(p, 8, i->ty.lanes) : pr_type(p, i->ty);
-    LV v;
+    LV v, ptr = address(k, a[0], a[1], i->imm, bytes);
+    ask(k, i, ptr);
     if (!vec && i->narg == 2) {
-        v = LLVMBuildLoad2(p->b, ty, address(k, a[0], a[1], i->imm, bytes), "");
+        v = LLVMBuildLoad2(p->b, ty, ptr, "");
         LLVMSetAlignment(v, i->aux);
         if (i->flags) LLVMSetVolatile(v, 1);
         tag(k, v, a[0]);
     } else {
         bool scalar = i->ty.lanes == 1;
         LLVMTypeRef vt = scalar ? LLVMVectorType(ty, 1) : ty;
-        LV mask = i->narg == 3 ? value(k, a[2]) : LLVMConstAllOnes(pr_int(p, 1, i->ty.lanes)), ptr;
+        LV mask = i->narg == 3 ? value(k, a[2]) : LLVMConstAllOnes(pr_int(p, 1, i->ty.lanes));
         if (scalar) mask = one_lane(k, mask, true);
-        ptr = address(k, a[0], a[1], i->imm, bytes);
         v = masked(k, vec ? "llvm.masked.gather" : "llvm.masked.load", vt, ptr, i->aux, mask,
                    LLVMConstNull(vt), false);
         tag(k, v, a[0]);
@@ -194,6 +204,7 @@ static void store(const Kernel *k, const LIns *i) {
     unsigned bytes = lir_bits((DType)ty.dt) / 8;
     LV v = value(k, a[2]), ptr = address(k, a[0], a[1], i->imm, bytes), s;
     int64_t active = 0;
+    ask(k, i, ptr);
     if (ty.dt == DT_BOOL) v = LLVMBuildZExt(p->b, v, pr_int(p, 8, ty.lanes), "");
     bool known = i->narg == 4 && p->ins[a[3].i].op == L_MASK &&
                  lir_is_const(p->l, p->args[p->ins[a[3].i].arg], &active);
@@ -223,6 +234,19 @@ static void prefetch(const Kernel *k, const LIns *i) {
                i32(k, 4u - i->sop), i32(k, 1)};
     LLVMTypeRef ov = LLVMTypeOf(x[0]);
     (void)pr_intrinsic(&k->p, "llvm.prefetch", 1, &ov, 4, x);
+}
+
+/* Operands of what threads do together: pointer and index are one address, to which the printer adds what the instruction adds. */
+static LV together(Kernel *k, const LIns *i) {
+    const LVal *a = k->p.args + i->arg;
+    LV x[3] = {0};
+    uint32_t n = 0;
+    for (uint32_t j = 0; j < i->narg; j++) {
+        bool place = k->p.ins[a[j].i].ty.dt == DT_PTR;
+        x[n++] = place ? address(k, a[j], a[j + 1], 0, 1) : value(k, a[j]);
+        j += place;
+    }
+    return k->p.m->together ? k->p.m->together(&k->p, i, x) : NULL;
 }
 
 /* ---- structure ------------------------------------------------------------------------------- */
@@ -324,6 +348,7 @@ static void instruction(Kernel *k, uint32_t v) {
     case L_TID:
     case L_NTID:
     case L_SCRATCH:
+    case L_SHARED:
     case L_CARRY:
     case L_RESULT:
         return; /* made where they begin */
@@ -345,7 +370,13 @@ static void instruction(Kernel *k, uint32_t v) {
         prefetch(k, i);
         return;
     case L_BARRIER:
-        if (k->p.m->barrier) k->p.m->barrier(&k->p);
+    case L_LANE_XOR:
+    case L_LOAD_MATRIX:
+    case L_MMA:
+    case L_COPY_ASYNC:
+    case L_COPY_COMMIT:
+    case L_COPY_WAIT:
+        k->p.val[v] = together(k, i);
         return;
     case L_TILES:
     case L_TILES_END:
@@ -405,7 +436,8 @@ void pr_invariant(const Printer *p, LV load) {
 }
 
 static bool is_parameter(const LIns *i) {
-    return i->op == L_BUF || i->op == L_DIM || i->op == L_T0 || i->op == L_T1 || i->op == L_TSTEP || i->op == L_TID || i->op == L_NTID || i->op == L_SCRATCH;
+    return i->op == L_BUF || i->op == L_DIM || i->op == L_T0 || i->op == L_T1 || i->op == L_TSTEP || i->op == L_TID || i->op == L_NTID ||
+           i->op == L_SCRATCH || i->op == L_SHARED;
 }
 
 void llvm_kernel(LLVMContextRef cx, LLVMModuleRef md, const Target *t, const Machine *m, const Lir *l) {
@@ -419,7 +451,7 @@ void llvm_kernel(LLVMContextRef cx, LLVMModuleRef md, const Target *t, const Mac
     k.p.ins = lir_ins(l, &k.p.n);
     k.p.val = calloc(k.p.n, sizeof *k.p.val);
     k.root = calloc(k.p.n, sizeof *k.root);
-    k.scope = calloc((lir_nbuf(l) + 1) * 2, sizeof *k.scope);
+    k.scope = calloc(roots(&k) * 2, sizeof *k.scope);
     k.open = calloc(k.p.n, sizeof *k.open);
     CHECK(k.p.val && k.root && k.scope && k.open);
     k.p.fn = m->function(&k.p);

@@ -9,21 +9,22 @@
 #define FLAGS (F_FMA | F_F16C | F_ROUND | F_BLOCKS)
 #define L1 (128 << 10)
 #define L2 (40 << 20)
+#define SHARED (99 << 10) /* what all of them have */
 
 static const Target arch[] = {
-    {"sm_80", "+ptx78", "sm_80", FLAGS, 4, 255, L1, L2, L2, 1, MACHINE_NVPTX},
-    {"sm_86", "+ptx78", "sm_86", FLAGS, 4, 255, L1, L2, L2, 1, MACHINE_NVPTX},
-    {"sm_89", "+ptx78", "sm_89", FLAGS, 4, 255, L1, L2, L2, 1, MACHINE_NVPTX},
-    {"sm_90", "+ptx78", "sm_90", FLAGS, 4, 255, L1, L2, L2, 1, MACHINE_NVPTX},
-    {"sm_90a", "+ptx80", "sm_90a", FLAGS, 4, 255, L1, L2, L2, 1, MACHINE_NVPTX},
+    {"sm_80", "+ptx78", "sm_80", FLAGS, 4, 255, L1, L2, L2, 1, MACHINE_NVPTX, 163 << 10},
+    {"sm_86", "+ptx78", "sm_86", FLAGS, 4, 255, L1, L2, L2, 1, MACHINE_NVPTX, 99 << 10},
+    {"sm_89", "+ptx78", "sm_89", FLAGS, 4, 255, L1, L2, L2, 1, MACHINE_NVPTX, 99 << 10},
+    {"sm_90", "+ptx78", "sm_90", FLAGS, 4, 255, L1, L2, L2, 1, MACHINE_NVPTX, 227 << 10},
+    {"sm_90a", "+ptx80", "sm_90a", FLAGS, 4, 255, L1, L2, L2, 1, MACHINE_NVPTX, 227 << 10},
 };
 #define NARCH (sizeof arch / sizeof arch[0])
 
 /* What programs and kernels are made for. So far it is the same for all architectures, whose texts differ in what LLVM makes of it. */
-static const Target cuda = {"cuda", "+ptx78", "sm_80", FLAGS, 4, 255, L1, L2, L2, 1, MACHINE_NVPTX};
+static const Target cuda = {"cuda", "+ptx78", "sm_80", FLAGS, 4, 255, L1, L2, L2, 1, MACHINE_NVPTX, SHARED};
 
 /* Runs where x86-64-v3 does, which has the same arithmetic. */
-static const Target emulated = {"x86-64-v3", "+avx2,+fma,+f16c,+bmi,+bmi2,+lzcnt,+popcnt,+cx16", "znver3", FLAGS, 4, 16, L1, L2, L2, 1, MACHINE_EMULATED};
+static const Target emulated = {"x86-64-v3", "+avx2,+fma,+f16c,+bmi,+bmi2,+lzcnt,+popcnt,+cx16", "znver3", FLAGS, 4, 16, L1, L2, L2, 1, MACHINE_EMULATED, SHARED};
 
 const Target *target_gpu(const char *name) {
     for (size_t k = 0; k < NARCH; k++)

@@ -24,7 +24,8 @@ typedef struct emu_thread {
     uint32_t tid, ntid;     /* in its block */
     uint32_t ctaid, nctaid; /* its block in the grid */
     void *shared;           /* the block's dynamic shared memory */
-    void (*barrier)(struct emu_thread *t); /* returns when all threads of the block have called it; NULL without NAME_block */
+    uint32_t word[10];      /* operands and results of load_matrix and mma */
+    void (*barrier)(struct emu_thread *t, uint32_t at); /* returns when all threads of the block have called it; NULL without NAME_block */
 } emu_thread;
 /* params: the kernel's parameter block (rt_gpu of runtime/abi.h) */
 typedef void emu_kernel(emu_thread *t, const void *params);

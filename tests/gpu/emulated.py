@@ -69,7 +69,7 @@ def launch(function, buffers, dims, tasks, scratch_bytes, grid):
     words = [b.ctypes.data for b in buffers] + dims + [tasks, scratch.ctypes.data, scratch_bytes, ctypes.addressof(status)]
     block = (ctypes.c_int64 * len(words))(*words)
     for t in reversed(range(ntid * nctaid)):
-        function((ctypes.c_uint32 * 8)(t % ntid, ntid, t // ntid, nctaid), block)
+        function((ctypes.c_uint32 * 32)(t % ntid, ntid, t // ntid, nctaid), block)
     return status.value
 
 

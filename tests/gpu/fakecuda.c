@@ -148,7 +148,10 @@ static Fiber *turn;
 static emu_kernel *turn_run;
 static const void *turn_block;
 
-static void fiber_wait(emu_thread *t) { swapcontext(&((Fiber *)(void *)t)->at, &turns); }
+static void fiber_wait(emu_thread *t, uint32_t at) {
+    (void)at;
+    swapcontext(&((Fiber *)(void *)t)->at, &turns);
+}
 static void fiber_run(void) {
     turn_run(&turn->thread, turn_block);
     turn->done = true;
@@ -194,7 +197,7 @@ static void run_kernel(const Work *w) {
     if (!mine) DIE("no memory");
     for (unsigned b = 0; b < w->grid; b++) {
         memset(mine, 0xff, w->shared);
-        emu_thread first = {0, w->block, back ? w->grid - 1 - b : b, w->grid, mine, NULL};
+        emu_thread first = {.ntid = w->block, .ctaid = back ? w->grid - 1 - b : b, .nctaid = w->grid, .shared = mine};
         if (w->kernel->together) run_together(w, first, back);
         for (unsigned t = 0; t < w->block && !w->kernel->together; t++) {
             emu_thread thread = first;
