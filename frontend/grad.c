@@ -1,12 +1,12 @@
 /* grad.c: the vector-Jacobian product of each primitive: given the gradients of a node's results, what they add to those of its
- * operands, built from primitives. Primitives without one (loops, sorts, calls) are refused where a gradient would pass. */
+ * operands, built from primitives. Primitives without one (lists, calls) are refused where a gradient would pass. */
 #include "frontend/grad.h"
 #include <string.h>
 
 static const Type *type_of(const Grad *g, Val v) { return val_type(g->m->b.g, v); }
 static Val at(const Grad *g, Val v) { return graph_resolve(g->m->b.g, v); }
 
-static Val zeros(Grad *g, Val like)
+Val grad_zeros(Grad *g, Val like)
 {
     const Type *t = type_of(g, like);
     return b_splat(&g->m->b, dt_convert((Scalar){.t = DT_I64, .i = 0}, (DType)t->dtype), t->rank, t->dim);
@@ -24,7 +24,7 @@ void grad_room(Grad *g)
     *g = (Grad){g->m, n, adj, active};
 }
 
-static bool is_active(const Grad *g, Val v) { return v.i && at(g, v).i < g->n && g->active[at(g, v).i]; }
+bool grad_active(const Grad *g, Val v) { return v.i && at(g, v).i < g->n && g->active[at(g, v).i]; }
 
 void grad_activate(Grad *g, uint32_t from)
 {
@@ -33,7 +33,7 @@ void grad_activate(Grad *g, uint32_t from)
         const Node *n = gr->node.v[k];
         bool any = false;
         for (int i = 0; i < n->nin; i++)
-            any |= is_active(g, n->in[i]);
+            any |= grad_active(g, n->in[i]);
         for (int r = 0; r < n->nout && any; r++)
             g->active[n->out[r].i] = type_of(g, n->out[r])->kind != TY_TENSOR || dt_is_float((DType)type_of(g, n->out[r])->dtype);
     }
@@ -42,13 +42,13 @@ void grad_activate(Grad *g, uint32_t from)
 void grad_add(Grad *g, Val x, Val v)
 {
     x = at(g, x);
-    if (!v.i || !is_active(g, x))
+    if (!v.i || !grad_active(g, x))
         return;
     v = cast_to(g->m, v, (DType)type_of(g, x)->dtype);
     g->adj[x.i] = g->adj[x.i].i ? b_binary(&g->m->b, S_ADD, g->adj[x.i], v) : v;
 }
 
-static bool refuse(Grad *g, const Node *n, const char *what)
+bool grad_refuse(Grad *g, const Node *n, const char *what)
 {
     Imp *m = g->m;
     UNSUP(m, "a gradient through %s of %s", what, loc_info(m->c, n->loc)->op ? loc_info(m->c, n->loc)->op : "a node");
@@ -66,7 +66,7 @@ static bool unbroadcast(Grad *g, const Node *n, Val v, Val x, Val *out)
         if (d >= lead && dim_same(m->c, t.dim[d - lead], vt.dim[d]))
             continue;
         if (d >= lead && !dim_is(m->c, t.dim[d - lead], 1))
-            return refuse(g, n, "a broadcast that only the run decides");
+            return grad_refuse(g, n, "a broadcast that only the run decides");
         mask |= 1u << d;
     }
     *out = reshape_to(m, mask ? b_reduce1(&m->b, R_SUM, v, mask, true) : v, t.rank, t.dim);
@@ -116,7 +116,7 @@ static Val scatter_load(Grad *g, const Node *n, const MapAttr *a, Val x, Expr lo
     Expr inside = expr_int(m->c, DT_BOOL, 1);
     Val index[MAX_RANK];
     if (a->rank + 1 > MAX_RANK)
-        return refuse(g, n, "so many axes"), (Val){0};
+        return grad_refuse(g, n, "so many axes"), (Val){0};
     for (int d = 0; d < a->rank; d++)
         count = dim_mul(m->c, count, a->dim[d]);
     for (int d = 0; d < t.rank; d++) {
@@ -132,7 +132,7 @@ static Val scatter_load(Grad *g, const Node *n, const MapAttr *a, Val x, Expr lo
         return b_reduce1(&m->b, R_SUM, upd, (uint32_t)((1ull << a->rank) - 1), false);
     Val idx = b_concat(&m->b, t.rank, index, a->rank);
     ScatterAttr s = {.mode = SC_ADD};
-    return b_scatter(&m->b, zeros(g, x), reshape_to(m, idx, 2, (Dim[]){count, DC(m, t.rank)}), reshape_to(m, upd, 1, &count), &s);
+    return b_scatter(&m->b, grad_zeros(g, x), reshape_to(m, idx, 2, (Dim[]){count, DC(m, t.rank)}), reshape_to(m, upd, 1, &count), &s);
 }
 
 static bool grad_map(Grad *g, const Node *n)
@@ -142,7 +142,7 @@ static bool grad_map(Grad *g, const Node *n)
     int slot[64], nin = n->nin;
     Val *in = NEWN(m->c, Val, n->nin + n->nout + 1);
     if (n->nout > 64 || n->nin > 60)
-        return refuse(g, n, "a map of so many operands");
+        return grad_refuse(g, n, "a map of so many operands");
     memcpy(in, n->in, sizeof *in * n->nin);
     for (int r = 0; r < n->nout; r++) {
         Val v = g->adj[n->out[r].i];
@@ -151,7 +151,7 @@ static bool grad_map(Grad *g, const Node *n)
             in[nin++] = v;
     }
     for (int k = 0; k < n->nin; k++) {
-        if (!is_active(g, n->in[k]))
+        if (!grad_active(g, n->in[k]))
             continue;
         DType t = dtype_of(m, n->in[k]);
         Expr e = through(g, n, a->body, xarg(m, k, t), slot);
@@ -186,7 +186,7 @@ static bool grad_reduce(Grad *g, const Node *n)
     for (int i = 0; i < t.rank; i++)
         kept[i] = a->axes >> i & 1 ? DC(m, 1) : t.dim[i];
     if (n->nin != 1)
-        return refuse(g, n, "a reduction of several operands");
+        return grad_refuse(g, n, "a reduction of several operands");
     Val y = reshape_to(m, n->out[0], t.rank, kept);
     d = reshape_to(m, d, t.rank, kept);
     if (reduce_is(m->c, a, R_SUM, (DType)t.dtype)) {
@@ -200,7 +200,7 @@ static bool grad_reduce(Grad *g, const Node *n)
         Val p[4] = {x, b_reduce1(&m->b, R_PROD, rest, a->axes, true), b_reduce1(&m->b, R_SUM, zero, a->axes, true), d};
         grad_add(g, x, map_text(m, "d * select(a == 0, select(c == 1, b, 0), select(c == 0, b / a, 0))", 4, p));
     } else {
-        return refuse(g, n, "a reduction");
+        return grad_refuse(g, n, "a reduction");
     }
     return true;
 }
@@ -222,7 +222,7 @@ static bool grad_contract(Grad *g, const Node *n)
     int out_rank = type_of(g, n->out[0])->rank;
     for (int s = 0; s < 2; s++) {
         Val x = n->in[s], o = n->in[!s];
-        if (!is_active(g, x))
+        if (!grad_active(g, x))
             continue;
         const Type t = *type_of(g, x);
         int other = type_of(g, o)->rank, k = 0;
@@ -233,7 +233,7 @@ static bool grad_contract(Grad *g, const Node *n)
         for (int i = 0; i < t.rank; i++) {
             uint8_t l = a->label[s][i];
             if (find(a->label[s], i, l) >= 0)
-                return refuse(g, n, "a diagonal");
+                return grad_refuse(g, n, "a diagonal");
             if (find(a->label[2], out_rank, l) < 0 && find(a->label[!s], other, l) < 0)
                 absent |= 1u << i;
             else
@@ -252,7 +252,7 @@ static bool grad_scan(Grad *g, const Node *n)
     ReduceAttr like = {.comb = a->comb, .init = a->init, .acc = a->acc};
     Val d = g->adj[n->out[0].i], v;
     if (n->nin != 1 || !reduce_is(m->c, &like, R_SUM, dtype_of(m, n->in[0])))
-        return refuse(g, n, "a scan");
+        return grad_refuse(g, n, "a scan");
     b_scan(&m->b, 1, &d, a->axis, !a->reverse, a->exclusive, a->comb, a->init, a->acc, &v);
     grad_add(g, n->in[0], v);
     return true;
@@ -293,12 +293,12 @@ static bool grad_pad(Grad *g, const Node *n)
     Val d = g->adj[n->out[0].i];
     int64_t step[MAX_RANK];
     if (a->mode != PAD_VALUE)
-        return refuse(g, n, "padding by elements");
+        return grad_refuse(g, n, "padding by elements");
     for (int i = 0; i < t.rank; i++)
         step[i] = a->interior ? a->interior[i] + 1 : 1;
     Val inner = b_slice(&m->b, d, a->lo, step, t.dim);
     grad_add(g, n->in[0], inner);
-    if (n->nin > 1 && is_active(g, n->in[1])) {
+    if (n->nin > 1 && grad_active(g, n->in[1])) {
         uint32_t all = (uint32_t)((1ull << t.rank) - 1);
         Val whole = b_reduce1(&m->b, R_SUM, d, all, false);
         grad_add(g, n->in[1], b_binary(&m->b, S_SUB, whole, b_reduce1(&m->b, R_SUM, inner, all, false)));
@@ -342,7 +342,7 @@ static bool grad_gather(Grad *g, const Node *n)
     int q = it.rank, r = t.rank, to[MAX_RANK], back[MAX_RANK], k = 0;
     Dim dim[MAX_RANK], count = type_count(m->c, &it);
     if (a->oob != OOB_FAIL && a->oob != OOB_NEVER)
-        return refuse(g, n, "a gather with indices out of range");
+        return grad_refuse(g, n, "a gather with indices out of range");
     for (int i = 0; i < q; i++)
         to[k++] = a->axis + i;
     for (int i = 0; i < q + r - 1; i++)
@@ -371,7 +371,7 @@ static bool grad_topk(Grad *g, const Node *n)
     Val d = g->adj[n->out[0].i];
     ScatterAttr s = {.mode = SC_ADD, .elements = true, .axis = ((const TopkAttr *)n->attr)->axis};
     if (d.i)
-        grad_add(g, n->in[0], b_scatter(&m->b, zeros(g, n->in[0]), n->out[1], d, &s));
+        grad_add(g, n->in[0], b_scatter(&m->b, grad_zeros(g, n->in[0]), n->out[1], d, &s));
     return true;
 }
 
@@ -405,8 +405,8 @@ static bool grad_scatter(Grad *g, const Node *n)
     const ScatterAttr *a = n->attr;
     Val d = g->adj[n->out[0].i];
     if (a->mode != SC_ADD && a->mode != SC_SET)
-        return refuse(g, n, "a scatter that multiplies or compares");
-    grad_add(g, n->in[0], a->mode == SC_ADD ? d : b_scatter(&m->b, d, n->in[1], zeros(g, n->in[2]), a));
+        return grad_refuse(g, n, "a scatter that multiplies or compares");
+    grad_add(g, n->in[0], a->mode == SC_ADD ? d : b_scatter(&m->b, d, n->in[1], grad_zeros(g, n->in[2]), a));
     grad_add(g, n->in[2], scattered(g, n, d));
     return true;
 }
@@ -438,7 +438,7 @@ static bool grad_move(Grad *g, const Node *n)
         int64_t step[MAX_RANK];
         for (int i = 0; i < p.rank; i++)
             step[i] = 1;
-        grad_add(g, x, b_update(&m->b, d, zeros(g, n->in[1]), a->start));
+        grad_add(g, x, b_update(&m->b, d, grad_zeros(g, n->in[1]), a->start));
         grad_add(g, n->in[1], b_slice(&m->b, d, a->start, step, p.dim));
         return true;
     }
@@ -478,7 +478,7 @@ static GradFn *const rules[P_COUNT] = {
     [P_RESHAPE] = grad_move,    [P_PERMUTE] = grad_move,    [P_BROADCAST] = grad_move,    [P_SLICE] = grad_move,
     [P_PAD] = grad_pad,         [P_CONCAT] = grad_move,     [P_WINDOW] = grad_window,     [P_GATHER] = grad_gather,
     [P_UPDATE] = grad_move,     [P_COPY] = grad_move,       [P_GROUP] = grad_group,
-    [P_TOPK] = grad_topk,       [P_SCATTER] = grad_scatter,
+    [P_TOPK] = grad_topk,       [P_SCATTER] = grad_scatter, [P_LOOP] = grad_loop,         [P_IF] = grad_if,
 };
 
 bool grad_nodes(Grad *g, uint32_t from, uint32_t to)
@@ -491,7 +491,7 @@ bool grad_nodes(Grad *g, uint32_t from, uint32_t to)
         if (!any)
             continue;
         if (!rules[n->op])
-            return refuse(g, n, prim_name((PrimOp)n->op));
+            return grad_refuse(g, n, n->op == P_SEQ ? "a list" : n->op == P_CALL ? "a function of the runtime" : prim_name((PrimOp)n->op));
         uint32_t errors = ctx_errors(g->m->c);
         if (!rules[n->op](g, n) || ctx_errors(g->m->c) != errors)
             return false;

@@ -16,8 +16,16 @@ typedef struct Grad {
 
 void grad_room(Grad *g);                        /* for all values of the graph */
 void grad_activate(Grad *g, uint32_t from);     /* results of nodes from that one on that have an active operand */
+bool grad_active(const Grad *g, Val v);
+Val grad_zeros(Grad *g, Val like);
+/* "a gradient through `what` of" the node's operator; false. */
+bool grad_refuse(Grad *g, const Node *n, const char *what);
 /* Adds v, of the value's shape and type, to the gradient of x, if x is active. */
 void grad_add(Grad *g, Val x, Val v);
 /* Nodes [from, to) backwards: what the gradients of results add to those of operands. false after a message. */
 bool grad_nodes(Grad *g, uint32_t from, uint32_t to);
+
+/* grad_flow.c */
+bool grad_if(Grad *g, const Node *n);
+bool grad_loop(Grad *g, const Node *n);
 #endif

@@ -51,15 +51,11 @@ void imp_unique(Imp *m)
     int axis = -1;
     if (attr_has(m, "axis") && !axis_ok(m, attr_i(m, "axis"), t.rank, &axis))
         return;
-    Dim u = found(m, "unique"), n = axis < 0 ? type_count(m->c, &t) : t.dim[axis], d[MAX_RANK] = {u};
-    if (axis >= 0) {
-        dims_of(m, x, d);
-        d[axis] = u;
-    }
-    Type out[4] = {type_tensor(m->c, (DType)t.dtype, axis < 0 ? 1 : t.rank, d), type_tensor(m->c, DT_I64, 1, &u),
-                   type_tensor(m->c, DT_I64, 1, &n), type_tensor(m->c, DT_I64, 1, &u)};
+    Dim u = found(m, "unique"), n = axis < 0 ? type_count(m->c, &t) : t.dim[axis];
+    Type out[3] = {type_tensor(m->c, DT_I64, 1, &u), type_tensor(m->c, DT_I64, 1, &n), type_tensor(m->c, DT_I64, 1, &u)};
     Val in[3] = {x, scalar_i64(m, axis), scalar_i64(m, attr_i(m, "sorted"))};
-    b_call(&m->b, "unique", 4, out, 3, in, y);
+    b_call(&m->b, "unique", 3, out, 3, in, y + 1);
+    y[0] = b_gather(&m->b, axis < 0 ? reshape_to(m, x, 1, &n) : x, y[1], axis < 0 ? 0 : axis, OOB_FAIL);
     for (uint32_t k = 0; k < 4; k++)
         result(m, k, y[k]);
 }

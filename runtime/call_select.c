@@ -210,9 +210,8 @@ static int64_t *order_positions(const Slices *s, int64_t *room)
     return from;
 }
 
-/* (x, axis i64: -1 takes the elements of x, sorted i64) -> (what is different of x, i64[u] where it is first, i64[n] which of the
- * results each was, i64[u] how often it is there). Sorted: ascending, slices by their elements in order; else by the first
- * position. */
+/* (x, axis i64: -1 takes the elements of x, sorted i64) -> (i64[u] where what is different of x is first, i64[n] which of those each
+ * is, i64[u] how often it is there). Sorted: ascending, slices by their elements in order; else by the first position. */
 CALL_FN(unique)
 {
     const rt_value *x = tensor_operand(c, 0, 0);
@@ -226,7 +225,7 @@ CALL_FN(unique)
         *(d < axis ? &s.outer : &s.inner) *= d == axis ? 1 : x->dims[d];
     int64_t n = s.n, u = 0, *room = call_alloc(c, n, 2 * sizeof *room), *first = call_alloc(c, n, sizeof *first);
     int64_t *rank = call_alloc(c, n, sizeof *rank);
-    rt_value *inverse = c->out[2] = call_tensor(c, DT_I64, 1, &n);
+    rt_value *inverse = c->out[1] = call_tensor(c, DT_I64, 1, &n);
     if (!room || !first || !rank || !inverse)
         return false;
     const int64_t *at = order_positions(&s, room);
@@ -244,21 +243,11 @@ CALL_FN(unique)
             if (first[group[i]] == i)
                 rank[group[i]] = next++;
     }
-    int64_t dims[CALL_RANK] = {u};
-    if (axis >= 0) {
-        memcpy(dims, x->dims, sizeof dims);
-        dims[axis] = u;
-    }
-    rt_value *y = c->out[0] = call_tensor(c, x->dtype, axis < 0 ? 1 : x->rank, dims);
-    rt_value *where = c->out[1] = call_tensor(c, DT_I64, 1, &u), *count = c->out[3] = call_tensor(c, DT_I64, 1, &u);
-    if (!y || !where || !count)
+    rt_value *where = c->out[0] = call_tensor(c, DT_I64, 1, &u), *count = c->out[2] = call_tensor(c, DT_I64, 1, &u);
+    if (!where || !count)
         return false;
-    size_t bytes = (size_t)s.inner * call_width(x->dtype);
-    for (int64_t g = 0; g < u; g++) {
+    for (int64_t g = 0; g < u; g++)
         ((int64_t *)where->data)[rank[g]] = first[g];
-        for (int64_t o = 0; o < s.outer && bytes; o++)
-            memcpy((char *)y->data + (size_t)(o * u + rank[g]) * bytes, (const char *)x->data + (size_t)(o * n + first[g]) * bytes, bytes);
-    }
     for (int64_t i = 0; i < n; i++)
         ((int64_t *)count->data)[group[i] = rank[group[i]]]++;
     return true;

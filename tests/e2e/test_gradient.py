@@ -13,6 +13,7 @@ import accelc
 import numpy as np
 import onnx
 import onnx.parser
+import onnxruntime as ort
 from onnx.reference import ReferenceEvaluator
 
 HEAD = '<ir_version: 8, opset_import: ["" : 17, "ai.onnx.preview.training" : 1]>\n'
@@ -71,6 +72,81 @@ CASES = {
     "unused": ("y = Mul (x, x)", {"x": X34, "w": X5}),
     "deep": ("a = Exp (x)\n b = Log (w)\n c = Sqrt (w)\n d = Pow (w, x)\n e = Add (a, b)\n f = Mul (c, d)\n y = Mul (e, f)",
              {"x": X34, "w": POSITIVE}),
+    "sorted": ("a, b, c, d = Unique (x)\n y = Mul (a, a)", {"x": X5}),
+    "sorted lanes": ("k = Constant <value_ints = [4]> ()\n a, i = TopK <axis = 1> (x, k)\n b = Mul (a, w)\n y = Mul (b, b)", {"x": X34, "w": X34[0]}),
+    "loop": ("""n = Constant <value_int = 4> ()
+        o = Loop (n, , x) <body = b (int64 i, bool c, double[3,3] h) => (bool c2, double[3,3] h2) {
+            c2 = Identity (c)
+            p = MatMul (h, w)
+            h2 = Tanh (p)
+        }>
+        y = Mul (o, o)""", {"x": X34[:, :3], "w": X43[:3]}),
+    "loop until": ("""t = CastLike (one, x)
+        f = Cast <to = 9> (one)
+        o, s = Loop (, f, x) <body = b (int64 i, bool c, double[5] h) => (bool c2, double[5] h2, double[5] q) {
+            e = Mul (h, h)
+            r = ReduceSum <keepdims = 0> (e)
+            hundred = CastLike (many, h)
+            c2 = Less (r, hundred)
+            u = Sin (w)
+            two = CastLike (one, h)
+            v = Add (u, two)
+            h2 = Mul (h, v)
+            q = Mul (h2, h)
+        }>
+        a = ReduceSum <keepdims = 0> (s)
+        y = Mul (o, a)""", {"x": X5, "w": X5 + 1, "one": np.asarray(np.int64(1)), "many": np.asarray(np.int64(100))}),
+    "loop that grows": ("""n = Constant <value_int = 3> ()
+        o = Loop (n, , x) <body = b (int64 i, bool c, double[k] h) => (bool c2, double[l] h2) {
+            c2 = Identity (c)
+            e = Mul (h, h)
+            s = Sin (h)
+            h2 = Concat <axis = 0> (e, s)
+        }>
+        y = Mul (o, o)""", {"x": X5 * 0.5}),
+    "no trips": ("""o = Loop (zero, , x) <body = b (int64 i, bool c, double[3,4] h) => (bool c2, double[3,4] h2) {
+            c2 = Identity (c)
+            h2 = Mul (h, w)
+        }>
+        y = Mul (o, o)""", {"x": X34, "w": X34 + 1, "zero": np.asarray(np.int64(0))}),
+    "loops in a loop": ("""n = Constant <value_int = 2> ()
+        o = Loop (n, , x) <body = b (int64 i, bool c, double[3,4] h) => (bool c2, double[3,4] h2) {
+            c2 = Identity (c)
+            m = Constant <value_int = 3> ()
+            u, r = Loop (m, , h) <body = d (int64 j, bool e, double[3,4] g) => (bool e2, double[3,4] g2, double[3,4] q) {
+                e2 = Identity (e)
+                f = Mul (g, w)
+                g2 = Sin (f)
+                q = Mul (g2, x)
+            }>
+            a = Constant <value_ints = [0]> ()
+            z = ReduceSum <keepdims = 0> (r, a)
+            h2 = Mul (u, z)
+        }>
+        y = Mul (o, x)""", {"x": X34, "w": X34 + 1}),
+    "scan": ("""h, s = Scan <num_scan_inputs = 1, scan_input_directions = [1], body = b (double[4] h, double[4] e) => (double[4] h2, double[4] q) {
+            p = Mul (h, e)
+            h2 = Tanh (p)
+            q = Mul (h2, w)
+        }> (v, x)
+        a = MatMul (s, h)
+        y = Mul (a, a)""", {"x": X34, "w": X34[0], "v": X34[1] + 1}),
+    "branches": ("""z = ReduceSum <keepdims = 0> (x)
+        n = Sub (z, z)
+        c = Less (z, n)
+        y = If (c) <then_branch = t () => (double[3,4] r) {
+            r = Mul (x, w)
+        }, else_branch = e () => (double[3,4] r) {
+            p = Mul (x, x)
+            r = Mul (p, w)
+        }>""", {"x": X34, "w": X34 + 1}),
+    "a branch that changes the shape": ("""c = Cast <to = 9> (yes)
+        o = If (c) <then_branch = t () => (double[m,4] r) {
+            r = Concat <axis = 0> (x, w)
+        }, else_branch = e () => (double[m,4] r) {
+            r = Mul (x, w)
+        }>
+        y = Mul (o, o)""", {"x": X34, "w": X34 + 1, "yes": np.asarray(np.int64(1))}),
 } | {op.lower(): (f"y = {op} (x)", {"x": {"Acosh": POSITIVE + 1, "Log": POSITIVE, "Sqrt": POSITIVE}.get(op, INSIDE)}) for op in (
     "Abs Neg Exp Log Sqrt Reciprocal Sin Cos Tan Asin Acos Atan Sinh Cosh Tanh Asinh Acosh Atanh Erf Sigmoid Relu LeakyRelu Elu Selu "
     "Softplus Softsign HardSigmoid Floor Round Sign").split()}
@@ -82,6 +158,27 @@ BAD = {
     'c = Constant <value_ints = [1, 1]> ()\n z = Constant <value_ints = [0]> ()\n i = Expand (z, c)\n u = ReduceMax (x)\n'
     ' y = ScatterElements <reduction = "mul"> (x, i, u)': "gradient through",
     "y = Cast <to = 7> (x)": "not of a float type",
+    """n = Constant <value_int = 3> ()
+        y = Loop (n, , x) <body = b (int64 i, bool c, double[3,4] h) => (bool c2, double[3,4] h2) {
+            c2 = Identity (c)
+            r = RandomNormalLike (h)
+            h2 = Mul (h, r)
+        }>""": "gradient through random numbers in a loop of Loop",
+    """n = Constant <value_int = 3> ()
+        s = SequenceConstruct (x)
+        l = Loop (n, , s) <body = b (int64 i, bool c, seq(double[3,4]) h) => (bool c2, seq(double[3,4]) h2) {
+            c2 = Identity (c)
+            h2 = SequenceInsert (h, x)
+        }>
+        y = ConcatFromSequence <axis = 0> (l)""": "gradient through a list of ConcatFromSequence",
+    """n = Constant <value_int = 3> ()
+        s = SequenceConstruct (x)
+        y, l = Loop (n, , x, s) <body = b (int64 i, bool c, double[3,4] h, seq(double[3,4]) q) => (bool c2, double[3,4] h2, seq(double[3,4]) q2) {
+            c2 = Identity (c)
+            k = SequenceAt (q, i)
+            h2 = Mul (h, k)
+            q2 = SequenceInsert (q, h2)
+        }>""": "gradient through lists that a loop carries of Loop",
 }
 
 
@@ -105,8 +202,12 @@ def model(nodes, feeds, symbolic, by):
 
 
 def value(nodes, feeds):
-    inputs = ", ".join(f"{kind(x)} {n}" for n, x in feeds.items())
-    run = ReferenceEvaluator(onnx.parser.parse_model(f"{HEAD}g ({inputs}) => (double y) {{\n{nodes}\n}}"))
+    """sum(y) as a function of the feeds, by onnx.reference; by ONNX Runtime where there are bodies: the other one's loops want a condition."""
+    inputs = ", ".join(f"{kind(x)}[{','.join(map(str, x.shape))}] {n}" if x.ndim else f"{kind(x)} {n}" for n, x in feeds.items())
+    whole = onnx.parser.parse_model(f"{HEAD}g ({inputs}) => (double y) {{\n{nodes}\n}}")
+    whole.graph.output[0].type.tensor_type.ClearField("shape")
+    bodies = any(a.HasField("g") for n in whole.graph.node for a in n.attribute)
+    run = ort.InferenceSession(whole.SerializeToString(), providers=["CPUExecutionProvider"]) if bodies else ReferenceEvaluator(whole)
     return lambda v: float(np.sum(run.run(None, v)[0], dtype=np.float64))
 
 
