@@ -4,6 +4,7 @@
  * - operands of concat are written in place by their producers; what cannot be (views, inputs, constants, values placed
  *   elsewhere, results of the graph) is copied;
  * - a reshape that strides cannot express is a copy, which fusion lets the producer write directly;
+ * - bytes that are multiplied four at a time lie side by side;
  * - results of the graph and operands of control nodes are values of their own.
  * After this pass every view chain from a materialised value is a strided view, a pad, or a broadcast. */
 #include "ir/storage.h"
@@ -99,6 +100,32 @@ static void materialise_reshapes(Graph *g, const bool *placed, uint32_t room) {
     }
 }
 
+/* ---- bytes that are multiplied four at a time ---- */
+
+/* The strides of v in the memory that its chain of views starts from, if they can be told. */
+static bool strides_in_memory(Graph *g, Val v, Strides *out) {
+    Strides of;
+    const Node *d = val_def(g, v);
+    if (!d || !is_view(d) || d->op == P_PAD) return *out = strides_dense(g->c, val_type(g, v)), true;
+    return strides_in_memory(g, graph_resolve(g, d->in[0]), &of) && strides_view(g->c, g, d, &of, out);
+}
+
+/* Where views tear such bytes apart, a copy puts them together: of what a window looks at, for the window would repeat it. */
+static void materialise_quads(Graph *g) {
+    uint32_t nnode = g->node.n;
+    for (uint32_t i = 0; i < nnode; i++) {
+        Node *n = g->node.v[i], *user = n;
+        if (n->op != P_CONTRACT || ((const ContractAttr *)n->attr)->acc != DT_I32) continue;
+        const Type *x = val_type(g, n->in[0]);
+        Strides s;
+        if (x->dtype != DT_U8 || !x->rank || !dim_is(g->c, x->dim[x->rank - 1], 4) || val_type(g, n->in[1])->dtype != DT_I8) continue;
+        if (!strides_in_memory(g, graph_resolve(g, n->in[0]), &s) || dim_is(g->c, s.stride[x->rank - 1], 1)) continue;
+        for (Node *d = val_def(g, graph_resolve(g, n->in[0])); d && is_view(d); d = val_def(g, graph_resolve(g, d->in[0])))
+            if (d->op == P_WINDOW) user = d;
+        user->in[0] = copy_of(g, graph_resolve(g, user->in[0]), n->loc);
+    }
+}
+
 /* ---- concats and results ---- */
 
 /* Takes dense operands; what it gives lies where it chooses. */
@@ -153,6 +180,7 @@ bool pass_bufferise(Graph *g, PassCtx *p) {
             if (c->in[k].i && placed[graph_resolve(g, c->in[k]).i]) c->in[k] = copy_of(g, c->in[k], c->loc);
     }
     materialise_reshapes(g, placed, room);
+    materialise_quads(g);
     graph_tidy(g);
     return true;
 }
