@@ -137,6 +137,8 @@ uint32_t lir_ndim(const Lir *l);
 bool lir_may_alias(const Lir *l, uint32_t a, uint32_t b);
 uint32_t lir_block_threads(const Lir *l);         /* 0: not told */
 uint32_t lir_shared_bytes(const Lir *l);
+/* Whether an address or the rounds of a loop depend on what is loaded: then wrong contents of operands can do more than give wrong results. */
+bool lir_chases(const Lir *l);
 void lir_print(Buf *b, const Lir *l);
 bool lir_verify(Ctx *c, const Lir *l);
 /* Canonical hash of code (names excluded): equal kernels are compiled once. */

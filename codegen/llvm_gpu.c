@@ -2,10 +2,11 @@
  * GPU does.
  *
  * A kernel has one parameter, a block of 64-bit words: buf[nbuf], dim[ndim], tasks, scratch, scratch_bytes, status (see Word). Thread
- * t of n runs tasks t, t + n, ..; its scratch begins at scratch + t * scratch_bytes. status points to a u32, 0 before the launch: the
- * first thread that finds a guard broken leaves 1 + the guard's number there. A kernel that uses tid is run by blocks: block b of n runs
- * tasks b, b + n, .., its scratch begins at scratch + b * scratch_bytes. Any grid is right. Blocks have llvm_gpu_threads threads at most, those of
- * kernels that say so (lir_block) exactly.
+ * t of n runs tasks t, t + n, ..; its scratch begins at scratch + t * scratch_bytes. status points to a u32, 0 before the run: the
+ * first thread that finds a guard broken leaves 1 + the guard's number there, and kernels after it that would believe what it has not
+ * written (lir_chases) do nothing. A kernel that uses tid is run by blocks: block b of n runs tasks b, b + n, .., its scratch begins at
+ * scratch + b * scratch_bytes. Any grid is right. Blocks have llvm_gpu_threads threads at most, those of kernels that say so (lir_block)
+ * exactly.
  *
  * The twin on a CPU is void NAME_thread(const void *thread, const void *block): thread has four u32, the index in its block, the size of
  * that, the block's index in the grid, the size of that; the rest is in llvm_twin.c. NAME is an rt_kernel that runs a twin per task (for blocks: blocks of one thread), so the runtime
@@ -103,6 +104,17 @@ static LV parameter(Printer *p, const LIns *i) {
     }
 }
 
+/* Threads of a block agree: kernels of blocks have no guards, so the status does not change while one runs. */
+static void enter(Printer *p) {
+    if (!lir_chases(p->l)) return;
+    LV status = LLVMBuildLoad2(p->b, LLVMInt32TypeInContext(p->cx), word(p, pointer(p), word_at(p, W_STATUS)), "");
+    LLVMBasicBlockRef skip = LLVMAppendBasicBlockInContext(p->cx, p->fn, ""), on = LLVMAppendBasicBlockInContext(p->cx, p->fn, "");
+    LLVMBuildCondBr(p->b, LLVMBuildICmp(p->b, LLVMIntEQ, status, number32(p, 0), ""), on, skip);
+    LLVMPositionBuilderAtEnd(p->b, skip);
+    LLVMBuildRetVoid(p->b);
+    LLVMPositionBuilderAtEnd(p->b, on);
+}
+
 static void leave(Printer *p, LV status) {
     if (!LLVMIsConstant(status)) {
         LV at = word(p, pointer(p), word_at(p, W_STATUS));
@@ -150,6 +162,7 @@ const Machine llvm_nvptx = {.triple = "nvptx64-nvidia-cuda",
                             .initialize = nvptx_initialize,
                             .function = nvptx_function,
                             .parameter = parameter,
+                            .enter = enter,
                             .leave = leave,
                             .together = llvm_ptx_together};
 
@@ -244,6 +257,7 @@ const Machine llvm_emulated = {.triple = "x86_64-unknown-linux-gnu",
                                .modules = 16,
                                .function = twin_function,
                                .parameter = parameter,
+                               .enter = enter,
                                .leave = leave,
                                .together = llvm_twin_together,
                                .access = llvm_twin_access,

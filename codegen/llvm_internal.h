@@ -32,6 +32,7 @@ typedef struct Machine {
      * number of a guard that was broken plus 1, or 0. The builder stands at the end of a block, which this completes. */
     LLVMValueRef (*function)(Printer *p);
     LLVMValueRef (*parameter)(Printer *p, const LIns *i);
+    void (*enter)(Printer *p); /* what comes first, or NULL */
     void (*leave)(Printer *p, LLVMValueRef status);
     /* Barriers, and what threads of a block do together; NULL: a block is one thread. a: operands, addresses without what i adds to them. */
     LLVMValueRef (*together)(Printer *p, const LIns *i, LLVMValueRef *a);

@@ -458,6 +458,7 @@ void llvm_kernel(LLVMContextRef cx, LLVMModuleRef md, const Target *t, const Mac
     find_roots(&k);
     make_scopes(&k);
     start(&k, block(&k));
+    if (m->enter) m->enter(&k.p);
     for (uint32_t v = 1; v < k.p.n; v++) /* loaded once: they do not change while the kernel runs */
         if (is_parameter(&k.p.ins[v])) k.p.val[v] = m->parameter(&k.p, &k.p.ins[v]);
     for (uint32_t v = 1; v < k.p.n; v++) instruction(&k, v);

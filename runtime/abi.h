@@ -35,7 +35,9 @@ typedef struct rt_calls {
  * the step's arguments in its order (addresses on the device, multiples of 64 unless the buffer is a view), the number of
  * tasks, and
  *   scratch        memory of the step, scratch_bytes (a multiple of 64) for each thread or block
- *   status         address of a u32, 0 before the launch; a guard g that fails changes 0 to 1 + g (compare and swap)
+ *   status         address of a u32, 0 before the run; a guard g that fails changes 0 to 1 + g (compare and swap). The runtime looks at it
+ *                    when it waits, so what follows runs on what the failed kernel left: a kernel in which an address or the rounds of a loop
+ *                    depend on what it loads does nothing if the status is not 0 when it begins
  * THREADS: thread t of n (in the grid) runs tasks t, t + n, ..; its scratch begins at scratch + t * scratch_bytes. BLOCK: the
  * threads of block b of n run tasks b, b + n, .. together; their scratch begins at scratch + b * scratch_bytes. Without scratch
  * a BLOCK kernel is given a block per task (up to 2^31 - 1). Threads without a task do nothing. */
@@ -51,7 +53,7 @@ typedef struct rt_gpu_kernel {
     const char *name;          /* entry point; NULL: steps of this kernel run on the host, by rt_model.kernel */
     uint32_t mode;             /* RT_GPU_THREADS, RT_GPU_BLOCK */
     uint32_t block, shared;    /* threads of a block; bytes of dynamic shared memory */
-    uint32_t guards, pad;      /* 1: may leave a status; the runtime waits for it after every launch */
+    uint32_t guards, pad;      /* 1: may leave a status */
     uint64_t writes;           /* bit k: may write buffer k of its arguments; bit 63: that and all that follow. Of host kernels, too */
 } rt_gpu_kernel;
 typedef struct rt_gpu {

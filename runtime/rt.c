@@ -196,7 +196,8 @@ RT_API accelc_status accelc_rt1_run(accelc_session *s, const accelc_value *in, a
     if (s->status == ACCELC_OK) s->status = bind_outputs(s, out);
     if (s->status == ACCELC_OK) team_run(s);
     if (s->status == ACCELC_OK) s->status = finish_outputs(s, out);
-    if (s->device && !s->done) s->model->gpu->ops->wait(s); /* then nothing touches the caller's memory later */
+    /* Then nothing touches the caller's memory later. A guard of the device failed before what is known yet. */
+    if (s->device && !s->done && s->model->gpu->ops->wait(s) == ACCELC_EDATA) s->status = ACCELC_EDATA;
     s->runs += s->done;
     accelc_status st = s->status;
     atomic_store_explicit(&s->busy, 0, memory_order_release);

@@ -344,14 +344,16 @@ static accelc_status give_output(Sess *s, uint32_t i, accelc_value *v) {
 static accelc_status finish_outputs(Sess *s, accelc_value *out) {
     accelc_status st, space = ACCELC_OK;
     for (uint32_t i = 0; i < s->nout; i++) {
+        if ((st = output_dims(s, i, &s->taken[i].bytes)) != ACCELC_OK) return st;
+        bool here = s->device && !is_object(s, &s->out[i]) && (needs_extra(s, i) || !s->taken[i].device);
+        if (here && (st = s->model->gpu->ops->get(s, s->out[i].buf)) != ACCELC_OK) return st;
+    }
+    if (s->device && (st = s->model->gpu->ops->wait(s)) != ACCELC_OK) return st;
+    for (uint32_t i = 0; i < s->nout; i++) {
         Taken *t = &s->taken[i];
         int32_t b = s->out[i].buf;
-        if ((st = output_dims(s, i, &t->bytes)) != ACCELC_OK) return st;
         if (is_object(s, &s->out[i])) continue;
         bool extra_copy = needs_extra(s, i);
-        if (s->device && (extra_copy || !t->device) &&
-            (st = s->model->gpu->ops->get(s, b)) != ACCELC_OK)
-            return st;
         t->src = s->ptr[b];
         if (!t->device) t->direct = t->user && t->src == t->user;
         if (!t->direct && extra_copy) {

@@ -2,6 +2,10 @@
 #include "rt_gpu.h"
 
 static void gpu_begin(Sess *s) {
+    if (s->device->stage.most > s->device->stage.cap && enter(s) == ACCELC_OK) {
+        stage_grow(s);
+        leave(s, ACCELC_OK);
+    }
     for (uint32_t b = 0; b < s->nbuf; b++) s->valid[b] = s->buf[b].kind == RT_BUF_WEIGHT ? ON_HOST | ON_DEVICE : 0;
 }
 
@@ -49,7 +53,7 @@ static accelc_status gpu_input(Sess *s, uint32_t i) {
 
 static accelc_status host_operands(Sess *s, const rt_step *step) {
     int32_t n = step->op == RT_CALL ? step->a : step->nbuf;
-    bool late = s->device->uploading;
+    bool late = s->device->uploading || s->device->guarded;
     for (int32_t k = 0; k < n; k++) {
         int32_t b = s->arg[step->arg + k], r = b < 0 ? -1 : root_of(s, b);
         if (r < 0 || s->valid[r] != ON_DEVICE) continue;
@@ -94,16 +98,11 @@ static accelc_status gpu_copy(Sess *s, const rt_step *step) {
     return st == ACCELC_OK ? leave(s, copy(s, step)) : st;
 }
 
-static accelc_status get(Sess *s, int32_t r) {
-    accelc_status st = to_host(s, r);
-    return st == ACCELC_OK ? drain(s) : st;
-}
-
 static accelc_status gpu_get(Sess *s, int32_t b) {
     int32_t r = root_of(s, b);
     if (s->valid[r] != ON_DEVICE) return ACCELC_OK;
     accelc_status st = enter(s);
-    return st == ACCELC_OK ? leave(s, get(s, r)) : st;
+    return st == ACCELC_OK ? leave(s, to_host(s, r)) : st;
 }
 
 static accelc_status read_bytes(Sess *s, int32_t b, int64_t offset, void *to, size_t n) {
@@ -160,6 +159,7 @@ static accelc_status gpu_move(Sess *s, void *to, bool to_device, const void *fro
 }
 
 static accelc_status gpu_wait(Sess *s) {
+    if (!s->device->busy) return ACCELC_OK;
     accelc_status st = enter(s);
     return st == ACCELC_OK ? leave(s, drain(s)) : st;
 }

@@ -47,6 +47,8 @@ enum { CU_STREAM_NON_BLOCKING = 1 };
     X(upload, cuMemcpyHtoDAsync_v2, (CUdeviceptr, const void *, size_t, CUstream))                                         \
     X(download, cuMemcpyDtoHAsync_v2, (void *, CUdeviceptr, size_t, CUstream))                                             \
     X(move, cuMemcpyDtoDAsync_v2, (CUdeviceptr, CUdeviceptr, size_t, CUstream))                                            \
+    X(host_alloc, cuMemHostAlloc, (void **, size_t, unsigned))                                                             \
+    X(host_free, cuMemFreeHost, (void *))                                                                                  \
     X(set32, cuMemsetD32Async, (CUdeviceptr, unsigned, size_t, CUstream))                                                  \
     X(stream_new, cuStreamCreate, (CUstream *, unsigned))                                                                  \
     X(stream_wait, cuStreamSynchronize, (CUstream))                                                                        \
@@ -74,6 +76,20 @@ typedef struct Region {
     size_t cap;
 } Region;
 
+/* Memory of the host that the device reaches without the driver's help: copies to and from the caller's memory pass through it, so
+ * that they neither wait nor depend on what the caller does meanwhile. Handed out in one direction until the stream has been waited for. */
+typedef struct Stage {
+    char *p;
+    size_t cap, used, need, most; /* need: what was asked for since the last wait, had there been room; most: of that, of all times */
+} Stage;
+
+typedef struct Late { /* bytes in the stage that belong elsewhere when the stream has been waited for and no guard failed */
+    void *to;
+    const void *from;
+    size_t n;
+} Late;
+enum { LATE = 64 };
+
 typedef struct Device {
     Driver cu;
     Found found;
@@ -86,7 +102,16 @@ typedef struct Device {
     Region *own;          /* nbuf: for inputs and values */
     CUdeviceptr *lent;    /* nbuf: inputs: where the caller or the state has it; 0: in `own` */
     uint64_t *parameters; /* as many as the largest step has */
-    bool uploading;       /* host memory may still be read */
+    Stage stage;
+    Late late[LATE];
+    uint32_t nlate;
+    uint32_t code;           /* what `status` was */
+    const rt_step *guarded;  /* the last kernel with guards of which nobody knows the status, or NULL */
+    const rt_step *last;     /* the last kernel since the last wait, and how many there were */
+    uint32_t nlast;
+    bool busy;               /* something may be in the stream */
+    bool uploading;          /* host memory that is not the stage may still be read */
+    bool stale;              /* status may not be 0 */
 } Device;
 
 /* rt_gpu_driver.c */
@@ -110,7 +135,10 @@ static accelc_status broken_step(Sess *s, CUresult e, const rt_step *st);
 
 static accelc_status enter(Sess *s);                   /* makes the context current */
 static accelc_status leave(Sess *s, accelc_status st); /* as it was; st, or the failure of this */
-static accelc_status drain(Sess *s);                   /* waits for the stream */
+/* Waits for the stream: what was downloaded is there, unless a guard failed before (ACCELC_EDATA). */
+static accelc_status drain(Sess *s);
+static void stage_grow(Sess *s); /* to what was asked for; nothing is in the stream */
+static void stage_free(Device *d);
 /* Room for `bytes`, named `what` in messages. What was in a smaller region is lost. */
 static accelc_status region_need(Sess *s, Region *r, size_t bytes, const char *what);
 static accelc_status block_twin(Sess *s, Block *k);
@@ -118,7 +146,7 @@ static size_t root_bytes(const Sess *s, int32_t r);
 static accelc_status root_address(Sess *s, int32_t r, CUdeviceptr *a);
 static accelc_status address(Sess *s, int32_t b, CUdeviceptr *a); /* of any buffer */
 static accelc_status upload(Sess *s, CUdeviceptr to, const void *from, size_t n);
-static accelc_status download(Sess *s, void *to, CUdeviceptr from, size_t n); /* there when the stream has been waited for */
+static accelc_status download(Sess *s, void *to, CUdeviceptr from, size_t n);
 static accelc_status move(Sess *s, CUdeviceptr to, CUdeviceptr from, size_t n);
 static accelc_status to_device(Sess *s, int32_t r);
 static accelc_status to_host(Sess *s, int32_t r);

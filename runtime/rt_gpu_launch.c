@@ -1,4 +1,5 @@
-/* rt_gpu_launch.c: launches: the grid, scratch, parameters, and what guards say. */
+/* rt_gpu_launch.c: launches: the grid, scratch, parameters. What guards say is found out at the next wait: until then, kernels that would
+ * believe what the failed one left do nothing (rt_gpu of abi.h). */
 #include "rt_gpu.h"
 
 #define SCRATCH_MOST ((int64_t)256 << 20) /* bytes of scratch for one launch, unless a single block needs more */
@@ -30,18 +31,6 @@ static accelc_status step_scratch(Sess *s, const rt_step *st, int64_t *each) {
     return ACCELC_OK;
 }
 
-/* What the guards of the step just launched say. */
-static accelc_status check_status(Sess *s, const rt_step *st) {
-    Device *d = s->device;
-    uint32_t code = 0;
-    accelc_status bad = download(s, &code, d->status, sizeof code);
-    if (bad != ACCELC_OK) return bad;
-    CUresult e = d->cu.stream_wait(d->stream);
-    if (e == 0 && code != 0) e = d->cu.set32(d->status, 0, 1, d->stream);
-    if (e != 0) return broken_step(s, e, st);
-    return code ? accelc_rt1_kernel_failed(s, st, (int32_t)code) : ACCELC_OK;
-}
-
 static accelc_status launch(Sess *s, const rt_step *st) {
     Device *d = s->device;
     const rt_gpu_kernel *k = &s->model->gpu->kernel[st->kernel];
@@ -63,10 +52,14 @@ static accelc_status launch(Sess *s, const rt_step *st) {
     *p++ = d->status;
     size_t bytes = (size_t)(p - d->parameters) * sizeof *p;
     void *extra[] = {CU_PARAM_POINTER, d->parameters, CU_PARAM_SIZE, &bytes, NULL};
+    d->busy = true;
     CUresult e = d->cu.launch(d->kernel[st->kernel], (unsigned)blocks, 1, 1, k->block, 1, 1, k->shared, d->stream, NULL, extra);
     if (e != 0) return broken_step(s, e, st);
     written(s, st, ON_DEVICE);
-    return k->guards ? check_status(s, st) : ACCELC_OK;
+    d->last = st;
+    d->nlast++;
+    if (k->guards) d->guarded = st;
+    return ACCELC_OK;
 }
 
 static uint64_t now_ns(void) {
@@ -85,10 +78,21 @@ static accelc_status launch_timed(Sess *s, uint32_t pc) {
     return st;
 }
 
+/* The status is 0 before the first kernel of a run. */
+static accelc_status clear_status(Sess *s) {
+    Device *d = s->device;
+    if (!d->stale) return ACCELC_OK;
+    d->busy = true;
+    TRY(d->cu.set32(d->status, 0, 1, d->stream), "memory for the status");
+    d->stale = false;
+    return ACCELC_OK;
+}
+
 static accelc_status gpu_steps(Sess *s, uint32_t *pc) {
     bool last;
     accelc_status st = enter(s);
     if (st != ACCELC_OK) return st;
+    if ((st = clear_status(s)) != ACCELC_OK) return leave(s, st);
     do {
         last = s->step[*pc].barrier;
         st = s->cfg.on_step ? launch_timed(s, *pc) : launch(s, &s->step[*pc]);

@@ -28,10 +28,31 @@ static accelc_status leave(Sess *s, accelc_status st) {
     return st == ACCELC_OK && e != 0 ? broken(s, e, "its context") : st;
 }
 
+/* What the stream did, and what guards say. Afterwards nothing is on its way. */
+static accelc_status settled(Sess *s, CUresult e) {
+    Device *d = s->device;
+    const rt_step *guarded = d->guarded, *last = d->nlast == 1 ? d->last : NULL;
+    d->guarded = NULL;
+    d->nlast = 0;
+    d->stage.used = d->stage.need = 0;
+    d->busy = d->uploading = e != 0;
+    d->stale |= guarded && (e != 0 || d->code);
+    if (e != 0) return last ? broken_step(s, e, last) : broken(s, e, "a kernel or a copy failed");
+    return guarded && d->code ? accelc_rt1_kernel_failed(s, guarded, (int32_t)d->code) : ACCELC_OK;
+}
+
 static accelc_status drain(Sess *s) {
-    TRY(s->device->cu.stream_wait(s->device->stream), "a kernel or a copy failed");
-    s->device->uploading = false;
-    return ACCELC_OK;
+    Device *d = s->device;
+    uint32_t *seen = d->stage.p ? (uint32_t *)(void *)d->stage.p : &d->code;
+    CUresult e = 0;
+    if (!d->busy) return ACCELC_OK;
+    if (d->guarded) e = d->cu.download(seen, d->status, sizeof *seen, d->stream);
+    CUresult waited = d->cu.stream_wait(d->stream);
+    d->code = *seen;
+    accelc_status st = settled(s, e ? e : waited);
+    for (uint32_t i = 0; i < d->nlate && st == ACCELC_OK; i++) memcpy(d->late[i].to, d->late[i].from, d->late[i].n);
+    d->nlate = 0;
+    return st;
 }
 
 /* ---- memory ---- */
@@ -100,20 +121,65 @@ static accelc_status address(Sess *s, int32_t b, CUdeviceptr *a) {
     return st;
 }
 
+/* ---- copies ---- */
+
+enum { STAGE_HEAD = 64 /* where a status arrives */, STAGE_LEAST = 64 << 10, STAGE_MOST = 32 << 20 };
+
+static void stage_free(Device *d) {
+    if (d->stage.p) d->cu.host_free(d->stage.p);
+    d->stage.p = NULL;
+    d->stage.cap = 0;
+}
+
+static void stage_grow(Sess *s) {
+    Device *d = s->device;
+    size_t want = d->stage.most < STAGE_LEAST ? STAGE_LEAST : d->stage.most < STAGE_MOST ? d->stage.most : STAGE_MOST;
+    void *p = NULL;
+    if (want <= d->stage.cap) return;
+    stage_free(d);
+    if (d->cu.host_alloc(&p, STAGE_HEAD + want, 0) != 0) p = NULL; /* copies do without */
+    d->stage.p = p;
+    d->stage.cap = want; /* so that it is not tried again */
+}
+
+/* Room in the stage until the next wait, or NULL. */
+static void *stage_take(Device *d, size_t n) {
+    size_t room = (n + STAGE_HEAD - 1) / STAGE_HEAD * STAGE_HEAD;
+    d->stage.need += room;
+    if (d->stage.need > d->stage.most) d->stage.most = d->stage.need;
+    if (!d->stage.p || room > d->stage.cap - d->stage.used) return NULL;
+    d->stage.used += room;
+    return d->stage.p + STAGE_HEAD + d->stage.used - room;
+}
+
 static accelc_status upload(Sess *s, CUdeviceptr to, const void *from, size_t n) {
+    Device *d = s->device;
     if (!n) return ACCELC_OK;
-    s->device->uploading = true;
-    TRY(s->device->cu.upload(to, from, n, s->device->stream), "a copy to the device");
+    void *slot = stage_take(d, n);
+    if (slot) from = memcpy(slot, from, n);
+    else d->uploading = true;
+    d->busy = true;
+    TRY(d->cu.upload(to, from, n, d->stream), "a copy to the device");
     return ACCELC_OK;
 }
 
+/* Without room in the stage it goes straight where it belongs, after it is known that no guard failed. */
 static accelc_status download(Sess *s, void *to, CUdeviceptr from, size_t n) {
-    if (n) TRY(s->device->cu.download(to, from, n, s->device->stream), "a copy from the device");
+    Device *d = s->device;
+    if (!n) return ACCELC_OK;
+    void *slot = d->nlate < LATE ? stage_take(d, n) : NULL;
+    accelc_status st = !slot && d->guarded ? drain(s) : ACCELC_OK;
+    if (st != ACCELC_OK) return st;
+    d->busy = true;
+    TRY(d->cu.download(slot ? slot : to, from, n, d->stream), "a copy from the device");
+    if (slot) d->late[d->nlate++] = (Late){to, slot, n};
     return ACCELC_OK;
 }
 
 static accelc_status move(Sess *s, CUdeviceptr to, CUdeviceptr from, size_t n) {
-    if (n && to != from) TRY(s->device->cu.move(to, from, n, s->device->stream), "a copy on the device");
+    if (!n || to == from) return ACCELC_OK;
+    s->device->busy = true;
+    TRY(s->device->cu.move(to, from, n, s->device->stream), "a copy on the device");
     return ACCELC_OK;
 }
 
@@ -130,7 +196,7 @@ static accelc_status to_device(Sess *s, int32_t r) {
     return st;
 }
 
-/* Root r becomes valid on the host, when the stream has been waited for. */
+/* Root r becomes valid on the host when the stream has been waited for. */
 static accelc_status to_host(Sess *s, int32_t r) {
     const rt_buf *f = &s->buf[r];
     CUdeviceptr a;

@@ -50,7 +50,9 @@ static accelc_status load_weights(Sess *s, const void *weights) {
     if (!weights || !n) return ACCELC_OK;
     snprintf(text, sizeof text, "%llu bytes for the weights", (unsigned long long)n);
     TRY(d->cu.alloc(&d->weights, n + (uint64_t)slack), text);
-    return upload(s, d->weights, weights, n);
+    d->busy = true;
+    TRY(d->cu.upload(d->weights, weights, n, d->stream), text);
+    return ACCELC_OK;
 }
 
 static accelc_status open_context(Sess *s, const void *weights) {
@@ -61,7 +63,8 @@ static accelc_status open_context(Sess *s, const void *weights) {
     if (st == ACCELC_OK) st = load_weights(s, weights);
     if (st != ACCELC_OK) return st;
     TRY(d->cu.alloc(&d->status, sizeof(uint32_t)), "memory for the status");
-    TRY(d->cu.set32(d->status, 0, 1, d->stream), "memory for the status");
+    d->stale = true;
+    stage_grow(s);
     return drain(s);
 }
 
@@ -109,6 +112,7 @@ static void gpu_close(Sess *s) {
         free_region(d, d->scratch.at);
         free_region(d, d->weights);
         free_region(d, d->status);
+        stage_free(d);
         if (d->module) d->cu.module_unload(d->module);
         if (d->stream && !s->cfg.stream) d->cu.stream_free(d->stream);
         d->cu.context_pop(&ours);

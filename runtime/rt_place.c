@@ -294,6 +294,7 @@ static accelc_status place_single(Sess *s, int32_t k, uint32_t pc) {
         accelc_status st = ACCELC_OK;
         if (s->device && alive && need > (int64_t)s->block[k].cap) { /* the device's grows, too, without keeping */
             st = s->model->gpu->ops->get(s, b);
+            if (st == ACCELC_OK) st = s->model->gpu->ops->wait(s);
             s->valid[b] &= ON_HOST;
         }
         if (st == ACCELC_OK) st = block_need(s, k, need, alive ? s->room[b] : 0);

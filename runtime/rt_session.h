@@ -207,7 +207,7 @@ struct rt_object_ops {
 /* What the runtime calls in a session of a model with kernels of a GPU (rt_model.gpu). Every buffer has
  * a place on the host and, as soon as it is needed, one on the device; a step finds its operands where
  * it runs, and what it writes is valid there alone. Steps of the device only wait for each other:
- * `host`, `get`, `read` and `wait` wait for them. */
+ * `host`, `read`, `move` and `wait` wait for them, and tell (ACCELC_EDATA) if a guard failed in one. */
 struct rt_gpu_ops {
     /* Whether device cfg->device can run it, as far as can be told without loading anything. */
     accelc_status (*probe)(const rt_gpu *g, const accelc_config *cfg, char *msg, size_t n);
@@ -218,7 +218,7 @@ struct rt_gpu_ops {
     accelc_status (*steps)(Sess *s, uint32_t *pc); /* runs the step there and those after it in its phase */
     accelc_status (*host)(Sess *s, const rt_step *st); /* a kernel or call that runs on the host next */
     accelc_status (*copy)(Sess *s, const rt_step *st); /* RT_COPYBUF; sizes are checked */
-    accelc_status (*get)(Sess *s, int32_t b);     /* the host has buffer b */
+    accelc_status (*get)(Sess *s, int32_t b);     /* the host has buffer b after the next wait */
     accelc_status (*read)(Sess *s, int32_t b, int64_t offset, void *to, size_t n);
     accelc_status (*result)(Sess *s, uint32_t i); /* the device has output i: taken[i].src becomes its address;
                                                      before: NULL, or where it is on the host if not in its buffer */

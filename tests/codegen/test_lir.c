@@ -125,6 +125,33 @@ START_TEST(single_trip_loops_vanish) {
 }
 END_TEST
 
+/* y[k] = x[..] in ways that reach memory through what was loaded, and in ways that do not */
+START_TEST(chases_are_found) {
+    enum { PLAIN, VALUE, MASKED, INDEX, ROUNDS, CARRIED, AFTER, BRANCH, POINTER, WAYS };
+    for (int way = 0; way < WAYS; way++) {
+        Ctx *c = ctx_new();
+        Lir *l = lir_new(c, "chase", 2, 1);
+        LVal x = lir_buf(l, 0), y = lir_buf(l, 1), n = lir_dim(l, 0), zero = lir_i64(l, 0), one = lir_i64(l, 1);
+        LTy i64 = {DT_I64, 1};
+        LVal v = lir_load(l, x, n, i64, NONE, 0), small = lir_op2(l, S_LT, v, n), at = n, r = v;
+        LFor f = lir_for(l, zero, way == ROUNDS ? v : n, one, 1, &n);
+        LVal in = way == CARRIED ? f.c[0] : f.iv;
+        if (way == PLAIN || way == ROUNDS || way == CARRIED) r = lir_load(l, x, in, i64, NONE, 0);
+        LVal next = way == CARRIED || way == AFTER ? r : lir_add(l, f.c[0], f.iv);
+        lir_for_end(l, &f, &next, &at);
+        if (way == BRANCH) {
+            LIf i = lir_if(l, small, 1);
+            lir_else(l, &i, &one);
+            lir_endif(l, &i, &zero, &at);
+        }
+        if (way == INDEX) at = lir_add(l, v, one);
+        lir_store(l, way == POINTER ? lir_ptr_add(l, y, v, DT_I64) : y, at, r, way == MASKED ? small : NONE, 0);
+        ck_assert_msg(lir_chases(l) == (way >= INDEX), "way %d", way);
+        ctx_free(c);
+    }
+}
+END_TEST
+
 START_TEST(identity_ignores_names) {
     Ctx *c = ctx_new();
     static Rnd r;
@@ -563,6 +590,7 @@ int main(int argc, char **argv) {
     tcase_add_test(t, displacements_float_outward);
     tcase_add_test(t, single_trip_loops_vanish);
     tcase_add_test(t, identity_ignores_names);
+    tcase_add_test(t, chases_are_found);
     suite_add_tcase(s, t);
     t = tcase_create("interpreter");
     tcase_add_test(t, accesses_are_checked);

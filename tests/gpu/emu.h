@@ -34,6 +34,7 @@ typedef struct fakecuda_counts {
     long calls;                                /* since cuInit */
     long live;                                 /* contexts, streams, modules, allocations that exist */
     long launches, uploads, downloads, moves;  /* ever */
+    long waits;                                /* for streams, ever */
     long waiting;                              /* copies, fills and launches that are in streams now */
 } fakecuda_counts;
 typedef const fakecuda_counts *fakecuda_look_fn(void); /* the look-alike's fakecuda_look */

@@ -62,10 +62,10 @@ def aligned(nbytes, fill=0):
     return raw[at:at + nbytes]
 
 
-def launch(function, buffers, dims, tasks, scratch_bytes, grid):
+def launch(function, buffers, dims, tasks, scratch_bytes, grid, before=0):
     """Every thread of the grid, the last one first. The status they leave."""
     ntid, nctaid = grid
-    status, scratch = ctypes.c_uint32(0), aligned(scratch_bytes * ntid * nctaid, 0xFF)
+    status, scratch = ctypes.c_uint32(before), aligned(scratch_bytes * ntid * nctaid, 0xFF)
     words = [b.ctypes.data for b in buffers] + dims + [tasks, scratch.ctypes.data, scratch_bytes, ctypes.addressof(status)]
     block = (ctypes.c_int64 * len(words))(*words)
     for t in reversed(range(ntid * nctaid)):
@@ -103,6 +103,8 @@ def kernel(command, name, path, folder, feeds, wants):
         for grid in grids:
             status = launch(f, [*bad.values(), results[0]], [], tasks, 0, grid)
             assert status >= 1, "gather: an index out of range leaves no status"
+            results[0][:] = 77
+            assert launch(f, [*bad.values(), results[0]], [], tasks, 0, grid, before=9) == 9 and (results[0] == 77).all(), "gather: runs after a guard failed"
 
 
 def main():

@@ -3,6 +3,7 @@
 #include "emu.h"
 
 #include <dlfcn.h>
+#include <malloc.h>
 #include <pthread.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -417,6 +418,7 @@ EXPORT int cuStreamCreate(Handle **s, unsigned flags) {
 
 EXPORT int cuStreamSynchronize(Handle *s) {
     int e = begin(true);
+    counts.waits++;
     if (depth) stream_run(handle(s, 's'), !lost);
     return end(e);
 }
@@ -474,6 +476,28 @@ EXPORT int cuMemFree_v2(uint64_t p) {
     for (size_t k = a.bytes; k < room(a.bytes); k++)
         if ((unsigned char)memory[a.at + k] != 0xa5) DIE("something was written %zu bytes behind an allocation of %zu", k - a.bytes, a.bytes);
     forget(i);
+    lives(-1);
+    return end(e);
+}
+
+/* Memory of the host that the driver gives: it must not go while work in a stream uses it. */
+EXPORT int cuMemHostAlloc(void **p, size_t n, unsigned flags) {
+    int e = begin(true);
+    if (!e && (!n || flags)) e = INVALID_VALUE;
+    if (!e && !(*p = malloc(n))) e = OUT_OF_MEMORY;
+    if (!e) {
+        memset(*p, 0xff, n);
+        lives(1);
+    }
+    return end(e);
+}
+
+EXPORT int cuMemFreeHost(void *p) {
+    int e = begin(true);
+    for (Handle *s = streams; s && !lost; s = s->next)
+        for (Work *w = s->first; w; w = w->next)
+            if (!w->kernel && (work_uses(w, p, malloc_usable_size(p)))) DIE("memory of the host is freed that work in a stream uses");
+    free(p);
     lives(-1);
     return end(e);
 }

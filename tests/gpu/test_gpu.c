@@ -123,6 +123,7 @@ START_TEST(test_copies) { /* what stays on the device is not copied */
         ck_assert_int_eq(g.look()->uploads - c.uploads, 2); /* x and y */
         ck_assert_int_eq(g.look()->downloads - c.downloads, 1);
         ck_assert_int_eq(g.look()->moves - c.moves, 0);
+        ck_assert_int_eq(g.look()->waits - c.waits, 1);
     }
     gpu_done(&g);
 }
@@ -309,16 +310,17 @@ START_TEST(test_guard) {
         ck_assert_int_eq(model_open(&g.m, GPU(2)), ACCELC_OK);
         for (int r = 0; r < 6; r++) {
             int64_t len = N;
-            accelc_value in = tensor(F32, 1, &len, X, N * 4), out = {0};
+            accelc_value in = tensor(F32, 1, &len, X, N * 4), out = {.data = Z, .bytes = N * 4};
             pipe_data(X, Y, N);
+            Z[500] = -7;
             X[500] = r % 3 == 1 ? -0.5f : r % 3 == 2 ? -3.f : 1.f;
             fakecuda_counts before = *g.look();
             ck_assert_int_eq(accelc_rt1_run(g.m.s, &in, &out), r % 3 ? ACCELC_EDATA : ACCELC_OK);
-            if (r % 3 == 0) ck_assert_float_eq(((float *)out.data)[500], 1.75f);
-            if (r % 3) ck_assert_ptr_null(out.data);
+            ck_assert_float_eq(Z[500], r % 3 ? -7 : 1.75f);
             if (r % 3) ck_assert_str_eq(accelc_rt1_error(g.m.s), r % 3 == 1 ? "node 'a': x must not be negative" : "node 'b': x must not be below -1");
-            /* nothing runs after a guard that failed */
-            if (mask == 3) ck_assert_int_eq(g.look()->launches - before.launches, r % 3 ? 1 : 2);
+            /* the device is not waited for in between, the host only runs when it is known that no guard failed */
+            ck_assert_int_eq(g.look()->launches - before.launches, (mask & 1) + (mask == 3 || (mask == 2 && r % 3 == 0)));
+            ck_assert_int_eq(g.look()->waits - before.waits, mask && !(mask == 2 && r % 3));
         }
         gpu_done(&g);
     }
@@ -810,17 +812,19 @@ START_TEST(test_failures) {
     }
     ck_assert_int_gt(opened, 5);
     ck_assert_int_gt(seen, 30);
+    int without = 0;
     g.m.bundle.nmodel = 2; /* with a level for the CPU whatever fails in create is no failure */
     for (long n = 1; n <= total - opened; n++) {
         char text[40];
         snprintf(text, sizeof text, "%ld,%d", n, code);
         setenv("ACCELC_EMU_FAIL", text, 1);
         ck_assert_msg(model_open(&g.m, THREADS(1)) == ACCELC_OK, "call %ld: %s", n, g.m.msg);
-        ck_assert_ptr_eq(g.m.s->model, &g.m.model);
+        without += g.m.s->model != &g.m.model; /* memory of the host that the driver gives makes copies faster, no more */
         ck_assert_int_eq(rows_run(&g, z), ACCELC_OK);
         accelc_rt1_destroy(g.m.s);
         ck_assert_int_eq(g.look()->live, 0);
     }
+    ck_assert_int_eq(without, code != 719);
     unsetenv("ACCELC_EMU_FAIL");
     ck_assert_int_eq(model_open(&g.m, GPU(1)), ACCELC_OK);
     ck_assert_int_eq(rows_run(&g, z), ACCELC_OK);
