@@ -3,7 +3,12 @@
  * A kernel is a function of the shared object that ACCELC_EMU_KERNELS names, called as the entry point of the PTX is, or that with
  * _thread at its end, as accelc --target gpu-emulated makes them; one call does what one thread of the device does. The object may also
  * have `const uint32_t NAME_nbuf`: so many of the first parameters must be addresses on the device. If it has NAME_block, the threads of a block
- * take turns between barriers, and all must come to the same ones; else they run one after the other.
+ * take turns between meetings (emu.c); else they run one after the other.
+ *
+ * A launch ends the program with a message that names kernel, block, thread and instruction where threads that should meet do not: they are at
+ * different instructions, or some have ended; where bytes of shared memory that a thread writes are read or written by another before the next barrier,
+ * or while a copy to them is under way, which brings its bytes when a wait retires it and no sooner; where an access leaves shared memory or the
+ * device's allocations, or is not aligned. Shared memory is filled with ff. Threads and blocks run in one order or the opposite, by turns.
  *
  * What goes into a stream happens when the stream is waited for. The device's memory can be touched inside the driver's functions
  * alone: anything else is a segmentation fault. New memory is filled with ff, freed memory with dd, and what lies behind an allocation
@@ -15,17 +20,31 @@
  *                             stay: every later call fails until the last context is released
  *   ACCELC_EMU_MEMORY=BYTES   of the device (1 << 26, which is also the most)
  *   ACCELC_EMU_DEVICES=N      (2)
- *   ACCELC_EMU_ARCH=90        90: compute capability 9.0 */
+ *   ACCELC_EMU_ARCH=90        90: compute capability 9.0
+ * and by the first launch
+ *   ACCELC_EMU_SEED=N         threads take turns in random orders, and give way at accesses
+ *   ACCELC_EMU_COUNT=1        after a launch, for each access of a kernel whose blocks have a known size: turns of shared memory (conflicts of banks make
+ *                             more of them) and sectors of the device's memory, those that it took and the least for as many bytes, on stderr */
 #ifndef ACCELC_TESTS_GPU_EMU_H
 #define ACCELC_TESTS_GPU_EMU_H
 #include <stdint.h>
 
+enum { EMU_STORE = 1, EMU_SHARED = 2 }; /* how an access is made; 0: a load from the device's memory */
 typedef struct emu_thread {
     uint32_t tid, ntid;     /* in its block */
     uint32_t ctaid, nctaid; /* its block in the grid */
     void *shared;           /* the block's dynamic shared memory */
-    uint32_t word[10];      /* operands and results of load_matrix and mma */
-    void (*barrier)(struct emu_thread *t, uint32_t at); /* returns when all threads of the block have called it; NULL without NAME_block */
+    uint32_t word[10];      /* operands and results of load_matrix (0 to 3) and mma (a 0 to 3, b 4 and 5, c 6 to 9) */
+    /* What lir.h says of the operations of these names; `at` tells the instruction. access comes before every load or store of a kernel whose
+     * blocks have a known size. The others are for kernels of which NAME_block exists. */
+    void (*barrier)(struct emu_thread *t, uint32_t at);
+    void (*access)(struct emu_thread *t, const void *p, uint32_t bytes, uint32_t align, uint32_t how, uint32_t at);
+    uint32_t (*lane_xor)(struct emu_thread *t, uint32_t v, uint32_t mask, uint32_t at);
+    void (*load_matrix)(struct emu_thread *t, const void *row, uint32_t transposed, uint32_t at);
+    void (*mma)(struct emu_thread *t, uint32_t in, uint32_t at); /* in: the type's number in ONNX */
+    void (*copy_async)(struct emu_thread *t, void *to, const void *from, uint32_t size, int64_t valid, uint32_t at);
+    void (*copy_commit)(struct emu_thread *t, uint32_t at);
+    void (*copy_wait)(struct emu_thread *t, uint32_t pending, uint32_t at);
 } emu_thread;
 /* params: the kernel's parameter block (rt_gpu of runtime/abi.h) */
 typedef void emu_kernel(emu_thread *t, const void *params);

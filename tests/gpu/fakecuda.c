@@ -1,6 +1,6 @@
 /* fakecuda.c: a look-alike of libcuda.so.1; see emu.h. One lock around everything. What goes into a stream waits there until the stream is
  * waited for, so whoever does not wait finds nothing done, and whoever changes what a copy reads changes the copy. */
-#include "emu.h"
+#include "emu_internal.h"
 
 #include <dlfcn.h>
 #include <malloc.h>
@@ -11,7 +11,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <ucontext.h>
 
 #pragma GCC diagnostic ignored "-Wmissing-prototypes" /* users look the functions up by name */
 #define EXPORT __attribute__((visibility("default")))
@@ -30,7 +29,8 @@ typedef struct Handle { /* a stream, module or function: `kind` tells, 0 when it
     Context *context;
     emu_kernel *run;
     uint32_t nbuf;
-    bool together; /* threads of a block meet at barriers */
+    bool together; /* threads of a block meet */
+    char *name;
     int shared;
     struct Work *first, **last; /* of a stream */
 } Handle;
@@ -137,76 +137,18 @@ static Work *work_new(Handle *stream, size_t bytes) {
     return w;
 }
 
-/* A thread of a block whose threads meet. */
-typedef struct Fiber {
-    emu_thread thread;
-    ucontext_t at;
-    bool done;
-} Fiber;
-enum { STACK = 64 << 10 };
-static ucontext_t turns;
-static Fiber *turn;
-static emu_kernel *turn_run;
-static const void *turn_block;
-
-static void fiber_wait(emu_thread *t, uint32_t at) {
-    (void)at;
-    swapcontext(&((Fiber *)(void *)t)->at, &turns);
-}
-static void fiber_run(void) {
-    turn_run(&turn->thread, turn_block);
-    turn->done = true;
-}
-
-static void fiber_begin(Fiber *f, char *memory_of) {
-    getcontext(&f->at);
-    f->at.uc_stack.ss_sp = memory_of;
-    f->at.uc_stack.ss_size = STACK;
-    f->at.uc_link = &turns;
-    makecontext(&f->at, fiber_run, 0);
-}
-
-static void run_together(const Work *w, emu_thread first, bool back) {
-    uint32_t n = first.ntid, done = 0;
-    Fiber *fiber = calloc(n, sizeof *fiber);
-    char *stacks = mmap(NULL, (size_t)n * STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (!fiber || stacks == MAP_FAILED) DIE("no memory");
-    turn_run = w->kernel->run;
-    turn_block = w->parameter;
-    for (uint32_t t = 0; t < n; t++) {
-        fiber[t].thread = first;
-        fiber[t].thread.tid = t;
-        fiber[t].thread.barrier = fiber_wait;
-        fiber_begin(&fiber[t], stacks + (size_t)t * STACK);
+static bool on_device(const void *p, size_t n) {
+    size_t at = (size_t)((const char *)p - memory), lo = 0, hi = nalloc; /* the last allocation that begins at `at` or before */
+    while (lo < hi) {
+        size_t mid = (lo + hi) / 2;
+        if (alloc[mid].at <= at) lo = mid + 1;
+        else hi = mid;
     }
-    while (done < n) {
-        for (uint32_t t = 0; t < n; t++) {
-            turn = &fiber[back ? n - 1 - t : t];
-            swapcontext(&turns, &turn->at);
-            done += turn->done;
-        }
-        if (done && done < n) DIE("%u threads of a block are done, %u wait for them", done, n - done);
-    }
-    munmap(stacks, (size_t)n * STACK);
-    free(fiber);
+    return lo && at - alloc[lo - 1].at < alloc[lo - 1].bytes && n <= alloc[lo - 1].bytes - (at - alloc[lo - 1].at);
 }
 
 static void run_kernel(const Work *w) {
-    static unsigned launches;
-    void *mine = aligned_alloc(1024, (w->shared + 1024) / 1024 * 1024);
-    bool back = launches++ % 2; /* no order is promised */
-    if (!mine) DIE("no memory");
-    for (unsigned b = 0; b < w->grid; b++) {
-        memset(mine, 0xff, w->shared);
-        emu_thread first = {.ntid = w->block, .ctaid = back ? w->grid - 1 - b : b, .nctaid = w->grid, .shared = mine};
-        if (w->kernel->together) run_together(w, first, back);
-        for (unsigned t = 0; t < w->block && !w->kernel->together; t++) {
-            emu_thread thread = first;
-            thread.tid = back ? w->block - 1 - t : t;
-            w->kernel->run(&thread, w->parameter);
-        }
-    }
-    free(mine);
+    emu_run(&(emu_launch){w->kernel->name, w->kernel->run, w->parameter, w->grid, w->block, w->shared, w->kernel->together, on_device});
 }
 
 static void run_work(const Work *w) {
@@ -367,6 +309,7 @@ EXPORT int cuModuleUnload(Handle *m) {
     for (Handle *f = m->next, *next; f; f = next) {
         next = f->next;
         f->kind = 0;
+        free(f->name);
         free(f);
     }
     free(m);
@@ -390,6 +333,7 @@ EXPORT int cuModuleGetFunction(Handle **f, Handle *m, const char *name) {
         (*f)->nbuf = n ? *n : 0;
         (*f)->together = dlsym(kernels, nbuf) != NULL;
         (*f)->shared = 48 << 10;
+        (*f)->name = strdup(name);
         (*f)->next = handle(m, 'm')->next;
         m->next = *f;
     }

@@ -1,0 +1,78 @@
+/* emu_matrix.c: load_matrix and mma for the 32 threads of a warp. Where elements lie: the PTX manual, "Matrix fragments". Thread t has place t / 4
+ * along the rows (of a, c) or columns (of b), and t % 4 along the other axis. */
+#include <math.h>
+#include <string.h>
+
+#include "emu_internal.h"
+
+void emu_load_matrix(const uint8_t *const row[WARP], bool transposed, uint32_t (*const word[WARP])[10]) {
+    for (int t = 0; t < WARP; t++)
+        for (int m = 0; m < 4; m++) {
+            uint16_t e[2];
+            for (int k = 0; k < 2; k++) {
+                int r = transposed ? t % 4 * 2 + k : t / 4, c = transposed ? t / 4 : t % 4 * 2 + k;
+                memcpy(&e[k], row[m * 8 + r] + 2 * c, 2);
+            }
+            (*word[t])[m] = e[0] | (uint32_t)e[1] << 16;
+        }
+}
+
+static float from_bits(uint32_t v) {
+    float f;
+    memcpy(&f, &v, sizeof f);
+    return f;
+}
+
+static float from_f16(uint32_t h) {
+    uint32_t e = h >> 10 & 31, m = h & 1023;
+    double v = e == 31 ? (m ? NAN : INFINITY) : e ? ldexp(1024 + m, (int)e - 25) : ldexp(m, -24);
+    return (float)(h >> 15 ? -v : v);
+}
+
+static float from_tf32(uint32_t v) { /* to nearest, ties away from zero */
+    bool finite = (v >> 23 & 255) != 255;
+    return from_bits(finite ? (v + 0x1000) & ~0x1fffu : v);
+}
+
+enum { F32 = 1, U8 = 2, I8 = 3, F16 = 10, BF16 = 16 }; /* numbers of ONNX */
+
+/* Element k of a word of n elements. */
+static float real(uint32_t in, uint32_t w, int k) { return in == F32 ? from_tf32(w) : in == F16 ? from_f16(w >> 16 * k & 0xffff) : from_bits(w >> 16 * k << 16); }
+static int32_t whole(bool is_signed, uint32_t w, int k) {
+    uint8_t b = (uint8_t)(w >> 8 * k);
+    return is_signed ? (int8_t)b : b;
+}
+
+/* The operands as matrices a[16][k], b[k][8], by words. */
+void emu_mma(uint32_t in, uint32_t (*const word[WARP])[10]) {
+    bool integers = in == I8 || in == U8;
+    int n = integers ? 4 : in == F32 ? 1 : 2; /* elements of a word */
+    float fa[16][32], fb[32][8], fc[16][8];
+    int32_t ia[16][32], ib[32][8];
+    uint32_t ic[16][8];
+    for (int t = 0; t < WARP; t++) {
+        int g = t / 4, q = t % 4;
+        const uint32_t *w = *word[t];
+        for (int r = 0; r < 6; r++)
+            for (int j = 0; j < n; j++) {
+                int k = n * q + j + 4 * n * (r < 4 ? r >> 1 : r - 4), row = g + 8 * (r & 1);
+                if (integers && r < 4) ia[row][k] = whole(in == I8, w[r], j);
+                else if (integers) ib[k][g] = whole(true, w[r], j);
+                else if (r < 4) fa[row][k] = real(in, w[r], j);
+                else fb[k][g] = real(in, w[r], j);
+            }
+        for (int r = 0; r < 4; r++) ic[g + 8 * (r >> 1)][2 * q + (r & 1)] = w[6 + r], fc[g + 8 * (r >> 1)][2 * q + (r & 1)] = from_bits(w[6 + r]);
+    }
+    for (int i = 0; i < 16; i++)
+        for (int k = 0; k < 8 * n; k++)
+            for (int j = 0; j < 8; j++) {
+                if (integers) ic[i][j] += (uint32_t)(ia[i][k] * ib[k][j]);
+                else fc[i][j] += fa[i][k] * fb[k][j];
+            }
+    for (int t = 0; t < WARP; t++)
+        for (int r = 0; r < 4; r++) {
+            int i = t / 4 + 8 * (r >> 1), j = t % 4 * 2 + (r & 1);
+            if (integers) (*word[t])[6 + r] = ic[i][j];
+            else memcpy(&(*word[t])[6 + r], &fc[i][j], 4);
+        }
+}
