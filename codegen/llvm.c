@@ -172,7 +172,7 @@ bool llvm_compile(Ctx *c, const Target *t, uint32_t n, Lir *const *kernel, LlvmO
         done += weight(kernel[k], t);
     }
     pthread_once(&registered, register_target);
-#pragma omp parallel for schedule(dynamic, 1)
+#pragma omp parallel for schedule(dynamic, 1) if (nmodule > 1) /* a team that has nothing to do spins */
     for (uint32_t m = 0; m < nmodule; m++) build(&module[m], t, kernel, out->kind);
 
     bool ok = true;

@@ -62,17 +62,23 @@ def stored(kind, shape, how, folder):
     return t, a
 
 
+SHAPES = (3, 5), (), (40, 30), (2, 0), (7,)
+
+
 def add_storage():
     for kind in DTYPES:
         for how in "raw", "fields", "external":
-            for shape in (3, 5), (), (40, 30), (2, 0), (7,):
-                def build(folder, kind=kind, how=how, shape=shape):
+            def build(folder, kind=kind, how=how):
+                nodes, outputs, inits, wants = [], [], [], {}
+                for i, shape in enumerate(SHAPES):
                     t, a = stored(kind, shape, how, folder)
-                    m = model([helper.make_node("Reshape", ["w", "s"], ["y"], allowzero=1)], [], [info("y", kind, [a.size])],
-                              [t, numpy_helper.from_array(np.array([a.size]), "s")])
-                    return m, {}, {"y": a.flatten()}
-                name = T.DataType.Name(kind).lower()
-                CASES[f"{how}/{name}/{'x'.join(map(str, shape)) or 'scalar'}"] = build
+                    t.name = f"w{i}"
+                    inits += [t, numpy_helper.from_array(np.array([a.size]), f"s{i}")]
+                    nodes.append(helper.make_node("Reshape", [f"w{i}", f"s{i}"], [f"y{i}"], allowzero=1))
+                    outputs.append(info(f"y{i}", kind, [a.size]))
+                    wants[f"y{i}"] = a.flatten()
+                return model(nodes, [], outputs, inits), {}, wants
+            CASES[f"{how}/{T.DataType.Name(kind).lower()}"] = build
 
 
 add_storage()

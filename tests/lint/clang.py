@@ -2,14 +2,19 @@
 """Every source file passes the other compiler without a warning: clang reads what the build compiles (-fsyntax-only -Werror).
 
     clang.py BUILD          BUILD has compile_commands.json. Without clang: skipped.
+
+What had no warning has a stamp in BUILD/lint.clang with the names of the headers it includes, and is read again when one of these, its command or
+clang is newer or another.
 """
 import concurrent.futures
+import hashlib
 import json
 import os
 import shlex
 import shutil
 import subprocess
 import sys
+import time
 
 DROP = {"-c"}
 UNKNOWN_TO_CLANG = ["-Wno-unknown-warning-option", "-Wno-ignored-optimization-argument"]
@@ -30,6 +35,16 @@ def arguments(entry):
     return out
 
 
+def fresh(stamp, directory, binary):
+    """Whether the stamp is newer than all that the file was made of; its text is a rule of make."""
+    try:
+        with open(stamp, encoding="utf-8") as f:
+            made_of = shlex.split(f.read().removeprefix("stamp:").replace("\\\n", " "))
+        return all(os.stat(os.path.join(directory, n)).st_mtime < os.stat(stamp).st_mtime for n in [*made_of, binary])
+    except OSError:
+        return False
+
+
 def main():
     clang = next((c for c in ("clang-19", "clang-20", "clang-21", "clang-22", "clang") if shutil.which(c)), None)
     if not clang:
@@ -41,9 +56,23 @@ def main():
     flags = ["-fsyntax-only", "-Wall", "-Wextra", "-Wshadow", "-Wconversion", "-Wno-sign-conversion", "-Wstrict-prototypes",
              "-Wmissing-prototypes", "-Wundef", "-Werror", *UNKNOWN_TO_CLANG]
 
+    folder = os.path.join(os.path.abspath(sys.argv[1]), "lint.clang")
+    os.makedirs(folder, exist_ok=True)
+    binary = os.path.realpath(shutil.which(clang))
+
     def one(e):
-        words = [w for w in arguments(e) if w != "-fopenmp"]
-        return subprocess.run([clang, *words, *flags, "-Wno-unknown-pragmas"], cwd=e["directory"], capture_output=True, text=True)
+        """None, or what clang says."""
+        command = [binary, *(w for w in arguments(e) if w != "-fopenmp"), *flags, "-Wno-unknown-pragmas"]
+        stamp = os.path.join(folder, hashlib.sha256("\0".join(command).encode()).hexdigest()[:32] + ".d")
+        if fresh(stamp, e["directory"], binary):
+            return None
+        started = time.time()
+        done = subprocess.run([*command, "-MD", "-MF", stamp + ".new", "-MT", "stamp"], cwd=e["directory"], capture_output=True, text=True)
+        if done.returncode:
+            return done.stderr.strip()
+        os.utime(stamp + ".new", (started, started))
+        os.replace(stamp + ".new", stamp)
+        return None
 
     seen, jobs = set(), []
     for e in entries:
@@ -53,10 +82,10 @@ def main():
             jobs.append(e)
     failed = 0
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        for e, done in zip(jobs, pool.map(one, jobs)):
-            if done.returncode:
+        for wrong in pool.map(one, jobs):
+            if wrong is not None:
                 failed += 1
-                print(done.stderr.strip())
+                print(wrong)
     print(f"{clang}: {len(jobs) - failed} files without warnings, {failed} with")
     return 1 if failed else 0
 
