@@ -105,6 +105,12 @@ static float *execute(const Run *r, const KernelCode *code, bool apart, size_t b
     return out;
 }
 
+#ifdef __SANITIZE_ADDRESS__ /* narrow vectors are many instructions, and the interpreter is slower */
+enum { FIRST_LEVEL = 1 };
+#else
+enum { FIRST_LEVEL = 0 };
+#endif
+
 /* l2: size of the second-level cache, 0 for that of the level. Returns the schedule at the last level. */
 static Sched try_kernel(const char *text, const char *tmpl, const Size *size, uint32_t l2) {
     Sched sched = {0};
@@ -124,7 +130,7 @@ static Sched try_kernel(const char *text, const char *tmpl, const Size *size, ui
     Kernel *k = kernel_lower(c, g, r.n, NEWN(c, Storage, g->val.n));
     static const char *const levels[] = {"x86-64", "x86-64-v3", "x86-64-v4", "x86-64-v4+vnni+amx", "cuda"};
     bool rows = !strcmp(tmpl, "rows"), any = !strcmp(tmpl, "nest");
-    for (int l = rows ? 4 : strcmp(tmpl, "contract_tiles") ? 0 : 3; l < 4 + (rows || any); l++) {
+    for (int l = rows ? 4 : strcmp(tmpl, "contract_tiles") ? FIRST_LEVEL : 3; l < 4 + (rows || any); l++) {
         Target target = *target_find(levels[l]);
         if (l2) target.l2 = l2;
         r.t = &target;
