@@ -43,7 +43,8 @@ uint64_t expr_bufs(Ctx *c, Expr e);                           /* bit set of kern
 /* Stages after `of` that are pointwise over its parallel axes, read its results (or those of such stages) at the very point, and
  * otherwise only what earlier stages wrote: they can run on its accumulators. Their number is the bit. */
 uint64_t epilogue_mask(const Kernel *k, int of);
-/* Merges neighbouring axes wherever every access walks them as one; call before choosing a schedule. */
+/* Merges neighbouring axes wherever every access walks them as one, and cuts those in two that accesses divide by the length of a block; call
+ * before choosing a schedule. */
 void kernel_collapse(Kernel *k);
 double dim_typical(Ctx *c, Dim d);                            /* the value that costs assume: 1 for a batch-like symbol with lower bound 0 .. */
 

@@ -219,6 +219,68 @@ static void drop_unit_axis(Kernel *k, Stage *s, int axis) {
     s->naxis--;
 }
 
+/* ---- cutting axes ---- */
+
+typedef struct Cut { Ctx *c; int axis; int64_t by; bool ok; } Cut;
+
+/* The quotient or remainder (*mod) of axis m->axis by a constant, else 0. */
+static int64_t cut_of(const Cut *m, const ExprInfo *i, bool *mod) {
+    if (i->kind != E_OP || (i->op != S_FDIV && i->op != S_MOD) || i->arg[0].i != expr_axis(m->c, (uint32_t)m->axis).i) return 0;
+    const ExprInfo *by = expr_info(m->c, i->arg[1]);
+    *mod = i->op == S_MOD;
+    return by->kind == E_CONST ? by->val.i : 0;
+}
+
+static Expr note_cut(void *data, Ctx *c, Expr e, const ExprInfo *i, const Expr *arg) {
+    Cut *m = data;
+    bool mod;
+    int64_t by = cut_of(m, i, &mod);
+    (void)c, (void)arg;
+    if (by && m->by && by != m->by) m->ok = false;
+    if (by) m->by = by;
+    return e;
+}
+
+static Expr cut_axis(void *data, Ctx *c, Expr e, const ExprInfo *i, const Expr *arg) {
+    Cut *m = data;
+    bool mod;
+    if (cut_of(m, i, &mod)) return expr_axis(c, (uint32_t)(m->axis + mod));
+    if (i->kind != E_AXIS || (int)i->index < m->axis) return expr_rebuild(c, i, arg);
+    if ((int)i->index > m->axis) return expr_axis(c, i->index + 1);
+    return expr_op(c, S_ADD, expr_op(c, S_MUL, e, expr_int(c, DT_I64, m->by), (Expr){0}), expr_axis(c, i->index + 1), (Expr){0});
+}
+
+static void each_index(Kernel *k, ExprFn fn, Cut *m) {
+    for (int st = 0; st < k->nstage; st++)
+        for (int r = 0; r < k->stage[st].nres; r++) {
+            KOut *o = &k->stage[st].out[r];
+            k->stage[st].body[r] = expr_rewrite(k->c, k->stage[st].body[r], fn, m);
+            for (int d = 0; d < o->rank; d++) o->at[d] = expr_rewrite(k->c, o->at[d], fn, m);
+        }
+}
+
+/* Where operands are read at quotient and remainder of an axis by the length of a block, that is two axes: no template knows divisions. */
+static void cut_blocks(Kernel *k, int axis) {
+    enum { SHORT = 8 };
+    Cut m = {.c = k->c, .axis = axis, .ok = true};
+    int64_t extent;
+    for (int st = 0; st < k->nstage; st++) {
+        const Stage *s = &k->stage[st];
+        if (s->naxis <= axis || s->naxis == K_AXES || s->axis[axis].kind != AX_PAR || !dim_same(k->c, s->axis[axis].extent, k->stage[0].axis[axis].extent)) return;
+    }
+    if (!dim_is_const(k->c, k->stage[0].axis[axis].extent, &extent)) return;
+    each_index(k, note_cut, &m);
+    if (!m.ok || m.by < SHORT || extent <= m.by || extent % m.by) return;
+    each_index(k, cut_axis, &m);
+    for (int st = 0; st < k->nstage; st++) {
+        Stage *s = &k->stage[st];
+        memmove(&s->axis[axis + 1], &s->axis[axis], sizeof(KAxis) * (size_t)(s->naxis - axis));
+        s->axis[axis].extent = dim_const(k->c, extent / m.by);
+        s->axis[axis + 1].extent = dim_const(k->c, m.by);
+        s->naxis++;
+    }
+}
+
 void kernel_collapse(Kernel *k) {
     for (int st = 0; st < k->nstage; st++) {
         Stage *s = &k->stage[st];
@@ -231,6 +293,7 @@ void kernel_collapse(Kernel *k) {
             drop_unit_axis(k, s, a);
         }
     }
+    for (int a = 0; a < k->stage[0].naxis; a++) cut_blocks(k, a);
     for (int a = 0; a + 1 < k->stage[0].naxis;)
         if (!merge_pair(k, a)) a++;
 }

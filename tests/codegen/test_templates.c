@@ -613,6 +613,12 @@ START_TEST(transposes) {
         {"%a: f32[20,21], %b: f32[20,21]", "f32[21,20]",
          "%0 = permute [1, 0] %a : f32[21,20]\n%1 = permute [1, 0] %b : f32[21,20]\n%2 = map { a - b } %0, %1 : f32[21,20]\nyield %2"},
         {"%a: i8[50,40]", "f32[40,50]", "%0 = permute [1, 0] %a : i8[40,50]\n%1 = map { f32(a) } %0 : f32[40,50]\nyield %1"},
+        /* out of blocks of channels: an axis that is read at its quotient and remainder is two */
+        {"%a: f32[3,21,16]", "f32[48,21]", "%0 = permute [0, 2, 1] %a : f32[3,16,21]\n%1 = reshape [48, 21] %0 : f32[48,21]\n"
+         "%2 = copy device 0 %1 : f32[48,21]\nyield %2"},
+        {"%a: i8[2,3,21,16], %b: f32[48,1]", "f32[2,48,21]",
+         "%0 = permute [0, 1, 3, 2] %a : i8[2,3,16,21]\n%1 = reshape [2, 48, 21] %0 : i8[2,48,21]\n"
+         "%2 = map { f32(a) + b } %1, %b : f32[2,48,21]\nyield %2"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
         kernel("transpose", "", cases[i].in, cases[i].out, cases[i].body, NULL);
