@@ -38,7 +38,7 @@ static bool compile_level(Ctx *c, Level *l, const CodegenOptions *o, Buf *kernel
     l->lir = NEWN(c, Lir *, g->node.n + 1);
     uint64_t *hash = NEWN(c, uint64_t, g->node.n + 1);
     bool cpu = l->target->machine == MACHINE_X86;
-    if (l->target->machine == MACHINE_NVPTX) {
+    if (!cpu) {
         l->gpu = NEW(c, GpuPart);
         l->gpu->host = NEWN(c, const char *, g->node.n + 1);
         l->gpu->writes = NEWN(c, uint64_t, g->node.n + 1);
@@ -74,21 +74,23 @@ static bool compile_level(Ctx *c, Level *l, const CodegenOptions *o, Buf *kernel
 
 static bool write_text(Ctx *c, const char *path, const char *s, size_t n) { return link_write_file(c, path, s, n); }
 
-/* Code of the device for every architecture, and the functions that the host runs. */
+/* Code of the device for every architecture, and the functions that the host runs. Twins become objects of the artefact, where the look-alike of
+ * the driver finds them by name (tests/gpu/emu.h). */
 static bool compile_device(Ctx *c, Level *l, const CodegenOptions *o, uint32_t *nhost, Lir **host) {
+    static const char twins[] = "accelc-twins";
     GpuPart *g = l->gpu;
-    Lir **device = NEWN(c, Lir *, l->nsymbol + 1);
-    uint32_t count = 0;
-    *nhost = 0;
+    g->device = NEWN(c, Lir *, l->nsymbol + 1);
+    g->ndevice = *nhost = 0;
     for (uint32_t f = 0; f < l->nsymbol; f++) {
         g->host[f] = llvm_gpu_refuses(l->lir[f]);
         if (g->host[f]) host[(*nhost)++] = l->lir[f];
-        else device[count++] = l->lir[f];
+        else g->device[g->ndevice++] = l->lir[f];
     }
-    g->image = NEWN(c, GpuImage, o->ngpu);
-    for (uint32_t a = 0; a < o->ngpu && count; a++) {
+    g->image = NEWN(c, GpuImage, o->ngpu + 1);
+    if (l->target->machine == MACHINE_EMULATED && g->ndevice) g->image[g->nimage++] = (GpuImage){target_gpu("sm_80"), twins, sizeof twins};
+    for (uint32_t a = 0; a < o->ngpu && g->ndevice && l->target->machine == MACHINE_NVPTX; a++) {
         LlvmOut out = {.kind = LLVM_PTX};
-        if (!llvm_compile(c, o->gpu[a], count, device, &out)) return false;
+        if (!llvm_compile(c, o->gpu[a], g->ndevice, g->device, &out)) return false;
         g->image[g->nimage++] = (GpuImage){o->gpu[a], out.blob[0].data, out.blob[0].bytes + 1};
     }
     return true;
@@ -108,7 +110,7 @@ static bool write_listing(Ctx *c, Level *level, uint32_t n, const CodegenOptions
     for (uint32_t i = 0; i < n; i++) {
         if (o->emit == EMIT_LIR) {
             for (uint32_t f = 0; f < level[i].nsymbol; f++) lir_print(text, level[i].lir[f]);
-        } else if (o->emit == EMIT_ASM && level[i].gpu) {
+        } else if (o->emit == EMIT_ASM && level[i].target->machine == MACHINE_NVPTX) {
             if (!print_device(c, &level[i], o, text)) return false;
         } else if (o->emit == EMIT_LLVM || o->emit == EMIT_ASM) {
             LlvmOut out = {.kind = o->emit == EMIT_LLVM ? LLVM_TEXT : LLVM_ASSEMBLY};
@@ -165,40 +167,53 @@ static const char *call_object(const char *symbol) {
 /* What call_image.c was built with, for models that decode images. */
 static const char *const image_libraries[] = {IMAGE_LINK NULL};
 
+typedef struct Objects { /* what is linked */
+    const char *dir;
+    VEC(const char *) path;
+    uint64_t code, digest;
+} Objects;
+
+/* Functions become objects whose names begin with `stem`. */
+static bool add_objects(Ctx *c, Objects *x, const char *stem, const Target *t, uint32_t count, Lir *const *lir) {
+    LlvmOut out = {.kind = LLVM_OBJECT};
+    if (!llvm_compile(c, t, count, lir, &out)) return false;
+    for (uint32_t b = 0; b < out.nblob; b++) {
+        const char *name = ctx_printf(c, "%s/%s_%u.o", x->dir, stem, b);
+        if (!link_write_file(c, name, out.blob[b].data, out.blob[b].bytes)) return false;
+        x->digest = hash_bytes(out.blob[b].data, out.blob[b].bytes, x->digest);
+        x->code += out.blob[b].bytes;
+        vec_push(c, &x->path, name);
+    }
+    return true;
+}
+
 static bool write_objects(Ctx *c, const CodegenOptions *o, Level *level, uint32_t n, Weights *w, const char *path, const char *dir, CodegenStats *st) {
-    VEC(const char *) obj = {0};
+    Objects x = {.dir = dir, .digest = hash_bytes(o->options_digest, strlen(o->options_digest), 0)};
     const char *weights = ctx_printf(c, "%s/w.o", dir);
-    if (w->bytes) vec_push(c, &obj, weights); /* first: linkers that know no large sections keep the order (elf.c) */
-    uint64_t code = 0, digest = hash_bytes(o->options_digest, strlen(o->options_digest), 0);
+    if (w->bytes) vec_push(c, &x.path, weights); /* first: linkers that know no large sections keep the order (elf.c) */
     double t0 = seconds();
     for (uint32_t i = 0; i < n; i++) {
-        LlvmOut out = {.kind = LLVM_OBJECT};
         Lir **lir = level[i].lir;
         uint32_t count = level[i].nsymbol;
         GpuPart *gpu = level[i].gpu;
         if (gpu && !compile_device(c, &level[i], o, &count, lir = NEWN(c, Lir *, count + 1))) return false;
         for (uint32_t k = 0; gpu && k < gpu->nimage; k++) {
-            digest = hash_bytes(gpu->image[k].data, gpu->image[k].bytes, digest);
-            code += gpu->image[k].bytes;
+            x.digest = hash_bytes(gpu->image[k].data, gpu->image[k].bytes, x.digest);
+            x.code += gpu->image[k].bytes;
         }
-        if (!llvm_compile(c, gpu ? target_find(OBJECT_HOST) : level[i].target, count, lir, &out)) return false;
-        for (uint32_t b = 0; b < out.nblob; b++) {
-            const char *name = ctx_printf(c, "%s/k%u_%u.o", dir, i, b);
-            if (!link_write_file(c, name, out.blob[b].data, out.blob[b].bytes)) return false;
-            digest = hash_bytes(out.blob[b].data, out.blob[b].bytes, digest);
-            code += out.blob[b].bytes;
-            vec_push(c, &obj, name);
-        }
-        digest = hash_bytes(level[i].plan, level[i].plan_bytes, digest);
+        bool twins = level[i].target->machine == MACHINE_EMULATED;
+        if (twins && !add_objects(c, &x, ctx_printf(c, "t%u", i), level[i].target, gpu->ndevice, gpu->device)) return false;
+        if (!add_objects(c, &x, ctx_printf(c, "k%u", i), gpu ? target_find(OBJECT_HOST) : level[i].target, count, lir)) return false;
+        x.digest = hash_bytes(level[i].plan, level[i].plan_bytes, x.digest);
     }
     st->llvm_seconds = seconds() - t0;
     t0 = seconds();
-    if (w->bytes && !elf_write_weights(weights, weights_symbol(c, o), w, &digest)) {
+    if (w->bytes && !elf_write_weights(weights, weights_symbol(c, o), w, &x.digest)) {
         diag(c, SEV_ERROR, (Loc){0}, "E0602", "cannot write %s: %s", weights, strerror(errno));
         return false;
     }
     Blob model;
-    if (!object_model(c, o, level, n, w, code, digest, o->emit == EMIT_SO, &model)) return false;
+    if (!object_model(c, o, level, n, w, x.code, x.digest, o->emit == EMIT_SO, &model)) return false;
     bool omp = o->executor == RT_EXEC_OPENMP;
     bool objects = false, image = false, gpu = false;
     for (uint32_t i = 0; i < n; i++) {
@@ -217,13 +232,13 @@ static bool write_objects(Ctx *c, const CodegenOptions *o, Level *level, uint32_
         const char *name = ctx_printf(c, "%s/%s", dir, part[i].name);
         if (!part[i].wanted) continue;
         if (!link_write_file(c, name, part[i].data, part[i].bytes)) return false;
-        vec_push(c, &obj, name);
+        vec_push(c, &x.path, name);
     }
-    for (const char *const *l = image_libraries; image && o->emit == EMIT_SO && *l; l++) vec_push(c, &obj, *l);
-    st->code_bytes = code;
+    for (const char *const *l = image_libraries; image && o->emit == EMIT_SO && *l; l++) vec_push(c, &x.path, *l);
+    st->code_bytes = x.code;
     st->weight_bytes = w->bytes;
-    bool ok = o->emit == EMIT_SO ? link_shared(c, path, obj.n, obj.v, omp) :
-              o->emit == EMIT_OBJ ? link_relocatable(c, path, obj.n, obj.v) : link_archive(c, path, obj.n, obj.v);
+    bool ok = o->emit == EMIT_SO ? link_shared(c, path, x.path.n, x.path.v, omp) :
+              o->emit == EMIT_OBJ ? link_relocatable(c, path, x.path.n, x.path.v) : link_archive(c, path, x.path.n, x.path.v);
     st->link_seconds = seconds() - t0;
     return ok;
 }

@@ -9,8 +9,8 @@
  * exactly.
  *
  * The twin on a CPU is void NAME_thread(const void *thread, const void *block): thread has four u32, the index in its block, the size of
- * that, the block's index in the grid, the size of that; the rest is in llvm_twin.c. NAME is an rt_kernel that runs a twin per task (for blocks: blocks of one thread), so the runtime
- * for CPUs runs such a model; NAME_nbuf is how many words of the block are addresses of buffers, NAME_block exists for kernels of blocks. */
+ * that, the block's index in the grid, the size of that; the rest is in llvm_twin.c.
+ * NAME_nbuf is how many words of the block are addresses of buffers, NAME_block exists for kernels of blocks. */
 #include <stdio.h>
 #include <string.h>
 
@@ -23,8 +23,7 @@
 typedef LLVMValueRef LV;
 typedef enum { W_TASKS, W_SCRATCH, W_SCRATCH_BYTES, W_STATUS, W_COUNT } Word; /* those after buffers and sizes */
 typedef enum { R_TID, R_NTID, R_CTAID, R_NCTAID, R_COUNT } Register;
-enum { PTX_KERNEL = 71, GLOBAL = 1 /* address space */, LOG_BLOCK = 8, SELF_BYTES = 128 };
-_Static_assert(1 << LOG_BLOCK == LLVM_GPU_BLOCK, "threads of a block");
+enum { PTX_KERNEL = 71, GLOBAL = 1 /* address space */ };
 
 /* ---- the parts both share ---- */
 
@@ -199,54 +198,7 @@ static void twin_constant(const Printer *p, const char *stem, uint32_t v) {
     LLVMSetGlobalConstant(g, 1);
 }
 
-/* int32_t NAME(void *const *buf, const int64_t *dim, int64_t t0, int64_t t1, void *scratch): for every task t, thread t of a grid of
- * as many threads (blocks) as there are tasks. All use one scratch, one after the other. */
-static void twin_of_rt_kernel(Printer *p) {
-    LLVMTypeRef ptr = LLVMPointerTypeInContext(p->cx, 0), i64 = LLVMInt64TypeInContext(p->cx), i32 = LLVMInt32TypeInContext(p->cx);
-    LLVMTypeRef param[5] = {ptr, ptr, i64, i64, ptr}, twin_param[2] = {ptr, ptr};
-    LV twin = p->fn, f = LLVMAddFunction(p->md, lir_name(p->l), LLVMFunctionType(i32, param, 5, 0)), t1 = LLVMGetParam(f, 3);
-    LLVMSetVisibility(f, LLVMHiddenVisibility);
-    LLVMBasicBlockRef entry = LLVMAppendBasicBlockInContext(p->cx, f, ""), head = LLVMAppendBasicBlockInContext(p->cx, f, ""),
-                      body = LLVMAppendBasicBlockInContext(p->cx, f, ""), end = LLVMAppendBasicBlockInContext(p->cx, f, "");
-    LLVMPositionBuilderAtEnd(p->b, entry);
-    LV block = LLVMBuildAlloca(p->b, LLVMArrayType2(i64, words(p)), ""), self = LLVMBuildAlloca(p->b, LLVMArrayType2(i64, SELF_BYTES / 8), ""),
-       status = LLVMBuildAlloca(p->b, i32, "");
-    LLVMBuildStore(p->b, number32(p, 0), status);
-    for (int k = 0; k < SELF_BYTES / 8; k++) LLVMBuildStore(p->b, number(p, 0), at_word(p, self, (uint64_t)k));
-    for (uint32_t k = 0; k < lir_nbuf(p->l) + lir_ndim(p->l); k++) {
-        bool buf = k < lir_nbuf(p->l);
-        LV from = at_word(p, LLVMGetParam(f, !buf), buf ? k : k - lir_nbuf(p->l));
-        LLVMBuildStore(p->b, LLVMBuildLoad2(p->b, i64, from, ""), at_word(p, block, k));
-    }
-    LLVMBuildStore(p->b, t1, at_word(p, block, word_at(p, W_TASKS)));
-    LLVMBuildStore(p->b, LLVMGetParam(f, 4), at_word(p, block, word_at(p, W_SCRATCH)));
-    LLVMBuildStore(p->b, number(p, 0), at_word(p, block, word_at(p, W_SCRATCH_BYTES)));
-    LLVMBuildStore(p->b, status, at_word(p, block, word_at(p, W_STATUS)));
-    uint64_t log = llvm_gpu_block(p->l) ? 0 : LOG_BLOCK, size = 1u << log;
-    LV up = LLVMBuildAdd(p->b, t1, number(p, size - 1), "");
-    LV grid[R_COUNT] = {[R_NTID] = number32(p, (uint32_t)size), [R_NCTAID] = LLVMBuildTrunc(p->b, LLVMBuildLShr(p->b, up, number(p, log), ""), i32, "")};
-    LLVMBuildBr(p->b, head);
-
-    LLVMPositionBuilderAtEnd(p->b, head);
-    LV t = LLVMBuildPhi(p->b, i64, ""), result = LLVMBuildLoad2(p->b, i32, status, ""), start = LLVMGetParam(f, 2);
-    LV more = LLVMBuildAnd(p->b, LLVMBuildICmp(p->b, LLVMIntSLT, t, t1, ""), LLVMBuildICmp(p->b, LLVMIntEQ, result, number32(p, 0), ""), "");
-    LLVMBuildCondBr(p->b, more, body, end);
-
-    LLVMPositionBuilderAtEnd(p->b, body);
-    grid[R_TID] = LLVMBuildTrunc(p->b, LLVMBuildAnd(p->b, t, number(p, size - 1), ""), i32, "");
-    grid[R_CTAID] = LLVMBuildTrunc(p->b, LLVMBuildLShr(p->b, t, number(p, log), ""), i32, "");
-    for (int r = 0; r < R_COUNT; r++) {
-        LV at = number(p, 4u * (unsigned)r);
-        LLVMBuildStore(p->b, grid[r], LLVMBuildGEP2(p->b, pr_int(p, 8, 1), self, &at, 1, ""));
-    }
-    LLVMBuildCall2(p->b, LLVMFunctionType(LLVMVoidTypeInContext(p->cx), twin_param, 2, 0), twin, (LV[]){self, block}, 2, "");
-    LV next = LLVMBuildAdd(p->b, t, number(p, 1), "");
-    LLVMBuildBr(p->b, head);
-    LLVMAddIncoming(t, (LV[]){start, next}, (LLVMBasicBlockRef[]){entry, body}, 2);
-
-    LLVMPositionBuilderAtEnd(p->b, end);
-    LLVMBuildRet(p->b, result);
-
+static void twin_facts(Printer *p) {
     twin_constant(p, "nbuf", lir_nbuf(p->l));
     if (llvm_gpu_block(p->l)) twin_constant(p, "block", 1);
 }
@@ -261,4 +213,4 @@ const Machine llvm_emulated = {.triple = "x86_64-unknown-linux-gnu",
                                .leave = leave,
                                .together = llvm_twin_together,
                                .access = llvm_twin_access,
-                               .more = twin_of_rt_kernel};
+                               .more = twin_facts};

@@ -23,8 +23,8 @@ static const Target arch[] = {
 /* What programs and kernels are made for. So far it is the same for all architectures, whose texts differ in what LLVM makes of it. */
 static const Target cuda = {"cuda", "+ptx78", "sm_80", FLAGS, 4, 255, L1, L2, L2, 1, MACHINE_NVPTX, SHARED};
 
-/* Runs where x86-64-v3 does, which has the same arithmetic. */
-static const Target emulated = {"x86-64-v3", "+avx2,+fma,+f16c,+bmi,+bmi2,+lzcnt,+popcnt,+cx16", "znver3", FLAGS, 4, 16, L1, L2, L2, 1, MACHINE_EMULATED, SHARED};
+/* Its twins run where x86-64-v3 does, which has the same arithmetic. */
+static const Target emulated = {"gpu-emulated", "+avx2,+fma,+f16c,+bmi,+bmi2,+lzcnt,+popcnt,+cx16", "znver3", FLAGS, 4, 16, L1, L2, L2, 1, MACHINE_EMULATED, SHARED};
 
 const Target *target_gpu(const char *name) {
     for (size_t k = 0; k < NARCH; k++)

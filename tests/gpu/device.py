@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Models for a GPU, by the runtime for GPUs: with the look-alike of the driver, which runs the emulated kernels; and without a driver,
-where the level for the CPU takes its place. The same bits as emulated kernels alone, and close to the evaluator.
+where the level for the CPU takes its place. The same bits as the artefact made for the look-alike, and close to the host.
 
     device.py ACCELC FAKECUDA
 """
@@ -76,7 +76,9 @@ def main():
             env = {**os.environ, "ACCELC_LIBCUDA": fakecuda, "ACCELC_EMU_KERNELS": emulation}
             subprocess.run([sys.executable, __file__, "--run", so, feeds_path, results_path], check=True, env=env)
             got = np.load(results_path, allow_pickle=True)
-            want = accelc.load(emulation).session().run(feeds)
+            os.environ["ACCELC_LIBCUDA"] = fakecuda
+            with accelc.load(emulation).session() as session:
+                want = session.run(feeds)
             os.environ["ACCELC_LIBCUDA"] = f"{folder}/none.so"
             host = accelc.load(so).session().run(feeds)
             assert got["launches"] > 0 and got["live"] == 0, f"{name}: {got['launches']} launches, {got['live']} things left over"

@@ -1,9 +1,9 @@
 /* emu.h: a look-alike of libcuda.so.1 that runs kernels on the host (fakecuda.c), and what tests and kernels know of it.
  *
- * A kernel is a function of the shared object that ACCELC_EMU_KERNELS names, called as the entry point of the PTX is, or that with
- * _thread at its end, as accelc --target gpu-emulated makes them; one call does what one thread of the device does. The object may also
- * have `const uint32_t NAME_nbuf`: so many of the first parameters must be addresses on the device. If it has NAME_block, the threads of a block
- * take turns between meetings (emu.c); else they run one after the other.
+ * A kernel is a function, called as the entry point of the PTX is, or that with _thread at its end; one call does what one thread of the device
+ * does. Those of an artefact made by accelc --target gpu-emulated, whose image is EMU_TWINS, are in the artefact; those of texts in the shared object that
+ * ACCELC_EMU_KERNELS names. The object may also have `const uint32_t NAME_nbuf`: so many of the first parameters must be addresses on the device.
+ * If it has NAME_block, the threads of a block take turns between meetings (emu.c); else they run one after the other.
  *
  * A launch ends the program with a message that names kernel, block, thread and instruction where threads that should meet do not: they are at
  * different instructions, or some have ended; where bytes of shared memory that a thread writes are read or written by another before the next barrier,
@@ -18,7 +18,7 @@
  * Read from the environment by cuInit, which counts as call 1:
  *   ACCELC_EMU_FAIL=N[,CODE]  the Nth call fails with CODE (999). Calls that free something do so all the same; codes 700 and above but 999
  *                             stay: every later call fails until the last context is released
- *   ACCELC_EMU_MEMORY=BYTES   of the device (1 << 26, which is also the most)
+ *   ACCELC_EMU_MEMORY=BYTES   of the device (1 << 32, which is also the most)
  *   ACCELC_EMU_DEVICES=N      (2)
  *   ACCELC_EMU_ARCH=90        90: compute capability 9.0
  * and by the first launch
@@ -29,6 +29,7 @@
 #define ACCELC_TESTS_GPU_EMU_H
 #include <stdint.h>
 
+#define EMU_TWINS "accelc-twins"
 enum { EMU_STORE = 1, EMU_SHARED = 2 }; /* how an access is made; 0: a load from the device's memory */
 typedef struct emu_thread {
     uint32_t tid, ntid;     /* in its block */

@@ -18,7 +18,7 @@
 
 enum { INVALID_VALUE = 1, OUT_OF_MEMORY = 2, NOT_INITIALIZED = 3, NO_DEVICE = 100, INVALID_DEVICE = 101, INVALID_IMAGE = 200, INVALID_CONTEXT = 201, INVALID_PTX = 218, NOT_FOUND = 500, UNKNOWN = 999 };
 enum { MOST_DEVICES = 4, MOST_ALLOCS = 4096, DEPTH = 16, GUARD = 256, ALIGN = 256 };
-#define MEMORY ((size_t)1 << 26)
+#define MEMORY ((size_t)1 << 32)
 
 typedef struct CUctx_st {
     int refs, live; /* what lives in it */
@@ -33,6 +33,7 @@ typedef struct Handle { /* a stream, module or function: `kind` tells, 0 when it
     char *name;
     int shared;
     struct Work *first, **last; /* of a stream */
+    void *code;                 /* of a module: the shared object that has its kernels, or NULL */
 } Handle;
 typedef struct Work { /* a copy, a fill with `value` (no `from`), or a launch of `kernel` */
     struct Work *next;
@@ -56,7 +57,7 @@ static Alloc alloc[MOST_ALLOCS]; /* by address */
 static size_t nalloc, used, limit = MEMORY;
 static char *memory;
 static Handle *streams;
-static void *kernels;
+static char *kernels; /* the file that has those of texts */
 static bool initialized;
 static int devices = 2, arch = 90, fail_code, lost;
 static long fail_at;
@@ -197,8 +198,8 @@ EXPORT int cuInit(unsigned flags) {
         if (memory == MAP_FAILED) DIE("mmap");
     }
     if (!kernels && getenv("ACCELC_EMU_KERNELS")) {
-        kernels = dlopen(getenv("ACCELC_EMU_KERNELS"), RTLD_NOW | RTLD_LOCAL);
-        if (!kernels) DIE("%s", dlerror());
+        kernels = strdup(getenv("ACCELC_EMU_KERNELS"));
+        if (!dlopen(kernels, RTLD_NOW | RTLD_LOCAL)) DIE("%s", dlerror());
     }
     initialized = fail_at != 1 && devices > 0;
     return end(fail_at == 1 ? fail_code : lost ? lost : flags ? INVALID_VALUE : devices ? 0 : NO_DEVICE);
@@ -295,9 +296,13 @@ EXPORT int cuCtxPopCurrent_v2(Context **c) {
 EXPORT int cuModuleLoadDataEx(Handle **m, const void *image, unsigned n, int *option, void **value) {
     int e = begin(true);
     (void)option, (void)value, (void)n;
+    bool twins = !e && memcmp(image, EMU_TWINS, sizeof EMU_TWINS) == 0;
+    Dl_info from = {0};
     if (!e && memcmp(image, "broken", 6) == 0) e = INVALID_PTX;
+    if (twins && !dladdr(image, &from)) DIE("an image that is in no file");
     if (!e) {
         *m = handle_new('m');
+        if (twins || kernels) (*m)->code = dlopen(twins ? from.dli_fname : kernels, RTLD_NOW | RTLD_LOCAL);
         lives(1);
     }
     return end(e);
@@ -312,26 +317,29 @@ EXPORT int cuModuleUnload(Handle *m) {
         free(f->name);
         free(f);
     }
+    if (m->code) dlclose(m->code);
     free(m);
     lives(-1);
     return end(e);
 }
 
+static void *symbol(void *code, const char *name, const char *end_) {
+    char text[1000];
+    if (snprintf(text, sizeof text, "%s%s", name, end_) >= (int)sizeof text) DIE("the name %s is too long", name);
+    return dlsym(code, text);
+}
+
 EXPORT int cuModuleGetFunction(Handle **f, Handle *m, const char *name) {
     int e = begin(true);
-    char thread[256], nbuf[256];
-    snprintf(thread, sizeof thread, "%s_thread", name); /* a compiled one: NAME is taken */
-    void *run = !e && kernels ? dlsym(kernels, thread) : NULL;
-    if (!e && kernels && !run) run = dlsym(kernels, name);
+    void *code = handle(m, 'm')->code, *run = code ? symbol(code, name, "_thread") : NULL;
+    if (code && !run) run = symbol(code, name, "");
     if (!e && !run) e = NOT_FOUND;
     if (!e) {
-        snprintf(nbuf, sizeof nbuf, "%s_nbuf", name);
-        const uint32_t *n = dlsym(kernels, nbuf);
-        snprintf(nbuf, sizeof nbuf, "%s_block", name);
+        const uint32_t *n = symbol(code, name, "_nbuf");
         *f = handle_new('f');
         memcpy(&(*f)->run, &run, sizeof run);
         (*f)->nbuf = n ? *n : 0;
-        (*f)->together = dlsym(kernels, nbuf) != NULL;
+        (*f)->together = symbol(code, name, "_block") != NULL;
         (*f)->shared = 48 << 10;
         (*f)->name = strdup(name);
         (*f)->next = handle(m, 'm')->next;
