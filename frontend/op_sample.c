@@ -1,5 +1,6 @@
 /* op_sample.c: GridSample: a map per spatial axis makes positions in pixels from the grid, and one map for all channels loads the pixels
- * around them. The grid's last axis holds coordinates in [-1, 1], the last spatial axis first. Pixels outside are 0, the border, or mirrored. */
+ * around them. The grid's last axis holds coordinates in [-1, 1], the last spatial axis first. Pixels outside are 0, the border, or mirrored;
+ * coordinates that are nowhere (NaN, infinitely often mirrored) count as -1, as in ONNX Runtime. */
 #include "frontend/import.h"
 #include <math.h>
 #include <string.h>
@@ -105,6 +106,8 @@ void imp_gridsample(Imp *m)
         at[n + 1] = XI(n - 1 - i);
         Expr v = expr_cast(m->c, load_at(m, 0, tg, r, at), g->w), lo, hi;
         Expr size = expr_cast(m->c, xdim(m, g->size[i]), g->w);
+        Expr nowhere = g->pad == REFLECTION ? X1(NOT, X2(LT, X1(ABS, v), F(INFINITY))) : X1(ISNAN, v);
+        v = X3(SELECT, nowhere, F(-1), v);
         x[i] = g->align ? X2(MUL, X2(DIV, X2(ADD, v, F(1)), F(2)), X2(SUB, size, F(1)))
                         : X2(DIV, X2(SUB, X2(MUL, X2(ADD, v, F(1)), size), F(1)), F(2));
         if (nearest)
@@ -113,6 +116,8 @@ void imp_gridsample(Imp *m)
         Expr outside = X2(OR, X2(LT, x[i], lo), X2(GT, x[i], hi));
         if (g->pad == BORDER)
             x[i] = X3(SELECT, outside, X2(MAX, F(0), X2(MIN, x[i], X2(SUB, size, F(1)))), x[i]);
+        else if (g->pad == ZEROS) /* finite, and far enough that no tap is inside */
+            x[i] = X2(MAX, F(-4), X2(MIN, x[i], X2(ADD, size, F(4))));
         else if (g->pad == REFLECTION)
             x[i] = reflect(m, g, x[i], lo, hi);
         in[1 + i] = map_over(m, x[i], 1, &from, n + 1, gd);

@@ -242,6 +242,22 @@ g (int64 n, float[K] x) => (float[N, L] s) {
   s = Loop <body = body (int64 i, bool go) => (bool go2, float[L] row) {
     go2 = Identity (go) e = Unsqueeze (i, z) row = Slice (x, z, e) }> (n, t)
 }""", (3, f32(range(9))), "slices of a stacked result"),
+    "rows without end": ("""
+g (bool c, float[100000] x) => (float[N, 100000] s) {
+  s = Loop <body = body (int64 i, bool go) => (bool go2, float[100000] row) { go2 = Identity (go) row = Neg (x) }> (, c)
+}""", (1, np.zeros(100000, f32)), "over the limit"),
+    "rows by the trillion": ("""
+g (int64 n, float[100000] x) => (float[N, 100000] s) {
+  s = Loop <body = body (int64 i, bool go) => (bool go2, float[100000] row) { go2 = Identity (go) row = Neg (x) }> (n, )
+}""", (1 << 40, np.zeros(100000, f32)), "over the limit"),
+    "more rows than there are addresses": ("""
+g (int64 n, float[100000] x) => (float[N, 100000] s) {
+  s = Loop <body = body (int64 i, bool go) => (bool go2, float[100000] row) { go2 = Identity (go) row = Neg (x) }> (n, )
+}""", ((1 << 63) - 1, np.zeros(100000, f32)), "over the limit"),
+    "twice as long each trip": ("""
+g (int64 n, float[K] x) => (float[L] y) {
+  y = Loop <body = body (int64 i, bool go, float[P] p) => (bool go2, float[Q] q) { go2 = Identity (go) q = Concat <axis = 0> (p, p) }> (n, , x)
+}""", (100, A), "over the limit"),
 }
 
 
@@ -309,9 +325,9 @@ def main():
             path = build(folder, name, text)
             accelc.compile(path, so)
             try:
-                accelc.load(so).session(threads=2).run(feeds_of(path, values))
+                accelc.load(so).session(threads=2, mem_limit=50 << 20).run(feeds_of(path, values))
             except accelc.Error as e:
-                assert message in str(e), e
+                assert message in str(e), (name, e)
             else:
                 raise AssertionError(f"{name} ran")
     print(f"{len(wanted or CASES)} models, 3 executors, 3 numbers of threads")

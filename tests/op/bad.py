@@ -372,6 +372,14 @@ def floats(rng):
     yield Case("QuantizeLinear", [np.float32([1, -1, 5]), np.float32(0), np.int8(3)], oracle=[np.int8([127, -128, 127])])
     yield Case("QuantizeLinear", [np.float32([NAN, 1]), np.float32(1), np.int8(3)], oracle=[np.int8([0, 4])])
     yield Case("Resize", [image, None, None, n64(1, 2, 3, 3)], {"mode": "nearest"})
+    grid = np.float32([[[[NAN, 0.5], [0.5, NAN], [NAN, NAN], [0.25, 0.5]]]])
+    for mode in ("linear", "nearest", "cubic"):
+        for padding in ("zeros", "border", "reflection"):
+            yield Case("GridSample", [f32(rng, 1, 2, 3, 4), grid], {"mode": mode, "padding_mode": padding}, dynamic=mode == "cubic")
+        yield Case("GridSample", [f32(rng, 1, 1, 3, 4), np.float32([[[[INF, INF], [-INF, 0.5], [0, -INF], [1e30, 0]]]])],
+                   {"mode": mode}, oracle=[np.zeros((1, 1, 1, 4), np.float32)])
+        yield Case("GridSample", [f32(rng, 1, 1, 3, 4), np.float32([[[[INF, INF], [-INF, INF], [INF, -INF], [-1e30, -1e30]]]])],
+                   {"mode": mode, "padding_mode": "border"}, oracle=lambda x, g: [x[:, :, [2, 2, 0, 0], [3, 0, 3, 0]][:, :, None]])
     yield Case("NonZero", [np.float32([[NAN, 0], [-0.0, INF]])], oracle=[np.int64([[0, 1], [0, 1]])])
     yield Case("Where", [np.isnan(x), x, x])
     yield Case("ArgMax", [small[[1, 2, 5]]], {"axis": 1})
