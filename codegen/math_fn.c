@@ -1,10 +1,12 @@
 /* math_fn.c: exp, log, tanh, erf, sigmoid, trigonometric functions, pow as Lir. Range reduction, then minimax polynomials (Remez,
  * fitted to relative error on the reduced range). exp, log, tanh, erf and sigmoid of f32 are computed in f32; the other
  * functions of f32 are computed in f64 and rounded, where the polynomial's error is far below half an ulp of f32.
+ * With AVX-512, tanh and erf of f32 are polynomials in pieces, their coefficients looked up in registers.
  * Method of exp and log: W. J. Cody, W. Waite, Software Manual for the Elementary Functions (1980). CODEGEN.md has the errors in ULP. */
 #include <math.h>
 
 #include "math_fn.h"
+#include "octaves.h"
 
 static LVal poly(const M *m, LVal x, int n, const double *c) { /* c[0] + c[1] x + .. */
     LVal p = m_f(m, c[n - 1]);
@@ -131,8 +133,34 @@ static LVal fn_log(const M *m, LVal x) {
     return m_sel(m, m_cmp(m, S_GE, x, zero), r, m_f(m, NAN)); /* negative or NaN */
 }
 
+/* table[idx mod 32] of f32, with two registers of 16 lanes. */
+static LVal look_up(const M *m, const double *table, LVal idx) {
+    Scalar v[32];
+    int16_t lane[32];
+    for (int i = 0; i < 32; i++) {
+        v[i] = (Scalar){.t = DT_F32, .f = (float)table[i]};
+        lane[i] = (int16_t)(i % m->lanes);
+    }
+    idx = m->lanes == 1 ? lir_splat(m->l, idx, 32) : m->lanes < 32 ? lir_shuffle(m->l, idx, idx, 32, lane) : idx;
+    LVal y = lir_permute_var(m->l, lir_table(m->l, DT_F32, 32, v), idx);
+    return m->lanes == 1 ? lir_extract(m->l, y, 0) : m->lanes < 32 ? lir_shuffle(m->l, y, y, m->lanes, lane) : y;
+}
+
+static bool has_octaves(const M *m) { return m->ty == DT_F32 && m->t->flags & F_AVX512 && m->lanes <= 32; }
+
+/* An odd function that is monotonous and becomes constant, in pieces (make_octaves.py). In the least piece x0 and c0 are 0, and the sum begins with
+ * d; in all others c0 is greater than d. */
+static LVal in_octaves(const M *m, const Octaves *o, LVal x) {
+    LVal a = lir_op2(m->l, S_MIN, m_f(m, o->top), m_abs(m, x)), from = lir_op2(m->l, S_MAX, m_f(m, o->least), a); /* NaN passes both */
+    LVal i = lir_shru(m->l, lir_bitcast(m->l, from, DT_I32), m_i(m, DT_I32, 21)), d = m_sub(m, a, look_up(m, o->column[0], i));
+    LVal p = look_up(m, o->column[6], i);
+    for (int k = 5; k > 1; k--) p = m_fma(m, p, d, look_up(m, o->column[k], i));
+    return m_copysign(m, m_fma(m, p, d, lir_op2(m->l, S_MAX, look_up(m, o->column[1], i), d)), x);
+}
+
 static LVal fn_tanh(const M *m, LVal x) {
     bool f = m->ty == DT_F32;
+    if (has_octaves(m)) return in_octaves(m, &tanh_octaves, x);
     LVal a = m_abs(m, x), z = m_mul(m, x, x), one = m_f(m, 1), p;
     if (f) p = POLY(m, z, -0.333333332, 0.13333305, -0.0539595503, 0.0217709958, -0.0083500084, 0.00229894184);
     else p = POLY(m, z, -0.33333333333333326, 0.13333333333327041, -0.053968253961717574, 0.02186948827108447, -0.0088632300057063049,
@@ -147,6 +175,7 @@ static LVal fn_tanh(const M *m, LVal x) {
 
 static LVal fn_erf(const M *m, LVal x) {
     bool f = m->ty == DT_F32;
+    if (has_octaves(m)) return in_octaves(m, &erf_octaves, x);
     LVal a = m_abs(m, x), z = m_mul(m, x, x), p, q;
     LVal top = lir_op2(m->l, S_MIN, m_f(m, f ? 4 : 6), a);
     if (f) {
