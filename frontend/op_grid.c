@@ -290,7 +290,8 @@ void imp_deformconv(Imp *m)
 /* ---- RoiAlign */
 
 typedef struct Roi {
-    Val in[5];                  /* image, regions, indices of images; samples per bin along y and x of each region if they decide */
+    Val in[7];                  /* image, regions, indices of images; if regions decide about samples: per bin along y and x of each region,
+                                   i64[R]; the first one that is looked at, i64[R, bins] */
     DType t, w;
     double scale, shift;        /* a position in the image is scale * that of the region - shift */
     bool half;                  /* regions may be smaller than a pixel */
@@ -311,18 +312,27 @@ static void roi_extent(Imp *m, const Roi *r, int i, Expr *from, Expr *length)
         *length = X2(MAX, *length, xf(m, r->w, 1));
 }
 
-/* Samples per bin: sampling_ratio, or the size of a bin rounded up, different for every region. The most of them, a dimension. */
-static Dim roi_samples(Imp *m, Roi *r, int i)
+/* Samples of bin `bin` are at from + step * (bin + (k + 0.5) / n), k < n. */
+static Expr roi_step(Imp *m, const Roi *r, int i, Expr length) { return X2(DIV, length, xf(m, r->w, (double)r->bins[i])); }
+
+/* Samples per bin that are looked at, a dimension: sampling_ratio, or the size of a bin rounded up, different for every region; the most of
+ * them. Those are half a pixel apart at least, so of a huge region only some from the last one before the image on. */
+static Dim roi_samples(Imp *m, Roi *r, int i, Dim size)
 {
     if (r->ratio > 0)
         return DC(m, r->ratio);
-    Expr from, length;
+    Expr from, length, region = xaxis(m, 0);
     roi_extent(m, r, i, &from, &length);
-    Expr count = expr_cast(m->c, X1(CEIL, X2(DIV, length, xf(m, r->w, (double)r->bins[i]))), DT_I64);
-    Dim regions = dim_of(m, r->in[1], 0);
-    r->in[3 + i] = map_over(m, X2(MAX, count, XI(0)), 2, r->in, 1, &regions);
+    Expr step = roi_step(m, r, i, length);
+    Dim d[2] = {dim_of(m, r->in[1], 0), DC(m, r->bins[i])}, near = dim_addi(m->c, dim_muli(m->c, size, 2), 8);
+    r->in[3 + i] = map_over(m, X2(MAX, expr_cast(m->c, X1(CEIL, step), DT_I64), XI(0)), 2, r->in, 1, d);
+    Expr n = load_at(m, 2, DT_I64, 1, &region);
+    Expr steps = X2(SUB, X2(DIV, X2(SUB, xf(m, r->w, -1), from), step), expr_cast(m->c, xaxis(m, 1), r->w));
+    Expr first = expr_cast(m->c, X2(SUB, X1(FLOOR, X2(MUL, steps, expr_cast(m->c, n, r->w))), xf(m, r->w, 1)), DT_I64);
+    first = X3(SELECT, X2(GT, n, xdim(m, near)), X2(MIN, X2(MAX, first, XI(0)), n), XI(0));
+    r->in[5 + i] = map_over(m, first, 3, (Val[]){r->in[0], r->in[1], r->in[3 + i]}, 2, d);
     Val most = b_reduce1(&m->b, R_MAX, r->in[3 + i], 1, false);
-    return b_bind(&m->b, map_text(m, "max(a, 0)", 1, &most), 0, "samples", 0, DIM_INF);
+    return dim_min(m->c, b_bind(&m->b, map_text(m, "max(a, 0)", 1, &most), 0, "samples", 0, DIM_INF), near);
 }
 
 /* The mean or greatest of samples on a grid inside every bin of every region. */
@@ -345,20 +355,23 @@ void imp_roialign(Imp *m)
     b_guard(&m->b, G_EQ, regions, dim_of(m, r.in[2], 0), "there must be an index for every region");
     Expr at = wrap_index(m, xarg(m, 0, DT_I64), image[0]);
     b_guard_val(&m->b, b_map1(&m->b, in_range(m, at, XI(0), xdim(m, image[0])), 1, &r.in[2]), "batch_indices: an index is out of range");
-    Expr region = xaxis(m, 0), inside = expr_int(m->c, DT_BOOL, 1), zero = xf(m, r.w, 0), count = XI(1);
+    Expr region = xaxis(m, 0), inside = expr_int(m->c, DT_BOOL, 1), zero = xf(m, r.w, 0), count = XI(1), among[2];
     Sample s = {.t = r.t, .w = r.w, .lead = 2, .n = 2, .at = {wrap_index(m, load_at(m, 2, DT_I64, 1, &region), image[0]), xaxis(m, 1)}};
     d[0] = regions;
     d[1] = image[1];
     for (int i = 0; i < 2; i++) {
         Expr from, length;
         d[2 + i] = DC(m, r.bins[i]);
-        d[4 + i] = roi_samples(m, &r, i);
+        d[4 + i] = roi_samples(m, &r, i, image[2 + i]);
         roi_extent(m, &r, i, &from, &length);
-        Expr n = r.ratio > 0 ? XI(r.ratio) : load_at(m, 3 + i, DT_I64, 1, &region), bin = X2(DIV, length, xf(m, r.w, (double)r.bins[i]));
-        Expr within = X2(DIV, X2(ADD, expr_cast(m->c, xaxis(m, 4 + i), r.w), xf(m, r.w, 0.5)), expr_cast(m->c, n, r.w));
-        Expr p = X2(ADD, from, X2(MUL, bin, X2(ADD, expr_cast(m->c, xaxis(m, 2 + i), r.w), within)));
+        Expr n = r.ratio > 0 ? XI(r.ratio) : load_at(m, 3 + i, DT_I64, 1, &region), k = xaxis(m, 4 + i), bin[2] = {region, xaxis(m, 2 + i)};
+        if (r.ratio <= 0)
+            k = X2(ADD, k, load_at(m, 5 + i, DT_I64, 2, bin));
+        Expr within = X2(DIV, X2(ADD, expr_cast(m->c, k, r.w), xf(m, r.w, 0.5)), expr_cast(m->c, n, r.w));
+        Expr p = X2(ADD, from, X2(MUL, roi_step(m, &r, i, length), X2(ADD, expr_cast(m->c, bin[1], r.w), within)));
         Expr size = expr_cast(m->c, xdim(m, image[2 + i]), r.w), last = X2(SUB, size, xf(m, r.w, 1));
-        inside = X2(AND, inside, X2(AND, X2(LT, xaxis(m, 4 + i), n), X2(AND, X2(GE, p, xf(m, r.w, -1)), X2(LE, p, size))));
+        among[i] = X2(LT, k, n);
+        inside = X2(AND, inside, X2(AND, among[i], X2(AND, X2(GE, p, xf(m, r.w, -1)), X2(LE, p, size))));
         count = X2(MUL, count, n);
         p = X2(MIN, X2(MAX, p, zero), last);
         Expr f = X1(FLOOR, p);
@@ -366,10 +379,9 @@ void imp_roialign(Imp *m)
         s.weight[i] = X2(SUB, p, f);
     }
     Expr e = X3(SELECT, inside, sample(m, &s, 0, (Expr){0}, greatest), zero);
-    int nin = r.ratio > 0 ? 3 : 5;
+    int nin = r.ratio > 0 ? 3 : 7;
     if (greatest && r.ratio <= 0) /* what other regions have more of counts as the least number; no sample at all gives 0 */
-        e = X3(SELECT, X2(AND, X2(LT, xaxis(m, 4), load_at(m, 3, DT_I64, 1, &region)), X2(LT, xaxis(m, 5), load_at(m, 4, DT_I64, 1, &region))),
-               e, xf(m, r.w, -INFINITY));
+        e = X3(SELECT, X2(AND, among[0], among[1]), e, xf(m, r.w, -INFINITY));
     Val v = b_reduce1(&m->b, greatest ? R_MAX : R_SUM, map_over(m, e, nin, r.in, 6, d), 0x30, false);
     if (greatest)
         v = r.ratio > 0 ? v : map_text(m, "select(a == -inf, 0, a)", 1, &v);

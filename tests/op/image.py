@@ -20,6 +20,14 @@ def cases(rng):
                     yield Case("RoiAlign", [image, regions, np.array([0, 1, 1, 0, 1], np.int64)],
                                {"mode": mode, "coordinate_transformation_mode": half, "sampling_ratio": ratio, "output_height": 2, "output_width": 3,
                                 "spatial_scale": scale}, opset=16, dynamic=ratio == 0)
+    for huge in ([2, 3, 900, 5], [-500, 1, 3, 8], [-700, -800, 900, 700], [300, 2, 900, 5], [1, 2, 1e4, 4]):   # hundreds of samples, few inside
+        for half in ("half_pixel", "output_half_pixel"):
+            yield Case("RoiAlign", [image, np.float32([huge, [1, 2, 4, 5]]), np.array([0, 1], np.int64)],
+                       {"output_height": 2, "output_width": 3, "sampling_ratio": 0, "coordinate_transformation_mode": half},
+                       opset=16, dynamic=half[0] == "h")
+    for mode in ("avg", "max"):     # more samples than a run can look at
+        yield Case("RoiAlign", [np.ones((1, 1, 4, 4), np.float32), np.float32([[1, 1, 1e12, 1e12], [1, 1, np.inf, 2]]), np.zeros(2, np.int64)],
+                   {"mode": mode}, oracle=[np.float32([mode == "max", 0]).reshape(2, 1, 1, 1)], tol=1e-6, slack=1)
     yield Case("RoiAlign", [image, regions[:0], np.zeros(0, np.int64)], {"output_height": 2, "output_width": 3}, opset=16)
     yield Case("RoiAlign", [image, regions[:4], np.array([0, 1, 1, 0], np.int64)], {"mode": "max", "output_height": 2, "output_width": 2}, opset=16)
     for size in (1, 2, 3, 4, 9):
