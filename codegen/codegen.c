@@ -248,6 +248,7 @@ bool codegen_write(Ctx *c, Program *const *program, const CodegenOptions *o, con
     Weights w = {0};
     Buf text = {.c = c};
     memset(stats, 0, sizeof *stats);
+    if (o->sched && !sched_check(c, o->sched)) return false;
     for (uint32_t i = 0; i < o->ntarget; i++) {
         level[i] = (Level){.target = o->target[i], .program = program[i]};
         if (!compile_level(c, &level[i], o, &text)) return false;

@@ -80,7 +80,10 @@ typedef struct Tmpl {
     double (*cost)(const Kernel *k, const Sched *s, const Target *t); /* cycles on one core at typical sizes */
     void (*build)(Emit *e);     /* emits e->l; sets e->code->tasks, scratch, grain, slack */
 } Tmpl;
-KernelCode *kernel_compile(Ctx *c, const Kernel *k, const Target *t, const char *forced_sched); /* lower half: choose, build, verify */
+/* Lower half: choose, build, verify. forced: "NAME [PARAMETER=VALUE ..]", preferred wherever the template matches and has such a candidate; sched_check:
+ * whether it is one, else a message. */
+KernelCode *kernel_compile(Ctx *c, const Kernel *k, const Target *t, const char *forced);
+bool sched_check(Ctx *c, const char *forced);
 void sched_print(Buf *b, const Sched *s); /* gemm mr=6 nv=2 kc=256 */
 
 /* emit.c: the hooks. A Point is where a stage's body is evaluated: one value per axis, one axis possibly vectorised. */

@@ -76,7 +76,7 @@ static const Opt options[] = {
     {"--time-passes", NULL, FLAG, AT(c.time_passes), "print the time that each pass took"},
     {"--bisect", "N", NUMBER, AT(c.bisect), "stop rewriting after N changes"},
     {"--explain", "VALUE", TEXT, AT(c.explain), "say what the passes decided about VALUE, and why"},
-    {"--sched", "TEXT", TEXT, AT(c.sched), "force a schedule where it is legal"},
+    {"--sched", "TEXT", TEXT, AT(c.sched), "prefer a template, \"NAME [PARAMETER=VALUE ..]\" as --emit=kernels prints it, for\nkernels that it can compile so"},
     {NULL, NULL, FLAG, 0, "Information"},
     {"--stats", NULL, FLAG, AT(c.stats), "print times, sizes and peak memory of the compilation"},
     {"--list-ops", NULL, FLAG, AT(list_ops),
