@@ -22,4 +22,7 @@ typedef struct Shape {
 bool contract_shape(const Kernel *k, Shape *x);
 double shape_extent(const Shape *x, int axis);                     /* at typical sizes */
 double shape_product(const Shape *x, const int *axis, int n);      /* of extents */
+/* B is no panel, and its rows are so many steps of a large power of two that a column of them falls into few sets of the second-level cache: none stays
+ * there until the next tile, and no prefetcher follows. */
+bool shape_rows_collide(const Shape *x, const Target *t);
 #endif

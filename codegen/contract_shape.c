@@ -83,3 +83,12 @@ double shape_product(const Shape *x, const int *axis, int n) {
     for (int i = 0; i < n; i++) p *= shape_extent(x, axis[i]);
     return p;
 }
+
+bool shape_rows_collide(const Shape *x, const Target *t) {
+    int64_t pitch;
+    if (x->nblk >= 0 || !x->nred) return false;
+    int k = x->red[x->nred - 1];
+    if (!x->b.f.has[k] || !dim_is_const(x->k->c, x->b.f.coef[k], &pitch)) return false;
+    int64_t bytes = pitch * dt_bits(x->b.type) / 8, step = bytes & -bytes; /* the power of two in it */
+    return step >= 2048 && shape_extent(x, k) * (double)step > 0.9 * t->l2;
+}

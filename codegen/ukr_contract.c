@@ -94,6 +94,7 @@ static double contract_cost(const Kernel *k, const Sched *s, const Target *t) {
     double acc = r.ty * wide * nv, fma = acc / t->fma_per_cycle, loads = (r.ty * wide + nv) / 2.0, chain = 4;
     /* Over many rows a panel of B comes from the second-level cache (40 bytes a cycle), or from beyond if it is too large. */
     double stream = tiles_m > 1 ? nv * t->vbytes / (kk * nv * t->vbytes > 0.55 * t->l2 ? 8.0 : 40.0) : 0;
+    if (tiles_m > 1 && shape_rows_collide(&x, t)) stream = nv * t->vbytes / 6.5;
     double step = fma > loads ? fma : loads;
     if (step < stream) step = stream;
     if (step < chain) step = chain;

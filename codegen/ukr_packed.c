@@ -1,5 +1,5 @@
 /* ukr_packed.c: template `contract_packed`: products whose second operand is computed at run time
- * and not contiguous along any of its own axes (q * k^T, a transposed activation), or is an
+ * and not contiguous along any of its own axes (q * k^T, a transposed activation), or far apart in its rows, or is an
  * expression. Each task packs one panel of columns of it in scratch and walks the rows of the first
  * operand, read in place, in the register tile of panel.c; then epilogues.
  *
@@ -7,6 +7,7 @@
  * ascending order of the reduced axes, in one chain: results do not depend on tiles or threads. */
 #include <string.h>
 
+#include "contract.h"
 #include "panel.h"
 #include "ukr.h"
 
@@ -110,10 +111,12 @@ static bool shape_of(const Kernel *k, Packed *x) {
     return first || second;
 }
 
-/* Only what `contract` cannot read: where B lies along the columns already, packing it again is waste. */
+/* Where `contract` reads B in panels already, packing it again is waste. */
 static bool packed_match(const Kernel *k, const Target *t) {
+    Shape s;
     Packed x;
-    return !tmpl_contract.match(k, t) && shape_of(k, &x);
+    (void)t;
+    return !(contract_shape(k, &s) && (s.nblk >= 0 || s.quad >= 0)) && shape_of(k, &x);
 }
 
 /* ---- choosing ---- */
@@ -172,7 +175,9 @@ static double packed_cost(const Kernel *k, const Sched *s, const Target *t) {
            step = mr * nv / t->fma_per_cycle;
     if (step < loads) step = loads;
     if (step < 4) step = 4;
-    double pack = kk * nv * (1 + expr_cost(k->c, x.b)) * (panel_contiguous(k, x.s, x.b, x.n) ? 1 : 6);
+    Shape shape;
+    double far = contract_shape(k, &shape) && shape_rows_collide(&shape, t) ? 6 : 1;
+    double pack = kk * nv * (1 + expr_cost(k->c, x.b)) * (panel_contiguous(k, x.s, x.b, x.n) ? far : 6);
     return product(&x, x.task, x.ntask) * panels *
            (product(&x, x.loop, x.nloop) * tiles * (kk * step * 1.03 + mr * nv * 4 + 40) +
             (chunks < 1 ? 1 : chunks) * (pack + 100));
