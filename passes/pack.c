@@ -4,7 +4,7 @@
  * Panels of 8-bit integers hold four k of every column side by side: "..kq,bkiq->..bi", for the sum of four products at once; a k
  * that is no multiple of four is filled up with zeros.
  *
- * B may also be a pointwise map of constants that fold left alone because its result is larger (dequantisation): then all its
+ * A computed B of 8-bit integers is copied into panels by the run. B may also be a pointwise map of constants that fold left alone because its result is larger (dequantisation): then all its
  * operands become panels, of 32 columns if they can, and the map computes panels of them. */
 #include <string.h>
 
@@ -50,7 +50,8 @@ static bool match(Graph *g, const uint32_t *uses, uint32_t nval, const Node *n, 
         const Type *x = val_type(g, n->in[s]), *b = val_type(g, n->in[!s]);
         const ConstData *d = val_const(g, n->in[!s]);
         bool bytes = x->dtype == DT_U8 && b->dtype == DT_I8 && a->acc == DT_I32;
-        bool fits = d ? d->bytes >= (bytes ? MIN_INTEGERS : MIN_BYTES) : of_constants(g, uses, nval, n->in[!s]);
+        bool computed = bytes && !d && b->rank == 2;
+        bool fits = d ? d->bytes >= (bytes ? MIN_INTEGERS : MIN_BYTES) : computed || of_constants(g, uses, nval, n->in[!s]);
         if (!fits || b->rank < 2 || b->rank > 4 || !out->rank) continue;
         *p = (Pack){-1, -1, s == 1, PANEL, -1, -1};
         bool ok = true;
@@ -66,8 +67,9 @@ static bool match(Graph *g, const uint32_t *uses, uint32_t nval, const Node *n, 
         if (p->quad_at >= 0 && !dim_is_const(g->c, b->dim[p->quad_at], NULL)) p->quad_at = -1;
         int64_t cols;
         if (!ok || p->n_at < 0 || !dim_is_const(g->c, b->dim[p->n_at], &cols)) continue;
-        if (!d && cols % (2 * PANEL) == 0) p->width = 2 * PANEL;
-        if (!d) p->quad_at = -1;
+        if (computed && p->quad_at < 0) continue;
+        if (!d && !computed && cols % (2 * PANEL) == 0) p->width = 2 * PANEL;
+        if (!d && !computed) p->quad_at = -1;
         return true;
     }
     return false;
@@ -162,6 +164,13 @@ static uint8_t fresh(const uint8_t *used) {
     return l;
 }
 
+/* Constants lie as they are; what the run computes is copied. */
+static Val laid_out(Graph *g, Val v, Loc loc) {
+    static const CopyAttr here = {0};
+    Type t = *val_type(g, v);
+    return val_const(g, v) ? v : graph_node(g, P_COPY, 1, &v, 1, &t, &here, loc)->out[0];
+}
+
 static bool rewrite(Graph *g, Node *n, const Pack *p) {
     const ContractAttr *a = n->attr;
     Val x = n->in[p->swap], w = n->in[!p->swap];
@@ -187,8 +196,8 @@ static bool rewrite(Graph *g, Node *n, const Pack *p) {
     memcpy(q.label[2], a->label[2], out->rank);
     q.label[2][out->rank] = ni;
     Val y;
-    if (val_const(g, w)) {
-        y = b_contract_attr(&b, &q, x, panels(g, &b, w, p));
+    if (val_const(g, w) || p->quad_at >= 0) {
+        y = b_contract_attr(&b, &q, x, laid_out(g, panels(g, &b, w, p), n->loc));
     } else { /* B first: sums run in the order of its axes, in which it lies in memory */
         ContractAttr r = q;
         memcpy(r.label[0], q.label[1], MAX_RANK);

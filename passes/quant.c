@@ -2,9 +2,10 @@
  * small weights.
  *
  * In: contract(views((x - zx) * sx), views((w - zw) * sw)) with constant 8-bit w and sw, zw per result column or for all, one sx
- * and zx for all of x (constant or computed by the run); in floats, or in i32 without scales. Out, with acc = sum x w in i32:
+ * and zx for all of x (constant or computed by the run); in floats, or in i32 without scales. A matrix w may be computed, too, with
+ * one sw and zw for all of it. Out, with acc = sum x w in i32:
  *     acc - zx * sum w - zw * (sum x - K zx)      then, for floats, converted and times sx * sw
- * The sums over w are constants. Zero padding of x becomes padding by zx. x becomes u8 (i8 is moved by 128), w i8 (what fits into
+ * The sums over a constant w are constants. Zero padding of x becomes padding by zx. x becomes u8 (i8 is moved by 128), w i8 (what fits into
  * i8 after its zero point is taken off is, so that the last term is rare): the operands of lir_dot4. If no column sums more than
  * its own channel (depthwise convolution), products are summed in f32 instead, which is exact for so few: every sum of
  * integers stays below 2^24.
@@ -18,7 +19,7 @@
 
 #include "quant.h"
 
-enum { HALF = 128 };
+enum { HALF = 128, FEW_ROWS = 8 };
 
 typedef struct Quant {
     Alg a;
@@ -31,6 +32,7 @@ typedef struct Contract {
     Dequant x, w;
     int side;           /* which operand x is */
     bool floats, deep;  /* of the original; deep: columns sum over more than their own channel */
+    bool computed;      /* w is */
     int64_t k;          /* products per sum */
 } Contract;
 
@@ -62,6 +64,19 @@ static bool sums(const Quant *q, Contract *m) {
     return true;
 }
 
+/* Computed w is worth being laid out for the product: a matrix, and rows enough. */
+static bool many_rows(const Quant *q, const Contract *m) {
+    const ContractAttr *at = m->n->attr;
+    const Type *x = val_type(q->a.g, m->n->in[m->side]), *w = val_type(q->a.g, m->n->in[!m->side]);
+    Dim rows = dim_const(q->a.c, 1);
+    for (int d = 0; d < x->rank; d++) {
+        bool in_w = find(at->label[!m->side], w->rank, at->label[m->side][d]) >= 0;
+        if (in_w && find(at->label[2], val_type(q->a.g, m->n->out[0])->rank, at->label[m->side][d]) >= 0) return false;
+        if (!in_w) rows = dim_mul(q->a.c, rows, x->dim[d]);
+    }
+    return w->rank == 2 && dim_hi(q->a.c, rows) >= FEW_ROWS;
+}
+
 static bool match(Quant *q, Node *n, Contract *m) {
     const ContractAttr *at = n->attr;
     m->n = n;
@@ -71,7 +86,11 @@ static bool match(Quant *q, Node *n, Contract *m) {
         if (!dequant_of(&q->a, n->in[!m->side], &m->w) || !val_const(q->a.g, m->w.q)) continue;
         if (dequant_of(&q->a, n->in[m->side], &m->x) && sums(q, m)) break;
     }
-    if (m->side == 2) return false;
+    m->computed = m->side == 2;
+    if (m->computed) {
+        m->side = 0;
+        if (!dequant_of(&q->a, n->in[0], &m->x) || !dequant_of(&q->a, n->in[1], &m->w) || !sums(q, m) || !m->deep || !many_rows(q, m)) return false;
+    }
     const int64_t most = m->deep ? INT32_MAX : 1 << 24; /* of a sum; w less its zero point has nine bits */
     return m->k > 0 && (m->deep && !m->floats ? true : m->k < most / (255 * 256));
 }
@@ -125,9 +144,10 @@ static Val folded(Quant *q, Val v) {
     return graph_resolve(q->a.g, v);
 }
 
-/* A parameter of w as one of its viewed form, in the places of the result's dims. */
+/* A parameter of w as one of its viewed form, in the places of the result's dims; of a computed w: a scalar. */
 static Val on_columns(Quant *q, const Contract *m, Expr e) {
     const ContractAttr *at = m->n->attr;
+    if (m->computed) return flat_scalar(&q->a, &m->w.f, e);
     Val s = flat_value(&q->a, &m->w.f, e);
     if (s.i) s = scale_fit(&q->a, s, val_type(q->a.g, m->w.q));
     for (int k = m->w.nview - 1; k >= 0 && s.i; k--) s = scale_down(&q->a, m->w.view[k], s);
@@ -140,6 +160,7 @@ static Val centred(Quant *q, const Contract *m, DType t) {
     Ctx *c = a->c;
     Val in[2] = {m->w.q}, wide;
     if (!m->w.zero.i && type_of(q, m->w.q) == t) return m->w.q;
+    if (m->computed) return (Val){0};
     Expr e = expr_cast(c, expr_arg(c, 0, type_of(q, m->w.q)), DT_I32);
     int nin = 1;
     if (m->w.zero.i) {
@@ -274,19 +295,20 @@ static bool rewrite(Quant *q, Node *n) {
     bool known = !zx.i || val_scalar(a->g, zx, &z);
     if (!known || z.i) {
         Val columns = summed(q, &m, w, !m.side);
-        Expr s = operand(q, &r, known ? alg_mul(a, columns, b_cast(&a->b, zx, type_of(q, columns))) : columns, sum, true);
-        r.e = op2(q, S_SUB, r.e, known ? s : op2(q, S_MUL, s, operand(q, &r, zx, sum, false)));
+        bool now = known && val_const(a->g, columns);
+        Expr s = operand(q, &r, now ? alg_mul(a, columns, b_cast(&a->b, zx, type_of(q, columns))) : columns, sum, true);
+        r.e = op2(q, S_SUB, r.e, now ? s : op2(q, S_MUL, s, operand(q, &r, zx, sum, false)));
     }
     if (zw.i) {
         Expr rows = operand(q, &r, summed(q, &m, x, m.side), DT_I32, true);
         if (!known || z.i) rows = op2(q, S_SUB, rows, op2(q, S_MUL, operand(q, &r, zx, DT_I32, false), expr_int(c, DT_I32, m.k)));
-        r.e = op2(q, S_SUB, r.e, op2(q, S_MUL, rows, operand(q, &r, zw, DT_I32, true)));
+        r.e = op2(q, S_SUB, r.e, op2(q, S_MUL, rows, operand(q, &r, zw, DT_I32, !m.computed)));
     }
     r.e = expr_cast(c, r.e, at->out);
     if (m.floats) {
         Scalar s;
-        if (val_scalar(a->g, sx, &s)) r.e = op2(q, S_MUL, r.e, operand(q, &r, alg_mul(a, sw, sx), DT_F32, true));
-        else r.e = op2(q, S_MUL, r.e, op2(q, S_MUL, operand(q, &r, sw, DT_F32, true), operand(q, &r, sx, DT_F32, false)));
+        if (val_const(a->g, sw) && val_scalar(a->g, sx, &s)) r.e = op2(q, S_MUL, r.e, operand(q, &r, alg_mul(a, sw, sx), DT_F32, true));
+        else r.e = op2(q, S_MUL, r.e, op2(q, S_MUL, operand(q, &r, sw, DT_F32, !m.computed), operand(q, &r, sx, DT_F32, false)));
     }
     Val out = sink(q, &r, n->out[0]), y;
     const Type *t = val_type(a->g, out);

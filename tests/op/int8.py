@@ -90,6 +90,20 @@ def products(rng):
                        const=(1, 2, 3, 4, 5, 6, 7), oracle=qlinear_product)
 
 
+def computed(rng):
+    """Both operands and all parameters are inputs."""
+    for i, (sa, n) in enumerate((((14, 256), 32), ((13, 30), 17), ((2, 9, 65), 5), ((8, 4), 16), ((7, 64), 16), ((20, 1), 33))):
+        for ka, kb in PAIRS if i < 2 else PAIRS[i % 4:i % 4 + 1]:
+            a, b, za, zb = TYPES[ka](rng, *sa), TYPES[kb](rng, sa[-1], n), zero_point(rng, ka), zero_point(rng, kb)
+            yield Case("MatMulInteger", [a, b, za, zb], oracle=lambda a, b, za, zb: [product(a, b, za, zb)])
+            yield Case("MatMulInteger", [a, b], dynamic={0: [*"mn"[:len(sa) - 1], sa[-1]], 1: [sa[-1], n]}, oracle=lambda a, b: [product(a, b, None, None)])
+            yield Case("QLinearMatMul", [a, np.float32(0.5), za, b, np.float32(0.004), zb, np.float32(sa[-1] / 40), zero_point(rng, ka)],
+                       oracle=qlinear_product, const=(1, 4, 6) if i % 2 else ())
+            if i < 2:
+                yield Case("QLinearMatMul", [a, np.float32(0.5), za, b, f32(rng, n, low=0.001, high=0.01), zero_point(rng, kb, n),
+                                             np.float32(sa[-1] / 40), zero_point(rng, ka)], oracle=qlinear_product)
+
+
 def convs(rng):
     shapes = [((1, 3, 9, 10), (18, 3, 3, 3), {"strides": [2, 2], "pads": [1, 1, 1, 1]}),
               ((2, 20, 6, 5), (24, 20, 1, 1), {}),
@@ -120,4 +134,5 @@ def convs(rng):
 
 def cases(rng):
     yield from products(rng)
+    yield from computed(rng)
     yield from convs(rng)
