@@ -114,7 +114,7 @@ class Case:
     nout      number of outputs
     tol       relative, plus the same times the standard deviation of the expected values; integers are exact
     oracle    "ort", "reference", "ort-wide" (16-bit floats computed as f32 and rounded), "reference-wide", a function of the
-              inputs (None where absent) that returns a list, or the list
+              inputs (None where absent) that returns a list, or the list; None: the evaluator and compiled code against each other
     const     indices of inputs that are initializers
     dynamic   all sizes of inputs are symbols; or a dict: number of an input -> its sizes, numbers and symbols
     wanted    indices of the outputs that have names; the others are ""
@@ -373,8 +373,9 @@ def compare(want, got, tol, where="output", slack=0):
         if not isinstance(got, dict) or set(want) != set(got):
             raise Different(f"{where}: keys {sorted(got) if isinstance(got, dict) else got!r} instead of {sorted(want)}")
         for k, w in want.items():       # plain numbers have no type of their own
-            g = np.asarray(got[k])
-            compare(np.asarray(w, g.dtype if isinstance(w, (int, float)) else None), g, tol, f"{where}[{k!r}]")
+            w, g = (np.asarray(x, getattr(y, "dtype", None)) if isinstance(x, (int, float)) else np.asarray(x)
+                    for x, y in ((w, got[k]), (got[k], w)))
+            compare(w, g, tol, f"{where}[{k!r}]")
     elif want is None or got is None:
         if want is not got:
             raise Different(f"{where}: {'a value' if want is None else 'nothing'} instead of "
@@ -395,7 +396,7 @@ def equal_bits(a, b):
     if isinstance(a, (list, tuple)):
         return len(a) == len(b) and all(map(equal_bits, a, b))
     if isinstance(a, dict):
-        return a == b
+        return list(a) == list(b) and all(equal_bits(np.asarray(v), np.asarray(b[k])) for k, v in a.items())
     if a is None or b is None:
         return a is b
     return a.shape == b.shape and (a.tobytes() == b.tobytes() if a.dtype != object else (a == b).all())
@@ -468,7 +469,7 @@ def failure(what, status, text):
 
 def run_case(case, command, folder, options=(), keep=None):
     """None, or what is wrong."""
-    want = None if case.error and not isinstance(case.oracle, list) else expected(case)
+    want = None if case.oracle is None or case.error and not isinstance(case.oracle, list) else expected(case)
     model, feeds = build(case, want)
     path, so = f"{folder}/model.onnx", f"{folder}/model-{os.getpid()}-{next(_serial)}.so"
     with open(path, "wb") as f:
@@ -478,6 +479,8 @@ def run_case(case, command, folder, options=(), keep=None):
     try:
         if case.error:
             return run_error(case, command, path, so, feeds, folder)
+        if want is None:
+            return run_both(case, command, path, so, feeds, folder)
         names = [v.name for v in model.graph.output]
         try:
             got = evaluate(command, path, feeds, names, want, folder)
@@ -567,6 +570,30 @@ def run_error(case, command, path, so, feeds, folder):
     return None
 
 
+def outcome(run):
+    try:
+        return run()
+    except accelc.Error as e:
+        return e
+
+
+def run_both(case, command, path, so, feeds, folder):
+    """The evaluator against compiled code: None if they have the same results, or none."""
+    made = outcome(lambda: compiled(command, path, so, feeds))
+    failed = isinstance(made, accelc.Error)
+    names = [v.name for v in onnx.load(path).graph.output]
+    evaluated = outcome(lambda: evaluate(command, path, feeds, [] if failed else names, [] if failed else made[0], folder))
+    texts = [str(r) if isinstance(r, accelc.Error) else "a result" for r in (evaluated, made)]
+    if re.search(r"internal|E035\d", "".join(texts)):
+        return "".join(texts)
+    if failed or isinstance(evaluated, accelc.Error):
+        wrong = isinstance(evaluated, accelc.Error) != failed and not re.search(NO_ROOM, "".join(texts))
+        return f"evaluated: {texts[0]} | compiled: {texts[1]}" if wrong else None
+    compare(evaluated, made[0], max(case.tol, 1e-4), "compiled, against evaluated", case.slack)
+    return None if all(map(equal_bits, *made)) else "compiled: 1 and 2 threads differ"
+
+
+NO_ROOM = "memory|too large|limit|E0180"        # which only one of the two may have
 _serial = iter(range(1 << 62))
 
 

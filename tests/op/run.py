@@ -131,6 +131,7 @@ def main():
     p.add_argument("-j", "--jobs", type=int, default=1)
     options = p.parse_args()
     options.accelc = os.path.abspath(options.accelc)
+    os.environ.setdefault("ASAN_OPTIONS", "allocator_may_return_null=1")     # of a sanitized ACCELC: sizes that no machine has are an error
     chosen = [os.path.basename(f).removesuffix(".py") for f in options.family] or families()
     known = [c for f in chosen for c in cases(f)]
     todo = [i for i, c in enumerate(known) if re.search(options.k, f"{c.name} {c!r}")]
