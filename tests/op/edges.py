@@ -1,5 +1,5 @@
-"""NaN and infinities in each float operand of every operator that another family has a case of: nothing crashes or runs for ever, and the
-evaluator and compiled code agree on the result, or that there is none."""
+"""NaN and infinities in each float operand of every operator that another family has a case of, and what is not UTF-8 in each of strings:
+nothing crashes or runs for ever, and the evaluator and compiled code agree on the result, or that there is none."""
 import copy
 import importlib.util
 import os
@@ -9,6 +9,7 @@ from op_test import Sparse
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 FLOATS = ("float16", "float32", "float64")
+BROKEN = (b"\xff", b"a\xc3", b"\xed\xa0\x80")
 
 
 def family(name):
@@ -21,7 +22,11 @@ def family(name):
 def special(rng, x):
     flat = x.reshape(-1).copy()
     at = rng.permutation(flat.size)[:3]
-    flat[at] = np.asarray([np.nan, np.inf, -np.inf], x.dtype)[:at.size]
+    if x.dtype.name in FLOATS:
+        flat[at] = np.asarray([np.nan, np.inf, -np.inf], x.dtype)[:at.size]
+    else:
+        flat = flat.astype(object)
+        flat[at] = BROKEN[:at.size]
     return flat.reshape(x.shape)
 
 
@@ -31,11 +36,12 @@ def cases(rng):
         if name in ("edges", "run"):
             continue
         for case in getattr(family(name), "cases", lambda rng: ())(np.random.default_rng(1)):
-            floats = [i for i, x in enumerate(case.inputs) if isinstance(x, np.ndarray) and x.dtype.name in FLOATS and x.size]
-            if case.error or not floats or (case.domain, case.op) in done or any(isinstance(x, Sparse) for x in case.inputs):
+            some = [i for i, x in enumerate(case.inputs)
+                    if isinstance(x, np.ndarray) and (x.dtype.name in FLOATS or x.dtype.kind in "OUS") and x.size]
+            if case.error or not some or (case.domain, case.op, strings := case.inputs[some[0]].dtype.kind in "OUS") in done or any(isinstance(x, Sparse) for x in case.inputs):
                 continue
-            done.add((case.domain, case.op))
-            for i in floats:
+            done.add((case.domain, case.op, strings))
+            for i in some:
                 one = copy.copy(case)
                 one.inputs = [special(rng, x) if k == i else x for k, x in enumerate(case.inputs)]
                 one.oracle = None

@@ -432,10 +432,10 @@ def load(path, want):
         return [load(f"{path}/{i}", want[min(i, len(want) - 1)] if want else None) for i in range(len(os.listdir(path)))]
     if isinstance(want, dict):
         keys, values = np.load(f"{path}/keys.npy"), np.load(f"{path}/values.npy")
-        return {k.decode() if isinstance(k, bytes) else k.item(): v for k, v in zip(keys, values)}
+        return {k.decode(errors="replace") if isinstance(k, bytes) else k.item(): v for k, v in zip(keys, values)}
     x, dtype = np.load(path + ".npy"), want.dtype
     if x.dtype.kind == "S":
-        return np.array([s.decode() for s in x.reshape(-1)], object).reshape(x.shape)
+        return np.array([s.decode(errors="replace") for s in x.reshape(-1)], object).reshape(x.shape)     # as accelc.Session does
     if x.dtype == dtype:
         return x
     if x.dtype.itemsize == dtype.itemsize and (x.dtype.kind == "V" or dtype.name.startswith("float4")):
