@@ -66,7 +66,8 @@ static LV lane_xor(const Printer *p, const LIns *i, LV v) {
 
 static LV load_matrix(const Printer *p, const LIns *i, LV ptr) {
     char text[96];
-    snprintf(text, sizeof text, "ldmatrix.sync.aligned.m8n8.x4%s.shared.b16 {$0, $1, $2, $3}, [$4+%lld];", i->flags ? ".trans" : "", (long long)i->imm);
+    snprintf(text, sizeof text, "ldmatrix.sync.aligned.m8n8.x4%s.shared.b16 {$0, $1, $2, $3}, [$4+%lld];", i->flags ? ".trans" : "",
+             (long long)i->imm);
     LV x = shared_address(p, ptr);
     return four(p, assembly(p, four_results(p, word(p)), text, "=r,=r,=r,=r,r,~{memory}", 1, &x, WARP | EFFECT), word(p));
 }
@@ -75,24 +76,31 @@ static LV load_matrix(const Printer *p, const LIns *i, LV ptr) {
 static LV tf32(const Printer *p, LV v) { return assembly(p, word(p), "cvt.rna.tf32.f32 $0, $1;", "=r,r", 1, &v, VALUE); }
 
 static LV mma(const Printer *p, const LIns *i, LV *a) {
-    static const struct { DType in; const char *shape, *a, *b; } kind[] = {
-        {DT_F32, "m16n8k8", "tf32", "tf32"}, {DT_F16, "m16n8k16", "f16", "f16"}, {DT_BF16, "m16n8k16", "bf16", "bf16"},
-        {DT_I8, "m16n8k32", "s8", "s8"}, {DT_U8, "m16n8k32", "u8", "s8"}};
+    static const struct {
+        DType in;
+        const char *shape, *a, *b;
+    } kind[] = {{DT_F32, "m16n8k8", "tf32", "tf32"},
+                {DT_F16, "m16n8k16", "f16", "f16"},
+                {DT_BF16, "m16n8k16", "bf16", "bf16"},
+                {DT_I8, "m16n8k32", "s8", "s8"},
+                {DT_U8, "m16n8k32", "u8", "s8"}};
     size_t k = 0;
     while (kind[k].in != i->aux) k++;
     bool whole = i->ty.dt == DT_I32;
     const char *sum = whole ? "s32" : "f32";
     LLVMTypeRef element = whole ? word(p) : LLVMFloatTypeInContext(p->cx);
     char text[200];
-    snprintf(text, sizeof text, "mma.sync.aligned.%s.row.col.%s.%s.%s.%s {$0, $1, $2, $3}, {$4, $5, $6, $7}, {$8, $9}, {$10, $11, $12, $13};", kind[k].shape,
-             sum, kind[k].a, kind[k].b, sum);
+    snprintf(text, sizeof text, "mma.sync.aligned.%s.row.col.%s.%s.%s.%s {$0, $1, $2, $3}, {$4, $5, $6, $7}, {$8, $9}, {$10, $11, $12, $13};",
+             kind[k].shape, sum, kind[k].a, kind[k].b, sum);
     LV x[10];
     for (unsigned n = 0; n < 6; n++) {
         x[n] = n < 4 ? lane(p, a[0], n) : lane(p, a[1], n - 4);
         if (i->aux == DT_F32) x[n] = tf32(p, x[n]);
     }
     for (unsigned n = 0; n < 4; n++) x[6 + n] = lane(p, a[2], n);
-    return four(p, assembly(p, four_results(p, element), text, whole ? "=r,=r,=r,=r,r,r,r,r,r,r,r,r,r,r" : "=f,=f,=f,=f,r,r,r,r,r,r,f,f,f,f", 10, x, WARP), element);
+    return four(
+        p, assembly(p, four_results(p, element), text, whole ? "=r,=r,=r,=r,r,r,r,r,r,r,r,r,r,r" : "=f,=f,=f,=f,r,r,r,r,r,r,f,f,f,f", 10, x, WARP),
+        element);
 }
 
 static void copy_async(const Printer *p, const LIns *i, LV *a) {
@@ -103,8 +111,8 @@ static void copy_async(const Printer *p, const LIns *i, LV *a) {
     LV from = LLVMBuildPtrToInt(p->b, a[1], i64, "");
     if (far) from = LLVMBuildAdd(p->b, from, LLVMConstInt(i64, (uint64_t)i->imm, 0), "");
     LV x[3] = {shared_address(p, a[0]), from, i->narg == 5 ? LLVMBuildTrunc(p->b, a[2], word(p), "") : NULL};
-    snprintf(text, sizeof text, "cp.async.%s.shared.global [$0+%d], [$1+%d], %u%s;", size == 16 ? "cg" : "ca", (int)lir_copy_to(i), far ? 0 : (int)i->imm, size,
-             x[2] ? ", $2" : "");
+    snprintf(text, sizeof text, "cp.async.%s.shared.global [$0+%d], [$1+%d], %u%s;", size == 16 ? "cg" : "ca", (int)lir_copy_to(i),
+             far ? 0 : (int)i->imm, size, x[2] ? ", $2" : "");
     (void)assembly(p, LLVMVoidTypeInContext(p->cx), text, x[2] ? "r,l,r,~{memory}" : "r,l,~{memory}", x[2] ? 3 : 2, x, EFFECT);
 }
 

@@ -42,7 +42,9 @@ static LV get(const Printer *p, LTy t, int at) {
 LV llvm_twin_shared(const Printer *p, int64_t at) { return offset(p, LLVMBuildLoad2(p->b, pointer(p), offset(p, self(p), SHARED_AT), ""), at); }
 
 /* `then` runs where the condition holds. */
-typedef struct Branch { LLVMBasicBlockRef then, end; } Branch;
+typedef struct Branch {
+    LLVMBasicBlockRef then, end;
+} Branch;
 static Branch branch(const Printer *p, LV condition) {
     Branch b = {LLVMAppendBasicBlockInContext(p->cx, p->fn, ""), LLVMAppendBasicBlockInContext(p->cx, p->fn, "")};
     LLVMBuildCondBr(p->b, condition, b.then, b.end);
@@ -69,7 +71,8 @@ void llvm_twin_access(const Printer *p, const LIns *i, LV address, LV mask, bool
     if (!lir_block_threads(p->l)) return;
     Branch b = {0};
     if (mask) b = branch(p, mask);
-    LV a[] = {address, number32(p, lir_bits((DType)t.dt) / 8 * t.lanes), number32(p, i->aux), number32(p, (store ? STORE : 0) | (shared ? SHARED : 0))};
+    LV a[] = {address, number32(p, lir_bits((DType)t.dt) / 8 * t.lanes), number32(p, i->aux),
+              number32(p, (store ? STORE : 0) | (shared ? SHARED : 0))};
     (void)call(p, H_ACCESS, i, nothing(p), 4, a);
     if (mask) branch_end(p, b);
 }

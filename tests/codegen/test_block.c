@@ -145,22 +145,40 @@ static Lir *everything(Ctx *c, DType in) {
 }
 
 /* What the text must have. */
-static const struct { DType in; const char *mma; } product[] = {
-    {DT_F32, "mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32"}, {DT_F16, "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32"},
-    {DT_BF16, "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32"}, {DT_I8, "mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32"},
-    {DT_U8, "mma.sync.aligned.m16n8k32.row.col.s32.u8.s8.s32"}};
+static const struct {
+    DType in;
+    const char *mma;
+} product[] = {{DT_F32, "mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32"},
+               {DT_F16, "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32"},
+               {DT_BF16, "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32"},
+               {DT_I8, "mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32"},
+               {DT_U8, "mma.sync.aligned.m16n8k32.row.col.s32.u8.s8.s32"}};
 enum { PRODUCTS = sizeof product / sizeof *product };
-static const char *const wanted[] = {
-    ".extern .shared .align 1024 .b8 accelc_shared[]", ".maxntid 64", "shfl.sync.bfly.b32", ", 16, 31, -1;", "ldmatrix.sync.aligned.m8n8.x4.shared.b16",
-    "ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16", "cp.async.cg.shared.global [", "], 16;", "], 8;", "], 4, ", "cp.async.commit_group;",
-    "cp.async.wait_group 1;", "bar.sync 0;", "cvt.rna.tf32.f32", "ld.global.v4.", "st.shared.v4.", "st.global.v4."};
+static const char *const wanted[] = {".extern .shared .align 1024 .b8 accelc_shared[]",
+                                     ".maxntid 64",
+                                     "shfl.sync.bfly.b32",
+                                     ", 16, 31, -1;",
+                                     "ldmatrix.sync.aligned.m8n8.x4.shared.b16",
+                                     "ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16",
+                                     "cp.async.cg.shared.global [",
+                                     "], 16;",
+                                     "], 8;",
+                                     "], 4, ",
+                                     "cp.async.commit_group;",
+                                     "cp.async.wait_group 1;",
+                                     "bar.sync 0;",
+                                     "cvt.rna.tf32.f32",
+                                     "ld.global.v4.",
+                                     "st.shared.v4.",
+                                     "st.global.v4."};
 
 static void assemble(const char *text, size_t bytes, const char *arch) {
     char path[] = "/tmp/accelc-block-XXXXXX", command[600];
     const char *ptxas = getenv("ACCELC_PTXAS");
     int fd = mkstemp(path);
     ck_assert(fd >= 0 && write(fd, text, bytes) == (ssize_t)bytes && close(fd) == 0);
-    snprintf(command, sizeof command, "p=\"%s\"; [ -n \"$p\" ] || p=$(PATH=$PATH:/usr/local/cuda/bin command -v ptxas) || exit 0; \"$p\" -arch=%s %s -o /dev/null",
+    snprintf(command, sizeof command,
+             "p=\"%s\"; [ -n \"$p\" ] || p=$(PATH=$PATH:/usr/local/cuda/bin command -v ptxas) || exit 0; \"$p\" -arch=%s %s -o /dev/null",
              ptxas ? ptxas : "", arch, path);
     int status = system(command);
     if (!status) unlink(path);

@@ -22,7 +22,7 @@ typedef struct Thread {
     emu_thread t; /* what the kernel sees */
     void *sp;
     State state;
-    uint32_t at; /* instruction where it waits */
+    uint32_t at;              /* instruction where it waits */
     uint32_t value, mask, in; /* operands of what it waits for */
     const uint8_t *row;
     Copy *copy; /* under way */
@@ -35,6 +35,11 @@ typedef struct Shadow {
     uint16_t *flight; /* 1 + thread whose copy is under way to it */
 } Shadow;
 
+typedef struct Meeting {
+    uint32_t here, done; /* threads that wait; that have ended */
+    const Thread *first; /* of those that wait */
+} Meeting;
+
 static struct {
     const emu_launch *l;
     uint32_t block, epoch, done;
@@ -42,6 +47,7 @@ static struct {
     size_t room; /* of memory and shadows */
     Shadow shadow;
     Thread thread[MOST_THREADS], *now;
+    Meeting warp[MOST_THREADS / WARP], all; /* of each warp, and, at barriers, of the block besides */
     uint32_t order[MOST_THREADS];
     uint8_t *stacks;
     void *scheduler;
@@ -53,11 +59,11 @@ static _Noreturn void die(const Thread *t, uint32_t at, const char *what) {
     fprintf(stderr, "emu: kernel %s, block %u, thread %u, %%%u: %s\n", emu.l->name, emu.block, t->t.tid, at, what);
     abort();
 }
-#define DIE(t, at, ...)                             \
-    do {                                            \
-        char die_text[300];                         \
-        snprintf(die_text, sizeof die_text, __VA_ARGS__); \
-        die(t, at, die_text);                       \
+#define DIE(t, at, ...)                                                                                                                              \
+    do {                                                                                                                                             \
+        char die_text[300];                                                                                                                          \
+        snprintf(die_text, sizeof die_text, __VA_ARGS__);                                                                                            \
+        die(t, at, die_text);                                                                                                                        \
     } while (0)
 
 static void need(const void *p) {
@@ -86,14 +92,13 @@ __asm__(".text\n.globl emu_switch\n.hidden emu_switch\n.type emu_switch, @functi
 
 static void pause_thread(Thread *t) { emu_switch(&t->sp, emu.scheduler); }
 
+static Meeting *warp_of(const Thread *t) { return &emu.warp[t->t.tid / WARP]; }
+
 static void thread_ends(Thread *t) {
+    const Thread *u = warp_of(t)->here ? warp_of(t)->first : emu.all.here ? emu.all.first : NULL;
     t->state = DONE;
-    emu.done++;
-    for (uint32_t k = 0; k < emu.l->block; k++) {
-        const Thread *u = &emu.thread[k];
-        if (u->state != READY && u->state != DONE && (u->state == BARRIER || k / WARP == t->t.tid / WARP))
-            DIE(u, u->at, "thread %u has come to its end, this one waits for it at %s", t->t.tid, state_name[u->state]);
-    }
+    emu.done++, warp_of(t)->done++;
+    if (u) DIE(u, u->at, "thread %u has come to its end, this one waits for it at %s", t->t.tid, state_name[u->state]);
 }
 
 static void thread_main(void) {
@@ -144,7 +149,9 @@ static void take_turns(bool back) {
             a = a ? a : t;
             b = t->at != a->at ? t : b;
         }
-        if (b) DIE(a, a->at, "the threads wait for each other: this one at %s, thread %u at %s (%%%u)", state_name[a->state], b->t.tid, state_name[b->state], b->at);
+        if (b)
+            DIE(a, a->at, "the threads wait for each other: this one at %s, thread %u at %s (%%%u)", state_name[a->state], b->t.tid,
+                state_name[b->state], b->at);
         DIE(a, a->at, "the threads wait at %s for threads that do not come", state_name[a->state]);
     }
 }
@@ -165,29 +172,35 @@ static void perform(Thread *first, State s) { /* what a warp has met for */
     for (uint32_t k = 0; k < WARP && s == LANE_XOR; k++) first[k].value = value[k ^ first->mask];
 }
 
+static void come(Meeting *m, const Thread *t) {
+    const Thread *u = m->first;
+    if (m->here++ == 0) m->first = t;
+    else if (u->state != t->state || u->at != t->at)
+        DIE(t, t->at, "thread %u is at %s (%%%u), this one at %s", u->t.tid, state_name[u->state], u->at, state_name[t->state]);
+}
+
 /* Thread t waits until all of its warp, or block, are where it is. */
 static void meet(Thread *t, State s, uint32_t at) {
-    uint32_t n = s == BARRIER ? emu.l->block : WARP, first = s == BARRIER ? 0 : t->t.tid / WARP * WARP, here = 0;
-    if (s != BARRIER && emu.l->block % WARP) DIE(t, at, "%s in a block of %u threads", state_name[s], emu.l->block);
+    bool all = s == BARRIER;
+    uint32_t n = all ? emu.l->block : WARP, first = all ? 0 : t->t.tid / WARP * WARP;
+    if (!all && emu.l->block % WARP) DIE(t, at, "%s in a block of %u threads", state_name[s], emu.l->block);
+    if (all ? emu.done : warp_of(t)->done) DIE(t, at, "threads have come to their end, this one waits for them at %s", state_name[s]);
     t->state = s, t->at = at;
-    for (uint32_t k = first; k < first + n; k++) {
-        const Thread *u = &emu.thread[k];
-        here += u->state == s && u->at == at;
-        bool other = u->state != READY && (u->state != s || u->at != at), warp = k / WARP == t->t.tid / WARP;
-        if (other && u->state == DONE) DIE(t, at, "thread %u has come to its end, this one waits for it at %s", k, state_name[s]);
-        if (other && (warp || u->state == BARRIER)) DIE(t, at, "thread %u is at %s (%%%u), this one at %s", k, state_name[u->state], u->at, state_name[s]);
-    }
-    if (here < n) {
+    come(warp_of(t), t);
+    if (all) come(&emu.all, t);
+    if ((all ? emu.all.here : warp_of(t)->here) < n) {
         pause_thread(t);
         return;
     }
-    if (s == BARRIER) {
+    if (all) {
         emu.epoch++;
         count_logs();
     } else {
         perform(&emu.thread[first], s);
     }
     for (uint32_t k = first; k < first + n; k++) emu.thread[k].state = READY;
+    for (uint32_t k = first; k < first + n; k += WARP) emu.warp[k / WARP].here = 0;
+    if (all) emu.all.here = 0;
 }
 
 /* ---- memory ---- */
@@ -322,8 +335,15 @@ static void prepare(void) { /* once */
     emu.random = seed && *seed ? strtoull(seed, NULL, 0) * 2 + 1 : 0;
     emu.counts = getenv("ACCELC_EMU_COUNT") != NULL;
     for (uint32_t t = 0; t < MOST_THREADS; t++)
-        emu.thread[t].t = (emu_thread){.tid = t, .barrier = hook_barrier, .access = hook_access, .lane_xor = hook_lane_xor, .load_matrix = hook_load_matrix,
-                                       .mma = hook_mma, .copy_async = hook_copy_async, .copy_commit = hook_copy_commit, .copy_wait = hook_copy_wait};
+        emu.thread[t].t = (emu_thread){.tid = t,
+                                       .barrier = hook_barrier,
+                                       .access = hook_access,
+                                       .lane_xor = hook_lane_xor,
+                                       .load_matrix = hook_load_matrix,
+                                       .mma = hook_mma,
+                                       .copy_async = hook_copy_async,
+                                       .copy_commit = hook_copy_commit,
+                                       .copy_wait = hook_copy_wait};
 }
 
 static void shared_room(size_t n) {
@@ -339,7 +359,8 @@ static void shared_room(size_t n) {
 
 static void run_block(uint32_t block, bool back) {
     const emu_launch *l = emu.l;
-    emu.block = block, emu.epoch = 1, emu.done = 0;
+    emu.block = block, emu.epoch = 1, emu.done = 0, emu.all = (Meeting){0};
+    memset(emu.warp, 0, sizeof emu.warp);
     memset(emu.memory, 0xff, l->shared);
     memset(emu.shadow.wrote, 0, l->shared * sizeof *emu.shadow.wrote);
     memset(emu.shadow.read, 0, l->shared * sizeof *emu.shadow.read);

@@ -1,14 +1,14 @@
 /* emu.h: a look-alike of libcuda.so.1 that runs kernels on the host (fakecuda.c), and what tests and kernels know of it.
  *
  * A kernel is a function, called as the entry point of the PTX is, or that with _thread at its end; one call does what one thread of the device
- * does. Those of an artefact made by accelc --target gpu-emulated, whose image is EMU_TWINS, are in the artefact; those of texts in the shared object that
- * ACCELC_EMU_KERNELS names. The object may also have `const uint32_t NAME_nbuf`: so many of the first parameters must be addresses on the device.
- * If it has NAME_block, the threads of a block take turns between meetings (emu.c); else they run one after the other.
+ * does. Those of an artefact made by accelc --target gpu-emulated, whose image is EMU_TWINS, are in the artefact; those of texts in the shared object
+ * that ACCELC_EMU_KERNELS names. The object may also have `const uint32_t NAME_nbuf`: so many of the first parameters must be addresses on the
+ * device. If it has NAME_block, the threads of a block take turns between meetings (emu.c); else they run one after the other.
  *
  * A launch ends the program with a message that names kernel, block, thread and instruction where threads that should meet do not: they are at
- * different instructions, or some have ended; where bytes of shared memory that a thread writes are read or written by another before the next barrier,
- * or while a copy to them is under way, which brings its bytes when a wait retires it and no sooner; where an access leaves shared memory or the
- * device's allocations, or is not aligned. Shared memory is filled with ff. Threads and blocks run in one order or the opposite, by turns.
+ * different instructions, or some have ended; where bytes of shared memory that a thread writes are read or written by another before the next
+ * barrier, or while a copy to them is under way, which brings its bytes when a wait retires it and no sooner; where an access leaves shared memory or
+ * the device's allocations, or is not aligned. Shared memory is filled with ff. Threads and blocks run in one order or the opposite, by turns.
  *
  * What goes into a stream happens when the stream is waited for. The device's memory can be touched inside the driver's functions
  * alone: anything else is a segmentation fault. New memory is filled with ff, freed memory with dd, and what lies behind an allocation
@@ -23,8 +23,9 @@
  *   ACCELC_EMU_ARCH=90        90: compute capability 9.0
  * and by the first launch
  *   ACCELC_EMU_SEED=N         threads take turns in random orders, and give way at accesses
- *   ACCELC_EMU_COUNT=1        after a launch, for each access of a kernel whose blocks have a known size: turns of shared memory (conflicts of banks make
- *                             more of them) and sectors of the device's memory, those that it took and the least for as many bytes, on stderr */
+ *   ACCELC_EMU_COUNT=1        after a launch, for each access of a kernel whose blocks have a known size: turns of shared memory (conflicts of
+ *                             banks make more of them) and sectors of the device's memory, those that it took and the least for as many bytes,
+ *                             on stderr */
 #ifndef ACCELC_TESTS_GPU_EMU_H
 #define ACCELC_TESTS_GPU_EMU_H
 #include <stdint.h>
@@ -51,11 +52,11 @@ typedef struct emu_thread {
 typedef void emu_kernel(emu_thread *t, const void *params);
 
 typedef struct fakecuda_counts {
-    long calls;                                /* since cuInit */
-    long live;                                 /* contexts, streams, modules, allocations that exist */
-    long launches, uploads, downloads, moves;  /* ever */
-    long waits;                                /* for streams, ever */
-    long waiting;                              /* copies, fills and launches that are in streams now */
+    long calls;                               /* since cuInit */
+    long live;                                /* contexts, streams, modules, allocations that exist */
+    long launches, uploads, downloads, moves; /* ever */
+    long waits;                               /* for streams, ever */
+    long waiting;                             /* copies, fills and launches that are in streams now */
 } fakecuda_counts;
 typedef const fakecuda_counts *fakecuda_look_fn(void); /* the look-alike's fakecuda_look */
 typedef int fakecuda_depth_fn(void);                   /* fakecuda_depth: contexts on the calling thread's stack */

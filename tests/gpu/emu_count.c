@@ -105,8 +105,10 @@ void emu_count_warp(emu_log *thread, size_t stride, uint32_t n) {
         for (end = k; end < m && all[end].at == all[k].at && all[end].cost == all[k].cost && all[end].turn == all[k].turn; end++) {}
         Sum *s = &sum[all[k].at][all[k].cost];
         s->warps++;
-        if (all[k].cost == COST_SHARED) shared(all + k, end - k, s);
-        else device(all + k, end - k, s);
+        if (all[k].cost == COST_SHARED)
+            shared(all + k, end - k, s);
+        else
+            device(all + k, end - k, s);
     }
 }
 

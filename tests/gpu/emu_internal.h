@@ -1,4 +1,5 @@
-/* emu_internal.h: the emulator of blocks, in parts: emu.c (threads, their meetings, memory), emu_matrix.c (what a warp computes), emu_count.c (costs). */
+/* emu_internal.h: the emulator of blocks, in parts: emu.c (threads, their meetings, memory), emu_matrix.c (what a warp computes), emu_count.c
+ * (costs). */
 #ifndef ACCELC_TESTS_GPU_EMU_INTERNAL_H
 #define ACCELC_TESTS_GPU_EMU_INTERNAL_H
 #include <stdbool.h>
@@ -15,7 +16,7 @@ typedef struct emu_launch {
     const void *params;
     uint32_t grid, block;
     size_t shared;
-    bool together;                                 /* threads of a block meet */
+    bool together;                                  /* threads of a block meet */
     bool (*on_device)(const void *p, size_t bytes); /* whether these bytes are in one allocation */
 } emu_launch;
 void emu_run(const emu_launch *l);

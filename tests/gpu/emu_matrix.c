@@ -1,6 +1,5 @@
 /* emu_matrix.c: load_matrix and mma for the 32 threads of a warp. Where elements lie: the PTX manual, "Matrix fragments". Thread t has place t / 4
  * along the rows (of a, c) or columns (of b), and t % 4 along the other axis. */
-#include <math.h>
 #include <string.h>
 
 #include "emu_internal.h"
@@ -24,9 +23,9 @@ static float from_bits(uint32_t v) {
 }
 
 static float from_f16(uint32_t h) {
-    uint32_t e = h >> 10 & 31, m = h & 1023;
-    double v = e == 31 ? (m ? NAN : INFINITY) : e ? ldexp(1024 + m, (int)e - 25) : ldexp(m, -24);
-    return (float)(h >> 15 ? -v : v);
+    uint32_t v = (h & 0x7fff) << 13, sign = h >> 15 << 31;
+    bool finite = (h >> 10 & 31) != 31;
+    return finite ? (sign ? -1.0f : 1.0f) * (from_bits(v) * 0x1p112f) : from_bits(sign | 0x7f800000 | v);
 }
 
 static float from_tf32(uint32_t v) { /* to nearest, ties away from zero */
@@ -37,7 +36,9 @@ static float from_tf32(uint32_t v) { /* to nearest, ties away from zero */
 enum { F32 = 1, U8 = 2, I8 = 3, F16 = 10, BF16 = 16 }; /* numbers of ONNX */
 
 /* Element k of a word of n elements. */
-static float real(uint32_t in, uint32_t w, int k) { return in == F32 ? from_tf32(w) : in == F16 ? from_f16(w >> 16 * k & 0xffff) : from_bits(w >> 16 * k << 16); }
+static float real(uint32_t in, uint32_t w, int k) {
+    return in == F32 ? from_tf32(w) : in == F16 ? from_f16(w >> 16 * k & 0xffff) : from_bits(w >> 16 * k << 16);
+}
 static int32_t whole(bool is_signed, uint32_t w, int k) {
     uint8_t b = (uint8_t)(w >> 8 * k);
     return is_signed ? (int8_t)b : b;
@@ -56,23 +57,29 @@ void emu_mma(uint32_t in, uint32_t (*const word[WARP])[10]) {
         for (int r = 0; r < 6; r++)
             for (int j = 0; j < n; j++) {
                 int k = n * q + j + 4 * n * (r < 4 ? r >> 1 : r - 4), row = g + 8 * (r & 1);
-                if (integers && r < 4) ia[row][k] = whole(in == I8, w[r], j);
-                else if (integers) ib[k][g] = whole(true, w[r], j);
-                else if (r < 4) fa[row][k] = real(in, w[r], j);
-                else fb[k][g] = real(in, w[r], j);
+                if (integers && r < 4)
+                    ia[row][k] = whole(in == I8, w[r], j);
+                else if (integers)
+                    ib[k][g] = whole(true, w[r], j);
+                else if (r < 4)
+                    fa[row][k] = real(in, w[r], j);
+                else
+                    fb[k][g] = real(in, w[r], j);
             }
         for (int r = 0; r < 4; r++) ic[g + 8 * (r >> 1)][2 * q + (r & 1)] = w[6 + r], fc[g + 8 * (r >> 1)][2 * q + (r & 1)] = from_bits(w[6 + r]);
     }
-    for (int i = 0; i < 16; i++)
+    for (int i = 0; i < 16 && integers; i++)
         for (int k = 0; k < 8 * n; k++)
-            for (int j = 0; j < 8; j++) {
-                if (integers) ic[i][j] += (uint32_t)(ia[i][k] * ib[k][j]);
-                else fc[i][j] += fa[i][k] * fb[k][j];
-            }
+            for (int j = 0; j < 8; j++) ic[i][j] += (uint32_t)(ia[i][k] * ib[k][j]);
+    for (int i = 0; i < 16 && !integers; i++)
+        for (int k = 0; k < 8 * n; k++)
+            for (int j = 0; j < 8; j++) fc[i][j] += fa[i][k] * fb[k][j];
     for (int t = 0; t < WARP; t++)
         for (int r = 0; r < 4; r++) {
             int i = t / 4 + 8 * (r >> 1), j = t % 4 * 2 + (r & 1);
-            if (integers) (*word[t])[6 + r] = ic[i][j];
-            else memcpy(&(*word[t])[6 + r], &fc[i][j], 4);
+            if (integers)
+                (*word[t])[6 + r] = ic[i][j];
+            else
+                memcpy(&(*word[t])[6 + r], &fc[i][j], 4);
         }
 }

@@ -1,98 +1,45 @@
-/* test_emu.c: kernels of blocks, written in Lir, on the emulator (emu.h): right ones have right results in any order of threads, and every bug that is
- * planted is found: by a message, or, where all that happens is lawful, by the result. Each launch is in a process of its own. */
-#include <check.h>
-#include <dlfcn.h>
-#include <math.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/mman.h>
-#include <sys/wait.h>
-#include <unistd.h>
-
-#include "codegen/codegen.h"
-#include "codegen/lir.h"
-#include "codegen/llvm.h"
-#include "emu_internal.h"
+/* test_emu.c: kernels of blocks, written in Lir, on the emulator (emu.h): right ones have right results in any order of threads, and every bug that
+ * is planted is found: by a message, or, where all that happens is lawful, by the result. Each launch is in a process of its own. */
+#include "emu_child.h"
 
 #define NONE ((LVal){0})
 static const LTy f32 = {DT_F32, 1}, i32 = {DT_I32, 1};
 
 /* ---- launches ---- */
 
-enum { BUFFER = 1 << 16, BUFFERS = 3, GAP = 4096, TEXT = 1 << 16 };
+enum { BUFFER = 1 << 16, BUFFERS = 3, GAP = 4096 };
 typedef struct Memory { /* of the device, shared with the process that runs the kernel */
     uint8_t buffer[BUFFERS][BUFFER + GAP];
 } Memory;
 static Memory *memory;
-static char text[TEXT]; /* what the process said */
 
 static bool on_device(const void *p, size_t n) {
     size_t at = (size_t)((const uint8_t *)p - memory->buffer[0]), k = at / sizeof memory->buffer[0];
     return k < BUFFERS && at % sizeof memory->buffer[0] + n <= BUFFER;
 }
 
-static emu_kernel *linked(const LlvmOut *o, const char *name) {
-    char dir[] = "/tmp/test_emu_XXXXXX", command[400], path[64], symbol[100];
-    ck_assert_ptr_nonnull(mkdtemp(dir));
-    snprintf(path, sizeof path, "%s/k.o", dir);
-    FILE *f = fopen(path, "wb");
-    ck_assert(f && fwrite(o->blob[0].data, 1, o->blob[0].bytes, f) == o->blob[0].bytes && fclose(f) == 0);
-    snprintf(command, sizeof command, "cc -nostdlib -shared -o %s/k.so %s", dir, path);
-    ck_assert_int_eq(system(command), 0);
-    snprintf(path, sizeof path, "%s/k.so", dir);
-    void *h = dlopen(path, RTLD_NOW);
-    ck_assert_msg(h != NULL, "%s", dlerror());
-    snprintf(command, sizeof command, "rm -r %s", dir);
-    ck_assert_int_eq(system(command), 0);
-    snprintf(symbol, sizeof symbol, "%s_thread", name);
-    void *at = dlsym(h, symbol);
-    emu_kernel *k;
-    ck_assert_ptr_nonnull(at);
-    memcpy(&k, &at, sizeof k);
-    return k;
-}
-
-/* Runs a kernel of so many tasks in a grid of two blocks; whether it came to its end. `text` has what was said. */
-static bool launch(Ctx *c, Lir *l, int64_t dim, int64_t tasks, const char *seed, bool count) {
-    LlvmOut out = {.kind = LLVM_OBJECT};
-    ck_assert_msg(lir_verify(c, l), "%s", ctx_messages(c));
-    ck_assert_msg(llvm_compile(c, target_of_gpus("gpu-emulated"), 1, &l, &out), "%s", ctx_messages(c));
-    emu_kernel *run = linked(&out, lir_name(l));
-    uint32_t status = 0;
+/* Runs a kernel of so many tasks in a grid of two blocks; whether it came to its end. */
+static bool launch(Ctx *c, void *twins, const Lir *l, int64_t dim, int64_t tasks, const char *seed, bool count) {
+    uint32_t status = 0, n = 0;
     int64_t word[BUFFERS + 5];
-    uint32_t n = 0;
     for (uint32_t k = 0; k < lir_nbuf(l); k++) word[n++] = (int64_t)(uintptr_t)memory->buffer[k];
     if (lir_ndim(l)) word[n++] = dim;
     word[n++] = tasks, word[n++] = 0, word[n++] = 0, word[n++] = (int64_t)(uintptr_t)&status;
-    int says[2];
-    ck_assert_int_eq(pipe(says), 0);
-    pid_t child = fork();
-    if (child == 0) {
-        dup2(says[1], 2);
-        if (seed) setenv("ACCELC_EMU_SEED", seed, 1);
-        if (count) setenv("ACCELC_EMU_COUNT", "1", 1);
-        emu_run(&(emu_launch){lir_name(l), run, word, 2, lir_block_threads(l), lir_shared_bytes(l), true, on_device});
-        _exit(0);
-    }
-    close(says[1]);
-    size_t have = 0;
-    for (ssize_t got; have < sizeof text - 1 && (got = read(says[0], text + have, sizeof text - 1 - have)) > 0;) have += (size_t)got;
-    text[have] = 0;
-    close(says[0]);
-    int state;
-    ck_assert_int_eq(waitpid(child, &state, 0), child);
-    return WIFEXITED(state) && WEXITSTATUS(state) == 0;
+    emu_launch x = {lir_name(l), twin_of(c, twins, l), word, 2, lir_block_threads(l), lir_shared_bytes(l), true, on_device};
+    return child_launch(&x, seed, count);
 }
 
 static void memory_new(void) {
-    memory = mmap(NULL, sizeof *memory, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    ck_assert(memory != MAP_FAILED);
+    memory = shared_memory(sizeof *memory);
     memset(memory, 0xff, sizeof *memory);
 }
 
 /* ---- fragments: c[16][8] of one product, a[16][k] b[8][k], as the manual lays them out ---- */
 
-typedef struct Product { DType in; int k, bytes; } Product;
+typedef struct Product {
+    DType in;
+    int k, bytes;
+} Product;
 static const Product product[] = {{DT_F32, 8, 4}, {DT_F16, 16, 2}, {DT_BF16, 16, 2}, {DT_I8, 32, 1}, {DT_U8, 32, 1}};
 
 static Lir *fragments(Ctx *c, Product p) {
@@ -106,7 +53,8 @@ static Lir *fragments(Ctx *c, Product p) {
         LVal row = lir_addi(l, g, 8 * (k & 1)), at = lir_addi(l, lir_add(l, lir_muli(l, row, pitch), q), 4 * (k >> 1));
         a = lir_insert(l, a, (uint16_t)k, lir_load(l, lir_buf(l, 0), at, i32, NONE, 0));
     }
-    for (int k = 0; k < 2; k++) b = lir_insert(l, b, (uint16_t)k, lir_load(l, lir_buf(l, 1), lir_addi(l, lir_add(l, lir_muli(l, g, pitch), q), 4 * k), i32, NONE, 0));
+    for (int k = 0; k < 2; k++)
+        b = lir_insert(l, b, (uint16_t)k, lir_load(l, lir_buf(l, 1), lir_addi(l, lir_add(l, lir_muli(l, g, pitch), q), 4 * k), i32, NONE, 0));
     LVal d = lir_mma(l, p.in, a, b, lir_splat(l, lir_int(l, sum, 5), 4));
     for (int k = 0; k < 4; k++) {
         r[k] = lir_extract(l, d, (uint16_t)k);
@@ -130,7 +78,9 @@ START_TEST(products_are_right) {
             dt_store(t, memory->buffer[i >= 16], (size_t)((i >= 16 ? i - 16 : i) * p.k + k), s);
             *(i < 16 ? &a[i][k] : &b[i - 16][k]) = v;
         }
-    ck_assert_msg(launch(c, fragments(c, p), 0, 1, NULL, false), "%s", text);
+    Lir *l = fragments(c, p);
+    ck_assert_msg(lir_verify(c, l), "%s", ctx_messages(c));
+    ck_assert_msg(launch(c, twins_open(c, 1, &l), l, 0, 1, NULL, false), "%s", child_text);
     for (int i = 0; i < 16; i++)
         for (int j = 0; j < 8; j++) {
             double want = 5, got = dt_load(p.bytes == 1 ? DT_I32 : DT_F32, memory->buffer[2], (size_t)(i * 8 + j)).f;
@@ -145,8 +95,26 @@ END_TEST
 /* ---- a pipeline: c[64][64] = a[64][K] b[64][K]^T of f16, in stages of 32 columns ---- */
 
 typedef enum {
-    RIGHT, NO_BARRIER, WEAK_WAIT, NO_COMMIT, EARLY_STAGE, SWIZZLE, OUT_OF_STAGES, UNALIGNED, OUT_OF_MEMORY, WRONG_ROWS, TRANSPOSED, FRAGMENTS, NO_SWIZZLE,
-    BARRIER_IN_BRANCH, SHUFFLE_IN_BRANCH, SHUFFLE_OR_BARRIER, STORE_RACE, WRITE_AFTER_READ, VALID, BUGS
+    RIGHT,
+    NO_BARRIER,
+    WEAK_WAIT,
+    NO_COMMIT,
+    EARLY_STAGE,
+    SWIZZLE,
+    OUT_OF_STAGES,
+    UNALIGNED,
+    OUT_OF_MEMORY,
+    WRONG_ROWS,
+    TRANSPOSED,
+    FRAGMENTS,
+    NO_SWIZZLE,
+    BARRIER_IN_BRANCH,
+    SHUFFLE_IN_BRANCH,
+    SHUFFLE_OR_BARRIER,
+    STORE_RACE,
+    WRITE_AFTER_READ,
+    VALID,
+    BUGS
 } Bug;
 enum { SIDE = 64, K = 160, DEPTH = 32, STAGES = 3, PANEL = SIDE * DEPTH * 2, STAGE = 2 * PANEL, THREADS = 128 };
 
@@ -174,7 +142,8 @@ static void bring(Lir *l, LVal step, Bug bug) { /* the stage's part of both oper
 
 /* Rows of matrices that a lane names: 16 x 16 elements, k the second half of columns for lanes 16 .. */
 static LVal matrix_rows(Lir *l, LVal at, LVal lane, LVal row, int k, bool columns, Bug bug) {
-    LVal low = lir_op2(l, S_AND, lane, lir_i64(l, 7)), bit3 = lir_op2(l, S_AND, lir_shru(l, lane, lir_i64(l, 3)), lir_i64(l, 1)), bit4 = lir_shru(l, lane, lir_i64(l, 4));
+    LVal low = lir_op2(l, S_AND, lane, lir_i64(l, 7)), bit3 = lir_op2(l, S_AND, lir_shru(l, lane, lir_i64(l, 3)), lir_i64(l, 1)),
+         bit4 = lir_shru(l, lane, lir_i64(l, 4));
     LVal r = lir_add(l, lir_add(l, row, low), lir_muli(l, columns ? bit4 : bit3, 8)), chunk = lir_addi(l, columns ? bit3 : bit4, k * 2);
     return lir_add(l, at, chunk_at(l, r, chunk, bug != NO_SWIZZLE));
 }
@@ -261,7 +230,8 @@ static Lir *sum(Ctx *c, Bug bug) {
 
 /* ---- what must be found ---- */
 
-static const char *const says[BUGS] = { /* NULL: the result is wrong */
+static const char *const says[BUGS] = {
+    /* NULL: the result is wrong */
     [NO_BARRIER] = "of shared memory was",
     [WEAK_WAIT] = ": load_matrix: a copy of thread ",
     [NO_COMMIT] = "is under way",
@@ -282,7 +252,8 @@ enum { TASKS = 4, TERMS = 100 };
 static void operands(bool pipe_line) {
     memory_new();
     for (int i = 0; i < SIDE * K && pipe_line; i++)
-        for (int o = 0; o < 2; o++) dt_store(DT_F16, memory->buffer[o], (size_t)i, (Scalar){DT_F16, {.f = ((i * (7 + 4 * o) + i / K * (5 + o)) % 32 - 16) / 8.0}});
+        for (int o = 0; o < 2; o++)
+            dt_store(DT_F16, memory->buffer[o], (size_t)i, (Scalar){DT_F16, {.f = ((i * (7 + 4 * o) + i / K * (5 + o)) % 32 - 16) / 8.0}});
     for (int i = 0; i < THREADS * TASKS && !pipe_line; i++) dt_store(DT_F32, memory->buffer[0], (size_t)i, (Scalar){DT_F32, {.f = (i * 7) % 64}});
 }
 
@@ -290,7 +261,8 @@ static bool right_product(void) {
     for (int i = 0; i < SIDE; i++)
         for (int j = 0; j < SIDE; j++) {
             double want = 0;
-            for (int k = 0; k < K; k++) want += dt_load(DT_F16, memory->buffer[0], (size_t)(i * K + k)).f * dt_load(DT_F16, memory->buffer[1], (size_t)(j * K + k)).f;
+            for (int k = 0; k < K; k++)
+                want += dt_load(DT_F16, memory->buffer[0], (size_t)(i * K + k)).f * dt_load(DT_F16, memory->buffer[1], (size_t)(j * K + k)).f;
             if (dt_load(DT_F32, memory->buffer[2], (size_t)(i * SIDE + j)).f != want) return false; /* exact: multiples of 1/64 */
         }
     return true;
@@ -305,44 +277,55 @@ static bool right_sum(void) {
     return true;
 }
 
-static bool try_out(Bug bug, const char *seed, bool count, bool *right) {
-    Ctx *c = ctx_new();
-    operands(!of_sum(bug));
-    bool ends = launch(c, of_sum(bug) ? sum(c, bug) : pipeline(c, bug), TERMS, of_sum(bug) ? TASKS : 1, seed, count);
-    *right = ends && (of_sum(bug) ? right_sum() : right_product());
-    ctx_free(c);
+typedef struct All { /* a kernel with each bug; the right sum has number BUGS */
+    Ctx *c;
+    Lir *l[BUGS + 1];
+    void *twins;
+} All;
+
+static All all_kernels(void) {
+    All a = {.c = ctx_new()};
+    for (int b = 0; b <= BUGS; b++) {
+        a.l[b] = b == BUGS ? sum(a.c, RIGHT) : of_sum((Bug)b) ? sum(a.c, (Bug)b) : pipeline(a.c, (Bug)b);
+        lir_rename(a.l[b], ctx_printf(a.c, "kernel%d", b));
+        ck_assert_msg(lir_verify(a.c, a.l[b]), "%s", ctx_messages(a.c));
+    }
+    a.twins = twins_open(a.c, BUGS + 1, a.l);
+    return a;
+}
+
+static bool try_out(const All *a, int bug, const char *seed, bool count, bool *right) {
+    bool sums = bug == BUGS || of_sum((Bug)bug);
+    operands(!sums);
+    bool ends = launch(a->c, a->twins, a->l[bug], TERMS, sums ? TASKS : 1, seed, count);
+    *right = ends && (sums ? right_sum() : right_product());
+    ck_assert_int_eq(munmap(memory, sizeof *memory), 0);
     return ends;
 }
 
-static const char *const seeds[] = {NULL, "1", "2"};
-enum { SEEDS = sizeof seeds / sizeof *seeds };
-
-START_TEST(right_kernels_are_right) {
-    bool right;
-    ck_assert_msg(try_out(RIGHT, seeds[_i], false, &right) && right, "%s", text);
-    Ctx *c = ctx_new();
-    operands(false);
-    ck_assert_msg(launch(c, sum(c, RIGHT), TERMS, TASKS, seeds[_i], false) && right_sum(), "%s", text);
-    ctx_free(c);
-}
-END_TEST
-
 START_TEST(bugs_are_found) {
-    Bug bug = (Bug)(_i % BUGS);
-    bool right, ends;
-    if (bug == RIGHT || bug == NO_SWIZZLE) return;
-    ends = try_out(bug, seeds[_i / BUGS], false, &right);
-    ck_assert_msg(!right, "bug %d is not found", bug);
-    if (!says[bug]) ck_assert_msg(ends, "%s", text);
-    else ck_assert_msg(!ends && strstr(text, says[bug]) != NULL, "bug %d: %s", bug, text);
-    if (says[bug]) ck_assert_msg(strstr(text, of_sum(bug) ? "emu: kernel sum, block " : "emu: kernel pipeline, block ") != NULL, "%s", text);
+    static const char *const seeds[] = {NULL, "1", "2"};
+    All a = all_kernels();
+    for (int k = 0; k < 3 * (BUGS + 1); k++) {
+        int bug = k / 3;
+        bool right, ends = try_out(&a, bug, seeds[k % 3], false, &right);
+        if (bug == RIGHT || bug == NO_SWIZZLE || bug == BUGS) {
+            ck_assert_msg(ends && right, "kernel %d: %s", bug, child_text);
+            continue;
+        }
+        ck_assert_msg(!right && (ends || says[bug]), "bug %d is not found: %s", bug, child_text);
+        if (!says[bug]) continue;
+        ck_assert_msg(!ends && strstr(child_text, says[bug]) != NULL, "bug %d: %s", bug, child_text);
+        ck_assert_msg(strstr(child_text, ctx_printf(a.c, "emu: kernel kernel%d, block ", bug)) != NULL, "%s", child_text);
+    }
+    ctx_free(a.c);
 }
 END_TEST
 
 /* Turns and sectors of all accesses, and the least. */
 static void total(const char *what, unsigned long long *is, unsigned long long *least) {
     *is = *least = 0;
-    for (const char *p = text; (p = strstr(p, what)); p++) {
+    for (const char *p = child_text; (p = strstr(p, what)); p++) {
         unsigned long long a, b;
         ck_assert_int_eq(sscanf(p + strlen(what), ": %llu, at least %llu", &a, &b), 2);
         *is += a, *least += b;
@@ -351,8 +334,9 @@ static void total(const char *what, unsigned long long *is, unsigned long long *
 
 START_TEST(costs_are_counted) {
     unsigned long long is, least;
+    All a = all_kernels();
     bool right;
-    ck_assert(try_out(RIGHT, NULL, true, &right) && right);
+    ck_assert(try_out(&a, RIGHT, NULL, true, &right) && right);
     total("shared memory, turns", &is, &least);
     /* per stage and warp: 4 copies of 4 turns, 10 matrices of 4 */
     ck_assert_uint_eq(least, K / DEPTH * 4 * (4 * 4 + 10 * 4));
@@ -360,19 +344,19 @@ START_TEST(costs_are_counted) {
     total("device memory, sectors", &is, &least);
     ck_assert_uint_eq(least, 2 * SIDE * K * 2 / 32 + SIDE * SIDE * 4 / 32);
     ck_assert_uint_eq(is, 2 * SIDE * K * 2 / 32 + SIDE * SIDE * 4 / 32 * 2); /* results go by words that are two apart */
-    ck_assert(try_out(NO_SWIZZLE, NULL, true, &right) && right);
+    ck_assert(try_out(&a, NO_SWIZZLE, NULL, true, &right) && right);
     total("shared memory, turns", &is, &least);
     ck_assert_uint_ge(is, least * 2);
+    ctx_free(a.c);
 }
 END_TEST
 
 int main(void) {
     Suite *s = suite_create("emu");
     TCase *t = tcase_create("emu");
-    tcase_set_timeout(t, 60);
+    tcase_set_timeout(t, 240);
     tcase_add_loop_test(t, products_are_right, 0, sizeof product / sizeof *product);
-    tcase_add_loop_test(t, right_kernels_are_right, 0, SEEDS);
-    tcase_add_loop_test(t, bugs_are_found, 0, BUGS * SEEDS);
+    tcase_add_test(t, bugs_are_found);
     tcase_add_test(t, costs_are_counted);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);

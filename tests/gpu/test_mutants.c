@@ -1,0 +1,267 @@
+/* test_mutants.c: bugs planted in the code of templates for blocks of a GPU, on the emulator. Each mutant is a template's kernel with one instruction
+ * changed: a barrier or a copy's end left out, a wait that is too weak, an address that is off. The emulator must tell, or the result must differ, in
+ * some order of the threads. A mutant that lives shows an instruction that is not needed here, or a check that is missing. */
+#include "emu_child.h"
+
+#include <math.h>
+
+#include "codegen/kernel.h"
+#include "codegen/lir_internal.h"
+#include "ir/storage.h"
+
+/* ---- what is done to a kernel ---- */
+
+typedef enum { NO_BARRIER, NO_WAIT, WEAK_WAIT, NO_COMMIT, ALL_VALID, COPY_ELSEWHERE, TURNED, OTHER_ROW, OTHER_LANE, OTHER_WORD, BEYOND, KINDS } Kind;
+static const char *const kind_name[KINDS] = {"no barrier",
+                                             "no wait",
+                                             "a wait that is too weak",
+                                             "no commit",
+                                             "all bytes of a copy valid",
+                                             "a copy to another place",
+                                             "a matrix turned",
+                                             "another row of a matrix",
+                                             "another lane",
+                                             "another word of shared memory",
+                                             "shared memory beyond its end"};
+enum { MOST_OF_A_KIND = 4 }; /* but for barriers and waits, which all have their turn */
+
+static bool shared_place(const Lir *l, LVal p) {
+    const LIns *i = &l->ins.v[p.i];
+    return i->op == L_SHARED || ((i->op == L_PTR_ADD || i->op == L_PTR_BYTES) && shared_place(l, l->args.v[i->arg]));
+}
+
+/* Changes the instruction so, if that kind of change is one for it. */
+static bool change(Lir *l, LIns *i, Kind kind) {
+    LIns nothing = {.op = L_CONST, .ty = {DT_I64, 1}};
+    uint32_t size = i->aux & LIR_COPY_SIZE;
+    switch (kind) {
+    case NO_BARRIER:
+        return i->op == L_BARRIER && (*i = nothing, true);
+    case NO_WAIT:
+        return i->op == L_COPY_WAIT && (*i = nothing, true);
+    case WEAK_WAIT:
+        return i->op == L_COPY_WAIT && (i->imm++, true);
+    case NO_COMMIT:
+        return i->op == L_COPY_COMMIT && (*i = nothing, true);
+    case ALL_VALID:
+        return i->op == L_COPY_ASYNC && i->narg == 5 && (i->narg = 4, true);
+    case COPY_ELSEWHERE:
+        return i->op == L_COPY_ASYNC && (i->aux = (uint32_t)((lir_copy_to(i) + size) * (LIR_COPY_SIZE + 1)) | size, true);
+    case TURNED:
+        return i->op == L_LOAD_MATRIX && (i->flags ^= 1, true);
+    case OTHER_ROW:
+        return i->op == L_LOAD_MATRIX && (i->imm += 16, true);
+    case OTHER_LANE:
+        return i->op == L_LANE_XOR && (i->imm = i->imm == 1 ? 2 : i->imm / 2, true);
+    case OTHER_WORD:
+        return (i->op == L_LOAD || i->op == L_STORE) && shared_place(l, l->args.v[i->arg]) &&
+               (i->imm += i->op == L_LOAD && i->ty.lanes > 1 ? i->ty.lanes : 1, true);
+    default:
+        return i->op == L_SHARED && (i->imm += l->shared, true);
+    }
+}
+
+typedef struct Mutant {
+    Lir *l;
+    Kind kind;
+    uint32_t at;
+} Mutant;
+typedef VEC(Mutant) Mutants;
+
+static void plant(Ctx *c, const Lir *l, Kind kind, Mutants *out) {
+    uint32_t of_kind = 0, skip = 0, seen = 0;
+    for (uint32_t v = 1; v < l->ins.n; v++) {
+        LIns i = l->ins.v[v];
+        of_kind += change((Lir *)(uintptr_t)l, &i, kind);
+    }
+    if (kind > NO_COMMIT && of_kind > MOST_OF_A_KIND) skip = (of_kind + MOST_OF_A_KIND - 1) / MOST_OF_A_KIND;
+    for (uint32_t v = 1; v < l->ins.n; v++) {
+        LIns i = l->ins.v[v];
+        if (!change((Lir *)(uintptr_t)l, &i, kind) || (skip && seen++ % skip)) continue;
+        Mutant m = {ctx_dup(c, l, sizeof *l), kind, v};
+        m.l->ins.v = ctx_dup(c, l->ins.v, l->ins.n * sizeof *l->ins.v);
+        m.l->ins.v[v] = i;
+        lir_rename(m.l, ctx_printf(c, "mutant%u", out->n));
+        vec_push(c, out, m);
+    }
+}
+
+/* ---- a kernel and its operands ---- */
+
+typedef struct Case {
+    const char *schedule, *in, *out, *body;
+    double tolerance;
+    int bits;      /* of random numbers: few make products exact, many make each element count */
+    uint32_t live; /* how many may live */
+} Case;
+
+enum { BUFFER = 1 << 18, MOST_BUFFERS = 8, SCRATCH = 1 << 16, BLOCKS = 2, MOST_WORDS = 64 };
+typedef struct Memory {
+    uint8_t buffer[MOST_BUFFERS][BUFFER], scratch[BLOCKS * SCRATCH];
+    uint32_t status;
+} Memory;
+static Memory *memory;
+static size_t bytes[MOST_BUFFERS];
+
+static bool on_device(const void *p, size_t n) {
+    size_t at = (size_t)((const uint8_t *)p - memory->buffer[0]), b = at / BUFFER;
+    if (at >= offsetof(Memory, scratch) && at + n <= offsetof(Memory, status)) return true;
+    return b < MOST_BUFFERS && at % BUFFER + n <= bytes[b];
+}
+
+static double drawn(uint64_t *state, int bits) { /* from -2 to 2 */
+    *state = *state * 6364136223846793005u + 1442695040888963407u;
+    return ldexp((double)(*state >> (64 - bits)), 2 - bits) - 2;
+}
+
+typedef struct Job { /* a kernel whose operands are in memory */
+    Ctx *c;
+    const KernelCode *code;
+    Tensor *want;
+    int64_t word[MOST_WORDS];
+    uint32_t out; /* which buffer has the result */
+} Job;
+
+static Job prepare(Ctx *c, const Case *t) {
+    Job j = {.c = c};
+    Buf names = {.c = c};
+    for (const char *p = strchr(t->in, '%'); p; p = strchr(p + 1, '%')) buf_printf(&names, "%s%.*s", names.n ? ", " : "", (int)strcspn(p, ":"), p);
+    const char *n = buf_str(&names);
+    Graph *g = graph_parse(c,
+                           ctx_printf(c, "graph @t (%s) -> (%%y: %s) {\n  %%y = group \"kernel\" %s : %s (%s) {\n%s\n  }\n  return %%y\n}\n", t->in,
+                                      t->out, n, t->out, t->in, t->body),
+                           "test.ir");
+    ck_assert_msg(g != NULL, "%s", ctx_messages(c));
+    Tensor **in = NEWN(c, Tensor *, g->in.n);
+    uint64_t state = 1;
+    for (uint32_t i = 0; i < g->in.n; i++) {
+        const Type *ty = val_type(g, g->in.v[i].val);
+        int64_t dim[MAX_RANK];
+        for (int d = 0; d < ty->rank; d++) ck_assert(dim_is_const(c, ty->dim[d], &dim[d]));
+        in[i] = tensor_new(c, (DType)ty->dtype, ty->rank, dim);
+        for (int64_t e = 0; e < tensor_count(in[i]); e++) {
+            double v = drawn(&state, t->bits);
+            dt_store(in[i]->dtype, in[i]->data, (size_t)e,
+                     dt_is_float(in[i]->dtype) ? (Scalar){in[i]->dtype, {.f = v}} : (Scalar){in[i]->dtype, {.i = (int64_t)(v * 8)}});
+        }
+    }
+    EvalOptions eo = {0};
+    ck_assert_msg(graph_eval(c, g, (const Tensor *const *)in, &j.want, &eo), "%s", ctx_messages(c));
+    const Node *group = NULL;
+    for (uint32_t i = 0; i < g->node.n; i++)
+        if (g->node.v[i]->op == P_GROUP) group = g->node.v[i];
+    Kernel *k = kernel_lower(c, g, group, NEWN(c, Storage, g->val.n));
+    j.code = kernel_compile(c, k, target_of_gpus("gpu-emulated"), t->schedule);
+    size_t len = strcspn(t->schedule, " ");
+    ck_assert_msg(j.code && !strncmp(j.code->sched.tmpl->name, t->schedule, len), "%s does not take\n%s", t->schedule, t->body);
+    ck_assert(j.code->nbuf <= MOST_BUFFERS && j.code->nbuf + j.code->ndim + 4 <= MOST_WORDS);
+    int64_t *w = j.word, none = 0, scratch;
+    for (uint32_t b = 0; b < j.code->nbuf; b++) {
+        const Tensor *x = j.want;
+        for (uint32_t i = 0; i < g->in.n; i++)
+            if (graph_resolve(g, g->in.v[i].val).i == j.code->buf[b].i) x = in[i];
+        bytes[b] = dt_bytes(x->dtype, tensor_count(x));
+        ck_assert_uint_le(bytes[b], BUFFER);
+        if (x == j.want)
+            j.out = b;
+        else
+            memcpy(memory->buffer[b], x->data, bytes[b]);
+        *w++ = (int64_t)(uintptr_t)memory->buffer[b];
+    }
+    for (uint32_t i = 0; i < j.code->ndim; i++) ck_assert(dim_eval(c, j.code->dim[i], &none, w++));
+    ck_assert(dim_eval(c, j.code->tasks, &none, w++) && dim_eval(c, j.code->scratch, &none, &scratch) && scratch <= SCRATCH);
+    *w++ = (int64_t)(uintptr_t)memory->scratch;
+    *w++ = SCRATCH;
+    *w++ = (int64_t)(uintptr_t)&memory->status;
+    return j;
+}
+
+static bool run(const Job *j, const char *name, emu_kernel *k, const char *seed) {
+    const Lir *l = j->code->lir;
+    uint32_t threads = lir_block_threads(l) ? lir_block_threads(l) : 256;
+    memset(memory->buffer[j->out], 0xff, BUFFER);
+    memset(memory->scratch, 0xff, sizeof memory->scratch);
+    return child_launch(&(emu_launch){name, k, j->word, BLOCKS, threads, lir_shared_bytes(l), true, on_device}, seed, false);
+}
+
+static void check_right(const Job *j, const Case *t, const char *seed) {
+    for (int64_t i = 0; i < tensor_count(j->want); i++) {
+        Scalar w = dt_load(j->want->dtype, j->want->data, (size_t)i), g = dt_load(j->want->dtype, memory->buffer[j->out], (size_t)i);
+        bool same = dt_is_float(j->want->dtype) ? fabs(w.f - g.f) <= t->tolerance * fmax(1, fabs(w.f)) : w.i == g.i;
+        ck_assert_msg(same, "%s, seed %s: element %lld is %g instead of %g", t->schedule, seed ? seed : "none", (long long)i, g.f, w.f);
+    }
+}
+
+/* ---- the cases ---- */
+
+#define SOFTMAX                                                                                                                                      \
+    "%0 = reduce.max [1] keep %x : f32[5,1]\n%1 = map { exp(a - b) } %x, %0 : f32[5,300]\n%2 = reduce.sum [1] keep %1 : f32[5,1]\n%3 = map { a / b " \
+    "} %1, %2 : f32[5,300]\nyield %3"
+#define PRODUCT(type, spec) "%0 = contract \"" spec "\" acc f32 %x, %w : " type "[70,136]\n%1 = map { a + b } %0, %b : " type "[70,136]\nyield %1"
+/* What lives: the barrier after a tile, and the last wait's count, which matter to sums without terms, and where there is no room between slots and
+ * sums; copies whose bytes are all valid at these sizes; barriers between threads that read what they have written themselves. */
+static const Case cases[] = {
+    {"gemm rows=64 cols=64", "%x: f32[70,200], %w: f32[200,136], %b: f32[136]", "f32[70,136]", PRODUCT("f32", "qs,sr->qr"), 1e-5, 5, 3},
+    {"gemm rows=32 cols=64", "%x: f32[200,70], %w: f32[136,200], %b: f32[136]", "f32[70,136]", PRODUCT("f32", "sq,rs->qr"), 1e-5, 5, 3},
+    {"mma rows=32 cols=64", "%x: f16[70,200], %w: f16[200,136], %b: f16[136]", "f16[70,136]", PRODUCT("f16", "qs,sr->qr"), 1e-3, 5, 1},
+    {"mma rows=64 cols=64", "%x: f16[200,70], %w: f16[136,200], %b: f16[136]", "f16[70,136]", PRODUCT("f16", "sq,rs->qr"), 1e-3, 5, 2},
+    {"gemv rows=2", "%x: f32[2,200], %w: f32[200,136]", "f32[2,136]", "%0 = contract \"qs,sr->qr\" %x, %w : f32[2,136]\nyield %0", 1e-5, 5, 0},
+    {"gemv rows=1", "%x: f32[1,200], %w: f32[136,200]", "f32[1,136]", "%0 = contract \"qs,rs->qr\" %x, %w : f32[1,136]\nyield %0", 1e-5, 5, 0},
+    {"rows", "%x: f32[5,300]", "f32[5,300]", SOFTMAX, 1e-5, 24, 5},
+};
+static const char *const seeds[] = {NULL, "1", "2"};
+enum { SEEDS = sizeof seeds / sizeof *seeds };
+
+START_TEST(mutants_are_found) {
+    const Case *t = &cases[_i];
+    Ctx *c = ctx_new();
+    memory = shared_memory(sizeof *memory);
+    Job j = prepare(c, t);
+    lir_rename(j.code->lir, "right");
+    Mutants m = {0};
+    vec_push(c, &m, (Mutant){.l = j.code->lir, .kind = KINDS});
+    for (int kind = 0; kind < KINDS; kind++) plant(c, j.code->lir, (Kind)kind, &m);
+    Lir **l = NEWN(c, Lir *, m.n);
+    for (uint32_t k = 0; k < m.n; k++) {
+        l[k] = m.v[k].l;
+        ck_assert_msg(lir_verify(c, l[k]), "%s", ctx_messages(c));
+    }
+    void *twins = twins_open(c, m.n, l), *right = malloc(bytes[j.out]);
+    for (int s = 0; s < SEEDS; s++) {
+        ck_assert_msg(run(&j, "right", twin_of(c, twins, l[0]), seeds[s]), "%s", child_text);
+        if (!s) memcpy(right, memory->buffer[j.out], bytes[j.out]);
+        check_right(&j, t, seeds[s]);
+        ck_assert_msg(!memcmp(right, memory->buffer[j.out], bytes[j.out]), "%s: the order of threads matters", t->schedule);
+    }
+    uint32_t alive = 0;
+    for (uint32_t k = 1; k < m.n; k++) {
+        bool found = false;
+        for (int s = 0; s < SEEDS && !found; s++)
+            found = !run(&j, lir_name(l[k]), twin_of(c, twins, l[k]), seeds[s]) || memcmp(right, memory->buffer[j.out], bytes[j.out]);
+        if (found) continue;
+        alive++;
+        fprintf(stderr, "%s: %%%u, %s: nobody finds that\n", t->schedule, m.v[k].at, kind_name[m.v[k].kind]);
+    }
+    if (alive) {
+        Buf b = {.c = c};
+        lir_print(&b, l[0]);
+        if (getenv("ACCELC_TEST_PRINT")) fputs(buf_str(&b), stderr);
+    }
+    ck_assert_msg(alive <= t->live, "%s: %u of %u mutants live", t->schedule, alive, m.n - 1);
+    free(right);
+    ctx_free(c);
+}
+END_TEST
+
+int main(void) {
+    Suite *s = suite_create("mutants");
+    TCase *t = tcase_create("mutants");
+    tcase_set_timeout(t, 240);
+    tcase_add_loop_test(t, mutants_are_found, 0, sizeof cases / sizeof *cases);
+    suite_add_tcase(s, t);
+    SRunner *r = srunner_create(s);
+    srunner_run_all(r, CK_NORMAL);
+    int failed = srunner_ntests_failed(r);
+    srunner_free(r);
+    return failed != 0;
+}
