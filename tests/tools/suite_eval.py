@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Official ONNX backend cases, through `accelc --eval` or, with --tasks, through compiled code whose executor runs the tasks of a phase
-in any order.
+"""Official ONNX backend cases, through `accelc --eval` or through compiled code: with --tasks, by an executor that runs the tasks of a phase in
+any order, with --target, for that target, each case in a process of its own.
 
-    suite_eval.py ACCELC [--variant plain|dynamic|constant|all] [--tasks N] [--op NAME]... [--only PATTERN] [-v]
+    suite_eval.py ACCELC [--variant plain|dynamic|constant|all] [--tasks N] [--target T] [--op NAME]... [--only PATTERN] [-v]
 
 Without --op, the cases are those whose nodes (subgraphs and functions included) are all operators that `accelc --list-ops`
 names. Cases, variants and comparison are those of bench/suite.py beside the checkout (--suite FILE). Cases that cannot pass are
@@ -11,7 +11,7 @@ The last line is `N passed, N failed, N known`; exit status 1 if any failed.
 """
 import argparse
 import importlib.util
-import multiprocessing
+import multiprocessing.pool
 import os
 import re
 import subprocess
@@ -154,6 +154,24 @@ def run_tasks(suite, width, test, variant):
     return failure and ": ".join(failure)
 
 
+def for_target(suite, target, test, variant):
+    """As run_case, through compiled code, in a process of its own: the look-alike of a driver ends it where something is wrong."""
+    import accelc.backend
+    here, there = multiprocessing.Pipe(False)
+
+    def work():
+        there.send(suite.run_case(lambda model: accelc.backend.prepare(model, options=("--target", target)).run, test, variant))
+    child = multiprocessing.get_context("fork").Process(target=work)
+    child.start()
+    there.close()
+    try:
+        failure = here.recv()
+    except EOFError:
+        failure = ("run", "the process came to an end")
+    child.join()
+    return failure and ": ".join(failure)
+
+
 job = None   # of the processes that main() forks: from the number of a case to the reason of its failure
 
 
@@ -168,6 +186,7 @@ def main():
     p.add_argument("accelc")
     p.add_argument("--variant", choices=["plain", "dynamic", "constant", "all"], default="all")
     p.add_argument("--tasks", type=int, metavar="N", help="compiled code, N tasks in any order, instead of the evaluator")
+    p.add_argument("--target", metavar="T", help="code compiled for T instead of the evaluator")
     p.add_argument("--op", action="append", help="cases that use this operator")
     p.add_argument("--only", help="regular expression that the case's category/name must contain")
     p.add_argument("--suite", default=os.path.join(here, "../../../shared/bench/suite.py"))
@@ -191,8 +210,11 @@ def main():
     passed = failed = known_bad = 0
     for variant in ["plain", "dynamic", "constant"] if options.variant == "all" else [options.variant]:
         def job(i, v=variant):
+            if options.target:
+                return for_target(suite, options.target, cases[i], v)
             return run_tasks(suite, options.tasks, cases[i], v) if options.tasks else run_case(suite, options.accelc, cases[i], v)
-        with multiprocessing.get_context("fork").Pool(options.jobs) as pool:
+        pools = multiprocessing.pool.ThreadPool if options.target else multiprocessing.get_context("fork").Pool
+        with pools(options.jobs) as pool:
             results = pool.map(at, range(len(cases)), chunksize=4)
         counts = [0, 0, 0]
         for t, why in zip(cases, results):
