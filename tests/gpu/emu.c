@@ -29,7 +29,7 @@ typedef struct Thread {
     uint32_t ncopy, cap, group;
     emu_log log;
 } Thread;
-/* Who has touched a byte of shared memory since the last barrier (of number epoch): meeting << 11 | thread. */
+/* Who has touched a byte of shared memory since the last barrier (of number epoch): epoch << 11 | thread. */
 typedef struct Shadow {
     uint32_t *wrote, *read;
     uint16_t *flight; /* 1 + thread whose copy is under way to it */

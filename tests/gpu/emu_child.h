@@ -70,4 +70,14 @@ static bool child_launch(const emu_launch *l, const char *seed, bool count) {
     ck_assert_int_eq(waitpid(child, &state, 0), child);
     return WIFEXITED(state) && WEXITSTATUS(state) == 0;
 }
+
+/* What the child counted (ACCELC_EMU_COUNT), of all accesses. */
+static void child_total(const char *what, unsigned long long *is, unsigned long long *least) {
+    *is = *least = 0;
+    for (const char *p = child_text; (p = strstr(p, what)); p++) {
+        unsigned long long a, b;
+        ck_assert_int_eq(sscanf(p + strlen(what), ": %llu, at least %llu", &a, &b), 2);
+        *is += a, *least += b;
+    }
+}
 #endif

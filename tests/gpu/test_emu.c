@@ -322,30 +322,20 @@ START_TEST(bugs_are_found) {
 }
 END_TEST
 
-/* Turns and sectors of all accesses, and the least. */
-static void total(const char *what, unsigned long long *is, unsigned long long *least) {
-    *is = *least = 0;
-    for (const char *p = child_text; (p = strstr(p, what)); p++) {
-        unsigned long long a, b;
-        ck_assert_int_eq(sscanf(p + strlen(what), ": %llu, at least %llu", &a, &b), 2);
-        *is += a, *least += b;
-    }
-}
-
 START_TEST(costs_are_counted) {
     unsigned long long is, least;
     All a = all_kernels();
     bool right;
     ck_assert(try_out(&a, RIGHT, NULL, true, &right) && right);
-    total("shared memory, turns", &is, &least);
+    child_total("shared memory, turns", &is, &least);
     /* per stage and warp: 4 copies of 4 turns, 10 matrices of 4 */
     ck_assert_uint_eq(least, K / DEPTH * 4 * (4 * 4 + 10 * 4));
     ck_assert_uint_eq(is, least);
-    total("device memory, sectors", &is, &least);
+    child_total("device memory, sectors", &is, &least);
     ck_assert_uint_eq(least, 2 * SIDE * K * 2 / 32 + SIDE * SIDE * 4 / 32);
     ck_assert_uint_eq(is, 2 * SIDE * K * 2 / 32 + SIDE * SIDE * 4 / 32 * 2); /* results go by words that are two apart */
     ck_assert(try_out(&a, NO_SWIZZLE, NULL, true, &right) && right);
-    total("shared memory, turns", &is, &least);
+    child_total("shared memory, turns", &is, &least);
     ck_assert_uint_ge(is, least * 2);
     ctx_free(a.c);
 }
