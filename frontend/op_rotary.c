@@ -3,7 +3,7 @@
 #include <string.h>
 
 #define FN(f) void imp_##f(Imp *m)
-FN(rotary); FN(ms_rotary); FN(ms_mrotary);
+FN(rotary); FN(ms_rotary); FN(ms_mrotary); FN(gemmarotary);
 
 /* [.., n] of the last axis from `start` */
 static Val part(Imp *m, Val v, Dim start, Dim size)
@@ -175,4 +175,27 @@ void imp_ms_mrotary(Imp *m)
         *(i ? &turn.sin : &turn.cos) = map_over(m, e, 2, (Val[]){cache, m->in[1]}, 3, d);
     }
     rotary_result(m, &h, &turn);
+}
+
+/* emb[B, S, D] of angles; q cos(emb) + q_rot sin(emb), of shape [B, H, S, D], and k likewise; cos and sin are rounded to the type of q */
+void imp_gemmarotary(Imp *m)
+{
+    const int of_emb[4] = {0, -1, 1, 2}; /* axes */
+    Val turn[2];
+    for (int k = 0; k < 5; k++)
+        if (rank_of(m, m->in[k]) != (k ? 4 : 3) || (k && dtype_of(m, m->in[k]) != dtype_of(m, m->in[1]))) {
+            ERR(m, "E0203", "operand number %d: expected rank %d and the type of q, got rank %d of %s", k, k ? 4 : 3, rank_of(m, m->in[k]),
+                dt_name(dtype_of(m, m->in[k])));
+            return;
+        }
+    for (int k = 1; k < 5; k++)
+        for (int d = 0; d < 4; d++)
+            b_guard(&m->b, G_EQ, dim_of(m, m->in[k], d), d == 1 ? dim_of(m, m->in[k > 2 ? 3 : 1], 1) : dim_of(m, m->in[0], of_emb[d]),
+                    "operand number %d has another size along axis %d than the other operands ask for", k, d);
+    for (int i = 0; i < 2; i++)
+        turn[i] = insert_axes(m, cast_to(m, map_text(m, i ? "sin(a)" : "cos(a)", 1, m->in), dtype_of(m, m->in[1])), 4, 2);
+    for (int k = 0; k < 2; k++) {
+        Val straight = b_binary(&m->b, S_MUL, m->in[1 + 2 * k], turn[0]), turned = b_binary(&m->b, S_MUL, m->in[2 + 2 * k], turn[1]);
+        result(m, (uint32_t)k, b_binary(&m->b, S_ADD, straight, turned));
+    }
 }

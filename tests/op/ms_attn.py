@@ -71,6 +71,12 @@ def rotary(rng, b=2, s=4, n=3, h=8, rank=3, ids="rows", kind=f32, part=0, attrs=
     return Case(MS + op, [x, at, np.cos(angle).astype(dtype), np.sin(angle).astype(dtype)], attrs, **how)
 
 
+def gemma_rotary(emb, q, q_rot, k, k_rot):
+    """No kernel of ONNX Runtime's is for CPUs."""
+    cos, sin = (f(emb).astype(q.dtype)[:, None] for f in (np.cos, np.sin))
+    return [q * cos + q_rot * sin, k * cos + k_rot * sin]
+
+
 def cases(rng):
     one = lambda b, n: (1, 1)
     full = lambda b, n: (b, n)
@@ -119,6 +125,11 @@ def cases(rng):
             yield rotary(rng, rank=rank, attrs=attrs)
             yield rotary(rng, rank=rank, ids="first", part=4, attrs=attrs, dynamic=True)
     yield rotary(rng, kind=f16, tol=2e-3)
+    for kind, dynamic in ((f16, False), (f32, True)):
+        q, k, emb = kind(rng, 2, 2, 4, 3, 6), kind(rng, 2, 2, 2, 3, 6), f32(rng, 2, 3, 6, scale=3)
+        yield Case(MS + "GemmaRotaryEmbedding", [emb, *q, *k], nout=2, dynamic=dynamic, tol=2e-3 if kind is f16 else 1e-5, oracle=gemma_rotary)
+    yield Case(MS + "GemmaRotaryEmbedding", [emb, *q, *k[:, :, :1, :2]], nout=2, error="another size along axis 2", oracle=[q[0], k[0]])
+    yield Case(MS + "GemmaRotaryEmbedding", [emb, *q, *f16(rng, 2, 2, 2, 3, 6)], nout=2, error="type of q", oracle=[q[0], k[0]])
     yield rotary(rng, ids="three", op="MRotaryEmbedding", attrs={"mrope_section": [2, 1, 1]})
     yield rotary(rng, ids="three", op="MRotaryEmbedding", h=12, attrs={"mrope_section": [2, 2, 2], "mrope_layout": 1})
     yield rotary(rng, ids="three", op="MRotaryEmbedding", part=4, attrs={"mrope_section": [1, 0, 1], "interleaved": 1}, dynamic=True)
