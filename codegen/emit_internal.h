@@ -48,7 +48,7 @@ uint64_t epilogue_mask(const Kernel *k, int of);
 void kernel_collapse(Kernel *k);
 double dim_typical(Ctx *c, Dim d);                            /* the value that costs assume: 1 for a batch-like symbol with lower bound 0 .. */
 
-/* ukr_nest.c */
+/* ukr_nest.c, nest_axis.c */
 extern const Tmpl tmpl_nest;
 int nest_prefix(const Kernel *k);                             /* leading parallel axes that all stages share: what may be the task space */
 bool nest_commutes(const Kernel *k, const Stage *s);          /* one result, whose combiner is one commutative operation */

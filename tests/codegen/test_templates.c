@@ -655,6 +655,16 @@ START_TEST(nests_of_fixed_sizes) {
         {"%x: f32[7,45]", "f32[7,45]",
          "%0 = reduce.max [1] keep %x : f32[7,1]\n%1 = map { exp(a - b) } %x, %0 : f32[7,45]\n"
          "%2 = reduce.sum [1] keep %1 : f32[7,1]\n%3 = map { a / b } %1, %2 : f32[7,45]\nyield %3"},
+        /* a map whose row is reduced at once: four chains, whole vectors after them, a rest; no long chain; read by a map that rides along; f64 */
+        {"%x: f32[4,187]", "f32[4,187]",
+         "%0 = reduce.max [1] keep %x : f32[4,1]\n%1 = map { exp(a - b) } %x, %0 : f32[4,187]\n"
+         "%2 = reduce.sum [1] keep %1 : f32[4,1]\n%3 = map { a / b } %1, %2 : f32[4,187]\nyield %3"},
+        {"%x: f32[4,96]", "f32[4,96]",
+         "%0 = reduce.max [1] keep %x : f32[4,1]\n%1 = map { max(a - b, -2) } %x, %0 : f32[4,96]\n"
+         "%2 = reduce.sum [1] keep %1 : f32[4,1]\n%3 = map { sqrt(a + 200) } %2 : f32[4,1]\n%4 = map { a * b } %1, %3 : f32[4,96]\nyield %4"},
+        {"%x: f32[3,70]", "f32[3,70]",
+         "%0 = reduce.max [1] keep %x : f32[3,1]\n%1 = map { exp(f64(a - b)) } %x, %0 : f64[3,70]\n"
+         "%2 = reduce.sum [1] keep %1 : f64[3,1]\n%3 = map { f32(a / b) } %1, %2 : f32[3,70]\nyield %3"},
         {"%x: f32[3,5,64], %g: f32[64]", "f32[3,5,64]",
          "%0 = reduce.sum [2] keep %x : f32[3,5,1]\n%1 = map { a / 64 } %0 : f32[3,5,1]\n"
          "%2 = map { a - b } %x, %1 : f32[3,5,64]\n%3 = map { a * a } %2 : f32[3,5,64]\n"
