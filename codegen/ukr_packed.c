@@ -127,12 +127,15 @@ static double product(const Packed *x, const int *axis, int n) {
     return p;
 }
 
+/* Each chunk packs the panel anew: no more of them than threads want. */
 static int64_t chunk_rows(const Packed *x, int mr, double tasks) {
-    int64_t n, most = 64;
+    enum { LEAST = 64, TASKS = 24 };
+    int64_t n;
     if (x->m < 0) return 1;
     if (!dim_is_const(x->k->c, x->s->axis[x->m].extent, &n)) return (int64_t)mr * 16;
-    if (tasks >= 24 || n <= most) return n;
-    int64_t tiles = (n + mr - 1) / mr, chunks = (n + most - 1) / most;
+    if (tasks >= TASKS || n <= LEAST) return n;
+    int64_t tiles = (n + mr - 1) / mr, chunks = (n + LEAST - 1) / LEAST, wanted = (int64_t)(TASKS / tasks) + 1;
+    if (chunks > wanted) chunks = wanted;
     return (tiles + chunks - 1) / chunks * mr;
 }
 
