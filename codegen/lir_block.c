@@ -2,7 +2,7 @@
 #include "lir_internal.h"
 
 void lir_block(Lir *l, uint32_t threads, uint32_t shared) {
-    CHECK(l->ins.n == 1 && threads && threads % LIR_WARP == 0 && threads <= LIR_MOST_THREADS);
+    CHECK(!l->threads && threads && threads % LIR_WARP == 0 && threads <= LIR_MOST_THREADS);
     l->threads = threads, l->shared = shared;
 }
 uint32_t lir_block_threads(const Lir *l) { return l->threads; }

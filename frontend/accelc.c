@@ -66,6 +66,9 @@ static const Opt options[] = {
      "write an ONNX model of just the nodes that fail, with what is known of\ntheir operands"},
     {NULL, NULL, FLAG, 0, "Optimisation"},
     {"-O", "<N>", NUMBER, AT(c.level), "0 (fold and fuse only), 1, 2 (default)"},
+    {"--precision", "TYPE", TEXT, AT(c.precision),
+     "factors of products of float32 matrices and of convolutions on GPUs: float32 (default),\n"
+     "or rounded to tf32, bf16, f16 for the matrix units; sums are float32"},
     {"--passes", "LIST", TEXT, AT(c.passes),
      "run just these passes, in this order, and print the IR"},
     {"--stop-after", "PASS", TEXT, AT(c.stop_after),

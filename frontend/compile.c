@@ -37,7 +37,7 @@ static double seconds(void) {
 }
 
 void compile_defaults(CompileOptions *o) {
-    *o = (CompileOptions){.target = "host", .gpu = "sm_80", .executor = "team", .level = 2, .bisect = UINT32_MAX};
+    *o = (CompileOptions){.target = "host", .gpu = "sm_80", .executor = "team", .precision = "float32", .level = 2, .bisect = UINT32_MAX};
 }
 
 static bool ends_with(const char *s, const char *end) {
@@ -109,6 +109,24 @@ static bool find_listed(Job *j, const char *list, const Target *(*find)(const ch
     return *n > 0;
 }
 
+/* GPUs may round what is multiplied. */
+static bool find_precision(Job *j) {
+    static const struct { const char *name; uint32_t flag; } precisions[] = {{"float32", 0}, {"tf32", F_TO_TF32}, {"bf16", F_TO_BF16}, {"f16", F_TO_F16}};
+    for (size_t i = 0; i < sizeof precisions / sizeof *precisions; i++) {
+        if (strcmp(precisions[i].name, j->o->precision) != 0) continue;
+        for (uint32_t t = 0; t < j->ntarget; t++) {
+            if (!(j->target[t]->flags & F_BLOCKS) || !precisions[i].flag) continue;
+            Target *own = NEW(j->c, Target);
+            *own = *j->target[t];
+            own->flags |= precisions[i].flag;
+            j->target[t] = own;
+        }
+        return true;
+    }
+    diag(j->c, SEV_ERROR, (Loc){0}, "E0504", "there is no precision \"%s\": float32, tf32, bf16, f16", j->o->precision);
+    return false;
+}
+
 static int newest_first(const void *a, const void *b) {
     uint32_t x = target_gpu_arch(*(const Target *const *)a), y = target_gpu_arch(*(const Target *const *)b);
     uint32_t nx = x & ~RT_GPU_ONLY, ny = y & ~RT_GPU_ONLY;
@@ -122,7 +140,7 @@ static bool find_targets(Job *j) {
     for (uint32_t i = 0; i < j->ntarget; i++) gpu |= j->target[i]->machine == MACHINE_NVPTX;
     if (gpu && !find_listed(j, j->o->gpu, target_gpu, target_gpu_names(), j->gpu, &j->ngpu)) return false;
     qsort(j->gpu, j->ngpu, sizeof *j->gpu, newest_first);
-    return true;
+    return find_precision(j);
 }
 
 const char *compile_name(Ctx *c, const char *path) {
@@ -201,7 +219,7 @@ static bool run_passes(Job *j, Graph *g, const Target *t) {
 static const char *options_digest(Job *j) {
     const CompileOptions *o = j->o;
     Buf b = {.c = j->c};
-    buf_printf(&b, "%s O%d %s %s", ACCELC_VERSION, o->level, j->name, o->executor);
+    buf_printf(&b, "%s O%d %s %s %s", ACCELC_VERSION, o->level, j->name, o->executor, o->precision);
     for (uint32_t i = 0; i < j->ntarget; i++) buf_printf(&b, " %s", j->target[i]->name);
     for (uint32_t i = 0; i < j->ngpu; i++) buf_printf(&b, " %s", j->gpu[i]->name);
     for (uint32_t i = 0; i < o->ndim; i++)

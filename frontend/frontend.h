@@ -66,6 +66,7 @@ typedef struct CompileOptions {
     const char *target;              /* comma-separated names */
     const char *gpu;                 /* the same, of architectures */
     const char *executor;            /* team, serial, openmp */
+    const char *precision;           /* float32; tf32, bf16, f16: of factors on GPUs */
     const char *depfile, *deptarget; /* NULL: no dependencies, the output's name */
     int level;                       /* -O */
     struct Extract *extract;         /* as in FrontendOptions */

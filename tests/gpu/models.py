@@ -16,6 +16,17 @@ MODELS = {
     "nonzero": "m (float[12, 11] x) => (int64[2, K] y) { y = NonZero(x) }",
     "strings": "m (string[N] s, float[N] x) => (bool[N] y, float[N] z) { y = Equal(s, word) z = Neg(x) }",
 }
+# Contractions large enough for tiles in shared memory. Borders everywhere; operands that are copied by 16 bytes, by 4, or computed.
+TILES = {
+    "tiles": """m (float[N, 520] x, float[520, 260] w, float[260] b, float[N, 260] r) => (float[N, 260] y) {
+        p = MatMul(x, w) s = Add(p, b) a = Relu(s) y = Add(a, r) }""",
+    "tiles_across": "m (float[520, 130] x, float[270, 520] w) => (float[130, 270] y) { y = Gemm<transA = 1, transB = 1>(x, w) }",
+    "tiles_batch": "m (float[B, 3, N, 64] x, float[B, 3, 64, N] w) => (float[B, 3, N, N] y) { y = MatMul(x, w) }",
+    "tiles_conv": "m (float[N, 24, 33, 31] x, float[70, 24, 3, 3] w) => (float[N, 70, 17, 16] y) { c = Conv<strides = [2, 2], pads = [1, 1, 1, 1]>(x, w) y = Relu(c) }",
+    "tiles_integer": "m (uint8[140, 90] x, int8[90, 150] w) => (int32[140, 150] y) { y = MatMulInteger(x, w) }",
+    "tiles_half": "m (float16[N, 520] x, float16[520, 264] w, float16[264] b) => (float16[N, 264] y) { p = MatMul(x, w) y = Add(p, b) }",
+    "tiles_half_conv": "m (float16[N, 24, 33, 31] x, float16[70, 24, 3, 3] w) => (float16[N, 70, 17, 16] y) { y = Conv<strides = [2, 2], pads = [1, 1, 1, 1]>(x, w) }",
+}
 CONSTANTS = {
     "reduction": "<int64[1] axis = {1}>",
     "order": "<int64[1] five = {5}, int64 one = {1}>",
@@ -25,5 +36,5 @@ CONSTANTS = {
 
 def text(name):
     """The model: constants come after the results."""
-    head, body = MODELS[name].split("{", 1)
+    head, body = (MODELS | TILES)[name].split("{", 1)
     return f"{HEAD}{head} {CONSTANTS.get(name, '')} {{{body}"

@@ -24,12 +24,20 @@ CHECKS = {
     "softmax": [r"(div|rcp)\.rn\.f32", r"shl\.b32"],
     "strings": [r"// on the host: accelc_strings_cuda_k\d+_\w+: it (moves|compares) strings", r"\.entry"],
 }
+# Of tiles, with these options: the template that is chosen; what the text must have.
+SUMS, HALVES = [r"fma\.rn\.f32", r"ld\.shared\.v4\.f32", r"cp\.async"], [r"ldmatrix\.sync\.aligned\.m8n8\.x4", r"mma\.sync\.aligned\.m16n8k16\.row\.col\.f32\.f16\.f16\.f32"]
+TILES = [
+    ("tiles", [], "gemm", [*SUMS, r"cp\.async\.cg\.shared\.global"]), ("tiles_across", [], "gemm", SUMS), ("tiles_batch", [], "gemm", SUMS), ("tiles_conv", [], "gemm", SUMS),
+    ("tiles_integer", [], "gemm", [r"ld\.shared\.v4\.[bu]32"]), ("tiles_half", [], "mma", [*HALVES, r"cp\.async\.cg\.shared\.global"]), ("tiles_half_conv", [], "mma", HALVES),
+    ("tiles", ["--precision=tf32"], "mma", [r"mma\.sync\.aligned\.m16n8k8\.row\.col\.f32\.tf32\.tf32\.f32", r"cp\.async\.cg\.shared\.global"]),
+    ("tiles_conv", ["--precision=bf16"], "mma", [r"mma\.sync\.aligned\.m16n8k16\.row\.col\.f32\.bf16\.bf16\.f32"]), ("tiles_across", ["--precision=f16"], "mma", HALVES),
+]
 ARCHITECTURES = {"sm_80": ("sm_80", "sm_90a", "sm_100"), "sm_90a": ("sm_90a",)}     # of the text; that it is assembled for
 
 
-def ptx(accelc, folder, name, arch, threads=1):
+def ptx(accelc, folder, name, arch, options=(), threads=1):
     path = os.path.join(folder, f"{name}.{arch}.{threads}.ptx")
-    subprocess.run([accelc, f"{folder}/{name}.onnxtxt", "-o", path, f"--gpu={arch}", "--name", name], check=True, env={**os.environ, "OMP_NUM_THREADS": str(threads)})
+    subprocess.run([accelc, f"{folder}/{name}.onnxtxt", "-o", path, f"--gpu={arch}", "--name", name, *options], check=True, env={**os.environ, "OMP_NUM_THREADS": str(threads)})
     with open(path, encoding="ascii") as f:
         return path, f.read()
 
@@ -45,7 +53,7 @@ def assembled(ptxas, path, arch):
     done = subprocess.run([ptxas, "-v", f"-arch={arch}", path, "-o", os.devnull], capture_output=True, text=True)
     if done.returncode or "warning" in done.stderr:
         return done.stderr
-    spilled = [line for line in done.stderr.splitlines() if re.search(r"[1-9]\d* bytes spill", line)]
+    spilled = [line for line in done.stderr.splitlines() if re.search(r"[1-9]\d* bytes (spill|stack)", line)]
     return "\n".join(spilled) or None
 
 
@@ -53,22 +61,25 @@ def main():
     accelc, failed = os.path.abspath(sys.argv[1]), 0
     ptxas = os.environ.get("ACCELC_PTXAS") or shutil.which("ptxas")
     with tempfile.TemporaryDirectory(prefix="accelc-ptx-") as folder:
-        for name in models.MODELS:
+        for name, options, template, checks in [(n, [], None, CHECKS.get(n, [])) for n in models.MODELS] + TILES:
             with open(f"{folder}/{name}.onnxtxt", "w", encoding="ascii") as f:
                 f.write(models.text(name))
+            chosen = subprocess.run([accelc, f.name, "-o", "-", "--emit=kernels", "--target=cuda", *options], check=True, capture_output=True, text=True).stdout
             for arch, runs_on in ARCHITECTURES.items():
-                path, text = ptx(accelc, folder, name, arch)
-                wrong = [f"there is {c[1:]}" if c[0] == "!" else f"there is no {c}" for c in missing(text, CHECKS.get(name, []) if arch == "sm_80" else [])]
+                path, text = ptx(accelc, folder, name, arch, options)
+                wrong = [f"there is {c[1:]}" if c[0] == "!" else f"there is no {c}" for c in missing(text, checks if arch == "sm_80" else [])]
                 if not re.search(rf"^\.target {arch}$", text, re.M):
                     wrong.append(f"it is not for {arch}")
-                if ptx(accelc, folder, name, arch, threads=3)[1] != text:
+                if template and f"schedule: {template} " not in chosen:
+                    wrong.append(f"{template} was not chosen")
+                if ptx(accelc, folder, name, arch, options, threads=3)[1] != text:
                     wrong.append("two compilations differ")
                 for machine in runs_on if ptxas else ():
                     message = assembled(ptxas, path, machine)
                     if message:
                         wrong.append(f"ptxas for {machine}: {message}")
                 failed += bool(wrong)
-                print(f"{'FAIL' if wrong else 'ok  '} {name} {arch}", *wrong, sep="\n    " if wrong else "")
+                print(f"{'FAIL' if wrong else 'ok  '} {name} {arch}", *options, *wrong, sep="\n    " if wrong else " ")
     print(f"{failed} failed; {'assembled by ' + ptxas if ptxas else 'ptxas was not found, so nothing was assembled'}")
     return 1 if failed else 0
 

@@ -143,7 +143,7 @@ TABLES = [
     ("ir/dtype.def", r'^DTYPE\((\w+),', r"\bDT_%s\b", ["ir", "codegen"]),
     ("passes/passes.def", r'^PASS\("([a-z]+)\d*"', r"\b%s\b", ["pass", "passes"]),
     ("codegen/lir.def", r'^LIR\((\w+),', r"(?i)\blir_%s\w*\b", ["codegen"]),
-    ("codegen/ukr.def", r'^UKR\((\w+)', r"\b%s\b", ["codegen"]),
+    ("codegen/ukr.def", r"^UKR\((\w+)", r"\b%s\b", ["codegen", "gpu"]),
 ]
 # Rows whose builder has another name.
 ALIASES = {("codegen/lir.def", "CONST"): "i64", ("codegen/lir.def", "CARRY"): "for", ("codegen/lir.def", "RESULT"): "for_end",

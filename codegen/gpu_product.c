@@ -1,0 +1,203 @@
+/* gpu_product.c: recognises a contraction that blocks of a GPU can compute by tiles, and how its operands lie in memory (gpu_tile.h). */
+#include "gpu_tile.h"
+
+static void is_total(void *data, const ExprInfo *load) { *(bool *)data = *(bool *)data && load->oob != OOB_FAIL; }
+
+static bool all_total(const Kernel *k) {
+    bool total = true;
+    for (int b = 0; b < k->nbuf; b++) total = total && dt_bits(k->buf[b].dtype) <= 64;
+    for (int st = 0; st < k->nstage; st++)
+        for (int r = 0; r < k->stage[st].nres; r++) expr_loads(k->c, k->stage[st].body[r], is_total, &total);
+    return total;
+}
+
+/* The steps of f along axes, where outer and inner ones that are walked as one are merged. */
+static Walk walk_along(const GpuProduct *x, const Affine *f, const int *axis, int n) {
+    Ctx *c = x->k->c;
+    Walk w = {0};
+    for (int i = 0; i < n; i++) {
+        Dim extent = x->s->axis[axis[i]].extent, coef = f->coef[axis[i]];
+        bool joins = w.n && dim_same(c, w.coef[w.n - 1], dim_mul(c, coef, extent));
+        if (!joins) w.n++;
+        w.extent[w.n - 1] = joins ? dim_mul(c, w.extent[w.n - 1], extent) : extent;
+        w.coef[w.n - 1] = coef;
+    }
+    return w;
+}
+
+/* Is the index expression, which is of no axis, a multiple of n? */
+static bool multiple(Ctx *c, Expr e, int n) {
+    const ExprInfo i = *expr_info(c, e);
+    if (i.kind == E_CONST) return i.val.i % n == 0;
+    if (i.kind == E_DIM) return dim_divisible(c, (Dim){i.index}, n);
+    if (i.kind == E_OP && i.op == S_ADD) return multiple(c, i.arg[0], n) && multiple(c, i.arg[1], n);
+    if (i.kind == E_OP && i.op == S_MUL) return multiple(c, i.arg[0], n) || multiple(c, i.arg[1], n);
+    return false;
+}
+
+/* Do n neighbours, from every n-th on, lie side by side along the walk? The last ones may be cut off. */
+static bool runs(Ctx *c, const Walk *w, int n) {
+    if (!w->n || !dim_is(c, w->coef[w->n - 1], 1)) return false;
+    if (w->n > 1 && !dim_divisible(c, w->extent[w->n - 1], n)) return false;
+    for (int i = 0; i < w->n - 1; i++)
+        if (!dim_divisible(c, w->coef[i], n)) return false;
+    return true;
+}
+
+static bool steps_by(Ctx *c, const Walk *w, int n) {
+    for (int i = 0; i < w->n; i++)
+        if (!dim_divisible(c, w->coef[i], n)) return false;
+    return true;
+}
+
+static bool can_copy(const GpuProduct *x, const Side *s, int n) {
+    Ctx *c = x->k->c;
+    for (int i = 0; i < x->nbatch; i++)
+        if (!dim_divisible(c, s->f.coef[x->batch[i]], n)) return false;
+    return multiple(c, s->f.rest, n) && runs(c, s->along_k ? &s->k : &s->row, n) && steps_by(c, s->along_k ? &s->row : &s->k, n);
+}
+
+/* The first load of a factor says along what its neighbours lie. */
+typedef struct Lie {
+    const GpuProduct *x;
+    const Side *side;
+    bool seen, along_k;
+} Lie;
+
+static void note_lie(void *data, const ExprInfo *load) {
+    Lie *a = data;
+    const GpuProduct *x = a->x;
+    Affine f;
+    if (a->seen || !access_affine(x->k, x->s, (uint16_t)load->index, x->k->buf[load->index].rank, load->arg, &f)) return;
+    int n = a->side->naxis, last = n ? a->side->axis[n - 1] : -1;
+    bool rows = last >= 0 && dim_is(x->k->c, f.coef[last], 1);
+    a->along_k = !rows && dim_is(x->k->c, f.coef[x->red[x->nred - 1]], 1);
+    a->seen = rows || a->along_k;
+}
+
+static void side_memory(GpuProduct *x, Side *s) {
+    Ctx *c = x->k->c;
+    Lie lie = {x, s, false, false};
+    expr_loads(c, s->x, note_lie, &lie);
+    s->along_k = lie.along_k;
+    ExprInfo i = *expr_info(c, s->x);
+    if (i.kind == E_CAST) i = *expr_info(c, i.arg[0]);
+    if (i.kind != E_LOAD || i.oob != OOB_NEVER || i.dtype != x->type) return;
+    if (!access_affine(x->k, x->s, (uint16_t)i.index, x->k->buf[i.index].rank, i.arg, &s->f)) return;
+    s->buf = (uint16_t)i.index;
+    s->row = walk_along(x, &s->f, s->axis, s->naxis);
+    s->k = walk_along(x, &s->f, x->red, x->nred);
+    int size = (int)dt_bits(x->type) / 8;
+    for (int bytes = 16; bytes >= 4 && !s->vec; bytes /= 2)
+        if (bytes == size || (bytes > size && can_copy(x, s, bytes / size))) s->vec = bytes / size;
+}
+
+/* The side along whose innermost axis neighbours of the last result lie. */
+static int near_side(const GpuProduct *x) {
+    const Kernel *k = x->k;
+    const Stage *s = &k->stage[k->nstage - 1];
+    Affine f;
+    if (!access_affine(k, s, s->out[0].buf, s->out[0].rank, s->out[0].at, &f)) return 1;
+    for (int side = 0; side < 2; side++) {
+        int n = x->side[side].naxis, axis = n ? x->side[side].axis[n - 1] : -1, at = axis;
+        if (s != x->s)
+            for (int a = 0; a < axis; a++) at -= x->s->axis[a].kind != AX_PAR; /* axes of epilogues are the parallel ones */
+        if (n && dim_is(k->c, f.coef[at], 1)) return side;
+    }
+    return 1;
+}
+
+bool gpu_product(const Kernel *k, DType acc, DType type, GpuProduct *x) {
+    const Stage *s = &k->stage[0];
+    *x = (GpuProduct){.k = k, .s = s, .type = type};
+    if (s->kind != ST_NEST || s->nres != 1 || !s->comb[0].i || s->acc[0] != acc || s->init[0].i || k->nstage > 64) return false;
+    if (k->nstage > 1 && epilogue_mask(k, 0) != (k->nstage == 64 ? ~1ull : (1ull << k->nstage) - 2)) return false;
+    const ExprInfo body = *expr_info(k->c, s->body[0]), comb = *expr_info(k->c, s->comb[0]);
+    if (body.kind != E_OP || body.op != S_MUL || body.dtype != acc || comb.kind != E_OP || comb.op != S_ADD) return false;
+    if (expr_info(k->c, comb.arg[0])->kind != E_ARG || expr_info(k->c, comb.arg[1])->kind != E_ARG || !all_total(k)) return false;
+    for (int side = 0; side < 2; side++) x->side[side].x = body.arg[side];
+    for (int a = 0; a < s->naxis; a++) {
+        bool used[2];
+        for (int side = 0; side < 2; side++) used[side] = expr_uses_axis(k->c, body.arg[side], (uint32_t)a);
+        if (s->axis[a].kind == AX_RED) x->red[x->nred++] = a;
+        else if (used[0] == used[1]) x->batch[x->nbatch++] = a;
+        else x->side[used[1]].axis[x->side[used[1]].naxis++] = a;
+    }
+    if (!x->nred) return false;
+    for (int side = 0; side < 2; side++) side_memory(x, &x->side[side]);
+    x->near = near_side(x);
+    return true;
+}
+
+static Dim product_of(const GpuProduct *x, const int *axis, int n) {
+    Dim d = dim_const(x->k->c, 1);
+    for (int i = 0; i < n; i++) d = dim_mul(x->k->c, d, x->s->axis[axis[i]].extent);
+    return d;
+}
+
+Dim gpu_rows(const GpuProduct *x, int side) { return product_of(x, x->side[side].axis, x->side[side].naxis); }
+Dim gpu_depth(const GpuProduct *x) { return product_of(x, x->red, x->nred); }
+Dim gpu_batches(const GpuProduct *x) { return product_of(x, x->batch, x->nbatch); }
+
+static double tiles_along(double n, int by) { return (double)(int64_t)((n + by - 1) / by); }
+
+double gpu_tile_cost(const GpuProduct *x, int rows, int cols, double speed) {
+    enum { MULTIPROCESSORS = 132 };
+    Ctx *c = x->k->c;
+    double tiles = tiles_along(dim_typical(c, gpu_rows(x, 0)), rows) * tiles_along(dim_typical(c, gpu_rows(x, 1)), cols) * dim_typical(c, gpu_batches(x));
+    return tiles_along(tiles, MULTIPROCESSORS) * MULTIPROCESSORS * rows * cols * (dim_typical(c, gpu_depth(x)) + 32) / speed;
+}
+
+/* ---- code ---- */
+
+LVal gpu_zero(Lir *l, DType t) { return dt_is_float(t) ? lir_float(l, t, 0) : lir_int(l, t, 0); }
+
+/* i as coordinates along axes of these extents, the last one innermost; in 32 bits if they can hold it. */
+static void split(Emit *e, LVal i, const Dim *extent, int n, LVal *out) {
+    Lir *l = e->l;
+    double most = 1;
+    for (int a = 0; a < n; a++) most *= (double)dim_hi(e->c, extent[a]);
+    DType t = most < INT32_MAX ? DT_I32 : DT_I64;
+    LVal rest = n > 1 ? lir_cast(l, i, t) : i;
+    for (int a = n - 1; a > 0; a--) {
+        LVal size = lir_cast(l, emit_dim(e, extent[a]), t);
+        out[a] = lir_cast(l, lir_op2(l, S_REM, rest, size), DT_I64);
+        rest = lir_op2(l, S_DIV, rest, size);
+    }
+    if (n) out[0] = lir_cast(l, rest, DT_I64);
+}
+
+void gpu_split(Emit *e, const GpuProduct *x, LVal i, const int *axis, int n, LVal *at) {
+    Dim extent[K_AXES] = {{0}};
+    LVal out[K_AXES];
+    for (int a = 0; a < n; a++) extent[a] = x->s->axis[axis[a]].extent;
+    split(e, i, extent, n, out);
+    for (int a = 0; a < n; a++) at[axis[a]] = out[a];
+}
+
+LVal gpu_walked(Emit *e, const Walk *w, LVal i) {
+    LVal at[K_AXES], sum = lir_i64(e->l, 0);
+    split(e, i, w->extent, w->n, at);
+    for (int a = 0; a < w->n; a++) sum = lir_add(e->l, sum, lir_mul(e->l, at[a], emit_dim(e, w->coef[a])));
+    return sum;
+}
+
+LVal gpu_base(Emit *e, const GpuProduct *x, int side, const LVal *at) {
+    const Side *s = &x->side[side];
+    Point p = {.vaxis = -1, .lanes = 1};
+    for (int a = 0; a < K_AXES; a++) p.axis[a] = lir_i64(e->l, 0);
+    emit_memo_reset(e);
+    LVal sum = emit_expr(e, x->s, s->f.rest, &p);
+    for (int i = 0; i < x->nbatch; i++) sum = lir_add(e->l, sum, lir_mul(e->l, at[x->batch[i]], emit_dim(e, s->f.coef[x->batch[i]])));
+    return sum;
+}
+
+LVal gpu_factor(Emit *e, const GpuProduct *x, int side, const LVal *at, LVal row, LVal k) {
+    const Side *s = &x->side[side];
+    Point p = {.vaxis = -1, .lanes = 1};
+    for (int a = 0; a < K_AXES; a++) p.axis[a] = at[a];
+    gpu_split(e, x, row, s->axis, s->naxis, p.axis);
+    gpu_split(e, x, k, x->red, x->nred, p.axis);
+    emit_memo_reset(e);
+    return emit_to_acc(e, emit_expr(e, x->s, s->x, &p), expr_info(e->c, s->x)->dtype, x->s->acc[0]);
+}

@@ -1,0 +1,96 @@
+/* gpu_tile.h: contractions by blocks of a GPU: out[m.., n..] += A[m.., k..] * B[n.., k..], both perhaps along batch axes, and epilogues. Products of
+ * matrices and convolutions differ in the coefficients of the operands' addresses alone. What templates (ukr_gemm.c, ukr_mma.c) share is here:
+ * recognising the contraction, bringing tiles of the operands into shared memory, the loop over k, and the results' way out.
+ *
+ * A block computes a tile of rows[0] points of the m axes by rows[1] points of the n axes, as one row of indices each, for one point of the
+ * batch axes. It walks k, all reduced axes as one row of indices, in steps of `depth`, ascending. Tiles lie in `stages` slots, filled that
+ * many steps minus one ahead: by asynchronous copies where a factor is a load whose elements are those of the tile, of 16 bytes where
+ * they are neighbours; through registers by emit_expr otherwise. Beyond the last k both operands are 0, which changes no sum; beyond the
+ * last row of a side they are anything in memory that is there, and the results are dropped. */
+#ifndef ACCELC_GPU_TILE_H
+#define ACCELC_GPU_TILE_H
+#include "emit_internal.h"
+
+enum { GPU_MOST_COPIES = 32 /* of a thread, of a side, for a step */ };
+
+/* The addresses of a load along a list of axes as one index, neighbours that are walked as one merged; outermost first. */
+typedef struct Walk {
+    int n;
+    Dim extent[K_AXES], coef[K_AXES];
+} Walk;
+
+/* A factor of the product. */
+typedef struct Side {
+    Expr x;
+    int axis[K_AXES], naxis; /* parallel axes that it has alone: its rows, outermost first */
+    bool along_k;            /* in shared memory, and in the operand's, neighbours are neighbours in k, not in rows */
+    int vec;                 /* elements that are copied at once; 0: they go through registers */
+    uint16_t buf;            /* of a load: what it is of, its address, and that along rows and along k */
+    Affine f;
+    Walk row, k;
+} Side;
+
+typedef struct GpuProduct {
+    const Kernel *k;
+    const Stage *s;
+    DType type; /* of elements in shared memory */
+    Side side[2];
+    int batch[K_AXES], nbatch, red[K_AXES], nred;
+    int near; /* side along whose rows neighbours in the result are neighbours in memory */
+} GpuProduct;
+
+/* Is the kernel a contraction in type `acc` and epilogues, none of which may fail? Elements are kept as `type`. */
+bool gpu_product(const Kernel *k, DType acc, DType type, GpuProduct *x);
+Dim gpu_rows(const GpuProduct *x, int side);
+Dim gpu_depth(const GpuProduct *x);
+Dim gpu_batches(const GpuProduct *x);
+/* Cycles, if all multiprocessors take tiles of that size in rounds, each with `speed` products a cycle: of all of them together. */
+double gpu_tile_cost(const GpuProduct *x, int rows, int cols, double speed);
+
+/* Index i of rows, k or batches as coordinates along the axes: at[axis] of each. */
+void gpu_split(Emit *e, const GpuProduct *x, LVal i, const int *axis, int n, LVal *at);
+/* What index i adds to an address, in elements; and where a point of the batch axes begins. */
+LVal gpu_walked(Emit *e, const Walk *w, LVal i);
+LVal gpu_base(Emit *e, const GpuProduct *x, int side, const LVal *at);
+/* The factor in the accumulator's type; at: coordinates of the batch axes. */
+LVal gpu_factor(Emit *e, const GpuProduct *x, int side, const LVal *at, LVal row, LVal k);
+LVal gpu_zero(Lir *l, DType t);
+
+/* What a thread brings of a side's tile: from `line` on every step-th line (a row if along_k, else a k), `places` elements of each, or groups of them. Of
+ * its rows, those in range, others 0: byte offsets in the operand; along_k: whether they are in range, else how many bytes are. */
+typedef struct GpuCopies {
+    int lines, places;
+    int64_t step;
+    LVal line, place[GPU_MOST_COPIES], row[GPU_MOST_COPIES], offset[GPU_MOST_COPIES], valid[GPU_MOST_COPIES];
+} GpuCopies;
+
+typedef struct GpuTiles {
+    Emit *e;
+    Lir *l;
+    GpuProduct x;
+    int rows[2], depth, threads, stages;
+    bool swizzle[2];    /* 16-byte chunks of a line are permuted by its number, so that eight lines can be read at once */
+    int64_t slot, base[2]; /* bytes of a stage; where in it a side begins */
+    LVal mem, tid, count[2], ksize, first[2];
+    LVal at[K_AXES];    /* coordinates of the batch axes */
+    GpuCopies copy[2];
+} GpuTiles;
+
+/* Byte address in a slot of row `row`, element `k` of a side's tile. */
+LVal gpu_tile_at(const GpuTiles *g, int side, LVal row, LVal k);
+/* Element index in shared memory of the sum at (row, col) of the tile, once the loop over k is over. */
+LVal gpu_sum_at(const GpuTiles *g, LVal row, LVal col);
+
+typedef struct GpuCore {
+    uint32_t nacc; /* sums, or vectors of four sums, of a thread */
+    int lanes;
+    void (*prepare)(GpuTiles *g, void *data);                       /* once, before all tiles */
+    void (*product)(GpuTiles *g, void *data, LVal slot, LVal *acc); /* a step: acc in, acc out; slot: byte address of the stage */
+    void (*sums)(GpuTiles *g, void *data, const LVal *acc);         /* stores every sum of this thread at gpu_sum_at */
+    void *data;
+} GpuCore;
+/* Shared bytes that a kernel of these tiles takes. */
+int64_t gpu_tiles_bytes(const int rows[2], int esize, int depth, int stages);
+/* Everything: tasks, blocks, loops. g has e, rows, depth, threads, stages, swizzle, x. */
+void gpu_tiles_build(GpuTiles *g, const GpuCore *core);
+#endif

@@ -1,0 +1,167 @@
+/* ukr_mma.c: template `mma`, for GPUs: contractions in f32 of f16 or bf16 values, or of f32 ones where the target may round them, by the matrix
+ * instructions of warps on tiles in shared memory (gpu_tile.h). A warp has wh x ww sums: 16 x 8 at a time, from 16 rows and 8 columns of 32 bytes of k each
+ * (a step), which it reads as matrices of 8 x 16 bytes. Lines of tiles are swizzled, so eight rows of a matrix lie in different banks.
+ * Order of a sum: steps ascending; products of a step, which are exact for f16 and bf16, are added to the sum as the hardware does it. */
+#include <string.h>
+
+#include "gpu_tile.h"
+#include "ukr.h"
+
+enum { PAR_ROWS, PAR_COLS, PAR_WH, PAR_WW, PAR_STAGES };
+enum { LINE = 64 /* bytes of k in a stage */, STEP = 32, STEPS = LINE / STEP, MATRIX = 8, TALL = 16, WARP = 32, MOST_TALL = 4, MOST_WIDE = 4 };
+
+typedef struct Size {
+    int rows, cols, wh, ww;
+    double speed; /* products a cycle, relative, of 16-bit values */
+} Size;
+static const Size sizes[] = {{128, 128, 64, 32, 480}, {128, 64, 64, 32, 400}, {64, 128, 32, 32, 380}, {64, 64, 32, 32, 330}, {32, 64, 16, 32, 200}};
+enum { N_SIZES = sizeof sizes / sizeof *sizes };
+
+/* Is the factor a value of the type, made an f32? */
+static bool was(const Kernel *k, Expr x, DType type) {
+    const ExprInfo i = *expr_info(k->c, x);
+    return i.kind == E_CAST && i.dtype == DT_F32 && expr_info(k->c, i.arg[0])->dtype == type;
+}
+
+/* The type that both factors have, or may be rounded to. */
+static bool shape(const Kernel *k, const Target *t, GpuProduct *x) {
+    static const DType type[] = {DT_F16, DT_BF16};
+    for (int i = 0; i < 2; i++)
+        if (gpu_product(k, DT_F32, type[i], x) && was(k, x->side[0].x, type[i]) && was(k, x->side[1].x, type[i])) return true;
+    DType round = t->flags & F_TO_TF32 ? DT_F32 : t->flags & F_TO_BF16 ? DT_BF16 : t->flags & F_TO_F16 ? DT_F16 : DT_NONE;
+    return round != DT_NONE && gpu_product(k, DT_F32, round, x);
+}
+
+static bool mma_match(const Kernel *k, const Target *t) {
+    GpuProduct x;
+    return shape(k, t, &x);
+}
+
+static int stages_of(const GpuProduct *x) { return x->side[0].vec && x->side[1].vec ? 4 : 2; }
+
+static int mma_candidates(const Kernel *k, const Target *t, Sched *out, int max) {
+    GpuProduct x;
+    int n = 0;
+    if (!shape(k, t, &x)) return 0;
+    for (int i = 0; i < N_SIZES && n < max; i++, n++) {
+        const Size *z = &sizes[i];
+        int64_t par[] = {z->rows, z->cols, z->wh, z->ww, stages_of(&x)};
+        memcpy(out[n].par, par, sizeof par);
+    }
+    return n;
+}
+
+static double mma_cost(const Kernel *k, const Sched *s, const Target *t) {
+    GpuProduct x;
+    double speed = 1;
+    if (!shape(k, t, &x)) return 1e30;
+    for (int i = 0; i < N_SIZES; i++)
+        if (sizes[i].rows == s->par[PAR_ROWS] && sizes[i].cols == s->par[PAR_COLS]) speed = sizes[i].speed;
+    if (x.type == DT_F32) speed /= 2;
+    if (!x.side[0].vec || !x.side[1].vec) speed /= 2;
+    return gpu_tile_cost(&x, (int)s->par[PAR_ROWS], (int)s->par[PAR_COLS], speed / 2);
+}
+
+typedef struct Mma {
+    int n[2];            /* pieces of a warp's sums along a side: of 16 rows, of 16 columns */
+    LVal first[2], lane; /* the warp's first row and column in the tile */
+    LVal at[2][MOST_TALL][STEPS]; /* byte address in a slot of the 16 bytes that this thread names, for a piece and a step */
+} Mma;
+
+static LVal divi(Lir *l, LVal v, int64_t by) { return lir_op2(l, S_DIV, v, lir_i64(l, by)); }
+static LVal remi(Lir *l, LVal v, int64_t by) { return lir_op2(l, S_REM, v, lir_i64(l, by)); }
+
+/* Four matrices make a piece of 16 rows (columns) and 32 bytes of k. Side 0: two along rows, then along k; side 1: along k first. */
+static void addresses(GpuTiles *g, Mma *m) {
+    Lir *l = g->l;
+    int per = STEP / ((int)dt_bits(g->x.type) / 8);
+    LVal in = remi(l, m->lane, MATRIX), low = remi(l, divi(l, m->lane, MATRIX), 2), high = divi(l, m->lane, 2 * MATRIX);
+    for (int side = 0; side < 2; side++)
+        for (int i = 0; i < m->n[side]; i++)
+            for (int step = 0; step < STEPS; step++) {
+                bool along = g->x.side[side].along_k;
+                LVal row = lir_muli(l, side ? high : low, MATRIX), k = lir_muli(l, side ? low : high, per / 2);
+                if (along) row = lir_add(l, row, in);
+                else k = lir_add(l, k, in);
+                m->at[side][i][step] = gpu_tile_at(g, side, lir_add(l, m->first[side], lir_addi(l, row, i * TALL)), lir_addi(l, k, step * per));
+            }
+}
+
+/* Elements of 32 bits whose rows are neighbours, one by one: register r of a piece is of row (column) lane / 4, k lane % 4, of matrix r. */
+static LVal read_words(GpuTiles *g, const Mma *m, int side, int i, int step, LVal slot) {
+    Lir *l = g->l;
+    LVal v = {0};
+    for (int r = 0; r < 4; r++) {
+        int down = side ? r / 2 : r % 2, deep = side ? r % 2 : r / 2;
+        LVal row = lir_addi(l, lir_add(l, m->first[side], divi(l, m->lane, 4)), i * TALL + down * MATRIX), k = lir_addi(l, remi(l, m->lane, 4), step * 8 + deep * 4);
+        LVal at = lir_add(l, slot, gpu_tile_at(g, side, row, k));
+        LVal one = lir_load(l, lir_ptr_bytes(l, g->mem, at), lir_i64(l, 0), (LTy){DT_I32, 1}, (LVal){0}, 0);
+        v = r ? lir_insert(l, v, (uint16_t)r, one) : lir_splat(l, one, 4);
+    }
+    return v;
+}
+
+static LVal read_piece(GpuTiles *g, const Mma *m, int side, int i, int step, LVal slot) {
+    bool along = g->x.side[side].along_k;
+    if (!along && g->x.type == DT_F32) return read_words(g, m, side, i, step, slot);
+    return lir_load_matrix(g->l, g->mem, lir_add(g->l, slot, m->at[side][i][step]), !along);
+}
+
+static LVal pair(Lir *l, LVal v, uint16_t at) {
+    return lir_insert(l, lir_splat(l, lir_extract(l, v, at), 2), 1, lir_extract(l, v, (uint16_t)(at + 1)));
+}
+
+static void mma_product(GpuTiles *g, void *data, LVal slot, LVal *acc) {
+    const Mma *m = data;
+    Lir *l = g->l;
+    for (int step = 0; step < STEPS; step++) {
+        LVal a[MOST_TALL], b[MOST_WIDE];
+        for (int i = 0; i < m->n[0]; i++) a[i] = read_piece(g, m, 0, i, step, slot);
+        for (int j = 0; j < m->n[1]; j++) b[j] = read_piece(g, m, 1, j, step, slot);
+        for (int i = 0; i < m->n[0]; i++)
+            for (int j = 0; j < 2 * m->n[1]; j++) {
+                LVal *c = &acc[i * 2 * m->n[1] + j];
+                *c = lir_mma(l, g->x.type, a[i], pair(l, b[j / 2], (uint16_t)(j % 2 * 2)), *c);
+            }
+    }
+}
+
+/* A thread has two neighbours of row lane / 4, and of the row eight below. */
+static void mma_sums(GpuTiles *g, void *data, const LVal *acc) {
+    const Mma *m = data;
+    Lir *l = g->l;
+    for (int i = 0; i < m->n[0]; i++)
+        for (int j = 0; j < 2 * m->n[1]; j++)
+            for (int r = 0; r < 4; r++) {
+                LVal row = lir_addi(l, lir_add(l, m->first[0], divi(l, m->lane, 4)), i * TALL + r / 2 * MATRIX);
+                LVal col = lir_addi(l, lir_add(l, m->first[1], lir_muli(l, remi(l, m->lane, 4), 2)), j * MATRIX + r % 2);
+                LVal v = lir_extract(l, acc[i * 2 * m->n[1] + j], (uint16_t)r), at = gpu_sum_at(g, row, col);
+                if (g->x.near && r % 2) continue;
+                if (g->x.near) v = lir_insert(l, lir_splat(l, v, 2), 1, lir_extract(l, acc[i * 2 * m->n[1] + j], (uint16_t)(r + 1)));
+                lir_store(l, g->mem, at, v, (LVal){0}, g->x.near ? 8 : 4);
+            }
+}
+
+static void mma_prepare(GpuTiles *g, void *data) {
+    Mma *m = data;
+    Lir *l = g->l;
+    int across = g->rows[1] / (m->n[1] * TALL);
+    LVal warp = divi(l, g->tid, WARP);
+    m->lane = remi(l, g->tid, WARP);
+    m->first[0] = lir_muli(l, divi(l, warp, across), m->n[0] * TALL);
+    m->first[1] = lir_muli(l, remi(l, warp, across), m->n[1] * TALL);
+    addresses(g, m);
+}
+
+static void mma_build(Emit *e) {
+    const int64_t *par = e->s->par;
+    GpuTiles g = {.e = e, .rows = {(int)par[PAR_ROWS], (int)par[PAR_COLS]}, .stages = (int)par[PAR_STAGES], .swizzle = {true, true}};
+    Mma m = {.n = {(int)par[PAR_WH] / TALL, (int)par[PAR_WW] / TALL}};
+    CHECK(shape(e->k, e->t, &g.x));
+    g.depth = LINE / ((int)dt_bits(g.x.type) / 8);
+    g.threads = WARP * (g.rows[0] / (int)par[PAR_WH]) * (g.rows[1] / (int)par[PAR_WW]);
+    GpuCore core = {(uint32_t)(m.n[0] * 2 * m.n[1]), 4, mma_prepare, mma_product, mma_sums, &m};
+    gpu_tiles_build(&g, &core);
+}
+
+const Tmpl tmpl_mma = {"mma", "rows cols wh ww stages", F_BLOCKS, mma_match, mma_candidates, mma_cost, mma_build};
