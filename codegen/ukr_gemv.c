@@ -1,0 +1,252 @@
+/* ukr_gemv.c: template `gemv`, for GPUs: contractions one side of which has few rows, so that what counts is to read the other, the wide one, once and by 16
+ * bytes. The threads of a block share k as well as columns (rows of the wide side): a thread has `rows` rows of `width` columns, for the k of its chain. Neighbours
+ * in memory along k: a warp walks k, each thread 16 bytes of it, in `width` columns. Neighbours along columns: a thread has 16 bytes of them at each k of its chain.
+ * Order of a sum: groups of k (16 bytes, if neighbours lie along k; else one k) go to chain number mod chains; each chain ascending, products fused into it; then
+ * chains are added one after the other. */
+#include <string.h>
+
+#include "gpu_tile.h"
+#include "ukr.h"
+
+enum { PAR_ROWS, PAR_COLS, PAR_CHAINS };
+enum { THREADS = 256, WARP = 32, VECTOR = 16 /* bytes */, MOST_ROWS = 16, MOST_WIDTH = 8, MOST_GROUP = 8, MOST_AHEAD = 4, COLUMNS = 32 };
+
+typedef struct Gemv {
+    Emit *e;
+    Lir *l;
+    GpuProduct x;
+    int few, wide;              /* sides */
+    int rows, cols, chains;     /* of a block */
+    int width, group;           /* columns of a thread; elements of a load of the wide side */
+    LVal mem, tid, chain, place, ksize, at[K_AXES], first[2], row[2][MOST_ROWS], from[2][MOST_ROWS];
+} Gemv;
+
+/* The factors' own type, if both have been made f32s from 16 bits. */
+static bool shape(const Kernel *k, GpuProduct *x) {
+    static const DType type[] = {DT_F16, DT_BF16};
+    for (int i = 0; i < 2; i++)
+        if (gpu_product(k, DT_F32, type[i], x) && x->side[0].vec && x->side[1].vec) return true;
+    return gpu_product(k, DT_F32, DT_F32, x) || gpu_product(k, DT_I32, DT_I32, x);
+}
+
+static int few_side(const GpuProduct *x) {
+    Ctx *c = x->k->c;
+    return dim_typical(c, gpu_rows(x, 0)) <= dim_typical(c, gpu_rows(x, 1)) ? 0 : 1;
+}
+
+static int esize(const GpuProduct *x) { return (int)dt_bits(x->type) / 8; }
+
+/* Elements of the wide side that are read at once: 16 bytes, if that goes on to the end. */
+static int group_of(const GpuProduct *x, int wide) {
+    const Side *s = &x->side[wide];
+    int n = VECTOR / esize(x);
+    return s->vec == n && dim_divisible(x->k->c, s->along_k ? gpu_depth(x) : gpu_rows(x, wide), n) ? n : 1;
+}
+
+static bool gemv_match(const Kernel *k, const Target *t) {
+    GpuProduct x;
+    (void)t;
+    return shape(k, &x) && dim_typical(k->c, gpu_rows(&x, few_side(&x))) <= 4 * MOST_ROWS;
+}
+
+static int gemv_candidates(const Kernel *k, const Target *t, Sched *out, int max) {
+    GpuProduct x;
+    int n = 0;
+    if (!shape(k, &x)) return 0;
+    int few = few_side(&x), group = group_of(&x, !few);
+    bool along = x.side[!few].along_k;
+    for (int rows = 1; rows <= MOST_ROWS && n < max; rows *= 2) {
+        if (rows > 1 && rows >= 2 * dim_typical(k->c, gpu_rows(&x, few))) break;
+        for (int width = 1; width <= (along ? 4 : 1) && n < max; width *= 2) {
+            int cols = along ? THREADS / WARP * width : COLUMNS, chains = along ? WARP : THREADS / (COLUMNS / group);
+            if ((uint32_t)(rows * cols * chains * 4) > t->shared) continue;
+            int64_t par[] = {rows, cols, chains};
+            memcpy(out[n++].par, par, sizeof par);
+        }
+    }
+    return n;
+}
+
+/* Rounds of blocks; in each, what a multiprocessor takes for the loads of a step, which outweigh its products. In the unit of gpu_tile_cost. */
+static double gemv_cost(const Kernel *k, const Sched *s, const Target *t) {
+    GpuProduct x;
+    (void)t;
+    if (!shape(k, &x)) return 1e30;
+    int few = few_side(&x), rows = (int)s->par[PAR_ROWS], cols = (int)s->par[PAR_COLS];
+    bool along = x.side[!few].along_k;
+    double loads = along ? rows + cols / (THREADS / WARP) : rows * 1.5 + 4, slow = group_of(&x, !few) == 1 ? 4 : 1;
+    double work = gpu_tile_cost(&x, few ? cols : rows, few ? rows : cols, 1) / (rows * cols);
+    return work * loads * slow * 0.64;
+}
+
+/* ---- operands ---- */
+
+static LVal as_f32(Lir *l, LVal word, int half, DType type) { /* of a word of two 16-bit floats */
+    if (type == DT_BF16) {
+        LVal high = half ? lir_op2(l, S_AND, word, lir_int(l, DT_I32, ~0xffff)) : lir_op2(l, S_SHL, word, lir_int(l, DT_I32, 16));
+        return lir_bitcast(l, high, DT_F32);
+    }
+    LVal low = half ? lir_shru(l, word, lir_int(l, DT_I32, 16)) : word;
+    return lir_cast(l, lir_bitcast(l, lir_cast(l, low, DT_I16), DT_F16), DT_F32);
+}
+
+/* n neighbours of an operand from element `at` on, n of 16 bytes or 1, in the type of sums. */
+static void load_group(const Gemv *v, int side, LVal at, int n, LVal *out) {
+    Lir *l = v->l;
+    DType type = v->x.type, acc = v->x.s->acc[0];
+    LVal ptr = v->e->ptr[v->x.side[side].buf];
+    if (n == 1) {
+        LVal one = lir_load(l, ptr, at, (LTy){(uint8_t)type, 1}, (LVal){0}, 0);
+        out[0] = type == acc ? one : math_cast(l, v->e->t, one, type, acc);
+        return;
+    }
+    LVal four = lir_load(l, lir_ptr_add(l, ptr, at, type), lir_i64(l, 0), (LTy){(uint8_t)(type == acc ? acc : DT_I32), 4}, (LVal){0}, VECTOR);
+    for (int i = 0; i < n; i++) out[i] = type == acc ? lir_extract(l, four, (uint16_t)i) : as_f32(l, lir_extract(l, four, (uint16_t)(i / 2)), i % 2, type);
+}
+
+/* n elements of row number `index` of those this thread has of a side, from k on, or of n rows of one k. */
+static void read(const Gemv *v, int side, int index, LVal k, int n, LVal *out) {
+    const Side *s = &v->x.side[side];
+    Lir *l = v->l;
+    bool together = s->vec * esize(&v->x) == VECTOR && n * esize(&v->x) == VECTOR && (side == v->wide || s->along_k);
+    if (s->vec && (together || n == 1)) {
+        load_group(v, side, lir_add(l, v->from[side][index], gpu_walked(v->e, &s->k, k)), n, out);
+        return;
+    }
+    for (int i = 0; i < n; i++) {
+        if (s->vec) load_group(v, side, lir_add(l, v->from[side][index], gpu_walked(v->e, &s->k, lir_addi(l, k, i))), 1, &out[i]);
+        else out[i] = gpu_factor(v->e, &v->x, side, v->at, v->row[side][index], lir_addi(l, k, i));
+    }
+}
+
+/* Steps at k, k + stride, ..: loads of all of them, then their products. */
+static void steps(const Gemv *v, LVal k, int64_t stride, int n, LVal *acc) {
+    Lir *l = v->l;
+    bool along = v->x.side[v->wide].along_k;
+    int deep = along ? v->group : 1, loads = along ? v->width : 1;
+    LVal w[MOST_AHEAD][MOST_WIDTH][MOST_GROUP], x[MOST_AHEAD][MOST_ROWS][MOST_GROUP];
+    for (int u = 0; u < n; u++)
+        for (int i = 0; i < loads; i++) read(v, v->wide, i, lir_addi(l, k, u * stride), v->group, w[u][i]);
+    for (int u = 0; u < n; u++)
+        for (int r = 0; r < v->rows; r++) read(v, v->few, r, lir_addi(l, k, u * stride), deep, x[u][r]);
+    for (int u = 0; u < n; u++)
+        for (int j = 0; j < deep; j++)
+            for (int r = 0; r < v->rows; r++)
+                for (int c = 0; c < v->width; c++) {
+                    LVal *sum = &acc[r * v->width + c], b = along ? w[u][c][j] : w[u][0][c];
+                    *sum = dt_is_float(v->x.s->acc[0]) ? lir_fma(l, x[u][r][j], b, *sum) : lir_add(l, *sum, lir_mul(l, x[u][r][j], b));
+                }
+}
+
+/* This thread's chain: several steps at a time, then one by one. */
+static void walk(Gemv *v, LVal *acc) {
+    Lir *l = v->l;
+    uint32_t n = (uint32_t)(v->rows * v->width);
+    int deep = v->x.side[v->wide].along_k ? v->group : 1, ahead = v->rows <= 2 ? MOST_AHEAD : v->rows <= 4 ? 2 : 1;
+    int64_t stride = (int64_t)deep * v->chains, many = stride * ahead;
+    LVal from = lir_muli(l, v->chain, deep), next[64], zero = lir_i64(l, 0);
+    if (ahead > 1) {
+        LVal end = lir_addi(l, v->ksize, stride - many), left = lir_op2(l, S_MAX, lir_sub(l, end, from), zero);
+        LFor f = lir_for(l, from, end, lir_i64(l, many), n, acc);
+        memcpy(next, f.c, n * sizeof *next);
+        steps(v, f.iv, stride, ahead, next);
+        lir_for_end(l, &f, next, acc);
+        from = lir_add(l, from, lir_muli(l, lir_op2(l, S_DIV, lir_addi(l, left, many - 1), lir_i64(l, many)), many));
+    }
+    LFor f = lir_for(l, from, v->ksize, lir_i64(l, stride), n, acc);
+    memcpy(next, f.c, n * sizeof *next);
+    steps(v, f.iv, stride, 1, next);
+    lir_for_end(l, &f, next, acc);
+}
+
+/* A row in range for each this thread reads, and where it begins. */
+static void begin(Gemv *v, LVal count[2]) {
+    Lir *l = v->l;
+    int loads = v->x.side[v->wide].along_k ? v->width : 1;
+    for (int side = 0; side < 2; side++) {
+        const Side *s = &v->x.side[side];
+        LVal top = lir_addi(l, count[side], -1), base = s->vec ? gpu_base(v->e, &v->x, side, v->at) : lir_i64(l, 0);
+        if (side == v->wide && v->group > 1 && loads == 1 && !s->along_k) top = lir_addi(l, top, 1 - v->group);
+        for (int i = 0; i < (side == v->few ? v->rows : loads); i++) {
+            LVal row = lir_op2(l, S_MIN, lir_add(l, v->first[side], side == v->few ? lir_i64(l, i) : lir_addi(l, v->place, i)), top);
+            v->row[side][i] = row;
+            if (s->vec) v->from[side][i] = lir_add(l, base, gpu_walked(v->e, &s->row, row));
+        }
+    }
+}
+
+/* Chains meet in shared memory: sum (row, column) of chain c at c * rows * cols + row * cols + column. */
+static void leave(Gemv *v, const LVal *acc, LVal count[2]) {
+    Lir *l = v->l;
+    DType type = v->x.s->acc[0];
+    int sums = v->rows * v->cols;
+    LTy one = {(uint8_t)type, 1};
+    for (int r = 0; r < v->rows; r++)
+        for (int c = 0; c < v->width; c++) {
+            LVal at = lir_add(l, lir_muli(l, v->chain, sums), lir_addi(l, v->place, r * v->cols + c));
+            lir_store(l, v->mem, at, acc[r * v->width + c], (LVal){0}, 0);
+        }
+    lir_barrier(l);
+    LFor f = lir_for(l, v->tid, lir_i64(l, sums), lir_i64(l, THREADS), 0, NULL);
+    LVal index[2], sum = lir_load(l, v->mem, f.iv, one, (LVal){0}, 0);
+    index[v->few] = lir_add(l, v->first[v->few], lir_op2(l, S_DIV, f.iv, lir_i64(l, v->cols)));
+    index[v->wide] = lir_add(l, v->first[v->wide], lir_op2(l, S_REM, f.iv, lir_i64(l, v->cols)));
+    LIf in = lir_if(l, lir_op2(l, S_AND, lir_op2(l, S_LT, index[0], count[0]), lir_op2(l, S_LT, index[1], count[1])), 0);
+    LFor c = lir_for(l, lir_i64(l, 1), lir_i64(l, v->chains), lir_i64(l, 1), 1, &sum);
+    LVal more = lir_load(l, v->mem, lir_add(l, f.iv, lir_muli(l, c.iv, sums)), one, (LVal){0}, 0);
+    more = lir_add(l, c.c[0], more);
+    lir_for_end(l, &c, &more, &sum);
+    Point p = {.vaxis = -1, .lanes = 1}, par;
+    for (int a = 0; a < K_AXES; a++) p.axis[a] = v->at[a];
+    for (int side = 0; side < 2; side++) gpu_split(v->e, &v->x, index[side], v->x.side[side].axis, v->x.side[side].naxis, p.axis);
+    emit_parallel_point(v->x.s, &p, &par);
+    emit_epilogue(v->e, 0, &sum, &par);
+    lir_else(l, &in, NULL);
+    lir_endif(l, &in, NULL, NULL);
+    lir_for_end(l, &f, NULL, NULL);
+    lir_barrier(l);
+}
+
+static void gemv_build(Emit *e) {
+    Gemv gemv = {.e = e, .l = e->l, .rows = (int)e->s->par[PAR_ROWS], .cols = (int)e->s->par[PAR_COLS], .chains = (int)e->s->par[PAR_CHAINS]}, *v = &gemv;
+    Lir *l = e->l;
+    Ctx *c = e->c;
+    CHECK(shape(e->k, &v->x));
+    v->few = few_side(&v->x);
+    v->wide = !v->few;
+    v->group = group_of(&v->x, v->wide);
+    bool along = v->x.side[v->wide].along_k;
+    v->width = along ? v->cols / (THREADS / WARP) : v->group;
+    lir_block(l, THREADS, (uint32_t)(v->rows * v->cols * v->chains * 4));
+    v->mem = lir_shared(l, 0);
+    v->tid = lir_tid(l);
+    LVal inner = lir_i64(l, along ? v->chains : v->cols / v->width), low = lir_op2(l, S_REM, v->tid, inner), high = lir_op2(l, S_DIV, v->tid, inner);
+    v->chain = along ? low : high;
+    v->place = lir_muli(l, along ? high : low, v->width);
+    v->ksize = emit_dim(e, gpu_depth(&v->x));
+    Dim tiles[2], tasks = gpu_batches(&v->x);
+    LVal count[2];
+    for (int side = 0; side < 2; side++) {
+        count[side] = emit_dim(e, gpu_rows(&v->x, side));
+        tiles[side] = dim_ceildiv(c, gpu_rows(&v->x, side), dim_const(c, side == v->few ? v->rows : v->cols));
+        tasks = dim_mul(c, tasks, tiles[side]);
+    }
+    e->code->tasks = tasks;
+    LFor t = lir_for(l, lir_t0(l), lir_t1(l), lir_tstep(l), 0, NULL);
+    LVal rest = t.iv, acc[64];
+    for (int i = 0; i < 2; i++) { /* blocks that run together read the same columns */
+        int side = i ? v->wide : v->few;
+        LVal n = emit_dim(e, tiles[side]);
+        v->first[side] = lir_muli(l, lir_op2(l, S_REM, rest, n), i ? v->cols : v->rows);
+        rest = lir_op2(l, S_DIV, rest, n);
+    }
+    for (int a = 0; a < K_AXES; a++) v->at[a] = lir_i64(l, 0);
+    gpu_split(e, &v->x, rest, v->x.batch, v->x.nbatch, v->at);
+    begin(v, count);
+    for (int i = 0; i < v->rows * v->width; i++) acc[i] = gpu_zero(l, v->x.s->acc[0]);
+    walk(v, acc);
+    leave(v, acc, count);
+    lir_for_end(l, &t, NULL, NULL);
+}
+
+const Tmpl tmpl_gemv = {"gemv", "rows cols chains", F_BLOCKS, gemv_match, gemv_candidates, gemv_cost, gemv_build};
