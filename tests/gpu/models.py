@@ -16,17 +16,39 @@ MODELS = {
     "nonzero": "m (float[12, 11] x) => (int64[2, K] y) { y = NonZero(x) }",
     "strings": "m (string[N] s, float[N] x) => (bool[N] y, float[N] z) { y = Equal(s, word) z = Neg(x) }",
 }
-# Contractions large enough for tiles in shared memory. Borders everywhere; operands that are copied by 16 bytes, by 4, or computed.
+# Contractions by blocks: large enough for tiles in shared memory, or of few rows. Borders everywhere; operands that are copied by 16 bytes, by 4, or computed.
 TILES = {
-    "tiles": """m (float[N, 520] x, float[520, 260] w, float[260] b, float[N, 260] r) => (float[N, 260] y) {
+    "tiles": """m (float[N, 104] x, float[104, 132] w, float[132] b, float[N, 132] r) => (float[N, 132] y) {
         p = MatMul(x, w) s = Add(p, b) a = Relu(s) y = Add(a, r) }""",
-    "tiles_across": "m (float[520, 130] x, float[270, 520] w) => (float[130, 270] y) { y = Gemm<transA = 1, transB = 1>(x, w) }",
+    "tiles_across": "m (float[72, 130] x, float[140, 72] w) => (float[130, 140] y) { y = Gemm<transA = 1, transB = 1>(x, w) }",
     "tiles_batch": "m (float[B, 3, N, 64] x, float[B, 3, 64, N] w) => (float[B, 3, N, N] y) { y = MatMul(x, w) }",
-    "tiles_conv": "m (float[N, 24, 33, 31] x, float[70, 24, 3, 3] w) => (float[N, 70, 17, 16] y) { c = Conv<strides = [2, 2], pads = [1, 1, 1, 1]>(x, w) y = Relu(c) }",
+    "tiles_conv": "m (float[B, 12, 19, 17] x, float[70, 12, 3, 3] w) => (float[B, 70, 10, 9] y) { c = Conv<strides = [2, 2], pads = [1, 1, 1, 1]>(x, w) y = Relu(c) }",
     "tiles_integer": "m (uint8[140, 90] x, int8[90, 150] w) => (int32[140, 150] y) { y = MatMulInteger(x, w) }",
-    "tiles_half": "m (float16[N, 520] x, float16[520, 264] w, float16[264] b) => (float16[N, 264] y) { p = MatMul(x, w) y = Add(p, b) }",
-    "tiles_half_conv": "m (float16[N, 24, 33, 31] x, float16[70, 24, 3, 3] w) => (float16[N, 70, 17, 16] y) { y = Conv<strides = [2, 2], pads = [1, 1, 1, 1]>(x, w) }",
+    "tiles_half": "m (float16[N, 104] x, float16[104, 136] w, float16[136] b) => (float16[N, 136] y) { p = MatMul(x, w) y = Add(p, b) }",
+    "tiles_half_conv": "m (float16[B, 12, 19, 17] x, float16[70, 12, 3, 3] w) => (float16[B, 70, 10, 9] y) { y = Conv<strides = [2, 2], pads = [1, 1, 1, 1]>(x, w) }",
+    "few": "m (float[3, 1000] x, float[1000, 68] w, float[68] b) => (float[3, 68] y) { p = MatMul(x, w) y = Add(p, b) }",
+    "few_across": "m (float[5, 520] x, float[67, 520] w) => (float[5, 67] y) { p = Gemm<transB = 1>(x, w) y = Relu(p) }",
+    "few_odd": "m (float[batch, 521, 3] x, float[521, 67] w) => (float[batch, 3, 67] y) { t = Transpose<perm = [0, 2, 1]>(x) y = MatMul(t, w) }",
+    "few_half": "m (float16[9, 1000] x, float16[1000, 72] w) => (float16[9, 72] y) { y = MatMul(x, w) }",
+    "few_half_across": "m (float16[5, 520] x, float16[67, 520] w) => (float16[5, 67] y) { y = Gemm<transB = 1>(x, w) }",
 }
+_GEMM = ["gemm rows=128 cols=128", "gemm rows=128 cols=64", "gemm rows=64 cols=128", "gemm rows=64 cols=64", "gemm rows=32 cols=64", "gemm rows=64 cols=32"]
+_MMA = ["mma rows=128 cols=128", "mma rows=128 cols=64", "mma rows=64 cols=128", "mma rows=64 cols=64", "mma rows=32 cols=64"]
+_GEMV = ["gemv rows=1", "gemv rows=2", "gemv rows=4"]
+# Schedules of these models, with --precision.
+_SCHEDULES = [
+    ("tiles", _GEMM, None), ("tiles_across", _GEMM, None), ("tiles_batch", _GEMM, None), ("tiles_conv", _GEMM, None), ("tiles_integer", _GEMM[::3], None),
+    ("tiles_half", _GEMM[3:4], None), ("tiles_half", _MMA, None), ("tiles_half_conv", _MMA, None), ("tiles", _MMA, "tf32"), ("tiles_across", _MMA, "tf32"),
+    ("tiles_conv", _MMA, "bf16"), ("tiles_across", _MMA[2:], "f16"),
+    ("few", _GEMV, None), ("few_across", _GEMV, None), ("few_odd", _GEMV, None), ("few_half", _GEMV, None), ("few_half_across", _GEMV, None),
+]
+
+
+def tiles():
+    """Model, schedule, precision."""
+    return [(name, schedule, precision) for name, schedules, precision in _SCHEDULES for schedule in schedules]
+
+
 CONSTANTS = {
     "reduction": "<int64[1] axis = {1}>",
     "order": "<int64[1] five = {5}, int64 one = {1}>",
