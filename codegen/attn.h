@@ -61,6 +61,7 @@ void attn_store(AttnGen *g, const AttnOut *t, const LVal *acc);
 
 /* attn_softmax.c: scores of the tile's rows become exp(x - m), factors go to alpha. */
 void attn_softmax(AttnGen *g, int rows, LVal row);
+LVal attn_exp(Lir *l, LVal d); /* of f32 d <= 0, or NaN: in any number of lanes */
 
 /* attn_few.c: few rows, as in decoding: packing would cost more than the products. */
 bool attn_few_fits(Emit *e, const Attn *a, int lanes); /* key and v have contiguous axes */

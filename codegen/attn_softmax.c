@@ -46,7 +46,7 @@ static LVal over_keys(Gen *g, LVal acc, KeysFn fn, void *data) {
 /* exp(d), d <= 0 or NaN, as 2^n * 2^r with |r| <= 1/2 and a minimax polynomial (2e-9) for the
  * second factor: within 2 ulp of the largest term's. 0 below 2^-125 instead of subnormal numbers,
  * which cost an assist each, here and in the products. */
-static LVal exp_down(Gen *g, LVal d) {
+LVal attn_exp(Lir *l, LVal d) {
     static const double c[] = {1,
                                0.6931472057375667,
                                0.2402264689058857,
@@ -54,21 +54,20 @@ static LVal exp_down(Gen *g, LVal d) {
                                0.009618488959986874,
                                0.0013399931483403177,
                                0.00015345811772677297};
-    Lir *l = g->l;
     uint16_t lanes = lir_type(l, d).lanes;
-    LVal least = lir_splat(l, attn_f32(g, -125), lanes),
-         magic = lir_splat(l, attn_f32(g, 0x1.8p23), lanes);
-    LVal t = lir_mul(l, d, lir_splat(l, attn_f32(g, 1.4426950408889634), lanes)),
+    LVal least = lir_splat(l, lir_float(l, DT_F32, -125), lanes),
+         magic = lir_splat(l, lir_float(l, DT_F32, 0x1.8p23), lanes);
+    LVal t = lir_mul(l, d, lir_splat(l, lir_float(l, DT_F32, 1.4426950408889634), lanes)),
          at = lir_op2(l, S_MAX, least, t);
     LVal z = lir_add(l, at, magic),
          r = lir_sub(l, at, lir_sub(l, z, magic)); /* z: n in the low bits */
-    LVal p = lir_splat(l, attn_f32(g, c[6]), lanes);
-    for (int i = 5; i >= 0; i--) p = lir_fma(l, p, r, lir_splat(l, attn_f32(g, c[i]), lanes));
+    LVal p = lir_splat(l, lir_float(l, DT_F32, c[6]), lanes);
+    for (int i = 5; i >= 0; i--) p = lir_fma(l, p, r, lir_splat(l, lir_float(l, DT_F32, c[i]), lanes));
     LVal n =
         lir_op2(l, S_SHL, lir_bitcast(l, z, DT_I32), lir_splat(l, lir_int(l, DT_I32, 23), lanes));
     LVal pow2 =
         lir_bitcast(l, lir_add(l, n, lir_splat(l, lir_int(l, DT_I32, 0x3f800000), lanes)), DT_F32);
-    return lir_op3(l, S_SELECT, lir_op2(l, S_LT, t, least), lir_splat(l, attn_f32(g, 0), lanes),
+    return lir_op3(l, S_SELECT, lir_op2(l, S_LT, t, least), lir_splat(l, lir_float(l, DT_F32, 0), lanes),
                    lir_mul(l, p, pow2));
 }
 
@@ -88,7 +87,7 @@ static LVal keys_exp(Gen *g, LVal acc, LVal pos, LVal mask, void *data) {
     const Row *r = data;
     LVal at = lir_add(g->l, r->at, pos);
     LVal x = r->keep ? attn_load(g, g->s, at) : scores_at(g, r->at, pos, mask, r->r);
-    LVal e = exp_down(g, lir_sub(g->l, x, attn_splat(g, r->m)));
+    LVal e = attn_exp(g->l, lir_sub(g->l, x, attn_splat(g, r->m)));
     attn_put(g, g->s, at, e);
     return lir_add(g->l, acc, e);
 }
@@ -111,7 +110,7 @@ void attn_softmax(AttnGen *g, int rows, LVal row) {
         before = attn_load1(g, g->sum, sr);
         r.m = lir_op3(l, S_SELECT, lir_op2(l, S_EQ, new, inf), attn_f32(g, 0),
                       new); /* nothing seen yet: exp gives 0 */
-        alpha = exp_down(g, lir_sub(l, old, r.m));
+        alpha = attn_exp(g->l, lir_sub(l, old, r.m));
         attn_put(g, g->m, sr, new);
     }
     sum = across(g, S_ADD, over_keys(g, attn_splat(g, attn_f32(g, 0)), keys_exp, &r));

@@ -75,7 +75,7 @@ static void note_lie(void *data, const ExprInfo *load) {
     a->seen = rows || a->along_k;
 }
 
-static void side_memory(GpuProduct *x, Side *s) {
+void gpu_side_memory(GpuProduct *x, Side *s) {
     Ctx *c = x->k->c;
     Lie lie = {x, s, false, false};
     expr_loads(c, s->x, note_lie, &lie);
@@ -124,7 +124,7 @@ bool gpu_product(const Kernel *k, DType acc, DType type, GpuProduct *x) {
         else x->side[used[1]].axis[x->side[used[1]].naxis++] = a;
     }
     if (!x->nred) return false;
-    for (int side = 0; side < 2; side++) side_memory(x, &x->side[side]);
+    for (int side = 0; side < 2; side++) gpu_side_memory(x, &x->side[side]);
     x->near = near_side(x);
     return true;
 }

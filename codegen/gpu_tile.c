@@ -49,11 +49,11 @@ int64_t gpu_tiles_bytes(const int rows[2], int size, int depth, int stages) {
 
 /* This thread's places in lines, its lines, and all about its rows that does not change along k. Lines of rows are shared by at most a warp, so
  * that a thread has few k, whose addresses may need divisions. */
-static void begin_side(GpuTiles *g, int side) {
+void gpu_begin_side(GpuTiles *g, int side) {
     Lir *l = g->l;
     const Side *s = &g->x.side[side];
     GpuCopies *c = &g->copy[side];
-    int vec = vec_of(g, side), groups = (s->along_k ? g->depth : g->rows[side]) / vec, sharers = groups < WARP ? groups : WARP;
+    int vec = vec_of(g, side), groups = (s->along_k ? g->depth : g->rows[side]) / vec, sharers = s->along_k || groups < WARP ? groups : WARP;
     CHECK(g->threads % sharers == 0 && groups % sharers == 0);
     c->step = g->threads / sharers;
     c->lines = (s->along_k ? g->rows[side] : g->depth) / (int)c->step;
@@ -71,12 +71,12 @@ static void begin_side(GpuTiles *g, int side) {
     }
 }
 
-/* Element k of a row, made an element of the tile; 0 if k is beyond the end. */
-static LVal value_at(GpuTiles *g, int side, LVal row, LVal k) {
+/* Element k of a row, made an element of the tile; 0 if k is beyond the end, or the row is not `in` range. */
+static LVal value_at(GpuTiles *g, int side, LVal row, LVal in, LVal k) {
     Lir *l = g->l;
     DType acc = g->x.s->acc[0];
     LVal v = gpu_factor(g->e, &g->x, side, g->at, row, lir_op2(l, S_MIN, k, lir_addi(l, g->ksize, -1)));
-    v = lir_op3(l, S_SELECT, lir_op2(l, S_LT, k, g->ksize), v, gpu_zero(l, acc));
+    v = lir_op3(l, S_SELECT, lir_op2(l, S_AND, in, lir_op2(l, S_LT, k, g->ksize)), v, gpu_zero(l, acc));
     return g->x.type == acc ? v : math_cast(l, g->e->t, v, acc, g->x.type);
 }
 
@@ -85,7 +85,7 @@ static LVal copy_at(const GpuTiles *g, int side, LVal line, LVal place) {
 }
 
 /* The tile that begins at k0, into the slot at byte `slot`: copies begin; values that go through registers are in v until put stores them. */
-static void fetch(GpuTiles *g, int side, LVal k0, LVal slot, LVal *v) {
+void gpu_fetch(GpuTiles *g, int side, LVal k0, LVal slot, LVal *v) {
     Lir *l = g->l;
     const Side *s = &g->x.side[side];
     const GpuCopies *c = &g->copy[side];
@@ -95,7 +95,7 @@ static void fetch(GpuTiles *g, int side, LVal k0, LVal slot, LVal *v) {
         for (int j = 0; j < c->places; j++) {
             int r = s->along_k ? i : j;
             if (!s->vec) {
-                v[i * c->places + j] = value_at(g, side, c->row[r], k);
+                v[i * c->places + j] = value_at(g, side, c->row[r], s->along_k ? c->valid[r] : lir_op2(l, S_GT, c->valid[r], lir_i64(l, 0)), k);
                 continue;
             }
             LVal zero = lir_i64(l, 0), left = lir_muli(l, clamp(l, lir_sub(l, g->ksize, k), lir_i64(l, vec)), size);
@@ -106,7 +106,7 @@ static void fetch(GpuTiles *g, int side, LVal k0, LVal slot, LVal *v) {
     }
 }
 
-static void put(GpuTiles *g, int side, LVal slot, const LVal *v) {
+void gpu_put(GpuTiles *g, int side, LVal slot, const LVal *v) {
     Lir *l = g->l;
     const GpuCopies *c = &g->copy[side];
     if (g->x.side[side].vec) return;
@@ -132,14 +132,14 @@ static void along_depth(GpuTiles *g, const GpuCore *core, LVal *acc) {
     if (copies(g)) lir_copy_wait(l, (uint32_t)ahead - 1);
     lir_barrier(l);
     LVal number = lir_addi(l, f.iv, ahead), slot = lir_muli(l, remi(l, number, g->stages), g->slot);
-    for (int side = 0; side < 2; side++) fetch(g, side, lir_muli(l, number, g->depth), slot, early[side]);
+    for (int side = 0; side < 2; side++) gpu_fetch(g, side, lir_muli(l, number, g->depth), slot, early[side]);
     if (copies(g)) lir_copy_commit(l);
     LIf ready = lir_if(l, lir_op2(l, S_GE, f.iv, zero), core->nacc);
     memcpy(next, f.c, core->nacc * sizeof *next);
     core->product(g, core->data, lir_muli(l, remi(l, f.iv, g->stages), g->slot), next);
     lir_else(l, &ready, next);
     lir_endif(l, &ready, f.c, next);
-    for (int side = 0; side < 2; side++) put(g, side, slot, early[side]);
+    for (int side = 0; side < 2; side++) gpu_put(g, side, slot, early[side]);
     lir_for_end(l, &f, next, acc);
     if (copies(g)) lir_copy_wait(l, 0);
 }
@@ -202,7 +202,7 @@ void gpu_tiles_build(GpuTiles *g, const GpuCore *core) {
     }
     for (int a = 0; a < K_AXES; a++) g->at[a] = lir_i64(l, 0);
     gpu_split(g->e, &g->x, rest, g->x.batch, g->x.nbatch, g->at);
-    for (int side = 0; side < 2; side++) begin_side(g, side);
+    for (int side = 0; side < 2; side++) gpu_begin_side(g, side);
     for (uint32_t i = 0; i < core->nacc; i++) acc[i] = zero;
     along_depth(g, core, acc);
     lir_barrier(l);

@@ -6,7 +6,7 @@
  * batch axes. It walks k, all reduced axes as one row of indices, in steps of `depth`, ascending. Tiles lie in `stages` slots, filled that
  * many steps minus one ahead: by asynchronous copies where a factor is a load whose elements are those of the tile, of 16 bytes where
  * they are neighbours; through registers by emit_expr otherwise. Beyond the last k both operands are 0, which changes no sum; beyond the
- * last row of a side they are anything in memory that is there, and the results are dropped. */
+ * last row of a side they are 0, and the results are dropped. */
 #ifndef ACCELC_GPU_TILE_H
 #define ACCELC_GPU_TILE_H
 #include "emit_internal.h"
@@ -47,6 +47,9 @@ Dim gpu_batches(const GpuProduct *x);
 /* Cycles, if all multiprocessors take tiles of that size in rounds, each with `speed` products a cycle: of all of them together. */
 double gpu_tile_cost(const GpuProduct *x, int rows, int cols, double speed);
 
+/* How a side that has x and axes lies in memory, given batch, red and type. */
+void gpu_side_memory(GpuProduct *x, Side *s);
+
 /* Index i of rows, k or batches as coordinates along the axes: at[axis] of each. */
 void gpu_split(Emit *e, const GpuProduct *x, LVal i, const int *axis, int n, LVal *at);
 /* What index i adds to an address, in elements; and where a point of the batch axes begins. */
@@ -75,6 +78,13 @@ typedef struct GpuTiles {
     LVal at[K_AXES];    /* coordinates of the batch axes */
     GpuCopies copy[2];
 } GpuTiles;
+
+/* Templates with loops of their own bring tiles so, given e, l, x, rows, depth, threads, swizzle, base, mem, tid, count, ksize, first, at: begin for every
+ * tile of results; fetch: the part of this thread of the tile that begins at k0 into the slot at byte `slot` begins to be copied, or is in v until
+ * put stores it. */
+void gpu_begin_side(GpuTiles *g, int side);
+void gpu_fetch(GpuTiles *g, int side, LVal k0, LVal slot, LVal *v);
+void gpu_put(GpuTiles *g, int side, LVal slot, const LVal *v);
 
 /* Byte address in a slot of row `row`, element `k` of a side's tile. */
 LVal gpu_tile_at(const GpuTiles *g, int side, LVal row, LVal k);
