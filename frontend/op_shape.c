@@ -10,13 +10,13 @@ FN(size); FN(depthtospace); FN(spacetodepth);
 void imp_identity(Imp *m) { result(m, 0, m->in[0]); }
 
 /* Target dims: 0 copies the operand's (unless allowzero), one -1 is what remains. Elements that may be negative at run
- * time are decided there. */
+ * time are decided there. What remains of no elements is undefined, unless the sizes that are 0 are known to be copies. */
 static void reshape(Imp *m, Dim *e, int n, bool allowzero)
 {
     Ctx *c = m->c;
     Val x = m->in[0];
     int r = rank_of(m, x), minus = -1;
-    Dim d[MAX_RANK], others = DC(m, 1), known = DC(m, 1);
+    Dim d[MAX_RANK], others = DC(m, 1), known = DC(m, 1), open = DC(m, 0);
     bool maybe[SHAPE_MAX] = {false};
     dims_of(m, x, d);
     const Type t = *val_type(m->b.g, x);
@@ -41,10 +41,13 @@ static void reshape(Imp *m, Dim *e, int n, bool allowzero)
             return;
         }
         maybe[i] = !fixed && dim_lo(c, e[i]) < 0;
+        if (maybe[i])
+            open = dim_add(c, open, dim_eqv(c, e[i], DC(m, -1)));
         if (!allowzero && i < r && (maybe[i] || (fixed && !v)))
             e[i] = dim_select(c, dim_eqv(c, e[i], DC(m, 0)), d[i], e[i]);
         others = dim_mul(c, others, maybe[i] ? dim_select(c, dim_eqv(c, e[i], DC(m, -1)), DC(m, 1), e[i]) : e[i]);
     }
+    b_guard(&m->b, G_LE, open, others, "shape leaves -1 undefined: the other sizes give 0 elements");
     for (int i = 0; i < n; i++)
         if (maybe[i])
             e[i] = dim_select(c, dim_eqv(c, e[i], DC(m, -1)),

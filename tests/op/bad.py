@@ -118,6 +118,8 @@ def refused(rng):
     yield "Reshape", [x, n64(5, 2)], {}, "cannot reshape", "sc"
     yield "Reshape", [x, n64(-1, 5)], {}, "cannot reshape", "sc"
     yield "Reshape", [x, n64(-1, -1)], {}, "-1|cannot reshape", "sc"
+    yield "Reshape", [f32(rng, 0, 3), n64(0, -1)], {}, "leaves -1 undefined", "s"
+    yield "Reshape", [f32(rng, 0, 3), n64(3, 0, -1)], {"allowzero": 1}, "leaves -1 undefined|cannot reshape", "s"
     yield "Reshape", [x, n64(-2, 6)], {}, "negative|-2", "sc"
     yield "Reshape", [x, n64(0, 0, 0)], {}, "copies axis 2|cannot reshape", "sc"
     yield "Reshape", [x, n64(MOST, 3)], {}, "cannot reshape|64 bits|overflows", "sc"
@@ -410,6 +412,10 @@ def empty(rng):
     yield Case("ScatterND", [f32(rng, 3), np.zeros((0, 1), np.int64), f32(rng, 0)], dynamic=True, oracle=lambda a, i, u: [a])
     yield Case("ScatterElements", [f32(rng, 3), n64(-1, -3), f32(rng, 2)], dynamic=True)
     yield Case("Reshape", [f32(rng, 0, 3), n64(3, 0)], {"allowzero": 1}, oracle=[np.zeros((3, 0), np.float32)], const=(1,))
+    for to, want in (([0, -1], [0, 3]), ([-1, 0], [0, 3]), ([-1], [0]), ([3, -1], [3, 0])):       # of [0, 3]; copies are known
+        yield Case("Reshape", [none, np.int64(to)], oracle=[np.zeros(want, np.float32)], const=(1,), dynamic=True)
+        if to[0]:
+            yield Case("Reshape", [none, np.int64(to)], oracle=[np.zeros(want, np.float32)])
     yield Case("Slice", [f32(rng, 4), n64(3), n64(1), n64(0), n64(1)], dynamic=True)
     yield Case("Tile", [f32(rng, 2, 3), n64(0, 2)], oracle=[np.zeros((0, 6), np.float32)], dynamic=True)
     yield Case("CumSum", [none, np.int64(0)], dynamic=True)
