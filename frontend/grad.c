@@ -285,27 +285,6 @@ static Val unslice(Grad *g, Val v, Val x, const SliceAttr *a)
     return b_pad(&m->b, v, lo, hi, between, PAD_VALUE, (Scalar){.t = t.dtype}, (Val){0});
 }
 
-static bool grad_pad(Grad *g, const Node *n)
-{
-    Imp *m = g->m;
-    const PadAttr *a = n->attr;
-    const Type t = *type_of(g, n->in[0]);
-    Val d = g->adj[n->out[0].i];
-    int64_t step[MAX_RANK];
-    if (a->mode != PAD_VALUE)
-        return grad_refuse(g, n, "padding by elements");
-    for (int i = 0; i < t.rank; i++)
-        step[i] = a->interior ? a->interior[i] + 1 : 1;
-    Val inner = b_slice(&m->b, d, a->lo, step, t.dim);
-    grad_add(g, n->in[0], inner);
-    if (n->nin > 1 && grad_active(g, n->in[1])) {
-        uint32_t all = (uint32_t)((1ull << t.rank) - 1);
-        Val whole = b_reduce1(&m->b, R_SUM, d, all, false);
-        grad_add(g, n->in[1], b_binary(&m->b, S_SUB, whole, b_reduce1(&m->b, R_SUM, inner, all, false)));
-    }
-    return true;
-}
-
 /* x[.., i, ..] was read for offset k of the window at o = (i - k * dilation) / stride, if that is whole and inside. */
 static bool grad_window(Grad *g, const Node *n)
 {
@@ -332,35 +311,85 @@ static bool grad_window(Grad *g, const Node *n)
     return true;
 }
 
-/* Slices go back where they came from: with the axis in front, a scatter of whole slices. */
-static bool grad_gather(Grad *g, const Node *n)
+/* The gradient of x, of type t, for that of x[.., idx, ..]: with the axis in front, a scatter of whole slices. */
+static Val ungather(Grad *g, Type t, Val idx, int axis, Val d)
 {
     Imp *m = g->m;
-    const GatherAttr *a = n->attr;
-    Val x = n->in[0], d = g->adj[n->out[0].i], idx = cast_to(m, n->in[1], DT_I64);
-    const Type t = *type_of(g, x), it = *type_of(g, idx);
+    const Type it = *type_of(g, idx);
     int q = it.rank, r = t.rank, to[MAX_RANK], back[MAX_RANK], k = 0;
     Dim dim[MAX_RANK], count = type_count(m->c, &it);
-    if (a->oob != OOB_FAIL && a->oob != OOB_NEVER)
-        return grad_refuse(g, n, "a gather with indices out of range");
     for (int i = 0; i < q; i++)
-        to[k++] = a->axis + i;
+        to[k++] = axis + i;
     for (int i = 0; i < q + r - 1; i++)
-        if (i < a->axis || i >= a->axis + q)
+        if (i < axis || i >= axis + q)
             to[k++] = i;
     d = b_permute(&m->b, d, to);
     dim[0] = count;
     for (int i = 0, j = 1; i < r; i++)
-        if (i != a->axis)
+        if (i != axis)
             dim[j++] = t.dim[i];
     d = reshape_to(m, d, r, dim);
-    dim[0] = t.dim[a->axis];
+    dim[0] = t.dim[axis];
     Val zero = b_splat(&m->b, (Scalar){.t = t.dtype}, r, dim);
     ScatterAttr s = {.mode = SC_ADD};
     Val v = b_scatter(&m->b, zero, reshape_to(m, idx, 2, (Dim[]){count, DC(m, 1)}), d, &s);
     for (int i = 0; i < r; i++)
-        back[i] = i == a->axis ? 0 : i < a->axis ? i + 1 : i;
-    grad_add(g, x, b_permute(&m->b, v, back));
+        back[i] = i == axis ? 0 : i < axis ? i + 1 : i;
+    return b_permute(&m->b, v, back);
+}
+
+static bool grad_gather(Grad *g, const Node *n)
+{
+    const GatherAttr *a = n->attr;
+    if (a->oob != OOB_FAIL && a->oob != OOB_NEVER)
+        return grad_refuse(g, n, "a gather with indices out of range");
+    grad_add(g, n->in[0], ungather(g, *type_of(g, n->in[0]), cast_to(g->m, n->in[1], DT_I64), a->axis, g->adj[n->out[0].i]));
+    return true;
+}
+
+/* The place that padding by elements takes place i of an axis from. */
+static Expr padded_from(Imp *m, PadMode mode, Expr i, Dim size)
+{
+    Expr n = xdim(m, size), last = X2(SUB, n, XI(1)), turn = X2(MUL, last, XI(2)), k = X2(MOD, i, X2(MAX, turn, XI(1)));
+    return mode == PAD_EDGE ? X2(MAX, X2(MIN, i, last), XI(0)) : mode == PAD_WRAP ? X2(MOD, i, n) : X2(MIN, k, X2(SUB, turn, k));
+}
+
+/* Such padding gathers along each axis: from x, of type t, by the last one. */
+static Val unpad_elements(Grad *g, Type t, const PadAttr *a, Val d)
+{
+    Imp *m = g->m;
+    for (int i = 0; i < t.rank && d.i; i++) {
+        const Type was = *type_of(g, d);
+        Dim dim[MAX_RANK];
+        memcpy(dim, was.dim, sizeof *dim * was.rank);
+        dim[i] = t.dim[i];
+        Expr at = X2(SUB, xaxis(m, 0), xdim(m, a->lo[i]));
+        Val source = map_over(m, padded_from(m, a->mode, at, t.dim[i]), 0, NULL, 1, &was.dim[i]);
+        d = ungather(g, type_tensor(m->c, (DType)was.dtype, was.rank, dim), source, i, d);
+    }
+    return d;
+}
+
+static bool grad_pad(Grad *g, const Node *n)
+{
+    Imp *m = g->m;
+    const PadAttr *a = n->attr;
+    const Type t = *type_of(g, n->in[0]);
+    Val d = g->adj[n->out[0].i];
+    int64_t step[MAX_RANK];
+    if (a->mode != PAD_VALUE) {
+        grad_add(g, n->in[0], unpad_elements(g, t, a, d));
+        return true;
+    }
+    for (int i = 0; i < t.rank; i++)
+        step[i] = a->interior ? a->interior[i] + 1 : 1;
+    Val inner = b_slice(&m->b, d, a->lo, step, t.dim);
+    grad_add(g, n->in[0], inner);
+    if (n->nin > 1 && grad_active(g, n->in[1])) {
+        uint32_t all = (uint32_t)((1ull << t.rank) - 1);
+        Val whole = b_reduce1(&m->b, R_SUM, d, all, false);
+        grad_add(g, n->in[1], b_binary(&m->b, S_SUB, whole, b_reduce1(&m->b, R_SUM, inner, all, false)));
+    }
     return true;
 }
 

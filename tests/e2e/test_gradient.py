@@ -51,6 +51,8 @@ CASES = {
     "joined": ("a = Concat <axis = 1> (x, w, x)\n y = Mul (a, a)", {"x": X34, "w": X34[:, :2]}),
     "split": ("a, b = Split <axis = 1> (x)\n y = Mul (a, b)", {"x": X34}),
     "padded": ("p = Constant <value_ints = [1, 0, 0, 2]> ()\n a = Pad (x, p, v)\n y = Mul (a, a)", {"x": X34, "v": np.asarray(0.5)}),
+} | {f"padded by {mode}": (f"p = Constant <value_ints = [2, 3, 2, 1]> ()\n a = Pad <mode = \"{mode}\"> (x, p)\n b = Pad <mode = \"{mode}\"> (a, p)\n"
+                            " y = Mul (b, b)", {"x": X34}) for mode in ("edge", "reflect")} | {
     "rows": ("i = Constant <value_ints = [2, 0, -1, 2]> ()\n a = Gather <axis = 0> (x, i)\n y = Mul (a, a)", {"x": X34}),
     "columns": ("i = Constant <value_ints = [3, 0]> ()\n a = Gather <axis = 1> (x, i)\n y = Mul (a, a)", {"x": X34}),
     "topk": ("k = Constant <value_ints = [2]> ()\n a, i = TopK <axis = 1, largest = 0> (x, k)\n y = Mul (a, a)", {"x": X34}),
