@@ -29,11 +29,14 @@ typedef struct Thread {
     uint32_t ncopy, cap, group;
     emu_log log;
 } Thread;
-/* Who has touched a byte of shared memory since the last barrier (of number epoch): epoch << 11 | thread. */
-typedef struct Shadow {
+/* Memory that the threads of a block have together, and who has touched which byte since the last barrier: epoch (its number) << 11 | thread. */
+typedef struct Region {
+    const char *name;
+    uint8_t *base;
+    size_t bytes, room; /* room: of the shadows */
     uint32_t *wrote, *read;
     uint16_t *flight; /* 1 + thread whose copy is under way to it */
-} Shadow;
+} Region;
 
 typedef struct Meeting {
     uint32_t here, done; /* threads that wait; that have ended */
@@ -43,9 +46,7 @@ typedef struct Meeting {
 static struct {
     const emu_launch *l;
     uint32_t block, epoch, done;
-    uint8_t *memory;
-    size_t room; /* of memory and shadows */
-    Shadow shadow;
+    Region shared, scratch;
     Thread thread[MOST_THREADS], *now;
     Meeting warp[MOST_THREADS / WARP], all; /* of each warp, and, at barriers, of the block besides */
     uint32_t order[MOST_THREADS];
@@ -53,7 +54,7 @@ static struct {
     void *scheduler;
     uint64_t random; /* 0: no seed was given */
     bool counts;
-} emu;
+} emu = {.shared = {.name = "shared memory"}, .scratch = {.name = "scratch"}};
 
 static _Noreturn void die(const Thread *t, uint32_t at, const char *what) {
     fprintf(stderr, "emu: kernel %s, block %u, thread %u, %%%u: %s\n", emu.l->name, emu.block, t->t.tid, at, what);
@@ -174,7 +175,8 @@ static void perform(Thread *first, State s) { /* what a warp has met for */
 
 static void come(Meeting *m, const Thread *t) {
     const Thread *u = m->first;
-    if (m->here++ == 0) m->first = t;
+    if (m->here++ == 0)
+        m->first = t;
     else if (u->state != t->state || u->at != t->at)
         DIE(t, t->at, "thread %u is at %s (%%%u), this one at %s", u->t.tid, state_name[u->state], u->at, state_name[t->state]);
 }
@@ -207,7 +209,7 @@ static void meet(Thread *t, State s, uint32_t at) {
 
 /* The place in shared memory of bytes [p, p + n). */
 static size_t place(const Thread *t, const void *p, uint32_t n, uint32_t align, uint32_t at, const char *what) {
-    ptrdiff_t x = (const uint8_t *)p - emu.memory;
+    ptrdiff_t x = (const uint8_t *)p - emu.shared.base;
     if (x < 0 || (size_t)x + n > emu.l->shared) DIE(t, at, "%s: bytes %td to %td of %zu of shared memory", what, x, x + n, emu.l->shared);
     if (x % align) DIE(t, at, "%s: byte %td of shared memory is no multiple of %u", what, x, align);
     return (size_t)x;
@@ -222,27 +224,25 @@ static uint32_t mark(uint32_t thread) { return emu.epoch << 11 | thread; }
 static bool others(uint32_t mark_, uint32_t thread) { return mark_ >> 11 == emu.epoch && (mark_ & 2047) != thread; }
 
 /* The first byte of [x, x + n) that another thread than `self` has touched since the last barrier ends everything. */
-static void no_race(const Thread *t, size_t x, uint32_t n, uint32_t self, bool store, uint32_t at, const char *what) {
+static void no_race(const Region *s, const Thread *t, size_t x, uint32_t n, uint32_t self, bool store, uint32_t at, const char *what) {
     bool bad = false;
-    const Shadow *s = &emu.shadow;
     for (size_t k = x; k < x + n; k++) bad |= others(s->wrote[k], self) | (s->flight[k] != 0) | (store & others(s->read[k], self));
     if (!bad) return;
     while (!others(s->wrote[x], self) && !s->flight[x] && !(store && others(s->read[x], self))) x++;
-    if (s->flight[x]) DIE(t, at, "%s: a copy of thread %u to byte %zu of shared memory is under way", what, s->flight[x] - 1u, x);
+    if (s->flight[x]) DIE(t, at, "%s: a copy of thread %u to byte %zu of %s is under way", what, s->flight[x] - 1u, x, s->name);
     bool wrote = others(s->wrote[x], self);
     uint32_t who = (wrote ? s->wrote[x] : s->read[x]) & 2047;
-    if (who == SEVERAL) DIE(t, at, "%s: byte %zu of shared memory was read by several threads, and no barrier is between", what, x);
-    DIE(t, at, "%s: byte %zu of shared memory was %s by thread %u, and no barrier is between", what, x, wrote ? "written" : "read", who);
+    if (who == SEVERAL) DIE(t, at, "%s: byte %zu of %s was read by several threads, and no barrier is between", what, x, s->name);
+    DIE(t, at, "%s: byte %zu of %s was %s by thread %u, and no barrier is between", what, x, s->name, wrote ? "written" : "read", who);
 }
 
-static void reads(const Thread *t, size_t x, uint32_t n, uint32_t who, uint32_t at, const char *what) {
-    no_race(t, x, n, who, false, at, what);
-    uint32_t *r = emu.shadow.read;
-    for (size_t k = x; k < x + n; k++) r[k] = mark(r[k] >> 11 == emu.epoch && (r[k] & 2047) != who ? (uint32_t)SEVERAL : who);
+static void reads(Region *s, const Thread *t, size_t x, uint32_t n, uint32_t who, uint32_t at, const char *what) {
+    no_race(s, t, x, n, who, false, at, what);
+    for (size_t k = x; k < x + n; k++) s->read[k] = mark(s->read[k] >> 11 == emu.epoch && (s->read[k] & 2047) != who ? (uint32_t)SEVERAL : who);
 }
 
-static void writes(const Thread *t, size_t x, uint32_t n) {
-    for (size_t k = x; k < x + n; k++) emu.shadow.wrote[k] = mark(t->t.tid);
+static void writes(Region *s, const Thread *t, size_t x, uint32_t n) {
+    for (size_t k = x; k < x + n; k++) s->wrote[k] = mark(t->t.tid);
 }
 
 /* ---- what kernels call ---- */
@@ -254,17 +254,27 @@ static void hook_access(emu_thread *e, const void *p, uint32_t bytes, uint32_t a
     bool store = how & EMU_STORE;
     if (emu.random && below(16) == 0) pause_thread(t);
     if (emu.counts) emu_count(&t->log, at, how & EMU_SHARED ? COST_SHARED : COST_DEVICE, p, bytes);
-    if (!(how & EMU_SHARED)) {
-        on_device(t, p, bytes, align, at, store ? "store" : "load");
-        return;
+    bool shared = how & EMU_SHARED;
+    const char *what = store ? "store" : "load";
+    size_t x;
+    if (shared) {
+        x = place(t, p, bytes, align, at, what);
+    } else {
+        on_device(t, p, bytes, align, at, what);
+        size_t each = emu.l->scratch_bytes;
+        x = (size_t)((const uint8_t *)p - emu.l->scratch);
+        if (x >= each * emu.l->grid) return;
+        if (x / each != emu.block || x % each + bytes > each)
+            DIE(t, at, "%s: bytes %zu to %zu of the scratch of block %zu", what, x % each, x % each + bytes, x / each);
+        x %= each;
     }
-    size_t x = place(t, p, bytes, align, at, store ? "store" : "load");
+    Region *s = shared ? &emu.shared : &emu.scratch;
     if (!store) {
-        reads(t, x, bytes, t->t.tid, at, "load");
+        reads(s, t, x, bytes, t->t.tid, at, what);
         return;
     }
-    no_race(t, x, bytes, t->t.tid, true, at, "store");
-    writes(t, x, bytes);
+    no_race(s, t, x, bytes, t->t.tid, true, at, what);
+    writes(s, t, x, bytes);
 }
 
 static uint32_t hook_lane_xor(emu_thread *e, uint32_t v, uint32_t mask, uint32_t at) {
@@ -279,7 +289,7 @@ static void hook_load_matrix(emu_thread *e, const void *row, uint32_t transposed
     size_t x = place(t, row, 16, 16, at, "load_matrix");
     if (emu.counts) emu_count(&t->log, at, COST_SHARED, row, 16);
     t->row = row, t->mask = transposed;
-    reads(t, x, 16, SEVERAL, at, "load_matrix"); /* others get what it names */
+    reads(&emu.shared, t, x, 16, SEVERAL, at, "load_matrix"); /* others get what it names */
     meet(t, LOAD_MATRIX, at);
 }
 
@@ -293,9 +303,9 @@ static void hook_copy_async(emu_thread *e, void *to, const void *from, uint32_t 
     size_t x = place(t, to, size, size, at, "copy_async");
     if (valid < 0 || valid > size) DIE(t, at, "copy_async: %lld of %u bytes are valid", (long long)valid, size);
     if (valid) on_device(t, from, (uint32_t)valid, size, at, "copy_async");
-    no_race(t, x, size, t->t.tid, true, at, "copy_async");
+    no_race(&emu.shared, t, x, size, t->t.tid, true, at, "copy_async");
     if (emu.counts) emu_count(&t->log, at, COST_SHARED, to, size), emu_count(&t->log, at, COST_DEVICE, from, (uint32_t)valid);
-    for (size_t k = x; k < x + size; k++) emu.shadow.flight[k] = (uint16_t)(t->t.tid + 1);
+    for (size_t k = x; k < x + size; k++) emu.shared.flight[k] = (uint16_t)(t->t.tid + 1);
     if (t->ncopy == t->cap) need(t->copy = realloc(t->copy, (t->cap = t->cap * 2 + 16) * sizeof *t->copy));
     t->copy[t->ncopy++] = (Copy){to, from, size, (uint32_t)valid, t->group};
 }
@@ -315,11 +325,11 @@ static void hook_copy_wait(emu_thread *e, uint32_t pending, uint32_t at) {
             t->copy[left++] = c;
             continue;
         }
-        size_t x = (size_t)(c.to - emu.memory);
+        size_t x = (size_t)(c.to - emu.shared.base);
         memcpy(c.to, c.from, c.valid);
         memset(c.to + c.valid, 0, c.size - c.valid);
-        memset(emu.shadow.flight + x, 0, c.size * sizeof *emu.shadow.flight);
-        writes(t, x, c.size);
+        memset(emu.shared.flight + x, 0, c.size * sizeof *emu.shared.flight);
+        writes(&emu.shared, t, x, c.size);
     }
     t->ncopy = left;
 }
@@ -346,28 +356,29 @@ static void prepare(void) { /* once */
                                        .copy_wait = hook_copy_wait};
 }
 
-static void shared_room(size_t n) {
-    if (n <= emu.room) return;
-    n = (n + SHARED_ALIGN - 1) / SHARED_ALIGN * SHARED_ALIGN;
-    free(emu.memory), free(emu.shadow.wrote), free(emu.shadow.read), free(emu.shadow.flight);
-    need(emu.memory = aligned_alloc(SHARED_ALIGN, n));
-    need(emu.shadow.wrote = malloc(n * sizeof *emu.shadow.wrote));
-    need(emu.shadow.read = malloc(n * sizeof *emu.shadow.read));
-    need(emu.shadow.flight = malloc(n * sizeof *emu.shadow.flight));
-    emu.room = n;
+/* Room for shadows of n bytes, nobody's. */
+static void region_begin(Region *s, uint8_t *base, size_t n) {
+    if (n > s->room) {
+        free(s->wrote), free(s->read), free(s->flight);
+        need(s->wrote = malloc(n * sizeof *s->wrote));
+        need(s->read = malloc(n * sizeof *s->read));
+        need(s->flight = malloc(n * sizeof *s->flight));
+        s->room = n;
+    }
+    s->base = base, s->bytes = n;
+    if (n) memset(s->wrote, 0, n * sizeof *s->wrote), memset(s->read, 0, n * sizeof *s->read), memset(s->flight, 0, n * sizeof *s->flight);
 }
 
-static void run_block(uint32_t block, bool back) {
+static void run_block(uint32_t block, uint8_t *memory, bool back) {
     const emu_launch *l = emu.l;
     emu.block = block, emu.epoch = 1, emu.done = 0, emu.all = (Meeting){0};
     memset(emu.warp, 0, sizeof emu.warp);
-    memset(emu.memory, 0xff, l->shared);
-    memset(emu.shadow.wrote, 0, l->shared * sizeof *emu.shadow.wrote);
-    memset(emu.shadow.read, 0, l->shared * sizeof *emu.shadow.read);
-    memset(emu.shadow.flight, 0, l->shared * sizeof *emu.shadow.flight);
+    memset(memory, 0xff, l->shared);
+    region_begin(&emu.shared, memory, l->shared);
+    region_begin(&emu.scratch, l->scratch + block * l->scratch_bytes, l->scratch_bytes);
     for (uint32_t t = 0; t < l->block; t++) {
         emu_thread *e = &emu.thread[t].t;
-        e->ntid = l->block, e->ctaid = block, e->nctaid = l->grid, e->shared = emu.memory;
+        e->ntid = l->block, e->ctaid = block, e->nctaid = l->grid, e->shared = memory;
     }
     if (l->together) take_turns(back);
     for (uint32_t t = 0; t < l->block && !l->together; t++) l->run(&emu.thread[back ? l->block - 1 - t : t].t, l->params);
@@ -377,9 +388,11 @@ static void run_block(uint32_t block, bool back) {
 void emu_run(const emu_launch *l) {
     static unsigned launches;
     prepare();
-    shared_room(l->shared + 1);
+    uint8_t *memory = aligned_alloc(SHARED_ALIGN, l->shared / SHARED_ALIGN * SHARED_ALIGN + SHARED_ALIGN);
+    need(memory);
     bool back = launches++ % 2; /* no order is promised */
     emu.l = l;
-    for (uint32_t b = 0; b < l->grid; b++) run_block(back ? l->grid - 1 - b : b, back);
+    for (uint32_t b = 0; b < l->grid; b++) run_block(back ? l->grid - 1 - b : b, memory, back);
     if (emu.counts) emu_count_print(l->name);
+    free(memory);
 }

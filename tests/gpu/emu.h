@@ -6,9 +6,10 @@
  * device. If it has NAME_block, the threads of a block take turns between meetings (emu.c); else they run one after the other.
  *
  * A launch ends the program with a message that names kernel, block, thread and instruction where threads that should meet do not: they are at
- * different instructions, or some have ended; where bytes of shared memory that a thread writes are read or written by another before the next
- * barrier, or while a copy to them is under way, which brings its bytes when a wait retires it and no sooner; where an access leaves shared memory or
- * the device's allocations, or is not aligned. Shared memory is filled with ff. Threads and blocks run in one order or the opposite, by turns.
+ * different instructions, or some have ended; where bytes of shared memory or of the block's scratch that a thread writes are read or written by
+ * another before the next barrier, or while a copy to them is under way, which brings its bytes when a wait retires it and no sooner; where an access
+ * leaves shared memory or the device's allocations, or is not aligned. Shared memory is filled with ff. Threads and blocks run in one order or the
+ * opposite, by turns.
  *
  * What goes into a stream happens when the stream is waited for. The device's memory can be touched inside the driver's functions
  * alone: anything else is a segmentation fault. New memory is filled with ff, freed memory with dd, and what lies behind an allocation

@@ -16,6 +16,8 @@ typedef struct emu_launch {
     const void *params;
     uint32_t grid, block;
     size_t shared;
+    uint8_t *scratch; /* on the device: scratch_bytes of each block */
+    size_t scratch_bytes;
     bool together;                                  /* threads of a block meet */
     bool (*on_device)(const void *p, size_t bytes); /* whether these bytes are in one allocation */
 } emu_launch;

@@ -149,7 +149,10 @@ static bool on_device(const void *p, size_t n) {
 }
 
 static void run_kernel(const Work *w) {
-    emu_run(&(emu_launch){w->kernel->name, w->kernel->run, w->parameter, w->grid, w->block, w->shared, w->kernel->together, on_device});
+    const uint64_t *rest = w->parameter + w->bytes / 8 - 4; /* of the block: tasks, scratch, its size, status (runtime/abi.h) */
+    bool together = w->kernel->together;
+    emu_run(&(emu_launch){w->kernel->name, w->kernel->run, w->parameter, w->grid, w->block, w->shared, together ? (uint8_t *)(uintptr_t)rest[1] : NULL,
+                          together ? rest[2] : 0, together, on_device});
 }
 
 static void run_work(const Work *w) {

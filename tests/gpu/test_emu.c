@@ -7,15 +7,15 @@ static const LTy f32 = {DT_F32, 1}, i32 = {DT_I32, 1};
 
 /* ---- launches ---- */
 
-enum { BUFFER = 1 << 16, BUFFERS = 3, GAP = 4096 };
+enum { BUFFER = 1 << 16, BUFFERS = 3, GAP = 4096, SCRATCH = 256 };
 typedef struct Memory { /* of the device, shared with the process that runs the kernel */
-    uint8_t buffer[BUFFERS][BUFFER + GAP];
+    uint8_t buffer[BUFFERS][BUFFER + GAP], scratch[2 * SCRATCH];
 } Memory;
 static Memory *memory;
 
 static bool on_device(const void *p, size_t n) {
     size_t at = (size_t)((const uint8_t *)p - memory->buffer[0]), k = at / sizeof memory->buffer[0];
-    return k < BUFFERS && at % sizeof memory->buffer[0] + n <= BUFFER;
+    return (k < BUFFERS && at % sizeof memory->buffer[0] + n <= BUFFER) || at - offsetof(Memory, scratch) + n <= sizeof memory->scratch;
 }
 
 /* Runs a kernel of so many tasks in a grid of two blocks; whether it came to its end. */
@@ -24,8 +24,8 @@ static bool launch(Ctx *c, void *twins, const Lir *l, int64_t dim, int64_t tasks
     int64_t word[BUFFERS + 5];
     for (uint32_t k = 0; k < lir_nbuf(l); k++) word[n++] = (int64_t)(uintptr_t)memory->buffer[k];
     if (lir_ndim(l)) word[n++] = dim;
-    word[n++] = tasks, word[n++] = 0, word[n++] = 0, word[n++] = (int64_t)(uintptr_t)&status;
-    emu_launch x = {lir_name(l), twin_of(c, twins, l), word, 2, lir_block_threads(l), lir_shared_bytes(l), true, on_device};
+    word[n++] = tasks, word[n++] = (int64_t)(uintptr_t)memory->scratch, word[n++] = SCRATCH, word[n++] = (int64_t)(uintptr_t)&status;
+    emu_launch x = {lir_name(l), twin_of(c, twins, l), word, 2, lir_block_threads(l), lir_shared_bytes(l), memory->scratch, SCRATCH, true, on_device};
     return child_launch(&x, seed, count);
 }
 
@@ -112,6 +112,9 @@ typedef enum {
     SHUFFLE_IN_BRANCH,
     SHUFFLE_OR_BARRIER,
     STORE_RACE,
+    IN_SCRATCH,
+    SCRATCH_RACE,
+    OTHER_SCRATCH,
     WRITE_AFTER_READ,
     VALID,
     BUGS
@@ -211,17 +214,20 @@ static Lir *sum(Ctx *c, Bug bug) {
         x = lir_add(l, x, lir_lane_xor(l, x, 16));
     }
     for (uint32_t mask = 8; mask; mask /= 2) x = lir_add(l, x, lir_lane_xor(l, x, mask));
-    lir_store(l, lir_shared(l, 0), warp, x, bug == STORE_RACE ? NONE : first, 0);
+    bool scratch = bug == IN_SCRATCH || bug == SCRATCH_RACE || bug == OTHER_SCRATCH;
+    LVal words = scratch ? lir_scratch(l) : lir_shared(l, 0);
+    if (bug == OTHER_SCRATCH) words = lir_ptr_bytes(l, words, lir_i64(l, SCRATCH - 8));
+    lir_store(l, words, warp, x, bug == STORE_RACE ? NONE : first, 0);
     if (bug == BARRIER_IN_BRANCH) {
         LIf some = lir_if(l, lir_op2(l, S_LT, t, lir_i64(l, 96)), 0);
         lir_barrier(l);
         lir_else(l, &some, NULL);
         lir_endif(l, &some, NULL, NULL);
-    } else {
+    } else if (bug != SCRATCH_RACE) {
         lir_barrier(l);
     }
-    LVal y = lir_load(l, lir_shared(l, 0), lir_i64(l, 0), f32, NONE, 0);
-    for (int w = 1; w < THREADS / 32; w++) y = lir_add(l, y, lir_load(l, lir_shared(l, 0), lir_i64(l, w), f32, NONE, 0));
+    LVal y = lir_load(l, words, lir_i64(l, 0), f32, NONE, 0);
+    for (int w = 1; w < THREADS / 32; w++) y = lir_add(l, y, lir_load(l, words, lir_i64(l, w), f32, NONE, 0));
     lir_store(l, lir_buf(l, 2), task.iv, y, lir_op2(l, S_EQ, t, lir_i64(l, 0)), 0);
     if (bug != WRITE_AFTER_READ) lir_barrier(l);
     lir_for_end(l, &task, NULL, NULL);
@@ -243,6 +249,8 @@ static const char *const says[BUGS] = {
     [SHUFFLE_IN_BRANCH] = ", this one at lane_xor",
     [SHUFFLE_OR_BARRIER] = "a barrier",
     [STORE_RACE] = "of shared memory was written by thread ",
+    [SCRATCH_RACE] = " of scratch was ",
+    [OTHER_SCRATCH] = " of the scratch of block 1",
     [WRITE_AFTER_READ] = ": store: byte ",
 };
 
@@ -309,7 +317,7 @@ START_TEST(bugs_are_found) {
     for (int k = 0; k < 3 * (BUGS + 1); k++) {
         int bug = k / 3;
         bool right, ends = try_out(&a, bug, seeds[k % 3], false, &right);
-        if (bug == RIGHT || bug == NO_SWIZZLE || bug == BUGS) {
+        if (bug == RIGHT || bug == NO_SWIZZLE || bug == IN_SCRATCH || bug == BUGS) {
             ck_assert_msg(ends && right, "kernel %d: %s", bug, child_text);
             continue;
         }

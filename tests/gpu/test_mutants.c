@@ -182,7 +182,8 @@ static bool run(const Job *j, const char *name, emu_kernel *k, const char *seed,
     uint32_t threads = lir_block_threads(l) ? lir_block_threads(l) : 256;
     memset(memory->buffer[j->out], 0xff, BUFFER);
     memset(memory->scratch, 0xff, sizeof memory->scratch);
-    return child_launch(&(emu_launch){name, k, j->word, BLOCKS, threads, lir_shared_bytes(l), true, on_device}, seed, count);
+    return child_launch(&(emu_launch){name, k, j->word, BLOCKS, threads, lir_shared_bytes(l), memory->scratch, SCRATCH, true, on_device}, seed,
+                        count);
 }
 
 static void check_right(const Job *j, const Case *t, const char *seed) {
