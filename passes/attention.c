@@ -307,6 +307,21 @@ static bool values_fit(Graph *g, const Node *n, int p, int axis) {
     return own == 1;
 }
 
+/* GPUs keep a query's, and a result's, elements of a row in registers: few, and a number that is known. */
+static bool short_rows(Graph *g, const PassCtx *pc, const Node *scores, const Node *last, int p) {
+    enum { MOST = 128 };
+    uint8_t red;
+    int64_t n;
+    const ContractAttr *a = scores->attr, *b = last->attr;
+    if (!pc->target || pc->target->flags & F_SIMD) return true;
+    const Type *q = val_type(g, scores->in[0]), *w = val_type(g, last->in[p]), *v = val_type(g, last->in[!p]);
+    if (!one_reduced(g, scores, &red)) return false;
+    if (!dim_is_const(g->c, q->dim[find(a->label[0], q->rank, red)], &n) || n < 1 || n > MOST) return false;
+    for (int d = 0; d < v->rank; d++)
+        if (find(b->label[p], w->rank, b->label[!p][d]) < 0) return dim_is_const(g->c, v->dim[d], &n) && n > 0 && n <= MOST;
+    return false;
+}
+
 /* ---- wrapping ---- */
 
 static bool read_elsewhere(Cone *k, const Node *last) {
@@ -448,7 +463,7 @@ static bool try_wrap(Cone *k, Node *last, PassCtx *pc) {
             Expr e = compose(k, last->in[p], 0);
             if (k->failed || !softmax_of(k, e, &s) || k->failed) continue;
             if (!scores_fit(k->g, root[i], s.axis) || !values_fit(k->g, last, p, s.axis) ||
-                read_elsewhere(k, last))
+                !short_rows(k->g, pc, root[i], last, p) || read_elsewhere(k, last))
                 continue;
             if (!pass_allow(pc)) return false;
             if (wrap(k, &s, root[i], last, p)) return true;

@@ -31,6 +31,12 @@ TILES = {
     "few_odd": "m (float[batch, 521, 3] x, float[521, 67] w) => (float[batch, 3, 67] y) { t = Transpose<perm = [0, 2, 1]>(x) y = MatMul(t, w) }",
     "few_half": "m (float16[9, 1000] x, float16[1000, 72] w) => (float16[9, 72] y) { y = MatMul(x, w) }",
     "few_half_across": "m (float16[5, 520] x, float16[67, 520] w) => (float16[5, 67] y) { y = Gemm<transB = 1>(x, w) }",
+    "attention": """m (float[B, 3, N, 64] q, float[B, 3, N, 64] k, float[B, 3, N, 64] v) => (float[B, 3, N, 64] y) {
+        t = Transpose<perm = [0, 1, 3, 2]>(k) s = MatMul(q, t) c = Mul(s, eighth) p = Softmax<axis = 3>(c) y = MatMul(p, v) }""",
+    "attention_mask": """m (float[B, N, 2, 40] q, float[B, 2, 40, 101] k, float[B, 2, 101, 24] v, float[B, 1, 1, 101] mask) => (float[B, N, 2, 24] y) {
+        r = Transpose<perm = [0, 2, 1, 3]>(q) s = MatMul(r, k) c = Add(s, mask) p = Softmax<axis = 3>(c) o = MatMul(p, v) z = Relu(o)
+        y = Transpose<perm = [0, 2, 1, 3]>(z) }""",
+    "attention_causal": "m (float[B, 3, N, 20] q, float[B, 3, N, 20] k, float[B, 3, N, 33] v) => (float[B, 3, N, 33] y) { y = Attention<is_causal = 1>(q, k, v) }",
 }
 _GEMM = ["gemm rows=128 cols=128", "gemm rows=128 cols=64", "gemm rows=64 cols=128", "gemm rows=64 cols=64", "gemm rows=32 cols=64", "gemm rows=64 cols=32"]
 _MMA = ["mma rows=128 cols=128", "mma rows=128 cols=64", "mma rows=64 cols=128", "mma rows=64 cols=64", "mma rows=32 cols=64"]
@@ -41,6 +47,7 @@ _SCHEDULES = [
     ("tiles_half", _GEMM[3:4], None), ("tiles_half", _MMA, None), ("tiles_half_conv", _MMA, None), ("tiles", _MMA, "tf32"), ("tiles_across", _MMA, "tf32"),
     ("tiles_conv", _MMA, "bf16"), ("tiles_across", _MMA[2:], "f16"),
     ("few", _GEMV, None), ("few_across", _GEMV, None), ("few_odd", _GEMV, None), ("few_half", _GEMV, None), ("few_half_across", _GEMV, None),
+    ("attention", ["flash rows=64"], None), ("attention", ["flash rows=64"], "tf32"), ("attention_mask", ["flash rows=64"], None), ("attention_causal", ["flash rows=64"], None),
 ]
 
 
@@ -50,6 +57,7 @@ def tiles():
 
 
 CONSTANTS = {
+    "attention": "<float eighth = {0.125}>",
     "reduction": "<int64[1] axis = {1}>",
     "order": "<int64[1] five = {5}, int64 one = {1}>",
     "strings": '<string[1] word = {"yes"}>',
@@ -59,4 +67,5 @@ CONSTANTS = {
 def text(name):
     """The model: constants come after the results."""
     head, body = (MODELS | TILES)[name].split("{", 1)
-    return f"{HEAD}{head} {CONSTANTS.get(name, '')} {{{body}"
+    opset = HEAD.replace("18", "23") if "Attention<" in body else HEAD
+    return f"{opset}{head} {CONSTANTS.get(name, '')} {{{body}"
