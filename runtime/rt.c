@@ -184,6 +184,13 @@ RT_API accelc_status accelc_rt1_step_name(const rt_bundle *m, int step, const ch
     return ACCELC_OK;
 }
 
+static void do_steps(Sess *s) {
+    const struct rt_gpu_ops *gpu = s->device ? s->model->gpu->ops : NULL;
+    if (gpu && gpu->replay(s)) return;
+    if (s->status == ACCELC_OK) team_run(s);
+    if (gpu) gpu->ran(s);
+}
+
 RT_API accelc_status accelc_rt1_run(accelc_session *s, const accelc_value *in, accelc_value *out) {
     if (!s) return ACCELC_EINVAL;
     if (atomic_exchange_explicit(&s->busy, 1, memory_order_acquire)) return ACCELC_EBUSY;
@@ -194,7 +201,7 @@ RT_API accelc_status accelc_rt1_run(accelc_session *s, const accelc_value *in, a
     if (s->device) s->model->gpu->ops->begin(s);
     s->status = bind_inputs(s, in);
     if (s->status == ACCELC_OK) s->status = bind_outputs(s, out);
-    if (s->status == ACCELC_OK) team_run(s);
+    if (s->status == ACCELC_OK) do_steps(s);
     if (s->status == ACCELC_OK) s->status = finish_outputs(s, out);
     /* Then nothing touches the caller's memory later. A guard of the device failed before what is known yet. */
     if (s->device && !s->done && s->model->gpu->ops->wait(s) == ACCELC_EDATA) s->status = ACCELC_EDATA;

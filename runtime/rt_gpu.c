@@ -46,9 +46,9 @@ static accelc_status gpu_input(Sess *s, uint32_t i) {
         s->valid[b] = s->state_valid[i];
         if (s->valid[b] & ON_DEVICE) s->device->lent[b] = s->block[k].twin;
     }
-    if (!s->given[i].device || !s->in_bytes[i]) return ACCELC_OK;
+    if (!s->in_bytes[i] || !s->given[i].data || !(s->given[i].device || s->device->whole)) return ACCELC_OK;
     accelc_status st = enter(s);
-    return st == ACCELC_OK ? leave(s, input_on_device(s, i, b)) : st;
+    return st == ACCELC_OK ? leave(s, s->given[i].device ? input_on_device(s, i, b) : to_device(s, b)) : st;
 }
 
 static accelc_status host_operands(Sess *s, const rt_step *step) {
@@ -167,5 +167,5 @@ static accelc_status gpu_wait(Sess *s) {
 RT_API const struct rt_gpu_ops accelc_rt1_gpu = {
     .probe = gpu_probe, .open = gpu_open, .close = gpu_close, .begin = gpu_begin, .input = gpu_input, .steps = gpu_steps,
     .host = gpu_host,   .copy = gpu_copy, .get = gpu_get,     .read = gpu_read,   .result = gpu_result, .move = gpu_move,
-    .wait = gpu_wait,
+    .wait = gpu_wait,   .replay = gpu_replay, .ran = gpu_ran,
 };

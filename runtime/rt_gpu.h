@@ -19,10 +19,12 @@ typedef struct CUctx_st *CUcontext;
 typedef struct CUmod_st *CUmodule;
 typedef struct CUfunc_st *CUfunction;
 typedef struct CUstream_st *CUstream;
+typedef struct CUgraph_st *CUgraph;
+typedef struct CUgraphExec_st *CUgraphExec;
 enum { CU_OUT_OF_MEMORY = 2, CU_INVALID_IMAGE = 200, CU_NO_BINARY = 209, CU_INVALID_PTX = 218, CU_NO_COMPILER = 221, CU_UNSUPPORTED_PTX = 222 };
 enum { CU_CC_MAJOR = 75, CU_CC_MINOR = 76, CU_PROCESSORS = 16 }; /* attributes of a device */
 enum { CU_DYNAMIC_SHARED = 8 };                                  /* attribute of a function */
-enum { CU_STREAM_NON_BLOCKING = 1 };
+enum { CU_STREAM_NON_BLOCKING = 1, CU_CAPTURE_THREAD_LOCAL = 1 };
 #define CU_PARAM_POINTER ((void *)1)
 #define CU_PARAM_SIZE ((void *)2)
 
@@ -55,11 +57,20 @@ enum { CU_STREAM_NON_BLOCKING = 1 };
     X(stream_free, cuStreamDestroy_v2, (CUstream))                                                                         \
     X(launch, cuLaunchKernel,                                                                                              \
       (CUfunction, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, CUstream, void **, void **))
+/* What old drivers lack: NULL. */
+#define CU_OPTIONAL(X)                                                                      \
+    X(capture_begin, cuStreamBeginCapture_v2, (CUstream, int))                              \
+    X(capture_end, cuStreamEndCapture, (CUstream, CUgraph *))                               \
+    X(graph_ready, cuGraphInstantiateWithFlags, (CUgraphExec *, CUgraph, unsigned long long)) \
+    X(graph_launch, cuGraphLaunch, (CUgraphExec, CUstream))                                 \
+    X(graph_exec_free, cuGraphExecDestroy, (CUgraphExec))                                   \
+    X(graph_free, cuGraphDestroy, (CUgraph))
 
 typedef struct Driver {
     void *lib; /* of dlopen */
 #define FIELD(field, name, args) CUresult(*field) args;
     CU_FUNCTIONS(FIELD)
+    CU_OPTIONAL(FIELD)
 #undef FIELD
 } Driver;
 
@@ -90,6 +101,28 @@ typedef struct Late { /* bytes in the stage that belong elsewhere when the strea
 } Late;
 enum { LATE = 64 };
 
+/* What a run put into the stream between its inputs and its results, to be put there again (rt_gpu_tape.c). */
+typedef struct Action {
+    CUfunction kernel; /* NULL: a copy of `bytes` */
+    CUdeviceptr to, from;
+    size_t bytes, at;  /* of the parameters, which begin at word[at] */
+    unsigned grid, block, shared;
+} Action;
+
+typedef struct Tape {
+    Action *action;
+    uint64_t *word;
+    size_t naction, maxaction, nword, maxword;
+    int64_t *in_dims, *dims; /* niodim, ndim: sizes of the inputs, and all when the run had ended */
+    CUdeviceptr *place;      /* nbuf + 1: of the buffers, and of scratch */
+    uint8_t *before, *after; /* nbuf: valid[] */
+    const rt_step *guarded;
+    uint64_t played;         /* d->plays when it was last of use; 0: holds nothing */
+    CUgraphExec graph;       /* NULL: not yet, or the driver has none */
+    bool tried;              /* to make it */
+} Tape;
+enum { TAPES = 4 };
+
 typedef struct Device {
     Driver cu;
     Found found;
@@ -112,6 +145,10 @@ typedef struct Device {
     bool busy;               /* something may be in the stream */
     bool uploading;          /* host memory that is not the stage may still be read */
     bool stale;              /* status may not be 0 */
+    bool whole;              /* runs can be played again: all steps are the device's, all sizes follow from the inputs' */
+    Tape tape[TAPES];
+    Tape *recording;         /* NULL: nothing is recorded */
+    uint64_t plays;
 } Device;
 
 /* rt_gpu_driver.c */
@@ -143,7 +180,8 @@ static void stage_free(Device *d);
 static accelc_status region_need(Sess *s, Region *r, size_t bytes, const char *what);
 static accelc_status block_twin(Sess *s, Block *k);
 static size_t root_bytes(const Sess *s, int32_t r);
-static accelc_status root_address(Sess *s, int32_t r, CUdeviceptr *a);
+static accelc_status root_address(Sess *s, int32_t r, CUdeviceptr *a); /* there is memory for it from now on */
+static CUdeviceptr root_place(const Sess *s, int32_t r);               /* its address; 0: there is not enough memory yet */
 static accelc_status address(Sess *s, int32_t b, CUdeviceptr *a); /* of any buffer */
 static accelc_status upload(Sess *s, CUdeviceptr to, const void *from, size_t n);
 static accelc_status download(Sess *s, void *to, CUdeviceptr from, size_t n);
@@ -151,7 +189,20 @@ static accelc_status move(Sess *s, CUdeviceptr to, CUdeviceptr from, size_t n);
 static accelc_status to_device(Sess *s, int32_t r);
 static accelc_status to_host(Sess *s, int32_t r);
 
+/* rt_gpu_tape.c */
+
+static accelc_status tape_open(Sess *s);
+static void graphs_free(Device *d);
+static void tape_close(Sess *s);
+static void tape_stop(Device *d); /* what is recorded now cannot be played again */
+static void tape_launch(Sess *s, CUfunction kernel, unsigned grid, unsigned block, unsigned shared, const uint64_t *word, size_t bytes);
+static void tape_move(Sess *s, CUdeviceptr to, CUdeviceptr from, size_t bytes);
+static bool gpu_replay(Sess *s);
+static void gpu_ran(Sess *s);
+
 /* rt_gpu_open.c, rt_gpu_launch.c: members of rt_gpu_ops */
+
+static accelc_status clear_status(Sess *s); /* the status is 0 before the first kernel of a run */
 
 static accelc_status gpu_probe(const rt_gpu *g, const accelc_config *cfg, char *msg, size_t n);
 static accelc_status gpu_open(Sess *s, const void *weights);

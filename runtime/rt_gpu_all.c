@@ -3,4 +3,5 @@
 #include "rt_gpu_memory.c"
 #include "rt_gpu_open.c"
 #include "rt_gpu_launch.c"
+#include "rt_gpu_tape.c"
 #include "rt_gpu.c"

@@ -18,9 +18,13 @@ static accelc_status driver_load(Driver *d, char *msg, size_t n) {
     static const struct {
         const char *name;
         size_t at;
+        bool optional;
     } entry[] = {
-#define ENTRY(field, name, args) {#name, offsetof(Driver, field)},
+#define ENTRY(field, name, args) {#name, offsetof(Driver, field), false},
         CU_FUNCTIONS(ENTRY)
+#undef ENTRY
+#define ENTRY(field, name, args) {#name, offsetof(Driver, field), true},
+        CU_OPTIONAL(ENTRY)
 #undef ENTRY
     };
     const char *file = secure_getenv("ACCELC_LIBCUDA");
@@ -33,7 +37,7 @@ static accelc_status driver_load(Driver *d, char *msg, size_t n) {
     }
     for (size_t i = 0; i < sizeof entry / sizeof *entry; i++) {
         void *f = dlsym(d->lib, entry[i].name);
-        if (!f) {
+        if (!f && !entry[i].optional) {
             snprintf(msg, n, "the driver of the GPU is too old: %s has no %s", file, entry[i].name);
             return ACCELC_EDEVICE;
         }

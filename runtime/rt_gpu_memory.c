@@ -62,6 +62,7 @@ static accelc_status region_need(Sess *s, Region *r, size_t bytes, const char *w
     char text[80];
     if (bytes <= r->cap) return ACCELC_OK;
     if (r->at) {
+        tape_stop(d);
         accelc_status st = drain(s);
         if (st != ACCELC_OK) return st;
         CUdeviceptr old = r->at;
@@ -91,25 +92,28 @@ static size_t root_bytes(const Sess *s, int32_t r) {
     return n > 0 ? (size_t)n : 0;
 }
 
-/* The address of root r on the device, where there is memory for it from now on. */
+static size_t own_need(const Sess *s, int32_t r) { return root_bytes(s, r) + (size_t)s->buf[r].slack; }
+
+static CUdeviceptr root_place(const Sess *s, int32_t r) {
+    const Device *d = s->device;
+    const rt_buf *f = &s->buf[r];
+    if (f->kind == RT_BUF_WEIGHT) return d->weights + (uint64_t)f->offset;
+    if (f->kind == RT_BUF_OUTPUT && s->taken[f->index].direct && s->taken[f->index].device) return (CUdeviceptr)(uintptr_t)s->taken[f->index].user;
+    if (d->lent[r]) return d->lent[r];
+    if (f->kind == RT_BUF_INPUT || f->kind == RT_BUF_VALUE) return d->own[r].cap >= own_need(s, r) ? d->own[r].at : 0;
+    const Block *k = &s->block[s->home[r]];
+    return k->twin && k->twin_cap >= k->cap ? k->twin + (uint64_t)s->at[r] : 0;
+}
+
 static accelc_status root_address(Sess *s, int32_t r, CUdeviceptr *a) {
     Device *d = s->device;
     const rt_buf *f = &s->buf[r];
+    bool lent = d->lent[r] || (f->kind == RT_BUF_OUTPUT && s->taken[f->index].direct && s->taken[f->index].device);
     accelc_status st = ACCELC_OK;
-    if (f->kind == RT_BUF_WEIGHT)
-        *a = d->weights + (uint64_t)f->offset;
-    else if (f->kind == RT_BUF_OUTPUT && s->taken[f->index].direct && s->taken[f->index].device)
-        *a = (CUdeviceptr)(uintptr_t)s->taken[f->index].user;
-    else if (d->lent[r])
-        *a = d->lent[r];
-    else if (f->kind == RT_BUF_INPUT || f->kind == RT_BUF_VALUE) {
-        st = region_need(s, &d->own[r], root_bytes(s, r) + (size_t)f->slack, "an input");
-        *a = d->own[r].at;
-    } else {
-        Block *k = &s->block[s->home[r]];
-        st = block_twin(s, k);
-        *a = k->twin + (uint64_t)s->at[r];
-    }
+    if (f->kind == RT_BUF_WEIGHT || lent) st = ACCELC_OK;
+    else if (f->kind == RT_BUF_INPUT || f->kind == RT_BUF_VALUE) st = region_need(s, &d->own[r], own_need(s, r), "an input");
+    else st = block_twin(s, &s->block[s->home[r]]);
+    *a = root_place(s, r);
     return st;
 }
 
@@ -155,6 +159,7 @@ static void *stage_take(Device *d, size_t n) {
 static accelc_status upload(Sess *s, CUdeviceptr to, const void *from, size_t n) {
     Device *d = s->device;
     if (!n) return ACCELC_OK;
+    tape_stop(d);
     void *slot = stage_take(d, n);
     if (slot) from = memcpy(slot, from, n);
     else d->uploading = true;
@@ -167,6 +172,7 @@ static accelc_status upload(Sess *s, CUdeviceptr to, const void *from, size_t n)
 static accelc_status download(Sess *s, void *to, CUdeviceptr from, size_t n) {
     Device *d = s->device;
     if (!n) return ACCELC_OK;
+    tape_stop(d);
     void *slot = d->nlate < LATE ? stage_take(d, n) : NULL;
     accelc_status st = !slot && d->guarded ? drain(s) : ACCELC_OK;
     if (st != ACCELC_OK) return st;
@@ -179,6 +185,7 @@ static accelc_status download(Sess *s, void *to, CUdeviceptr from, size_t n) {
 static accelc_status move(Sess *s, CUdeviceptr to, CUdeviceptr from, size_t n) {
     if (!n || to == from) return ACCELC_OK;
     s->device->busy = true;
+    tape_move(s, to, from, n);
     TRY(s->device->cu.move(to, from, n, s->device->stream), "a copy on the device");
     return ACCELC_OK;
 }

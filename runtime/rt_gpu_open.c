@@ -90,6 +90,7 @@ static accelc_status gpu_open(Sess *s, const void *weights) {
     if (st != ACCELC_OK) return fail(s, st, "%s", text);
     s->where = d->found.ordinal + 1;
     CUcontext context;
+    if ((st = tape_open(s)) != ACCELC_OK) return st;
     TRY(d->cu.context_retain(&context, d->found.device), "no context");
     d->context = context;
     if ((st = enter(s)) != ACCELC_OK) return st;
@@ -107,6 +108,7 @@ static void gpu_close(Sess *s) {
     /* a call may report what an earlier kernel did, and be good when repeated */
     if (d->context && (d->cu.context_push(d->context) == 0 || d->cu.context_push(d->context) == 0)) {
         if (d->stream) d->cu.stream_wait(d->stream);
+        graphs_free(d);
         for (uint32_t k = 0; k < s->nblock; k++) free_region(d, s->block[k].twin);
         for (uint32_t b = 0; b < s->nbuf; b++) free_region(d, d->own[b].at);
         free_region(d, d->scratch.at);
@@ -119,6 +121,7 @@ static void gpu_close(Sess *s) {
     }
     if (d->context) d->cu.context_release(d->found.device);
     driver_close(&d->cu);
+    tape_close(s);
     accelc_rt1_mem_put(&s->cfg, d);
     s->device = NULL;
 }

@@ -35,3 +35,8 @@ RT_API bool accelc_rt1_tail_is_near(const void *p, int64_t bytes, int64_t slack)
 RT_API accelc_status accelc_rt1_kernel_failed(Sess *s, const rt_step *st, int32_t code) {
     return kernel_failed(s, st, code);
 }
+
+RT_API accelc_status accelc_rt1_set_dims(Sess *s, const int64_t *dims) {
+    for (uint32_t d = 0; d < s->plan->ndim; d++) set_dim(s, (int32_t)d, dims[d]);
+    return settle(s, s->nstep);
+}

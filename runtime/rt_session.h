@@ -188,6 +188,7 @@ void accelc_rt1_set_ptr(Sess *s, int32_t b, void *p);
 accelc_status accelc_rt1_block_new(Sess *s, int32_t *b, int64_t bytes);
 bool accelc_rt1_tail_is_near(const void *p, int64_t bytes, int64_t slack);
 accelc_status accelc_rt1_kernel_failed(Sess *s, const rt_step *st, int32_t code);
+accelc_status accelc_rt1_set_dims(Sess *s, const int64_t *dims); /* all of them, with what depends on them */
 
 /* What the runtime calls in a model that has calls, or ports that are no tensors (rt_model.calls).
  * All but `size` and `close` return a status whose message is set. */
@@ -224,6 +225,8 @@ struct rt_gpu_ops {
                                                      before: NULL, or where it is on the host if not in its buffer */
     accelc_status (*move)(Sess *s, void *to, bool to_device, const void *from, bool from_device, size_t n);
     accelc_status (*wait)(Sess *s);
+    bool (*replay)(Sess *s); /* inputs and outputs are bound: does all steps as in an earlier run that was the same, or else nothing */
+    void (*ran)(Sess *s);    /* the steps have been done one by one */
 };
 static inline bool on_device(const Sess *s, const rt_step *st) {
     return st->op == RT_KERNEL && s->model->gpu && s->model->gpu->kernel[st->kernel].name;

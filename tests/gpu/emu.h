@@ -14,13 +14,15 @@
  * What goes into a stream happens when the stream is waited for. The device's memory can be touched inside the driver's functions
  * alone: anything else is a segmentation fault. New memory is filled with ff, freed memory with dd, and what lies behind an allocation
  * is looked at when it is freed. A copy out of bounds, a second free, a free of what work in a stream needs, a call in the wrong context or
- * with a handle that is not one stops the program with a message, and so does whatever is left at exit.
+ * with a handle that is not one stops the program with a message, and so does a thread that captures and waits, allocates, or copies to or
+ * from the host, a graph that uses memory which has been freed since, and whatever is left at exit.
  *
  * Read from the environment by cuInit, which counts as call 1:
  *   ACCELC_EMU_FAIL=N[,CODE]  the Nth call fails with CODE (999). Calls that free something do so all the same; codes 700 and above but 999
  *                             stay: every later call fails until the last context is released
  *   ACCELC_EMU_MEMORY=BYTES   of the device (1 << 32, which is also the most)
  *   ACCELC_EMU_DEVICES=N      (2)
+ *   ACCELC_EMU_GRAPHS=0       streams cannot be captured (1)
  *   ACCELC_EMU_ARCH=90        90: compute capability 9.0
  * and by the first launch
  *   ACCELC_EMU_SEED=N         threads take turns in random orders, and give way at accesses
@@ -56,6 +58,7 @@ typedef struct fakecuda_counts {
     long calls;                               /* since cuInit */
     long live;                                /* contexts, streams, modules, allocations that exist */
     long launches, uploads, downloads, moves; /* ever */
+    long graphs;                              /* that were launched, ever; what they launch and copy counts as well */
     long waits;                               /* for streams, ever */
     long waiting;                             /* copies, fills and launches that are in streams now */
 } fakecuda_counts;

@@ -16,14 +16,14 @@
 #define EXPORT __attribute__((visibility("default")))
 #define DIE(...) (fprintf(stderr, "fakecuda: " __VA_ARGS__), fputc('\n', stderr), abort())
 
-enum { INVALID_VALUE = 1, OUT_OF_MEMORY = 2, NOT_INITIALIZED = 3, NO_DEVICE = 100, INVALID_DEVICE = 101, INVALID_IMAGE = 200, INVALID_CONTEXT = 201, INVALID_PTX = 218, NOT_FOUND = 500, UNKNOWN = 999 };
+enum { INVALID_VALUE = 1, OUT_OF_MEMORY = 2, NOT_INITIALIZED = 3, NO_DEVICE = 100, INVALID_DEVICE = 101, INVALID_IMAGE = 200, INVALID_CONTEXT = 201, INVALID_PTX = 218, NOT_FOUND = 500, NOT_SUPPORTED = 801, UNKNOWN = 999 };
 enum { MOST_DEVICES = 4, MOST_ALLOCS = 4096, DEPTH = 16, GUARD = 256, ALIGN = 256 };
 #define MEMORY ((size_t)1 << 32)
 
 typedef struct CUctx_st {
     int refs, live; /* what lives in it */
 } Context;
-typedef struct Handle { /* a stream, module or function: `kind` tells, 0 when it is gone */
+typedef struct Handle { /* a stream, module, function, graph (g) or one that is ready (x): `kind` tells, 0 when it is gone */
     char kind;
     struct Handle *next; /* functions of a module; the other streams */
     Context *context;
@@ -32,7 +32,9 @@ typedef struct Handle { /* a stream, module or function: `kind` tells, 0 when it
     bool together; /* threads of a block meet */
     char *name;
     int shared;
-    struct Work *first, **last; /* of a stream */
+    struct Work *first, **last; /* of a stream or graph */
+    struct Handle *graph;       /* of a stream: what is put into it goes there */
+    bool stale;                 /* of a graph that is ready: memory that it uses is gone */
     void *code;                 /* of a module: the shared object that has its kernels, or NULL */
 } Handle;
 typedef struct Work { /* a copy, a fill with `value` (no `from`), or a launch of `kernel` */
@@ -56,13 +58,13 @@ static Context context[MOST_DEVICES];
 static Alloc alloc[MOST_ALLOCS]; /* by address */
 static size_t nalloc, used, limit = MEMORY;
 static char *memory;
-static Handle *streams;
+static Handle *streams, *graphs;
 static char *kernels; /* the file that has those of texts */
 static bool initialized;
 static int devices = 2, arch = 90, fail_code, lost;
 static long fail_at;
 static __thread Context *stack[DEPTH];
-static __thread int depth;
+static __thread int depth, capturing;
 
 EXPORT const fakecuda_counts *fakecuda_look(void) { return &counts; }
 EXPORT int fakecuda_depth(void) { return depth; }
@@ -75,6 +77,11 @@ static long setting(const char *name, long otherwise) {
 static void open_memory(void) {
     pthread_mutex_lock(&lock);
     if (memory && mprotect(memory, MEMORY, PROT_READ | PROT_WRITE)) DIE("mprotect");
+}
+
+/* What a thread that captures must not do. */
+static void no_capture(const char *what) {
+    if (capturing) DIE("%s while this thread captures", what);
 }
 
 /* Every function of the driver begins and ends with these two. */
@@ -112,7 +119,7 @@ static Handle *handle_new(char kind) {
 
 static Handle *handle(void *p, char kind) {
     Handle *h = p;
-    if (!h || h->kind != kind) DIE("%p is no %s", p, kind == 's' ? "stream" : kind == 'm' ? "module" : "function");
+    if (!h || h->kind != kind) DIE("%p is no %s", p, kind == 's' ? "stream" : kind == 'm' ? "module" : kind == 'f' ? "function" : "graph");
     if (h->context != stack[depth - 1]) DIE("a handle of another context");
     return h;
 }
@@ -131,10 +138,10 @@ static void forget(size_t i) {
 static Work *work_new(Handle *stream, size_t bytes) {
     Work *w = calloc(1, sizeof *w + bytes);
     if (!w) DIE("no memory");
-    handle(stream, 's');
-    *stream->last = w;
-    stream->last = &w->next;
-    counts.waiting++;
+    Handle *to = handle(stream, 's')->graph ? stream->graph : stream;
+    *to->last = w;
+    to->last = &w->next;
+    counts.waiting += to == stream;
     return w;
 }
 
@@ -171,6 +178,32 @@ static void stream_run(Handle *s, bool happens) {
         free(w);
     }
     s->last = &s->first;
+}
+
+static void work_drop(Handle *graph) {
+    for (Work *w = graph->first, *next; w; w = next) {
+        next = w->next;
+        free(w);
+    }
+}
+
+static void work_copy(const Handle *from, Handle *to) {
+    for (const Work *w = from->first; w; w = w->next) {
+        size_t bytes = sizeof *w + (w->kernel ? w->bytes : 0);
+        Work *x = memcpy(malloc(bytes), w, bytes);
+        x->next = NULL;
+        *to->last = x;
+        to->last = &x->next;
+    }
+}
+
+static void graph_gone(Handle *x) {
+    Handle **at = &graphs;
+    while (*at != x) at = &(*at)->next;
+    *at = x->next;
+    work_drop(x);
+    x->kind = 0;
+    free(x);
 }
 
 static void stream_gone(Handle *s) {
@@ -273,6 +306,10 @@ EXPORT int cuDevicePrimaryCtxRelease_v2(int device) {
             stream_run(s, false);
             stream_gone(s);
         }
+        for (Handle *x = graphs, *next; x; x = next) {
+            next = x->next;
+            if (x->context == c) graph_gone(x);
+        }
         counts.live -= 1 + c->live;
         c->live = lost = 0;
     }
@@ -373,6 +410,7 @@ EXPORT int cuStreamCreate(Handle **s, unsigned flags) {
 
 EXPORT int cuStreamSynchronize(Handle *s) {
     int e = begin(true);
+    no_capture("a stream is waited for");
     counts.waits++;
     if (depth) stream_run(handle(s, 's'), !lost);
     return end(e);
@@ -394,6 +432,7 @@ static size_t room(size_t bytes) { return (bytes + GUARD + ALIGN - 1) / ALIGN * 
 EXPORT int cuMemAlloc_v2(uint64_t *p, size_t bytes) {
     int e = begin(true);
     size_t i = 0, at = 0;
+    no_capture("memory is allocated");
     if (!e && !bytes) e = INVALID_VALUE;
     if (!e && (bytes > limit || used + bytes > limit)) e = OUT_OF_MEMORY;
     if (e) return end(e);
@@ -422,11 +461,14 @@ EXPORT int cuMemFree_v2(uint64_t p) {
     int e = begin(true);
     size_t i = 0;
     while (i < nalloc && (uint64_t)(uintptr_t)(memory + alloc[i].at) != p) i++;
+    no_capture("memory is freed");
     if (i == nalloc) DIE("%#llx is freed, which is no allocation", (unsigned long long)p);
     Alloc a = alloc[i];
     for (Handle *s = streams; s && !lost; s = s->next)
         for (Work *w = s->first; w; w = w->next)
             if (work_uses(w, memory + a.at, a.bytes)) DIE("memory is freed that work in a stream uses");
+    for (Handle *x = graphs; x; x = x->next)
+        for (Work *w = x->first; w; w = w->next) x->stale |= work_uses(w, memory + a.at, a.bytes);
     if (a.context != stack[depth - 1]) DIE("memory of another context is freed");
     for (size_t k = a.bytes; k < room(a.bytes); k++)
         if ((unsigned char)memory[a.at + k] != 0xa5) DIE("something was written %zu bytes behind an allocation of %zu", k - a.bytes, a.bytes);
@@ -477,6 +519,7 @@ static void host_memory(const void *p, size_t n, const char *what) {
 EXPORT int cuMemcpyHtoDAsync_v2(uint64_t to, const void *from, size_t n, Handle *s) {
     int e = begin(true);
     if (e) return end(e);
+    no_capture("host memory is copied");
     Work *w = work_new(s, 0);
     host_memory(from, n, "cuMemcpyHtoD");
     w->to = inside(to, n, "cuMemcpyHtoD");
@@ -489,6 +532,7 @@ EXPORT int cuMemcpyHtoDAsync_v2(uint64_t to, const void *from, size_t n, Handle 
 EXPORT int cuMemcpyDtoHAsync_v2(void *to, uint64_t from, size_t n, Handle *s) {
     int e = begin(true);
     if (e) return end(e);
+    no_capture("host memory is copied");
     Work *w = work_new(s, 0);
     host_memory(to, n, "cuMemcpyDtoH");
     w->to = to;
@@ -507,7 +551,7 @@ EXPORT int cuMemcpyDtoDAsync_v2(uint64_t to, uint64_t from, size_t n, Handle *s)
     w->to = x;
     w->from = y;
     w->bytes = n;
-    counts.moves++;
+    counts.moves += !s->graph;
     return end(0);
 }
 
@@ -540,8 +584,77 @@ EXPORT int cuLaunchKernel(Handle *f, unsigned gx, unsigned gy, unsigned gz, unsi
     w->grid = gx;
     w->block = bx;
     w->shared = shared;
-    counts.launches++;
+    counts.launches += !s->graph;
     return end(0);
+}
+
+/* ---- graphs ---- */
+
+EXPORT int cuStreamBeginCapture_v2(Handle *s, int mode) {
+    int e = begin(true);
+    if (!e && !setting("ACCELC_EMU_GRAPHS", 1)) e = NOT_SUPPORTED;
+    if (mode != 1) DIE("a capture concerns other threads");
+    if (!e && handle(s, 's')->first) DIE("a stream is captured that has work to do");
+    if (!e) {
+        s->graph = handle_new('g');
+        s->graph->last = &s->graph->first;
+        capturing++;
+    }
+    return end(e);
+}
+
+/* A capture ends, even if the call fails. */
+EXPORT int cuStreamEndCapture(Handle *s, Handle **graph) {
+    int e = begin(true);
+    if (!handle(s, 's')->graph) DIE("a capture ends that has not begun");
+    *graph = e ? NULL : s->graph;
+    if (e) {
+        work_drop(s->graph);
+        free(s->graph);
+    } else lives(1);
+    s->graph = NULL;
+    capturing--;
+    return end(e);
+}
+
+EXPORT int cuGraphInstantiateWithFlags(Handle **x, Handle *graph, unsigned long long flags) {
+    int e = begin(true);
+    if (!e && flags) e = INVALID_VALUE;
+    if (e) return end(e);
+    *x = handle_new('x');
+    (*x)->last = &(*x)->first;
+    work_copy(handle(graph, 'g'), *x);
+    (*x)->next = graphs;
+    graphs = *x;
+    lives(1);
+    return end(0);
+}
+
+EXPORT int cuGraphLaunch(Handle *x, Handle *s) {
+    int e = begin(true);
+    if (e) return end(e);
+    if (handle(x, 'x')->stale) DIE("a graph uses memory that was freed");
+    if (handle(s, 's')->graph) DIE("a graph is captured");
+    for (Work *w = x->first; w; w = w->next) counts.waiting++, counts.launches += w->kernel != NULL, counts.moves += w->from != NULL;
+    work_copy(x, s);
+    counts.graphs++;
+    return end(0);
+}
+
+EXPORT int cuGraphExecDestroy(Handle *x) {
+    int e = begin(true);
+    graph_gone(handle(x, 'x'));
+    lives(-1);
+    return end(e);
+}
+
+EXPORT int cuGraphDestroy(Handle *graph) {
+    int e = begin(true);
+    work_drop(handle(graph, 'g'));
+    graph->kind = 0;
+    free(graph);
+    lives(-1);
+    return end(e);
 }
 
 __attribute__((destructor)) static void at_exit(void) {

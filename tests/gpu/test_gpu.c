@@ -124,6 +124,7 @@ START_TEST(test_copies) { /* what stays on the device is not copied */
         ck_assert_int_eq(g.look()->downloads - c.downloads, 1);
         ck_assert_int_eq(g.look()->moves - c.moves, 0);
         ck_assert_int_eq(g.look()->waits - c.waits, 1);
+        ck_assert_int_eq(g.look()->graphs - c.graphs, r > 0);
     }
     gpu_done(&g);
 }
@@ -289,6 +290,49 @@ START_TEST(test_device_pointers) {
             caller_close(&c);
             ck_assert_int_eq(g.look()->live, 0);
         }
+}
+END_TEST
+
+/* A run that is as an earlier one is played again: one launch of a graph. Sizes come back after others, memory of the caller's comes and
+ * goes, data may change, guards fail; without graphs the same happens without them. */
+START_TEST(test_graphs) {
+    for (int graphs = 0; graphs < 2; graphs++) {
+        G g;
+        Caller c;
+        uint64_t z;
+        accelc_value out;
+        static const int64_t len[] = {N, N, 10, N, 10, 10, 500, N, 500, 500, 20, 30, 40, N, N};
+        static const bool again[] = {0, 1, 0, 1, 1, 1, 0, 1, 1, 1, 0, 0, 0, 0, 1}; /* the four that were of use last are remembered */
+        setenv("ACCELC_EMU_GRAPHS", graphs ? "1" : "0", 1);
+        caller_open(&c);
+        gpu_init(&g, plan_pipe(N, 1, 10), ALL);
+        ck_assert_int_eq(c.alloc(&z, N * 4), 0);
+        ck_assert_int_eq(model_open(&g.m, GPU(1)), ACCELC_OK);
+        for (size_t r = 0; r < sizeof len / sizeof *len; r++) {
+            fakecuda_counts before = *g.look();
+            memset(Z, 0, sizeof Z);
+            ck_assert_int_eq(pipe_run(&g.m, len[r], r % 2 ? Z : NULL, r % 2 ? sizeof Z : 0, &out), ACCELC_OK);
+            pipe_check(X, Y, out.data, len[r]);
+            ck_assert_msg(g.look()->graphs - before.graphs == (graphs && again[r]), "run %zu: %ld graphs", r, g.look()->graphs - before.graphs);
+            ck_assert_int_eq(g.look()->launches - before.launches, 3);
+        }
+        for (int r = 0; r < 6; r++) { /* results in memory of the caller's, or lent */
+            int64_t n = N;
+            fakecuda_counts before = *g.look();
+            accelc_value in[2] = {tensor(F32, 1, &n, X, N * 4), tensor(F32, 1, &n, Y, N * 4)};
+            out = (accelc_value){.data = r % 2 ? (void *)z : NULL, .bytes = N * 4, .device = 1};
+            ck_assert_int_eq(accelc_rt1_run(g.m.s, in, &out), ACCELC_OK);
+            memset(Z, 0, sizeof Z);
+            caller_down(&c, Z, (uint64_t)(uintptr_t)out.data, N * 4);
+            pipe_check(X, Y, Z, N);
+            ck_assert_int_eq(g.look()->graphs - before.graphs, graphs && r != 1);
+        }
+        model_close(&g.m);
+        ck_assert_int_eq(c.free(z), 0);
+        caller_close(&c);
+        ck_assert_int_eq(g.look()->live, 0);
+    }
+    unsetenv("ACCELC_EMU_GRAPHS");
 }
 END_TEST
 
@@ -925,6 +969,7 @@ static void add(TCase *c) {
     tcase_add_test(c, test_copies);
     tcase_add_test(c, test_rows);
     tcase_add_test(c, test_device_pointers);
+    tcase_add_test(c, test_graphs);
     tcase_add_test(c, test_guard);
     tcase_add_test(c, test_compact);
     tcase_add_test(c, test_state);
