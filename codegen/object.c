@@ -48,6 +48,16 @@ static LLVMValueRef table(Obj *x, unsigned n, LLVMValueRef *v) {
     return global(x, LLVMConstArray2(LLVMTypeOf(v[0]), v, n), 16);
 }
 
+/* Memory of the runtime's. */
+static LLVMValueRef zeros(Obj *x, unsigned n, unsigned align) {
+    LLVMTypeRef t = LLVMArrayType2(x->i8, n);
+    LLVMValueRef g = LLVMAddGlobal(x->m, t, ".zeros");
+    LLVMSetInitializer(g, LLVMConstNull(t));
+    LLVMSetLinkage(g, LLVMPrivateLinkage);
+    LLVMSetAlignment(g, align);
+    return g;
+}
+
 static LLVMValueRef declare(Obj *x, const char *name, LLVMTypeRef ty, bool hidden) {
     LLVMValueRef f = LLVMGetNamedFunction(x->m, name);
     if (f) return f;
@@ -167,8 +177,8 @@ static LLVMValueRef level_gpu(Obj *x, const Level *l) {
         ops = LLVMAddGlobal(x->m, x->i8, "accelc_rt1_gpu");
         LLVMSetVisibility(ops, LLVMHiddenVisibility);
     }
-    LLVMValueRef r[] = {c32(x, g->nimage), c32(x, l->nsymbol), table(x, g->nimage, image), table(x, l->nsymbol, kernel), ops};
-    return global(x, record(x, 5, r), 16);
+    LLVMValueRef r[] = {c32(x, g->nimage), c32(x, l->nsymbol), table(x, g->nimage, image), table(x, l->nsymbol, kernel), ops, zeros(x, RT_GPU_SHARED, 16)};
+    return global(x, record(x, 6, r), 16);
 }
 
 static LLVMValueRef level_model(Obj *x, const Level *l, LLVMValueRef weights) {

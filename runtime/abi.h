@@ -61,7 +61,9 @@ typedef struct rt_gpu {
     const rt_gpu_image *image; /* best first: the first that the device takes is loaded */
     const rt_gpu_kernel *kernel; /* index = rt_step.kernel */
     const struct rt_gpu_ops *ops; /* accelc_rt1_gpu: nothing else refers to the GPU's part of the runtime */
+    void *shared;              /* RT_GPU_SHARED bytes, aligned to 16, zeros at first: the runtime's notes of what sessions have in common */
 } rt_gpu;
+enum { RT_GPU_SHARED = 64 };
 
 typedef struct rt_model {
     uint32_t magic, size;      /* RT_MAGIC, sizeof(rt_model) */

@@ -87,6 +87,16 @@ typedef struct Region {
     size_t cap;
 } Region;
 
+typedef struct Shared { /* by sessions of one level of a model, on one device */
+    struct Shared *next;
+    int ordinal;
+    uint32_t users;
+    const void *source; /* of the weights, on the host */
+    CUmodule module;
+    CUdeviceptr weights;
+    CUfunction kernel[]; /* nkernel */
+} Shared;
+
 /* Memory of the host that the device reaches without the driver's help: copies to and from the caller's memory pass through it, so
  * that they neither wait nor depend on what the caller does meanwhile. Handed out in one direction until the stream has been waited for. */
 typedef struct Stage {
@@ -128,9 +138,8 @@ typedef struct Device {
     Found found;
     CUcontext context;
     CUstream stream; /* ours or the caller's */
-    CUmodule module;
-    CUfunction *kernel;   /* nkernel */
-    CUdeviceptr weights, status;
+    Shared *shared;
+    CUdeviceptr status;
     Region scratch;
     Region *own;          /* nbuf: for inputs and values */
     CUdeviceptr *lent;    /* nbuf: inputs: where the caller or the state has it; 0: in `own` */
@@ -199,6 +208,11 @@ static void tape_launch(Sess *s, CUfunction kernel, unsigned grid, unsigned bloc
 static void tape_move(Sess *s, CUdeviceptr to, CUdeviceptr from, size_t bytes);
 static bool gpu_replay(Sess *s);
 static void gpu_ran(Sess *s);
+
+/* rt_gpu_shared.c */
+
+static accelc_status shared_get(Sess *s, const void *weights);
+static void shared_put(Sess *s, bool reachable);
 
 /* rt_gpu_open.c, rt_gpu_launch.c: members of rt_gpu_ops */
 

@@ -53,8 +53,8 @@ static accelc_status launch(Sess *s, const rt_step *st) {
     size_t bytes = (size_t)(p - d->parameters) * sizeof *p;
     void *extra[] = {CU_PARAM_POINTER, d->parameters, CU_PARAM_SIZE, &bytes, NULL};
     d->busy = true;
-    tape_launch(s, d->kernel[st->kernel], (unsigned)blocks, k->block, k->shared, d->parameters, bytes);
-    CUresult e = d->cu.launch(d->kernel[st->kernel], (unsigned)blocks, 1, 1, k->block, 1, 1, k->shared, d->stream, NULL, extra);
+    tape_launch(s, d->shared->kernel[st->kernel], (unsigned)blocks, k->block, k->shared, d->parameters, bytes);
+    CUresult e = d->cu.launch(d->shared->kernel[st->kernel], (unsigned)blocks, 1, 1, k->block, 1, 1, k->shared, d->stream, NULL, extra);
     if (e != 0) return broken_step(s, e, st);
     written(s, st, ON_DEVICE);
     d->last = st;

@@ -97,7 +97,7 @@ static size_t own_need(const Sess *s, int32_t r) { return root_bytes(s, r) + (si
 static CUdeviceptr root_place(const Sess *s, int32_t r) {
     const Device *d = s->device;
     const rt_buf *f = &s->buf[r];
-    if (f->kind == RT_BUF_WEIGHT) return d->weights + (uint64_t)f->offset;
+    if (f->kind == RT_BUF_WEIGHT) return d->shared->weights + (uint64_t)f->offset;
     if (f->kind == RT_BUF_OUTPUT && s->taken[f->index].direct && s->taken[f->index].device) return (CUdeviceptr)(uintptr_t)s->taken[f->index].user;
     if (d->lent[r]) return d->lent[r];
     if (f->kind == RT_BUF_INPUT || f->kind == RT_BUF_VALUE) return d->own[r].cap >= own_need(s, r) ? d->own[r].at : 0;

@@ -42,6 +42,7 @@ typedef struct { /* a bundle of a level for the GPU and, if it has two, one for 
     rt_gpu_kernel row[KERNELS];
     rt_kernel host[KERNELS];
     const rt_model *list[2];
+    _Alignas(16) char shared[RT_GPU_SHARED];
     fakecuda_look_fn *look;
     fakecuda_depth_fn *depth;
 } G;
@@ -68,7 +69,7 @@ static void gpu_init(G *g, Pb *b, unsigned device) {
         g->row[k].name = NULL;
         g->host[k] = on_cpu[k];
     }
-    g->gpu = (rt_gpu){3, KERNELS, images, g->row, &accelc_rt1_gpu};
+    g->gpu = (rt_gpu){3, KERNELS, images, g->row, &accelc_rt1_gpu, g->shared};
     g->model.gpu = &g->gpu;
     g->model.kernel = g->host;
     g->list[0] = &g->model;
@@ -943,6 +944,67 @@ START_TEST(test_sessions) {
 }
 END_TEST
 
+/* The first session on a device loads code and weights, the last one frees them. */
+START_TEST(test_shared) {
+    G g;
+    float z[8];
+    accelc_session *s[4];
+    rows_init(&g, ALL);
+    long live[5] = {0}, loads[5] = {0};
+    for (int i = 0; i < 4; i++) {
+        ck_assert_int_eq(model_open(&g.m, (accelc_config){.threads = 1, .device = i == 2 ? 2 : 1}), ACCELC_OK);
+        s[i] = g.m.s;
+        live[i + 1] = g.look()->live;
+        loads[i + 1] = g.look()->uploads;
+    }
+    ck_assert_int_eq(loads[2], loads[1]);
+    ck_assert_int_eq(loads[3], loads[2] + 1); /* another device */
+    ck_assert_int_eq(loads[4], loads[3]);
+    ck_assert_int_eq(live[2] - live[1], 3); /* stream, status, stage */
+    ck_assert_int_eq(live[3] - live[2], 6); /* context, module, weights as well */
+    ck_assert_int_eq(live[4] - live[3], 3);
+    for (int i = 0; i < 4; i++) {
+        for (int k = i; k < 4; k++) {
+            g.m.s = s[k];
+            ck_assert_int_eq(rows_run(&g, z), ACCELC_OK);
+        }
+        accelc_rt1_destroy(s[i]);
+    }
+    g.m.s = NULL;
+    gpu_done(&g);
+}
+END_TEST
+
+static void *sharer(void *arg) {
+    G *g = arg;
+    accelc_config c = {.size = sizeof c, .threads = 1, .device = 1};
+    for (int r = 0; r < 20; r++) {
+        accelc_session *s;
+        int64_t dims[] = {8, 16};
+        float z[8];
+        accelc_value in = tensor(F32, 2, dims, X, 8 * 64), out[2] = {{0}, {.data = z, .bytes = sizeof z}};
+        if (accelc_rt1_create(&g->m.bundle, &c, &s, NULL, 0) != ACCELC_OK) return g;
+        bool bad = accelc_rt1_run(s, &in, out) != ACCELC_OK || z[3] != ((const float *)out[0].data)[3] * 1.25f + 0.5f;
+        accelc_rt1_destroy(s);
+        if (bad) return g;
+    }
+    return NULL;
+}
+
+START_TEST(test_sharers) {
+    G g;
+    pthread_t t[4];
+    rows_init(&g, ALL);
+    for (int i = 0; i < 4; i++) ck_assert_int_eq(pthread_create(&t[i], NULL, sharer, &g), 0);
+    for (int i = 0; i < 4; i++) {
+        void *bad;
+        pthread_join(t[i], &bad);
+        ck_assert_ptr_null(bad);
+    }
+    gpu_done(&g);
+}
+END_TEST
+
 static int steps_seen[8];
 static void on_step(void *ctx, int step, int thread, uint64_t t0, uint64_t t1) {
     (void)ctx, (void)thread;
@@ -984,6 +1046,8 @@ static void add(TCase *c) {
     tcase_add_loop_test(c, test_failures, 0, 3);
     tcase_add_test(c, test_no_memory);
     tcase_add_test(c, test_sessions);
+    tcase_add_test(c, test_shared);
+    tcase_add_test(c, test_sharers);
     tcase_add_test(c, test_profile);
 }
 
