@@ -75,8 +75,8 @@ static bool compile_level(Ctx *c, Level *l, const CodegenOptions *o, Buf *kernel
 static bool write_text(Ctx *c, const char *path, const char *s, size_t n) { return link_write_file(c, path, s, n); }
 
 /* Code of the device for every architecture, and the functions that the host runs. Twins become objects of the artefact, where the look-alike of
- * the driver finds them by name (tests/gpu/emu.h). */
-static bool compile_device(Ctx *c, Level *l, const CodegenOptions *o, uint32_t *nhost, Lir **host) {
+ * the driver finds them by name (tests/gpu/emu.h). dir: a directory for temporary files, or NULL: texts alone. */
+static bool compile_device(Ctx *c, Level *l, const CodegenOptions *o, const char *dir, uint32_t *nhost, Lir **host) {
     static const char twins[] = "accelc-twins";
     GpuPart *g = l->gpu;
     g->device = NEWN(c, Lir *, l->nsymbol + 1);
@@ -86,12 +86,17 @@ static bool compile_device(Ctx *c, Level *l, const CodegenOptions *o, uint32_t *
         if (g->host[f]) host[(*nhost)++] = l->lir[f];
         else g->device[g->ndevice++] = l->lir[f];
     }
-    g->image = NEWN(c, GpuImage, o->ngpu + 1);
-    if (l->target->machine == MACHINE_EMULATED && g->ndevice) g->image[g->nimage++] = (GpuImage){target_gpu("sm_80"), twins, sizeof twins};
+    g->image = NEWN(c, GpuImage, 2 * o->ngpu + 1);
+    if (l->target->machine == MACHINE_EMULATED && g->ndevice) g->image[g->nimage++] = (GpuImage){target_gpu("sm_80"), twins, sizeof twins, RT_GPU_PTX};
     for (uint32_t a = 0; a < o->ngpu && g->ndevice && l->target->machine == MACHINE_NVPTX; a++) {
         LlvmOut out = {.kind = LLVM_PTX};
         if (!llvm_compile(c, o->gpu[a], g->ndevice, g->device, &out)) return false;
-        g->image[g->nimage++] = (GpuImage){o->gpu[a], out.blob[0].data, out.blob[0].bytes + 1};
+        Blob text = {out.blob[0].data, out.blob[0].bytes}, code;
+        if (o->cubin && dir) {
+            if (!cubin_assemble(c, dir, o->gpu[a]->name, text, &code)) return false;
+            g->image[g->nimage++] = (GpuImage){o->gpu[a], code.data, code.bytes, RT_GPU_CUBIN};
+        }
+        g->image[g->nimage++] = (GpuImage){o->gpu[a], text.data, text.bytes + 1, RT_GPU_PTX};
     }
     return true;
 }
@@ -99,7 +104,7 @@ static bool compile_device(Ctx *c, Level *l, const CodegenOptions *o, uint32_t *
 /* A text for each architecture; functions of the host are named first. */
 static bool print_device(Ctx *c, Level *l, const CodegenOptions *o, Buf *text) {
     uint32_t nhost;
-    if (!compile_device(c, l, o, &nhost, NEWN(c, Lir *, l->nsymbol + 1))) return false;
+    if (!compile_device(c, l, o, NULL, &nhost, NEWN(c, Lir *, l->nsymbol + 1))) return false;
     for (uint32_t f = 0; f < l->nsymbol; f++)
         if (l->gpu->host[f]) buf_printf(text, "// on the host: %s: %s\n", l->function[f], l->gpu->host[f]);
     for (uint32_t i = 0; i < l->gpu->nimage; i++) buf_printf(text, "%s\n", (const char *)l->gpu->image[i].data);
@@ -196,7 +201,7 @@ static bool write_objects(Ctx *c, const CodegenOptions *o, Level *level, uint32_
         Lir **lir = level[i].lir;
         uint32_t count = level[i].nsymbol;
         GpuPart *gpu = level[i].gpu;
-        if (gpu && !compile_device(c, &level[i], o, &count, lir = NEWN(c, Lir *, count + 1))) return false;
+        if (gpu && !compile_device(c, &level[i], o, dir, &count, lir = NEWN(c, Lir *, count + 1))) return false;
         for (uint32_t k = 0; gpu && k < gpu->nimage; k++) {
             x.digest = hash_bytes(gpu->image[k].data, gpu->image[k].bytes, x.digest);
             x.code += gpu->image[k].bytes;

@@ -19,6 +19,7 @@ typedef struct CodegenOptions {
     const char *name;           /* model name: a C identifier; the exported symbol is <name>_accelc */
     const Target *const *target; uint32_t ntarget;
     const Target *const *gpu; uint32_t ngpu; /* architectures of "cuda", at least one if it is among the targets */
+    bool cubin;                 /* machine code for each, too, in artefacts */
     uint32_t executor;          /* RT_EXEC_* of runtime/abi.h */
     const char *producer;       /* "accelc 0.1.0" */
     const char *options_digest; /* folded into desc.digest */

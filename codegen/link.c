@@ -40,8 +40,7 @@ bool link_write_file(Ctx *c, const char *path, const void *data, size_t bytes) {
     return ok;
 }
 
-/* Runs argv, its output into `log`. -1: no such program; else the exit status. */
-static int run(char *const *argv, const char *log) {
+int link_run(char *const *argv, const char *log) {
     posix_spawn_file_actions_t fa;
     posix_spawn_file_actions_init(&fa);
     posix_spawn_file_actions_addopen(&fa, 1, log, O_WRONLY | O_CREAT | O_TRUNC, 0600);
@@ -56,7 +55,7 @@ static int run(char *const *argv, const char *log) {
     return WIFEXITED(status) ? WEXITSTATUS(status) : 1;
 }
 
-static void report(Ctx *c, const char *tool, const char *log) {
+void link_report(Ctx *c, const char *tool, const char *log) {
     char line[400] = "";
     FILE *f = fopen(log, "r");
     if (f) {
@@ -90,10 +89,10 @@ static bool link_with(Ctx *c, const char *out, uint32_t nobj, const char *const 
             argv[n++] = "-lc";
         }
         argv[n] = NULL;
-        int status = run((char *const *)(uintptr_t)argv, log);
+        int status = link_run((char *const *)(uintptr_t)argv, log);
         if (status == 0) return true;
         if (status > 0) {
-            report(c, linkers[i], log);
+            link_report(c, linkers[i], log);
             return false;
         }
     }
@@ -111,8 +110,8 @@ bool link_shared(Ctx *c, const char *out, uint32_t nobj, const char *const *obj,
     const char *argv[MAX_ARGS] = {"cc", "-shared", "-fopenmp", "-Wl,--gc-sections", "-Wl,--build-id=none", "-o", out};
     int n = 7;
     for (uint32_t k = 0; k < nobj && n < MAX_ARGS - 1; k++) argv[n++] = obj[k];
-    int status = run((char *const *)(uintptr_t)argv, log);
-    if (status > 0) report(c, "cc", log);
+    int status = link_run((char *const *)(uintptr_t)argv, log);
+    if (status > 0) link_report(c, "cc", log);
     else if (status < 0) diag(c, SEV_ERROR, (Loc){0}, "E0604", "--executor=openmp needs a C compiler with OpenMP (cc) to link");
     return status == 0;
 }

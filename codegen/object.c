@@ -164,7 +164,7 @@ static LLVMValueRef level_gpu(Obj *x, const Level *l) {
     if (!g || !g->nimage) return null_ptr(x);
     LLVMValueRef *image = NEWN(x->c, LLVMValueRef, g->nimage), *kernel = NEWN(x->c, LLVMValueRef, l->nsymbol);
     for (uint32_t i = 0; i < g->nimage; i++) {
-        LLVMValueRef f[] = {c32(x, target_gpu_arch(g->image[i].arch)), c32(x, RT_GPU_PTX), bytes(x, g->image[i].data, g->image[i].bytes, 16), c64(x, g->image[i].bytes)};
+        LLVMValueRef f[] = {c32(x, target_gpu_arch(g->image[i].arch)), c32(x, g->image[i].kind), bytes(x, g->image[i].data, g->image[i].bytes, 16), c64(x, g->image[i].bytes)};
         image[i] = record(x, 4, f);
     }
     for (uint32_t k = 0; k < l->nsymbol; k++) {

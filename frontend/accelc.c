@@ -43,6 +43,9 @@ static const Opt options[] = {
     {"--gpu", "LIST", TEXT, AT(c.gpu),
      "architectures of cuda and --emit=ptx, separated by commas; each is a text of its own:\n"
      "sm_80 (default, runs on all newer ones), sm_86, sm_89, sm_90, sm_90a"},
+    {"--cubin", NULL, FLAG, AT(c.cubin),
+     "machine code for each of them besides the text, by ptxas of a CUDA toolkit\n"
+     "($ACCELC_PTXAS, PATH, /usr/local/cuda/bin): saves the driver's compilation"},
     {"--executor", "NAME", TEXT, AT(c.executor),
      "who runs the work by default: team (of threads), serial, openmp"},
     {"-MD", NULL, FLAG, AT(depend),

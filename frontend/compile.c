@@ -221,7 +221,7 @@ static const char *options_digest(Job *j) {
     Buf b = {.c = j->c};
     buf_printf(&b, "%s O%d %s %s %s", ACCELC_VERSION, o->level, j->name, o->executor, o->precision);
     for (uint32_t i = 0; i < j->ntarget; i++) buf_printf(&b, " %s", j->target[i]->name);
-    for (uint32_t i = 0; i < j->ngpu; i++) buf_printf(&b, " %s", j->gpu[i]->name);
+    for (uint32_t i = 0; i < j->ngpu; i++) buf_printf(&b, " %s%s", j->gpu[i]->name, o->cubin ? "+cubin" : "");
     for (uint32_t i = 0; i < o->ndim; i++)
         buf_printf(&b, " %s=%lld..%lld", o->dim[i].name, (long long)o->dim[i].lo,
                    (long long)o->dim[i].hi);
@@ -247,6 +247,7 @@ static bool write_code(Job *j, Graph *g, Output *out, Output *header) {
                          .ntarget = j->ntarget,
                          .gpu = j->gpu,
                          .ngpu = j->ngpu,
+                         .cubin = j->o->cubin,
                          .executor = executor,
                          .producer = "accelc " ACCELC_VERSION,
                          .options_digest = options_digest(j),

@@ -65,6 +65,7 @@ typedef struct CompileOptions {
     const char *name;                /* of the model, a C identifier; NULL: from the file names */
     const char *target;              /* comma-separated names */
     const char *gpu;                 /* the same, of architectures */
+    bool cubin;
     const char *executor;            /* team, serial, openmp */
     const char *precision;           /* float32; tf32, bf16, f16: of factors on GPUs */
     const char *depfile, *deptarget; /* NULL: no dependencies, the output's name */

@@ -11,6 +11,8 @@
  * leaves shared memory or the device's allocations, or is not aligned. Shared memory is filled with ff. Threads and blocks run in one order or the
  * opposite, by turns.
  *
+ * An image "broken", or "broken CODE", is refused, with CODE; one of PTX is any other.
+ *
  * What goes into a stream happens when the stream is waited for. The device's memory can be touched inside the driver's functions
  * alone: anything else is a segmentation fault. New memory is filled with ff, freed memory with dd, and what lies behind an allocation
  * is looked at when it is freed. A copy out of bounds, a second free, a free of what work in a stream needs, a call in the wrong context or

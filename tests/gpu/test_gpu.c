@@ -944,6 +944,36 @@ START_TEST(test_sessions) {
 }
 END_TEST
 
+/* Images are tried in order, as long as the driver says that it cannot use them. */
+START_TEST(test_images) {
+    static const struct {
+        const char *refusal;
+        bool next;
+    } row[] = {{"broken 200", 1}, {"broken 209", 1}, {"broken 218", 1}, {"broken 221", 1}, {"broken 222", 1}, {"broken 2", 0}, {"broken 999", 0}};
+    for (size_t r = 0; r < sizeof row / sizeof *row; r++) {
+        G g;
+        accelc_value out;
+        const rt_gpu_image two[] = {{RT_GPU_ONLY | 90, RT_GPU_CUBIN, row[r].refusal, 11}, {80, RT_GPU_PTX, ptx, sizeof ptx}};
+        gpu_init(&g, plan_pipe(N, 1, 10), ALL);
+        g.gpu.image = two;
+        g.gpu.nimage = 2;
+        g.m.bundle.nmodel = 1;
+        accelc_status st = model_open(&g.m, GPU(1));
+        ck_assert_int_eq(st == ACCELC_OK, row[r].next);
+        if (st == ACCELC_OK) ck_assert_int_eq(pipe_run(&g.m, N, Z, sizeof Z, &out), ACCELC_OK);
+        else ck_assert_ptr_nonnull(strstr(g.m.msg, "its code cannot be loaded"));
+        gpu_done(&g);
+        gpu_init(&g, plan_pipe(N, 1, 10), ALL);
+        g.gpu.image = two;
+        g.gpu.nimage = 1; /* nothing after it */
+        g.m.bundle.nmodel = 1;
+        ck_assert_int_ne(model_open(&g.m, GPU(1)), ACCELC_OK);
+        ck_assert_ptr_nonnull(strstr(g.m.msg, "its code cannot be loaded"));
+        gpu_done(&g);
+    }
+}
+END_TEST
+
 /* The first session on a device loads code and weights, the last one frees them. */
 START_TEST(test_shared) {
     G g;
@@ -1046,6 +1076,7 @@ static void add(TCase *c) {
     tcase_add_loop_test(c, test_failures, 0, 3);
     tcase_add_test(c, test_no_memory);
     tcase_add_test(c, test_sessions);
+    tcase_add_test(c, test_images);
     tcase_add_test(c, test_shared);
     tcase_add_test(c, test_sharers);
     tcase_add_test(c, test_profile);
