@@ -24,7 +24,8 @@ typedef struct CUgraphExec_st *CUgraphExec;
 enum { CU_OUT_OF_MEMORY = 2, CU_INVALID_IMAGE = 200, CU_NO_BINARY = 209, CU_INVALID_PTX = 218, CU_NO_COMPILER = 221, CU_UNSUPPORTED_PTX = 222 };
 enum { CU_CC_MAJOR = 75, CU_CC_MINOR = 76, CU_PROCESSORS = 16 }; /* attributes of a device */
 enum { CU_DYNAMIC_SHARED = 8 };                                  /* attribute of a function */
-enum { CU_STREAM_NON_BLOCKING = 1, CU_CAPTURE_THREAD_LOCAL = 1 };
+/* A DEFAULT stream and the device's default stream, where callers have most of their work, follow each other. */
+enum { CU_STREAM_DEFAULT = 0, CU_STREAM_NON_BLOCKING = 1, CU_CAPTURE_THREAD_LOCAL = 1 };
 #define CU_PARAM_POINTER ((void *)1)
 #define CU_PARAM_SIZE ((void *)2)
 

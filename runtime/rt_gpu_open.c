@@ -12,7 +12,7 @@ static accelc_status gpu_probe(const rt_gpu *g, const accelc_config *cfg, char *
 static accelc_status open_context(Sess *s, const void *weights) {
     Device *d = s->device;
     if (s->cfg.stream) d->stream = s->cfg.stream;
-    else TRY(d->cu.stream_new(&d->stream, CU_STREAM_NON_BLOCKING), "no stream");
+    else TRY(d->cu.stream_new(&d->stream, CU_STREAM_DEFAULT), "no stream");
     accelc_status st = shared_get(s, weights);
     if (st != ACCELC_OK) return st;
     TRY(d->cu.alloc(&d->status, sizeof(uint32_t)), "memory for the status");

@@ -22,6 +22,31 @@ class Counts(ctypes.Structure):
     _fields_ = [(n, ctypes.c_long) for n in ("calls", "live", "launches", "uploads", "downloads", "moves")]
 
 
+def exchange(model, feeds, look):
+    """Results stay on the device, become operands of another session there, and are places for results; a stream of the caller's."""
+    with model.session(device=0) as a, model.session(device=0) as b:
+        want = a.run(feeds)["y"]
+        y = a.run(feeds, on_device=True)["y"]
+        assert isinstance(y, accelc.DeviceArray) and y.shape == want.shape and (y.numpy() == want).all()
+        up, down = look.contents.uploads, look.contents.downloads
+        z = b.run({**feeds, "x": y}, on_device=True)["y"]
+        assert look.contents.downloads == down and look.contents.uploads - up == len(feeds) - 1, "copies of what is on the device"
+        want2 = a.run({**feeds, "x": want})["y"]
+        assert (z.numpy() == want2).all()
+        assert a.run(feeds, out={"y": z})["y"] is z and (z.numpy() == want).all()
+        for what in (y.numpy, y.__dlpack__, lambda: b.run({**feeds, "x": y})):
+            try:
+                what()
+                raise AssertionError("a result of an earlier run is there")
+            except accelc.Error as e:
+                assert "until the session's next run" in str(e), e
+    driver, stream, context = ctypes.CDLL(os.environ["ACCELC_LIBCUDA"]), ctypes.c_void_p(), ctypes.c_void_p()
+    assert driver.cuDevicePrimaryCtxRetain(ctypes.byref(context), 0) == driver.cuCtxPushCurrent_v2(context) == driver.cuStreamCreate(ctypes.byref(stream), 1) == 0
+    with model.session(device=0, stream=stream.value) as session:
+        assert (session.run(feeds)["y"] == want).all()
+    assert driver.cuStreamDestroy_v2(stream) == driver.cuCtxPopCurrent_v2(ctypes.byref(context)) == driver.cuDevicePrimaryCtxRelease_v2(0) == 0
+
+
 def run_on_device(so, feeds_path, results_path):
     """In a process of its own, as the look-alike reads its environment once: two runs of one session, with the threads of each kernel in
     opposite orders. Results are those of the first, and whether the other has the same bits."""
@@ -36,6 +61,8 @@ def run_on_device(so, feeds_path, results_path):
         with model.session(device=device) as session:
             session.run(dict(feeds))
         assert (look().contents.launches > before) == (device == 1), f"{look().contents.launches - before} launches on {device}"
+    if model.name == "elementwise":
+        exchange(model, dict(feeds), look())
     try:
         model.session(device=7)
         raise AssertionError("device 7 is there")

@@ -21,6 +21,7 @@ sys.path.insert(0, os.path.join(RUNTIME, "python"))
 import numpy as np  # noqa: E402
 
 import accelc  # noqa: E402
+from accelc import _abi as abi, _dlpack  # noqa: E402
 
 CC = os.environ.get("CC", "cc")
 FOLDER = None
@@ -280,6 +281,73 @@ class Compiling(unittest.TestCase):
         rep = backend.prepare(old)
         self.assertEqual(rep.inputs, ["x"])
         np.testing.assert_array_equal(rep.run([x, x])[0], 2 * x)
+
+
+class Foreign:
+    """A tensor of another library: an array that only DLPack can reach, on the host or said to be elsewhere."""
+    def __init__(self, x, kind=1, number=None):
+        self.x, self.shape, self.kind, self.number = x, x.shape, kind, number or abi.number_of(x.dtype)
+
+    def __dlpack_device__(self):
+        return self.kind, 0
+
+    def __dlpack__(self, stream=None):
+        return _dlpack.export(self.x.ctypes.data, self.kind, 0, self.shape, self.number, self)
+
+
+class Strided(Foreign):
+    def __dlpack__(self, stream=None):
+        return self.x.__dlpack__()
+
+
+class DLPack(unittest.TestCase):
+    def setUp(self):
+        self.session = accelc.load("m1.so").session(threads=1)
+
+    def test_inputs(self):
+        x, y = arr(7), arr(7, 1)
+        for _ in range(3):
+            np.testing.assert_array_equal(self.session.run({"x": Foreign(x), "y": y})["z"], x + y)
+            x += 1                              # the memory, not a copy of it
+        even = np.arange(14, dtype=np.float32)[::2]
+        np.testing.assert_array_equal(self.session.run({"x": Strided(even), "y": Strided(y)})["z"], even + y)
+        np.testing.assert_array_equal(self.session.run({"x": Foreign(x.astype(np.float64)), "y": y})["z"], x + y)
+        self.assertEqual(self.session.run({"x": Foreign(arr(0)), "y": Strided(arr(0))})["z"].shape, (0,))
+        import ml_dtypes
+        b = np.array([1, 2, 3], ml_dtypes.bfloat16)
+        got = accelc.load("m3.so").session().run({"s": np.array(["a", "b", "c"]), "q": np.array([1, 2, 3], ml_dtypes.int4), "b": Foreign(b)})
+        self.assertIn(b.tobytes(), [v.tobytes() for v in got.values() if v is not None])
+
+    def test_places(self):
+        x, y = arr(7), arr(7, 1)
+        for place in (np.zeros(7, np.float32), Foreign(np.zeros(7, np.float32)), Strided(np.zeros(7, np.float32))):
+            got = self.session.run({"x": x, "y": y}, out={"z": place})
+            self.assertIs(got["z"], place)
+            np.testing.assert_array_equal(getattr(place, "x", place), x + y)
+        np.testing.assert_array_equal(self.session.run({"x": x, "y": y}, on_device=True)["z"], x + y)  # there is none
+
+    def test_wrong(self):
+        x, y = arr(7), arr(7, 1)
+        for out, text in (({"w": x}, 'no output'), ({"z": arr(6)}, "needs 28 bytes"), ({"z": arr(8)}, "has shape (7,), the array for it (8,)"),
+                          ({"z": np.zeros(7)}, "another type"), ({"z": arr(14)[::2]}, "contiguous"), ({"z": [1]}, "expected an array"),
+                          ({"z": Foreign(arr(7), 2)}, "is on device 1, the model runs on the host")):
+            with self.assertRaises(accelc.Error) as e:
+                self.session.run({"x": x, "y": y}, out=out)
+            self.assertIn(text, str(e.exception))
+        for bad, text in ((Foreign(x, 7), "device of kind 7"), (Foreign(x, 2), "is on device 1, the model runs on the host")):
+            with self.assertRaises(accelc.Error) as e:
+                self.session.run({"x": bad, "y": y})
+            self.assertIn(text, str(e.exception))
+        np.testing.assert_array_equal(self.session.run({"x": x, "y": y})["z"], x + y)
+        self.assertFalse(_dlpack._lent)         # every capsule was given back
+
+    def test_export(self):
+        a = np.from_dlpack(Foreign(arr(5)))
+        np.testing.assert_array_equal(a, arr(5))
+        self.assertEqual(len(_dlpack._lent), 1)
+        del a
+        Foreign(arr(5)).__dlpack__()            # taken by nobody
+        self.assertFalse(_dlpack._lent)
 
 
 class Run(unittest.TestCase):

@@ -9,11 +9,12 @@
 valid and unchanged. accelc.backend is the interface of onnx.backend.
 """
 from ._compile import CompileError, compile
+from ._dlpack import DeviceArray
 from ._errors import Error
 from ._session import Model, Port, Session, load
 
 __version__ = "0.1.0"
-__all__ = ["CompileError", "Error", "Model", "Port", "Session", "compile", "load"]
+__all__ = ["CompileError", "DeviceArray", "Error", "Model", "Port", "Session", "compile", "load"]
 
 
 def __getattr__(name):

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from . import _abi as abi
+from . import _dlpack
 from ._errors import Error
 
 _ndarray, _refs = np.ndarray, getattr(sys, "getrefcount", None)
@@ -104,16 +105,20 @@ class Session:
     memory: (alloc, free), which hand out and take back all memory of the session: alloc(bytes, align) -> address, or None; free(address).
 
     device: "cpu", or the number of a GPU, which the model must have code for; None: a GPU if there is one that the model has code for, else
-    the CPU."""
+    the CPU.
+
+    stream: a CUstream as a number (torch.cuda.Stream.cuda_stream), in which what the inputs need is in order; by default one of the session's own,
+    which follows what is in the default stream."""
 
     def __init__(self, model, threads=0, *, spin_us=0, cpu=None, weights=None, mem_limit=0, seed=0, sym_max=None,
-                 on_step=None, for_each=None, memory=None, device=None):
+                 on_step=None, for_each=None, memory=None, device=None,
+                 stream=None):
         self._handle = None
         self.model = model
         api, desc = model._api, model._desc
         config = abi.Config(size=c.sizeof(abi.Config), threads=threads, spin_us=spin_us, mem_limit=mem_limit, seed=seed,
                             device=0 if device is None else -1 if device == "cpu" else device + 1,
-                            cpu=cpu.encode() if cpu else None, weights_path=os.fsencode(weights) if weights else None)
+                            stream=stream or None, cpu=cpu.encode() if cpu else None, weights_path=os.fsencode(weights) if weights else None)
         if sym_max:
             unknown = set(sym_max) - set(model.symbols)
             if unknown:
@@ -146,6 +151,9 @@ class Session:
         self._keep = [None] * n         # what else must stay alive for _values
         self._shapes = [None] * n
         self._specs, self._spec = {}, None
+        self._stream = stream or _dlpack.DEFAULT_STREAM
+        self._where = 0 if device == "cpu" else 1 + (device or 0)       # as in accelc_value, if the session has a device
+        self._runs = 0
 
     # --- inputs ---
 
@@ -166,18 +174,33 @@ class Session:
             self._keep[i], self._last[i] = keep, None
             return
         if not isinstance(x, _ndarray):
+            if _dlpack.is_tensor(x) and not isinstance(x, np.generic):
+                x = _dlpack.Taken(x, self._stream, f"input {self._in_names[i]!r}")
+                if x.device:
+                    self._set_on_device(i, x)
+                    return
+                x = x.array()
             x = np.asarray(x) if isinstance(x, np.generic) else np.asarray(x, self.model.inputs[i].dtype)
         shape = x.shape
         x, number, self._keep[i] = _dense(x, want)
+        self._set_value(i, number, shape, x.__array_interface__["data"][0], x.nbytes, 0)
+        self._last[i] = mine if x is mine else None
+
+    def _set_value(self, i, number, shape, data, nbytes, device):
         v, dims = self._values[i], self._dims[i]
         if len(dims) < len(shape):
             dims = self._dims[i] = (c.c_int64 * len(shape))()
         dims[:len(shape)] = shape
         v.kind, v.dtype, v.rank, v.dims = abi.TENSOR, number, len(shape), c.addressof(dims)
-        v.data, v.bytes = x.__array_interface__["data"][0], x.nbytes
+        v.data, v.bytes, v.device = data, nbytes, device
         if self._shapes[i] != shape:
             self._shapes[i], self._spec = shape, None
-        self._last[i] = mine if x is mine else None
+
+    def _set_on_device(self, i, x):
+        if not x.dense():
+            raise Error(f"input {self._in_names[i]!r}: a tensor on a GPU must be contiguous", abi.EINVAL)
+        self._set_value(i, x.number, x.shape, x.data or None, x.bytes(), x.device)
+        self._keep[i], self._last[i] = x.capsule, None  # looked at anew each time: the stream must be in order
 
     def _bind(self, feeds):
         """Feeds that are not simply one array per input: says what is wrong, or leaves optional ones out."""
@@ -195,9 +218,12 @@ class Session:
 
     # --- running ---
 
-    def run(self, feeds):
-        """A dict of outputs for a dict of inputs. Inputs are not copied if they are C-contiguous arrays of the
-        right type; everything else that numpy can make one of is converted."""
+    def run(self, feeds, out=None, on_device=False):
+        """A dict of outputs for a dict of inputs. Inputs are not copied if they are C-contiguous arrays of the right type, or tensors of
+        other libraries (DLPack) on the host or on the session's GPU; everything else that numpy can make an array of is converted.
+
+        out: arrays or tensors, on either side, that results are written to, by name. on_device: the others stay on the GPU, as
+        DeviceArrays (if the session has one)."""
         if not self._lock.acquire(False):
             raise Error("the session is running in another thread", abi.EBUSY)
         try:
@@ -219,6 +245,9 @@ class Session:
             spec = self._spec
             if spec is None:
                 spec = self._find_spec()
+            if out or on_device:
+                return self._run_into(out or {}, on_device)
+            self._runs += 1
             out = spec.take()
             status = self._run(self._handle, self._in_address, out.address)
             if status:
@@ -228,6 +257,58 @@ class Session:
             return self._collect(spec, out)
         finally:
             self._lock.release()
+
+    def _run_into(self, out, on_device):
+        values, keep = (abi.Value * max(1, len(self._out_names)))(), []
+        unknown = [k for k in out if k not in self._out_names]
+        if unknown:
+            raise Error(f"the model has no output {unknown[0]!r}; it has {', '.join(self._out_names) or 'none'}", abi.EINVAL)
+        for i, name in enumerate(self._out_names):
+            if name in out:
+                self._set_out(i, values[i], out[name], keep)
+            elif on_device and self.model._desc.out[i].kind == abi.TENSOR and self.model._desc.out[i].dtype in _dlpack.TYPES:
+                values[i].device = self._where
+        self._runs += 1
+        status = self._run(self._handle, self._in_address, c.addressof(values))
+        if status:
+            raise Error(self.model._api.error(self._handle).decode(errors="replace") or f"status {status}", status)
+        result = {}
+        for i, (v, name) in enumerate(zip(values, self._out_names)):
+            shape = tuple((c.c_int64 * v.rank).from_address(v.dims)) if v.kind == abi.TENSOR and v.rank else ()
+            if name in out and tuple(out[name].shape) != shape:
+                raise Error(f"output {name!r} has shape {shape}, the array for it {tuple(out[name].shape)}", abi.ESHAPE)
+            result[name] = out[name] if name in out else _dlpack.DeviceArray(self, self._runs, i, v, shape) if v.device else self._copy(v)
+        return result
+
+    def _set_out(self, i, v, x, keep):
+        """Output i goes to x."""
+        what, number = f"the array for output {self._out_names[i]!r}", self.model._desc.out[i].dtype
+        if isinstance(x, _ndarray):
+            good, data, nbytes, has = x.flags.c_contiguous and x.flags.writeable, x.__array_interface__["data"][0], x.nbytes, abi.number_of(x.dtype)
+        elif _dlpack.is_tensor(x):
+            t = _dlpack.Taken(x, self._stream, what)
+            good, data, nbytes, has, v.device = t.dense(), t.data, t.bytes(), t.number, t.device
+            keep.append(t)
+        else:
+            raise Error(f"{what}: expected an array or tensor, got {type(x).__name__}", abi.EINVAL)
+        if has != number or number not in _dlpack.TYPES:
+            raise Error(f"{what} has another type than the output", abi.EDTYPE)
+        if not good:
+            raise Error(f"{what} must be contiguous and writable", abi.EINVAL)
+        v.data, v.bytes = data or None, nbytes
+
+    def _valid(self, run):
+        if self._handle is None or run != self._runs:
+            raise Error("the result was valid until the session's next run", abi.EINVAL)
+
+    def _fetch(self, run, result):
+        """A copy of a result that is still on the device."""
+        with self._lock:
+            self._valid(run)
+            a, i = _empty(result.shape, result.dtype), result._index
+            v = abi.Value(data=a.__array_interface__["data"][0], bytes=a.nbytes)
+            self._check(self.model._api.fetch(self._handle, i, c.byref(v)))
+            return a
 
     def _find_spec(self):
         if self._specs:                 # the shapes changed: large arrays of others are not worth their memory
