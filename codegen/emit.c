@@ -223,6 +223,9 @@ static LVal from_memory(Emit *e, LVal v, DType t) {
     return narrow_float(t) ? math_cast(e->l, e->t, v, t, DT_F32) : v;
 }
 
+/* What is known of the address of a vector of contiguous elements; 0: that of an element. */
+static uint32_t vector_align(const Emit *e, DType mt, uint16_t lanes) { return e->aligned ? dt_bits(mt) / 8u * lanes : 0; }
+
 /* Every step-th element of a row, from vectors that lie side by side: the last ends with the last element, so nothing beyond is read. */
 static LVal load_apart(Emit *e, LVal ptr, LVal base, int step, DType mt, uint16_t lanes) {
     int16_t idx[64];
@@ -285,7 +288,7 @@ static LVal emit_load(Emit *e, const Stage *s, const ExprInfo *x, const Point *p
         LVal mask = b->kind == KB_TEMP && !vec.i && step > 0 && step <= MOST_APART ? (LVal){0} : p->mask;
         if (ok.i) mask = mask.i ? lir_op2(e->l, S_AND, widen(e, ok, p->lanes), mask) : widen(e, ok, p->lanes);
         if (vec.i) v = lir_gather(e->l, lir_ptr_add(e->l, e->ptr[bufno], base, mt), vec, mt, mask);
-        else if (step == 1) v = lir_load(e->l, e->ptr[bufno], base, (LTy){(uint8_t)mt, p->lanes}, mask, 0);
+        else if (step == 1) v = lir_load(e->l, e->ptr[bufno], base, (LTy){(uint8_t)mt, p->lanes}, mask, vector_align(e, mt, p->lanes));
         else v = load_strided(e, e->ptr[bufno], base, step, mt, p->lanes, mask);
     } else if (ok.i && lanes_of(e, ok) > 1) { /* one address, but lanes differ in being inside */
         v = lir_load(e->l, e->ptr[bufno], base, (LTy){(uint8_t)mt, 1}, lir_any(e->l, ok), 0);
@@ -489,7 +492,7 @@ void emit_store(Emit *e, const Stage *s, int r, LVal v, const Point *p) {
     v = widen(e, v, p->lanes);
     if (vec.i && lir_type(e->l, vec).dt == DT_I32) vec = lir_cast(e->l, vec, DT_I64);
     if (vec.i) lir_scatter(e->l, lir_ptr_add(e->l, e->ptr[o->buf], base, mem_type(b->dtype)), vec, v, mask);
-    else if (step == 1) lir_store(e->l, e->ptr[o->buf], base, v, mask, 0);
+    else if (step == 1) lir_store(e->l, e->ptr[o->buf], base, v, mask, vector_align(e, mem_type(b->dtype), p->lanes));
     else {
         LVal idx = lir_add(e->l, lir_splat(e->l, base, p->lanes),
                            lir_mul(e->l, lir_iota(e->l, DT_I64, p->lanes), lir_splat(e->l, lir_i64(e->l, step), p->lanes)));
@@ -499,11 +502,9 @@ void emit_store(Emit *e, const Stage *s, int r, LVal v, const Point *p) {
 
 /* ---- epilogues: later stages on register values ---- */
 
-typedef struct Held { LVal v; DType from, to; } Held; /* a result in registers: accumulator type, buffer type */
-
-static LVal held_value(Emit *e, void *data, const Expr *at, const Point *p) {
-    (void)at; (void)p; /* the very point: checked by epilogue_mask */
-    const Held *h = data;
+LVal emit_held(Emit *e, void *data, const Expr *at, const Point *p) {
+    (void)at; (void)p; /* the very point */
+    const EmitHeld *h = data;
     return cast_reg(e, h->v, h->from, h->to);
 }
 
@@ -643,7 +644,7 @@ LVal emit_hreduce(Emit *e, const Stage *s, LVal v) {
 void emit_epilogue(Emit *e, int of, const LVal *acc, const Point *p) {
     const Stage *a = &e->k->stage[of];
     uint64_t mask = epilogue_mask(e->k, of);
-    Held held[K_RES], later[32];
+    EmitHeld held[K_RES], later[32];
     int n = 0;
     emit_memo_reset(e); /* a new point */
     Point own = *p; /* the root's results are indexed by all of its axes */
@@ -656,8 +657,8 @@ void emit_epilogue(Emit *e, int of, const LVal *acc, const Point *p) {
     for (int r = 0; r < a->nres; r++) {
         uint16_t b = a->out[r].buf;
         emit_store(e, a, r, acc[r], &own);
-        held[r] = (Held){acc[r], a->acc[r], e->k->buf[b].dtype};
-        e->temp[b] = held_value;
+        held[r] = (EmitHeld){acc[r], a->acc[r], e->k->buf[b].dtype};
+        e->temp[b] = emit_held;
         e->temp_data[b] = &held[r];
     }
     emit_memo_reset(e);
@@ -669,8 +670,8 @@ void emit_epilogue(Emit *e, int of, const LVal *acc, const Point *p) {
             uint16_t b = s->out[r].buf;
             emit_store(e, s, r, v, p);
             CHECK(n < 32);
-            later[n] = (Held){v, s->acc[r], e->k->buf[b].dtype};
-            e->temp[b] = held_value;
+            later[n] = (EmitHeld){v, s->acc[r], e->k->buf[b].dtype};
+            e->temp[b] = emit_held;
             e->temp_data[b] = &later[n++];
         }
     }

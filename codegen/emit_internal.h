@@ -19,6 +19,9 @@ void emit_parallel_point(const Stage *s, const Point *p, Point *out); /* p index
  * may fail, and remembered until emit_forget. */
 void emit_keep(Emit *e, const Stage *s, const Point *p, int axis, uint64_t written);
 void emit_forget(Emit *e);
+/* A result in registers, for Emit.temp: accumulator type, buffer type. It is loaded at the very point where it was computed. */
+typedef struct EmitHeld { LVal v; DType from, to; } EmitHeld;
+LVal emit_held(Emit *e, void *data, const Expr *at, const Point *p);
 LVal emit_hreduce(Emit *e, const Stage *s, LVal v);           /* lanes of accumulator 0 combined by halves (comb is one commutative operation) */
 
 /* emit_range.c */

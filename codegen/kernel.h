@@ -17,6 +17,7 @@
 typedef enum { KB_IN, KB_OUT, KB_TEMP } KBufKind;
 typedef struct KBuf {
     uint8_t kind, rank;
+    uint8_t align;          /* bytes that the buffer's base is a multiple of */
     DType dtype;
     Dim dim[MAX_RANK];      /* logical shape */
     Dim stride[MAX_RANK];   /* in elements; 0 where the dim is 1 (a bcast dim: select(dim == 1, 0, s)) */
@@ -99,6 +100,7 @@ struct Emit {
     Ctx *c; Lir *l; const Kernel *k; const Sched *s; const Target *t; KernelCode *code;
     TempFn temp[K_BUFS]; void *temp_data[K_BUFS];   /* register homes; NULL: the buffer has a pointer in `ptr` */
     LVal ptr[K_BUFS];                               /* base pointers: lir_buf for IN/OUT (set up by emit_begin), scratch homes set by the template */
+    bool aligned;                                   /* vectors of contiguous elements lie at multiples of their size */
     struct EmitMemo *memo;
 };
 void emit_begin(Emit *e);                           /* parameters: collects Dims used by the kernel as lir_dim arguments */

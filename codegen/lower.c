@@ -335,6 +335,13 @@ static Expr value_at(Low *w, Val v, const Expr *idx) {
 
 /* ---- buffers ---- */
 
+/* Bytes that an address `offset` elements behind a multiple of 64 is a multiple of. */
+static uint8_t view_align(Ctx *c, Dim offset, unsigned bits) {
+    unsigned n = 64;
+    while (n > 1 && !dim_divisible(c, dim_muli(c, offset, bits < 8 ? 1 : (int64_t)bits / 8), n)) n /= 2;
+    return (uint8_t)n;
+}
+
 static uint16_t new_buf(Low *w, uint8_t kind, const Type *t, Val outer) {
     Kernel *k = w->k;
     if (k->nbuf == K_BUFS) ICE("kernel %s has more than %d buffers", k->name, K_BUFS);
@@ -342,6 +349,7 @@ static uint16_t new_buf(Low *w, uint8_t kind, const Type *t, Val outer) {
     *b = (KBuf){.kind = kind, .rank = t->rank, .dtype = t->dtype, .val = outer, .offset = dim_const(w->c, 0)};
     Dim dense = dim_const(w->c, 1);
     const Storage *st = outer.i ? &w->storage[outer.i] : NULL;
+    b->align = st && st->kind == ST_VIEW ? view_align(w->c, st->offset, dt_bits(t->dtype)) : 64;
     for (int d = t->rank - 1; d >= 0; d--) {
         b->dim[d] = t->dim[d];
         Dim s = st && st->kind != ST_NONE ? st->stride[d] : dense;

@@ -1,22 +1,37 @@
 /* ukr_rows.c: template `rows`, for GPUs: the threads of a block share a task, a point of the parallel axes that all stages share: a row of
  * a softmax or norm, a sum over a row. Inside a task
  * - a stage that has parallel axes of its own is split along one of them, threads next to each other along it;
- * - a stage that only reduces is split along its innermost reduced axis: element i goes to chain i mod CHAINS, thread t has chains t, t +
- *   ntid, ..; then chains are combined by halves, chain i with chain i + CHAINS/2. So the order does not depend on the size of blocks.
- * Temporaries and chains are in the block's scratch; after every stage the threads wait for each other. */
+ * - a stage that only reduces is split along its innermost reduced axis: thread t of n takes elements t, t + n, ..; then threads combine what
+ *   they have with thread t ^ 16, t ^ 8, .. t ^ 1, and warps by halves, warp i with warp i + half of them. So the order depends on the
+ *   schedule's number of threads alone.
+ * Rows that fit stay in registers (`held` elements of every thread): each stage has that one axis besides, and reads what it needs of operands and
+ * earlier stages at its own point, so an operand is loaded once, and threads only meet where warps combine. Otherwise temporaries are in the
+ * block's scratch, and after every stage the threads wait for each other. */
 #include <string.h>
 
 #include "emit_internal.h"
 #include "ukr.h"
 
-enum { PAR_PREFIX, N_PARS };
-enum { CHAINS = 256, CHAIN_BYTES = 8, WIDE = 64 /* points that are worth a block */ };
+enum { PAR_PREFIX, PAR_THREADS, PAR_HELD, N_PARS };
+enum { WARP = 32, LEAST = WARP, MOST = 512, EACH = 4 /* elements of a thread, if the row is not too long */, MOST_HELD = 8, SLOT = 8 /* bytes of a warp's part */,
+       WIDE = 64, LONG = 256 /* points, elements of a sum, that are worth a block */ };
+
+typedef struct Row { /* a buffer in registers */
+    LVal v[MOST_HELD];
+    DType from, to;   /* as of EmitHeld */
+    bool one;         /* the same for all elements of the row: v[0] */
+    const int *j;
+} Row;
 
 typedef struct Rows {
     Emit *e;
     Lir *l;
-    int prefix;
-    LVal tid, ntid, chain; /* chain: pointer */
+    int prefix, threads, held;
+    LVal tid;
+    uint32_t slot;                     /* bytes of shared memory that reductions have used */
+    int j;                             /* held: the element that is computed now */
+    LVal at[MOST_HELD], in[MOST_HELD]; /* its coordinate, clamped; whether it is in the row (none: it is) */
+    Row *row;                          /* by buffer */
 } Rows;
 
 static int last_axis(const Stage *s, int from, AxKind kind) {
@@ -67,14 +82,78 @@ static bool rows_match(const Kernel *k, const Target *t) {
         Near n = {k, s, v, true};
         for (int r = 0; r < s->nres; r++) expr_loads(k->c, s->body[r], splits ? check_near : check_total, &n);
         if (!n.ok) return false;
-        wide |= v >= 0 && dim_typical(k->c, s->axis[v].extent) >= (splits ? CHAINS : WIDE);
+        wide |= v >= 0 && dim_typical(k->c, s->axis[v].extent) >= (splits ? LONG : WIDE);
     }
     return wide;
 }
 
+/* ---- rows in registers ---- */
+
+typedef struct Uses { /* of buffers */
+    const Kernel *k;
+    int prefix;
+    const Expr *out[K_BUFS];           /* where a stage writes it; NULL: no stage does */
+    ExprInfo load[K_BUFS];             /* a load of it */
+    uint8_t loads[K_BUFS];             /* stages that load it */
+    int stage;                         /* the last of them */
+    uint8_t last[K_BUFS];
+    bool same[K_BUFS], ok;             /* all loads are that one */
+} Uses;
+
+static void see_load(void *data, const ExprInfo *x) {
+    Uses *u = data;
+    uint32_t b = x->index;
+    const Expr *out = u->out[b];
+    u->ok = u->ok && !(out && x->oob != OOB_NEVER);
+    for (int d = 0; out && d < u->k->buf[b].rank; d++) u->ok = u->ok && x->arg[d].i == out[d].i;
+    bool first = u->loads[b] == 0;
+    u->same[b] = first || (u->same[b] && u->load[b].arg == x->arg);
+    if (first) u->load[b] = *x;
+    if (first || u->last[b] != u->stage) u->loads[b]++;
+    u->last[b] = (uint8_t)u->stage;
+}
+
+/* Can rows be in registers: has each stage at most one axis of its own, the same one, and reads what stages wrote where they wrote it? *extent: of
+ * the axis. */
+static bool fits(const Kernel *k, int prefix, Dim *extent, Uses *u) {
+    *u = (Uses){.k = k, .prefix = prefix, .ok = true};
+    *extent = (Dim){0};
+    for (int st = 0; st < k->nstage; st++) {
+        const Stage *s = &k->stage[st];
+        if (s->naxis > prefix + 1) return false;
+        if (s->naxis > prefix) {
+            if (extent->i && !dim_same(k->c, *extent, s->axis[prefix].extent)) return false;
+            *extent = s->axis[prefix].extent;
+        }
+        u->stage = st;
+        for (int r = 0; r < s->nres; r++) expr_loads(k->c, s->body[r], see_load, u);
+        for (int r = 0; r < s->nres; r++) {
+            uint16_t b = s->out[r].buf;
+            u->ok = u->ok && s->out[r].oob == OOB_NEVER && !u->out[b] && !u->loads[b];
+            u->out[b] = s->out[r].at;
+        }
+    }
+    return u->ok && extent->i && dim_lo(k->c, *extent) > 0;
+}
+
 static int rows_candidates(const Kernel *k, const Target *t, Sched *out, int max) {
     (void)t, (void)max;
-    out[0].par[PAR_PREFIX] = nest_prefix(k);
+    int prefix = nest_prefix(k);
+    double most = 0;
+    for (int st = 0; st < k->nstage; st++) {
+        int v = thread_axis(k, &k->stage[st], prefix);
+        double n = v >= 0 ? dim_typical(k->c, k->stage[st].axis[v].extent) : 0;
+        most = n > most ? n : most;
+    }
+    int threads = LEAST;
+    while (threads < MOST && threads * EACH < most) threads *= 2;
+    Uses u;
+    Dim extent;
+    int64_t hi = fits(k, prefix, &extent, &u) ? dim_hi(k->c, extent) : INT64_MAX;
+    int64_t held = hi <= (int64_t)threads * MOST_HELD ? (hi + threads - 1) / threads : 0;
+    out[0].par[PAR_PREFIX] = prefix;
+    out[0].par[PAR_THREADS] = threads;
+    out[0].par[PAR_HELD] = held;
     return 1;
 }
 
@@ -91,8 +170,51 @@ static void meet(Rows *r) {
     emit_memo_reset(r->e);
 }
 
-/* The loops over the reduced axes from `a` on; the one at `split` begins at `first` and skips CHAINS. acc in, acc out. */
-static void reduce(Rows *r, const Stage *s, int a, int split, LVal first, LVal *acc, Point *p) {
+/* ---- reductions by all threads ---- */
+
+/* v of the thread whose number differs in the bits of mask. */
+static LVal of_lane(Rows *r, LVal v, uint32_t mask) {
+    Lir *l = r->l;
+    DType t = (DType)lir_type(l, v).dt;
+    unsigned bits = dt_bits(t);
+    if (t == DT_BOOL) return lir_op2(l, S_NE, lir_lane_xor(l, lir_cast(l, v, DT_I32), mask), lir_int(l, DT_I32, 0));
+    if (bits < 32) return lir_cast(l, lir_lane_xor(l, lir_cast(l, v, DT_I32), mask), t);
+    if (bits == 32) return lir_lane_xor(l, v, mask);
+    LVal all = lir_bitcast(l, v, DT_I64), shift = lir_i64(l, 32), half[2];
+    for (int h = 0; h < 2; h++) {
+        LVal part = lir_cast(l, h ? lir_op2(l, S_SHR, all, shift) : all, DT_I32);
+        half[h] = lir_cast(l, lir_lane_xor(l, part, mask), DT_I64);
+    }
+    LVal low = lir_op2(l, S_AND, half[0], lir_i64(l, 0xffffffff));
+    return lir_bitcast(l, lir_op2(l, S_OR, lir_op2(l, S_SHL, half[1], shift), low), t);
+}
+
+/* acc of all threads combined, in every thread. All come here. */
+static LVal together(Rows *r, const Stage *s, LVal acc) {
+    Lir *l = r->l;
+    int warps = r->threads / WARP;
+    LVal part[MOST / WARP];
+    LTy ty = lir_type(l, acc);
+    for (uint32_t mask = WARP / 2; mask; mask /= 2) {
+        LVal other = of_lane(r, acc, mask);
+        acc = emit_combine(r->e, s, 0, &acc, &other);
+    }
+    if (warps == 1) return acc;
+    LVal slot = lir_shared(l, r->slot), warp = lir_i64(l, WARP);
+    r->slot += (uint32_t)warps * SLOT;
+    LIf first = lir_if(l, lir_op2(l, S_EQ, lir_op2(l, S_REM, r->tid, warp), lir_i64(l, 0)), 0);
+    lir_store(l, slot, lir_op2(l, S_DIV, r->tid, warp), acc, (LVal){0}, 0);
+    lir_else(l, &first, NULL);
+    lir_endif(l, &first, NULL, NULL);
+    lir_barrier(l);
+    for (int w = 0; w < warps; w++) part[w] = lir_load(l, slot, lir_i64(l, w), ty, (LVal){0}, 0);
+    for (int half = warps / 2; half; half /= 2)
+        for (int w = 0; w < half; w++) part[w] = emit_combine(r->e, s, 0, &part[w], &part[w + half]);
+    return part[0];
+}
+
+/* The loops over the reduced axes from `a` on; the one at `split` goes over this thread's elements. acc in, acc out. */
+static void reduce(Rows *r, const Stage *s, int a, int split, LVal *acc, Point *p) {
     Lir *l = r->l;
     while (a < s->naxis && s->axis[a].kind != AX_RED) a++;
     if (a == s->naxis) {
@@ -100,35 +222,24 @@ static void reduce(Rows *r, const Stage *s, int a, int split, LVal first, LVal *
         return;
     }
     bool here = a == split;
-    LFor f = lir_for(l, here ? first : lir_i64(l, 0), emit_dim(r->e, s->axis[a].extent), lir_i64(l, here ? CHAINS : 1), s->nres, acc);
+    LFor f = lir_for(l, here ? r->tid : lir_i64(l, 0), emit_dim(r->e, s->axis[a].extent), lir_i64(l, here ? r->threads : 1), s->nres, acc);
     LVal next[K_RES];
     memcpy(next, f.c, s->nres * sizeof *next);
     p->axis[a] = f.iv;
-    reduce(r, s, a + 1, split, first, next, p);
+    reduce(r, s, a + 1, split, next, p);
     lir_for_end(l, &f, next, acc);
 }
 
-static LVal chain(Rows *r, LVal at, LTy ty) { return lir_load(r->l, r->chain, at, ty, (LVal){0}, 0); }
+/* ---- rows in scratch ---- */
 
 /* The total of a stage, split along axis v, in every thread. */
 static LVal reduce_together(Rows *r, const Stage *s, int v, const Point *p) {
-    Lir *l = r->l;
     Point q = *p;
-    LFor f = lir_for(l, r->tid, lir_i64(l, CHAINS), r->ntid, 0, NULL);
     LVal acc = emit_initial(r->e, s, 0, 1);
-    LTy ty = lir_type(l, acc);
-    reduce(r, s, 0, v, f.iv, &acc, &q);
-    lir_store(l, r->chain, f.iv, acc, (LVal){0}, 0);
-    lir_for_end(l, &f, NULL, NULL);
-    meet(r);
-    for (int half = CHAINS / 2; half; half /= 2) {
-        f = lir_for(l, r->tid, lir_i64(l, half), r->ntid, 0, NULL);
-        LVal a = chain(r, f.iv, ty), b = chain(r, lir_addi(l, f.iv, half), ty);
-        lir_store(l, r->chain, f.iv, emit_combine(r->e, s, 0, &a, &b), (LVal){0}, 0);
-        lir_for_end(l, &f, NULL, NULL);
-        meet(r);
-    }
-    return chain(r, lir_i64(l, 0), ty); /* read by all before the end of the stage, where they meet again */
+    emit_memo_reset(r->e);
+    reduce(r, s, 0, v, &acc, &q);
+    emit_memo_reset(r->e);
+    return together(r, s, acc);
 }
 
 /* A point of all parallel axes, which is this thread's alone. */
@@ -140,7 +251,7 @@ static void point(Rows *r, int st, const Point *p) {
     emit_memo_reset(e);
     for (int i = 0; i < s->nres; i++)
         acc[i] = s->comb[0].i ? emit_initial(e, s, i, 1) : emit_to_acc(e, emit_expr(e, s, s->body[i], &q), expr_info(e->c, s->body[i])->dtype, s->acc[i]);
-    if (s->comb[0].i) reduce(r, s, 0, -1, (LVal){0}, acc, &q);
+    if (s->comb[0].i) reduce(r, s, 0, -1, acc, &q);
     emit_parallel_point(s, &q, &par);
     emit_epilogue(e, st, acc, &par);
 }
@@ -156,7 +267,7 @@ static void loops(Rows *r, int st, int a, int v, Point *p) {
         return;
     }
     bool here = a == v;
-    LFor f = lir_for(l, here ? r->tid : lir_i64(l, 0), emit_dim(e, s->axis[a].extent), here ? r->ntid : lir_i64(l, 1), 0, NULL);
+    LFor f = lir_for(l, here ? r->tid : lir_i64(l, 0), emit_dim(e, s->axis[a].extent), lir_i64(l, here ? r->threads : 1), 0, NULL);
     p->axis[a] = f.iv;
     loops(r, st, a + 1, v, p);
     lir_for_end(l, &f, NULL, NULL);
@@ -184,19 +295,148 @@ static void stage(Rows *r, int st, const Point *task) {
     meet(r);
 }
 
+static void run_in_scratch(Rows *r, const uint64_t *epilogue, const Point *task) {
+    uint64_t done = 0;
+    for (int st = 0; st < r->e->k->nstage; st++) {
+        if (done >> st & 1) continue;
+        done |= epilogue[st];
+        stage(r, st, task);
+    }
+}
+
+/* ---- rows in registers ---- */
+
+static LVal row_value(Emit *e, void *data, const Expr *at, const Point *p) {
+    Row *x = data;
+    EmitHeld h = {x->v[x->one ? 0 : *x->j], x->from, x->to};
+    return emit_held(e, &h, at, p);
+}
+
+static Row *hold(Rows *r, uint32_t b, DType from, bool one) {
+    Row *x = &r->row[b];
+    *x = (Row){.from = from, .to = r->e->k->buf[b].dtype, .one = one, .j = &r->j};
+    r->e->temp[b] = row_value;
+    r->e->temp_data[b] = x;
+    return x;
+}
+
+static Point element(Rows *r, const Point *task) {
+    Point p = *task;
+    p.axis[r->prefix] = r->at[r->j];
+    emit_memo_reset(r->e);
+    return p;
+}
+
+/* Operands that several stages read, each at its own point alone. */
+static void load_operands(Rows *r, const Uses *u, const Point *task) {
+    Emit *e = r->e;
+    for (uint32_t b = 0; b < e->k->nbuf; b++) {
+        const ExprInfo *x = &u->load[b];
+        bool along = false;
+        for (int d = 0; u->loads[b] && d < e->k->buf[b].rank; d++) along |= expr_uses_axis(e->c, x->arg[d], (uint32_t)r->prefix);
+        if (u->out[b] || u->loads[b] < 2 || !u->same[b] || !along) continue;
+        Expr pad = x->oob == OOB_VALUE ? x->arg[x->narg - 1] : (Expr){0};
+        Expr load = expr_load(e->c, b, x->dtype, e->k->buf[b].rank, x->arg, x->oob, pad, x->guard);
+        LVal v[MOST_HELD];
+        for (r->j = 0; r->j < r->held; r->j++) {
+            Point p = element(r, task);
+            v[r->j] = emit_expr(e, &e->k->stage[u->last[b]], load, &p);
+        }
+        Row *row = hold(r, b, e->k->buf[b].dtype, false);
+        memcpy(row->v, v, sizeof v);
+    }
+}
+
+/* Results of a stage that the model wants: at this element, or of the row, by one thread. */
+static void leave_results(Rows *r, const Stage *s, const LVal *v, LVal when, const Point *p) {
+    bool any = false;
+    for (int i = 0; i < s->nres; i++) any |= r->e->ptr[s->out[i].buf].i != 0;
+    if (!any) return;
+    LIf here = {0};
+    if (when.i) here = lir_if(r->l, when, 0);
+    emit_memo_reset(r->e);
+    for (int i = 0; i < s->nres; i++) emit_store(r->e, s, i, v[i], p);
+    emit_memo_reset(r->e);
+    if (!when.i) return;
+    lir_else(r->l, &here, NULL);
+    lir_endif(r->l, &here, NULL, NULL);
+}
+
+static void held_stage(Rows *r, const Stage *s, const Point *task) {
+    Emit *e = r->e;
+    Lir *l = r->l;
+    bool own = s->naxis > r->prefix, sum = own && s->axis[r->prefix].kind == AX_RED;
+    LVal v[K_RES], acc = {0}, first = lir_op2(l, S_EQ, r->tid, lir_i64(l, 0)), value[K_RES][MOST_HELD];
+    if (sum) acc = emit_initial(e, s, 0, 1);
+    for (r->j = 0; r->j < (own ? r->held : 1); r->j++) {
+        Point p = own ? element(r, task) : *task;
+        if (sum) {
+            LVal next = acc;
+            emit_accumulate(e, s, &next, &p);
+            acc = r->in[r->j].i ? lir_op3(l, S_SELECT, r->in[r->j], next, acc) : next;
+            continue;
+        }
+        if (!own) emit_memo_reset(e);
+        for (int i = 0; i < s->nres; i++) {
+            v[i] = emit_to_acc(e, emit_expr(e, s, s->body[i], &p), expr_info(e->c, s->body[i])->dtype, s->acc[i]);
+            value[i][r->j] = v[i];
+        }
+        leave_results(r, s, v, own ? r->in[r->j] : first, &p);
+    }
+    emit_memo_reset(e);
+    if (sum) {
+        value[0][0] = together(r, s, acc);
+        leave_results(r, s, value[0], first, task);
+    }
+    for (int i = 0; i < s->nres; i++) {
+        Row *x = hold(r, s->out[i].buf, s->acc[i], !own || sum);
+        memcpy(x->v, value[i], sizeof x->v);
+    }
+}
+
+static void run_in_registers(Rows *r, const Uses *u, Dim extent, const Point *task) {
+    Emit *e = r->e;
+    Lir *l = r->l;
+    int64_t least = dim_lo(e->c, extent);
+    LVal n = emit_dim(e, extent);
+    r->slot = 0;
+    for (int j = 0; j < r->held; j++) {
+        bool sure = (int64_t)(j + 1) * r->threads <= least;
+        r->at[j] = lir_addi(l, r->tid, (int64_t)j * r->threads);
+        r->in[j] = sure ? (LVal){0} : lir_op2(l, S_LT, r->at[j], n);
+        if (!sure) r->at[j] = lir_op2(l, S_MIN, r->at[j], lir_addi(l, n, -1));
+    }
+    load_operands(r, u, task);
+    for (int st = 0; st < e->k->nstage; st++) held_stage(r, &e->k->stage[st], task);
+    if (r->slot && r->slot == (uint32_t)(r->threads / WARP) * SLOT) lir_barrier(l); /* the next row uses the same place */
+    memset(e->temp, 0, sizeof e->temp);
+}
+
+static uint32_t reductions(const Kernel *k) {
+    uint32_t n = 0;
+    for (int st = 0; st < k->nstage; st++) n += k->stage[st].comb[0].i != 0;
+    return n;
+}
+
 static void rows_build(Emit *e) {
-    Rows r = {.e = e, .l = e->l, .prefix = (int)e->s->par[PAR_PREFIX]};
+    const Sched *c = e->s;
+    Rows r = {.e = e, .l = e->l, .prefix = (int)c->par[PAR_PREFIX], .threads = (int)c->par[PAR_THREADS], .held = (int)c->par[PAR_HELD]};
     Lir *l = e->l;
-    uint64_t epilogue[64], done = 0;
-    for (int st = 0; st < e->k->nstage; st++) epilogue[st] = epilogue_mask(e->k, st);
-    Dim at = nest_temps(e, r.prefix, epilogue), tasks = dim_const(e->c, 1);
+    uint64_t epilogue[64];
+    Dim tasks = dim_const(e->c, 1), extent;
+    Uses uses;
     const Stage *first = &e->k->stage[0];
+    lir_block(l, (uint32_t)r.threads, reductions(e->k) * (uint32_t)(r.threads / WARP) * SLOT);
     r.tid = lir_tid(l);
-    r.ntid = lir_ntid(l);
-    r.chain = lir_ptr_bytes(l, lir_scratch(l), emit_dim(e, at));
+    if (r.held) {
+        CHECK(fits(e->k, r.prefix, &extent, &uses));
+        r.row = NEWN(e->c, Row, e->k->nbuf);
+    } else {
+        for (int st = 0; st < e->k->nstage; st++) epilogue[st] = epilogue_mask(e->k, st);
+        e->code->scratch = nest_temps(e, r.prefix, epilogue);
+    }
     for (int a = 0; a < r.prefix; a++) tasks = dim_mul(e->c, tasks, first->axis[a].extent);
     e->code->tasks = tasks;
-    e->code->scratch = dim_addi(e->c, at, CHAINS * CHAIN_BYTES);
     LFor t = lir_for(l, lir_t0(l), lir_t1(l), lir_tstep(l), 0, NULL);
     Point p = {.vaxis = -1, .lanes = 1};
     LVal rest = t.iv;
@@ -205,12 +445,9 @@ static void rows_build(Emit *e) {
         p.axis[a] = a ? lir_op2(l, S_REM, rest, n) : rest;
         if (a) rest = lir_op2(l, S_DIV, rest, n);
     }
-    for (int st = 0; st < e->k->nstage; st++) {
-        if (done >> st & 1) continue;
-        done |= epilogue[st];
-        stage(&r, st, &p);
-    }
+    if (r.held) run_in_registers(&r, &uses, extent, &p);
+    else run_in_scratch(&r, epilogue, &p);
     lir_for_end(l, &t, NULL, NULL);
 }
 
-const Tmpl tmpl_rows = {"rows", "prefix", F_BLOCKS, rows_match, rows_candidates, rows_cost, rows_build};
+const Tmpl tmpl_rows = {"rows", "prefix threads held", F_BLOCKS, rows_match, rows_candidates, rows_cost, rows_build};

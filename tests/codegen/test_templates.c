@@ -129,8 +129,8 @@ static Sched try_kernel(const char *text, const char *tmpl, const Size *size, ui
     ck_assert_msg(graph_eval(c, g, (const Tensor *const *)r.in, &want, &eo), "%s", ctx_messages(c));
     Kernel *k = kernel_lower(c, g, r.n, NEWN(c, Storage, g->val.n));
     static const char *const levels[] = {"x86-64", "x86-64-v3", "x86-64-v4", "x86-64-v4+vnni+amx", "cuda"};
-    bool rows = !strcmp(tmpl, "rows"), any = !strcmp(tmpl, "nest");
-    for (int l = rows ? 4 : strcmp(tmpl, "contract_tiles") ? FIRST_LEVEL : 3; l < 4 + (rows || any); l++) {
+    bool any = !strcmp(tmpl, "nest");
+    for (int l = strcmp(tmpl, "contract_tiles") ? FIRST_LEVEL : 3; l < 4 + any; l++) {
         Target target = *target_find(levels[l]);
         if (l2) target.l2 = l2;
         r.t = &target;
@@ -587,24 +587,6 @@ START_TEST(contractions_of_any_size) {
 }
 END_TEST
 
-/* ---- rows: threads of a block share a row ---- */
-
-START_TEST(rows_of_blocks) {
-    static const Case cases[] = {
-        {"%x: f32[5,130]", "f32[5,130]", "%0 = reduce.max [1] keep %x : f32[5,1]\n%1 = map { exp(a - b) } %x, %0 : f32[5,130]\n"
-         "%2 = reduce.sum [1] keep %1 : f32[5,1]\n%3 = map { a / b } %1, %2 : f32[5,130]\nyield %3"},
-        {"%x: f32[3,700]", "f32[3]", "%0 = reduce.sum [1] %x : f32[3]\n%1 = map { a * 0.5 } %0 : f32[3]\nyield %1"},
-        {"%x: f32[1000]", "f32[1000]", "%0 = reduce.sum [0] keep %x : f32[1]\n%1 = map { a - b } %x, %0 : f32[1000]\nyield %1"},
-    };
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) kernel("rows", "", cases[i].in, cases[i].out, cases[i].body, NULL);
-    static const int64_t n[][2] = {{1, 1}, {3, 70}, {2, 1000}, {0, 4}, {4, 0}};
-    for (int i = 0; i < 5; i++)
-        kernel("rows", "N, S", "%x: f32[N,S], %g: f32[S]", "f32[N,S]",
-               "%0 = reduce.sum [1] keep %x : f32[N,1]\n%1 = map { a * c - b } %x, %0, %g : f32[N,S]\nyield %1",
-               (Size[]){{"N", n[i][0]}, {"S", n[i][1]}, {0}});
-}
-END_TEST
-
 /* ---- transpose: reads along one axis, writes along another ---- */
 
 START_TEST(transposes) {
@@ -747,7 +729,6 @@ int main(void) {
     tcase_add_test(t, transposes);
     tcase_add_test(t, contractions_in_tiles);
     tcase_add_test(t, contractions_in_passes);
-    tcase_add_test(t, rows_of_blocks);
     tcase_add_test(t, nests_of_fixed_sizes);
     tcase_add_test(t, nests_of_any_size);
     SRunner *r = srunner_create(s);

@@ -1,0 +1,78 @@
+#!/usr/bin/env python3
+"""Kernels of templates for GPUs: rows shared by the threads of a block (rows), 16 bytes a thread (stream), of many lengths and types, by the look-alike
+of the driver, whose threads take turns in random orders: against the evaluator, and two runs with equal bits.
+
+    templates.py ACCELC      (the look-alike: ACCELC_LIBCUDA)
+"""
+import os
+import re
+import subprocess
+import sys
+import tempfile
+
+import accelc
+import emulated
+import numpy as np
+import onnx
+import onnx.parser
+
+SOFTMAX = "(float[N, {n}] x) => (float[N, {n}] y) {{ y = Softmax<axis = 1>(x) }}"
+SUM = "({t}[3, {n}] x) => ({t}[3, 1] y) <int64[1] axis = {{1}}> {{ y = {op}(x, axis) }}"
+NORM = "({t}[N, {n}] x, {t}[{n}] w, {t}[{n}] b) => ({t}[N, {n}] y) {{ y = LayerNormalization<axis = 1>(x, w, b) }}"
+# Name: graph, schedule of a kernel, values of N and S.
+CASES = {
+    "softmax of a warp": (SOFTMAX.format(n=100), "rows prefix=1 threads=32 held=4", [(3, 0)]),
+    "softmax with a rest": (SOFTMAX.format(n=130), "rows prefix=1 threads=64 held=3", [(5, 0), (0, 0)]),
+    "softmax without": (SOFTMAX.format(n=1024), "rows prefix=1 threads=256 held=4", [(3, 0)]),
+    "longest row in registers": (SOFTMAX.format(n=4096), "rows prefix=1 threads=512 held=8", [(2, 0)]),
+    "longer row": (SOFTMAX.format(n=4100), "rows prefix=1 threads=512 held=0", [(2, 0)]),
+    "any row": (SOFTMAX.format(n="S"), "rows prefix=1 threads=\\d+ held=0", [(1, 1), (3, 70), (2, 1000), (0, 4)]),
+    "one row": ("(float[1000] x) => (float[1000] y) <int64[1] axis = {0}> { s = ReduceSum(x, axis) y = Sub(x, s) }", "rows prefix=0 threads=256 held=4", [(0, 0)]),
+    "norm": (NORM.format(t="float", n=768), "rows prefix=1 threads=256 held=3", [(3, 0)]),
+    "norm of halves": (NORM.format(t="float16", n=256), "rows", [(3, 0)]),
+    "residual": ("(float[N, 320] x, float[N, 320] r) => (float[N, 320] s, float[N, 320] y) <int64[1] axis = {1}> "
+                 "{ s = Add(x, r) t = Mul(s, s) q = ReduceMean(t, axis) e = Sqrt(q) y = Div(s, e) }", "rows prefix=1 threads=128 held=3", [(4, 0)]),
+    "two axes": ("(float[4, 20, 300] x) => (float[4, 20, 300] y) <int64[2] axes = {1, 2}> { m = ReduceMean(x, axes) y = Sub(x, m) }", "rows", [(0, 0)]),
+    **{f"{op} of {t}": (SUM.format(t=t, n=700, op=op), "rows prefix=1 threads=256 held=3", [(0, 0)])
+       for op, t in (("ReduceSum", "int64"), ("ReduceSum", "double"), ("ReduceMax", "int8"), ("ReduceMax", "float16"), ("ReduceMin", "bool"), ("ReduceProd", "int32"))},
+    "any length": ("(float[N] x, float[N] w) => (float[N] y) { y = Mul(x, w) }", "stream lanes=4", [(n, 0) for n in (0, 1, 3, 4, 1027)]),
+    "broadcast": ("(float[N, 300] x, float[300] g, float[N, 1] b) => (float[N, 300] y) { a = Mul(x, g) t = Tanh(a) y = Add(t, b) }", "stream lanes=4", [(5, 0)]),
+    "halves": ("(float16[N, 64] x, float16[64] g) => (float16[N, 64] y) { y = Mul(x, g) }", "stream lanes=8", [(3, 0)]),
+    "halves and floats": ("(float16[N, 64] x, float[64] g) => (float[N, 64] y) { c = Cast<to = 1>(x) y = Mul(c, g) }", "stream lanes=4", [(3, 0)]),
+    "doubles": ("(double[N, 6] x) => (double[N, 6] y, int64[N, 6] i) { y = Abs(x) i = Cast<to = 7>(y) }", "stream lanes=2", [(3, 0)]),
+    "not whole": ("(float[N, 7] x, float[7] g) => (float[N, 7] y) { y = Mul(x, g) }", "nest", [(5, 0)]),
+    "part of a result": ("(float[N, 6] x, float[N, 8] w) => (float[N, 14] y) { a = Exp(x) b = Exp(w) y = Concat<axis = 1>(a, b) }", "nest", [(3, 0)]),
+    "parts that are whole": ("(float[8] x, float[12] w) => (float[20] y) { a = Exp(x) b = Exp(w) y = Concat<axis = 0>(a, b) }", "stream lanes=4", [(0, 0)]),
+    "parts that are not": ("(float[6] x, float[12] w) => (float[18] y) { a = Exp(x) b = Exp(w) y = Concat<axis = 0>(a, b) }", "nest", [(0, 0)]),
+}
+
+
+def main():
+    command = os.path.abspath(sys.argv[1])
+    with tempfile.TemporaryDirectory(prefix="accelc-rows-") as folder:
+        path, so = f"{folder}/m.onnx", f"{folder}/m.so"
+        for number, (name, (graph, schedule, sizes)) in enumerate(CASES.items()):
+            onnx.save(onnx.parser.parse_model(f'<ir_version: 10, opset_import: ["" : 20]>\nm {graph}'), path)
+            listing = subprocess.run([command, path, "-o", "-", "--emit=kernels", "--target=cuda"], check=True, capture_output=True, text=True).stdout
+
+            assert re.search(rf"schedule: {schedule}\b", listing), f"{name}: not {schedule}: {listing}"
+            so = f"{folder}/m{number}.so"
+            accelc.compile(path, so, "--target", "gpu-emulated")
+            model = accelc.load(so)
+            for n, s in sizes:
+                rng = np.random.default_rng(n + s)
+                feeds = {}
+                for p in model.inputs:
+                    x = rng.standard_normal([{"N": n, "S": s}.get(d, d) for d in p.shape])
+                    feeds[p.name] = (np.rint(3 * x) if p.dtype.kind in "iu" else x > -3 if p.dtype.kind == "b" else x).astype(p.dtype)
+                wants = emulated.evaluated(command, path, feeds, [p.name for p in model.outputs], folder)
+                with model.session() as session:
+                    got, again = ({k: np.array(v) for k, v in session.run(feeds).items()} for _ in range(2))
+                for k, want in wants.items():
+                    emulated.same(got[k], want, f"{name}, N={n}, S={s}, {k}")
+                    assert got[k].tobytes() == again[k].tobytes(), f"{name}, {k}: the order of threads matters"
+            print(f"ok   {name}")
+
+
+if __name__ == "__main__":
+    main()
