@@ -336,9 +336,9 @@ EXPORT int cuCtxPopCurrent_v2(Context **c) {
 EXPORT int cuModuleLoadDataEx(Handle **m, const void *image, unsigned n, int *option, void **value) {
     int e = begin(true);
     (void)option, (void)value, (void)n;
-    bool twins = !e && memcmp(image, EMU_TWINS, sizeof EMU_TWINS) == 0;
+    bool twins = !e && strcmp(image, EMU_TWINS) == 0;
     Dl_info from = {0};
-    if (!e && memcmp(image, "broken", 6) == 0) e = ((const char *)image)[6] ? atoi((const char *)image + 7) : INVALID_PTX;
+    if (!e && strncmp(image, "broken", 6) == 0) e = ((const char *)image)[6] ? atoi((const char *)image + 7) : INVALID_PTX;
     if (twins && !dladdr(image, &from)) DIE("an image that is in no file");
     if (!e) {
         *m = handle_new('m');
