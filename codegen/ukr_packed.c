@@ -133,7 +133,7 @@ static int64_t chunk_rows(const Packed *x, int mr, double tasks) {
     int64_t n;
     if (x->m < 0) return 1;
     if (!dim_is_const(x->k->c, x->s->axis[x->m].extent, &n)) return (int64_t)mr * 16;
-    if (tasks >= TASKS || n <= LEAST) return n;
+    if (tasks >= TASKS || n <= LEAST) return n > 0 ? n : 1;
     int64_t tiles = (n + mr - 1) / mr, chunks = (n + LEAST - 1) / LEAST, wanted = (int64_t)(TASKS / tasks) + 1;
     if (chunks > wanted) chunks = wanted;
     return (tiles + chunks - 1) / chunks * mr;

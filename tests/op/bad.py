@@ -404,6 +404,8 @@ def empty(rng):
     for inputs in ([none, f32(rng, 3, 4)], [f32(rng, 4, 0), f32(rng, 0, 3)], [f32(rng, 2, 0, 3), f32(rng, 3, 2)]):
         for dynamic in (False, True):
             yield Case("MatMul", inputs, dynamic=dynamic, oracle=lambda a, b: [a @ b])
+        yield Case("MatMul", inputs, const=(1,), oracle=lambda a, b: [a @ b])
+    yield Case("MatMul", [f32(rng, 0, 4), f32(rng, 4, 5)], const=(1,), oracle=lambda a, b: [a @ b])
     yield Case("Concat", [none, f32(rng, 2, 3)], {"axis": 0}, dynamic=True)
     yield Case("Conv", [f32(rng, 0, 2, 5, 5), f32(rng, 3, 2, 3, 3)], oracle=[np.zeros((0, 3, 3, 3), np.float32)], dynamic=True)
     yield Case("MaxPool", [f32(rng, 0, 2, 5, 5)], {"kernel_shape": [2, 2]}, oracle=[np.zeros((0, 2, 4, 4), np.float32)], dynamic=True)
