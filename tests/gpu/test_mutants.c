@@ -199,8 +199,16 @@ static void check_right(const Job *j, const Case *t, const char *seed) {
 #define SOFTMAX                                                                                                                                      \
     "%0 = reduce.max [1] keep %x : f32[5,1]\n%1 = map { exp(a - b) } %x, %0 : f32[5,300]\n%2 = reduce.sum [1] keep %1 : f32[5,1]\n%3 = map { a / b " \
     "} %1, %2 : f32[5,300]\nyield %3"
-/* What lives: barriers between threads that read what they have written themselves. */
+#define PRODUCT(type, spec) "%0 = contract \"" spec "\" acc f32 %x, %w : " type "[70,136]\n%1 = map { a + b } %0, %b : " type "[70,136]\nyield %1"
+/* What lives: the barrier after a tile, and the last wait's count, which matter to sums without terms, and where there is no room between slots and
+ * sums; copies whose bytes are all valid at these sizes; barriers between threads that read what they have written themselves. */
 static const Case cases[] = {
+    {"gemm rows=64 cols=64", "%x: f32[70,200], %w: f32[200,136], %b: f32[136]", "f32[70,136]", PRODUCT("f32", "qs,sr->qr"), 1e-5, 5, 3, 1.05},
+    {"gemm rows=32 cols=64", "%x: f32[200,70], %w: f32[136,200], %b: f32[136]", "f32[70,136]", PRODUCT("f32", "sq,rs->qr"), 1e-5, 5, 3, 1.05},
+    {"mma rows=32 cols=64", "%x: f16[70,200], %w: f16[200,136], %b: f16[136]", "f16[70,136]", PRODUCT("f16", "qs,sr->qr"), 1e-3, 5, 1, 1.125},
+    {"mma rows=64 cols=64", "%x: f16[200,70], %w: f16[136,200], %b: f16[136]", "f16[70,136]", PRODUCT("f16", "sq,rs->qr"), 1e-3, 5, 2, 1.125},
+    {"gemv rows=2", "%x: f32[2,200], %w: f32[200,136]", "f32[2,136]", "%0 = contract \"qs,sr->qr\" %x, %w : f32[2,136]\nyield %0", 1e-5, 5, 0, 3},
+    {"gemv rows=1", "%x: f32[1,200], %w: f32[136,200]", "f32[1,136]", "%0 = contract \"qs,rs->qr\" %x, %w : f32[1,136]\nyield %0", 1e-5, 5, 0, 3},
     {"rows", "%x: f32[5,300]", "f32[5,300]", SOFTMAX, 1e-5, 24, 5, 1},
 };
 static const char *const seeds[] = {NULL, "1", "2"};
