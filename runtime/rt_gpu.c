@@ -2,7 +2,7 @@
 #include "rt_gpu.h"
 
 static void gpu_begin(Sess *s) {
-    if (s->device->stage.most > s->device->stage.cap && enter(s) == ACCELC_OK) {
+    if (stage_want(s->device) > s->device->stage.cap && enter(s) == ACCELC_OK) {
         stage_grow(s);
         leave(s, ACCELC_OK);
     }

@@ -184,7 +184,8 @@ static accelc_status enter(Sess *s);                   /* makes the context curr
 static accelc_status leave(Sess *s, accelc_status st); /* as it was; st, or the failure of this */
 /* Waits for the stream: what was downloaded is there, unless a guard failed before (ACCELC_EDATA). */
 static accelc_status drain(Sess *s);
-static void stage_grow(Sess *s); /* to what was asked for; nothing is in the stream */
+static size_t stage_want(const Device *d); /* bytes that it should have, by what was asked for */
+static void stage_grow(Sess *s);           /* to that; nothing is in the stream */
 static void stage_free(Device *d);
 /* Room for `bytes`, named `what` in messages. What was in a smaller region is lost. */
 static accelc_status region_need(Sess *s, Region *r, size_t bytes, const char *what);

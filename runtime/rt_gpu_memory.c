@@ -135,9 +135,14 @@ static void stage_free(Device *d) {
     d->stage.cap = 0;
 }
 
+static size_t stage_want(const Device *d) {
+    size_t n = d->stage.most < STAGE_LEAST ? STAGE_LEAST : d->stage.most;
+    return n < STAGE_MOST ? n : STAGE_MOST;
+}
+
 static void stage_grow(Sess *s) {
     Device *d = s->device;
-    size_t want = d->stage.most < STAGE_LEAST ? STAGE_LEAST : d->stage.most < STAGE_MOST ? d->stage.most : STAGE_MOST;
+    size_t want = stage_want(d);
     void *p = NULL;
     if (want <= d->stage.cap) return;
     stage_free(d);
