@@ -223,8 +223,12 @@ static LVal from_memory(Emit *e, LVal v, DType t) {
     return narrow_float(t) ? math_cast(e->l, e->t, v, t, DT_F32) : v;
 }
 
-/* What is known of the address of a vector of contiguous elements; 0: that of an element. */
-static uint32_t vector_align(const Emit *e, DType mt, uint16_t lanes) { return e->aligned ? dt_bits(mt) / 8u * lanes : 0; }
+/* What is known of an address along the axis of which something is known; 0: that it is an element's. */
+static uint32_t known_align(const Emit *e, DType mt, const Expr *at, int rank) {
+    bool along = false;
+    for (int d = 0; d < rank && e->aligned && !along; d++) along = expr_uses_axis(e->c, at[d], (uint32_t)e->aligned_axis);
+    return along ? dt_bits(mt) / 8u * e->aligned : 0;
+}
 
 /* Every step-th element of a row, from vectors that lie side by side: the last ends with the last element, so nothing beyond is read. */
 static LVal load_apart(Emit *e, LVal ptr, LVal base, int step, DType mt, uint16_t lanes) {
@@ -288,12 +292,12 @@ static LVal emit_load(Emit *e, const Stage *s, const ExprInfo *x, const Point *p
         LVal mask = b->kind == KB_TEMP && !vec.i && step > 0 && step <= MOST_APART ? (LVal){0} : p->mask;
         if (ok.i) mask = mask.i ? lir_op2(e->l, S_AND, widen(e, ok, p->lanes), mask) : widen(e, ok, p->lanes);
         if (vec.i) v = lir_gather(e->l, lir_ptr_add(e->l, e->ptr[bufno], base, mt), vec, mt, mask);
-        else if (step == 1) v = lir_load(e->l, e->ptr[bufno], base, (LTy){(uint8_t)mt, p->lanes}, mask, vector_align(e, mt, p->lanes));
+        else if (step == 1) v = lir_load(e->l, e->ptr[bufno], base, (LTy){(uint8_t)mt, p->lanes}, mask, known_align(e, mt, at, rank));
         else v = load_strided(e, e->ptr[bufno], base, step, mt, p->lanes, mask);
     } else if (ok.i && lanes_of(e, ok) > 1) { /* one address, but lanes differ in being inside */
         v = lir_load(e->l, e->ptr[bufno], base, (LTy){(uint8_t)mt, 1}, lir_any(e->l, ok), 0);
     } else {
-        v = lir_load(e->l, e->ptr[bufno], base, (LTy){(uint8_t)mt, 1}, ok, 0);
+        v = lir_load(e->l, e->ptr[bufno], base, (LTy){(uint8_t)mt, 1}, ok, known_align(e, mt, at, rank));
     }
     v = from_memory(e, v, b->dtype);
     if (inside) {
@@ -484,7 +488,7 @@ void emit_store(Emit *e, const Stage *s, int r, LVal v, const Point *p) {
     int64_t step;
     LVal vec, base = emit_address(e, s, o->buf, o->rank, o->at, p, &step, &vec);
     if (p->vaxis < 0) {
-        lir_store(e->l, e->ptr[o->buf], base, v, ok, 0);
+        lir_store(e->l, e->ptr[o->buf], base, v, ok, known_align(e, mem_type(b->dtype), o->at, o->rank));
         return;
     }
     LVal mask = p->mask;
@@ -492,7 +496,7 @@ void emit_store(Emit *e, const Stage *s, int r, LVal v, const Point *p) {
     v = widen(e, v, p->lanes);
     if (vec.i && lir_type(e->l, vec).dt == DT_I32) vec = lir_cast(e->l, vec, DT_I64);
     if (vec.i) lir_scatter(e->l, lir_ptr_add(e->l, e->ptr[o->buf], base, mem_type(b->dtype)), vec, v, mask);
-    else if (step == 1) lir_store(e->l, e->ptr[o->buf], base, v, mask, vector_align(e, mem_type(b->dtype), p->lanes));
+    else if (step == 1) lir_store(e->l, e->ptr[o->buf], base, v, mask, known_align(e, mem_type(b->dtype), o->at, o->rank));
     else {
         LVal idx = lir_add(e->l, lir_splat(e->l, base, p->lanes),
                            lir_mul(e->l, lir_iota(e->l, DT_I64, p->lanes), lir_splat(e->l, lir_i64(e->l, step), p->lanes)));

@@ -51,6 +51,10 @@ uint64_t epilogue_mask(const Kernel *k, int of);
 void kernel_collapse(Kernel *k);
 double dim_typical(Ctx *c, Dim d);                            /* the value that costs assume: 1 for a batch-like symbol with lower bound 0 .. */
 
+/* ukr_stream.c: is the access the same at all points along the axis, or at neighbours, n of which from a multiple of n on lie at a multiple of
+ * their size? *bits: of an element, 0 if it is the same. */
+bool access_in_pieces(const Kernel *k, const Stage *s, uint16_t buf, const Expr *at, Oob oob, int axis, int n, unsigned *bits);
+
 /* ukr_nest.c, nest_axis.c */
 extern const Tmpl tmpl_nest;
 int nest_prefix(const Kernel *k);                             /* leading parallel axes that all stages share: what may be the task space */

@@ -100,7 +100,7 @@ struct Emit {
     Ctx *c; Lir *l; const Kernel *k; const Sched *s; const Target *t; KernelCode *code;
     TempFn temp[K_BUFS]; void *temp_data[K_BUFS];   /* register homes; NULL: the buffer has a pointer in `ptr` */
     LVal ptr[K_BUFS];                               /* base pointers: lir_buf for IN/OUT (set up by emit_begin), scratch homes set by the template */
-    bool aligned;                                   /* vectors of contiguous elements lie at multiples of their size */
+    uint8_t aligned, aligned_axis;                  /* accesses that depend on the axis are at multiples of so many elements; 0: not known */
     struct EmitMemo *memo;
 };
 void emit_begin(Emit *e);                           /* parameters: collects Dims used by the kernel as lir_dim arguments */

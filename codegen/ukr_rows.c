@@ -3,17 +3,18 @@
  * - a stage that has parallel axes of its own is split along one of them, threads next to each other along it;
  * - a stage that only reduces is split along its innermost reduced axis: thread t of n takes elements t, t + n, ..; then threads combine what
  *   they have with thread t ^ 16, t ^ 8, .. t ^ 1, and warps by halves, warp i with warp i + half of them. So the order depends on the
- *   schedule's number of threads alone.
+ *   schedule alone.
  * Rows that fit stay in registers (`held` elements of every thread): each stage has that one axis besides, and reads what it needs of operands and
- * earlier stages at its own point, so an operand is loaded once, and threads only meet where warps combine. Otherwise temporaries are in the
+ * earlier stages at its own point, so an operand is loaded once, and threads only meet where warps combine. There, thread t takes `near` elements
+ * from t near on, and so on every n near, which LLVM moves at once where they are aligned. Otherwise temporaries are in the
  * block's scratch, and after every stage the threads wait for each other. */
 #include <string.h>
 
 #include "emit_internal.h"
 #include "ukr.h"
 
-enum { PAR_PREFIX, PAR_THREADS, PAR_HELD, N_PARS };
-enum { WARP = 32, LEAST = WARP, MOST = 512, EACH = 4 /* elements of a thread, if the row is not too long */, MOST_HELD = 8, SLOT = 8 /* bytes of a warp's part */,
+enum { PAR_PREFIX, PAR_THREADS, PAR_HELD, PAR_NEAR, N_PARS };
+enum { WARP = 32, LEAST = WARP, MOST = 512, EACH = 4 /* elements of a thread, if the row is not too long */, MOST_HELD = 8, NEAR = 4, SLOT = 8 /* bytes of a warp's part */,
        WIDE = 64, LONG = 256 /* points, elements of a sum, that are worth a block */ };
 
 typedef struct Row { /* a buffer in registers */
@@ -26,7 +27,7 @@ typedef struct Row { /* a buffer in registers */
 typedef struct Rows {
     Emit *e;
     Lir *l;
-    int prefix, threads, held;
+    int prefix, threads, held, near;
     LVal tid;
     uint32_t slot;                     /* bytes of shared memory that reductions have used */
     int j;                             /* held: the element that is computed now */
@@ -136,6 +137,29 @@ static bool fits(const Kernel *k, int prefix, Dim *extent, Uses *u) {
     return u->ok && extent->i && dim_lo(k->c, *extent) > 0;
 }
 
+typedef struct Pieces { const Kernel *k; const Stage *s; int axis; bool ok; } Pieces;
+
+static void in_pieces(void *data, const ExprInfo *x) {
+    Pieces *p = data;
+    unsigned bits;
+    p->ok = p->ok && access_in_pieces(p->k, p->s, (uint16_t)x->index, x->arg, x->oob, p->axis, NEAR, &bits) && bits <= 32;
+}
+
+/* Can threads take NEAR neighbours, aligned ones? */
+static bool in_fours(const Kernel *k, int prefix, Dim extent) {
+    Pieces p = {.k = k, .axis = prefix, .ok = dim_divisible(k->c, extent, NEAR)};
+    for (int st = 0; st < k->nstage; st++) {
+        p.s = &k->stage[st];
+        for (int r = 0; r < p.s->nres; r++) {
+            const KOut *o = &p.s->out[r];
+            ExprInfo result = {.index = o->buf, .oob = o->oob, .arg = o->at};
+            expr_loads(k->c, p.s->body[r], in_pieces, &p);
+            if (k->buf[o->buf].kind == KB_OUT) in_pieces(&p, &result);
+        }
+    }
+    return p.ok;
+}
+
 static int rows_candidates(const Kernel *k, const Target *t, Sched *out, int max) {
     (void)t, (void)max;
     int prefix = nest_prefix(k);
@@ -151,9 +175,12 @@ static int rows_candidates(const Kernel *k, const Target *t, Sched *out, int max
     Dim extent;
     int64_t hi = fits(k, prefix, &extent, &u) ? dim_hi(k->c, extent) : INT64_MAX;
     int64_t held = hi <= (int64_t)threads * MOST_HELD ? (hi + threads - 1) / threads : 0;
+    int64_t near = held && in_fours(k, prefix, extent) ? NEAR : 1;
+    held = (held + near - 1) / near * near;
     out[0].par[PAR_PREFIX] = prefix;
     out[0].par[PAR_THREADS] = threads;
     out[0].par[PAR_HELD] = held;
+    out[0].par[PAR_NEAR] = near;
     return 1;
 }
 
@@ -323,6 +350,7 @@ static Row *hold(Rows *r, uint32_t b, DType from, bool one) {
 static Point element(Rows *r, const Point *task) {
     Point p = *task;
     p.axis[r->prefix] = r->at[r->j];
+    r->e->aligned = r->j % r->near ? 0 : (uint8_t)r->near;
     emit_memo_reset(r->e);
     return p;
 }
@@ -342,20 +370,25 @@ static void load_operands(Rows *r, const Uses *u, const Point *task) {
             Point p = element(r, task);
             v[r->j] = emit_expr(e, &e->k->stage[u->last[b]], load, &p);
         }
+        e->aligned = 0;
         Row *row = hold(r, b, e->k->buf[b].dtype, false);
         memcpy(row->v, v, sizeof v);
     }
 }
 
-/* Results of a stage that the model wants: at this element, or of the row, by one thread. */
-static void leave_results(Rows *r, const Stage *s, const LVal *v, LVal when, const Point *p) {
+/* Results of a stage that the model wants: elements [j, j + n) that this thread has, if `when`. */
+static void leave_results(Rows *r, const Stage *s, LVal value[][MOST_HELD], int j, int n, LVal when, const Point *task) {
     bool any = false;
     for (int i = 0; i < s->nres; i++) any |= r->e->ptr[s->out[i].buf].i != 0;
     if (!any) return;
     LIf here = {0};
     if (when.i) here = lir_if(r->l, when, 0);
-    emit_memo_reset(r->e);
-    for (int i = 0; i < s->nres; i++) emit_store(r->e, s, i, v[i], p);
+    for (int i = 0; i < s->nres; i++)
+        for (r->j = j; r->j < j + n; r->j++) {
+            Point p = element(r, task);
+            emit_store(r->e, s, i, value[i][r->j], &p);
+        }
+    r->e->aligned = 0;
     emit_memo_reset(r->e);
     if (!when.i) return;
     lir_else(r->l, &here, NULL);
@@ -365,31 +398,28 @@ static void leave_results(Rows *r, const Stage *s, const LVal *v, LVal when, con
 static void held_stage(Rows *r, const Stage *s, const Point *task) {
     Emit *e = r->e;
     Lir *l = r->l;
-    bool own = s->naxis > r->prefix, sum = own && s->axis[r->prefix].kind == AX_RED;
-    LVal v[K_RES], acc = {0}, first = lir_op2(l, S_EQ, r->tid, lir_i64(l, 0)), value[K_RES][MOST_HELD];
+    bool own = s->naxis > r->prefix, sum = own && s->axis[r->prefix].kind == AX_RED, one = !own || sum;
+    LVal acc = {0}, first = lir_op2(l, S_EQ, r->tid, lir_i64(l, 0)), value[K_RES][MOST_HELD];
     if (sum) acc = emit_initial(e, s, 0, 1);
-    for (r->j = 0; r->j < (own ? r->held : 1); r->j++) {
-        Point p = own ? element(r, task) : *task;
+    for (int j = 0; j < (own ? r->held : 1); j++) {
+        r->j = j;
+        Point p = element(r, task);
         if (sum) {
             LVal next = acc;
             emit_accumulate(e, s, &next, &p);
-            acc = r->in[r->j].i ? lir_op3(l, S_SELECT, r->in[r->j], next, acc) : next;
+            acc = r->in[j].i ? lir_op3(l, S_SELECT, r->in[j], next, acc) : next;
             continue;
         }
-        if (!own) emit_memo_reset(e);
-        for (int i = 0; i < s->nres; i++) {
-            v[i] = emit_to_acc(e, emit_expr(e, s, s->body[i], &p), expr_info(e->c, s->body[i])->dtype, s->acc[i]);
-            value[i][r->j] = v[i];
-        }
-        leave_results(r, s, v, own ? r->in[r->j] : first, &p);
+        for (int i = 0; i < s->nres; i++)
+            value[i][j] = emit_to_acc(e, emit_expr(e, s, s->body[i], &p), expr_info(e->c, s->body[i])->dtype, s->acc[i]);
     }
+    e->aligned = 0;
     emit_memo_reset(e);
-    if (sum) {
-        value[0][0] = together(r, s, acc);
-        leave_results(r, s, value[0], first, task);
-    }
+    if (sum) value[0][0] = together(r, s, acc);
+    if (one) leave_results(r, s, value, 0, 1, first, task);
+    for (int j = 0; j < r->held && !one; j += r->near) leave_results(r, s, value, j, r->near, r->in[j], task);
     for (int i = 0; i < s->nres; i++) {
-        Row *x = hold(r, s->out[i].buf, s->acc[i], !own || sum);
+        Row *x = hold(r, s->out[i].buf, s->acc[i], one);
         memcpy(x->v, value[i], sizeof x->v);
     }
 }
@@ -401,10 +431,16 @@ static void run_in_registers(Rows *r, const Uses *u, Dim extent, const Point *ta
     LVal n = emit_dim(e, extent);
     r->slot = 0;
     for (int j = 0; j < r->held; j++) {
-        bool sure = (int64_t)(j + 1) * r->threads <= least;
-        r->at[j] = lir_addi(l, r->tid, (int64_t)j * r->threads);
+        int64_t piece = j / r->near, size = (int64_t)r->threads * r->near;
+        if (j % r->near) {
+            r->at[j] = lir_addi(l, r->at[j - 1], 1);
+            r->in[j] = r->in[j - 1];
+            continue;
+        }
+        bool sure = (piece + 1) * size <= least;
+        r->at[j] = lir_addi(l, lir_muli(l, r->tid, r->near), piece * size);
         r->in[j] = sure ? (LVal){0} : lir_op2(l, S_LT, r->at[j], n);
-        if (!sure) r->at[j] = lir_op2(l, S_MIN, r->at[j], lir_addi(l, n, -1));
+        if (!sure) r->at[j] = lir_op2(l, S_MIN, r->at[j], lir_addi(l, n, -r->near));
     }
     load_operands(r, u, task);
     for (int st = 0; st < e->k->nstage; st++) held_stage(r, &e->k->stage[st], task);
@@ -420,7 +456,7 @@ static uint32_t reductions(const Kernel *k) {
 
 static void rows_build(Emit *e) {
     const Sched *c = e->s;
-    Rows r = {.e = e, .l = e->l, .prefix = (int)c->par[PAR_PREFIX], .threads = (int)c->par[PAR_THREADS], .held = (int)c->par[PAR_HELD]};
+    Rows r = {.e = e, .l = e->l, .prefix = (int)c->par[PAR_PREFIX], .threads = (int)c->par[PAR_THREADS], .held = (int)c->par[PAR_HELD], .near = (int)c->par[PAR_NEAR]};
     Lir *l = e->l;
     uint64_t epilogue[64];
     Dim tasks = dim_const(e->c, 1), extent;
@@ -428,6 +464,7 @@ static void rows_build(Emit *e) {
     const Stage *first = &e->k->stage[0];
     lir_block(l, (uint32_t)r.threads, reductions(e->k) * (uint32_t)(r.threads / WARP) * SLOT);
     r.tid = lir_tid(l);
+    e->aligned_axis = (uint8_t)r.prefix;
     if (r.held) {
         CHECK(fits(e->k, r.prefix, &extent, &uses));
         r.row = NEWN(e->c, Row, e->k->nbuf);
@@ -450,4 +487,4 @@ static void rows_build(Emit *e) {
     lir_for_end(l, &t, NULL, NULL);
 }
 
-const Tmpl tmpl_rows = {"rows", "prefix threads held", F_BLOCKS, rows_match, rows_candidates, rows_cost, rows_build};
+const Tmpl tmpl_rows = {"rows", "prefix threads held near", F_BLOCKS, rows_match, rows_candidates, rows_cost, rows_build};

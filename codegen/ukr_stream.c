@@ -11,27 +11,29 @@ typedef struct Stream {
     const Stage *s;
     int v;           /* the axis */
     unsigned widest; /* bits of elements along it; 0: none yet */
-    int lanes;       /* 0: types are looked at; else whether all vectors are aligned */
+    int lanes;
     bool ok;
 } Stream;
 
-/* An access: the same at all points along the axis, or at neighbours. */
-static void look(Stream *x, uint16_t buf, const Expr *at, uint8_t oob) {
-    const KBuf *b = &x->k->buf[buf];
+bool access_in_pieces(const Kernel *k, const Stage *s, uint16_t buf, const Expr *at, Oob oob, int axis, int n, unsigned *bits) {
+    const KBuf *b = &k->buf[buf];
+    Ctx *c = k->c;
     Affine f;
-    Ctx *c = x->k->c;
-    x->ok = x->ok && oob == OOB_NEVER && access_affine(x->k, x->s, buf, b->rank, at, &f);
-    if (!x->ok || !f.has[x->v]) return;
-    unsigned bits = dt_bits(b->dtype);
-    x->ok = dim_is(c, f.coef[x->v], 1) && bits >= 16 && bits <= 64;
-    if (!x->lanes) {
-        if (bits > x->widest) x->widest = bits;
-        return;
-    }
+    *bits = 0;
+    if (oob != OOB_NEVER || !access_affine(k, s, buf, b->rank, at, &f)) return false;
+    if (!f.has[axis]) return true;
     const ExprInfo *rest = expr_info(c, f.rest);
-    x->ok = x->ok && b->align % (bits / 8 * (unsigned)x->lanes) == 0;
-    x->ok = x->ok && (rest->kind == E_CONST ? rest->val.i % x->lanes == 0 : rest->kind == E_DIM && dim_divisible(c, (Dim){rest->index}, x->lanes));
-    for (int a = 0; a < x->v; a++) x->ok = x->ok && (!f.has[a] || dim_divisible(c, f.coef[a], x->lanes));
+    *bits = dt_bits(b->dtype);
+    bool ok = dim_is(c, f.coef[axis], 1) && *bits >= 16 && *bits <= 64 && b->align % (*bits / 8 * (unsigned)n) == 0;
+    ok = ok && (rest->kind == E_CONST ? rest->val.i % n == 0 : rest->kind == E_DIM && dim_divisible(c, (Dim){rest->index}, n));
+    for (int a = 0; a < s->naxis; a++) ok = ok && (a == axis || !f.has[a] || dim_divisible(c, f.coef[a], n));
+    return ok;
+}
+
+static void look(Stream *x, uint16_t buf, const Expr *at, uint8_t oob) {
+    unsigned bits;
+    x->ok = x->ok && access_in_pieces(x->k, x->s, buf, at, oob, x->v, x->lanes, &bits);
+    if (x->ok && bits > x->widest) x->widest = bits;
 }
 
 static void look_at_load(void *data, const ExprInfo *load) { look(data, (uint16_t)load->index, load->arg, load->oob); }
@@ -49,7 +51,7 @@ static void look_at_all(Stream *x) {
 /* Lanes of the kernel's vectors; 0: it is none for this template. */
 static int lanes_of(const Kernel *k) {
     const Stage *s = &k->stage[0];
-    Stream x = {.k = k, .v = s->naxis - 1, .ok = s->kind == ST_NEST && s->naxis > 0 && !s->comb[0].i};
+    Stream x = {.k = k, .v = s->naxis - 1, .lanes = 1, .ok = s->kind == ST_NEST && s->naxis > 0 && !s->comb[0].i};
     for (int a = 0; x.ok && a < s->naxis; a++) x.ok = s->axis[a].kind == AX_PAR;
     if (!x.ok || k->nstage > 64 || (epilogue_mask(k, 0) | 1) != (k->nstage == 64 ? ~0ull : (1ull << k->nstage) - 1)) return 0;
     look_at_all(&x);
@@ -109,9 +111,10 @@ static void stream_build(Emit *e) {
     LVal start = p.axis[v] = lir_muli(l, p.axis[v], lanes), end = lir_addi(l, start, lanes);
     LIf full = {0};
     if (!whole) full = lir_if(l, lir_op2(l, S_LE, end, n), 0);
-    e->aligned = true;
+    e->aligned = (uint8_t)lanes;
+    e->aligned_axis = (uint8_t)v;
     points(e, &p);
-    e->aligned = false;
+    e->aligned = 0;
     if (!whole) {
         lir_else(l, &full, NULL);
         LFor f = lir_for(l, start, n, lir_i64(l, 1), 0, NULL);
