@@ -1,6 +1,8 @@
 /* gpu_product.c: recognises a contraction that blocks of a GPU can compute by tiles, and how its operands lie in memory (gpu_tile.h). */
 #include "gpu_tile.h"
 
+enum { WORD = 4 };
+
 static void is_total(void *data, const ExprInfo *load) { *(bool *)data = *(bool *)data && load->oob != OOB_FAIL; }
 
 static bool all_total(const Kernel *k) {
@@ -54,7 +56,7 @@ static bool can_copy(const GpuProduct *x, const Side *s, int n) {
     Ctx *c = x->k->c;
     for (int i = 0; i < x->nbatch; i++)
         if (!dim_divisible(c, s->f.coef[x->batch[i]], n)) return false;
-    return multiple(c, s->f.rest, n) && runs(c, s->along_k ? &s->k : &s->row, n) && steps_by(c, s->along_k ? &s->row : &s->k, n);
+    return multiple(c, s->f.rest, n) && runs(c, s->near_k ? &s->k : &s->row, n) && steps_by(c, s->near_k ? &s->row : &s->k, n);
 }
 
 /* The first load of a factor says along what its neighbours lie. */
@@ -79,17 +81,20 @@ void gpu_side_memory(GpuProduct *x, Side *s) {
     Ctx *c = x->k->c;
     Lie lie = {x, s, false, false};
     expr_loads(c, s->x, note_lie, &lie);
-    s->along_k = lie.along_k;
+    s->near_k = s->along_k = lie.along_k;
+    int size = (int)dt_bits(s->type) / 8;
     ExprInfo i = *expr_info(c, s->x);
     if (i.kind == E_CAST) i = *expr_info(c, i.arg[0]);
-    if (i.kind != E_LOAD || i.oob != OOB_NEVER || i.dtype != x->type) return;
-    if (!access_affine(x->k, x->s, (uint16_t)i.index, x->k->buf[i.index].rank, i.arg, &s->f)) return;
-    s->buf = (uint16_t)i.index;
-    s->row = walk_along(x, &s->f, s->axis, s->naxis);
-    s->k = walk_along(x, &s->f, x->red, x->nred);
-    int size = (int)dt_bits(x->type) / 8;
-    for (int bytes = 16; bytes >= 4 && !s->vec; bytes /= 2)
-        if (bytes == size || (bytes > size && can_copy(x, s, bytes / size))) s->vec = bytes / size;
+    bool copied = i.kind == E_LOAD && i.oob == OOB_NEVER && i.dtype == s->type && (size > 1 || s->near_k) && /* bytes are not transposed by ldmatrix */
+                  access_affine(x->k, x->s, (uint16_t)i.index, x->k->buf[i.index].rank, i.arg, &s->f);
+    if (copied) {
+        s->buf = (uint16_t)i.index;
+        s->row = walk_along(x, &s->f, s->axis, s->naxis);
+        s->k = walk_along(x, &s->f, x->red, x->nred);
+        for (int bytes = 16; bytes >= 4 && !s->vec; bytes /= 2)
+            if (bytes == size || (bytes > size && can_copy(x, s, bytes / size))) s->vec = bytes / size;
+    }
+    if (!s->vec && size < WORD) s->along_k = true;
 }
 
 /* The side along whose innermost axis neighbours of the last result lie. */
@@ -107,9 +112,16 @@ static int near_side(const GpuProduct *x) {
     return 1;
 }
 
-bool gpu_product(const Kernel *k, DType acc, DType type, GpuProduct *x) {
+void gpu_swap(GpuProduct *x) {
+    Side first = x->side[0];
+    x->side[0] = x->side[1];
+    x->side[1] = first;
+    x->near = !x->near;
+}
+
+bool gpu_product(const Kernel *k, DType acc, DType type0, DType type1, GpuProduct *x) {
     const Stage *s = &k->stage[0];
-    *x = (GpuProduct){.k = k, .s = s, .type = type};
+    *x = (GpuProduct){.k = k, .s = s, .side = {{.type = type0}, {.type = type1}}};
     if (s->kind != ST_NEST || s->nres != 1 || !s->comb[0].i || s->acc[0] != acc || s->init[0].i || k->nstage > 64) return false;
     if (k->nstage > 1 && epilogue_mask(k, 0) != (k->nstage == 64 ? ~1ull : (1ull << k->nstage) - 2)) return false;
     const ExprInfo body = *expr_info(k->c, s->body[0]), comb = *expr_info(k->c, s->comb[0]);

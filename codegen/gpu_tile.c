@@ -3,9 +3,9 @@
 
 #include <string.h>
 
-enum { WARP = 32, CHUNK = 16 /* bytes: of a copy, and of what swizzles move */, SUM_PAD = 4 /* sums between lines, against conflicts of banks */ };
+enum { WARP = 32, WORD = 4, CHUNK = 16 /* bytes: of a copy, and of what swizzles move */, SUM_PAD = 4 /* sums between lines, against conflicts of banks */ };
 
-static int esize(const GpuTiles *g) { return (int)dt_bits(g->x.type) / 8; }
+static int esize(const GpuTiles *g) { return gpu_bytes(&g->x); }
 static int vec_of(const GpuTiles *g, int side) { return g->x.side[side].vec ? g->x.side[side].vec : 1; }
 static LVal divi(Lir *l, LVal v, int64_t by) { return lir_op2(l, S_DIV, v, lir_i64(l, by)); }
 static LVal remi(Lir *l, LVal v, int64_t by) { return lir_op2(l, S_REM, v, lir_i64(l, by)); }
@@ -53,20 +53,21 @@ void gpu_begin_side(GpuTiles *g, int side) {
     Lir *l = g->l;
     const Side *s = &g->x.side[side];
     GpuCopies *c = &g->copy[side];
-    int vec = vec_of(g, side), groups = (s->along_k ? g->depth : g->rows[side]) / vec, sharers = s->along_k || groups < WARP ? groups : WARP;
+    c->word = s->vec || esize(g) >= WORD ? 1 : WORD / esize(g);
+    int vec = vec_of(g, side), groups = s->near_k ? g->depth / vec / c->word : g->rows[side] / vec, sharers = s->near_k || groups < WARP ? groups : WARP;
     CHECK(g->threads % sharers == 0 && groups % sharers == 0);
     c->step = g->threads / sharers;
-    c->lines = (s->along_k ? g->rows[side] : g->depth) / (int)c->step;
+    c->lines = (s->near_k ? g->rows[side] : g->depth / c->word) / (int)c->step;
     c->places = groups / sharers;
-    CHECK(c->lines >= 1 && c->lines * c->places <= GPU_MOST_COPIES && (!s->along_k || c->places == 1));
+    CHECK(c->lines >= 1 && c->lines * c->places <= GPU_MOST_COPIES && (!s->near_k || c->places == 1));
     c->line = divi(l, g->tid, sharers);
-    for (int j = 0; j < c->places; j++) c->place[j] = lir_muli(l, lir_addi(l, remi(l, g->tid, sharers), j * sharers), vec);
+    for (int j = 0; j < c->places; j++) c->place[j] = lir_muli(l, lir_addi(l, remi(l, g->tid, sharers), j * sharers), s->near_k ? vec * c->word : vec);
     LVal base = s->vec ? gpu_base(g->e, &g->x, side, g->at) : lir_i64(l, 0);
-    for (int i = 0; i < (s->along_k ? c->lines : c->places); i++) {
-        LVal row = lir_add(l, g->first[side], s->along_k ? lir_addi(l, c->line, i * c->step) : c->place[i]), left = lir_sub(l, g->count[side], row);
+    for (int i = 0; i < (s->near_k ? c->lines : c->places); i++) {
+        LVal row = lir_add(l, g->first[side], s->near_k ? lir_addi(l, c->line, i * c->step) : c->place[i]), left = lir_sub(l, g->count[side], row);
         LVal in = lir_op2(l, S_GT, left, lir_i64(l, 0));
         c->row[i] = lir_op3(l, S_SELECT, in, row, lir_i64(l, 0));
-        c->valid[i] = s->along_k ? in : lir_muli(l, clamp(l, left, lir_i64(l, vec)), esize(g));
+        c->valid[i] = s->near_k ? in : lir_muli(l, clamp(l, left, lir_i64(l, vec)), esize(g));
         if (s->vec) c->offset[i] = lir_muli(l, lir_add(l, base, gpu_walked(g->e, &s->row, c->row[i])), esize(g));
     }
 }
@@ -74,36 +75,56 @@ void gpu_begin_side(GpuTiles *g, int side) {
 /* Element k of a row, made an element of the tile; 0 if k is beyond the end, or the row is not `in` range. */
 static LVal value_at(GpuTiles *g, int side, LVal row, LVal in, LVal k) {
     Lir *l = g->l;
-    DType acc = g->x.s->acc[0];
+    DType acc = g->x.s->acc[0], type = g->x.side[side].type;
     LVal v = gpu_factor(g->e, &g->x, side, g->at, row, lir_op2(l, S_MIN, k, lir_addi(l, g->ksize, -1)));
     v = lir_op3(l, S_SELECT, lir_op2(l, S_AND, in, lir_op2(l, S_LT, k, g->ksize)), v, gpu_zero(l, acc));
-    return g->x.type == acc ? v : math_cast(l, g->e->t, v, acc, g->x.type);
+    return type == acc ? v : dt_is_float(type) ? math_cast(l, g->e->t, v, acc, type) : lir_cast(l, v, type);
 }
 
-static LVal copy_at(const GpuTiles *g, int side, LVal line, LVal place) {
-    return g->x.side[side].along_k ? gpu_tile_at(g, side, line, place) : gpu_tile_at(g, side, place, line);
+/* n elements from k on, as one element or as a word. */
+static LVal word_at(GpuTiles *g, int side, LVal row, LVal in, LVal k, int n) {
+    Lir *l = g->l;
+    LVal word = {0};
+    if (n == 1) return value_at(g, side, row, in, k);
+    for (int i = 0; i < n; i++) {
+        LVal v = value_at(g, side, row, in, lir_addi(l, k, i));
+        DType bits = n == 2 ? DT_U16 : DT_U8;
+        v = lir_cast(l, lir_type(l, v).dt == bits ? v : lir_bitcast(l, v, bits), DT_I32);
+        word = i ? lir_op2(l, S_OR, word, lir_op2(l, S_SHL, v, lir_int(l, DT_I32, 32 / n * i))) : v;
+    }
+    return word;
 }
 
-/* The tile that begins at k0, into the slot at byte `slot`: copies begin; values that go through registers are in v until put stores them. */
+/* Row and k, in the tile, of the j-th place of the i-th line. */
+typedef struct Spot {
+    int index; /* of what is known of the row */
+    LVal row, k;
+} Spot;
+static Spot spot(const GpuTiles *g, int side, int i, int j) {
+    const GpuCopies *c = &g->copy[side];
+    LVal line = lir_addi(g->l, c->line, i * c->step);
+    return g->x.side[side].near_k ? (Spot){i, line, c->place[j]} : (Spot){j, c->place[j], lir_muli(g->l, line, c->word)};
+}
+
 void gpu_fetch(GpuTiles *g, int side, LVal k0, LVal slot, LVal *v) {
     Lir *l = g->l;
     const Side *s = &g->x.side[side];
     const GpuCopies *c = &g->copy[side];
     int vec = vec_of(g, side), size = esize(g);
-    for (int i = 0; i < c->lines; i++) {
-        LVal line = lir_addi(l, c->line, i * c->step), k = lir_add(l, k0, s->along_k ? c->place[0] : line);
+    LVal zero = lir_i64(l, 0);
+    for (int i = 0; i < c->lines; i++)
         for (int j = 0; j < c->places; j++) {
-            int r = s->along_k ? i : j;
+            Spot p = spot(g, side, i, j);
+            LVal k = lir_add(l, k0, p.k), valid = c->valid[p.index];
             if (!s->vec) {
-                v[i * c->places + j] = value_at(g, side, c->row[r], s->along_k ? c->valid[r] : lir_op2(l, S_GT, c->valid[r], lir_i64(l, 0)), k);
+                v[i * c->places + j] = word_at(g, side, c->row[p.index], s->near_k ? valid : lir_op2(l, S_GT, valid, zero), k, c->word);
                 continue;
             }
-            LVal zero = lir_i64(l, 0), left = lir_muli(l, clamp(l, lir_sub(l, g->ksize, k), lir_i64(l, vec)), size);
-            LVal valid = s->along_k ? lir_op3(l, S_SELECT, c->valid[r], left, zero) : lir_op3(l, S_SELECT, lir_op2(l, S_LT, k, g->ksize), c->valid[r], zero);
-            LVal from = lir_add(l, c->offset[r], lir_muli(l, gpu_walked(g->e, &s->k, k), size));
-            lir_copy_async(l, g->mem, lir_add(l, slot, copy_at(g, side, line, c->place[j])), g->e->ptr[s->buf], from, valid, (uint32_t)(vec * size));
+            LVal left = lir_muli(l, clamp(l, lir_sub(l, g->ksize, k), lir_i64(l, vec)), size);
+            valid = s->near_k ? lir_op3(l, S_SELECT, valid, left, zero) : lir_op3(l, S_SELECT, lir_op2(l, S_LT, k, g->ksize), valid, zero);
+            LVal from = lir_add(l, c->offset[p.index], lir_muli(l, gpu_walked(g->e, &s->k, k), size));
+            lir_copy_async(l, g->mem, lir_add(l, slot, gpu_tile_at(g, side, p.row, p.k)), g->e->ptr[s->buf], from, valid, (uint32_t)(vec * size));
         }
-    }
 }
 
 void gpu_put(GpuTiles *g, int side, LVal slot, const LVal *v) {
@@ -112,8 +133,8 @@ void gpu_put(GpuTiles *g, int side, LVal slot, const LVal *v) {
     if (g->x.side[side].vec) return;
     for (int i = 0; i < c->lines; i++)
         for (int j = 0; j < c->places; j++) {
-            LVal to = copy_at(g, side, lir_addi(l, c->line, i * c->step), c->place[j]);
-            lir_store(l, lir_ptr_bytes(l, g->mem, lir_add(l, slot, to)), lir_i64(l, 0), v[i * c->places + j], (LVal){0}, 0);
+            Spot p = spot(g, side, i, j);
+            lir_store(l, lir_ptr_bytes(l, g->mem, lir_add(l, slot, gpu_tile_at(g, side, p.row, p.k))), lir_i64(l, 0), v[i * c->places + j], (LVal){0}, 0);
         }
 }
 

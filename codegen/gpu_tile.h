@@ -23,8 +23,10 @@ typedef struct Walk {
 typedef struct Side {
     Expr x;
     int axis[K_AXES], naxis; /* parallel axes that it has alone: its rows, outermost first */
-    bool along_k;            /* in shared memory, and in the operand's, neighbours are neighbours in k, not in rows */
-    int vec;                 /* elements that are copied at once; 0: they go through registers */
+    DType type;              /* of elements in shared memory; both sides' are of one size */
+    bool near_k;             /* in the operand's memory, neighbours are neighbours in k, not in rows */
+    bool along_k;            /* the same in shared memory */
+    int vec;                 /* elements that are copied at once; 0: they go through registers, in words of several k if they are small */
     uint16_t buf;            /* of a load: what it is of, its address, and that along rows and along k */
     Affine f;
     Walk row, k;
@@ -33,21 +35,22 @@ typedef struct Side {
 typedef struct GpuProduct {
     const Kernel *k;
     const Stage *s;
-    DType type; /* of elements in shared memory */
     Side side[2];
     int batch[K_AXES], nbatch, red[K_AXES], nred;
     int near; /* side along whose rows neighbours in the result are neighbours in memory */
 } GpuProduct;
 
-/* Is the kernel a contraction in type `acc` and epilogues, none of which may fail? Elements are kept as `type`. */
-bool gpu_product(const Kernel *k, DType acc, DType type, GpuProduct *x);
+/* Is the kernel a contraction in type `acc` and epilogues, none of which may fail? The sides' elements are kept as type0 and type1. */
+bool gpu_product(const Kernel *k, DType acc, DType type0, DType type1, GpuProduct *x);
+void gpu_swap(GpuProduct *x); /* the sides */
+static inline int gpu_bytes(const GpuProduct *x) { return (int)dt_bits(x->side[0].type) / 8; } /* of an element */
 Dim gpu_rows(const GpuProduct *x, int side);
 Dim gpu_depth(const GpuProduct *x);
 Dim gpu_batches(const GpuProduct *x);
 /* Cycles, if all multiprocessors take tiles of that size in rounds, each with `speed` products a cycle: of all of them together. */
 double gpu_tile_cost(const GpuProduct *x, int rows, int cols, double speed);
 
-/* How a side that has x and axes lies in memory, given batch, red and type. */
+/* How a side that has x, type and axes lies in memory, given batch and red. */
 void gpu_side_memory(GpuProduct *x, Side *s);
 
 /* Index i of rows, k or batches as coordinates along the axes: at[axis] of each. */
@@ -59,10 +62,10 @@ LVal gpu_base(Emit *e, const GpuProduct *x, int side, const LVal *at);
 LVal gpu_factor(Emit *e, const GpuProduct *x, int side, const LVal *at, LVal row, LVal k);
 LVal gpu_zero(Lir *l, DType t);
 
-/* What a thread brings of a side's tile: from `line` on every step-th line (a row if along_k, else a k), `places` elements of each, or groups of them. Of
- * its rows, those in range, others 0: byte offsets in the operand; along_k: whether they are in range, else how many bytes are. */
+/* What a thread brings of a side's tile: from `line` on every step-th line (a row if near_k, else a k), `places` elements of each, or groups of them, or
+ * words of `word` k. Of its rows, those in range, others 0: byte offsets in the operand; near_k: whether they are in range, else how many bytes are. */
 typedef struct GpuCopies {
-    int lines, places;
+    int lines, places, word;
     int64_t step;
     LVal line, place[GPU_MOST_COPIES], row[GPU_MOST_COPIES], offset[GPU_MOST_COPIES], valid[GPU_MOST_COPIES];
 } GpuCopies;

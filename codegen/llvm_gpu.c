@@ -131,13 +131,19 @@ static void nvptx_initialize(void) {
     LLVMInitializeNVPTXAsmPrinter();
 }
 
-/* The most threads of a block: LLVM 19 reads the metadata, newer ones the attribute. */
-static void launch_bounds(const Printer *p) {
+/* A bound of launches: LLVM 19 reads the metadata, newer ones the attribute. */
+static void launch_bound(const Printer *p, const char *attribute, const char *metadata, uint32_t v) {
     char text[16];
-    snprintf(text, sizeof text, "%u", llvm_gpu_threads(p->l));
-    pr_text_attr(p, "nvvm.maxntid", text);
-    LLVMMetadataRef note[3] = {LLVMValueAsMetadata(p->fn), LLVMMDStringInContext2(p->cx, "maxntidx", 8), LLVMValueAsMetadata(number32(p, llvm_gpu_threads(p->l)))};
+    snprintf(text, sizeof text, "%u", v);
+    pr_text_attr(p, attribute, text);
+    LLVMMetadataRef note[3] = {LLVMValueAsMetadata(p->fn), LLVMMDStringInContext2(p->cx, metadata, strlen(metadata)), LLVMValueAsMetadata(number32(p, v))};
     LLVMAddNamedMetadataOperand(p->md, "nvvm.annotations", LLVMMetadataAsValue(p->cx, LLVMMDNodeInContext2(p->cx, note, 3)));
+}
+
+/* The most threads of a block. One that has memory together lives by its registers: ptxas shall not spill them to make room for another. */
+static void launch_bounds(const Printer *p) {
+    launch_bound(p, "nvvm.maxntid", "maxntidx", llvm_gpu_threads(p->l));
+    if (lir_shared_bytes(p->l)) launch_bound(p, "nvvm.minctasm", "minctasm", 1);
 }
 
 static LV nvptx_function(Printer *p) {

@@ -88,10 +88,10 @@ static int round_up(int n, int by) { return (n + by - 1) / by * by; }
 static void panel(Flash *f, GpuTiles *g, int st, Expr x, int axis, const int *walk, int n, const int *to, int depth, int64_t base) {
     const Stage *s = &f->a.k->stage[st];
     *g = (GpuTiles){.e = f->e, .l = f->l, .depth = depth, .threads = THREADS, .swizzle = {true}, .base = {base}, .mem = f->mem, .tid = f->tid};
-    g->x = (GpuProduct){.k = f->a.k, .s = s, .type = f->type, .nred = n, .nbatch = f->a.nbatch};
+    g->x = (GpuProduct){.k = f->a.k, .s = s, .nred = n, .nbatch = f->a.nbatch};
     for (int i = 0; i < n; i++) g->x.red[i] = to[walk[i]];
     for (int i = 0; i < f->a.nbatch; i++) g->x.batch[i] = to[f->a.batch[i]];
-    g->x.side[0] = (Side){.x = x, .axis = {axis}, .naxis = 1};
+    g->x.side[0] = (Side){.x = x, .type = f->type, .axis = {axis}, .naxis = 1};
     gpu_side_memory(&g->x, &g->x.side[0]);
     for (g->rows[0] = TALL; g->rows[0] < known(f->a.k, st, axis); g->rows[0] *= 2) continue;
     g->count[0] = emit_dim(f->e, s->axis[axis].extent);

@@ -17,7 +17,7 @@ typedef struct Size {
 static const Size sizes[] = {{128, 128, 8, 8, 100}, {128, 64, 8, 8, 88}, {64, 128, 8, 8, 88}, {64, 64, 8, 4, 70}, {32, 64, 4, 4, 45}, {64, 32, 8, 4, 45}};
 enum { N_SIZES = sizeof sizes / sizeof *sizes };
 
-static bool shape(const Kernel *k, GpuProduct *x) { return gpu_product(k, DT_F32, DT_F32, x) || gpu_product(k, DT_I32, DT_I32, x); }
+static bool shape(const Kernel *k, GpuProduct *x) { return gpu_product(k, DT_F32, DT_F32, DT_F32, x) || gpu_product(k, DT_I32, DT_I32, DT_I32, x); }
 
 static bool gemm_match(const Kernel *k, const Target *t) {
     GpuProduct x;
@@ -61,7 +61,7 @@ static LVal row_of(const GpuTiles *g, const Gemm *m, int side, int i) {
 }
 
 static LVal load4(const GpuTiles *g, LVal at) {
-    return lir_load(g->l, lir_ptr_bytes(g->l, g->mem, at), lir_i64(g->l, 0), (LTy){(uint8_t)g->x.type, 4}, (LVal){0}, 16);
+    return lir_load(g->l, lir_ptr_bytes(g->l, g->mem, at), lir_i64(g->l, 0), (LTy){(uint8_t)g->x.side[0].type, 4}, (LVal){0}, 16);
 }
 
 /* Elements k + j of the thread's rows i to i + n, as v[i][j % 4]. One load brings four k of a row, or four rows of a k: those of all four k come with j = 0
@@ -91,7 +91,7 @@ static void gemm_product(GpuTiles *g, void *data, LVal slot, LVal *acc) {
             for (int r = 0; r < m->n[0]; r++)
                 for (int q = 0; q < 4; q++) {
                     LVal *sum = &next[r * m->n[1] + c + q];
-                    *sum = g->x.type == DT_F32 ? lir_fma(l, a[r][j], b[q][j], *sum) : lir_add(l, *sum, lir_mul(l, a[r][j], b[q][j]));
+                    *sum = g->x.side[0].type == DT_F32 ? lir_fma(l, a[r][j], b[q][j], *sum) : lir_add(l, *sum, lir_mul(l, a[r][j], b[q][j]));
                 }
         }
     lir_for_end(l, &f, next, acc);

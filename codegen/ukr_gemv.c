@@ -25,8 +25,8 @@ typedef struct Gemv {
 static bool shape(const Kernel *k, GpuProduct *x) {
     static const DType type[] = {DT_F16, DT_BF16};
     for (int i = 0; i < 2; i++)
-        if (gpu_product(k, DT_F32, type[i], x) && x->side[0].vec && x->side[1].vec) return true;
-    return gpu_product(k, DT_F32, DT_F32, x) || gpu_product(k, DT_I32, DT_I32, x);
+        if (gpu_product(k, DT_F32, type[i], type[i], x) && x->side[0].vec && x->side[1].vec) return true;
+    return gpu_product(k, DT_F32, DT_F32, DT_F32, x) || gpu_product(k, DT_I32, DT_I32, DT_I32, x);
 }
 
 static int few_side(const GpuProduct *x) {
@@ -34,12 +34,10 @@ static int few_side(const GpuProduct *x) {
     return dim_typical(c, gpu_rows(x, 0)) <= dim_typical(c, gpu_rows(x, 1)) ? 0 : 1;
 }
 
-static int esize(const GpuProduct *x) { return (int)dt_bits(x->type) / 8; }
-
 /* Elements of the wide side that are read at once: 16 bytes, if that goes on to the end. */
 static int group_of(const GpuProduct *x, int wide) {
     const Side *s = &x->side[wide];
-    int n = VECTOR / esize(x);
+    int n = VECTOR / gpu_bytes(x);
     return s->vec == n && dim_divisible(x->k->c, s->along_k ? gpu_depth(x) : gpu_rows(x, wide), n) ? n : 1;
 }
 
@@ -93,7 +91,7 @@ static LVal as_f32(Lir *l, LVal word, int half, DType type) { /* of a word of tw
 /* n neighbours of an operand from element `at` on, n of 16 bytes or 1, in the type of sums. */
 static void load_group(const Gemv *v, int side, LVal at, int n, LVal *out) {
     Lir *l = v->l;
-    DType type = v->x.type, acc = v->x.s->acc[0];
+    DType type = v->x.side[side].type, acc = v->x.s->acc[0];
     LVal ptr = v->e->ptr[v->x.side[side].buf];
     if (n == 1) {
         LVal one = lir_load(l, ptr, at, (LTy){(uint8_t)type, 1}, (LVal){0}, 0);
@@ -108,7 +106,7 @@ static void load_group(const Gemv *v, int side, LVal at, int n, LVal *out) {
 static void read(const Gemv *v, int side, int index, LVal k, int n, LVal *out) {
     const Side *s = &v->x.side[side];
     Lir *l = v->l;
-    bool together = s->vec * esize(&v->x) == VECTOR && n * esize(&v->x) == VECTOR && (side == v->wide || s->along_k);
+    bool together = s->vec * gpu_bytes(&v->x) == VECTOR && n * gpu_bytes(&v->x) == VECTOR && (side == v->wide || s->along_k);
     if (s->vec && (together || n == 1)) {
         load_group(v, side, lir_add(l, v->from[side][index], gpu_walked(v->e, &s->k, k)), n, out);
         return;

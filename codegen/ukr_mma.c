@@ -1,5 +1,5 @@
-/* ukr_mma.c: template `mma`, for GPUs: contractions in f32 of f16 or bf16 values, or of f32 ones where the target may round them, by the matrix
- * instructions of warps on tiles in shared memory (gpu_tile.h). A warp has wh x ww sums: 16 x 8 at a time, from 16 rows and 8 columns of 32 bytes of k each
+/* ukr_mma.c: template `mma`, for GPUs: contractions in f32 of f16 or bf16 values, or of f32 ones where the target may round them, and in i32 of 8-bit
+ * integers, the second one signed, by the matrix instructions of warps on tiles in shared memory (gpu_tile.h). A warp has wh x ww sums: 16 x 8 at a time, from 16 rows and 8 columns of 32 bytes of k each
  * (a step), which it reads as matrices of 8 x 16 bytes. Lines of tiles are swizzled, so eight rows of a matrix lie in different banks.
  * Order of a sum: steps ascending; products of a step, which are exact for f16 and bf16, are added to the sum as the hardware does it. */
 #include <string.h>
@@ -17,19 +17,32 @@ typedef struct Size {
 static const Size sizes[] = {{128, 128, 64, 32, 480}, {128, 64, 64, 32, 400}, {64, 128, 32, 32, 380}, {64, 64, 32, 32, 330}, {32, 64, 16, 32, 200}};
 enum { N_SIZES = sizeof sizes / sizeof *sizes };
 
-/* Is the factor a value of the type, made an f32? */
+/* Is the factor a value of the type, converted? */
 static bool was(const Kernel *k, Expr x, DType type) {
     const ExprInfo i = *expr_info(k->c, x);
-    return i.kind == E_CAST && i.dtype == DT_F32 && expr_info(k->c, i.arg[0])->dtype == type;
+    return i.kind == E_CAST && expr_info(k->c, i.arg[0])->dtype == type;
 }
 
-/* The type that both factors have, or may be rounded to. */
+/* Bytes, made i32: the first may be of either sign. */
+static bool bytes(const Kernel *k, GpuProduct *x) {
+    for (int swap = 0; swap < 2; swap++)
+        for (int i = 0; i < 2; i++) {
+            DType any = i ? DT_U8 : DT_I8, type0 = swap ? DT_I8 : any, type1 = swap ? any : DT_I8;
+            if (!gpu_product(k, DT_I32, type0, type1, x) || !was(k, x->side[0].x, type0) || !was(k, x->side[1].x, type1)) continue;
+            if (swap) gpu_swap(x);
+            return true;
+        }
+    return false;
+}
+
+/* The types that both factors have, or may be rounded to. */
 static bool shape(const Kernel *k, const Target *t, GpuProduct *x) {
     static const DType type[] = {DT_F16, DT_BF16};
     for (int i = 0; i < 2; i++)
-        if (gpu_product(k, DT_F32, type[i], x) && was(k, x->side[0].x, type[i]) && was(k, x->side[1].x, type[i])) return true;
+        if (gpu_product(k, DT_F32, type[i], type[i], x) && was(k, x->side[0].x, type[i]) && was(k, x->side[1].x, type[i])) return true;
     DType round = t->flags & F_TO_TF32 ? DT_F32 : t->flags & F_TO_BF16 ? DT_BF16 : t->flags & F_TO_F16 ? DT_F16 : DT_NONE;
-    return round != DT_NONE && gpu_product(k, DT_F32, round, x);
+    if (round != DT_NONE && gpu_product(k, DT_F32, round, round, x)) return true;
+    return bytes(k, x);
 }
 
 static bool mma_match(const Kernel *k, const Target *t) {
@@ -39,14 +52,24 @@ static bool mma_match(const Kernel *k, const Target *t) {
 
 static int stages_of(const GpuProduct *x) { return x->side[0].vec && x->side[1].vec ? 4 : 2; }
 
+/* What goes through registers is in them while the products of a step are. */
+static bool fits(const GpuProduct *x, const Size *z) {
+    enum { MOST_COMPUTED = 32 };
+    int threads = WARP * (z->rows / z->wh) * (z->cols / z->ww), depth = LINE / gpu_bytes(x);
+    for (int side = 0; side < 2; side++)
+        if (!x->side[side].vec && (side ? z->cols : z->rows) * depth > MOST_COMPUTED * threads) return false;
+    return true;
+}
+
 static int mma_candidates(const Kernel *k, const Target *t, Sched *out, int max) {
     GpuProduct x;
     int n = 0;
     if (!shape(k, t, &x)) return 0;
-    for (int i = 0; i < N_SIZES && n < max; i++, n++) {
+    for (int i = 0; i < N_SIZES && n < max; i++) {
         const Size *z = &sizes[i];
+        if (!fits(&x, z)) continue;
         int64_t par[] = {z->rows, z->cols, z->wh, z->ww, stages_of(&x)};
-        memcpy(out[n].par, par, sizeof par);
+        memcpy(out[n++].par, par, sizeof par);
     }
     return n;
 }
@@ -57,7 +80,8 @@ static double mma_cost(const Kernel *k, const Sched *s, const Target *t) {
     if (!shape(k, t, &x)) return 1e30;
     for (int i = 0; i < N_SIZES; i++)
         if (sizes[i].rows == s->par[PAR_ROWS] && sizes[i].cols == s->par[PAR_COLS]) speed = sizes[i].speed;
-    if (x.type == DT_F32) speed /= 2;
+    if (gpu_bytes(&x) == 4) speed /= 2;
+    if (gpu_bytes(&x) == 1) speed *= 1.5;
     if (!x.side[0].vec || !x.side[1].vec) speed /= 2;
     return gpu_tile_cost(&x, (int)s->par[PAR_ROWS], (int)s->par[PAR_COLS], speed / 2);
 }
@@ -74,7 +98,7 @@ static LVal remi(Lir *l, LVal v, int64_t by) { return lir_op2(l, S_REM, v, lir_i
 /* Four matrices make a piece of 16 rows (columns) and 32 bytes of k. Side 0: two along rows, then along k; side 1: along k first. */
 static void addresses(GpuTiles *g, Mma *m) {
     Lir *l = g->l;
-    int per = STEP / ((int)dt_bits(g->x.type) / 8);
+    int per = STEP / gpu_bytes(&g->x);
     LVal in = remi(l, m->lane, MATRIX), low = remi(l, divi(l, m->lane, MATRIX), 2), high = divi(l, m->lane, 2 * MATRIX);
     for (int side = 0; side < 2; side++)
         for (int i = 0; i < m->n[side]; i++)
@@ -103,7 +127,7 @@ static LVal read_words(GpuTiles *g, const Mma *m, int side, int i, int step, LVa
 
 static LVal read_piece(GpuTiles *g, const Mma *m, int side, int i, int step, LVal slot) {
     bool along = g->x.side[side].along_k;
-    if (!along && g->x.type == DT_F32) return read_words(g, m, side, i, step, slot);
+    if (!along && gpu_bytes(&g->x) == 4) return read_words(g, m, side, i, step, slot);
     return lir_load_matrix(g->l, g->mem, lir_add(g->l, slot, m->at[side][i][step]), !along);
 }
 
@@ -121,7 +145,7 @@ static void mma_product(GpuTiles *g, void *data, LVal slot, LVal *acc) {
         for (int i = 0; i < m->n[0]; i++)
             for (int j = 0; j < 2 * m->n[1]; j++) {
                 LVal *c = &acc[i * 2 * m->n[1] + j];
-                *c = lir_mma(l, g->x.type, a[i], pair(l, b[j / 2], (uint16_t)(j % 2 * 2)), *c);
+                *c = lir_mma(l, g->x.side[0].type, a[i], pair(l, b[j / 2], (uint16_t)(j % 2 * 2)), *c);
             }
     }
 }
@@ -158,7 +182,7 @@ static void mma_build(Emit *e) {
     GpuTiles g = {.e = e, .rows = {(int)par[PAR_ROWS], (int)par[PAR_COLS]}, .stages = (int)par[PAR_STAGES], .swizzle = {true, true}};
     Mma m = {.n = {(int)par[PAR_WH] / TALL, (int)par[PAR_WW] / TALL}};
     CHECK(shape(e->k, e->t, &g.x));
-    g.depth = LINE / ((int)dt_bits(g.x.type) / 8);
+    g.depth = LINE / gpu_bytes(&g.x);
     g.threads = WARP * (g.rows[0] / (int)par[PAR_WH]) * (g.rows[1] / (int)par[PAR_WW]);
     GpuCore core = {(uint32_t)(m.n[0] * 2 * m.n[1]), 4, mma_prepare, mma_product, mma_sums, &m};
     gpu_tiles_build(&g, &core);

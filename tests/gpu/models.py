@@ -24,6 +24,7 @@ TILES = {
     "tiles_batch": "m (float[B, 3, N, 64] x, float[B, 3, 64, N] w) => (float[B, 3, N, N] y) { y = MatMul(x, w) }",
     "tiles_conv": "m (float[B, 12, 19, 17] x, float[70, 12, 3, 3] w) => (float[B, 70, 10, 9] y) { c = Conv<strides = [2, 2], pads = [1, 1, 1, 1]>(x, w) y = Relu(c) }",
     "tiles_integer": "m (uint8[140, 90] x, int8[90, 150] w) => (int32[140, 150] y) { y = MatMulInteger(x, w) }",
+    "tiles_integer_across": "m (int8[140, 96] x, uint8[150, 96] w) => (int32[140, 150] y) { t = Transpose<perm = [1, 0]>(w) y = MatMulInteger(x, t) }",
     "tiles_half": "m (float16[N, 104] x, float16[104, 136] w, float16[136] b) => (float16[N, 136] y) { p = MatMul(x, w) y = Add(p, b) }",
     "tiles_half_conv": "m (float16[B, 12, 19, 17] x, float16[70, 12, 3, 3] w) => (float16[B, 70, 10, 9] y) { y = Conv<strides = [2, 2], pads = [1, 1, 1, 1]>(x, w) }",
     "few": "m (float[3, 1000] x, float[1000, 68] w, float[68] b) => (float[3, 68] y) { p = MatMul(x, w) y = Add(p, b) }",
@@ -43,7 +44,7 @@ _MMA = ["mma rows=128 cols=128", "mma rows=128 cols=64", "mma rows=64 cols=128",
 _GEMV = ["gemv rows=1", "gemv rows=2", "gemv rows=4"]
 # Schedules of these models, with --precision.
 _SCHEDULES = [
-    ("tiles", _GEMM, None), ("tiles_across", _GEMM, None), ("tiles_batch", _GEMM, None), ("tiles_conv", _GEMM, None), ("tiles_integer", _GEMM[::3], None),
+    ("tiles", _GEMM, None), ("tiles_across", _GEMM, None), ("tiles_batch", _GEMM, None), ("tiles_conv", _GEMM, None), ("tiles_integer", _GEMM[::3] + _MMA[:1] + _MMA[3:], None), ("tiles_integer_across", _MMA, None),
     ("tiles_half", _GEMM[3:4], None), ("tiles_half", _MMA, None), ("tiles_half_conv", _MMA, None), ("tiles", _MMA, "tf32"), ("tiles_across", _MMA, "tf32"),
     ("tiles_conv", _MMA, "bf16"), ("tiles_across", _MMA[2:], "f16"),
     ("few", _GEMV, None), ("few_across", _GEMV, None), ("few_odd", _GEMV, None), ("few_half", _GEMV, None), ("few_half_across", _GEMV, None),

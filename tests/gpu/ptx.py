@@ -25,7 +25,8 @@ CHECKS = {
     "strings": [r"// on the host: accelc_strings_cuda_k\d+_\w+: it (moves|compares) strings", r"\.entry"],
 }
 # What the text of a template of tiles must have.
-TILES = {"gemm": [r"fma\.rn\.f32|mad\.lo\.s32|mul\.lo\.s32", r"ld\.shared\.v4\.[fbu]32", r"bar\.sync"], "mma": [r"mma\.sync\.aligned\.m16n8k(8|16)\.row\.col\.f32\.(tf32|f16|bf16)", r"bar\.sync"],
+TILES = {"gemm": [r"fma\.rn\.f32|mad\.lo\.s32|mul\.lo\.s32", r"ld\.shared\.v4\.[fbu]32", r"bar\.sync"], "mma": [r"mma\.sync\.aligned\.m16n8k(8|16|32)\.row\.col(\.satfinite)?\.(f32\.(tf32|f16|bf16)|s32\.[su]8\.s8)", r"bar\.sync"],
+         "flash": [r"mma\.sync\.aligned\.m16n8k(8|16)\.row\.col\.f32\.(tf32|f16|bf16)", r"shfl\.sync\.bfly", r"cp\.async"],
          "gemv": [r"fma\.rn\.f32", r"bar\.sync"]}
 ARCHITECTURES = {"sm_80": ("sm_80", "sm_90a", "sm_100"), "sm_90a": ("sm_90a",)}     # of the text; that it is assembled for
 
