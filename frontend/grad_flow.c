@@ -117,7 +117,7 @@ bool grad_if(Grad *g, const Node *n)
 
 /* ---- loop */
 
-/* A loop whose states are stored: state[k] is [trips, ..], or a sequence where its shape varies; count: of trips, i64[]. */
+/* A loop whose states are stored: state[k] is [trips, ..], or a sequence where that cannot be; count: of trips, i64[]. */
 typedef struct Stored { Val *state, count; bool *varies; } Stored;
 
 static bool draws(const Graph *g)
@@ -161,6 +161,7 @@ static Stored store(Grad *g, const Node *n)
     }
     for (int k = 0; k < nc; k++) {
         const Type *f = val_type(w.b.g, bin[2 + k]), *from = val_type(gr, n->in[2 + k]);
+        s.varies[k] = f->rank == MAX_RANK; /* no room for the trips */
         for (int d = 0; d < f->rank; d++)
             s.varies[k] |= !dim_same(m->c, f->dim[d], from->dim[d]);
         if (!s.varies[k])
