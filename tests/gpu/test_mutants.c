@@ -82,7 +82,7 @@ static void plant(Ctx *c, const Lir *l, Kind kind, Mutants *out) {
         m.l->ins.v = ctx_dup(c, l->ins.v, l->ins.n * sizeof *l->ins.v);
         m.l->ins.v[v] = i;
         lir_rename(m.l, ctx_printf(c, "mutant%u", out->n));
-        vec_push(c, out, m);
+        if (lir_verify(c, m.l)) vec_push(c, out, m); /* else it is found */
     }
 }
 
@@ -196,20 +196,27 @@ static void check_right(const Job *j, const Case *t, const char *seed) {
 
 /* ---- the cases ---- */
 
-#define SOFTMAX                                                                                                                                      \
-    "%0 = reduce.max [1] keep %x : f32[5,1]\n%1 = map { exp(a - b) } %x, %0 : f32[5,300]\n%2 = reduce.sum [1] keep %1 : f32[5,1]\n%3 = map { a / b " \
-    "} %1, %2 : f32[5,300]\nyield %3"
+#define SOFTMAX(s, t)                                                                                                                                \
+    "%0 = reduce.max [1] keep %x : f32" s "\n%1 = map { exp(a - b) } %x, %0 : f32" t "\n%2 = reduce.sum [1] keep %1 : f32" s                         \
+    "\n%3 = map { a / b } %1, %2 : f32" t "\nyield %3"
+#define ATTENTION                                                                                                                                    \
+    "%0 = contract \"abdf,abef->abde\" %q, %k : f32[1,2,70,120]\n%1 = map { a * 0.125 } %0 : f32[1,2,70,120]\n"                                      \
+    "%2 = reduce.max [3] keep %1 : f32[1,2,70,1]\n%3 = map { exp(a - b) } %1, %2 : f32[1,2,70,120]\n"                                                \
+    "%4 = reduce.sum [3] keep %3 : f32[1,2,70,1]\n%5 = map { a / b } %3, %4 : f32[1,2,70,120]\n"                                                     \
+    "%6 = contract \"abde,abeg->abdg\" %5, %v : f32[1,2,70,24]\nyield %6"
 #define PRODUCT(type, spec) "%0 = contract \"" spec "\" acc f32 %x, %w : " type "[70,136]\n%1 = map { a + b } %0, %b : " type "[70,136]\nyield %1"
-/* What lives: the barrier after a tile, and the last wait's count, which matter to sums without terms, and where there is no room between slots and
- * sums; copies whose bytes are all valid at these sizes; barriers between threads that read what they have written themselves. */
+/* What lives: barriers after a tile, which matter if the next one has no steps, and in `rows` between what the same threads write and read; copies whose
+ * bytes are all valid at these sizes; the end of flash's first group, which may as well be part of the next; a warp's maximum where it is not the row's. */
 static const Case cases[] = {
-    {"gemm rows=64 cols=64", "%x: f32[70,200], %w: f32[200,136], %b: f32[136]", "f32[70,136]", PRODUCT("f32", "qs,sr->qr"), 1e-5, 5, 3, 1.05},
-    {"gemm rows=32 cols=64", "%x: f32[200,70], %w: f32[136,200], %b: f32[136]", "f32[70,136]", PRODUCT("f32", "sq,rs->qr"), 1e-5, 5, 3, 1.05},
-    {"mma rows=32 cols=64", "%x: f16[70,200], %w: f16[200,136], %b: f16[136]", "f16[70,136]", PRODUCT("f16", "qs,sr->qr"), 1e-3, 5, 1, 1.125},
-    {"mma rows=64 cols=64", "%x: f16[200,70], %w: f16[136,200], %b: f16[136]", "f16[70,136]", PRODUCT("f16", "sq,rs->qr"), 1e-3, 5, 2, 1.125},
+    {"gemm rows=64 cols=64", "%x: f32[70,168], %w: f32[168,136], %b: f32[136]", "f32[70,136]", PRODUCT("f32", "qs,sr->qr"), 1e-5, 5, 2, 1.05},
+    {"gemm rows=32 cols=64", "%x: f32[168,70], %w: f32[136,168], %b: f32[136]", "f32[70,136]", PRODUCT("f32", "sq,rs->qr"), 1e-5, 5, 2, 1.05},
+    {"mma rows=32 cols=64", "%x: f16[70,168], %w: f16[168,136], %b: f16[136]", "f16[70,136]", PRODUCT("f16", "qs,sr->qr"), 1e-3, 5, 1, 1.125},
+    {"mma rows=64 cols=64", "%x: f16[168,70], %w: f16[136,168], %b: f16[136]", "f16[70,136]", PRODUCT("f16", "sq,rs->qr"), 1e-3, 5, 2, 1.125},
     {"gemv rows=2", "%x: f32[2,200], %w: f32[200,136]", "f32[2,136]", "%0 = contract \"qs,sr->qr\" %x, %w : f32[2,136]\nyield %0", 1e-5, 5, 0, 3},
     {"gemv rows=1", "%x: f32[1,200], %w: f32[136,200]", "f32[1,136]", "%0 = contract \"qs,rs->qr\" %x, %w : f32[1,136]\nyield %0", 1e-5, 5, 0, 3},
-    {"rows", "%x: f32[5,300]", "f32[5,300]", SOFTMAX, 1e-5, 24, 5, 1},
+    {"flash rows=64", "%q: f32[1,2,70,40], %k: f32[1,2,120,40], %v: f32[1,2,120,24]", "f32[1,2,70,24]", ATTENTION, 1e-4, 12, 2, 1.125},
+    {"rows", "%x: f32[5,300]", "f32[5,300]", SOFTMAX("[5,1]", "[5,300]"), 1e-5, 24, 1, 1},
+    {"rows", "%x: f32[5,5000]", "f32[5,5000]", SOFTMAX("[5,1]", "[5,5000]"), 1e-5, 24, 3, 1},
 };
 static const char *const seeds[] = {NULL, "1", "2"};
 enum { SEEDS = sizeof seeds / sizeof *seeds };
@@ -226,7 +233,6 @@ START_TEST(mutants_are_found) {
     Lir **l = NEWN(c, Lir *, m.n);
     for (uint32_t k = 0; k < m.n; k++) {
         l[k] = m.v[k].l;
-        ck_assert_msg(lir_verify(c, l[k]), "%s", ctx_messages(c));
     }
     void *twins = twins_open(c, m.n, l), *right = malloc(bytes[j.out]);
     for (int s = 0; s < SEEDS; s++) {
