@@ -1,6 +1,7 @@
 /* rt_gpu_tape.c: runs that are played again. Where all steps are the device's and all sizes follow from those of the inputs, a run puts the
  * same launches and copies into the stream as the last one did with the same sizes and addresses. Such a run is recorded; the second
- * one makes a graph of the record, and from then on a run is one launch. Without graphs (old drivers) the record itself is played.
+ * one makes a graph of the record (by then the driver has loaded the kernels, which it may not do while a stream is captured), and from then on a
+ * run is one launch. Without graphs (old drivers) the record itself is played.
  * Inputs go to the device before, results come from it afterwards. What is recorded is useless when memory that it names has moved. */
 #include "rt_gpu.h"
 
