@@ -32,6 +32,7 @@ static DType mem_type(DType t) { return dt_is_packed(t) && !dt_is_float(t) ? reg
 void emit_begin(Emit *e) {
     e->memo = NEW(e->c, struct EmitMemo);
     e->memo->stamp = 1;
+    e->streamed = emit_streamed(e);
     e->code->buf = NEWN(e->c, Val, K_BUFS);
     e->code->dim = NULL;
     e->code->tasks = dim_const(e->c, 1);
@@ -492,6 +493,7 @@ void emit_store(Emit *e, const Stage *s, int r, LVal v, const Point *p) {
         return;
     }
     LVal mask = p->mask;
+    if (step == 1 && !vec.i && e->streamed >> o->buf & 1) lir_stream_next(e->l);
     if (ok.i) mask = mask.i ? lir_op2(e->l, S_AND, widen(e, ok, p->lanes), mask) : widen(e, ok, p->lanes);
     v = widen(e, v, p->lanes);
     if (vec.i && lir_type(e->l, vec).dt == DT_I32) vec = lir_cast(e->l, vec, DT_I64);

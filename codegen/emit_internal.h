@@ -24,6 +24,10 @@ typedef struct EmitHeld { LVal v; DType from, to; } EmitHeld;
 LVal emit_held(Emit *e, void *data, const Expr *at, const Point *p);
 LVal emit_hreduce(Emit *e, const Stage *s, LVal v);           /* lanes of accumulator 0 combined by halves (comb is one commutative operation) */
 
+/* emit_stream.c */
+bool result_is_final(Graph *g, Val v);                        /* a result of g that nothing in it reads */
+uint64_t emit_streamed(const Emit *e);                        /* buffers whose lines are written past the caches */
+
 /* emit_range.c */
 bool emit_fits_i32(const Emit *e, const Stage *s, Expr x);    /* is the i64 expression x within i32 at every point of the stage? */
 

@@ -24,6 +24,7 @@ typedef struct KBuf {
     Dim offset;             /* first element, from the buffer's base */
     Val val;                /* graph value (KB_IN: operand; KB_OUT: result) */
     const ConstData *data;  /* constant operand, else NULL */
+    bool final;             /* a result of the model that none of its kernels reads */
 } KBuf;
 typedef enum { AX_PAR, AX_RED, AX_SCAN } AxKind;
 typedef struct KAxis { Dim extent; uint8_t kind; } KAxis;
@@ -102,6 +103,7 @@ struct Emit {
     LVal ptr[K_BUFS];                               /* base pointers: lir_buf for IN/OUT (set up by emit_begin), scratch homes set by the template */
     uint8_t aligned, aligned_axis;                  /* accesses that depend on the axis are at multiples of so many elements; 0: not known */
     struct EmitMemo *memo;
+    uint64_t streamed;                              /* results that are not to stay in caches: emit_stream.c */
 };
 void emit_begin(Emit *e);                           /* parameters: collects Dims used by the kernel as lir_dim arguments */
 LVal emit_dim(Emit *e, Dim d);                      /* i64 */

@@ -98,6 +98,7 @@ void lir_store(Lir *l, LVal ptr, LVal idx, LVal v, LVal mask, uint32_t align);
 LVal lir_gather(Lir *l, LVal ptr, LVal idx /* i64 or i32 vector */, DType t, LVal mask);
 void lir_scatter(Lir *l, LVal ptr, LVal idx, LVal v, LVal mask); /* lanes in order: a later lane wins */
 void lir_volatile_next(Lir *l);            /* the next load must stay a separate load (keeps splats of overlapping loads unmerged) */
+void lir_stream_next(Lir *l);              /* the next store, if of whole lines without a mask, need not stay in caches */
 LVal lir_ptr_add(Lir *l, LVal ptr, LVal idx, DType elem); /* ptr + idx * size */
 LVal lir_ptr_bytes(Lir *l, LVal ptr, LVal bytes);
 void lir_prefetch(Lir *l, LVal ptr, LVal idx, DType elem, int level); /* 1: L1, 2: L2, 3: L3 */

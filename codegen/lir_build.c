@@ -306,6 +306,8 @@ void lir_store(Lir *l, LVal ptr, LVal idx, LVal v, LVal mask, uint32_t align) {
     LAddr a = lir_address(l, ptr, idx, ty.dt);
     i.imm = a.disp, i.aux = align ? align : natural(size);
     CHECK((i.aux & (i.aux - 1)) == 0);
+    i.flags = l->streamed && !mask.i && size * ty.lanes % 64 == 0;
+    l->streamed = false;
     lir_append(l, i, mask.i ? 4 : 3, (LVal[]){a.ptr, a.idx, v, mask});
 }
 
@@ -346,6 +348,8 @@ void lir_scatter(Lir *l, LVal ptr, LVal idx, LVal v, LVal mask) {
 }
 
 void lir_volatile_next(Lir *l) { l->separate = true; }
+
+void lir_stream_next(Lir *l) { l->streamed = true; }
 
 LVal lir_ptr_add(Lir *l, LVal ptr, LVal idx, DType elem) {
     LIns i = lir_mk(L_PTR_ADD, DT_PTR, 1);

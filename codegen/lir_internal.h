@@ -30,6 +30,7 @@ struct Lir {
     VEC(LRegion) region; /* open ones */
     LTab global, scoped; /* value numbers: operand-free instructions; the others, of open regions */
     bool separate;       /* lir_volatile_next */
+    bool streamed;       /* lir_stream_next */
     uint32_t threads, shared; /* lir_block */
 };
 

@@ -18,6 +18,7 @@ typedef struct Printer { /* of one kernel */
     LLVMBuilderRef b;
     LLVMValueRef fn;
     LLVMValueRef *val; /* by LVal */
+    bool streams;       /* there are streamed stores */
     LLVMValueRef tiles; /* memory of the configuration of matrix tiles, once there is one */
 } Printer;
 

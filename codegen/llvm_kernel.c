@@ -197,7 +197,34 @@ static LV load(const Kernel *k, const LIns *i) {
     return is_bool ? LLVMBuildICmp(p->b, LLVMIntNE, v, LLVMConstNull(LLVMTypeOf(v)), "") : v;
 }
 
-static void store(const Kernel *k, const LIns *i) {
+static BB block(const Kernel *k) { return LLVMAppendBasicBlockInContext(k->p.cx, k->p.fn, ""); }
+static BB here(const Kernel *k) { return LLVMGetInsertBlock(k->p.b); }
+static void start(const Kernel *k, BB b) { LLVMPositionBuilderAtEnd(k->p.b, b); }
+static void incoming(LV phi, LV v, BB from) { LLVMAddIncoming(phi, &v, &from, 1); }
+
+/* Past the caches, if the address is that of a register's width, as such stores demand; else as any other. */
+static void stream(Kernel *k, LV v, LV ptr, const LIns *i, LVal buffer) {
+    const Printer *p = &k->p;
+    unsigned width = p->t->vbytes;
+    LLVMTypeRef i64 = LLVMInt64TypeInContext(p->cx);
+    LV low = LLVMBuildAnd(p->b, LLVMBuildPtrToInt(p->b, ptr, i64, ""), LLVMConstInt(i64, width - 1, 0), "");
+    BB past = block(k), plain = block(k), next = block(k);
+    LLVMBuildCondBr(p->b, LLVMBuildICmp(p->b, LLVMIntEQ, low, LLVMConstInt(i64, 0, 0), ""), past, plain);
+    for (int aligned = 0; aligned < 2; aligned++) {
+        start(k, aligned ? past : plain);
+        LV s = LLVMBuildStore(p->b, v, ptr);
+        LLVMSetAlignment(s, aligned ? width : i->aux);
+        tag(k, s, buffer);
+        LLVMMetadataRef one = LLVMValueAsMetadata(i32(k, 1));
+        LV mark = LLVMMetadataAsValue(p->cx, LLVMMDNodeInContext2(p->cx, &one, 1));
+        if (aligned) LLVMSetMetadata(s, LLVMGetMDKindIDInContext(p->cx, "nontemporal", 11), mark);
+        LLVMBuildBr(p->b, next);
+    }
+    start(k, next);
+    k->p.streams = true;
+}
+
+static void store(Kernel *k, const LIns *i) {
     const LVal *a = k->p.args + i->arg;
     const Printer *p = &k->p;
     LTy ty = p->ins[a[2].i].ty;
@@ -215,6 +242,10 @@ static void store(const Kernel *k, const LIns *i) {
         known = false;
     } else {
         known = i->narg == 4;
+    }
+    if (i->op == L_STORE && i->flags) {
+        stream(k, v, ptr, i, a[0]);
+        return;
     }
     if (i->op == L_STORE && !known) {
         s = LLVMBuildStore(p->b, v, ptr);
@@ -250,11 +281,6 @@ static LV together(Kernel *k, const LIns *i) {
 }
 
 /* ---- structure ------------------------------------------------------------------------------- */
-
-static BB block(const Kernel *k) { return LLVMAppendBasicBlockInContext(k->p.cx, k->p.fn, ""); }
-static BB here(const Kernel *k) { return LLVMGetInsertBlock(k->p.b); }
-static void start(const Kernel *k, BB b) { LLVMPositionBuilderAtEnd(k->p.b, b); }
-static void incoming(LV phi, LV v, BB from) { LLVMAddIncoming(phi, &v, &from, 1); }
 
 static void unlikely(const Kernel *k, LV branch) {
     LLVMMetadataRef w[3] = {LLVMMDStringInContext2(k->p.cx, "branch_weights", 14),

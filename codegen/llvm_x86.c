@@ -49,7 +49,10 @@ static LV parameter(Printer *p, const LIns *i) {
     return x;
 }
 
-static void leave(Printer *p, LV status) { LLVMBuildRet(p->b, status); }
+static void leave(Printer *p, LV status) {
+    if (p->streams) (void)pr_intrinsic(p, "llvm.x86.sse.sfence", 0, NULL, 0, NULL); /* such stores are ordered by nothing else */
+    LLVMBuildRet(p->b, status);
+}
 
 /* ---- values ---- */
 
