@@ -168,7 +168,10 @@ static int packed_candidates(const Kernel *k, const Target *t, Sched *out, int m
 
 static double packed_cost(const Kernel *k, const Sched *s, const Target *t) {
     Packed x;
+    Shape shape;
+    bool direct = contract_shape(k, &shape), far = direct && shape_rows_collide(&shape, t);
     if (!shape_of(k, &x)) return 1e30;
+    if (direct && !far) return 1e29; /* `contract` reads B where it lies, and has tiles of several axes */
     int lanes = target_lanes(t, DT_F32), mr = (int)s->par[PAR_MR], nv = (int)s->par[PAR_NV];
     double cols = typical(&x, x.n),
            panels = (double)(int64_t)((cols + lanes * nv - 1) / (lanes * nv));
@@ -178,9 +181,7 @@ static double packed_cost(const Kernel *k, const Sched *s, const Target *t) {
            step = mr * nv / t->fma_per_cycle;
     if (step < loads) step = loads;
     if (step < 4) step = 4;
-    Shape shape;
-    double far = contract_shape(k, &shape) && shape_rows_collide(&shape, t) ? 6 : 1;
-    double pack = kk * nv * (1 + expr_cost(k->c, x.b)) * (panel_contiguous(k, x.s, x.b, x.n) ? far : 6);
+    double pack = kk * nv * (1 + expr_cost(k->c, x.b)) * (!far && panel_contiguous(k, x.s, x.b, x.n) ? 1 : 6);
     return product(&x, x.task, x.ntask) * panels *
            (product(&x, x.loop, x.nloop) * tiles * (kk * step * 1.03 + mr * nv * 4 + 40) +
             (chunks < 1 ? 1 : chunks) * (pack + 100));
