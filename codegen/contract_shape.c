@@ -1,5 +1,7 @@
 /* contract_shape.c: recognises a contraction in a kernel and sorts its axes. One operand (B) is read as vectors along an axis of unit
  * stride, or of four bytes where quads of bytes are multiplied at once; the other (A) is broadcast. */
+#include <string.h>
+
 #include "contract.h"
 
 static bool operand(const Kernel *k, const Stage *s, Expr e, Operand *o) {
@@ -69,10 +71,27 @@ static bool stores_along(const Shape *x) {
     return access_affine(k, s, s->out[0].buf, s->out[0].rank, s->out[0].at, &f) && dim_is(k->c, f.coef[vec], 1);
 }
 
+/* A tile takes rows along the two innermost m axes. Where those are short (the taps of a transposed convolution), the longest of the others comes last. */
+static void long_rows_last(Shape *x) {
+    enum { FEW = 8 };
+    int longest = 0;
+    if (x->nm < 3 || shape_product(x, x->m + x->nm - 2, 2) >= FEW) return;
+    for (int i = 1; i < x->nm; i++) if (shape_extent(x, x->m[i]) > shape_extent(x, x->m[longest])) longest = i;
+    int axis = x->m[longest];
+    memmove(&x->m[longest], &x->m[longest + 1], sizeof *x->m * (size_t)(x->nm - longest - 1));
+    x->m[x->nm - 1] = axis;
+}
+
+/* Few lanes of a vector would be used. */
+static bool is_short(const Shape *x) { return shape_extent(x, x->vec) < 8; }
+
 bool contract_shape(const Kernel *k, Shape *x) {
     Shape other;
     bool first = classify(k, x, false), second = classify(k, &other, true);
-    if (second && (!first || (stores_along(&other) && !stores_along(x)))) *x = other;
+    if (first && second && is_short(x) != is_short(&other)) first = !is_short(x);
+    else if (first && second && stores_along(&other) && !stores_along(x)) first = false;
+    if (!first && second) *x = other;
+    if (first || second) long_rows_last(x);
     return first || second;
 }
 

@@ -470,6 +470,9 @@ START_TEST(contractions_of_fixed_sizes) {
         /* the vector operand on the left, the result transposed */
         {"%a: f32[20,33], %b: f32[7,20]", "f32[7,33]",
          "%0 = contract \"kn,mk->mn\" %a, %b : f32[7,33]\nyield %0"},
+        /* a transposed convolution: contiguous along two taps alone, which are the innermost rows, too */
+        {"%a: f32[12,5,21], %b: f32[12,19,2,2], %c: f32[19,1,1,1,1]", "f32[19,5,2,21,2]",
+         "%0 = contract \"chw,coij->ohiwj\" %a, %b : f32[19,5,2,21,2]\n%1 = map { a + b } %0, %c : f32[19,5,2,21,2]\nyield %1"},
         /* packed panels, the columns beyond the last cut off */
         {"%a: f32[23,30], %b: f32[4,30,16], %c: f32[50]", "f32[23,50]",
          "%0 = contract \"mk,bki->mbi\" %a, %b : f32[23,4,16]\n"
