@@ -106,6 +106,13 @@ CASES = {
             h2 = Concat <axis = 0> (e, s)
         }>
         y = Mul (o, o)""", {"x": X5 * 0.5}),
+    "loop of the highest rank": ("""n = Constant <value_int = 3> ()
+        o = Loop (n, , x) <body = b (int64 i, bool c, double[%s] h) => (bool c2, double[%s] h2) {
+            c2 = Identity (c)
+            s = Sin (h)
+            h2 = Mul (s, h)
+        }>
+        y = Mul (o, o)""" % ((",".join("1" * 15) + ",5",) * 2), {"x": X5.reshape(*[1] * 15, 5)}),
     "no trips": ("""o = Loop (zero, , x) <body = b (int64 i, bool c, double[3,4] h) => (bool c2, double[3,4] h2) {
             c2 = Identity (c)
             h2 = Mul (h, w)
