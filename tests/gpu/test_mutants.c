@@ -11,18 +11,12 @@
 
 /* ---- what is done to a kernel ---- */
 
-typedef enum { NO_BARRIER, NO_WAIT, WEAK_WAIT, NO_COMMIT, ALL_VALID, COPY_ELSEWHERE, TURNED, OTHER_ROW, OTHER_LANE, OTHER_WORD, BEYOND, KINDS } Kind;
-static const char *const kind_name[KINDS] = {"no barrier",
-                                             "no wait",
-                                             "a wait that is too weak",
-                                             "no commit",
-                                             "all bytes of a copy valid",
-                                             "a copy to another place",
-                                             "a matrix turned",
-                                             "another row of a matrix",
-                                             "another lane",
-                                             "another word of shared memory",
-                                             "shared memory beyond its end"};
+typedef enum {
+    NO_BARRIER, NO_WAIT, WEAK_WAIT, NO_COMMIT, ALL_VALID, COPY_ELSEWHERE, FEWER_BYTES, TURNED, OTHER_ROW, OTHER_LANE, OTHER_WORD, BEYOND, KINDS
+} Kind;
+static const char *const kind_name[KINDS] = {
+    "no barrier", "no wait", "a wait that is too weak", "no commit", "all bytes of a copy valid", "a copy to another place", "half of the bytes of a copy",
+    "a matrix turned", "another row of a matrix", "another lane", "another word of shared memory", "shared memory beyond its end"};
 enum { MOST_OF_A_KIND = 4 }; /* but for barriers and waits, which all have their turn */
 
 static bool shared_place(const Lir *l, LVal p) {
@@ -47,6 +41,8 @@ static bool change(Lir *l, LIns *i, Kind kind) {
         return i->op == L_COPY_ASYNC && i->narg == 5 && (i->narg = 4, true);
     case COPY_ELSEWHERE:
         return i->op == L_COPY_ASYNC && (i->aux = (uint32_t)((lir_copy_to(i) + size) * (LIR_COPY_SIZE + 1)) | size, true);
+    case FEWER_BYTES:
+        return i->op == L_COPY_ASYNC && size > 4 && (i->aux -= size / 2, true);
     case TURNED:
         return i->op == L_LOAD_MATRIX && (i->flags ^= 1, true);
     case OTHER_ROW:
