@@ -4,7 +4,7 @@
  *
  * Operands that are f16 or bf16 are multiplied as such. Others are f32, of which the instructions take 11 bits: each is split in two, and three products
  * (high times high, and high times low both ways) leave an error of 2^-21; infinite operands give NaN. A target that may round factors multiplies once.
- * Order of sums: keys by steps of 64 (16-bit operands) or 32, ascending; weights of a thread's keys in a chain, then of the four threads of a row. */
+ * Order of sums: keys by steps of 64 (operands of 16 bits, rows of at most 64) or 32, ascending; weights of a thread's keys in a chain, then of the four threads of a row. */
 #include <math.h>
 #include <string.h>
 
@@ -65,7 +65,8 @@ static int flash_candidates(const Kernel *k, const Target *t, Sched *out, int ma
     (void)t, (void)max;
     if (!attn_classify(k, &a)) return 0;
     out[0].par[PAR_ROWS] = ROWS;
-    out[0].par[PAR_KEYS] = operands(&a) == DT_F32 ? 32 : 64;
+    bool narrow = known(k, a.qk, a.d) <= MOST / 2 && known(k, a.pv, a.col) <= MOST / 2;
+    out[0].par[PAR_KEYS] = narrow && operands(&a) != DT_F32 ? 64 : 32;
     return 1;
 }
 

@@ -7,7 +7,9 @@
  * Recognition is by structure alone: the softmax is composed back to an expression over what it
  * reads, and that expression must be exp(x - m) / l with m the maximum and l the sum of the same x
  * and exp(x - m) along the contracted axis. Nothing between the two contractions may be read by
- * anybody else. */
+ * anybody else.
+ *
+ * GPUs take operands of 16 bits as well: inside the group they are f32, and weights are not rounded to 16 bits. */
 #include <string.h>
 
 #include "internal.h"
@@ -274,19 +276,23 @@ static bool one_reduced(Graph *g, const Node *n, uint8_t *red) {
     return count == 1;
 }
 
-static bool f32_contract(Graph *g, const Node *n) {
+static bool is_half(DType t) { return t == DT_F16 || t == DT_BF16; }
+
+/* Summed in f32, of f32 operands. GPUs multiply operands of 16 bits as they are: there both may have one such type. */
+static bool f32_contract(Graph *g, const PassCtx *pc, const Node *n) {
     const ContractAttr *a = n->attr;
-    return a->acc == DT_F32 && a->out == DT_F32 && val_type(g, n->in[0])->dtype == DT_F32 &&
-           val_type(g, n->in[1])->dtype == DT_F32;
+    DType x = (DType)val_type(g, n->in[0])->dtype, y = (DType)val_type(g, n->in[1])->dtype, out = (DType)a->out;
+    bool halves = pc->target && !(pc->target->flags & F_SIMD);
+    return a->acc == DT_F32 && x == y && ((x == DT_F32 && out == DT_F32) || (halves && is_half(x) && (out == DT_F32 || is_half(out))));
 }
 
 /* scores: the keys' operand alone has the softmax axis, and of the result's axes nothing else
  * alone. */
-static bool scores_fit(Graph *g, const Node *n, int axis) {
+static bool scores_fit(Graph *g, const PassCtx *pc, const Node *n, int axis) {
     const ContractAttr *a = n->attr;
     const Type *out = val_type(g, n->out[0]);
     uint8_t red, t = a->label[2][axis];
-    if (!f32_contract(g, n) || !one_reduced(g, n, &red)) return false;
+    if (!f32_contract(g, pc, n) || !one_reduced(g, n, &red)) return false;
     int r0 = val_type(g, n->in[0])->rank, r1 = val_type(g, n->in[1])->rank;
     int k = find(a->label[0], r0, t) >= 0 ? 0 : 1;
     if (find(a->label[!k], k ? r0 : r1, t) >= 0) return false;
@@ -357,6 +363,7 @@ static Expr renumber(void *data, Ctx *c, Expr e, const ExprInfo *i, const Expr *
         r->in[r->n++] = v;
     }
     uint32_t to = (uint32_t)r->to[i->index];
+    if (i->kind == E_ARG && v.i == r->k->score.i) return expr_cast(c, expr_arg(c, to, DT_F32), (DType)i->dtype); /* it is in f32 inside */
     if (i->kind == E_ARG) return expr_arg(c, to, (DType)i->dtype);
     if (v.i == r->k->score.i) r->bad = true; /* reads other scores than its own */
     return expr_load(c, to, (DType)i->dtype, i->narg - (i->oob == OOB_VALUE), arg, (Oob)i->oob,
@@ -384,6 +391,19 @@ static Val keep_reduce(Graph *g, const Type *dom, const Node *n, int axis, Val x
     return node1(g, P_REDUCE, 1, &x, type_tensor(g->c, DT_F32, dom->rank, dim), a, n->loc);
 }
 
+static Val cast(Graph *g, Val v, DType to, Loc loc) {
+    const Type t = *val_type(g, v);
+    return t.dtype == to ? v : map1(g, &t, expr_cast(g->c, expr_arg(g->c, 0, (DType)t.dtype), to), 1, &v, loc);
+}
+
+/* The contraction, all of it in f32. */
+static Val contract_f32(Graph *g, const Node *n, const Val *in, const Type *out) {
+    ContractAttr *a = ctx_dup(g->c, n->attr, sizeof *a);
+    Val x[2] = {cast(g, in[0], DT_F32, n->loc), cast(g, in[1], DT_F32, n->loc)};
+    a->out = DT_F32;
+    return node1(g, P_CONTRACT, 2, x, type_tensor(g->c, DT_F32, out->rank, out->dim), a, n->loc);
+}
+
 static bool wrap(Cone *k, const Softmax *s, Node *scores, Node *last, int p) {
     Ctx *c = k->c;
     Graph *g = k->g, *b = graph_new(c, "Attention", g);
@@ -403,7 +423,7 @@ static bool wrap(Cone *k, const Softmax *s, Node *scores, Node *last, int p) {
     if (r.bad || !reads) return false;
     for (int i = 0; i < n; i++)
         in[i] = graph_input(b, val_info(g, operand[i])->name, *val_type(g, operand[i]));
-    Val score = node1(b, P_CONTRACT, 2, in, *k->dom, scores->attr, scores->loc);
+    Val score = contract_f32(b, scores, in, k->dom);
     for (int i = 0, j = 3; i < r.n; i++) leafs[i] = r.in[i].i == k->score.i ? score : in[j++];
     Expr a0 = expr_arg(c, 0, DT_F32), a1 = expr_arg(c, 1, DT_F32), none = {0};
     Val xv = expr_info(c, x)->kind == E_ARG ? score : map1(b, k->dom, x, r.n, leafs, scores->loc);
@@ -418,8 +438,8 @@ static bool wrap(Cone *k, const Softmax *s, Node *scores, Node *last, int p) {
     Val pv[2];
     pv[p] = map1(b, k->dom, div, 2, pair, s->sum->loc);
     pv[!p] = in[2];
-    graph_output(b, NULL,
-                 node1(b, P_CONTRACT, 2, pv, *val_type(g, last->out[0]), last->attr, last->loc));
+    const Type *result = val_type(g, last->out[0]);
+    graph_output(b, NULL, cast(b, contract_f32(b, last, pv, result), (DType)result->dtype, last->loc));
     B at = builder(g, last->loc);
     Val out;
     b_group(&at, "Attention", b, n, operand, &out);
@@ -445,8 +465,15 @@ static int roots(Cone *k, Val v, int depth, Node **out, int n) {
     return n;
 }
 
+/* Weights of 16 bits before they were rounded to that. */
+static Expr unrounded(Ctx *c, Expr p) {
+    const ExprInfo *i = expr_info(c, p);
+    bool rounds = i->kind == E_CAST && is_half((DType)i->dtype) && expr_info(c, i->arg[0])->dtype == DT_F32;
+    return rounds ? i->arg[0] : p;
+}
+
 static bool try_wrap(Cone *k, Node *last, PassCtx *pc) {
-    if (!f32_contract(k->g, last)) return false;
+    if (!f32_contract(k->g, pc, last)) return false;
     k->visits = 0;
     for (int p = 0; p < 2; p++) {
         Node *root[MAX_ROOTS];
@@ -460,9 +487,9 @@ static bool try_wrap(Cone *k, Node *last, PassCtx *pc) {
             k->failed = false;
             k->score = root[i]->out[0];
             enter(k, root[i]);
-            Expr e = compose(k, last->in[p], 0);
+            Expr e = unrounded(k->c, compose(k, last->in[p], 0));
             if (k->failed || !softmax_of(k, e, &s) || k->failed) continue;
-            if (!scores_fit(k->g, root[i], s.axis) || !values_fit(k->g, last, p, s.axis) ||
+            if (!scores_fit(k->g, pc, root[i], s.axis) || !values_fit(k->g, last, p, s.axis) ||
                 !short_rows(k->g, pc, root[i], last, p) || read_elsewhere(k, last))
                 continue;
             if (!pass_allow(pc)) return false;

@@ -37,6 +37,12 @@ TILES = {
     "attention_mask": """m (float[B, N, 2, 40] q, float[B, 2, 40, 101] k, float[B, 2, 101, 24] v, float[B, 1, 1, 101] mask) => (float[B, N, 2, 24] y) {
         r = Transpose<perm = [0, 2, 1, 3]>(q) s = MatMul(r, k) c = Add(s, mask) p = Softmax<axis = 3>(c) o = MatMul(p, v) z = Relu(o)
         y = Transpose<perm = [0, 2, 1, 3]>(z) }""",
+    "attention_half": """m (float16[B, 3, N, 64] q, float16[B, 3, 64, N] k, float16[B, 3, N, 64] v) => (float16[B, 3, N, 64] y) {
+        s = MatMul(q, k) p = Softmax<axis = 3>(s) y = MatMul(p, v) }""",
+    "attention_half_causal": "m (float16[B, 3, N, 40] q, float16[B, 3, N, 40] k, float16[B, 3, N, 72] v) => (float16[B, 3, N, 72] y) { y = Attention<is_causal = 1>(q, k, v) }",
+    "attention_half_wide": """m (float16[B, 3, N, 128] q, float16[B, 3, 128, N] k, float16[B, 3, N, 128] v) => (float16[B, 3, N, 128] y) {
+        s = MatMul(q, k) p = Softmax<axis = 3>(s) y = MatMul(p, v) }""",
+    "attention_wide": "m (float[B, 2, N, 128] q, float[B, 2, N, 128] k, float[B, 2, N, 128] v) => (float[B, 2, N, 128] y) { y = Attention(q, k, v) }",
     "attention_causal": "m (float[B, 3, N, 20] q, float[B, 3, N, 20] k, float[B, 3, N, 33] v) => (float[B, 3, N, 33] y) { y = Attention<is_causal = 1>(q, k, v) }",
 }
 _GEMM = ["gemm rows=128 cols=128", "gemm rows=128 cols=64", "gemm rows=64 cols=128", "gemm rows=64 cols=64", "gemm rows=32 cols=64", "gemm rows=64 cols=32"]
@@ -49,6 +55,7 @@ _SCHEDULES = [
     ("tiles_conv", _MMA, "bf16"), ("tiles_across", _MMA[2:], "f16"),
     ("few", _GEMV, None), ("few_across", _GEMV, None), ("few_odd", _GEMV, None), ("few_half", _GEMV, None), ("few_half_across", _GEMV, None),
     ("attention", ["flash rows=64"], None), ("attention", ["flash rows=64"], "tf32"), ("attention_mask", ["flash rows=64"], None), ("attention_causal", ["flash rows=64"], None),
+    ("attention_wide", ["flash rows=64"], None), ("attention_half_wide", ["flash rows=64"], None), ("attention_half", ["flash rows=64"], None), ("attention_half_causal", ["flash rows=64"], None),
 ]
 
 
@@ -68,5 +75,5 @@ CONSTANTS = {
 def text(name):
     """The model: constants come after the results."""
     head, body = (MODELS | TILES)[name].split("{", 1)
-    opset = HEAD.replace("18", "23") if "Attention<" in body else HEAD
+    opset = HEAD.replace("18", "23") if "Attention" in body else HEAD
     return f"{opset}{head} {CONSTANTS.get(name, '')} {{{body}"

@@ -48,7 +48,7 @@ def check(command, folder, name, schedule, precision, wants):
         assert got.shape == want.shape and got.dtype == want.dtype, f"{what}: {got.dtype}{got.shape} instead of {want.dtype}{want.shape}"
         if schedule.startswith("gemm") or got.dtype.kind == "i":
             assert got.tobytes() == nest.tobytes(), f"{what}: other bits than nest"
-        tolerance = TOLERANCE.get(precision) or (SPLIT if schedule.startswith("flash") else PRECISE.get(got.dtype.type, 0))
+        tolerance = TOLERANCE.get(precision) or (SPLIT if schedule.startswith("flash") and got.dtype == np.float32 else PRECISE.get(got.dtype.type, 0))
         error, most = np.abs(got.astype(np.float64) - want).max(), np.abs(want.astype(np.float64)).max()
         assert error <= tolerance * most, f"{what}: wrong by {error} of {most}"
     print(f"ok   {name}, {schedule}, {precision or 'as it is'}")
