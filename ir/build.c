@@ -254,9 +254,14 @@ static bool lone_against_sum(Ctx *c, Dim x, Dim y) {
     return dim_lone_sym(c, x, NULL) && (k == D_ADD || k == D_MUL) && dim_hi(c, y) > 1 && dim_may_be_one(c, x) && dim_may_be_one(c, y);
 }
 
+/* `from` broadcast to `to`, which it is if that is possible; not dim_bcast, which does not keep their order. */
+static Dim fitted(Ctx *c, Dim from, Dim to) {
+    return dim_may_be_one(c, from) ? dim_select(c, dim_eqv(c, from, dim_const(c, 1)), to, from) : from;
+}
+
 static bool equal_or_one(B *b, Dim x, Dim y, Dim *out) {
     *out = y;
-    b_guard(b, G_EQ, dim_bcast(b->c, x, y), y, "size %s must be 1 or %s", dim_text(b->c, x), dim_text(b->c, y));
+    b_guard(b, G_EQ, fitted(b->c, x, y), y, "size %s must be 1 or %s", dim_text(b->c, x), dim_text(b->c, y));
     return true;
 }
 
@@ -495,8 +500,7 @@ void b_guard_val(B *b, Val cond, const char *text) {
 
 void b_guard_fits(B *b, Dim from, Dim to, const char *what) {
     if (dim_same(b->c, from, to) || dim_is(b->c, from, 1) || dim_in_bcast(b->c, to, from)) return;
-    Dim fit = dim_may_be_one(b->c, from) ? dim_bcast(b->c, from, to) : from;
-    b_guard(b, G_EQ, fit, to, "%s: size %s does not broadcast to %s", what, dim_text(b->c, from), dim_text(b->c, to));
+    b_guard(b, G_EQ, fitted(b->c, from, to), to, "%s: size %s does not broadcast to %s", what, dim_text(b->c, from), dim_text(b->c, to));
 }
 
 void b_guard_domain(B *b, int nres, const Expr *body, int nin, const Val *in, int rank, const Dim *dim) {

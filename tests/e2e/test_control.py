@@ -242,6 +242,12 @@ g (int64 n, float[K] x) => (float[N, L] s) {
   s = Loop <body = body (int64 i, bool go) => (bool go2, float[L] row) {
     go2 = Identity (go) e = Unsqueeze (i, z) row = Slice (x, z, e) }> (n, t)
 }""", (3, f32(range(9))), "slices of a stacked result"),
+    "a size against a sum of sizes": ("""
+g (float[K] x, float[M] a, float[L] b) => (float[S] y) { c = Concat <axis = 0> (a, b) y = Add (x, c) }""",
+        (f32([1, 2, 3]), A, f32([1, 2, 3])), "must be 1 or"),
+    "a sum of sizes against a size": ("""
+g (float[M] a, float[L] b, float[K] x) => (float[S] y) { c = Concat <axis = 0> (a, b) y = Add (c, x) }""",
+        (A, f32([1, 2, 3]), f32([1, 2, 3])), "must be 1 or"),
     "rows without end": ("""
 g (bool c, float[100000] x) => (float[N, 100000] s) {
   s = Loop <body = body (int64 i, bool go) => (bool go2, float[100000] row) { go2 = Identity (go) row = Neg (x) }> (, c)

@@ -113,6 +113,7 @@ def refused(rng):
     yield "DequantizeLinear", [u8(rng, 3, 4), f32(rng, 3), u8(rng, 4)], {"axis": 0}, "zero|size", "sd"
     yield "DequantizeLinear", [u8(rng, 3, 4), f32(rng, 3, 3)], {"axis": 1, "block_size": 3}, "scale|size|block", "sd"
     yield "MatMulInteger", [u8(rng, 3, 4), u8(rng, 3, 4)], {}, "inner|size", "sd"
+    yield "QLinearMatMul", [u8(rng, 3, 4), one, u8(rng), u8(rng, 4, 5), one, u8(rng), f32(rng, 2), u8(rng)], {}, "broadcast", "sd"
     yield "ConvInteger", [u8(rng, 1, 3, 4, 4), u8(rng, 2, 2, 2, 2)], {}, "channel|group", "sd"
     # moving
     yield "Reshape", [x, n64(5, 2)], {}, "cannot reshape", "sc"
