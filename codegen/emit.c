@@ -477,6 +477,10 @@ LVal emit_to_acc(Emit *e, LVal v, DType from, DType acc) { return cast_reg(e, v,
 void emit_store(Emit *e, const Stage *s, int r, LVal v, const Point *p) {
     const KOut *o = &s->out[r];
     const KBuf *b = &e->k->buf[o->buf];
+    if (e->hold == o->buf + 1) {
+        *e->held = v;
+        return;
+    }
     LVal ok = o->oob != OOB_NEVER ? bounds(e, s, b, o->rank, o->at, p, WHERE_ALL) : (LVal){0};
     if (o->oob == OOB_FAIL && ok.i) {
         CHECK(lanes_of(e, ok) == 1);

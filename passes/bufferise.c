@@ -4,7 +4,7 @@
  * - operands of concat are written in place by their producers; what cannot be (views, inputs, constants, values placed
  *   elsewhere, results of the graph) is copied;
  * - a reshape that strides cannot express is a copy, which fusion lets the producer write directly;
- * - bytes that are multiplied four at a time lie side by side;
+ * - channels that products read together lie side by side;
  * - results of the graph and operands of control nodes are values of their own.
  * After this pass every view chain from a materialised value is a strided view, a pad, or a broadcast. */
 #include "ir/storage.h"
@@ -100,7 +100,7 @@ static void materialise_reshapes(Graph *g, const bool *placed, uint32_t room) {
     }
 }
 
-/* ---- bytes that are multiplied four at a time ---- */
+/* ---- channels that products read side by side ---- */
 
 /* The strides of v in the memory that its chain of views starts from, if they can be told. */
 static bool strides_in_memory(Graph *g, Val v, Strides *out) {
@@ -110,16 +110,33 @@ static bool strides_in_memory(Graph *g, Val v, Strides *out) {
     return strides_in_memory(g, graph_resolve(g, d->in[0]), &of) && strides_view(g->c, g, d, &of, out);
 }
 
-/* Where views tear such bytes apart, a copy puts them together: of what a window looks at, for the window would repeat it. */
-static void materialise_quads(Graph *g) {
+/* Is the innermost dim of operand 0 one that a product reads side by side? Bytes multiplied by four, and blocks of channels where constant weights have
+ * so many rows and columns that the copy costs less than reading planes for each panel of columns. */
+static bool wants_together(const Graph *g, const Node *n) {
+    enum { MANY_ROWS = 128, MANY_COLUMNS = 256 };
+    const ContractAttr *a = n->attr;
+    const Type *x = val_type(g, n->in[0]), *w = val_type(g, n->in[1]);
+    int64_t rows = 1, columns = 1, e;
+    if (!x->rank) return false;
+    if (a->acc == DT_I32) return x->dtype == DT_U8 && w->dtype == DT_I8 && dim_is(g->c, x->dim[x->rank - 1], 4);
+    if (x->dtype != DT_F32 || !dim_is(g->c, x->dim[x->rank - 1], 16) || !val_const(g, n->in[1])) return false;
+    for (int d = 0; d < w->rank; d++) {
+        bool reduced = false;
+        for (int i = 0; i < x->rank; i++) reduced |= a->label[0][i] == a->label[1][d];
+        if (!dim_is_const(g->c, w->dim[d], &e)) return false;
+        *(reduced ? &rows : &columns) *= e;
+    }
+    return rows >= MANY_ROWS && columns >= MANY_COLUMNS;
+}
+
+/* Where views tear these apart, a copy puts them together: of what a window looks at, for the window would repeat it. */
+static void materialise_together(Graph *g) {
     uint32_t nnode = g->node.n;
     for (uint32_t i = 0; i < nnode; i++) {
         Node *n = g->node.v[i], *user = n;
-        if (n->op != P_CONTRACT || ((const ContractAttr *)n->attr)->acc != DT_I32) continue;
-        const Type *x = val_type(g, n->in[0]);
         Strides s;
-        if (x->dtype != DT_U8 || !x->rank || !dim_is(g->c, x->dim[x->rank - 1], 4) || val_type(g, n->in[1])->dtype != DT_I8) continue;
-        if (!strides_in_memory(g, graph_resolve(g, n->in[0]), &s) || dim_is(g->c, s.stride[x->rank - 1], 1)) continue;
+        if (n->op != P_CONTRACT || !wants_together(g, n)) continue;
+        if (!strides_in_memory(g, graph_resolve(g, n->in[0]), &s) || dim_is(g->c, s.stride[s.rank - 1], 1)) continue;
         for (Node *d = val_def(g, graph_resolve(g, n->in[0])); d && is_view(d); d = val_def(g, graph_resolve(g, d->in[0])))
             if (d->op == P_WINDOW) user = d;
         user->in[0] = copy_of(g, graph_resolve(g, user->in[0]), n->loc);
@@ -180,7 +197,7 @@ bool pass_bufferise(Graph *g, PassCtx *p) {
             if (c->in[k].i && placed[graph_resolve(g, c->in[k]).i]) c->in[k] = copy_of(g, c->in[k], c->loc);
     }
     materialise_reshapes(g, placed, room);
-    materialise_quads(g);
+    materialise_together(g);
     graph_tidy(g);
     return true;
 }

@@ -473,6 +473,13 @@ START_TEST(contractions_of_fixed_sizes) {
         /* a transposed convolution: contiguous along two taps alone, which are the innermost rows, too */
         {"%a: f32[12,5,21], %b: f32[12,19,2,2], %c: f32[19,1,1,1,1]", "f32[19,5,2,21,2]",
          "%0 = contract \"chw,coij->ohiwj\" %a, %b : f32[19,5,2,21,2]\n%1 = map { a + b } %0, %c : f32[19,5,2,21,2]\nyield %1"},
+        /* results out of blocks: tiles are transposed; whole rows, parts of rows, several rows; nothing between the sums and the result */
+        {"%x: f32[1,2,5,21,16], %w: f32[3,2,16,16], %b: f32[1,3,1,1,16]", "f32[1,3,16,5,21]",
+         "%0 = contract \"nchwi,ocij->nohwj\" %x, %w : f32[1,3,5,21,16]\n%1 = map { max(a + b, 0) } %0, %b : f32[1,3,5,21,16]\n"
+         "%2 = permute [0, 1, 4, 2, 3] %1 : f32[1,3,16,5,21]\n%3 = copy device 0 %2 : f32[1,3,16,5,21]\nyield %3"},
+        {"%x: f32[2,3,4,7,16], %w: f32[2,3,16,16]", "f32[2,2,16,4,7]",
+         "%0 = contract \"nchwi,ocij->nohwj\" %x, %w : f32[2,2,4,7,16]\n%1 = permute [0, 1, 4, 2, 3] %0 : f32[2,2,16,4,7]\n"
+         "%2 = copy device 0 %1 : f32[2,2,16,4,7]\nyield %2"},
         /* packed panels, the columns beyond the last cut off */
         {"%a: f32[23,30], %b: f32[4,30,16], %c: f32[50]", "f32[23,50]",
          "%0 = contract \"mk,bki->mbi\" %a, %b : f32[23,4,16]\n"
