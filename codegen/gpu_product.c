@@ -85,7 +85,8 @@ void gpu_side_memory(GpuProduct *x, Side *s) {
     int size = (int)dt_bits(s->type) / 8;
     ExprInfo i = *expr_info(c, s->x);
     if (i.kind == E_CAST) i = *expr_info(c, i.arg[0]);
-    bool copied = i.kind == E_LOAD && i.oob == OOB_NEVER && i.dtype == s->type && (size > 1 || s->near_k) && /* bytes are not transposed by ldmatrix */
+    bool transposed = !s->near_k && size == 1; /* which ldmatrix does not do */
+    bool copied = i.kind == E_LOAD && i.oob == OOB_NEVER && i.dtype == s->type && !transposed &&
                   access_affine(x->k, x->s, (uint16_t)i.index, x->k->buf[i.index].rank, i.arg, &s->f);
     if (copied) {
         s->buf = (uint16_t)i.index;
@@ -156,7 +157,8 @@ static double tiles_along(double n, int by) { return (double)(int64_t)((n + by -
 double gpu_tile_cost(const GpuProduct *x, int rows, int cols, double speed) {
     enum { MULTIPROCESSORS = 132 };
     Ctx *c = x->k->c;
-    double tiles = tiles_along(dim_typical(c, gpu_rows(x, 0)), rows) * tiles_along(dim_typical(c, gpu_rows(x, 1)), cols) * dim_typical(c, gpu_batches(x));
+    double tiles = tiles_along(dim_typical(c, gpu_rows(x, 0)), rows) * tiles_along(dim_typical(c, gpu_rows(x, 1)), cols);
+    tiles *= dim_typical(c, gpu_batches(x));
     return tiles_along(tiles, MULTIPROCESSORS) * MULTIPROCESSORS * rows * cols * (dim_typical(c, gpu_depth(x)) + 32) / speed;
 }
 

@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-enum { WARP = 32, WORD = 4, CHUNK = 16 /* bytes: of a copy, and of what swizzles move */, SUM_PAD = 4 /* sums between lines, against conflicts of banks */ };
+enum { WARP = 32, WORD = 4, CHUNK = 16 /* bytes: of a copy, and of what swizzles move */, SUM_PAD = 4 /* sums between lines, for the banks */ };
 
 static int esize(const GpuTiles *g) { return gpu_bytes(&g->x); }
 static int vec_of(const GpuTiles *g, int side) { return g->x.side[side].vec ? g->x.side[side].vec : 1; }
@@ -54,14 +54,16 @@ void gpu_begin_side(GpuTiles *g, int side) {
     const Side *s = &g->x.side[side];
     GpuCopies *c = &g->copy[side];
     c->word = s->vec || esize(g) >= WORD ? 1 : WORD / esize(g);
-    int vec = vec_of(g, side), groups = s->near_k ? g->depth / vec / c->word : g->rows[side] / vec, sharers = s->near_k || groups < WARP ? groups : WARP;
+    int vec = vec_of(g, side), groups = s->near_k ? g->depth / vec / c->word : g->rows[side] / vec;
+    int sharers = s->near_k || groups < WARP ? groups : WARP;
     CHECK(g->threads % sharers == 0 && groups % sharers == 0);
     c->step = g->threads / sharers;
     c->lines = (s->near_k ? g->rows[side] : g->depth / c->word) / (int)c->step;
     c->places = groups / sharers;
     CHECK(c->lines >= 1 && c->lines * c->places <= GPU_MOST_COPIES && (!s->near_k || c->places == 1));
     c->line = divi(l, g->tid, sharers);
-    for (int j = 0; j < c->places; j++) c->place[j] = lir_muli(l, lir_addi(l, remi(l, g->tid, sharers), j * sharers), s->near_k ? vec * c->word : vec);
+    for (int j = 0; j < c->places; j++)
+        c->place[j] = lir_muli(l, lir_addi(l, remi(l, g->tid, sharers), j * sharers), s->near_k ? vec * c->word : vec);
     LVal base = s->vec ? gpu_base(g->e, &g->x, side, g->at) : lir_i64(l, 0);
     for (int i = 0; i < (s->near_k ? c->lines : c->places); i++) {
         LVal row = lir_add(l, g->first[side], s->near_k ? lir_addi(l, c->line, i * c->step) : c->place[i]), left = lir_sub(l, g->count[side], row);
@@ -134,7 +136,8 @@ void gpu_put(GpuTiles *g, int side, LVal slot, const LVal *v) {
     for (int i = 0; i < c->lines; i++)
         for (int j = 0; j < c->places; j++) {
             Spot p = spot(g, side, i, j);
-            lir_store(l, lir_ptr_bytes(l, g->mem, lir_add(l, slot, gpu_tile_at(g, side, p.row, p.k))), lir_i64(l, 0), v[i * c->places + j], (LVal){0}, 0);
+            LVal to = lir_ptr_bytes(l, g->mem, lir_add(l, slot, gpu_tile_at(g, side, p.row, p.k)));
+            lir_store(l, to, lir_i64(l, 0), v[i * c->places + j], (LVal){0}, 0);
         }
 }
 

@@ -62,8 +62,9 @@ LVal gpu_base(Emit *e, const GpuProduct *x, int side, const LVal *at);
 LVal gpu_factor(Emit *e, const GpuProduct *x, int side, const LVal *at, LVal row, LVal k);
 LVal gpu_zero(Lir *l, DType t);
 
-/* What a thread brings of a side's tile: from `line` on every step-th line (a row if near_k, else a k), `places` elements of each, or groups of them, or
- * words of `word` k. Of its rows, those in range, others 0: byte offsets in the operand; near_k: whether they are in range, else how many bytes are. */
+/* What a thread brings of a side's tile: from `line` on every step-th line (a row if near_k, else a k), `places` elements of each, or
+ * groups of them, or words of `word` k. Of its rows, those in range, others 0: byte offsets in the operand; near_k: whether they are in
+ * range, else how many bytes are. */
 typedef struct GpuCopies {
     int lines, places, word;
     int64_t step;
@@ -82,9 +83,9 @@ typedef struct GpuTiles {
     GpuCopies copy[2];
 } GpuTiles;
 
-/* Templates with loops of their own bring tiles so, given e, l, x, rows, depth, threads, swizzle, base, mem, tid, count, ksize, first, at: begin for every
- * tile of results; fetch: the part of this thread of the tile that begins at k0 into the slot at byte `slot` begins to be copied, or is in v until
- * put stores it. */
+/* Templates with loops of their own bring tiles so, given e, l, x, rows, depth, threads, swizzle, base, mem, tid, count, ksize, first, at:
+ * begin for every tile of results; fetch: this thread's part of the tile that begins at k0 begins to be copied into the slot at byte `slot`,
+ * or is in v until put stores it. */
 void gpu_begin_side(GpuTiles *g, int side);
 void gpu_fetch(GpuTiles *g, int side, LVal k0, LVal slot, LVal *v);
 void gpu_put(GpuTiles *g, int side, LVal slot, const LVal *v);

@@ -136,7 +136,8 @@ static void launch_bound(const Printer *p, const char *attribute, const char *me
     char text[16];
     snprintf(text, sizeof text, "%u", v);
     pr_text_attr(p, attribute, text);
-    LLVMMetadataRef note[3] = {LLVMValueAsMetadata(p->fn), LLVMMDStringInContext2(p->cx, metadata, strlen(metadata)), LLVMValueAsMetadata(number32(p, v))};
+    LLVMMetadataRef name = LLVMMDStringInContext2(p->cx, metadata, strlen(metadata));
+    LLVMMetadataRef note[3] = {LLVMValueAsMetadata(p->fn), name, LLVMValueAsMetadata(number32(p, v))};
     LLVMAddNamedMetadataOperand(p->md, "nvvm.annotations", LLVMMetadataAsValue(p->cx, LLVMMDNodeInContext2(p->cx, note, 3)));
 }
 

@@ -1,10 +1,13 @@
-/* ukr_flash.c: template `flash`, for GPUs: attention by the matrix instructions of warps. In: what `attention` takes (attn_match.c), with at most 128 elements of a
- * query and of a value. A block of four warps has 64 rows of one point of the batch axes, 16 a warp, and walks the keys with two slots of tiles of both
- * keys and values, one step ahead. Scores stay in the registers of the warp, become weights there, and are the first operand of the second product.
+/* ukr_flash.c: template `flash`, for GPUs: attention by the matrix instructions of warps. In: what `attention` takes (attn_match.c), with at most
+ * 128 elements of a query and of a value. A block of four warps has 64 rows of one point of the batch axes, 16 a warp, and walks the keys with two
+ * slots of tiles of both keys and values, one step ahead. Scores stay in the registers of the warp, become weights there, and are the first
+ * operand of the second product.
  *
- * Operands that are f16 or bf16 are multiplied as such. Others are f32, of which the instructions take 11 bits: each is split in two, and three products
- * (high times high, and high times low both ways) leave an error of 2^-21; infinite operands give NaN. A target that may round factors multiplies once.
- * Order of sums: keys by steps of 64 (operands of 16 bits, rows of at most 64) or 32, ascending; weights of a thread's keys in a chain, then of the four threads of a row. */
+ * Operands that are f16 or bf16 are multiplied as such. Others are f32, of which the instructions take 11 bits: each is split in two, and three
+ * products (high times high, and high times low both ways) leave an error of 2^-21; infinite operands give NaN. A target that may round factors
+ * multiplies once.
+ * Order of sums: keys by steps of 64 (operands of 16 bits, rows of at most 64) or 32, ascending; weights of a thread's keys in a chain, then of
+ * the four threads of a row. */
 #include <math.h>
 #include <string.h>
 
@@ -13,8 +16,8 @@
 #include "ukr.h"
 
 enum { PAR_ROWS, PAR_KEYS };
-enum { ROWS = 64, WARP = 32, WARPS = 4, THREADS = WARP * WARPS, MOST = 128, TALL = 16, MATRIX = 8, STEP = 32 /* bytes of an operand in an instruction */ };
-enum { MOST_SCORES = 64 / MATRIX, MOST_OUT = MOST / MATRIX, SLOTS = 2, PAD = 4 };
+enum { ROWS = 64, WARP = 32, WARPS = 4, THREADS = WARP * WARPS, MOST = 128, TALL = 16, MATRIX = 8 };
+enum { MOST_SCORES = 64 / MATRIX, MOST_OUT = MOST / MATRIX, SLOTS = 2, PAD = 4, STEP = 32 /* bytes of an operand in an instruction */ };
 
 typedef struct Flash {
     Emit *e;
@@ -108,8 +111,9 @@ static void place(Flash *f, GpuTiles *g, const int *to) { /* at a point of the b
     gpu_begin_side(g, 0);
 }
 
-/* A piece of 16 rows (first operand) or columns by 32 bytes along the contraction, as fragments: of 16 rows, or of two times 8 columns. `outer`, `inner`:
- * where it begins. values: the contraction is along what tiles walk; and f32 elements 2q and 2q + 1 stand for q and q + 4, as weights have them. */
+/* A piece of 16 rows (first operand) or columns by 32 bytes along the contraction, as fragments: of 16 rows, or of two times 8 columns. `outer`,
+ * `inner`: where it begins. values: the contraction is along what tiles walk; and f32 elements 2q and 2q + 1 stand for q and q + 4, as weights
+ * have them. */
 static LVal piece(const Flash *f, const GpuTiles *g, bool first, bool values, LVal slot, int64_t outer, int64_t inner, LVal warp_row) {
     Lir *l = f->l;
     bool near = values == g->x.side[0].along_k; /* neighbours in memory are neighbours along the contraction */
@@ -127,7 +131,8 @@ static LVal piece(const Flash *f, const GpuTiles *g, bool first, bool values, LV
         int down = first ? r % 2 : r / 2, deep = first ? r / 2 : r % 2;
         LVal q = remi(l, f->lane, 4), x = lir_addi(l, lir_add(l, o, divi(l, f->lane, 4)), down * MATRIX);
         LVal y = lir_add(l, k, values ? lir_addi(l, lir_muli(l, q, 2), deep) : lir_addi(l, q, deep * 4));
-        LVal one = lir_load(l, lir_ptr_bytes(l, f->mem, lir_add(l, slot, values ? gpu_tile_at(g, 0, x, y) : gpu_tile_at(g, 0, y, x))), lir_i64(l, 0), (LTy){DT_I32, 1}, (LVal){0}, 0);
+        LVal at = lir_add(l, slot, values ? gpu_tile_at(g, 0, x, y) : gpu_tile_at(g, 0, y, x));
+        LVal one = lir_load(l, lir_ptr_bytes(l, f->mem, at), lir_i64(l, 0), (LTy){DT_I32, 1}, (LVal){0}, 0);
         v = r ? lir_insert(l, v, (uint16_t)r, one) : lir_splat(l, one, 4);
     }
     return v;
@@ -295,7 +300,8 @@ static void along_keys(Flash *f, LVal q0, State *z) {
     int nout = round_up(f->v, TALL) / MATRIX;
     uint32_t n = (uint32_t)nout + 4;
     LVal c[N], next[N], early[2][GPU_MOST_COPIES], zero = lir_i64(l, 0);
-    LVal steps = divi(l, lir_addi(l, keys_seen(f, q0), f->keys - 1), f->keys), from = lir_op3(l, S_SELECT, lir_op2(l, S_GT, steps, zero), lir_i64(l, -1), zero);
+    LVal steps = divi(l, lir_addi(l, keys_seen(f, q0), f->keys - 1), f->keys);
+    LVal from = lir_op3(l, S_SELECT, lir_op2(l, S_GT, steps, zero), lir_i64(l, -1), zero);
     for (int w = 0; w < 2; w++) c[w] = f32(l, -INFINITY), c[2 + w] = f32(l, 0);
     for (int j = 0; j < nout; j++) c[4 + j] = lir_splat(l, f32(l, 0), 4);
     LFor loop = lir_for(l, from, steps, lir_i64(l, 1), n, c);

@@ -1,6 +1,6 @@
-/* ukr_gemm.c: template `gemm`, for GPUs: contractions of f32 and i32 by tiles in shared memory (gpu_tile.h). Each thread has th x tw sums in registers and
- * reads its rows of both operands by 16 bytes: four rows of a k, or four k of a row. A warp is 4 threads by 8, so that what its threads read at once
- * lies in different banks.
+/* ukr_gemm.c: template `gemm`, for GPUs: contractions of f32 and i32 by tiles in shared memory (gpu_tile.h). Each thread has th x tw sums in
+ * registers and reads its rows of both operands by 16 bytes: four rows of a k, or four k of a row. A warp is 4 threads by 8, so that what its
+ * threads read at once lies in different banks.
  * Order of a sum: ascending k, one chain, products fused into it: that of `nest`. */
 #include <string.h>
 
@@ -14,7 +14,8 @@ typedef struct Size {
     int rows, cols, th, tw;
     double speed; /* products a cycle, relative */
 } Size;
-static const Size sizes[] = {{128, 128, 8, 8, 100}, {128, 64, 8, 8, 88}, {64, 128, 8, 8, 88}, {64, 64, 8, 4, 70}, {32, 64, 4, 4, 45}, {64, 32, 8, 4, 45}};
+static const Size sizes[] = {{128, 128, 8, 8, 100}, {128, 64, 8, 8, 88}, {64, 128, 8, 8, 88},
+                             {64, 64, 8, 4, 70},    {32, 64, 4, 4, 45}, {64, 32, 8, 4, 45}};
 enum { N_SIZES = sizeof sizes / sizeof *sizes };
 
 static bool shape(const Kernel *k, GpuProduct *x) { return gpu_product(k, DT_F32, DT_F32, DT_F32, x) || gpu_product(k, DT_I32, DT_I32, DT_I32, x); }
@@ -64,8 +65,8 @@ static LVal load4(const GpuTiles *g, LVal at) {
     return lir_load(g->l, lir_ptr_bytes(g->l, g->mem, at), lir_i64(g->l, 0), (LTy){(uint8_t)g->x.side[0].type, 4}, (LVal){0}, 16);
 }
 
-/* Elements k + j of the thread's rows i to i + n, as v[i][j % 4]. One load brings four k of a row, or four rows of a k: those of all four k come with j = 0
- * in the first case. */
+/* Elements k + j of the thread's rows i to i + n, as v[i][j % 4]. One load brings four rows of a k, or four k of a row: then those of all
+ * four k come with j = 0. */
 static void read_rows(const GpuTiles *g, const Gemm *m, int side, LVal slot, LVal k, int j, int i, int n, LVal v[MOST][4]) {
     Lir *l = g->l;
     bool along_k = g->x.side[side].along_k;

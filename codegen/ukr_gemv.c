@@ -1,8 +1,9 @@
-/* ukr_gemv.c: template `gemv`, for GPUs: contractions one side of which has few rows, so that what counts is to read the other, the wide one, once and by 16
- * bytes. The threads of a block share k as well as columns (rows of the wide side): a thread has `rows` rows of `width` columns, for the k of its chain. Neighbours
- * in memory along k: a warp walks k, each thread 16 bytes of it, in `width` columns. Neighbours along columns: a thread has 16 bytes of them at each k of its chain.
- * Order of a sum: groups of k (16 bytes, if neighbours lie along k; else one k) go to chain number mod chains; each chain ascending, products fused into it; then
- * chains are added one after the other. */
+/* ukr_gemv.c: template `gemv`, for GPUs: contractions one side of which has few rows, so that what counts is to read the other, the wide one, once
+ * and by 16 bytes. The threads of a block share k as well as columns (rows of the wide side): a thread has `rows` rows of `width` columns, for the
+ * k of its chain. Neighbours in memory along k: a warp walks k, each thread 16 bytes of it, in `width` columns. Neighbours along columns: a thread
+ * has 16 bytes of them at each k of its chain.
+ * Order of a sum: groups of k (16 bytes, if neighbours lie along k; else one k) go to chain number mod chains; each chain ascending, products
+ * fused into it; then chains are added one after the other. */
 #include <string.h>
 
 #include "gpu_tile.h"
@@ -99,7 +100,10 @@ static void load_group(const Gemv *v, int side, LVal at, int n, LVal *out) {
         return;
     }
     LVal four = lir_load(l, lir_ptr_add(l, ptr, at, type), lir_i64(l, 0), (LTy){(uint8_t)(type == acc ? acc : DT_I32), 4}, (LVal){0}, VECTOR);
-    for (int i = 0; i < n; i++) out[i] = type == acc ? lir_extract(l, four, (uint16_t)i) : as_f32(l, lir_extract(l, four, (uint16_t)(i / 2)), i % 2, type);
+    for (int i = 0; i < n; i++) {
+        LVal lane = lir_extract(l, four, (uint16_t)(type == acc ? i : i / 2));
+        out[i] = type == acc ? lane : as_f32(l, lane, i % 2, type);
+    }
 }
 
 /* n elements of row number `index` of those this thread has of a side, from k on, or of n rows of one k. */
@@ -206,7 +210,8 @@ static void leave(Gemv *v, const LVal *acc, LVal count[2]) {
 }
 
 static void gemv_build(Emit *e) {
-    Gemv gemv = {.e = e, .l = e->l, .rows = (int)e->s->par[PAR_ROWS], .cols = (int)e->s->par[PAR_COLS], .chains = (int)e->s->par[PAR_CHAINS]}, *v = &gemv;
+    const int64_t *par = e->s->par;
+    Gemv gemv = {.e = e, .l = e->l, .rows = (int)par[PAR_ROWS], .cols = (int)par[PAR_COLS], .chains = (int)par[PAR_CHAINS]}, *v = &gemv;
     Lir *l = e->l;
     Ctx *c = e->c;
     CHECK(shape(e->k, &v->x));

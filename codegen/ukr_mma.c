@@ -1,6 +1,7 @@
-/* ukr_mma.c: template `mma`, for GPUs: contractions in f32 of f16 or bf16 values, or of f32 ones where the target may round them, and in i32 of 8-bit
- * integers, the second one signed, by the matrix instructions of warps on tiles in shared memory (gpu_tile.h). A warp has wh x ww sums: 16 x 8 at a time, from 16 rows and 8 columns of 32 bytes of k each
- * (a step), which it reads as matrices of 8 x 16 bytes. Lines of tiles are swizzled, so eight rows of a matrix lie in different banks.
+/* ukr_mma.c: template `mma`, for GPUs: contractions in f32 of f16 or bf16 values, or of f32 ones where the target may round them, and in i32 of
+ * 8-bit integers, the second one signed, by the matrix instructions of warps on tiles in shared memory (gpu_tile.h). A warp has wh x ww sums: 16 x
+ * 8 at a time, from 16 rows and 8 columns of 32 bytes of k each (a step), which it reads as matrices of 8 x 16 bytes. Lines of tiles are swizzled,
+ * so eight rows of a matrix lie in different banks.
  * Order of a sum: steps ascending; products of a step, which are exact for f16 and bf16, are added to the sum as the hardware does it. */
 #include <string.h>
 
@@ -117,7 +118,8 @@ static LVal read_words(GpuTiles *g, const Mma *m, int side, int i, int step, LVa
     LVal v = {0};
     for (int r = 0; r < 4; r++) {
         int down = side ? r / 2 : r % 2, deep = side ? r % 2 : r / 2;
-        LVal row = lir_addi(l, lir_add(l, m->first[side], divi(l, m->lane, 4)), i * TALL + down * MATRIX), k = lir_addi(l, remi(l, m->lane, 4), step * 8 + deep * 4);
+        LVal row = lir_addi(l, lir_add(l, m->first[side], divi(l, m->lane, 4)), i * TALL + down * MATRIX);
+        LVal k = lir_addi(l, remi(l, m->lane, 4), step * 8 + deep * 4);
         LVal at = lir_add(l, slot, gpu_tile_at(g, side, row, k));
         LVal one = lir_load(l, lir_ptr_bytes(l, g->mem, at), lir_i64(l, 0), (LTy){DT_I32, 1}, (LVal){0}, 0);
         v = r ? lir_insert(l, v, (uint16_t)r, one) : lir_splat(l, one, 4);

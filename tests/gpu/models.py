@@ -16,17 +16,20 @@ MODELS = {
     "nonzero": "m (float[12, 11] x) => (int64[2, K] y) { y = NonZero(x) }",
     "strings": "m (string[N] s, float[N] x) => (bool[N] y, float[N] z) { y = Equal(s, word) z = Neg(x) }",
 }
-# Contractions by blocks: large enough for tiles in shared memory, or of few rows. Borders everywhere; operands that are copied by 16 bytes, by 4, or computed.
+# Contractions by blocks: large enough for tiles in shared memory, or of few rows. Borders everywhere; operands that are copied by 16
+# bytes, by 4, or computed.
 TILES = {
     "tiles": """m (float[N, 104] x, float[104, 132] w, float[132] b, float[N, 132] r) => (float[N, 132] y) {
         p = MatMul(x, w) s = Add(p, b) a = Relu(s) y = Add(a, r) }""",
     "tiles_across": "m (float[72, 130] x, float[140, 72] w) => (float[130, 140] y) { y = Gemm<transA = 1, transB = 1>(x, w) }",
     "tiles_batch": "m (float[B, 3, N, 64] x, float[B, 3, 64, N] w) => (float[B, 3, N, N] y) { y = MatMul(x, w) }",
-    "tiles_conv": "m (float[B, 12, 19, 17] x, float[70, 12, 3, 3] w) => (float[B, 70, 10, 9] y) { c = Conv<strides = [2, 2], pads = [1, 1, 1, 1]>(x, w) y = Relu(c) }",
+    "tiles_conv": """m (float[B, 12, 19, 17] x, float[70, 12, 3, 3] w) => (float[B, 70, 10, 9] y) {
+        c = Conv<strides = [2, 2], pads = [1, 1, 1, 1]>(x, w) y = Relu(c) }""",
     "tiles_integer": "m (uint8[140, 90] x, int8[90, 150] w) => (int32[140, 150] y) { y = MatMulInteger(x, w) }",
     "tiles_integer_across": "m (int8[140, 96] x, uint8[150, 96] w) => (int32[140, 150] y) { t = Transpose<perm = [1, 0]>(w) y = MatMulInteger(x, t) }",
     "tiles_half": "m (float16[N, 104] x, float16[104, 136] w, float16[136] b) => (float16[N, 136] y) { p = MatMul(x, w) y = Add(p, b) }",
-    "tiles_half_conv": "m (float16[B, 12, 19, 17] x, float16[70, 12, 3, 3] w) => (float16[B, 70, 10, 9] y) { y = Conv<strides = [2, 2], pads = [1, 1, 1, 1]>(x, w) }",
+    "tiles_half_conv": """m (float16[B, 12, 19, 17] x, float16[70, 12, 3, 3] w) => (float16[B, 70, 10, 9] y) {
+        y = Conv<strides = [2, 2], pads = [1, 1, 1, 1]>(x, w) }""",
     "few": "m (float[3, 1000] x, float[1000, 68] w, float[68] b) => (float[3, 68] y) { p = MatMul(x, w) y = Add(p, b) }",
     "few_across": "m (float[5, 520] x, float[67, 520] w) => (float[5, 67] y) { p = Gemm<transB = 1>(x, w) y = Relu(p) }",
     "few_odd": "m (float[batch, 521, 3] x, float[521, 67] w) => (float[batch, 3, 67] y) { t = Transpose<perm = [0, 2, 1]>(x) y = MatMul(t, w) }",
@@ -39,23 +42,25 @@ TILES = {
         y = Transpose<perm = [0, 2, 1, 3]>(z) }""",
     "attention_half": """m (float16[B, 3, N, 64] q, float16[B, 3, 64, N] k, float16[B, 3, N, 64] v) => (float16[B, 3, N, 64] y) {
         s = MatMul(q, k) p = Softmax<axis = 3>(s) y = MatMul(p, v) }""",
-    "attention_half_causal": "m (float16[B, 3, N, 40] q, float16[B, 3, N, 40] k, float16[B, 3, N, 72] v) => (float16[B, 3, N, 72] y) { y = Attention<is_causal = 1>(q, k, v) }",
+    "attention_half_causal": """m (float16[B, 3, N, 40] q, float16[B, 3, N, 40] k, float16[B, 3, N, 72] v) => (float16[B, 3, N, 72] y) {
+        y = Attention<is_causal = 1>(q, k, v) }""",
     "attention_half_wide": """m (float16[B, 3, N, 128] q, float16[B, 3, 128, N] k, float16[B, 3, N, 128] v) => (float16[B, 3, N, 128] y) {
         s = MatMul(q, k) p = Softmax<axis = 3>(s) y = MatMul(p, v) }""",
     "attention_wide": "m (float[B, 2, N, 128] q, float[B, 2, N, 128] k, float[B, 2, N, 128] v) => (float[B, 2, N, 128] y) { y = Attention(q, k, v) }",
-    "attention_causal": "m (float[B, 3, N, 20] q, float[B, 3, N, 20] k, float[B, 3, N, 33] v) => (float[B, 3, N, 33] y) { y = Attention<is_causal = 1>(q, k, v) }",
+    "attention_causal": """m (float[B, 3, N, 20] q, float[B, 3, N, 20] k, float[B, 3, N, 33] v) => (float[B, 3, N, 33] y) {
+        y = Attention<is_causal = 1>(q, k, v) }""",
 }
-_GEMM = ["gemm rows=128 cols=128", "gemm rows=128 cols=64", "gemm rows=64 cols=128", "gemm rows=64 cols=64", "gemm rows=32 cols=64", "gemm rows=64 cols=32"]
-_MMA = ["mma rows=128 cols=128", "mma rows=128 cols=64", "mma rows=64 cols=128", "mma rows=64 cols=64", "mma rows=32 cols=64"]
-_GEMV = ["gemv rows=1", "gemv rows=2", "gemv rows=4"]
+_GEMM = [f"gemm rows={r} cols={c}" for r, c in ((128, 128), (128, 64), (64, 128), (64, 64), (32, 64), (64, 32))]
+_MMA = [f"mma rows={r} cols={c}" for r, c in ((128, 128), (128, 64), (64, 128), (64, 64), (32, 64))]
+_GEMV, _FLASH = ["gemv rows=1", "gemv rows=2", "gemv rows=4"], ["flash rows=64"]
 # Schedules of these models, with --precision.
 _SCHEDULES = [
-    ("tiles", _GEMM, None), ("tiles_across", _GEMM, None), ("tiles_batch", _GEMM, None), ("tiles_conv", _GEMM, None), ("tiles_integer", _GEMM[::3] + _MMA[:1] + _MMA[3:], None), ("tiles_integer_across", _MMA, None),
-    ("tiles_half", _GEMM[3:4], None), ("tiles_half", _MMA, None), ("tiles_half_conv", _MMA, None), ("tiles", _MMA, "tf32"), ("tiles_across", _MMA, "tf32"),
-    ("tiles_conv", _MMA, "bf16"), ("tiles_across", _MMA[2:], "f16"),
-    ("few", _GEMV, None), ("few_across", _GEMV, None), ("few_odd", _GEMV, None), ("few_half", _GEMV, None), ("few_half_across", _GEMV, None),
-    ("attention", ["flash rows=64"], None), ("attention", ["flash rows=64"], "tf32"), ("attention_mask", ["flash rows=64"], None), ("attention_causal", ["flash rows=64"], None),
-    ("attention_wide", ["flash rows=64"], None), ("attention_half_wide", ["flash rows=64"], None), ("attention_half", ["flash rows=64"], None), ("attention_half_causal", ["flash rows=64"], None),
+    ("tiles", _GEMM, None), ("tiles_across", _GEMM, None), ("tiles_batch", _GEMM, None), ("tiles_conv", _GEMM, None),
+    ("tiles_integer", _GEMM[::3] + _MMA[:1] + _MMA[3:], None), ("tiles_integer_across", _MMA, None), ("tiles_half", _GEMM[3:4] + _MMA, None),
+    ("tiles_half_conv", _MMA, None), ("tiles", _MMA, "tf32"), ("tiles_across", _MMA, "tf32"), ("tiles_conv", _MMA, "bf16"),
+    ("tiles_across", _MMA[2:], "f16"),
+    *((name, _GEMV, None) for name in TILES if name.startswith("few")), *((name, _FLASH, None) for name in TILES if name.startswith("attention")),
+    ("attention", _FLASH, "tf32"),
 ]
 
 

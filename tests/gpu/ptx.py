@@ -25,9 +25,9 @@ CHECKS = {
     "strings": [r"// on the host: accelc_strings_cuda_k\d+_\w+: it (moves|compares) strings", r"\.entry"],
 }
 # What the text of a template of tiles must have.
-TILES = {"gemm": [r"fma\.rn\.f32|mad\.lo\.s32|mul\.lo\.s32", r"ld\.shared\.v4\.[fbu]32", r"bar\.sync"], "mma": [r"mma\.sync\.aligned\.m16n8k(8|16|32)\.row\.col(\.satfinite)?\.(f32\.(tf32|f16|bf16)|s32\.[su]8\.s8)", r"bar\.sync"],
-         "flash": [r"mma\.sync\.aligned\.m16n8k(8|16)\.row\.col\.f32\.(tf32|f16|bf16)", r"shfl\.sync\.bfly", r"cp\.async"],
-         "gemv": [r"fma\.rn\.f32", r"bar\.sync"]}
+MMA = r"mma\.sync\.aligned\.m16n8k(8|16|32)\.row\.col(\.satfinite)?\.(f32\.(tf32|f16|bf16)|s32\.[su]8\.s8)"
+TILES = {"gemm": [r"fma\.rn\.f32|mad\.lo\.s32|mul\.lo\.s32", r"ld\.shared\.v4\.[fbu]32", r"bar\.sync"], "mma": [MMA, r"bar\.sync"],
+         "flash": [MMA, r"shfl\.sync\.bfly", r"cp\.async"], "gemv": [r"fma\.rn\.f32", r"bar\.sync"]}
 ARCHITECTURES = {"sm_80": ("sm_80", "sm_90a", "sm_100"), "sm_90a": ("sm_90a",)}     # of the text; that it is assembled for
 
 
@@ -63,7 +63,8 @@ def main():
                 f.write(models.text(name))
             for arch, runs_on in ARCHITECTURES.items():
                 path, text = ptx(accelc, folder, name, arch, options)
-                wrong = [f"there is {c[1:]}" if c[0] == "!" else f"there is no {c}" for c in missing(text, (TILES[template] if template else CHECKS.get(name, [])) if arch == "sm_80" else [])]
+                checks = TILES[template] if template else CHECKS.get(name, [])
+                wrong = [f"there is {c[1:]}" if c[0] == "!" else f"there is no {c}" for c in missing(text, checks if arch == "sm_80" else [])]
                 if not re.search(rf"^\.target {arch}$", text, re.M):
                     wrong.append(f"it is not for {arch}")
                 if ptx(accelc, folder, name, arch, options, threads=3)[1] != text:

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Contractions by blocks of a GPU (templates gemm, mma, gemv) in tiles of every size, run by the look-alike of the driver: against the evaluator, and, where
-sums are taken in the same order, against `nest` in every bit.
+"""Contractions by blocks of a GPU (templates gemm, mma, gemv, flash) in tiles of every size, run by the look-alike of the driver: against the
+evaluator, and, where sums are taken in the same order, against `nest` in every bit.
 
     tiles.py ACCELC     (the look-alike: ACCELC_LIBCUDA)
 """
@@ -28,7 +28,8 @@ def feeds_of(path, sizes, rng):
         t = v.type.tensor_type
         shape = [sizes[d.dim_param] if d.dim_param else d.dim_value for d in t.shape.dim]
         dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(t.elem_type))
-        feeds[v.name] = rng.integers(-9 if dtype.kind == "i" else 0, 9, shape).astype(dtype) if dtype.kind in "iu" else rng.standard_normal(shape).astype(dtype)
+        x = rng.integers(-9 if dtype.kind == "i" else 0, 9, shape) if dtype.kind in "iu" else rng.standard_normal(shape)
+        feeds[v.name] = x.astype(dtype)
     return feeds
 
 
@@ -41,7 +42,8 @@ def check(command, folder, name, schedule, precision, wants):
     """wants: for each of SIZES, operands, the evaluator's result, that of nest."""
     path = f"{folder}/{name}.onnx"
     options = ["--sched", schedule, *([f"--precision={precision}"] if precision else [])]
-    listing = subprocess.run([command, path, "-o", "-", "--emit=kernels", "--target=cuda", *options], check=True, capture_output=True, text=True).stdout
+    line = [command, path, "-o", "-", "--emit=kernels", "--target=cuda", *options]
+    listing = subprocess.run(line, check=True, capture_output=True, text=True).stdout
     assert f"schedule: {schedule} " in listing, f"{name}: no {schedule} in {listing}"
     with session_of(path, f"{folder}/{name}-{'-'.join(options)}.so".replace(" ", "-"), *options) as session:
         results = [np.array(session.run(feeds)["y"]) for feeds, _, _ in wants]
