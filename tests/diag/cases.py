@@ -294,6 +294,7 @@ option("sched-name", ["--sched", "magic mr=1"], "--sched: there is no template '
 option("sched-value", ["--sched", "contract magic=1"], "the parameters of contract are: mr", lines=1)
 option("sched-number", ["--sched", "contract mr=x"], "is not NAME [PARAMETER=VALUE ..]", lines=1)
 option("executor", ["--executor", "magic"], 'there is no executor "magic"', lines=1)
+option("precision", ["--precision", "f8"], 'there is no precision "f8": float32, tf32, bf16, f16', lines=1)
 option("pass", ["--passes=nothing"], 'there is no pass "nothing"', lines=1)
 option("stop-after", ["--stop-after=nothing"], 'there is no pass "nothing"', lines=1)
 CASES += [
