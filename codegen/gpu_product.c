@@ -171,7 +171,7 @@ static void split(Emit *e, LVal i, const Dim *extent, int n, LVal *out) {
     Lir *l = e->l;
     double most = 1;
     for (int a = 0; a < n; a++) most *= (double)dim_hi(e->c, extent[a]);
-    DType t = most < INT32_MAX ? DT_I32 : DT_I64;
+    DType t = most < INT32_MAX / 2 ? DT_I32 : DT_I64; /* tiles reach a little beyond the end */
     LVal rest = n > 1 ? lir_cast(l, i, t) : i;
     for (int a = n - 1; a > 0; a--) {
         LVal size = lir_cast(l, emit_dim(e, extent[a]), t);
