@@ -53,6 +53,7 @@ NEWEST = onnx.defs.onnx_opset_version()
 # Cases that no oracle judges rightly: pattern of "operator-version types attributes", why. Evaluator and compiled code still have to agree.
 ORACLE_BUGS = [
     (r"^AveragePool-[1-6] .*(pads|auto_pad)", "onnx.reference counts the padding"),
+    (r"^com.microsoft.Inverse-1 \(float16", "ONNX Runtime inverts in half precision: off by 0.14 in 8.24 where the condition is 123"),
 ]
 
 # What accelc refuses by design: pattern of the message, why.
