@@ -3,7 +3,7 @@
 
     ptx.py ACCELC [--tiles]      --tiles: the models of tiles.py instead, with all their schedules
 
-ptxas is $ACCELC_PTXAS, or the first in PATH; without it, texts are not assembled.
+ptxas is $ACCELC_PTXAS, or the first in PATH or /usr/local/cuda/bin; without it, texts are not assembled.
 """
 import os
 import re
@@ -55,7 +55,7 @@ def assembled(ptxas, path, arch):
 
 def main():
     accelc, failed = os.path.abspath(sys.argv[1]), 0
-    ptxas = os.environ.get("ACCELC_PTXAS") or shutil.which("ptxas")
+    ptxas = os.environ.get("ACCELC_PTXAS") or shutil.which("ptxas", path=os.environ["PATH"] + ":/usr/local/cuda/bin")
     with tempfile.TemporaryDirectory(prefix="accelc-ptx-") as folder:
         tiles = [(n, ["--sched", s, *([f"--precision={p}"] if p else [])], s.split()[0]) for n, s, p in models.tiles()]
         for name, options, template in tiles if "--tiles" in sys.argv else [(n, [], None) for n in models.MODELS]:
