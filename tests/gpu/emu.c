@@ -226,7 +226,7 @@ static bool others(uint32_t mark_, uint32_t thread) { return mark_ >> 11 == emu.
 /* The first byte of [x, x + n) that another thread than `self` has touched since the last barrier ends everything. */
 static void no_race(const Region *s, const Thread *t, size_t x, uint32_t n, uint32_t self, bool store, uint32_t at, const char *what) {
     bool bad = false;
-    for (size_t k = x; k < x + n; k++) bad |= others(s->wrote[k], self) | (s->flight[k] != 0) | (store & others(s->read[k], self));
+    for (size_t k = x; k < x + n; k++) bad |= (int)others(s->wrote[k], self) | (s->flight[k] != 0) | (int)(store & others(s->read[k], self));
     if (!bad) return;
     while (!others(s->wrote[x], self) && !s->flight[x] && !(store && others(s->read[x], self))) x++;
     if (s->flight[x]) DIE(t, at, "%s: a copy of thread %u to byte %zu of %s is under way", what, s->flight[x] - 1u, x, s->name);
