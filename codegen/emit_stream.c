@@ -10,10 +10,9 @@ enum { SHARE = 3 }; /* second-level caches */
 static void note_read(void *data, const ExprInfo *x) { *(uint64_t *)data |= 1ull << x->index; }
 
 bool result_is_final(Graph *g, Val v) {
-    const uint32_t *uses = graph_uses(g);
     v = graph_resolve(g, v);
     for (uint32_t o = 0; o < g->out.n; o++)
-        if (graph_resolve(g, g->out.v[o].val).i == v.i) return uses[v.i] == 1;
+        if (graph_resolve(g, g->out.v[o].val).i == v.i) return graph_uses(g)[v.i] == 1;
     return false;
 }
 

@@ -7,8 +7,6 @@ enum { WARP = 32, WORD = 4, CHUNK = 16 /* bytes: of a copy, and of what swizzles
 
 static int esize(const GpuTiles *g) { return gpu_bytes(&g->x); }
 static int vec_of(const GpuTiles *g, int side) { return g->x.side[side].vec ? g->x.side[side].vec : 1; }
-static LVal divi(Lir *l, LVal v, int64_t by) { return lir_op2(l, S_DIV, v, lir_i64(l, by)); }
-static LVal remi(Lir *l, LVal v, int64_t by) { return lir_op2(l, S_REM, v, lir_i64(l, by)); }
 static LVal clamp(Lir *l, LVal v, LVal top) { return lir_op2(l, S_MAX, lir_op2(l, S_MIN, v, top), lir_i64(l, 0)); }
 
 /* ---- tiles in shared memory ---- */
@@ -20,7 +18,7 @@ static LVal swizzle(const GpuTiles *g, int side, LVal line) {
     Lir *l = g->l;
     int64_t chunks = line_bytes(g, side) / CHUNK;
     if (chunks >= 8) return lir_op2(l, S_AND, line, lir_i64(l, 7));
-    return lir_op2(l, S_AND, divi(l, line, 8 / chunks), lir_i64(l, chunks - 1)); /* several lines in 128 bytes */
+    return lir_op2(l, S_AND, lir_divi(l, line, 8 / chunks), lir_i64(l, chunks - 1)); /* several lines in 128 bytes */
 }
 
 LVal gpu_tile_at(const GpuTiles *g, int side, LVal row, LVal k) {
@@ -28,8 +26,8 @@ LVal gpu_tile_at(const GpuTiles *g, int side, LVal row, LVal k) {
     bool along_k = g->x.side[side].along_k;
     LVal line = along_k ? row : k, at = lir_muli(l, along_k ? k : row, esize(g)), start = lir_muli(l, line, line_bytes(g, side));
     if (g->swizzle[side]) {
-        LVal chunk = lir_op2(l, S_XOR, divi(l, at, CHUNK), swizzle(g, side, line));
-        at = lir_add(l, lir_muli(l, chunk, CHUNK), remi(l, at, CHUNK));
+        LVal chunk = lir_op2(l, S_XOR, lir_divi(l, at, CHUNK), swizzle(g, side, line));
+        at = lir_add(l, lir_muli(l, chunk, CHUNK), lir_remi(l, at, CHUNK));
     }
     return lir_add(l, lir_addi(l, start, g->base[side]), at);
 }
@@ -61,9 +59,9 @@ void gpu_begin_side(GpuTiles *g, int side) {
     c->lines = (s->near_k ? g->rows[side] : g->depth / c->word) / (int)c->step;
     c->places = groups / sharers;
     CHECK(c->lines >= 1 && c->lines * c->places <= GPU_MOST_COPIES && (!s->near_k || c->places == 1));
-    c->line = divi(l, g->tid, sharers);
+    c->line = lir_divi(l, g->tid, sharers);
     for (int j = 0; j < c->places; j++)
-        c->place[j] = lir_muli(l, lir_addi(l, remi(l, g->tid, sharers), j * sharers), s->near_k ? vec * c->word : vec);
+        c->place[j] = lir_muli(l, lir_addi(l, lir_remi(l, g->tid, sharers), j * sharers), s->near_k ? vec * c->word : vec);
     LVal base = s->vec ? gpu_base(g->e, &g->x, side, g->at) : lir_i64(l, 0);
     for (int i = 0; i < (s->near_k ? c->lines : c->places); i++) {
         LVal row = lir_add(l, g->first[side], s->near_k ? lir_addi(l, c->line, i * c->step) : c->place[i]), left = lir_sub(l, g->count[side], row);
@@ -155,12 +153,12 @@ static void along_depth(GpuTiles *g, const GpuCore *core, LVal *acc) {
     LVal next[64], early[2][GPU_MOST_COPIES];
     if (copies(g)) lir_copy_wait(l, (uint32_t)ahead - 1);
     lir_barrier(l);
-    LVal number = lir_addi(l, f.iv, ahead), slot = lir_muli(l, remi(l, number, g->stages), g->slot);
+    LVal number = lir_addi(l, f.iv, ahead), slot = lir_muli(l, lir_remi(l, number, g->stages), g->slot);
     for (int side = 0; side < 2; side++) gpu_fetch(g, side, lir_muli(l, number, g->depth), slot, early[side]);
     if (copies(g)) lir_copy_commit(l);
     LIf ready = lir_if(l, lir_op2(l, S_GE, f.iv, zero), core->nacc);
     memcpy(next, f.c, core->nacc * sizeof *next);
-    core->product(g, core->data, lir_muli(l, remi(l, f.iv, g->stages), g->slot), next);
+    core->product(g, core->data, lir_muli(l, lir_remi(l, f.iv, g->stages), g->slot), next);
     lir_else(l, &ready, next);
     lir_endif(l, &ready, f.c, next);
     for (int side = 0; side < 2; side++) gpu_put(g, side, slot, early[side]);
@@ -176,14 +174,14 @@ static void leave(GpuTiles *g) {
     int near = g->x.near, far = !near, wide = g->rows[near];
     CHECK(g->threads % wide == 0 || wide % g->threads == 0);
     int strip = wide < g->threads ? wide : g->threads, lines = g->threads / strip;
-    LFor across = lir_for(l, remi(l, g->tid, strip), lir_i64(l, wide), lir_i64(l, strip), 0, NULL);
+    LFor across = lir_for(l, lir_remi(l, g->tid, strip), lir_i64(l, wide), lir_i64(l, strip), 0, NULL);
     LVal n = lir_add(l, g->first[near], across.iv);
     LIf inside = lir_if(l, lir_op2(l, S_LT, n, g->count[near]), 0);
     Point p = {.vaxis = -1, .lanes = 1}, q, par;
     for (int a = 0; a < K_AXES; a++) p.axis[a] = g->at[a];
     gpu_split(g->e, &g->x, n, g->x.side[near].axis, g->x.side[near].naxis, p.axis);
     LVal end = lir_op2(l, S_MIN, lir_sub(l, g->count[far], g->first[far]), lir_i64(l, g->rows[far]));
-    LFor down = lir_for(l, divi(l, g->tid, strip), end, lir_i64(l, lines), 0, NULL);
+    LFor down = lir_for(l, lir_divi(l, g->tid, strip), end, lir_i64(l, lines), 0, NULL);
     q = p;
     gpu_split(g->e, &g->x, lir_add(l, g->first[far], down.iv), g->x.side[far].axis, g->x.side[far].naxis, q.axis);
     LVal at = near ? gpu_sum_at(g, down.iv, across.iv) : gpu_sum_at(g, across.iv, down.iv);

@@ -73,6 +73,8 @@ static inline LVal lir_sub(Lir *l, LVal a, LVal b) { return lir_op2(l, S_SUB, a,
 static inline LVal lir_mul(Lir *l, LVal a, LVal b) { return lir_op2(l, S_MUL, a, b); }
 LVal lir_addi(Lir *l, LVal a, int64_t b);
 LVal lir_muli(Lir *l, LVal a, int64_t b);
+static inline LVal lir_divi(Lir *l, LVal a, int64_t b) { return lir_op2(l, S_DIV, a, lir_i64(l, b)); }
+static inline LVal lir_remi(Lir *l, LVal a, int64_t b) { return lir_op2(l, S_REM, a, lir_i64(l, b)); }
 LVal lir_shru(Lir *l, LVal a, LVal b);     /* logical shift right */
 LVal lir_ltu(Lir *l, LVal a, LVal b);      /* unsigned less-than: bounds checks */
 LVal lir_fma(Lir *l, LVal a, LVal b, LVal c);

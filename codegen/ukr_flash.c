@@ -80,8 +80,6 @@ static double flash_cost(const Kernel *k, const Sched *s, const Target *t) { /* 
     return n / 64;
 }
 
-static LVal divi(Lir *l, LVal v, int64_t by) { return lir_op2(l, S_DIV, v, lir_i64(l, by)); }
-static LVal remi(Lir *l, LVal v, int64_t by) { return lir_op2(l, S_REM, v, lir_i64(l, by)); }
 static LVal f32(Lir *l, double v) { return lir_float(l, DT_F32, v); }
 static int size_of(const Flash *f) { return (int)dt_bits(f->type) / 8; }
 static int round_up(int n, int by) { return (n + by - 1) / by * by; }
@@ -118,7 +116,7 @@ static LVal piece(const Flash *f, const GpuTiles *g, bool first, bool values, LV
     Lir *l = f->l;
     bool near = values == g->x.side[0].along_k; /* neighbours in memory are neighbours along the contraction */
     int half = STEP / size_of(f) / 2;
-    LVal low = remi(l, divi(l, f->lane, MATRIX), 2), high = divi(l, f->lane, 2 * MATRIX), in = remi(l, f->lane, MATRIX), v = {0};
+    LVal low = lir_remi(l, lir_divi(l, f->lane, MATRIX), 2), high = lir_divi(l, f->lane, 2 * MATRIX), in = lir_remi(l, f->lane, MATRIX), v = {0};
     LVal o = lir_addi(l, warp_row, outer), k = lir_i64(l, inner);
     if (size_of(f) == 2 || (near && !values)) {
         o = lir_add(l, o, lir_muli(l, first ? low : high, MATRIX));
@@ -129,7 +127,7 @@ static LVal piece(const Flash *f, const GpuTiles *g, bool first, bool values, LV
     }
     for (int r = 0; r < 4; r++) {
         int down = first ? r % 2 : r / 2, deep = first ? r / 2 : r % 2;
-        LVal q = remi(l, f->lane, 4), x = lir_addi(l, lir_add(l, o, divi(l, f->lane, 4)), down * MATRIX);
+        LVal q = lir_remi(l, f->lane, 4), x = lir_addi(l, lir_add(l, o, lir_divi(l, f->lane, 4)), down * MATRIX);
         LVal y = lir_add(l, k, values ? lir_addi(l, lir_muli(l, q, 2), deep) : lir_addi(l, q, deep * 4));
         LVal at = lir_add(l, slot, values ? gpu_tile_at(g, 0, x, y) : gpu_tile_at(g, 0, y, x));
         LVal one = lir_load(l, lir_ptr_bytes(l, f->mem, at), lir_i64(l, 0), (LTy){DT_I32, 1}, (LVal){0}, 0);
@@ -256,7 +254,7 @@ typedef struct State {
 static void soften(Flash *f, LVal *s, State *z) {
     Lir *l = f->l;
     int n = f->keys / MATRIX, nout = round_up(f->v, TALL) / MATRIX;
-    LVal x[MOST_SCORES][4], most[2] = {z->m[0], z->m[1]}, base[2], alpha[2], q2 = lir_muli(l, remi(l, f->lane, 4), 2);
+    LVal x[MOST_SCORES][4], most[2] = {z->m[0], z->m[1]}, base[2], alpha[2], q2 = lir_muli(l, lir_remi(l, f->lane, 4), 2);
     for (int j = 0; j < n; j++)
         for (int r = 0; r < 4; r++) {
             LVal t = lir_add(l, f->t0, lir_addi(l, q2, j * MATRIX + r % 2));
@@ -300,19 +298,19 @@ static void along_keys(Flash *f, LVal q0, State *z) {
     int nout = round_up(f->v, TALL) / MATRIX;
     uint32_t n = (uint32_t)nout + 4;
     LVal c[N], next[N], early[2][GPU_MOST_COPIES], zero = lir_i64(l, 0);
-    LVal steps = divi(l, lir_addi(l, keys_seen(f, q0), f->keys - 1), f->keys);
+    LVal steps = lir_divi(l, lir_addi(l, keys_seen(f, q0), f->keys - 1), f->keys);
     LVal from = lir_op3(l, S_SELECT, lir_op2(l, S_GT, steps, zero), lir_i64(l, -1), zero);
     for (int w = 0; w < 2; w++) c[w] = f32(l, -INFINITY), c[2 + w] = f32(l, 0);
     for (int j = 0; j < nout; j++) c[4 + j] = lir_splat(l, f32(l, 0), 4);
     LFor loop = lir_for(l, from, steps, lir_i64(l, 1), n, c);
     lir_copy_wait(l, 0);
     lir_barrier(l);
-    LVal number = lir_addi(l, loop.iv, 1), slot = lir_muli(l, remi(l, number, SLOTS), f->slot);
+    LVal number = lir_addi(l, loop.iv, 1), slot = lir_muli(l, lir_remi(l, number, SLOTS), f->slot);
     gpu_fetch(&f->key, 0, lir_muli(l, number, f->keys), slot, early[0]);
     gpu_fetch(&f->value, 0, lir_muli(l, number, f->keys), slot, early[1]);
     lir_copy_commit(l);
     LIf ready = lir_if(l, lir_op2(l, S_GE, loop.iv, zero), n);
-    LVal s[MOST_SCORES], now = lir_muli(l, remi(l, loop.iv, SLOTS), f->slot);
+    LVal s[MOST_SCORES], now = lir_muli(l, lir_remi(l, loop.iv, SLOTS), f->slot);
     memcpy(z->m, loop.c, sizeof z->m);
     memcpy(z->sum, loop.c + 2, sizeof z->sum);
     memcpy(z->out, loop.c + 4, (size_t)nout * sizeof *z->out);
@@ -340,7 +338,7 @@ static void leave(Flash *f, LVal q0, State *z) {
     Lir *l = f->l;
     const Stage *pv = &f->a.k->stage[f->a.pv];
     int nout = round_up(f->v, TALL) / MATRIX, pitch = round_up(f->v, TALL) + PAD, wide = 1;
-    LVal row0 = lir_add(l, lir_muli(l, f->warp, TALL), divi(l, f->lane, 4)), zero = f32(l, 0);
+    LVal row0 = lir_add(l, lir_muli(l, f->warp, TALL), lir_divi(l, f->lane, 4)), zero = f32(l, 0);
     LVal none = lir_op2(l, S_EQ, f->nkeys, lir_i64(l, 0));
     lir_barrier(l);
     for (int w = 0; w < 2; w++) {
@@ -352,15 +350,15 @@ static void leave(Flash *f, LVal q0, State *z) {
                 if (f->a.zero_nan) v = lir_op3(l, S_SELECT, some, v, zero);
                 v = lir_op3(l, S_SELECT, none, zero, v);
                 LVal at = lir_addi(l, lir_muli(l, row0, pitch), w * MATRIX * pitch + j * MATRIX + i);
-                lir_store(l, f->mem, lir_add(l, at, lir_muli(l, remi(l, f->lane, 4), 2)), v, (LVal){0}, 0);
+                lir_store(l, f->mem, lir_add(l, at, lir_muli(l, lir_remi(l, f->lane, 4), 2)), v, (LVal){0}, 0);
             }
     }
     lir_barrier(l);
     while (wide < f->v) wide *= 2;
     if (wide > THREADS) wide = THREADS;
-    LVal col = remi(l, f->tid, wide), end = lir_op2(l, S_MIN, lir_sub(l, f->nrows, q0), lir_i64(l, ROWS));
+    LVal col = lir_remi(l, f->tid, wide), end = lir_op2(l, S_MIN, lir_sub(l, f->nrows, q0), lir_i64(l, ROWS));
     LIf in = lir_if(l, lir_op2(l, S_LT, col, lir_i64(l, f->v)), 0);
-    LFor down = lir_for(l, divi(l, f->tid, wide), end, lir_i64(l, THREADS / wide), 0, NULL);
+    LFor down = lir_for(l, lir_divi(l, f->tid, wide), end, lir_i64(l, THREADS / wide), 0, NULL);
     LVal v = lir_load(l, f->mem, lir_add(l, lir_muli(l, down.iv, pitch), col), (LTy){DT_F32, 1}, (LVal){0}, 0), at[K_AXES];
     Point p = {.vaxis = -1, .lanes = 1}, par;
     GpuProduct x = {.k = f->a.k, .s = &f->a.k->stage[f->a.max]};
@@ -386,7 +384,7 @@ static Dim rows_of(const Flash *f) {
 /* The rows of a thread, in range. */
 static void thread_rows(Flash *f, LVal q0) {
     Lir *l = f->l;
-    LVal row = lir_add(l, lir_add(l, q0, lir_muli(l, f->warp, TALL)), divi(l, f->lane, 4)), last = lir_addi(l, f->nrows, -1);
+    LVal row = lir_add(l, lir_add(l, q0, lir_muli(l, f->warp, TALL)), lir_divi(l, f->lane, 4)), last = lir_addi(l, f->nrows, -1);
     for (int w = 0; w < 2; w++) f->row[w] = lir_op2(l, S_MIN, lir_addi(l, row, w * MATRIX), last);
 }
 
@@ -414,8 +412,8 @@ static void flash_build(Emit *e) {
     panel(f, &f->query, a->qk, a->q, a->d, a->row, a->nrow, a->to_qk, ROWS, SLOTS * f->slot);
     lir_block(l, THREADS, shared_bytes(f, SLOTS * f->slot + panel_bytes(f, &f->query)));
     f->mem = f->key.mem = f->value.mem = f->query.mem = lir_shared(l, 0);
-    f->lane = remi(l, f->tid, WARP);
-    f->warp = divi(l, f->tid, WARP);
+    f->lane = lir_remi(l, f->tid, WARP);
+    f->warp = lir_divi(l, f->tid, WARP);
     f->nkeys = f->key.ksize;
     f->nrows = emit_dim(e, rows_of(f));
     Dim tiles = dim_ceildiv(c, rows_of(f), dim_const(c, ROWS)), tasks = tiles;

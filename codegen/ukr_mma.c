@@ -93,14 +93,12 @@ typedef struct Mma {
     LVal at[2][MOST_TALL][STEPS]; /* byte address in a slot of the 16 bytes that this thread names, for a piece and a step */
 } Mma;
 
-static LVal divi(Lir *l, LVal v, int64_t by) { return lir_op2(l, S_DIV, v, lir_i64(l, by)); }
-static LVal remi(Lir *l, LVal v, int64_t by) { return lir_op2(l, S_REM, v, lir_i64(l, by)); }
 
 /* Four matrices make a piece of 16 rows (columns) and 32 bytes of k. Side 0: two along rows, then along k; side 1: along k first. */
 static void addresses(GpuTiles *g, Mma *m) {
     Lir *l = g->l;
     int per = STEP / gpu_bytes(&g->x);
-    LVal in = remi(l, m->lane, MATRIX), low = remi(l, divi(l, m->lane, MATRIX), 2), high = divi(l, m->lane, 2 * MATRIX);
+    LVal in = lir_remi(l, m->lane, MATRIX), low = lir_remi(l, lir_divi(l, m->lane, MATRIX), 2), high = lir_divi(l, m->lane, 2 * MATRIX);
     for (int side = 0; side < 2; side++)
         for (int i = 0; i < m->n[side]; i++)
             for (int step = 0; step < STEPS; step++) {
@@ -118,8 +116,8 @@ static LVal read_words(GpuTiles *g, const Mma *m, int side, int i, int step, LVa
     LVal v = {0};
     for (int r = 0; r < 4; r++) {
         int down = side ? r / 2 : r % 2, deep = side ? r % 2 : r / 2;
-        LVal row = lir_addi(l, lir_add(l, m->first[side], divi(l, m->lane, 4)), i * TALL + down * MATRIX);
-        LVal k = lir_addi(l, remi(l, m->lane, 4), step * 8 + deep * 4);
+        LVal row = lir_addi(l, lir_add(l, m->first[side], lir_divi(l, m->lane, 4)), i * TALL + down * MATRIX);
+        LVal k = lir_addi(l, lir_remi(l, m->lane, 4), step * 8 + deep * 4);
         LVal at = lir_add(l, slot, gpu_tile_at(g, side, row, k));
         LVal one = lir_load(l, lir_ptr_bytes(l, g->mem, at), lir_i64(l, 0), (LTy){DT_I32, 1}, (LVal){0}, 0);
         v = r ? lir_insert(l, v, (uint16_t)r, one) : lir_splat(l, one, 4);
@@ -159,8 +157,8 @@ static void mma_sums(GpuTiles *g, void *data, const LVal *acc) {
     for (int i = 0; i < m->n[0]; i++)
         for (int j = 0; j < 2 * m->n[1]; j++)
             for (int r = 0; r < 4; r++) {
-                LVal row = lir_addi(l, lir_add(l, m->first[0], divi(l, m->lane, 4)), i * TALL + r / 2 * MATRIX);
-                LVal col = lir_addi(l, lir_add(l, m->first[1], lir_muli(l, remi(l, m->lane, 4), 2)), j * MATRIX + r % 2);
+                LVal row = lir_addi(l, lir_add(l, m->first[0], lir_divi(l, m->lane, 4)), i * TALL + r / 2 * MATRIX);
+                LVal col = lir_addi(l, lir_add(l, m->first[1], lir_muli(l, lir_remi(l, m->lane, 4), 2)), j * MATRIX + r % 2);
                 LVal v = lir_extract(l, acc[i * 2 * m->n[1] + j], (uint16_t)r), at = gpu_sum_at(g, row, col);
                 if (g->x.near && r % 2) continue;
                 if (g->x.near) v = lir_insert(l, lir_splat(l, v, 2), 1, lir_extract(l, acc[i * 2 * m->n[1] + j], (uint16_t)(r + 1)));
@@ -172,10 +170,10 @@ static void mma_prepare(GpuTiles *g, void *data) {
     Mma *m = data;
     Lir *l = g->l;
     int across = g->rows[1] / (m->n[1] * TALL);
-    LVal warp = divi(l, g->tid, WARP);
-    m->lane = remi(l, g->tid, WARP);
-    m->first[0] = lir_muli(l, divi(l, warp, across), m->n[0] * TALL);
-    m->first[1] = lir_muli(l, remi(l, warp, across), m->n[1] * TALL);
+    LVal warp = lir_divi(l, g->tid, WARP);
+    m->lane = lir_remi(l, g->tid, WARP);
+    m->first[0] = lir_muli(l, lir_divi(l, warp, across), m->n[0] * TALL);
+    m->first[1] = lir_muli(l, lir_remi(l, warp, across), m->n[1] * TALL);
     addresses(g, m);
 }
 

@@ -930,16 +930,21 @@ static void *runner(void *arg) {
     return g->depth() ? g : NULL;
 }
 
-START_TEST(test_sessions) {
-    G g;
+/* Four threads run fn(g), which gives NULL if all was well. */
+static void in_threads(G *g, void *(*fn)(void *)) {
     pthread_t t[4];
-    gpu_init(&g, plan_pipe(N, 1, 10), 1 << ADD | 1 << FLIP);
-    for (int i = 0; i < 4; i++) ck_assert_int_eq(pthread_create(&t[i], NULL, runner, &g), 0);
+    for (int i = 0; i < 4; i++) ck_assert_int_eq(pthread_create(&t[i], NULL, fn, g), 0);
     for (int i = 0; i < 4; i++) {
         void *bad;
         pthread_join(t[i], &bad);
         ck_assert_ptr_null(bad);
     }
+}
+
+START_TEST(test_sessions) {
+    G g;
+    gpu_init(&g, plan_pipe(N, 1, 10), 1 << ADD | 1 << FLIP);
+    in_threads(&g, runner);
     gpu_done(&g);
 }
 END_TEST
@@ -1023,14 +1028,8 @@ static void *sharer(void *arg) {
 
 START_TEST(test_sharers) {
     G g;
-    pthread_t t[4];
     rows_init(&g, ALL);
-    for (int i = 0; i < 4; i++) ck_assert_int_eq(pthread_create(&t[i], NULL, sharer, &g), 0);
-    for (int i = 0; i < 4; i++) {
-        void *bad;
-        pthread_join(t[i], &bad);
-        ck_assert_ptr_null(bad);
-    }
+    in_threads(&g, sharer);
     gpu_done(&g);
 }
 END_TEST
