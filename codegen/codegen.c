@@ -38,6 +38,7 @@ static bool compile_level(Ctx *c, Level *l, const CodegenOptions *o, Buf *kernel
     l->lir = NEWN(c, Lir *, g->node.n + 1);
     uint64_t *hash = NEWN(c, uint64_t, g->node.n + 1);
     bool cpu = l->target->machine == MACHINE_X86;
+    const char *place = identifier(c, cpu ? l->target->name : target_gpu_level(l->target)->name);
     if (!cpu) {
         l->gpu = NEW(c, GpuPart);
         l->gpu->host = NEWN(c, const char *, g->node.n + 1);
@@ -47,10 +48,10 @@ static bool compile_level(Ctx *c, Level *l, const CodegenOptions *o, Buf *kernel
         Node *n = g->node.v[i];
         if (n->op != P_GROUP) continue;
         Kernel *k = kernel_lower(c, g, n, l->program->storage);
-        if (kernels && o->emit == EMIT_KERNELS) kernel_print(kernels, k);
+        if (o->emit == EMIT_KERNELS) kernel_print(kernels, k);
         KernelCode *code = l->code[i] = kernel_compile(c, k, l->target, o->sched);
         if (!code) continue;
-        if (kernels && o->emit == EMIT_KERNELS) {
+        if (o->emit == EMIT_KERNELS) {
             buf_puts(kernels, "  schedule: ");
             sched_print(kernels, &code->sched);
             buf_printf(kernels, "\n  estimate: %.0f cycles\n\n", code->cycles);
@@ -59,7 +60,7 @@ static bool compile_level(Ctx *c, Level *l, const CodegenOptions *o, Buf *kernel
         uint32_t f = 0;
         while (f < l->nsymbol && !(hash[f] == h && lir_equal(l->lir[f], code->lir))) f++;
         if (f == l->nsymbol) {
-            const char *name = ctx_printf(c, "accelc_%s_%s_k%u_%s", o->name, cpu ? identifier(c, l->target->name) : "cuda", f, identifier(c, k->name));
+            const char *name = ctx_printf(c, "accelc_%s_%s_k%u_%s", o->name, place, f, identifier(c, k->name));
             lir_rename(code->lir, name);
             l->lir[f] = code->lir;
             l->function[f] = name;
@@ -74,7 +75,7 @@ static bool compile_level(Ctx *c, Level *l, const CodegenOptions *o, Buf *kernel
 
 static bool write_text(Ctx *c, const char *path, const char *s, size_t n) { return link_write_file(c, path, s, n); }
 
-/* Code of the device for every architecture, and the functions that the host runs. Twins become objects of the artefact, where the look-alike of
+/* Code of the device for every architecture of the level, and the functions that the host runs. Twins become objects of the artefact, where the look-alike of
  * the driver finds them by name (tests/gpu/emu.h). dir: a directory for temporary files, or NULL: texts alone. */
 static bool compile_device(Ctx *c, Level *l, const CodegenOptions *o, const char *dir, uint32_t *nhost, Lir **host) {
     static const char twins[] = "accelc-twins";
@@ -87,9 +88,10 @@ static bool compile_device(Ctx *c, Level *l, const CodegenOptions *o, const char
         else g->device[g->ndevice++] = l->lir[f];
     }
     g->image = NEWN(c, GpuImage, 2 * o->ngpu + 1);
-    if (l->target->machine == MACHINE_EMULATED && g->ndevice) g->image[g->nimage++] = (GpuImage){target_gpu("sm_80"), twins, sizeof twins, RT_GPU_PTX};
+    if (l->target->machine == MACHINE_EMULATED && g->ndevice) g->image[g->nimage++] = (GpuImage){target_gpu_oldest(l->target), twins, sizeof twins, RT_GPU_PTX};
     for (uint32_t a = 0; a < o->ngpu && g->ndevice && l->target->machine == MACHINE_NVPTX; a++) {
         LlvmOut out = {.kind = LLVM_PTX};
+        if (target_gpu_level(o->gpu[a]) != target_gpu_level(l->target)) continue;
         if (!llvm_compile(c, o->gpu[a], g->ndevice, g->device, &out)) return false;
         Blob text = {out.blob[0].data, out.blob[0].bytes}, code;
         if (o->cubin && dir) {
@@ -111,8 +113,15 @@ static bool print_device(Ctx *c, Level *l, const CodegenOptions *o, Buf *text) {
     return true;
 }
 
+/* What follows is of the level; of one alone nobody needs to be told. */
+static void print_level(Buf *text, const CodegenOptions *o, const Target *t) {
+    const char *comment = o->emit == EMIT_LLVM ? ";" : t->machine == MACHINE_NVPTX && o->emit == EMIT_ASM ? "//" : "#";
+    if (o->ntarget > 1) buf_printf(text, "%s level %s\n", comment, t->name);
+}
+
 static bool write_listing(Ctx *c, Level *level, uint32_t n, const CodegenOptions *o, Buf *text, const char *path) {
     for (uint32_t i = 0; i < n; i++) {
+        if (o->emit != EMIT_KERNELS) print_level(text, o, level[i].target);
         if (o->emit == EMIT_LIR) {
             for (uint32_t f = 0; f < level[i].nsymbol; f++) lir_print(text, level[i].lir[f]);
         } else if (o->emit == EMIT_ASM && level[i].target->machine == MACHINE_NVPTX) {
@@ -256,6 +265,7 @@ bool codegen_write(Ctx *c, Program *const *program, const CodegenOptions *o, con
     if (o->sched && !sched_check(c, o->sched)) return false;
     for (uint32_t i = 0; i < o->ntarget; i++) {
         level[i] = (Level){.target = o->target[i], .program = program[i]};
+        if (o->emit == EMIT_KERNELS) print_level(&text, o, o->target[i]);
         if (!compile_level(c, &level[i], o, &text)) return false;
         stats->unique_kernels += level[i].nsymbol;
         for (uint32_t k = 0; k < program[i]->g->node.n; k++) stats->kernels += level[i].code[k] != NULL;

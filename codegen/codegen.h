@@ -9,16 +9,19 @@ const Target *target_find(const char *name);    /* "host", "x86-64", "x86-64-v3"
 const char *target_names(void);                 /* for --help */
 const Target *target_gpu(const char *name);     /* "sm_80", ..; NULL if unknown */
 uint32_t target_gpu_arch(const Target *t);      /* as rt_gpu_image has it */
-/* For target_find: "cuda", what kernels are made for before an architecture is chosen, and "gpu-emulated", not among the names: kernels of a
- * GPU on a CPU, for tests. Or NULL. */
+/* The level that programs and kernels are made for, which some architectures share: of an architecture, a level, or the level's twins. */
+const Target *target_gpu_level(const Target *t);
+const Target *target_gpu_oldest(const Target *t); /* the oldest architecture of that level */
+/* For target_find: "cuda", the level of the oldest architecture, for whichever are asked for, and "gpu-emulated" and "gpu-emulated-sm_90a", not
+ * among the names: a level's kernels on a CPU, for tests. Or NULL. */
 const Target *target_of_gpus(const char *name);
 const char *target_gpu_names(void);
 typedef enum { EMIT_SO, EMIT_OBJ, EMIT_ARCHIVE, EMIT_KERNELS, EMIT_LIR, EMIT_LLVM, EMIT_ASM, EMIT_HEADER } EmitKind;
 typedef struct CodegenOptions {
     EmitKind emit;
     const char *name;           /* model name: a C identifier; the exported symbol is <name>_accelc */
-    const Target *const *target; uint32_t ntarget;
-    const Target *const *gpu; uint32_t ngpu; /* architectures of "cuda", at least one if it is among the targets */
+    const Target *const *target; uint32_t ntarget; /* levels, best first */
+    const Target *const *gpu; uint32_t ngpu; /* architectures of the levels for GPUs, at least one of each */
     bool cubin;                 /* machine code for each, too, in artefacts */
     uint32_t executor;          /* RT_EXEC_* of runtime/abi.h */
     const char *producer;       /* "accelc 0.1.0" */

@@ -199,15 +199,19 @@ static void build(Obj *x, const Level *level, uint32_t nlevel, const Weights *w,
         LLVMSetVisibility(weights, LLVMHiddenVisibility);
         LLVMSetGlobalConstant(weights, 1);
     }
-    LLVMValueRef models[8];
-    for (uint32_t i = 0; i < nlevel && i < 8; i++) models[i] = level_model(x, &level[i], weights);
+    LLVMValueRef *models = NEWN(x->c, LLVMValueRef, nlevel);
+    Buf names = {.c = x->c};
+    for (uint32_t i = 0; i < nlevel; i++) {
+        models[i] = level_model(x, &level[i], weights);
+        buf_printf(&names, "%s%s", i ? "," : "", level[i].target->name);
+    }
     uint32_t nsym;
     LLVMValueRef syms = symbol_table(x, g, &nsym);
     bool objects = false; /* their memory grows with what the run puts into them */
     for (uint32_t i = 0; i < nlevel; i++) objects |= level[i].objects;
     uint64_t flags = nsym || objects ? 0 : 1;
     LLVMValueRef in = port_table(x, g, g->in.v, g->in.n), out = port_table(x, g, g->out.v, g->out.n);
-    LLVMValueRef d[] = {c32(x, sizeof(accelc_desc)), text(x, o->name), text(x, o->producer), text(x, level[0].target->name),
+    LLVMValueRef d[] = {c32(x, sizeof(accelc_desc)), text(x, o->name), text(x, o->producer), text(x, buf_str(&names)),
                         text(x, ctx_printf(x->c, "%016llx", (unsigned long long)digest)), c32(x, g->in.n), c32(x, g->out.n), c32(x, nsym), in, out, syms,
                         c64(x, w->bytes), c64(x, code_bytes), c64(x, flags)};
     LLVMValueRef desc = global(x, record(x, 14, d), 16);

@@ -16,15 +16,19 @@ static const Target arch[] = {
     {"sm_86", "+ptx78", "sm_86", FLAGS, 4, 255, L1, L2, L2, 1, MACHINE_NVPTX, 99 << 10},
     {"sm_89", "+ptx78", "sm_89", FLAGS, 4, 255, L1, L2, L2, 1, MACHINE_NVPTX, 99 << 10},
     {"sm_90", "+ptx78", "sm_90", FLAGS, 4, 255, L1, L2, L2, 1, MACHINE_NVPTX, 227 << 10},
-    {"sm_90a", "+ptx80", "sm_90a", FLAGS, 4, 255, L1, L2, L2, 1, MACHINE_NVPTX, 227 << 10},
+    {"sm_90a", "+ptx80", "sm_90a", FLAGS | F_WGMMA, 4, 255, L1, L2, L2, 1, MACHINE_NVPTX, 227 << 10},
 };
 #define NARCH (sizeof arch / sizeof arch[0])
 
-/* What programs and kernels are made for. So far it is the same for all architectures, whose texts differ in what LLVM makes of it. */
-static const Target cuda = {"cuda", "+ptx78", "sm_80", FLAGS, 4, 255, L1, L2, L2, 1, MACHINE_NVPTX, SHARED};
-
-/* Its twins run where x86-64-v3 does, which has the same arithmetic. */
-static const Target emulated = {"gpu-emulated", "+avx2,+fma,+f16c,+bmi,+bmi2,+lzcnt,+popcnt,+cx16", "znver3", FLAGS, 4, 16, L1, L2, L2, 1, MACHINE_EMULATED, SHARED};
+/* Levels, the best last: what programs and kernels are made for, and what prints the same kernels as twins, which run where x86-64-v3 does: it has the
+ * same arithmetic. All architectures without F_WGMMA share one; their texts differ in what LLVM makes of it. */
+#define TWIN "+avx2,+fma,+f16c,+bmi,+bmi2,+lzcnt,+popcnt,+cx16"
+static const struct { Target cuda, twin; } level[] = {
+    {{"cuda", "+ptx78", "sm_80", FLAGS, 4, 255, L1, L2, L2, 1, MACHINE_NVPTX, SHARED},
+     {"gpu-emulated", TWIN, "znver3", FLAGS, 4, 16, L1, L2, L2, 1, MACHINE_EMULATED, SHARED}},
+    {{"cuda-sm_90a", "+ptx80", "sm_90a", FLAGS | F_WGMMA, 4, 255, L1, L2, L2, 1, MACHINE_NVPTX, 227 << 10},
+     {"gpu-emulated-sm_90a", TWIN, "znver3", FLAGS | F_WGMMA, 4, 16, L1, L2, L2, 1, MACHINE_EMULATED, 227 << 10}},
+};
 
 const Target *target_gpu(const char *name) {
     for (size_t k = 0; k < NARCH; k++)
@@ -38,6 +42,21 @@ uint32_t target_gpu_arch(const Target *t) {
     return number | (*end ? RT_GPU_ONLY : 0);
 }
 
-const Target *target_of_gpus(const char *name) { return !strcmp(name, "cuda") ? &cuda : !strcmp(name, "gpu-emulated") ? &emulated : NULL; }
+static int level_of(const Target *t) { return (t->flags & F_WGMMA) != 0; }
+
+const Target *target_gpu_level(const Target *t) { return &level[level_of(t)].cuda; }
+
+const Target *target_gpu_oldest(const Target *t) {
+    size_t k = 0;
+    while (level_of(&arch[k]) != level_of(t)) k++;
+    return &arch[k];
+}
+
+const Target *target_of_gpus(const char *name) {
+    if (!strcmp(name, "cuda")) return &level[0].cuda;
+    for (size_t k = 0; k < sizeof level / sizeof *level; k++)
+        if (!strcmp(name, level[k].twin.name)) return &level[k].twin;
+    return NULL;
+}
 
 const char *target_gpu_names(void) { return "sm_80, sm_86, sm_89, sm_90, sm_90a"; }

@@ -42,7 +42,8 @@ static const Opt options[] = {
      "host (default), x86-64, x86-64-v3, x86-64-v4; cuda: a GPU of NVIDIA's"},
     {"--gpu", "LIST", TEXT, AT(c.gpu),
      "architectures of cuda and --emit=ptx, separated by commas; each is a text of its own:\n"
-     "sm_80 (default, runs on all newer ones), sm_86, sm_89, sm_90, sm_90a"},
+     "sm_80 (default, runs on all newer ones), sm_86, sm_89, sm_90; sm_90a is a level of\n"
+     "its own, with other kernels"},
     {"--cubin", NULL, FLAG, AT(c.cubin),
      "machine code for each of them besides the text, by ptxas of a CUDA toolkit\n"
      "($ACCELC_PTXAS, PATH, /usr/local/cuda/bin): saves the driver's compilation"},

@@ -20,9 +20,9 @@ typedef struct Job {
     FILE *info;
     OutputKind emit;
     const char *name;
-    const Target *target[MAX_TARGETS];
+    const Target *target[2 * MAX_TARGETS]; /* levels, best first */
     uint32_t ntarget;
-    const Target *gpu[MAX_TARGETS]; /* architectures, if one of the targets is for GPUs: the newest first */
+    const Target *gpu[MAX_TARGETS]; /* architectures, if some of the targets are for GPUs: the newest first */
     uint32_t ngpu;
     Paths files;
     double start, read, passes, codegen; /* seconds */
@@ -133,13 +133,21 @@ static int newest_first(const void *a, const void *b) {
     return nx != ny ? (nx < ny) - (nx > ny) : (x < y) - (x > y);
 }
 
+/* "cuda" stands for the levels of all architectures that are asked for, the newest first. */
 static bool find_targets(Job *j) {
-    const char *list = j->emit == OUT_PTX ? "cuda" : j->o->target;
-    bool gpu = false;
-    if (!find_listed(j, list, target_find, target_names(), j->target, &j->ntarget)) return false;
-    for (uint32_t i = 0; i < j->ntarget; i++) gpu |= j->target[i]->machine == MACHINE_NVPTX;
-    if (gpu && !find_listed(j, j->o->gpu, target_gpu, target_gpu_names(), j->gpu, &j->ngpu)) return false;
-    qsort(j->gpu, j->ngpu, sizeof *j->gpu, newest_first);
+    const Target *listed[MAX_TARGETS];
+    uint32_t n = 0;
+    if (!find_listed(j, j->emit == OUT_PTX ? "cuda" : j->o->target, target_find, target_names(), listed, &n)) return false;
+    for (uint32_t i = 0; i < n; i++) {
+        bool gpu = listed[i]->machine == MACHINE_NVPTX;
+        if (!gpu) j->target[j->ntarget++] = listed[i];
+        if (gpu && !find_listed(j, j->o->gpu, target_gpu, target_gpu_names(), j->gpu, &j->ngpu)) return false;
+        qsort(j->gpu, j->ngpu, sizeof *j->gpu, newest_first);
+        for (uint32_t a = 0; gpu && a < j->ngpu; a++) {
+            const Target *level = target_gpu_level(j->gpu[a]);
+            if (!a || level != target_gpu_level(j->gpu[a - 1])) j->target[j->ntarget++] = level;
+        }
+    }
     return find_precision(j);
 }
 
@@ -230,7 +238,7 @@ static const char *options_digest(Job *j) {
 }
 
 static bool write_code(Job *j, Graph *g, Output *out, Output *header) {
-    Program *program[MAX_TARGETS];
+    Program *program[2 * MAX_TARGETS];
     uint32_t executor;
     if (!find_executor(j->c, j->o->executor, &executor)) return false;
     double t0 = seconds();

@@ -7,7 +7,8 @@ enum { F_SSE2 = 1, F_AVX2 = 2, F_FMA = 4, F_F16C = 8, F_AVX512 = 16 /* F BW CD D
        F_AMX = 64 /* tiles of 8-bit integers */, F_ROUND = 128 /* instructions that round to integers */,
        F_SIMD = 256 /* vectors in registers: what the templates for CPUs, and passes that lay data out for them, are about */,
        F_BLOCKS = 512 /* threads of a block that work together */,
-       F_TO_TF32 = 1024, F_TO_BF16 = 2048, F_TO_F16 = 4096 /* what factors of sums of f32 products may be rounded to; one at most */ };
+       F_TO_TF32 = 1024, F_TO_BF16 = 2048, F_TO_F16 = 4096, /* what factors of sums of f32 products may be rounded to; one at most */
+       F_WGMMA = 8192 /* matrix products of four warps, bulk copies */ };
 typedef enum { MACHINE_X86, MACHINE_NVPTX, MACHINE_EMULATED /* kernels of a GPU, for tests on a CPU */ } MachineKind;
 typedef struct Target {
     const char *name;       /* "x86-64", "x86-64-v3", "x86-64-v4", "sm_80" */

@@ -1,6 +1,6 @@
 /* abi.h: what a compiled model's object hands to the runtime. Private to accelc; the public header is accelc_rt.h.
  *
- * The compiler emits, per model and CPU level, one `rt_model`: a plan (a position-independent block of bytes: every
+ * The compiler emits, per model and level (of a CPU, or of GPUs), one `rt_model`: a plan (a position-independent block of bytes: every
  * cross reference is an index or a byte offset), a table of kernel entry points, and the packed weights. The runtime
  * interprets the plan: a table of steps; consecutive kernel steps without a barrier are one phase. All numbers that
  * depend on shapes are entries of one int64 table, `dims`, filled by the `dimop` program.
@@ -76,7 +76,8 @@ typedef struct rt_model {
 } rt_model;
 
 /* What the per-model thunks pass to the runtime: every level of a fat artefact, best first. A model with `gpu` is chosen where
- * a device can run it; without a device of the caller's choice (config.device) the next level takes its place. */
+ * the device has the compute capability of one of its images, and the driver takes it; else the next such model is tried, and, unless the
+ * caller asks for a device (config.device), those for the CPU. Levels share `weights`. */
 typedef struct rt_bundle {
     uint32_t magic, nmodel;
     const rt_model *const *model;

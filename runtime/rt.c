@@ -80,8 +80,9 @@ static accelc_status read_config(const accelc_config *cfg, accelc_config *c, cha
     return ACCELC_EINVAL;
 }
 
-/* A session of the best level that can be had. Where no device is asked for, one that is missing or
- * too small is no failure as long as there is a level for the CPU. */
+/* A session of the best level that can be had. Where a device cannot run one, the next may be for
+ * older devices. Where no device is asked for, one that is missing or too small is no failure as
+ * long as there is a level for the CPU. */
 static accelc_status open_level(const rt_bundle *m, const accelc_config *c, Sess **out, char *msg,
                                 size_t n) {
     const rt_model *model;
@@ -90,9 +91,9 @@ static accelc_status open_level(const rt_bundle *m, const accelc_config *c, Sess
     for (uint32_t next = 0;;) {
         st = level_next(m, c, &next, &model, text, sizeof text);
         if (st == ACCELC_OK) st = sess_open(m, model, c, false, out, text, sizeof text);
-        bool other = (st == ACCELC_EDEVICE || st == ACCELC_ENOMEM) && next < m->nmodel && model &&
-                     model->gpu && c->device == 0;
-        if (first == ACCELC_OK && st != ACCELC_OK) {
+        bool device = model && model->gpu, missing = st == ACCELC_EDEVICE || st == ACCELC_ENOMEM,
+             other = device && missing && next < m->nmodel;
+        if (st != ACCELC_OK && (first == ACCELC_OK || device)) {
             first = st;
             snprintf(msg, n, "%s", text);
         }

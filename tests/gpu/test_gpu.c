@@ -979,6 +979,43 @@ START_TEST(test_images) {
 }
 END_TEST
 
+/* Of several levels for GPUs the first is taken that the device has an image for which the driver does not refuse; then that for the CPU. */
+START_TEST(test_levels) {
+    static const struct {
+        const char *arch, *code;
+        int device, level; /* 0 and 1: for GPUs, 2: for the CPU, 3: none */
+    } row[] = {{"90", "code", 0, 0},       {"90", "code", 1, 0},       {"80", "code", 0, 1},       {"80", "code", 2, 1}, {"100", "code", 1, 1},
+               {"90", "broken 222", 0, 1}, {"90", "broken 222", 1, 1}, {"90", "broken 999", 1, 1}, {"75", "code", 0, 2}, {"75", "code", 1, 3},
+               {"90", "code", -1, 2}};
+    for (size_t r = 0; r < sizeof row / sizeof *row; r++) {
+        G g;
+        accelc_value out;
+        char notes[RT_GPU_SHARED] __attribute__((aligned(16))) = {0};
+        gpu_init(&g, plan_pipe(N, 1, 10), ALL);
+        const rt_gpu_image best = {RT_GPU_ONLY | 90, RT_GPU_PTX, row[r].code, strlen(row[r].code) + 1}, other = {80, RT_GPU_PTX, ptx, sizeof ptx};
+        rt_gpu gpu = g.gpu;
+        rt_model first = g.model;
+        const rt_model *list[] = {&first, &g.model, &g.m.model};
+        gpu.image = &best, g.gpu.image = &other;
+        gpu.nimage = g.gpu.nimage = 1;
+        gpu.shared = notes;
+        first.gpu = &gpu;
+        g.m.bundle.model = list;
+        g.m.bundle.nmodel = 3;
+        setenv("ACCELC_EMU_ARCH", row[r].arch, 1);
+        accelc_status st = model_open(&g.m, (accelc_config){.threads = 1, .device = row[r].device});
+        ck_assert_int_eq(st, row[r].level == 3 ? ACCELC_EDEVICE : ACCELC_OK);
+        if (st == ACCELC_OK) {
+            ck_assert_ptr_eq(g.m.s->model, list[row[r].level]);
+            ck_assert_int_eq(pipe_run(&g.m, N, Z, sizeof Z, &out), ACCELC_OK);
+            pipe_check(X, Y, Z, N);
+        } else ck_assert_ptr_nonnull(strstr(g.m.msg, "has compute capability 7.5, the model was compiled for 8.0"));
+        gpu_done(&g);
+        unsetenv("ACCELC_EMU_ARCH");
+    }
+}
+END_TEST
+
 /* The first session on a device loads code and weights, the last one frees them. */
 START_TEST(test_shared) {
     G g;
@@ -1076,6 +1113,7 @@ static void add(TCase *c) {
     tcase_add_test(c, test_no_memory);
     tcase_add_test(c, test_sessions);
     tcase_add_test(c, test_images);
+    tcase_add_test(c, test_levels);
     tcase_add_test(c, test_shared);
     tcase_add_test(c, test_sharers);
     tcase_add_test(c, test_profile);
