@@ -13,16 +13,17 @@ static bool all_total(const Kernel *k) {
     return total;
 }
 
-/* The steps of f along axes, where outer and inner ones that are walked as one are merged. */
-static Walk walk_along(const GpuProduct *x, const Affine *f, const int *axis, int n) {
+/* The steps of a side's forms along axes, where outer and inner ones that all of them walk as one are merged. */
+static Walk walk_along(const GpuProduct *x, const Side *s, const int *axis, int n) {
     Ctx *c = x->k->c;
     Walk w = {0};
     for (int i = 0; i < n; i++) {
-        Dim extent = x->s->axis[axis[i]].extent, coef = f->coef[axis[i]];
-        bool joins = w.n && dim_same(c, w.coef[w.n - 1], dim_mul(c, coef, extent));
+        Dim extent = x->s->axis[axis[i]].extent;
+        bool joins = w.n > 0;
+        for (int f = 0; f <= s->ntest && joins; f++) joins = dim_same(c, w.coef[f][w.n - 1], dim_mul(c, s->f[f].coef[axis[i]], extent));
         if (!joins) w.n++;
         w.extent[w.n - 1] = joins ? dim_mul(c, w.extent[w.n - 1], extent) : extent;
-        w.coef[w.n - 1] = coef;
+        for (int f = 0; f <= s->ntest; f++) w.coef[f][w.n - 1] = s->f[f].coef[axis[i]];
     }
     return w;
 }
@@ -37,26 +38,61 @@ static bool multiple(Ctx *c, Expr e, int n) {
     return false;
 }
 
-/* Do n neighbours, from every n-th on, lie side by side along the walk? The last ones may be cut off. */
-static bool runs(Ctx *c, const Walk *w, int n) {
-    if (!w->n || !dim_is(c, w->coef[w->n - 1], 1)) return false;
+/* Do n neighbours, from every n-th on, lie side by side along the walk, in range all of them or none? The last ones may be cut off. */
+static bool runs(Ctx *c, const Side *s, const Walk *w, int n) {
+    if (!w->n || !dim_is(c, w->coef[0][w->n - 1], 1)) return false;
     if (w->n > 1 && !dim_divisible(c, w->extent[w->n - 1], n)) return false;
     for (int i = 0; i < w->n - 1; i++)
-        if (!dim_divisible(c, w->coef[i], n)) return false;
+        if (!dim_divisible(c, w->coef[0][i], n)) return false;
+    for (int f = 1; f <= s->ntest; f++)
+        if (!dim_is(c, w->coef[f][w->n - 1], 0)) return false;
     return true;
 }
 
 static bool steps_by(Ctx *c, const Walk *w, int n) {
     for (int i = 0; i < w->n; i++)
-        if (!dim_divisible(c, w->coef[i], n)) return false;
+        if (!dim_divisible(c, w->coef[0][i], n)) return false;
     return true;
 }
 
 static bool can_copy(const GpuProduct *x, const Side *s, int n) {
     Ctx *c = x->k->c;
     for (int i = 0; i < x->nbatch; i++)
-        if (!dim_divisible(c, s->f.coef[x->batch[i]], n)) return false;
-    return multiple(c, s->f.rest, n) && runs(c, s->near_k ? &s->k : &s->row, n) && steps_by(c, s->near_k ? &s->row : &s->k, n);
+        if (!dim_divisible(c, s->f[0].coef[x->batch[i]], n)) return false;
+    return multiple(c, s->f[0].rest, n) && runs(c, s, s->near_k ? &s->k : &s->row, n) && steps_by(c, s->near_k ? &s->row : &s->k, n);
+}
+
+static bool is_zero(Ctx *c, Expr e) {
+    const ExprInfo *i = expr_info(c, e);
+    uint64_t bits = 0;
+    if (i->kind == E_CONST) dt_store(i->dtype, &bits, 0, i->val);
+    return i->kind == E_CONST && !bits;
+}
+
+/* The tests that the load needs; false if they are too many, or a copy cannot make them. Floats must be zero out of range: beyond the last k, too,
+ * it is what the other side's zeros meet. */
+static bool find_tests(const GpuProduct *x, Side *s, const ExprInfo *load) {
+    Ctx *c = x->k->c;
+    Dim extent[K_AXES];
+    const KBuf *b = &x->k->buf[load->index];
+    if (load->oob == OOB_NEVER) return true;
+    if (load->oob != OOB_VALUE) return false;
+    s->pad = load->arg[load->narg - 1];
+    for (int a = 0; a < x->s->naxis; a++) {
+        extent[a] = x->s->axis[a].extent;
+        if (expr_uses_axis(c, s->pad, (uint32_t)a)) return false;
+    }
+    if (is_zero(c, s->pad)) s->pad = (Expr){0};
+    if (s->pad.i && !dt_is_int(load->dtype)) return false;
+    for (int d = 0; d < b->rank; d++) {
+        int64_t lo, hi;
+        if (expr_in_bounds(c, load->arg[d], b->dim[d], extent, x->s->naxis)) continue;
+        if (s->ntest == GPU_TESTS || !index_affine(x->k, x->s, load->arg[d], &s->f[1 + s->ntest])) return false;
+        bool known = expr_range(c, load->arg[d], extent, x->s->naxis, &lo, &hi);
+        s->test[s->ntest++] = (Test){b->dim[d], known && lo > INT32_MIN / 2 && hi < INT32_MAX / 2 && dim_hi(c, b->dim[d]) < INT32_MAX / 2};
+    }
+    if (!s->ntest) s->pad = (Expr){0};
+    return true;
 }
 
 /* The first load of a factor says along what its neighbours lie. */
@@ -86,12 +122,12 @@ void gpu_side_memory(GpuProduct *x, Side *s) {
     ExprInfo i = *expr_info(c, s->x);
     if (i.kind == E_CAST) i = *expr_info(c, i.arg[0]);
     bool transposed = !s->near_k && size == 1; /* which ldmatrix does not do */
-    bool copied = i.kind == E_LOAD && i.oob == OOB_NEVER && i.dtype == s->type && !transposed &&
-                  access_affine(x->k, x->s, (uint16_t)i.index, x->k->buf[i.index].rank, i.arg, &s->f);
+    bool copied = i.kind == E_LOAD && i.dtype == s->type && !transposed && find_tests(x, s, &i) &&
+                  access_affine(x->k, x->s, (uint16_t)i.index, x->k->buf[i.index].rank, i.arg, &s->f[0]);
     if (copied) {
         s->buf = (uint16_t)i.index;
-        s->row = walk_along(x, &s->f, s->axis, s->naxis);
-        s->k = walk_along(x, &s->f, x->red, x->nred);
+        s->row = walk_along(x, s, s->axis, s->naxis);
+        s->k = walk_along(x, s, x->red, x->nred);
         for (int bytes = 16; bytes >= 4 && !s->vec; bytes /= 2)
             if (bytes == size || (bytes > size && can_copy(x, s, bytes / size))) s->vec = bytes / size;
     }
@@ -189,20 +225,20 @@ void gpu_split(Emit *e, const GpuProduct *x, LVal i, const int *axis, int n, LVa
     for (int a = 0; a < n; a++) at[axis[a]] = out[a];
 }
 
-LVal gpu_walked(Emit *e, const Walk *w, LVal i) {
+LVal gpu_walked(Emit *e, const Walk *w, int form, LVal i) {
     LVal at[K_AXES], sum = lir_i64(e->l, 0);
     split(e, i, w->extent, w->n, at);
-    for (int a = 0; a < w->n; a++) sum = lir_add(e->l, sum, lir_mul(e->l, at[a], emit_dim(e, w->coef[a])));
+    for (int a = 0; a < w->n; a++) sum = lir_add(e->l, sum, lir_mul(e->l, at[a], emit_dim(e, w->coef[form][a])));
     return sum;
 }
 
-LVal gpu_base(Emit *e, const GpuProduct *x, int side, const LVal *at) {
-    const Side *s = &x->side[side];
+LVal gpu_base(Emit *e, const GpuProduct *x, int side, int form, const LVal *at) {
+    const Affine *f = &x->side[side].f[form];
     Point p = {.vaxis = -1, .lanes = 1};
     for (int a = 0; a < K_AXES; a++) p.axis[a] = lir_i64(e->l, 0);
     emit_memo_reset(e);
-    LVal sum = emit_expr(e, x->s, s->f.rest, &p);
-    for (int i = 0; i < x->nbatch; i++) sum = lir_add(e->l, sum, lir_mul(e->l, at[x->batch[i]], emit_dim(e, s->f.coef[x->batch[i]])));
+    LVal sum = emit_expr(e, x->s, f->rest, &p);
+    for (int i = 0; i < x->nbatch; i++) sum = lir_add(e->l, sum, lir_mul(e->l, at[x->batch[i]], emit_dim(e, f->coef[x->batch[i]])));
     return sum;
 }
 

@@ -45,6 +45,17 @@ int64_t gpu_tiles_bytes(const int rows[2], int size, int depth, int stages) {
 
 /* ---- copies of a thread ---- */
 
+static LVal tested(Lir *l, const Test *t, LVal index) { return t->narrow ? lir_cast(l, index, DT_I32) : index; }
+
+/* Integers of 8 bits, or of 32, out of range. */
+static LVal pad_word(GpuTiles *g, Expr pad) {
+    Lir *l = g->l;
+    Point p = {.vaxis = -1, .lanes = 1};
+    emit_memo_reset(g->e);
+    LVal v = emit_expr(g->e, g->x.s, pad, &p);
+    return esize(g) == WORD ? v : lir_mul(l, lir_cast(l, lir_bitcast(l, v, DT_U8), DT_I32), lir_int(l, DT_I32, 0x01010101));
+}
+
 /* This thread's places in lines, its lines, and all about its rows that does not change along k. Lines of rows are shared by at most a warp, so
  * that a thread has few k, whose addresses may need divisions. */
 void gpu_begin_side(GpuTiles *g, int side) {
@@ -62,14 +73,31 @@ void gpu_begin_side(GpuTiles *g, int side) {
     c->line = lir_divi(l, g->tid, sharers);
     for (int j = 0; j < c->places; j++)
         c->place[j] = lir_muli(l, lir_addi(l, lir_remi(l, g->tid, sharers), j * sharers), s->near_k ? vec * c->word : vec);
-    LVal base = s->vec ? gpu_base(g->e, &g->x, side, g->at) : lir_i64(l, 0);
+    LVal base[GPU_FORMS];
+    for (int f = 0; s->vec && f <= s->ntest; f++) base[f] = gpu_base(g->e, &g->x, side, f, g->at);
+    if (s->vec && s->pad.i) c->pad = pad_word(g, s->pad);
     for (int i = 0; i < (s->near_k ? c->lines : c->places); i++) {
         LVal row = lir_add(l, g->first[side], s->near_k ? lir_addi(l, c->line, i * c->step) : c->place[i]), left = lir_sub(l, g->count[side], row);
         LVal in = lir_op2(l, S_GT, left, lir_i64(l, 0));
         c->row[i] = lir_op3(l, S_SELECT, in, row, lir_i64(l, 0));
         c->valid[i] = s->near_k ? in : lir_muli(l, clamp(l, left, lir_i64(l, vec)), esize(g));
-        if (s->vec) c->offset[i] = lir_muli(l, lir_add(l, base, gpu_walked(g->e, &s->row, c->row[i])), esize(g));
+        if (!s->vec) continue;
+        c->offset[i] = lir_muli(l, lir_add(l, base[0], gpu_walked(g->e, &s->row, 0, c->row[i])), esize(g));
+        for (int t = 0; t < s->ntest; t++) c->index[t][i] = tested(l, &s->test[t], lir_add(l, base[1 + t], gpu_walked(g->e, &s->row, 1 + t, c->row[i])));
     }
+}
+
+/* Are all indices in range that are tested? */
+static LVal in_range(GpuTiles *g, int side, int i, LVal k) {
+    Lir *l = g->l;
+    const Side *s = &g->x.side[side];
+    LVal all = {0};
+    for (int t = 0; t < s->ntest; t++) {
+        LVal at = lir_add(l, g->copy[side].index[t][i], tested(l, &s->test[t], gpu_walked(g->e, &s->k, 1 + t, k)));
+        LVal in = lir_ltu(l, at, tested(l, &s->test[t], emit_dim(g->e, s->test[t].size)));
+        all = t ? lir_op2(l, S_AND, all, in) : in;
+    }
+    return all;
 }
 
 /* Element k of a row, made an element of the tile; 0 if k is beyond the end, or the row is not `in` range. */
@@ -106,6 +134,17 @@ static Spot spot(const GpuTiles *g, int side, int i, int j) {
     return g->x.side[side].near_k ? (Spot){i, line, c->place[j]} : (Spot){j, c->place[j], lir_muli(g->l, line, c->word)};
 }
 
+/* A copy that is `pad`, which is not 0, where it is not `in` range. */
+static void copy_or_pad(GpuTiles *g, int side, LVal in, LVal to, LVal from, LVal valid, int bytes) {
+    Lir *l = g->l;
+    LIf f = lir_if(l, in, 0);
+    lir_copy_async(l, g->mem, to, g->e->ptr[g->x.side[side].buf], from, valid, (uint32_t)bytes);
+    lir_else(l, &f, NULL);
+    LVal words = lir_splat(l, g->copy[side].pad, (uint16_t)(bytes / WORD));
+    lir_store(l, lir_ptr_bytes(l, g->mem, to), lir_i64(l, 0), words, (LVal){0}, (uint32_t)bytes);
+    lir_endif(l, &f, NULL, NULL);
+}
+
 void gpu_fetch(GpuTiles *g, int side, LVal k0, LVal slot, LVal *v) {
     Lir *l = g->l;
     const Side *s = &g->x.side[side];
@@ -122,8 +161,14 @@ void gpu_fetch(GpuTiles *g, int side, LVal k0, LVal slot, LVal *v) {
             }
             LVal left = lir_muli(l, clamp(l, lir_sub(l, g->ksize, k), lir_i64(l, vec)), size);
             valid = s->near_k ? lir_op3(l, S_SELECT, valid, left, zero) : lir_op3(l, S_SELECT, lir_op2(l, S_LT, k, g->ksize), valid, zero);
-            LVal from = lir_add(l, c->offset[p.index], lir_muli(l, gpu_walked(g->e, &s->k, k), size));
-            lir_copy_async(l, g->mem, lir_add(l, slot, gpu_tile_at(g, side, p.row, p.k)), g->e->ptr[s->buf], from, valid, (uint32_t)(vec * size));
+            LVal from = lir_add(l, c->offset[p.index], lir_muli(l, gpu_walked(g->e, &s->k, 0, k), size));
+            LVal to = lir_add(l, slot, gpu_tile_at(g, side, p.row, p.k)), in = in_range(g, side, p.index, k);
+            if (s->pad.i) {
+                copy_or_pad(g, side, in, to, from, valid, vec * size);
+                continue;
+            }
+            if (s->ntest) valid = lir_op3(l, S_SELECT, in, valid, zero);
+            lir_copy_async(l, g->mem, to, g->e->ptr[s->buf], from, valid, (uint32_t)(vec * size));
         }
 }
 

@@ -5,19 +5,25 @@
  * A block computes a tile of rows[0] points of the m axes by rows[1] points of the n axes, as one row of indices each, for one point of the
  * batch axes. It walks k, all reduced axes as one row of indices, in steps of `depth`, ascending. Tiles lie in `stages` slots, filled that
  * many steps minus one ahead: by asynchronous copies where a factor is a load whose elements are those of the tile, of 16 bytes where
- * they are neighbours; through registers by emit_expr otherwise. Beyond the last k both operands are 0, which changes no sum; beyond the
+ * they are neighbours, of zeros where it is out of range; through registers by emit_expr otherwise. Beyond the last k both operands are 0, which changes no sum; beyond the
  * last row of a side they are 0, and the results are dropped. */
 #ifndef ACCELC_GPU_TILE_H
 #define ACCELC_GPU_TILE_H
 #include "emit_internal.h"
 
-enum { GPU_MOST_COPIES = 32 /* of a thread, of a side, for a step */ };
+enum { GPU_MOST_COPIES = 32 /* of a thread, of a side, for a step */, GPU_TESTS = 3, GPU_FORMS = 1 + GPU_TESTS };
 
-/* The addresses of a load along a list of axes as one index, neighbours that are walked as one merged; outermost first. */
+/* Forms of a load, its address first, along a list of axes as one index, neighbours that all forms walk as one merged; outermost first. */
 typedef struct Walk {
     int n;
-    Dim extent[K_AXES], coef[K_AXES];
+    Dim extent[K_AXES], coef[GPU_FORMS][K_AXES];
 } Walk;
+
+/* An index of a load that may be out of range: not in 0 .. size. */
+typedef struct Test {
+    Dim size;
+    bool narrow; /* it fits 32 bits */
+} Test;
 
 /* A factor of the product. */
 typedef struct Side {
@@ -27,8 +33,11 @@ typedef struct Side {
     bool near_k;             /* in the operand's memory, neighbours are neighbours in k, not in rows */
     bool along_k;            /* the same in shared memory */
     int vec;                 /* elements that are copied at once; 0: they go through registers, in words of several k if they are small */
-    uint16_t buf;            /* of a load: what it is of, its address, and that along rows and along k */
-    Affine f;
+    uint16_t buf;            /* of a load: what it is of, its address and the indices that are tested, and these along rows and along k */
+    int ntest;
+    Test test[GPU_TESTS];    /* of form 1 + the test's number */
+    Expr pad;                /* of no axis: what the load is where one fails; none: 0 */
+    Affine f[GPU_FORMS];
     Walk row, k;
 } Side;
 
@@ -55,9 +64,9 @@ void gpu_side_memory(GpuProduct *x, Side *s);
 
 /* Index i of rows, k or batches as coordinates along the axes: at[axis] of each. */
 void gpu_split(Emit *e, const GpuProduct *x, LVal i, const int *axis, int n, LVal *at);
-/* What index i adds to an address, in elements; and where a point of the batch axes begins. */
-LVal gpu_walked(Emit *e, const Walk *w, LVal i);
-LVal gpu_base(Emit *e, const GpuProduct *x, int side, const LVal *at);
+/* What index i adds to a form, addresses in elements; and where a point of the batch axes begins. */
+LVal gpu_walked(Emit *e, const Walk *w, int form, LVal i);
+LVal gpu_base(Emit *e, const GpuProduct *x, int side, int form, const LVal *at);
 /* The factor in the accumulator's type; at: coordinates of the batch axes. */
 LVal gpu_factor(Emit *e, const GpuProduct *x, int side, const LVal *at, LVal row, LVal k);
 LVal gpu_zero(Lir *l, DType t);
@@ -69,6 +78,8 @@ typedef struct GpuCopies {
     int lines, places, word;
     int64_t step;
     LVal line, place[GPU_MOST_COPIES], row[GPU_MOST_COPIES], offset[GPU_MOST_COPIES], valid[GPU_MOST_COPIES];
+    LVal index[GPU_TESTS][GPU_MOST_COPIES]; /* the rows' part of indices that are tested */
+    LVal pad;                               /* a word of it, if it is not 0 */
 } GpuCopies;
 
 typedef struct GpuTiles {

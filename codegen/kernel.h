@@ -124,6 +124,7 @@ void emit_epilogue(Emit *e, int of, const LVal *acc, const Point *p);
 /* Affine view of an access for matching: offset = rest + sum coef[a] * axis[a] in elements; false if not affine. */
 typedef struct Affine { Dim coef[K_AXES]; Expr rest; bool has[K_AXES]; } Affine;
 bool access_affine(const Kernel *k, const Stage *s, uint16_t buf, int rank, const Expr *at, Affine *out);
+bool index_affine(const Kernel *k, const Stage *s, Expr x, Affine *out); /* the same of one index */
 
 /* math.c: expansions with documented ULP (CODEGEN.md). x: f32 or f64, any lanes. */
 LVal math_op(Lir *l, const Target *t, SOp op, DType ty, int n, const LVal *arg); /* any scalar.def op, total semantics */

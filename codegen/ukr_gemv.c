@@ -22,12 +22,20 @@ typedef struct Gemv {
     LVal mem, tid, chain, place, ksize, at[K_AXES], first[2], row[2][MOST_ROWS], from[2][MOST_ROWS];
 } Gemv;
 
+/* Loads whose indices are tested are computed like other expressions. */
+static bool product(const Kernel *k, DType acc, DType type, GpuProduct *x) {
+    if (!gpu_product(k, acc, type, type, x)) return false;
+    for (int side = 0; side < 2; side++)
+        if (x->side[side].ntest) x->side[side].vec = 0;
+    return true;
+}
+
 /* The factors' own type, if both have been made f32s from 16 bits. */
 static bool shape(const Kernel *k, GpuProduct *x) {
     static const DType type[] = {DT_F16, DT_BF16};
     for (int i = 0; i < 2; i++)
-        if (gpu_product(k, DT_F32, type[i], type[i], x) && x->side[0].vec && x->side[1].vec) return true;
-    return gpu_product(k, DT_F32, DT_F32, DT_F32, x) || gpu_product(k, DT_I32, DT_I32, DT_I32, x);
+        if (product(k, DT_F32, type[i], x) && x->side[0].vec && x->side[1].vec) return true;
+    return product(k, DT_F32, DT_F32, x) || product(k, DT_I32, DT_I32, x);
 }
 
 static int few_side(const GpuProduct *x) {
@@ -112,11 +120,11 @@ static void read(const Gemv *v, int side, int index, LVal k, int n, LVal *out) {
     Lir *l = v->l;
     bool together = s->vec * gpu_bytes(&v->x) == VECTOR && n * gpu_bytes(&v->x) == VECTOR && (side == v->wide || s->along_k);
     if (s->vec && (together || n == 1)) {
-        load_group(v, side, lir_add(l, v->from[side][index], gpu_walked(v->e, &s->k, k)), n, out);
+        load_group(v, side, lir_add(l, v->from[side][index], gpu_walked(v->e, &s->k, 0, k)), n, out);
         return;
     }
     for (int i = 0; i < n; i++) {
-        if (s->vec) load_group(v, side, lir_add(l, v->from[side][index], gpu_walked(v->e, &s->k, lir_addi(l, k, i))), 1, &out[i]);
+        if (s->vec) load_group(v, side, lir_add(l, v->from[side][index], gpu_walked(v->e, &s->k, 0, lir_addi(l, k, i))), 1, &out[i]);
         else out[i] = gpu_factor(v->e, &v->x, side, v->at, v->row[side][index], lir_addi(l, k, i));
     }
 }
@@ -167,12 +175,12 @@ static void begin(Gemv *v, LVal count[2]) {
     int loads = v->x.side[v->wide].along_k ? v->width : 1;
     for (int side = 0; side < 2; side++) {
         const Side *s = &v->x.side[side];
-        LVal top = lir_addi(l, count[side], -1), base = s->vec ? gpu_base(v->e, &v->x, side, v->at) : lir_i64(l, 0);
+        LVal top = lir_addi(l, count[side], -1), base = s->vec ? gpu_base(v->e, &v->x, side, 0, v->at) : lir_i64(l, 0);
         if (side == v->wide && v->group > 1 && loads == 1 && !s->along_k) top = lir_addi(l, top, 1 - v->group);
         for (int i = 0; i < (side == v->few ? v->rows : loads); i++) {
             LVal row = lir_op2(l, S_MIN, lir_add(l, v->first[side], side == v->few ? lir_i64(l, i) : lir_addi(l, v->place, i)), top);
             v->row[side][i] = row;
-            if (s->vec) v->from[side][i] = lir_add(l, base, gpu_walked(v->e, &s->row, row));
+            if (s->vec) v->from[side][i] = lir_add(l, base, gpu_walked(v->e, &s->row, 0, row));
         }
     }
 }

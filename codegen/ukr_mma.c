@@ -53,12 +53,17 @@ static bool mma_match(const Kernel *k, const Target *t) {
 
 static int stages_of(const GpuProduct *x) { return x->side[0].vec && x->side[1].vec ? 4 : 2; }
 
-/* What goes through registers is in them while the products of a step are. */
+static void note_test(void *data, const ExprInfo *load) { *(bool *)data |= load->oob != OOB_NEVER; }
+
+/* What goes through registers is in them while the products of a step are, and so are the tests of its indices. */
 static bool fits(const GpuProduct *x, const Size *z) {
     enum { MOST_COMPUTED = 32 };
     int threads = WARP * (z->rows / z->wh) * (z->cols / z->ww), depth = LINE / gpu_bytes(x);
-    for (int side = 0; side < 2; side++)
-        if (!x->side[side].vec && (side ? z->cols : z->rows) * depth > MOST_COMPUTED * threads) return false;
+    for (int side = 0; side < 2; side++) {
+        bool tested = false;
+        expr_loads(x->k->c, x->side[side].x, note_test, &tested);
+        if (!x->side[side].vec && (side ? z->cols : z->rows) * depth > MOST_COMPUTED / (1 + tested) * threads) return false;
+    }
     return true;
 }
 

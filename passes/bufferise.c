@@ -1,6 +1,6 @@
 /* bufferise.c: decides what must exist in memory, by inserting `copy` nodes ("materialise here") in front of fusion:
- * - zero padding read by contractions becomes concats of slabs, so that the producer writes into the middle of the padded
- *   buffer and only the border is filled;
+ * - padding read by contractions, but for those of GPUs, becomes concats of slabs, so that the producer writes into the middle of
+ *   the padded buffer and only the border is filled;
  * - operands of concat are written in place by their producers; what cannot be (views, inputs, constants, values placed
  *   elsewhere, results of the graph) is copied;
  * - a reshape that strides cannot express is a copy, which fusion lets the producer write directly;
@@ -17,12 +17,13 @@ static Val copy_of(Graph *g, Val v, Loc loc) {
     return graph_node(g, P_COPY, 1, &v, 1, &t, &here, loc)->out[0];
 }
 
-/* Values that a contraction or a claimed group reads, itself or through views. */
-static bool *read_by_contract(Graph *g) {
-    bool *into = NEWN(g->c, bool, g->val.n);
+/* Values that a contraction or a claimed group reads, itself or through views. Blocks of a GPU test indices of what they multiply while they bring
+ * it, 16 bytes at a time: for them padding need not exist. */
+static bool *read_by_contract(Graph *g, const Target *t) {
+    bool *into = NEWN(g->c, bool, g->val.n), tests = t && t->flags & F_BLOCKS;
     for (uint32_t i = g->node.n; i-- > 0;) {
         Node *n = g->node.v[i];
-        if (n->op != P_CONTRACT && n->op != P_GROUP && !(is_view(n) && into[n->out[0].i])) continue;
+        if ((n->op != P_CONTRACT || tests) && n->op != P_GROUP && !(is_view(n) && into[n->out[0].i])) continue;
         for (int k = 0; k < n->nin; k++) into[graph_resolve(g, n->in[k]).i] = true;
     }
     return into;
@@ -159,7 +160,7 @@ static bool producer_can_place(Graph *g, Val v, const bool *taken) {
 
 bool pass_bufferise(Graph *g, PassCtx *p) {
     uint32_t n = g->node.n;
-    const bool *into = read_by_contract(g);
+    const bool *into = read_by_contract(g, p->target);
     for (uint32_t i = 0; i < n; i++)
         if (g->node.v[i]->op == P_PAD && into[g->node.v[i]->out[0].i]) pad_to_concat(g, g->node.v[i]);
     graph_tidy(g);
