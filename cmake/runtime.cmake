@@ -39,7 +39,7 @@ foreach(variant object openmp call objects image gpu) # accelc_rt_VARIANT_blob .
     list(APPEND blob_objects accelc_rt_${variant} $<TARGET_OBJECTS:accelc_rt_${variant}>)
     list(APPEND blob_copies COMMAND ${CMAKE_COMMAND} -E copy $<TARGET_OBJECTS:accelc_rt_${variant}> ${RT_BLOB}/${variant}.o)
 endforeach()
-file(WRITE ${RT_BLOB}/blob.S.in "${blob_text}    .section .note.GNU-stack,\"\",@progbits\n")
+file(CONFIGURE OUTPUT ${RT_BLOB}/blob.S.in CONTENT "${blob_text}    .section .note.GNU-stack,\"\",@progbits\n" @ONLY) # written only when it changes
 add_custom_command(OUTPUT ${RT_BLOB}/blob.S ${blob_copies}
     COMMAND ${CMAKE_COMMAND} -E copy ${RT_BLOB}/blob.S.in ${RT_BLOB}/blob.S
     DEPENDS ${blob_objects} ${RT_BLOB}/blob.S.in
