@@ -13,9 +13,9 @@ CASES = []
 class Case:
     """build(folder) gives the arguments; expect: substrings of the messages; lines: their number, 0 any."""
 
-    def __init__(self, name, build, *expect, status=1, lines=0, stdin=None, env=None, file_bytes=0):
+    def __init__(self, name, build, *expect, status=1, lines=0, stdin=None, env=None, full=False):
         self.name, self.build, self.expect, self.status = name, build, expect, status
-        self.lines, self.stdin, self.env, self.file_bytes = lines, stdin, env, file_bytes
+        self.lines, self.stdin, self.env, self.full = lines, stdin, env, full
 
 
 def case(name, *expect, **more):
@@ -268,7 +268,7 @@ if os.getuid():
 
 
 for ending in "so", "o", "a", "ir":
-    output("disc-full-" + ending, "out." + ending, "cannot write", "File too large", file_bytes=256, lines=1)
+    output("disc-full-" + ending, "out." + ending, "cannot write", "File too large", full=True, lines=1)
 CASES.append(Case("output/no-linker", lambda d: compile_bytes(d, GOOD), "no linker found", lines=1, env={"PATH": "/nonexistent"}))
 
 
