@@ -15,12 +15,10 @@ A failure prints a line with its number, which --again repeats, and leaves model
 import os
 import sys
 
-HERE = os.path.dirname(os.path.abspath(__file__))
-sys.path[:] = [p for p in sys.path if os.path.abspath(p) != HERE]
+sys.path.append(sys.path.pop(0))        # this folder behind Python's, of which families have names: math
 # ruff: noqa: E402
 import argparse
 import collections
-import importlib.util
 import multiprocessing
 import re
 import resource
@@ -32,18 +30,14 @@ import warnings
 import numpy as np
 import onnx
 
+import families
+import fuzz_chain
+import fuzz_draw
+import fuzz_table
+import op_test
 
-def load(name):
-    spec = importlib.util.spec_from_file_location(name, f"{HERE}/{name}.py")
-    module = sys.modules[name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-op_test, fuzz_draw, fuzz_chain, fuzz_table = load("op_test"), load("fuzz_draw"), load("fuzz_chain"), load("fuzz_table")
 import accelc
 
-TOOLS = {"run", "op_test", "fuzz", "fuzz_chain", "fuzz_draw", "fuzz_table"}
 BATCH = 8
 BAD_EVERY = 5           # batches
 MEMORY = 6 << 30        # bytes of address space for compiled code
@@ -106,17 +100,9 @@ def draw(options, seed, batch):
     return cases
 
 
-def family_cases(options):
-    """The cases of all tests/op/<family>.py, made once; those of edges.py are among them as they were."""
-    if not hasattr(options, "families"):
-        options.families = []
-        for f in sorted(os.listdir(HERE)):
-            if f.endswith(".py") and f[:-3] not in TOOLS | {"edges"}:
-                spec = importlib.util.spec_from_file_location("op_" + f[:-3], f"{HERE}/{f}")
-                module = importlib.util.module_from_spec(spec)
-                spec.loader.exec_module(module)
-                options.families += [c for c in module.cases(np.random.default_rng(1)) if not c.error]
-    return options.families
+def family_cases():
+    """The cases of all families; those of edges.py are among them as they were."""
+    return [c for name in families.names() if name != "edges" for c in families.cases(name) if not c.error]
 
 
 def versions(case):
@@ -126,7 +112,7 @@ def versions(case):
 def vary(options, seed, batch):
     """Cases of the families with other constants, other sizes known, and elements in another order."""
     rng = np.random.default_rng([seed, batch])
-    known = [c for c in family_cases(options) if re.search(options.only, f"{c.domain}.{c.op}" if c.domain else c.op)]
+    known = [c for c in family_cases() if re.search(options.only, f"{c.domain}.{c.op}" if c.domain else c.op)]
     if not known:
         return []
     first, cases = known[int(rng.integers(len(known)))], []

@@ -149,10 +149,15 @@ class Case:
 
 
 @functools.cache
+def newest_of(domain):
+    return onnx.defs.onnx_opset_version() if domain == "" else \
+        max((s.since_version for s in onnx.defs.get_all_schemas_with_history() if s.domain == domain), default=1)
+
+
+@functools.cache
 def newest(domain, op):
     """The newest version of a domain, or an older one with the same operator that ONNX Runtime has as well."""
-    versions = onnx.defs.onnx_opset_version() if domain == "" else \
-        max((s.since_version for s in onnx.defs.get_all_schemas_with_history() if s.domain == domain), default=1)
+    versions = newest_of(domain)
     try:
         since = onnx.defs.get_schema(op, versions, domain).since_version
     except onnx.defs.SchemaError:

@@ -9,42 +9,19 @@ process, so a crash or a time-out is a failure of that case and nothing else. Th
 import os
 import sys
 
-HERE = os.path.dirname(os.path.abspath(__file__))
-sys.path[:] = [p for p in sys.path if os.path.abspath(p) != HERE]       # families have names of modules: math
+sys.path.append(sys.path.pop(0))        # this folder behind Python's, of which families have names: math
 # ruff: noqa: E402
 import argparse
-import importlib.util
 import multiprocessing
 import multiprocessing.connection
 import re
 import tempfile
 import time
 
-import numpy as np
+import families
+import op_test
 
-TOOLS = {"run", "op_test", "fuzz", "fuzz_chain", "fuzz_draw", "fuzz_table"}
 TIMEOUT = 120           # seconds for a case
-
-
-def load(name):
-    """The module of a file of this folder."""
-    spec = importlib.util.spec_from_file_location(name if name in TOOLS else f"op_{name}", f"{HERE}/{name}.py")
-    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-op_test = load("op_test")
-
-def families():
-    return sorted(f[:-3] for f in os.listdir(HERE) if f.endswith(".py") and f[:-3] not in TOOLS)
-
-
-def cases(family):
-    found = list(load(family).cases(np.random.default_rng(sum(map(ord, family)))))
-    for i, c in enumerate(found):
-        c.name = f"{family}.{c.op}#{i}"
-    return found
 
 
 def work(pipe, options, known):
@@ -132,9 +109,9 @@ def main():
     options = p.parse_args()
     options.accelc = os.path.abspath(options.accelc)
     os.environ.setdefault("ASAN_OPTIONS", "allocator_may_return_null=1")     # of a sanitized ACCELC: sizes that no machine has are an error
-    chosen = [os.path.basename(f).removesuffix(".py") for f in options.family] or families()
-    known = [c for f in chosen for c in cases(f)]
-    todo = [i for i, c in enumerate(known) if re.search(options.k, f"{c.name} {c!r}")]
+    chosen = [os.path.basename(f).removesuffix(".py") for f in options.family] or families.names()
+    known = [c for f in chosen for c in families.cases(f)]
+    todo = [i for i, c in enumerate(known) if not options.k or re.search(options.k, f"{c.name} {c!r}")]
     todo = todo[::max(1, -(-len(todo) // options.most))] if options.most else todo
     failed = []
 
