@@ -52,6 +52,9 @@ typedef struct Kernel {
 } Kernel;
 typedef struct Sched { const struct Tmpl *tmpl; int64_t par[16]; } Sched; /* template and its numbers, names in tmpl->params */
 
+/* The tensor of a map of the code (lir_map): its first element, the sizes of its axes, and how many elements lie from one to the next; axis 0 has
+ * step 1, the others steps that are multiples of 16 bytes. */
+typedef struct KMap { uint32_t buf /* of lir_buf */; Dim offset, extent[LIR_AXES], step[LIR_AXES]; } KMap;
 /* What the plan needs to know besides the code. */
 typedef struct KernelCode {
     Lir *lir;
@@ -62,6 +65,7 @@ typedef struct KernelCode {
     Val *buf; uint32_t nbuf;    /* argument order of lir_buf: graph values */
     uint64_t writes;            /* bit k: buffer k may be written; bit 63: that and all that follow */
     Dim *dim; uint32_t ndim;    /* argument order of lir_dim */
+    KMap *map;                  /* lir_nmap(lir) */
     int64_t slack;              /* bytes that loads may read beyond the end of any operand (never written) */
     double cycles;              /* estimated, whole kernel, at typical sizes */
 } KernelCode;

@@ -65,6 +65,8 @@ const int16_t *lir_shuffles(const Lir *l) { return l->shuf.v; }
 const Scalar *lir_tables(const Lir *l) { return l->tab.v; }
 uint32_t lir_nbuf(const Lir *l) { return l->nbuf; }
 uint32_t lir_ndim(const Lir *l) { return l->ndim; }
+uint32_t lir_nmap(const Lir *l) { return l->map.n; }
+const LMap *lir_maps(const Lir *l) { return l->map.v; }
 
 static const LIns *ins_of(const Lir *l, LVal v) {
     if (v.i == 0 || v.i >= l->ins.n) ICE("lir: %s: operand %u does not exist", l->name, v.i);

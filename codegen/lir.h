@@ -51,6 +51,80 @@ LVal lir_mma(Lir *l, DType in, LVal a, LVal b, LVal c);
 void lir_copy_async(Lir *l, LVal to, LVal to_at, LVal from, LVal from_at, LVal valid, uint32_t size);
 void lir_copy_commit(Lir *l);              /* ends a group */
 void lir_copy_wait(Lir *l, uint32_t pending);
+
+/* ---- what follows is of targets with F_WGMMA alone; lir_hopper.c ----
+ *
+ * Parts of a block may go ways of their own. Then operations of a warp (above, and lane_first and store_matrix) have all threads of the warp, those
+ * of a warpgroup (128 threads, from a multiple of 128; registers, wgmma and what belongs to it) all threads of the warpgroup, barrier all threads of
+ * the block and barrier_some as many as it says, of whole warps, each at the same instruction of the same round. Everything else here is for any
+ * thread: one thread does it for all. A warp that waits at one of these for threads that do not come waits for ever. */
+LVal lir_lane_first(Lir *l, LVal v);
+    /* the 32-bit scalar v of the warp's first thread. Where all have the same, machines know that from then on: which part of the block a thread
+       belongs to, and what addresses of matrices depend on, should come from it */
+void lir_store_matrix(Lir *l, LVal ptr, LVal at, LVal v, bool transposed); /* i32x4 to where load_matrix would load it from */
+/* The threads of some warps meet: `threads` of them (a multiple of 32), at barrier `id` (1 to 15; 0 is lir_barrier). Who arrives does not wait; what
+ * it has stored before is seen by those that wait. */
+void lir_barrier_some(Lir *l, uint32_t id, uint32_t threads);
+void lir_barrier_arrive(Lir *l, uint32_t id, uint32_t threads);
+/* From here on each thread of the warpgroup may use n registers (24 to 240, a multiple of 8), which is more, or less, than before. A block has what
+ * its threads began with, for all: who needs more waits until others have given it back. */
+void lir_registers(Lir *l, uint32_t n, bool more);
+/* An mbarrier is 8 bytes of shared memory, at a multiple of 8, for nothing else. It counts phases, from 0. A phase is over when `arrivals` threads
+ * have arrived in it and all bytes that were expected in it have come. wait(parity): until the phase that is going on has another parity, so that a
+ * wait for the parity of the phase before comes back at once (as does one for 1 on a new mbarrier). Who comes back sees what those that arrived had
+ * stored, and the bytes. Arrivals of later phases must not overtake: a thread arrives for the next phase when it knows that this is over. After
+ * init: fence_mbarriers by the same thread, then a barrier before others use them. expect: arrives, and adds to the bytes of this phase. */
+void lir_mbarrier_init(Lir *l, LVal ptr, LVal at, uint32_t arrivals);
+void lir_fence_mbarriers(Lir *l);
+void lir_mbarrier_arrive(Lir *l, LVal ptr, LVal at);
+void lir_mbarrier_expect(Lir *l, LVal ptr, LVal at, LVal bytes);  /* i64 */
+void lir_mbarrier_wait(Lir *l, LVal ptr, LVal at, LVal parity);   /* i64, 0 or 1 */
+/* What copies and products read of shared memory, they read beside the thread's ordinary work: of what a thread has stored, they see what it stored
+ * before its fence_async, if whoever starts them has met it (by a barrier) after that. They need no fence to overwrite what has been loaded, but
+ * whoever starts them must know that it has been: by a barrier or an mbarrier. */
+void lir_fence_async(Lir *l);
+/* `bytes` (i64, a multiple of 16) from the device's memory into shared memory, both at multiples of 16; they count for the mbarrier. */
+void lir_bulk_load(Lir *l, LVal to, LVal to_at, LVal from, LVal from_at, LVal bytes, LVal mbarrier, LVal mbarrier_at);
+/* Tiles of a tensor in the device's memory. A map tells what a tile is; which tensor it is of, KernelCode.map[k] (kernel.h) tells for map k. Axis 0
+ * is the one whose elements lie side by side. Coordinates (i64) are those of the tile's first element. What lies outside of the tensor is loaded as
+ * zeros, which count as bytes as well, and is not stored. In shared memory a tile is dense, axis 0 innermost, and begins at a multiple of 128.
+ * SWIZZLED: axis 0 of the tile has 128 bytes, the tile begins at a multiple of 1024, and the 16 bytes with number c of row r (of 128 bytes) lie at c
+ * ^ (r & 7). */
+enum { LIR_AXES = 5, LIR_MOST_BOX = 256, LIR_SWIZZLE_ROW = 128, LIR_SWIZZLE = 1024 };
+typedef struct LMap { uint16_t dt; uint8_t rank, swizzled; uint16_t box[LIR_AXES]; } LMap; /* box: elements of a tile, 1 to 256 per axis, of axis 0 a
+                                                                                              multiple of 16 bytes; 0 beyond rank */
+uint32_t lir_map(Lir *l, LMap m);          /* its number: they count from 0 */
+uint32_t lir_map_bytes(const LMap *m);     /* of a tile */
+void lir_tensor_load(Lir *l, LVal to, LVal to_at, uint32_t map, const LVal *at, LVal mbarrier, LVal mbarrier_at);
+/* Stores in groups of the thread that begins them, as copy_async has them. Wait: until all groups but the newest `pending` are over; `read`: until
+ * shared memory may be written again. Others see what was stored when the kernel is over. A thread waits for its groups before it ends. */
+void lir_tensor_store(Lir *l, LVal from, LVal from_at, uint32_t map, const LVal *at);
+void lir_bulk_commit(Lir *l);
+void lir_bulk_wait(Lir *l, uint32_t pending, bool read);
+/* c + a b by a warpgroup, c 64 x n: c[j] (f32x4, i32x4 for integers) is columns 8 j .. 8 j + 7, as lir_mma has it, of rows 16 w .. 16 w + 15, w the
+ * thread's warp in the warpgroup. a is 64 x k, b k x n, where k is 32 bytes of elements. In shared memory they are rows of 128 bytes, swizzled as
+ * above, one behind the other from a multiple of 1024: rows of a are rows, columns of b are rows, of which a product takes 32 bytes, from ptr + at
+ * (the next 32 at at + 32). TURNED (f16, bf16): rows are k's, with 64 rows of a or columns of b each; a product takes 16 of them, the next 2048
+ * bytes further on; b with more columns has panels of 64 columns, b_panel bytes (a multiple of 1024) apart. Of f32, the bits that tf32 does not have
+ * are ignored. i8: both are i8; u8: a is u8, b is i8.
+ *
+ * Products go on beside the thread's other work: in groups, as copy_async has them, in order. Until a wait has been told c, and its group is over, c
+ * is UNDER WAY: it may be c of other products of its shape, carried, told to wait or fence, and nothing else; a and b must stay as they are. What a
+ * thread's ordinary operations have made of c or of fragments of a must go through a fence before a product takes it, and a fence comes before the
+ * first product after any of those. */
+typedef struct LProduct {
+    DType in;                /* f16, bf16, f32, i8, u8 */
+    LVal a, a_at, b, b_at;   /* places; or a_at is none, and a is i32x4, fragments of rows 16 w .. as lir_mma has them */
+    bool a_turned, b_turned; /* fragments are not turned */
+    uint32_t b_panel;
+    LVal add;                /* scalar bool: whether c is added, or is not looked at; none: it is added */
+} LProduct;
+void lir_wgmma(Lir *l, const LProduct *p, uint32_t n, LVal *c);
+    /* n: 8 to 256, a multiple of 8 (of integers: 8, 24 and multiples of 16); c[n / 8] become the sums */
+void lir_wgmma_fence(Lir *l, uint32_t n, LVal *v);              /* v[n] become what products may take */
+void lir_wgmma_commit(Lir *l);
+void lir_wgmma_wait(Lir *l, uint32_t pending, uint32_t n, LVal *v);
+    /* all groups but the newest `pending` are over; v[n], c of those, become what anybody may take */
 /* Constants. */
 LVal lir_i64(Lir *l, int64_t v);
 LVal lir_int(Lir *l, DType t, int64_t v);
@@ -140,6 +214,8 @@ uint32_t lir_ndim(const Lir *l);
 bool lir_may_alias(const Lir *l, uint32_t a, uint32_t b);
 uint32_t lir_block_threads(const Lir *l);         /* 0: not told */
 uint32_t lir_shared_bytes(const Lir *l);
+uint32_t lir_nmap(const Lir *l);
+const LMap *lir_maps(const Lir *l);
 /* Whether an address or the rounds of a loop depend on what is loaded: then wrong contents of operands can do more than give wrong results. */
 bool lir_chases(const Lir *l);
 void lir_print(Buf *b, const Lir *l);

@@ -35,7 +35,15 @@ static bool depends(Chase *c, uint32_t v) {
         return any(c, v, 0, 3);
     case L_CARRY:
         return any(c, of, 3 + k, 4 + k) || any(c, (uint32_t)ins[of].imm, k, k + 1);
+    case L_WGMMA: /* its places come between values that are data */
+        c->found |= any(c, v, lir_hopper_values(i), i->narg);
+        return false;
+    case L_STORE_MATRIX:
+        c->found |= any(c, v, 0, 2);
+        return false;
     case L_RESULT:
+        if (ins[of].op == L_WGMMA) return true;
+        if (lir_is_hopper(&ins[of])) return any(c, of, k, k + 1);
         if (ins[of].op == L_ENDFOR) return any(c, of, k, k + 1) || any(c, (uint32_t)ins[of].imm, 3 + k, 4 + k);
         return any(c, of, k, k + 1) || any(c, (uint32_t)ins[ins[of].imm].imm, k, k + 1) || any(c, (uint32_t)ins[of].imm, 0, 1);
     case L_ENDFOR:
@@ -45,8 +53,14 @@ static bool depends(Chase *c, uint32_t v) {
     case L_FAIL_IF:
     case L_PREFETCH:
         return false;
+    case L_LANE_XOR:
+    case L_LANE_FIRST:
+    case L_MMA:
+    case L_WGMMA_FENCE:
+    case L_WGMMA_WAIT:
+        return any(c, v, 0, i->narg);
     default:
-        if (i->op > L_PTR_BYTES && i->op != L_LANE_XOR && i->op != L_MMA) c->found |= any(c, v, 0, i->narg); /* touches memory in a way of its own */
+        if (i->op > L_PTR_BYTES) c->found |= any(c, v, 0, i->narg); /* touches memory in a way of its own */
         return any(c, v, 0, i->narg);
     }
 }

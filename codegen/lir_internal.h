@@ -32,6 +32,7 @@ struct Lir {
     bool separate;       /* lir_volatile_next */
     bool streamed;       /* lir_stream_next */
     uint32_t threads, shared; /* lir_block */
+    VEC(LMap) map;
 };
 
 /* Classes of types; lir_sop_class: those a scalar operation accepts in Lir, 0 if it is not whitelisted.
@@ -61,6 +62,19 @@ typedef struct LAddr { LVal ptr, idx; int64_t disp; } LAddr;
 LAddr lir_address(Lir *l, LVal ptr, LVal idx, DType elem);
 enum { LIR_WARP = 32, LIR_MOST_THREADS = 1024, LIR_COPY_SIZE = 31 /* of aux */ };
 static inline int64_t lir_copy_to(const LIns *i) { return (int32_t)i->aux >> 5; } /* what COPY_ASYNC adds to its first index */
+
+/* lir_hopper.c: what a line says after the name; whether types and fields fit; which operands may be pointers into the block's memory, as bits; where
+ * the values of a WGMMA, WGMMA_FENCE, WGMMA_WAIT end among its operands; the first misuse of sums that are under way (its instruction), or NULL. */
+enum { LIR_A_FRAGMENTS = 1, LIR_A_TURNED = 2, LIR_B_TURNED = 4, LIR_ADD = 8 };
+enum { LIR_WARPGROUP = 128 };
+static inline bool lir_is_hopper(const LIns *i) { return i->op >= L_LANE_FIRST && i->op <= L_WGMMA_WAIT; }
+void lir_hopper_print(Buf *b, const Lir *l, const LIns *i);
+bool lir_hopper_fits(const Lir *l, const LIns *i);
+uint64_t lir_hopper_places(const Lir *l, const LIns *i);
+uint32_t lir_hopper_values(const LIns *i);
+const char *lir_hopper_order(const Lir *l, uint32_t *at);
+static inline int64_t lir_wgmma_a(const LIns *i) { return (int32_t)i->imm; }
+static inline int64_t lir_wgmma_b(const LIns *i) { return i->imm >> 32; }
 
 /* lir_arith.c. lir_widen: splats the scalar one of two. */
 typedef struct LLin {

@@ -51,6 +51,10 @@ static void print_scalar(Buf *b, DType t, int64_t i, double f) {
 }
 
 static void print_fields(Buf *b, const Lir *l, const LIns *i) {
+    if (lir_is_hopper(i)) {
+        lir_hopper_print(b, l, i);
+        return;
+    }
     uint32_t masked = (i->op == L_LOAD || i->op == L_GATHER) ? 3 : 4;
     switch (i->op) {
     case L_CONST:
@@ -143,6 +147,12 @@ void lir_print(Buf *b, const Lir *l) {
     for (uint32_t k = 0; k < l->alias.n; k++)
         buf_printf(b, " alias %u-%u", l->alias.v[k].a, l->alias.v[k].b);
     if (l->threads) buf_printf(b, " threads %u shared %u", l->threads, l->shared);
+    for (uint32_t k = 0; k < l->map.n; k++) {
+        const LMap *m = &l->map.v[k];
+        buf_printf(b, " map %s", dt_name((DType)m->dt));
+        for (int d = 0; d < m->rank; d++) buf_printf(b, d ? " %u" : "[%u", m->box[d]);
+        buf_puts(b, m->swizzled ? "] swizzled" : "]");
+    }
     buf_puts(b, " {\n");
     for (uint32_t v = 1; v < l->ins.n; v++) {
         const LIns *i = &l->ins.v[v];
@@ -185,6 +195,7 @@ void lir_print(Buf *b, const Lir *l) {
         if (i->ty.dt != DT_NONE) print_value(b, l, v), buf_puts(b, " = ");
         buf_puts(b, i->op == L_OP ? sop_text[i->sop] : op_text[i->op]);
         print_fields(b, l, i);
+        for (uint32_t k = 0; k < lir_hopper_values(i); k++) buf_puts(b, k ? ", " : " -> "), print_value(b, l, v + 1 + k);
         buf_puts(b, "\n");
     }
     buf_puts(b, "}\n");
@@ -241,14 +252,19 @@ static bool check_memory(const V *v, const LIns *i) {
  * memory: NULL, or what is wrong. */
 static const char *check_block(const V *v, const LIns *i) {
     const LVal *a = v->l->args.v + i->arg;
-    bool together = i->op == L_SHARED || (i->op >= L_LANE_XOR && i->op <= L_COPY_WAIT), copy = i->op == L_COPY_ASYNC, move = i->op == L_LOAD || i->op == L_STORE;
+    bool together = i->op == L_SHARED || (i->op >= L_LANE_XOR && i->op <= L_COPY_WAIT) || lir_is_hopper(i), copy = i->op == L_COPY_ASYNC,
+         move = i->op == L_LOAD || i->op == L_STORE;
+    uint64_t places = lir_hopper_places(v->l, i);
     if (!v->l->threads) return together ? "the kernel has no block" : NULL;
     for (uint32_t k = 0; k < i->narg; k++) {
-        bool place = k == 0 && (copy || move || i->op == L_LOAD_MATRIX || i->op == L_PTR_ADD || i->op == L_PTR_BYTES);
+        bool must = k < 64 && places >> k & 1;
+        bool place = must || (k == 0 && (copy || move || i->op == L_LOAD_MATRIX || i->op == L_PTR_ADD || i->op == L_PTR_BYTES));
+        if (must && !v->shared[a[k].i]) return "this is not the block's memory";
         if (v->shared[a[k].i] && !place) return "a pointer into the block's memory must not go here";
     }
     if ((copy || i->op == L_LOAD_MATRIX) && !v->shared[a[0].i]) return "this is not the block's memory";
-    if (move && i->narg == (i->op == L_LOAD ? 3u : 4u) && (i->op == L_LOAD ? i->ty : type_of(v, i, 2)).lanes > 1) return "a vector under a mask";
+    bool masked = move && i->narg == (i->op == L_LOAD ? 3u : 4u);
+    if (masked && (i->op == L_LOAD ? i->ty : type_of(v, i, 2)).lanes > 1) return "a vector under a mask";
     if (i->op == L_FAIL_IF || i->op == L_GATHER || i->op == L_SCATTER || i->op == L_NTID) return "not with a block of known size";
     bool word = i->ty.dt == DT_F32 || i->ty.dt == DT_I32 || i->ty.dt == DT_BOOL;
     return i->ty.lanes <= 1 || (word && (i->ty.lanes == 2 || i->ty.lanes == 4)) ? NULL : "no vector of a GPU";
@@ -268,6 +284,7 @@ static bool check_copy(const V *v, const LIns *i) {
 }
 
 static bool check_types(const V *v, const LIns *i) {
+    if (lir_is_hopper(i)) return lir_hopper_fits(v->l, i);
     LTy a = i->narg > 0 ? type_of(v, i, 0) : (LTy){0},
         b = i->narg > 1 ? type_of(v, i, 1) : (LTy){0};
     uint32_t n = i->ty.lanes;
@@ -376,6 +393,7 @@ static bool yields(const V *v, const LIns *end, uint32_t first,
 
 bool lir_verify(Ctx *c, const Lir *l) {
     V v = {c, l, true, 0, NEWN(c, bool, l->ins.n)};
+    bool hopper = false;
     VEC(uint32_t) open = {0};
     /* hidden[i]: i is defined in a region that has ended */
     bool *hidden = NEWN(c, bool, l->ins.n);
@@ -392,6 +410,7 @@ bool lir_verify(Ctx *c, const Lir *l) {
                 bad(&v, "operand belongs to a region that has ended");
         }
         if (!v.ok) break;
+        hopper |= lir_is_hopper(i);
         if (!check_types(&v, i)) bad(&v, "types or fields do not fit");
         const char *wrong = check_block(&v, i);
         if (wrong) bad(&v, wrong);
@@ -417,7 +436,8 @@ bool lir_verify(Ctx *c, const Lir *l) {
         if (i->op == L_FOR || i->op == L_IF || i->op == L_ELSE) vec_push(c, &open, v.at);
         if (i->op == L_CARRY || i->op == L_RESULT) {
             uint32_t o = i->aux;
-            if (o + 1 + (uint64_t)i->imm != v.at || (i->op == L_CARRY) != (l->ins.v[o].op == L_FOR))
+            bool room = !lir_is_hopper(&l->ins.v[o]) || (uint64_t)i->imm < lir_hopper_values(&l->ins.v[o]);
+            if (o + 1 + (uint64_t)i->imm != v.at || (i->op == L_CARRY) != (l->ins.v[o].op == L_FOR) || !room)
                 bad(&v, "place of a carried value");
             else if (!same(type_of(&v, &l->ins.v[o], (uint32_t)i->imm + (i->op == L_CARRY ? 3 : 0)),
                            i->ty))
@@ -425,6 +445,8 @@ bool lir_verify(Ctx *c, const Lir *l) {
         }
     }
     if (v.ok && open.n) v.at = open.v[open.n - 1], bad(&v, "region is never closed");
+    const char *wrong = v.ok && hopper ? lir_hopper_order(l, &v.at) : NULL;
+    if (wrong) bad(&v, wrong);
     return v.ok;
 }
 
@@ -452,6 +474,7 @@ uint64_t lir_hash(const Lir *l) {
         if (i->op != L_SHUFFLE && i->op != L_TABLE) h = mix(h, i->aux);
     }
     h = l->args.n ? hash_bytes(l->args.v, l->args.n * sizeof *l->args.v, h) : h;
+    for (uint32_t k = 0; k < l->map.n; k++) h = hash_bytes(&l->map.v[k], sizeof l->map.v[k], h);
     h = l->shuf.n ? hash_bytes(l->shuf.v, l->shuf.n * sizeof *l->shuf.v, h) : h;
     for (uint32_t k = 0; k < l->tab.n; k++) h = mix(mix(h, l->tab.v[k].t), (uint64_t)l->tab.v[k].i);
     return h;
@@ -460,8 +483,9 @@ uint64_t lir_hash(const Lir *l) {
 bool lir_equal(const Lir *a, const Lir *b) {
     if (a->nbuf != b->nbuf || a->ndim != b->ndim || a->ins.n != b->ins.n ||
         a->args.n != b->args.n || a->shuf.n != b->shuf.n || a->tab.n != b->tab.n ||
-        a->alias.n != b->alias.n || a->threads != b->threads || a->shared != b->shared)
+        a->alias.n != b->alias.n || a->threads != b->threads || a->shared != b->shared || a->map.n != b->map.n)
         return false;
+    if (a->map.n && memcmp(a->map.v, b->map.v, a->map.n * sizeof *a->map.v)) return false;
     for (uint32_t k = 0; k < a->alias.n; k++)
         if (a->alias.v[k].a != b->alias.v[k].a || a->alias.v[k].b != b->alias.v[k].b) return false;
     for (uint32_t v = 1; v < a->ins.n; v++) {

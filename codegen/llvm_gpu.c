@@ -1,7 +1,8 @@
 /* llvm_gpu.c: kernels of NVIDIA GPUs, as entry functions of PTX; and, for tests, as functions that do on a CPU what one thread of a
  * GPU does.
  *
- * A kernel has one parameter, a block of 64-bit words: buf[nbuf], dim[ndim], tasks, scratch, scratch_bytes, status (see Word). Thread
+ * A kernel has one parameter, a block of 64-bit words: buf[nbuf], dim[ndim], tasks, scratch, scratch_bytes, status (see Word); one that uses maps has
+ * another before it, which are they, of 128 bytes each. Thread
  * t of n runs tasks t, t + n, ..; its scratch begins at scratch + t * scratch_bytes. status points to a u32, 0 before the run: the
  * first thread that finds a guard broken leaves 1 + the guard's number there, and kernels after it that would believe what it has not
  * written (lir_chases) do nothing. A kernel that uses tid is run by blocks: block b of n runs tasks b, b + n, .., its scratch begins at
@@ -15,6 +16,7 @@
 #include <string.h>
 
 #include <llvm-c/Target.h>
+#include <llvm/Config/llvm-config.h>
 
 #include "lir_internal.h"
 #include "llvm_gpu.h"
@@ -31,6 +33,8 @@ static LV number(const Printer *p, uint64_t v) { return LLVMConstInt(LLVMInt64Ty
 static LV number32(const Printer *p, uint32_t v) { return LLVMConstInt(LLVMInt32TypeInContext(p->cx), v, 0); }
 static LLVMTypeRef pointer(const Printer *p) { return LLVMPointerTypeInContext(p->cx, p->m->address_space); }
 static uint64_t words(const Printer *p) { return lir_nbuf(p->l) + lir_ndim(p->l) + W_COUNT; }
+enum { MAP_WORDS = 16, MAP_ALIGN = 64 };
+static uint64_t map_words(const Printer *p) { return MAP_WORDS * (uint64_t)lir_nmap(p->l); }
 static uint64_t word_at(const Printer *p, Word w) { return lir_nbuf(p->l) + lir_ndim(p->l) + w; }
 
 static LV at_word(const Printer *p, LV block, uint64_t k) {
@@ -147,13 +151,33 @@ static void launch_bounds(const Printer *p) {
     if (lir_shared_bytes(p->l)) launch_bound(p, "nvvm.minctasm", "minctasm", 1);
 }
 
-static LV nvptx_function(Printer *p) {
-    LLVMTypeRef ptr = LLVMPointerTypeInContext(p->cx, 0), block = LLVMArrayType2(LLVMInt64TypeInContext(p->cx), words(p));
-    p->fn = LLVMAddFunction(p->md, lir_name(p->l), LLVMFunctionType(LLVMVoidTypeInContext(p->cx), &ptr, 1, 0));
-    LLVMSetFunctionCallConv(p->fn, PTX_KERNEL);
+static void by_value(const Printer *p, unsigned at, uint64_t words_, unsigned align) {
     unsigned byval = LLVMGetEnumAttributeKindForName("byval", 5);
-    LLVMAddAttributeAtIndex(p->fn, 1, LLVMCreateTypeAttribute(p->cx, byval, block));
-    pr_enum_attr(p, 1, "align", 8);
+    LLVMAddAttributeAtIndex(p->fn, at, LLVMCreateTypeAttribute(p->cx, byval, LLVMArrayType2(LLVMInt64TypeInContext(p->cx), words_)));
+    pr_enum_attr(p, at, "align", align);
+}
+
+/* The device reads maps where the launch has put them: they are constants of the grid, and no copies of a thread's. LLVM 19 reads the metadata, which
+ * newer ones choke on, those the attribute. */
+static void maps_of_grid(const Printer *p) {
+    static const char name[] = "nvvm.grid_constant";
+    if (LLVM_VERSION_MAJOR >= 21) {
+        LLVMAddAttributeAtIndex(p->fn, 1, LLVMCreateStringAttribute(p->cx, name, sizeof name - 1, "", 0));
+        return;
+    }
+    LLVMMetadataRef first = LLVMValueAsMetadata(number32(p, 1));
+    LLVMMetadataRef key = LLVMMDStringInContext2(p->cx, "grid_constant", 13);
+    LLVMMetadataRef note[3] = {LLVMValueAsMetadata(p->fn), key, LLVMMDNodeInContext2(p->cx, &first, 1)};
+    LLVMAddNamedMetadataOperand(p->md, "nvvm.annotations", LLVMMetadataAsValue(p->cx, LLVMMDNodeInContext2(p->cx, note, 3)));
+}
+
+static LV nvptx_function(Printer *p) {
+    LLVMTypeRef ptr = LLVMPointerTypeInContext(p->cx, 0), param[2] = {ptr, ptr};
+    unsigned n = lir_nmap(p->l) ? 2 : 1;
+    p->fn = LLVMAddFunction(p->md, lir_name(p->l), LLVMFunctionType(LLVMVoidTypeInContext(p->cx), param, n, 0));
+    LLVMSetFunctionCallConv(p->fn, PTX_KERNEL);
+    by_value(p, n, words(p), 8);
+    if (n == 2) by_value(p, 1, map_words(p), MAP_ALIGN), maps_of_grid(p);
     pr_enum_attr(p, LLVMAttributeFunctionIndex, "nounwind", 0);
     pr_text_attr(p, "no-builtins", "");
     if (llvm_gpu_block(p->l)) pr_enum_attr(p, LLVMAttributeFunctionIndex, "convergent", 0);

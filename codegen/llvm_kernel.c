@@ -31,6 +31,7 @@ typedef struct Kernel {
     LV fail_code;
 } Kernel;
 #define UNKNOWN UINT32_MAX
+enum { TOGETHER_OPERANDS = 64 };
 
 /* ---- where pointers point -------------------------------------------------------------------- */
 
@@ -270,8 +271,9 @@ static void prefetch(const Kernel *k, const LIns *i) {
 /* Operands of what threads do together: pointer and index are one address, to which the printer adds what the instruction adds. */
 static LV together(Kernel *k, const LIns *i) {
     const LVal *a = k->p.args + i->arg;
-    LV x[3] = {0};
+    LV x[TOGETHER_OPERANDS] = {0};
     uint32_t n = 0;
+    CHECK(i->narg <= TOGETHER_OPERANDS);
     for (uint32_t j = 0; j < i->narg; j++) {
         bool place = k->p.ins[a[j].i].ty.dt == DT_PTR;
         x[n++] = place ? address(k, a[j], a[j + 1], 0, 1) : value(k, a[j]);
@@ -365,6 +367,10 @@ static void instruction(Kernel *k, uint32_t v) {
     const LIns *i = &k->p.ins[v];
     const LVal *a = k->p.args + i->arg;
     LV x;
+    if (lir_is_hopper(i)) {
+        k->p.val[v] = together(k, i);
+        return;
+    }
     switch (i->op) {
     case L_BUF:
     case L_DIM:

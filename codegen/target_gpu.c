@@ -1,5 +1,5 @@
 /* target_gpu.c: NVIDIA's architectures as numbers. A thread is one lane, so there are no vectors. Code for sm_80 runs on everything
- * newer; what ends in a letter runs on that architecture alone. Driver floors, by the version of PTX: 7.8 is CUDA 11.8, 8.0 is 12.0. */
+ * newer; what ends in a letter runs on that architecture alone. Driver floors, by the version of PTX: 7.8 is CUDA 11.8, 8.4 is 12.4. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -16,7 +16,7 @@ static const Target arch[] = {
     {"sm_86", "+ptx78", "sm_86", FLAGS, 4, 255, L1, L2, L2, 1, MACHINE_NVPTX, 99 << 10},
     {"sm_89", "+ptx78", "sm_89", FLAGS, 4, 255, L1, L2, L2, 1, MACHINE_NVPTX, 99 << 10},
     {"sm_90", "+ptx78", "sm_90", FLAGS, 4, 255, L1, L2, L2, 1, MACHINE_NVPTX, 227 << 10},
-    {"sm_90a", "+ptx80", "sm_90a", FLAGS | F_WGMMA, 4, 255, L1, L2, L2, 1, MACHINE_NVPTX, 227 << 10},
+    {"sm_90a", "+ptx84", "sm_90a", FLAGS | F_WGMMA, 4, 255, L1, L2, L2, 1, MACHINE_NVPTX, 227 << 10},
 };
 #define NARCH (sizeof arch / sizeof arch[0])
 
