@@ -58,11 +58,11 @@ static bool product(const Kernel *k, int st, int par, int reduced, ExprInfo *x, 
     return k->buf[y->index].data != NULL;
 }
 
-/* at[d] is axis want[d]; an entry of -1 is not asked about. */
+/* at[d] is axis want[d]. */
 static bool is_at(const Kernel *k, const Expr *at, int rank, const int *want, int n) {
     if (rank != n) return false;
     for (int d = 0; d < n; d++)
-        if (want[d] >= 0 && at[d].i != expr_axis(k->c, (uint32_t)want[d]).i) return false;
+        if (at[d].i != expr_axis(k->c, (uint32_t)want[d]).i) return false;
     return true;
 }
 
@@ -87,15 +87,14 @@ static bool is_matrix(const Kernel *k, const ExprInfo *load, int row, int col,
 static bool chained(const Kernel *k, const Match *m, int to, const ExprInfo *load,
                     const int *want) {
     const KOut *o = &k->stage[to - 1].out[0];
-    int own[7] = {-1}, at[7] = {-1};
+    int own[7] = {0}, at[7] = {0}, f = m->first;
     for (int d = 0; d < 6; d++) {
-        own[1 + d] = m->first + d;
-        at[1 + d] = m->first + want[d];
+        own[f + d] = f + d;
+        at[f + d] = f + want[d];
     }
     if (load->index != o->buf || k->buf[o->buf].kind != KB_TEMP || o->oob != OOB_NEVER)
         return false;
-    if (m->first) own[0] = at[0] = 0;
-    return is_at(k, o->at, o->rank, own, 7) && is_at(k, load->arg, load->narg, at, 7);
+    return is_at(k, o->at, o->rank, own, f + 6) && is_at(k, load->arg, load->narg, at, f + 6);
 }
 
 static int64_t known(const Kernel *k, const Stage *s, int axis) {

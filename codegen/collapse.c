@@ -1,0 +1,281 @@
+/* collapse.c: the axes of a kernel as few and as long as its accesses allow, before a template is chosen: what has size 1 is dropped, neighbours that
+ * every access walks as one are merged, and those that accesses divide by the length of a block are cut in two. */
+#include <string.h>
+
+#include "emit_internal.h"
+
+/* ---- dims that go ---- */
+
+typedef struct Dims { Kernel *k; uint32_t gone[K_BUFS]; } Dims; /* bit d: dim d of the buffer goes, and its index with it */
+
+static Expr index_gone(void *data, Ctx *c, Expr e, const ExprInfo *i, const Expr *arg) {
+    (void)e;
+    uint32_t gone = i->kind == E_LOAD ? ((const Dims *)data)->gone[i->index] : 0;
+    if (!gone) return expr_rebuild(c, i, arg);
+    Expr at[MAX_RANK];
+    int n = 0, rank = i->narg - (i->oob == OOB_VALUE);
+    for (int d = 0; d < rank; d++) if (!(gone >> d & 1)) at[n++] = arg[d];
+    return expr_load(c, i->index, i->dtype, n, at, i->oob, i->oob == OOB_VALUE ? arg[rank] : (Expr){0}, i->guard);
+}
+
+static void dims_gone(Dims *m) {
+    Kernel *k = m->k;
+    for (int b = 0; b < k->nbuf; b++) {
+        KBuf *x = &k->buf[b];
+        int n = 0;
+        for (int d = 0; d < x->rank; d++) {
+            if (m->gone[b] >> d & 1) continue;
+            x->dim[n] = x->dim[d];
+            x->stride[n++] = x->stride[d];
+        }
+        x->rank = (uint8_t)n;
+    }
+    for (int st = 0; st < k->nstage; st++)
+        for (int r = 0; r < k->stage[st].nres; r++) {
+            Stage *s = &k->stage[st];
+            KOut *o = &s->out[r];
+            int n = 0;
+            s->body[r] = expr_rewrite(k->c, s->body[r], index_gone, m);
+            for (int d = 0; d < o->rank; d++) if (!(m->gone[o->buf] >> d & 1)) o->at[n++] = expr_rewrite(k->c, o->at[d], index_gone, m);
+            o->rank = (uint8_t)n;
+        }
+}
+
+/* ---- size 1 ---- */
+
+/* The dim stays where the index is tested. */
+static void keep_tested(Dims *m, int buf, int rank, const Expr *at, int oob) {
+    Expr zero = expr_int(m->k->c, DT_I64, 0);
+    for (int d = 0; d < rank; d++) if (oob != OOB_NEVER && at[d].i != zero.i) m->gone[buf] &= ~(1u << d);
+}
+
+static void keep_tested_load(void *data, const ExprInfo *x) {
+    keep_tested(data, (int)x->index, x->narg - (x->oob == OOB_VALUE), x->arg, x->oob);
+}
+
+static void drop_unit_dims(Kernel *k) {
+    Dims m = {.k = k};
+    for (int b = 0; b < k->nbuf; b++)
+        for (int d = 0; d < k->buf[b].rank; d++) m.gone[b] |= (uint32_t)dim_is(k->c, k->buf[b].dim[d], 1) << d;
+    for (int st = 0; st < k->nstage; st++)
+        for (int r = 0; r < k->stage[st].nres; r++) {
+            const KOut *o = &k->stage[st].out[r];
+            expr_loads(k->c, k->stage[st].body[r], keep_tested_load, &m);
+            keep_tested(&m, o->buf, o->rank, o->at, o->oob);
+        }
+    dims_gone(&m);
+}
+
+static void map_axes(Ctx *c, Stage *s, const Expr *to) {
+    for (int r = 0; r < s->nres; r++) {
+        s->body[r] = expr_subst_axes(c, s->body[r], to, s->naxis);
+        for (int d = 0; d < s->out[r].rank; d++) s->out[r].at[d] = expr_subst_axes(c, s->out[r].at[d], to, s->naxis);
+    }
+}
+
+static void remove_axis(Stage *s, int axis) {
+    memmove(&s->axis[axis], &s->axis[axis + 1], sizeof(KAxis) * (size_t)(s->naxis - axis - 1));
+    s->naxis--;
+}
+
+/* Axes of extent 1 carry nothing: their coordinate is 0. */
+static void drop_unit_axis(Ctx *c, Stage *s, int axis) {
+    Expr to[K_AXES];
+    for (int a = 0; a < s->naxis; a++) to[a] = a == axis ? expr_int(c, DT_I64, 0) : expr_axis(c, (uint32_t)(a > axis ? a - 1 : a));
+    map_axes(c, s, to);
+    remove_axis(s, axis);
+}
+
+static void drop_unit_axes(Ctx *c, Stage *s) {
+    int red = 0;
+    for (int a = 0; a < s->naxis; a++) red += s->axis[a].kind == AX_RED;
+    for (int a = s->naxis - 1; a >= 0; a--) {
+        if (!dim_is(c, s->axis[a].extent, 1)) continue;
+        if (s->axis[a].kind == AX_RED && --red == 0) { red = 1; continue; } /* a reduction stays one */
+        drop_unit_axis(c, s, a);
+    }
+}
+
+/* ---- merging ---- */
+
+/* Which pairs become one: of each stage the axes axis[stage] and the next, of each buffer the dims dim[buf] and the next; -1: none. One pair brings
+ * others with it: an access by a pair of axes merges dims, and whoever else reads or writes these dims does so by a pair of axes. */
+typedef struct Merge { Kernel *k; int *axis; int dim[K_BUFS]; int stage; bool ok, grown; } Merge;
+
+static bool is_pair(Ctx *c, const Expr *at, int axis) {
+    return at[0].i == expr_axis(c, (uint32_t)axis).i && at[1].i == expr_axis(c, (uint32_t)axis + 1).i;
+}
+
+static bool uses_pair(Ctx *c, Expr e, int axis) { return expr_uses_axis(c, e, (uint32_t)axis) || expr_uses_axis(c, e, (uint32_t)axis + 1); }
+
+static void merge_access(Merge *m, int buf, int rank, const Expr *at, int oob) {
+    Ctx *c = m->k->c;
+    const KBuf *b = &m->k->buf[buf];
+    const Stage *s = &m->k->stage[m->stage];
+    int *axis = &m->axis[m->stage], *dim = &m->dim[buf], d = 0;
+    if (*axis < 0) { /* by what does it walk the dims? */
+        const ExprInfo *i = *dim >= 0 ? expr_info(c, at[*dim]) : NULL;
+        if (!i) return;
+        *axis = i->kind == E_AXIS ? (int)i->index : s->naxis;
+        m->grown = true;
+    }
+    if (*axis + 1 >= s->naxis) {
+        m->ok = false;
+        return;
+    }
+    while (d < rank && !uses_pair(c, at[d], *axis)) d++;
+    if (d < rank && *dim < 0) {
+        *dim = d;
+        m->grown = true;
+    }
+    if (d == rank && *dim < 0) return;
+    m->ok &= d == *dim && d + 1 < rank && oob == OOB_NEVER && is_pair(c, &at[d], *axis) && dim_same(c, b->dim[d], s->axis[*axis].extent) &&
+             dim_same(c, b->dim[d + 1], s->axis[*axis + 1].extent) && dim_same(c, b->stride[d], dim_mul(c, b->stride[d + 1], b->dim[d + 1]));
+    for (d += 2; m->ok && d < rank; d++) m->ok = !uses_pair(c, at[d], *axis);
+}
+
+static void merge_load(void *data, const ExprInfo *x) {
+    Merge *m = data;
+    if (m->ok) merge_access(m, (int)x->index, x->narg - (x->oob == OOB_VALUE), x->arg, x->oob);
+}
+
+static Expr drop_load(void *data, Ctx *c, Expr e, const ExprInfo *i, const Expr *newarg) {
+    (void)data, (void)e;
+    return i->kind == E_LOAD ? expr_arg(c, 0, i->dtype) : expr_rebuild(c, i, newarg);
+}
+
+/* Does the value depend on one of the axes by more than what is loaded? */
+static bool pair_outside_loads(Ctx *c, Expr e, int axis) { return uses_pair(c, e, axis) && uses_pair(c, expr_rewrite(c, e, drop_load, NULL), axis); }
+
+static void merge_stage(Merge *m, int st) {
+    const Stage *s = &m->k->stage[st];
+    m->stage = st;
+    for (int r = 0; r < s->nres && m->ok; r++) {
+        expr_loads(m->k->c, s->body[r], merge_load, m);
+        if (m->ok) merge_access(m, s->out[r].buf, s->out[r].rank, s->out[r].at, s->out[r].oob);
+    }
+    int a = m->axis[st];
+    if (!m->ok || a < 0) return;
+    m->ok = a + 1 < s->naxis && s->axis[a].kind == s->axis[a + 1].kind;
+    for (int r = 0; r < s->nres && m->ok; r++) m->ok = !pair_outside_loads(m->k->c, s->body[r], a);
+}
+
+/* Leading parallel axes that all stages have: they stay so. */
+static int shared_axes(const Kernel *k) {
+    int n = k->stage[0].naxis;
+    for (int st = 0; st < k->nstage; st++) {
+        const Stage *s = &k->stage[st];
+        int a = 0;
+        while (a < n && a < s->naxis && s->axis[a].kind == AX_PAR && dim_same(k->c, s->axis[a].extent, k->stage[0].axis[a].extent)) a++;
+        n = a;
+    }
+    return n;
+}
+
+/* Merges axes `axis` and `axis` + 1 of a stage, and what goes with them, if that changes no order and no access. */
+static bool merge_pair(Kernel *k, int stage, int axis) {
+    Merge m = {.k = k, .axis = NEWN(k->c, int, k->nstage), .ok = true};
+    int shared = shared_axes(k);
+    for (int st = 0; st < k->nstage; st++) m.axis[st] = st == stage || axis + 1 < shared ? axis : -1;
+    for (int b = 0; b < k->nbuf; b++) m.dim[b] = -1;
+    do {
+        m.grown = false;
+        for (int st = 0; st < k->nstage && m.ok; st++) merge_stage(&m, st);
+    } while (m.ok && m.grown);
+    for (int st = 0; st < k->nstage; st++) m.ok &= m.axis[st] < 0 || m.axis[st] >= shared || (axis + 1 < shared && m.axis[st] == axis);
+    if (!m.ok) return false;
+    Dims gone = {.k = k};
+    for (int b = 0; b < k->nbuf; b++) {
+        KBuf *x = &k->buf[b];
+        int d = m.dim[b];
+        if (d < 0) continue;
+        x->dim[d + 1] = dim_mul(k->c, x->dim[d], x->dim[d + 1]);
+        gone.gone[b] = 1u << d;
+    }
+    dims_gone(&gone);
+    for (int st = 0; st < k->nstage; st++) {
+        Stage *s = &k->stage[st];
+        int a = m.axis[st];
+        if (a < 0) continue;
+        Expr to[K_AXES];
+        for (int x = 0; x < s->naxis; x++) to[x] = expr_axis(k->c, (uint32_t)(x > a ? x - 1 : x));
+        map_axes(k->c, s, to);
+        s->axis[a + 1].extent = dim_mul(k->c, s->axis[a].extent, s->axis[a + 1].extent);
+        remove_axis(s, a);
+    }
+    return true;
+}
+
+/* ---- cutting axes ---- */
+
+typedef struct Cut { Ctx *c; int axis; int64_t by; bool ok; } Cut;
+
+/* The quotient or remainder (*mod) of axis m->axis by a constant, else 0. */
+static int64_t cut_of(const Cut *m, const ExprInfo *i, bool *mod) {
+    if (i->kind != E_OP || (i->op != S_FDIV && i->op != S_MOD) || i->arg[0].i != expr_axis(m->c, (uint32_t)m->axis).i) return 0;
+    const ExprInfo *by = expr_info(m->c, i->arg[1]);
+    *mod = i->op == S_MOD;
+    return by->kind == E_CONST ? by->val.i : 0;
+}
+
+static Expr note_cut(void *data, Ctx *c, Expr e, const ExprInfo *i, const Expr *arg) {
+    Cut *m = data;
+    bool mod;
+    int64_t by = cut_of(m, i, &mod);
+    (void)c, (void)arg;
+    if (by && m->by && by != m->by) m->ok = false;
+    if (by) m->by = by;
+    return e;
+}
+
+static Expr cut_axis(void *data, Ctx *c, Expr e, const ExprInfo *i, const Expr *arg) {
+    Cut *m = data;
+    bool mod;
+    if (cut_of(m, i, &mod)) return expr_axis(c, (uint32_t)(m->axis + mod));
+    if (i->kind != E_AXIS || (int)i->index < m->axis) return expr_rebuild(c, i, arg);
+    if ((int)i->index > m->axis) return expr_axis(c, i->index + 1);
+    return expr_op(c, S_ADD, expr_op(c, S_MUL, e, expr_int(c, DT_I64, m->by), (Expr){0}), expr_axis(c, i->index + 1), (Expr){0});
+}
+
+static void each_index(Kernel *k, ExprFn fn, Cut *m) {
+    for (int st = 0; st < k->nstage; st++)
+        for (int r = 0; r < k->stage[st].nres; r++) {
+            KOut *o = &k->stage[st].out[r];
+            k->stage[st].body[r] = expr_rewrite(k->c, k->stage[st].body[r], fn, m);
+            for (int d = 0; d < o->rank; d++) o->at[d] = expr_rewrite(k->c, o->at[d], fn, m);
+        }
+}
+
+/* Where operands are read at quotient and remainder of an axis by the length of a block, that is two axes: no template knows divisions. */
+static void cut_blocks(Kernel *k, int axis) {
+    enum { SHORT = 8 };
+    Cut m = {.c = k->c, .axis = axis, .ok = true};
+    int64_t extent;
+    for (int st = 0; st < k->nstage; st++) {
+        const Stage *s = &k->stage[st];
+        if (s->naxis <= axis || s->naxis == K_AXES || s->axis[axis].kind != AX_PAR || !dim_same(k->c, s->axis[axis].extent, k->stage[0].axis[axis].extent)) return;
+    }
+    if (!dim_is_const(k->c, k->stage[0].axis[axis].extent, &extent)) return;
+    each_index(k, note_cut, &m);
+    if (!m.ok || m.by < SHORT || extent <= m.by || extent % m.by) return;
+    each_index(k, cut_axis, &m);
+    for (int st = 0; st < k->nstage; st++) {
+        Stage *s = &k->stage[st];
+        memmove(&s->axis[axis + 1], &s->axis[axis], sizeof(KAxis) * (size_t)(s->naxis - axis));
+        s->axis[axis].extent = dim_const(k->c, extent / m.by);
+        s->axis[axis + 1].extent = dim_const(k->c, m.by);
+        s->naxis++;
+    }
+}
+
+void kernel_collapse(Kernel *k) {
+    for (int st = 0; st < k->nstage; st++) {
+        if (k->stage[st].kind != ST_NEST) return;
+        drop_unit_axes(k->c, &k->stage[st]);
+    }
+    drop_unit_dims(k);
+    for (int a = 0; a < k->stage[0].naxis; a++) cut_blocks(k, a);
+    for (int st = 0; st < k->nstage; st++)
+        for (int a = 0; a + 1 < k->stage[st].naxis;)
+            if (!merge_pair(k, st, a)) a++;
+}
