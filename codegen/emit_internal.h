@@ -24,6 +24,21 @@ typedef struct EmitHeld { LVal v; DType from, to; } EmitHeld;
 LVal emit_held(Emit *e, void *data, const Expr *at, const Point *p);
 LVal emit_hreduce(Emit *e, const Stage *s, LVal v);           /* lanes of accumulator 0 combined by halves (comb is one commutative operation) */
 
+/* emit_parts.c: sums of floats in parts. A loop over `most` iterations that carries count accumulators, each of which gains `terms` per iteration:
+ *     Parts p = emit_parts(e, s, most, terms, step, &lo, &hi, count, acc);   opens a loop over parts where the chain is long; lo, hi, acc: of a part
+ *     LFor f = lir_for(l, lo, hi, step, count, acc);                         if p.size.each, an iteration is a part: it starts from emit_initial_all,
+ *     .. lir_for_end(l, &f, next, acc);                                      and ends with emit_add_part(e, s, count, f.c, next)
+ *     emit_parts_end(e, s, &p, count, acc);
+ * emit_terms: of the reduced axes from `a` on, at most what a part has; lanes_axis has `lanes` chains side by side (-1: none). */
+typedef struct PartSize { int64_t rows; bool each; } PartSize; /* rows: iterations of a part; 0: there is only one */
+typedef struct Parts { LFor loop; PartSize size; } Parts;
+int64_t emit_terms(const Emit *e, const Stage *s, int a, int lanes_axis, int64_t lanes);
+PartSize emit_part_size(const Emit *e, const Stage *s, int64_t most, int64_t terms);
+Parts emit_parts(Emit *e, const Stage *s, int64_t most, int64_t terms, int64_t step, LVal *lo, LVal *hi, uint32_t count, LVal *acc);
+void emit_initial_all(Emit *e, const Stage *s, uint32_t count, LVal *acc); /* of as many lanes as acc has */
+void emit_add_part(Emit *e, const Stage *s, uint32_t count, const LVal *sum, LVal *acc); /* acc = sum with acc */
+void emit_parts_end(Emit *e, const Stage *s, Parts *p, uint32_t count, LVal *acc);
+
 /* emit_stream.c */
 bool result_is_final(Graph *g, Val v);                        /* a result of g that nothing in it reads */
 uint64_t emit_streamed(const Emit *e);                        /* buffers whose lines are written past the caches */

@@ -8,8 +8,9 @@ enum { JAM = 16, STRIP = 4096 /* columns */ };
 
 typedef struct Nest Nest;
 
-/* Rows of a strip of columns, the first of them at column `first`: what is done with a vector; `count` rows from `row` on along axis. */
-typedef struct Rows { void (*fn)(Nest *n, int st, Point *p); LVal first, row; int axis, count; } Rows;
+/* Rows of a strip of columns, the first of them at column `first`: what is done with a vector; `count` rows from `row` on along axis. sums: which of
+ * the strips of accumulators, one for each kind of part (emit_parts.c), the last of which takes the rows. */
+typedef struct Rows { void (*fn)(Nest *n, int st, Point *p); LVal first, row; int axis, count, sums; } Rows;
 
 /* Operands are asked for at the point that is `by` further along `axis`; nothing if by is 0. */
 typedef struct Ahead { int axis; int64_t by; } Ahead;
@@ -47,6 +48,6 @@ void nest_map_and_reduce(Nest *n, int st, Point *p);
 
 /* nest_rows.c */
 bool nest_by_rows(const Kernel *k, const Target *t, int st, int v);
-Dim nest_strip_bytes(Ctx *c, const Stage *s);                 /* of scratch */
+Dim nest_strip_bytes(const Emit *e, const Stage *s);           /* of scratch */
 void nest_strip_loop(Nest *n, int st, Point *p, int v, uint16_t lanes, LVal lo, LVal hi);
 #endif

@@ -136,12 +136,17 @@ static void reduce_loops(Nest *n, const Stage *s, int a, int skip, LVal *acc, Po
         }
         return;
     }
+    int64_t terms = emit_terms(n->e, s, a + 1, skip, lir_type(l, acc[0]).lanes);
+    Parts parts = emit_parts(n->e, s, dim_hi(n->e->c, s->axis[a].extent), terms, 1, &lo, &hi, count, acc);
     LFor f = lir_for(l, lo, hi, lir_i64(l, 1), count, acc);
     p->axis[a] = f.iv;
     LVal next[K_RES * JAM];
     memcpy(next, f.c, count * sizeof *next);
+    if (parts.size.each) emit_initial_all(n->e, s, count, next);
     reduce_loops(n, s, a + 1, skip, next, p, leaf, arg);
+    if (parts.size.each) emit_add_part(n->e, s, count, f.c, next);
     lir_for_end(l, &f, next, acc);
+    emit_parts_end(n->e, s, &parts, count, acc);
     p->inside = inside;
 }
 
@@ -164,26 +169,33 @@ static void across_lanes(Nest *n, const Stage *s, LVal *acc, Point *p, int axis,
     uint16_t lanes = lir_type(l, acc[0]).lanes;
     LVal extent = emit_dim(n->e, s->axis[axis].extent), pos = lir_i64(l, 0), next[UNROLL];
     int unroll = dim_lo(n->e->c, s->axis[axis].extent) >= UNROLL * lanes ? UNROLL : 1;
+    int64_t vectors = dim_hi(n->e->c, s->axis[axis].extent) / lanes;
     p->vaxis = (int8_t)axis;
     p->lanes = lanes;
     if (unroll > 1) {
         LVal many[UNROLL], main = lir_op2(l, S_MUL, lir_op2(l, S_DIV, extent, lir_i64(l, unroll * lanes)), lir_i64(l, unroll * lanes));
         many[0] = acc[0];
         for (int u = 1; u < unroll; u++) many[u] = emit_initial(n->e, s, 0, lanes);
-        LFor f = lir_for(l, pos, main, lir_i64(l, unroll * lanes), (uint32_t)unroll, many);
+        LVal end = main;
+        Parts parts = emit_parts(n->e, s, vectors / unroll, 1, unroll * lanes, &pos, &end, (uint32_t)unroll, many);
+        LFor f = lir_for(l, pos, end, lir_i64(l, unroll * lanes), (uint32_t)unroll, many);
         memcpy(next, f.c, sizeof next);
         p->axis[axis] = f.iv;
         fn(n, s, next, p, unroll);
         lir_for_end(l, &f, next, many);
+        emit_parts_end(n->e, s, &parts, (uint32_t)unroll, many);
         for (int u = 1; u < unroll; u++) acc[0] = u == 1 ? emit_combine(n->e, s, 0, &many[0], &many[1]) : emit_combine(n->e, s, 0, acc, &many[u]);
         pos = main;
     }
     LVal whole = lir_op2(l, S_MUL, lir_op2(l, S_DIV, extent, lir_i64(l, lanes)), lir_i64(l, lanes));
-    LFor f = lir_for(l, pos, whole, lir_i64(l, lanes), 1, acc);
+    LVal end = whole;
+    Parts parts = emit_parts(n->e, s, unroll > 1 ? unroll : vectors, 1, lanes, &pos, &end, 1, acc);
+    LFor f = lir_for(l, pos, end, lir_i64(l, lanes), 1, acc);
     next[0] = f.c[0];
     p->axis[axis] = f.iv;
     fn(n, s, next, p, 1);
     lir_for_end(l, &f, next, acc);
+    emit_parts_end(n->e, s, &parts, 1, acc);
     if (!dim_divisible(n->e->c, s->axis[axis].extent, lanes)) {
         LVal left = lir_sub(l, extent, whole);
         LIf i = lir_if(l, lir_op2(l, S_GT, left, lir_i64(l, 0)), 1);

@@ -27,14 +27,33 @@ bool nest_by_rows(const Kernel *k, const Target *t, int st, int v) {
     return r.rows && wide && (far || (s->nres > 1 && rows > ROWS));
 }
 
-Dim nest_strip_bytes(Ctx *c, const Stage *s) { return dim_const(c, STRIP * 8 * s->nres); }
+/* ---- strips of accumulators ---- */
 
-static void strip_access(Nest *n, int st, const Point *p, LVal *acc, bool store) {
+static int next_row_axis(const Stage *s, int a) {
+    while (a < s->naxis && s->axis[a].kind == AX_PAR) a++;
+    return a;
+}
+
+static PartSize part_size(const Emit *e, const Stage *s, int a) {
+    if (s->kind == ST_SCAN) return (PartSize){0};
+    return emit_part_size(e, s, dim_hi(e->c, s->axis[a].extent), emit_terms(e, s, a + 1, -1, 1));
+}
+
+Dim nest_strip_bytes(const Emit *e, const Stage *s) {
+    int strips = 1;
+    for (int a = next_row_axis(s, 0); a < s->naxis; a = next_row_axis(s, a + 1)) {
+        PartSize part = part_size(e, s, a);
+        strips += (part.rows > 0) + part.each;
+    }
+    return dim_const(e->c, (int64_t)STRIP * 8 * s->nres * strips);
+}
+
+static void strip_access(Nest *n, int st, int sums, const Point *p, LVal *acc, bool store) {
     const Stage *s = &n->k->stage[st];
     Lir *l = n->e->l;
     LVal at = lir_sub(l, p->axis[n->axis[st]], n->rows->first);
     for (int i = 0; i < s->nres; i++) {
-        LVal ptr = lir_ptr_bytes(l, n->special[st], lir_i64(l, STRIP * 8 * i));
+        LVal ptr = lir_ptr_bytes(l, n->special[st], lir_i64(l, STRIP * 8 * (i + s->nres * sums)));
         LTy ty = {(uint8_t)reg_type(s->acc[i]), p->lanes};
         if (store) lir_store(l, ptr, at, acc[i], (LVal){0}, 0);
         else acc[i] = lir_load(l, ptr, at, ty, (LVal){0}, 0);
@@ -45,14 +64,14 @@ static void strip_begin(Nest *n, int st, Point *p) {
     const Stage *s = &n->k->stage[st];
     LVal acc[K_RES];
     for (int i = 0; i < s->nres; i++) acc[i] = emit_initial(n->e, s, i, p->lanes);
-    strip_access(n, st, p, acc, true);
+    strip_access(n, st, n->rows->sums, p, acc, true);
 }
 
 static void strip_rows(Nest *n, int st, Point *p) {
     const Stage *s = &n->k->stage[st];
     const Rows *r = n->rows;
     LVal acc[K_RES], before[K_RES];
-    strip_access(n, st, p, acc, false);
+    strip_access(n, st, n->rows->sums, p, acc, false);
     for (int i = 0; i < r->count; i++) {
         memcpy(before, acc, sizeof acc);
         p->axis[r->axis] = lir_addi(n->e->l, r->row, i);
@@ -60,53 +79,90 @@ static void strip_rows(Nest *n, int st, Point *p) {
         if (s->kind == ST_SCAN)
             for (int k = 0; k < s->nres; k++) emit_store(n->e, s, k, ((const ScanAttr *)s->node->attr)->exclusive ? before[k] : acc[k], p);
     }
-    strip_access(n, st, p, acc, true);
+    strip_access(n, st, n->rows->sums, p, acc, true);
+}
+
+/* The sums of a part are added to those of the strip before. */
+static void strip_fold(Nest *n, int st, Point *p) {
+    LVal part[K_RES], acc[K_RES];
+    strip_access(n, st, n->rows->sums, p, part, false);
+    strip_access(n, st, n->rows->sums - 1, p, acc, false);
+    emit_add_part(n->e, &n->k->stage[st], n->k->stage[st].nres, acc, part);
+    strip_access(n, st, n->rows->sums - 1, p, part, true);
 }
 
 static void strip_end(Nest *n, int st, Point *p) {
     LVal acc[K_RES];
-    strip_access(n, st, p, acc, false);
+    strip_access(n, st, n->rows->sums, p, acc, false);
     nest_store_reduced(n, st, acc, p);
+}
+
+static void whole_strip(Nest *n, int st, Point *p, uint16_t lanes, LVal end, Rows *r, void (*fn)(Nest *, int, Point *)) {
+    void (*was)(Nest *, int, Point *) = r->fn;
+    r->fn = fn;
+    nest_vector_loop(n, st, p, n->axis[st], lanes, r->first, end);
+    r->fn = was;
+}
+
+static void part_begin(Nest *n, int st, Point *p, uint16_t lanes, LVal end, Rows *r) {
+    r->sums++;
+    whole_strip(n, st, p, lanes, end, r, strip_begin);
+}
+
+static void part_end(Nest *n, int st, Point *p, uint16_t lanes, LVal end, Rows *r) {
+    whole_strip(n, st, p, lanes, end, r, strip_fold);
+    r->sums--;
 }
 
 /* Loops over the reduced or scanned axes from `a` on, the innermost several rows at a time. */
 static void row_loops(Nest *n, int st, int a, Point *p, uint16_t lanes, LVal end, Rows *r) {
     const Stage *s = &n->k->stage[st];
     Lir *l = n->e->l;
-    bool scan = s->kind == ST_SCAN;
-    int next = a + 1;
-    while (next < s->naxis && s->axis[next].kind == AX_PAR) next++;
-    LVal extent = emit_dim(n->e, s->axis[a].extent), from = lir_i64(l, 0);
-    if (next < s->naxis) {
-        LFor f = lir_for(l, from, extent, lir_i64(l, 1), 0, NULL);
-        p->axis[a] = f.iv;
-        row_loops(n, st, next, p, lanes, end, r);
-        lir_for_end(l, &f, NULL, NULL);
-        return;
+    const bool scan = s->kind == ST_SCAN;
+    const int next = next_row_axis(s, a + 1);
+    const PartSize part = part_size(n->e, s, a);
+    LVal extent = emit_dim(n->e, s->axis[a].extent), from = lir_i64(l, 0), to = extent;
+    LFor parts, f;
+    if (part.rows) {
+        parts = lir_for(l, from, to, lir_i64(l, part.rows), 0, NULL);
+        from = parts.iv;
+        to = lir_op2(l, S_MIN, lir_addi(l, from, part.rows), extent);
+        part_begin(n, st, p, lanes, end, r);
     }
-    r->axis = a;
-    for (r->count = scan ? 1 : ROWS; r->count; r->count /= ROWS) {
-        LVal step = lir_i64(l, r->count), to = lir_op2(l, S_MUL, lir_op2(l, S_DIV, extent, step), step);
-        LFor f = lir_for(l, from, to, step, 0, NULL);
-        r->row = scan && ((const ScanAttr *)s->node->attr)->reverse ? lir_sub(l, lir_addi(l, extent, -1), f.iv) : f.iv;
-        nest_vector_loop(n, st, p, n->axis[st], lanes, r->first, end);
+    if (next < s->naxis) {
+        f = lir_for(l, from, to, lir_i64(l, 1), 0, NULL);
+        p->axis[a] = f.iv;
+        if (part.each) part_begin(n, st, p, lanes, end, r);
+        row_loops(n, st, next, p, lanes, end, r);
+        if (part.each) part_end(n, st, p, lanes, end, r);
         lir_for_end(l, &f, NULL, NULL);
-        from = to;
+    } else {
+        r->axis = a;
+        for (r->count = scan ? 1 : ROWS; r->count; r->count /= ROWS) {
+            LVal step = lir_i64(l, r->count), whole = lir_add(l, from, lir_op2(l, S_MUL, lir_op2(l, S_DIV, lir_sub(l, to, from), step), step));
+            f = lir_for(l, from, whole, step, 0, NULL);
+            r->row = scan && ((const ScanAttr *)s->node->attr)->reverse ? lir_sub(l, lir_addi(l, extent, -1), f.iv) : f.iv;
+            nest_vector_loop(n, st, p, n->axis[st], lanes, r->first, end);
+            lir_for_end(l, &f, NULL, NULL);
+            from = whole;
+        }
+    }
+    if (part.rows) {
+        part_end(n, st, p, lanes, end, r);
+        lir_for_end(l, &parts, NULL, NULL);
     }
 }
 
 void nest_strip_loop(Nest *n, int st, Point *p, int v, uint16_t lanes, LVal lo, LVal hi) {
     Lir *l = n->e->l;
     const Stage *s = &n->k->stage[st];
-    int first = 0;
-    while (s->axis[first].kind == AX_PAR) first++;
     LFor f = lir_for(l, lo, hi, lir_i64(l, STRIP), 0, NULL);
     LVal end = lir_op2(l, S_MIN, lir_addi(l, f.iv, STRIP), hi);
     Rows r = {.fn = strip_begin, .first = f.iv};
     n->rows = &r;
     nest_vector_loop(n, st, p, v, lanes, f.iv, end);
     r.fn = strip_rows;
-    row_loops(n, st, first, p, lanes, end, &r);
+    row_loops(n, st, next_row_axis(s, 0), p, lanes, end, &r);
     r.fn = strip_end;
     if (s->kind != ST_SCAN) nest_vector_loop(n, st, p, v, lanes, f.iv, end);
     n->rows = NULL;

@@ -130,7 +130,7 @@ static void place_special(Nest *n, Dim at) {
         bool strip = nest_by_rows(n->k, e->t, st, n->axis[st]);
         if (!strip && (s->kind == ST_NEST || s->kind == ST_SCAN || s->kind == ST_SCATTER)) continue;
         n->special[st] = lir_ptr_bytes(e->l, lir_scratch(e->l), emit_dim(e, at));
-        at = dim_add(e->c, at, strip ? nest_strip_bytes(e->c, s) : special_scratch(e->c, s));
+        at = dim_add(e->c, at, strip ? nest_strip_bytes(e, s) : special_scratch(e->c, s));
     }
     e->code->scratch = at;
 }

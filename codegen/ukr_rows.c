@@ -248,13 +248,17 @@ static void reduce(Rows *r, const Stage *s, int a, int split, LVal *acc, Point *
         emit_accumulate(r->e, s, acc, p);
         return;
     }
-    bool here = a == split;
-    LFor f = lir_for(l, here ? r->tid : lir_i64(l, 0), emit_dim(r->e, s->axis[a].extent), lir_i64(l, here ? r->threads : 1), s->nres, acc);
-    LVal next[K_RES];
+    const int64_t step = a == split ? r->threads : 1;
+    LVal lo = a == split ? r->tid : lir_i64(l, 0), hi = emit_dim(r->e, s->axis[a].extent), next[K_RES];
+    Parts parts = emit_parts(r->e, s, dim_hi(r->e->c, s->axis[a].extent) / step, emit_terms(r->e, s, a + 1, split, r->threads), step, &lo, &hi, s->nres, acc);
+    LFor f = lir_for(l, lo, hi, lir_i64(l, step), s->nres, acc);
     memcpy(next, f.c, s->nres * sizeof *next);
+    if (parts.size.each) emit_initial_all(r->e, s, s->nres, next);
     p->axis[a] = f.iv;
     reduce(r, s, a + 1, split, next, p);
+    if (parts.size.each) emit_add_part(r->e, s, s->nres, f.c, next);
     lir_for_end(l, &f, next, acc);
+    emit_parts_end(r->e, s, &parts, s->nres, acc);
 }
 
 /* ---- rows in scratch ---- */

@@ -101,9 +101,11 @@ static void reduce(Gen *g, int i, int tx, Point *p, LVal jam0, LVal *acc) {
         }
         return;
     }
-    LFor f = lir_for(l, lir_i64(l, 0), emit_dim(e, s->axis[axis].extent), lir_i64(l, 1), (uint32_t)tx, acc);
-    LVal next[MAX_TX];
+    LVal lo = lir_i64(l, 0), hi = emit_dim(e, s->axis[axis].extent), next[MAX_TX];
+    Parts parts = emit_parts(e, s, dim_hi(e->c, s->axis[axis].extent), emit_terms(e, s, axis + 1, -1, 1), 1, &lo, &hi, (uint32_t)tx, acc);
+    LFor f = lir_for(l, lo, hi, lir_i64(l, 1), (uint32_t)tx, acc);
     memcpy(next, f.c, sizeof(LVal) * (size_t)tx);
+    if (parts.size.each) emit_initial_all(e, s, (uint32_t)tx, next);
     p->axis[axis] = f.iv;
     if (inner) {
         for (int r = 0; r < tx; r++) {
@@ -111,7 +113,9 @@ static void reduce(Gen *g, int i, int tx, Point *p, LVal jam0, LVal *acc) {
             emit_accumulate(e, s, &next[r], p);
         }
     } else reduce(g, i + 1, tx, p, jam0, next);
+    if (parts.size.each) emit_add_part(e, s, (uint32_t)tx, f.c, next);
     lir_for_end(l, &f, next, acc);
+    emit_parts_end(e, s, &parts, (uint32_t)tx, acc);
 }
 
 static void one_tile(Gen *g, int tx, Point *p, LVal jam0) {

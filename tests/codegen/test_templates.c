@@ -8,7 +8,7 @@
 #include <string.h>
 
 #include "codegen/codegen.h"
-#include "codegen/kernel.h"
+#include "codegen/emit_internal.h"
 #include "ir/storage.h"
 
 typedef struct Size {
@@ -721,6 +721,76 @@ START_TEST(nests_of_any_size) {
 }
 END_TEST
 
+/* Which axes are left: `want`, lines of the collapsed kernel in order. */
+static void collapsed(const char *in, const char *out, const char *body, const char *const *want) {
+    char text[2048];
+    snprintf(text, sizeof text, "dims N\ngraph @t (%s) -> (%%y: %s) {\n  %%y = group \"kernel\" %%x : %s (%s) {\n%s\n  }\n  return %%y\n}\n", in, out, out, in, body);
+    Ctx *c = ctx_new();
+    Graph *g = graph_parse(c, text, "test.ir");
+    ck_assert_msg(g != NULL, "%s\n%s", ctx_messages(c), text);
+    Kernel *k = kernel_lower(c, g, kernel_of(g), NEWN(c, Storage, g->val.n));
+    kernel_collapse(k);
+    Buf b = {.c = c};
+    kernel_print(&b, k);
+    const char *at = buf_str(&b);
+    for (; *want; want++) {
+        const char *found = strstr(at, *want);
+        ck_assert_msg(found != NULL, "no %s\n%s", *want, buf_str(&b));
+        at = found + strlen(*want);
+    }
+    ctx_free(c);
+}
+
+START_TEST(collapsing) {
+    /* a scalar between stages over all axes; a dim of size 1 between axes */
+    collapsed("%x: f32[N,5,1,5]", "f32[N,5,1,5]",
+              "%0 = reduce.sum [0, 1, 2, 3] keep %x : f32[1,1,1,1]\n%1 = map { a / 2 } %0 : f32[1,1,1,1]\n"
+              "%2 = map { a - b } %x, %1 : f32[N,5,1,5]\nyield %2",
+              (const char *[]){"in   0: f32[25*N] stride [1]", "nest (#0 reduce <25*N)", "nest (#0 <25*N)", NULL});
+    /* the axes that all stages share stay so: a row is a task */
+    collapsed("%x: f32[N,4,5,6]", "f32[N,4,5,6]",
+              "%0 = reduce.sum [2, 3] keep %x : f32[N,4,1,1]\n%1 = map { a - b } %x, %0 : f32[N,4,5,6]\nyield %1",
+              (const char *[]){"nest (#0 <4*N, #1 reduce <30)", "nest (#0 <4*N, #1 <30)", NULL});
+    /* what one stage walks in another order stays apart in both */
+    collapsed("%x: f32[4,5]", "f32[5,4]",
+              "%0 = map { exp(a) } %x : f32[4,5]\n%1 = permute [1, 0] %0 : f32[5,4]\n%2 = map { exp(exp(a)) } %1 : f32[5,4]\nyield %2",
+              (const char *[]){"nest (#0 <5, #1 <4)", NULL});
+    /* an index that may miss a dim of size 1 is still tested */
+    collapsed("%x: f32[1,6]", "f32[3,6]", "%0 = pad lo [1, 0] hi [1, 0] value 2 %x : f32[3,6]\n%1 = map { a + 1 } %0 : f32[3,6]\nyield %1",
+              (const char *[]){"in   0: f32[1,6]", "nest (#0 <3, #1 <6)", NULL});
+}
+END_TEST
+
+/* Sums of equal terms, each rounded the same way: a single chain of them would be off by more than the tolerance. Along lanes, across them, by
+ * rows, over axes that are merged and such that are not. */
+START_TEST(long_sums) {
+    static const struct {
+        const char *shape, *axes, *out, *tmpl;
+        int64_t n;
+    } cases[] = {
+        {"289,5,1,5", "0, 1, 2, 3", "", "nest", 0},
+        {"N,5,1,5", "0, 1, 2, 3", "", "nest", 1200},
+        {"15000,3", "0", "3", "nest", 0},
+        {"N,18", "0", "18", "nest", 9000},
+        {"1400,2,7", "0, 2", "2", "nest", 0},
+        {"2,2,N", "0, 2", "2", "nest", 30000},
+        {"1400,2,7,16", "0, 2", "2,16", "tile", 0},
+        {"20,700,9,5", "0, 1", "9,5", "nest", 0},
+        {"20,N,2,5", "0, 1, 3", "2", "nest", 900},
+        {"5,900,300", "0, 1", "300", "nest", 0},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char text[1024];
+        Size size[] = {{"N", cases[i].n}, {0}};
+        snprintf(text, sizeof text,
+                 "%sgraph @t (%%x: f32[%s]) -> (%%y: f32[%s]) {\n  %%y = group \"kernel\" %%x : f32[%s] (%%x: f32[%s]) {\n"
+                 "    %%0 = map { min(max(a, 0.1), 0.1) } %%x : f32[%s]\n    %%1 = reduce.sum [%s] %%0 : f32[%s]\n    yield %%1\n  }\n  return %%y\n}\n",
+                 cases[i].n ? "dims N\n" : "", cases[i].shape, cases[i].out, cases[i].out, cases[i].shape, cases[i].shape, cases[i].axes, cases[i].out);
+        try_kernel(text, cases[i].tmpl, size, 0);
+    }
+}
+END_TEST
+
 int main(void) {
     Suite *s = suite_create("templates");
     TCase *t = tcase_create("templates");
@@ -739,6 +809,8 @@ int main(void) {
     tcase_add_test(t, contractions_of_fixed_sizes);
     tcase_add_test(t, contractions_of_any_size);
     tcase_add_test(t, transposes);
+    tcase_add_test(t, collapsing);
+    tcase_add_test(t, long_sums);
     tcase_add_test(t, contractions_in_tiles);
     tcase_add_test(t, contractions_in_passes);
     tcase_add_test(t, nests_of_fixed_sizes);
