@@ -1,4 +1,4 @@
-/* layout.h: what layout.c (values) and layout_conv.c (convolutions) share. */
+/* layout.h: what layout.c (values), layout_conv.c (convolutions) and channels.c (both, for GPUs) share. */
 #ifndef ACCELC_PASSES_LAYOUT_H
 #define ACCELC_PASSES_LAYOUT_H
 #include "internal.h"
@@ -24,7 +24,17 @@ Val lay_in_blocks(Lay *w, B *b, Val v, int64_t block, bool edge); /* [N, C, s..]
 Val lay_from_blocked(Lay *w, B *b, Val v, int64_t c); /* [N, C/16, s.., 16] -> [N, C, s..] */
 void lay_done(Lay *w, B *b, Val old, Val blk, int64_t c); /* blk is the blocked form of what `old` is */
 
-/* layout_conv.c: the convolution n on blocks, if it is one that fits; channels per block of a net. */
+/* layout_conv.c: contract n g? c s.. k.., g? o c k.. -> n g? o s.. with constant weights. */
+typedef struct Conv {
+    Val x, w;                   /* x: [N, C, s.., k..] windowed */
+    int spatial;
+    int64_t cin, cout, groups;  /* cin, cout per group */
+    bool grouped;               /* there are dims for groups */
+    bool bytes;                 /* u8 times i8, summed in i32 */
+} Conv;
+bool conv_match(const Graph *g, const Node *n, Conv *v);
+
+/* The convolution n on blocks, if it is one that fits; channels per block of a net. */
 bool layout_conv(Lay *w, Node *n);
 int64_t layout_block(Lay *w);
 #endif

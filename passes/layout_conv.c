@@ -3,37 +3,35 @@
 
 #include "layout.h"
 
-typedef struct Conv {
-    Val x, w;                   /* x: [N, C, s.., k..] windowed */
-    int spatial;
-    int64_t cin, cout, groups;  /* cin per group */
-    bool bytes;                 /* u8 times i8, summed in i32 */
-} Conv;
-
-/* contract n g? c s.. k.., g? o c k.. -> n g? o s.. with constant weights */
-static bool match_conv(Lay *w, const Node *n, Conv *v) {
-    if (n->op != P_CONTRACT) return false;
+bool conv_match(const Graph *g, const Node *n, Conv *v) {
+    if (n->op != P_CONTRACT || !val_const(g, n->in[1])) return false;
     const ContractAttr *a = n->attr;
-    const Type *x = val_type(w->g, n->in[0]), *k = val_type(w->g, n->in[1]), *o = val_type(w->g, n->out[0]);
+    const Type *x = val_type(g, n->in[0]), *k = val_type(g, n->in[1]), *o = val_type(g, n->out[0]);
     bool bytes = x->dtype == DT_U8 && k->dtype == DT_I8 && o->dtype == DT_I32 && a->acc == DT_I32;
-    bool floats = k->dtype == DT_F32 && o->dtype == DT_F32 && a->acc == DT_F32 && (x->dtype == DT_F32 || x->dtype == DT_U8 || x->dtype == DT_I8);
-    if ((!bytes && !floats) || !val_const(w->g, n->in[1])) return false;
     int grouped = -1, s = 0;
-    for (int g = 0; g < 2 && grouped < 0; g++) { /* ranks: x = 2 + g + 2s, k = 2 + g + s, o = 2 + g + s */
-        if (x->rank < 4 + g || (x->rank - 2 - g) % 2) continue;
-        s = (x->rank - 2 - g) / 2;
-        if (s > 3 || k->rank != 2 + g + s || o->rank != 2 + g + s) continue;
+    for (int q = 0; q < 2 && grouped < 0; q++) { /* ranks: x = 2 + q + 2s, k = 2 + q + s, o = 2 + q + s */
+        if (x->rank < 4 + q || (x->rank - 2 - q) % 2) continue;
+        s = (x->rank - 2 - q) / 2;
+        if (s > 3 || k->rank != 2 + q + s || o->rank != 2 + q + s) continue;
         const uint8_t *lx = a->label[0], *lk = a->label[1], *lo = a->label[2];
-        bool ok = lx[0] == lo[0] && lx[1 + g] == lk[1 + g] && lk[g] == lo[1 + g] && (!g || (lx[1] == lk[0] && lx[1] == lo[1]));
-        for (int i = 0; i < s; i++) ok = ok && lx[2 + g + i] == lo[2 + g + i] && lx[2 + g + s + i] == lk[2 + g + i];
-        if (ok) grouped = g;
+        bool ok = lx[0] == lo[0] && lx[1 + q] == lk[1 + q] && lk[q] == lo[1 + q] && (!q || (lx[1] == lk[0] && lx[1] == lo[1]));
+        for (int i = 0; i < s; i++) ok = ok && lx[2 + q + i] == lo[2 + q + i] && lx[2 + q + s + i] == lk[2 + q + i];
+        if (ok) grouped = q;
     }
     if (grouped < 0) return false;
-    *v = (Conv){.x = n->in[0], .w = n->in[1], .spatial = s, .groups = 1, .bytes = bytes};
-    if (grouped && !dim_is_const(w->c, k->dim[0], &v->groups)) return false;
-    if (!dim_is_const(w->c, k->dim[grouped], &v->cout) || !dim_is_const(w->c, k->dim[grouped + 1], &v->cin)) return false;
-    for (int i = 0; i < s; i++) if (!dim_is_const(w->c, k->dim[2 + grouped + i], NULL)) return false;
+    *v = (Conv){.x = n->in[0], .w = n->in[1], .spatial = s, .groups = 1, .grouped = grouped, .bytes = bytes};
+    if (grouped && !dim_is_const(g->c, k->dim[0], &v->groups)) return false;
+    if (!dim_is_const(g->c, k->dim[grouped], &v->cout) || !dim_is_const(g->c, k->dim[grouped + 1], &v->cin)) return false;
+    for (int i = 0; i < s; i++) if (!dim_is_const(g->c, k->dim[2 + grouped + i], NULL)) return false;
     return true;
+}
+
+/* What blocks of channels have kernels for. */
+static bool match_conv(const Lay *w, const Node *n, Conv *v) {
+    if (!conv_match(w->g, n, v)) return false;
+    DType x = (DType)val_type(w->g, v->x)->dtype;
+    bool f32 = val_type(w->g, v->w)->dtype == DT_F32 && val_type(w->g, n->out[0])->dtype == DT_F32 && ((const ContractAttr *)n->attr)->acc == DT_F32;
+    return v->bytes || (f32 && (x == DT_F32 || x == DT_U8 || x == DT_I8));
 }
 
 /* Undo the importer's split into groups: window(reshape(x)) with x [N, G*C, s..] -> window(x). */

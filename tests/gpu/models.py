@@ -1,4 +1,6 @@
 """Models of the tests of this folder: ONNX text by name, one kernel of each kind and a few networks of several."""
+import math
+
 HEAD = '<ir_version: 8, opset_import: ["" : 18]>\n'
 
 MODELS = {
@@ -30,6 +32,11 @@ TILES = {
     "tiles_half": "m (float16[N, 104] x, float16[104, 136] w, float16[136] b) => (float16[N, 136] y) { p = MatMul(x, w) y = Add(p, b) }",
     "tiles_half_conv": """m (float16[B, 12, 19, 17] x, float16[70, 12, 3, 3] w) => (float16[B, 70, 10, 9] y) {
         y = Conv<strides = [2, 2], pads = [1, 1, 1, 1]>(x, w) }""",
+    "tiles_channels": """m (float[B, 12, 9, 8] x, float[70] b) => (float[B, 70, 9, 4] y) {
+        c = Conv<strides = [1, 2], pads = [1, 1, 1, 1]>(x, w, b) y = Relu(c) }""",
+    "tiles_half_channels": """m (float16[B, 24, 9, 8] x) => (float16[B, 70, 9, 4] y) {
+        c = Conv<strides = [1, 2], pads = [1, 1, 1, 1]>(x, w) y = Relu(c) }""",
+    "tiles_bytes_channels": "m (uint8[B, 32, 9, 8] x, uint8 zero) => (int32[B, 70, 9, 8] y) { y = ConvInteger<pads = [1, 1, 1, 1]>(x, w, zero) }",
     "few": "m (float[3, 1000] x, float[1000, 68] w, float[68] b) => (float[3, 68] y) { p = MatMul(x, w) y = Add(p, b) }",
     "few_across": "m (float[5, 520] x, float[67, 520] w) => (float[5, 67] y) { p = Gemm<transB = 1>(x, w) y = Relu(p) }",
     "few_odd": "m (float[batch, 521, 3] x, float[521, 67] w) => (float[batch, 3, 67] y) { t = Transpose<perm = [0, 2, 1]>(x) y = MatMul(t, w) }",
@@ -59,6 +66,7 @@ _SCHEDULES = [
     ("tiles_integer", _GEMM[::3] + _MMA[:1] + _MMA[3:], None), ("tiles_integer_across", _MMA, None), ("tiles_half", _GEMM[3:4] + _MMA, None),
     ("tiles_half_conv", _MMA[:1] + _MMA[2:], None), ("tiles", _MMA, "tf32"), ("tiles_across", _MMA, "tf32"), ("tiles_conv", _MMA[:1] + _MMA[2:], "bf16"),
     ("tiles_across", _MMA[2:], "f16"),
+    ("tiles_channels", _GEMM, None), ("tiles_half_channels", _MMA, None), ("tiles_bytes_channels", _MMA, None),
     *((name, _GEMV, None) for name in TILES if name.startswith("few")), *((name, _FLASH, None) for name in TILES if name.startswith("attention")),
     ("attention", _FLASH, "tf32"),
 ]
@@ -69,7 +77,16 @@ def tiles():
     return [(name, schedule, precision) for name, schedules, precision in _SCHEDULES for schedule in schedules]
 
 
+def _weights(kind, *shape):
+    """Small whole numbers; float16 as bits: from 0.5 to 1.6, of both signs."""
+    numbers = (i * 37 % 19 - 9 if kind != "float16" else 0x3800 + i * 37 % 19 * 64 + i % 3 % 2 * 0x8000 for i in range(math.prod(shape)))
+    return f"<{kind}[{', '.join(map(str, shape))}] w = {{{', '.join(map(str, numbers))}}}>"
+
+
 CONSTANTS = {
+    "tiles_channels": _weights("float", 70, 12, 3, 3),
+    "tiles_half_channels": _weights("float16", 70, 24, 3, 3),
+    "tiles_bytes_channels": _weights("int8", 70, 32, 3, 3),
     "attention": "<float eighth = {0.125}>",
     "reduction": "<int64[1] axis = {1}>",
     "order": "<int64[1] five = {5}, int64 one = {1}>",
