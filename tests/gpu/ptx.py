@@ -18,7 +18,7 @@ import models
 # What the text for sm_80 must have (a regular expression), or must not (after "!").
 CHECKS = {
     "elementwise": [r"\.visible \.entry accelc_elementwise_cuda_k0_\w+\(\n\t\.param \.align 8 \.b8 \w+\[\d+\]\n\)\n\.maxntid 256",
-                    r"mov\.u32 \t%r\d+, %nctaid\.x;", r"ld\.global\.v4\.f32", r"st\.global\.v4\.f32", r"fma\.rn\.f32", r"!\b(add|mul)\.f32", r"!ld\.local|st\.local|call"],
+                    r"mov\.u32 \t%r\d+, %nctaid\.x;", r"ld\.global\.v4\.[fb]32", r"st\.global\.v4\.[fb]32", r"fma\.rn\.f32", r"!\b(add|mul)\.f32", r"!ld\.local|st\.local|call"],
     "types": [r"mul\.rn\.f16", r"sqrt\.rn\.f64", r"div\.s64"],
     "gather": [r"atom(\.relaxed)?(\.\w+)*\.cas\.b32"],
     "reduction": [r"add\.rn\.f32", r"!atom"],
