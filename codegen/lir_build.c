@@ -19,7 +19,6 @@ static bool is_ins(const Lir *l, LVal v, LOp op) { return l->ins.v[v.i].op == op
 
 /* ---- conversions ----------------------------------------------------------------------------- */
 
-static bool half_like(DType t) { return t == DT_F16 || t == DT_BF16; }
 
 /* f64 -> f32 rounded to odd, so that rounding once more to f16 or bf16 gives the correctly rounded
  * result. */
@@ -31,7 +30,7 @@ static LVal round_to_odd(Lir *l, LVal v) {
 }
 
 static LVal fold_cast(Lir *l, const LIns *k, DType to, unsigned from_class, unsigned to_class) {
-    if (from_class == LC_FLOAT || half_like(k->ty.dt)) {
+    if (from_class == LC_FLOAT || dt_is_half(k->ty.dt)) {
         if (dt_is_float(to)) return lir_const_float(l, to, k->ty.lanes, k->fimm);
         if (to == DT_BOOL) return lir_const_int(l, to, k->ty.lanes, k->fimm != 0);
         return fabs(k->fimm) < 0x1p31 ? lir_const_int(l, to, k->ty.lanes, (int64_t)k->fimm) : NIL;
@@ -46,7 +45,7 @@ LVal lir_cast(Lir *l, LVal v, DType to) {
     LTy from = lir_type(l, v), ty = {(uint8_t)to, from.lanes};
     if (from.dt == to) return v;
     unsigned a = lir_class(from.dt), b = lir_class(to);
-    bool ha = half_like(from.dt), hb = half_like(to);
+    bool ha = dt_is_half(from.dt), hb = dt_is_half(to);
     if ((!(a & (LC_FLOAT | LC_INT | LC_BOOL)) && !ha) ||
         (!(b & (LC_FLOAT | LC_INT | LC_BOOL)) && !hb))
         ICE("lir: %s: cast from %s to %s", l->name, dt_name(from.dt), dt_name(to));

@@ -190,7 +190,7 @@ static bool map_fits(const LMap *m) {
 
 static bool product_fits(const Lir *l, const LIns *i) {
     uint32_t n = lir_hopper_values(i), at = n, columns = n * COLUMNS;
-    bool whole = i->sop == DT_I8 || i->sop == DT_U8, half = i->sop == DT_F16 || i->sop == DT_BF16,
+    bool whole = i->sop == DT_I8 || i->sop == DT_U8, half = dt_is_half((DType)i->sop),
          turned = i->flags & (LIR_A_TURNED | LIR_B_TURNED);
     if (i->narg < 4 || n == 0 || columns > MOST_COLUMNS || (!whole && !half && i->sop != DT_F32) ||
         (turned && !half))

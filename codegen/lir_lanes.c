@@ -244,7 +244,7 @@ static LaneFn cast_fn(DType from, DType to) {
     };
     if (from == DT_F32) return from_f32[to];
     if (from == DT_F64) return from_f64[to];
-    if (from == DT_F16 || from == DT_BF16)
+    if (dt_is_half(from))
         return to != DT_F32 ? NULL : from == DT_F16 ? f16_f32 : bf16_f32;
     if (to == DT_F32) return from == DT_U64 ? unsigned_f32_u64 : signed_f32_i64;
     if (to == DT_F64) return from == DT_U64 ? unsigned_f64_u64 : signed_f64_i64;

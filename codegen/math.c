@@ -367,8 +367,8 @@ LVal math_cast(Lir *l, const Target *t, LVal v, DType from, DType to) {
         if (!dt_is_signed(to)) return lir_op2(l, S_AND, x, m_i(&w, DT_U8, (1 << dt_bits(to)) - 1));
         return lir_op2(l, S_SHR, lir_op2(l, S_SHL, x, m_i(&w, DT_I8, shift_by)), m_i(&w, DT_I8, shift_by));
     }
-    if (from == DT_F64 && (to == DT_F16 || to == DT_BF16)) return lir_cast(l, lir_cast(l, v, DT_F32), to);
-    if ((to == DT_F16 || to == DT_BF16) && from != DT_F32) return lir_cast(l, lir_cast(l, v, DT_F32), to);
-    if ((from == DT_F16 || from == DT_BF16) && to != DT_F32) return math_cast(l, t, lir_cast(l, v, DT_F32), DT_F32, to);
+    if (from == DT_F64 && dt_is_half(to)) return lir_cast(l, lir_cast(l, v, DT_F32), to);
+    if (dt_is_half(to) && from != DT_F32) return lir_cast(l, lir_cast(l, v, DT_F32), to);
+    if (dt_is_half(from) && to != DT_F32) return math_cast(l, t, lir_cast(l, v, DT_F32), DT_F32, to);
     return lir_cast(l, v, to);
 }

@@ -37,6 +37,7 @@ DType dt_parse(const char *s, size_t n) {
 
 unsigned dt_bits(DType t) { return types[valid(t)].bits; }
 bool dt_is_float(DType t) { return types[valid(t)].kind == KIND_FLOAT; }
+bool dt_is_half(DType t) { return t == DT_F16 || t == DT_BF16; }
 bool dt_is_signed(DType t) { return types[valid(t)].kind == KIND_INT; }
 bool dt_is_int(DType t) { return types[valid(t)].kind >= KIND_INT && t != DT_BOOL; }
 bool dt_is_packed(DType t) { return dt_bits(t) > 0 && dt_bits(t) < 8; }

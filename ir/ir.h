@@ -85,6 +85,7 @@ const char *dt_name(DType t);
 DType dt_parse(const char *s, size_t n); /* DT_NONE if unknown */
 unsigned dt_bits(DType t);
 bool dt_is_float(DType t);
+bool dt_is_half(DType t);   /* f16, bf16 */
 bool dt_is_int(DType t);    /* signed or unsigned, not bool */
 bool dt_is_signed(DType t); /* signed integers */
 bool dt_is_packed(DType t); /* 4- and 2-bit types, stored unpacked (one byte each) in values, packed in consts */

@@ -276,14 +276,12 @@ static bool one_reduced(Graph *g, const Node *n, uint8_t *red) {
     return count == 1;
 }
 
-static bool is_half(DType t) { return t == DT_F16 || t == DT_BF16; }
-
 /* Summed in f32, of f32 operands. GPUs multiply operands of 16 bits as they are: there both may have one such type. */
 static bool f32_contract(Graph *g, const PassCtx *pc, const Node *n) {
     const ContractAttr *a = n->attr;
     DType x = (DType)val_type(g, n->in[0])->dtype, y = (DType)val_type(g, n->in[1])->dtype, out = (DType)a->out;
     bool halves = pc->target && !(pc->target->flags & F_SIMD);
-    return a->acc == DT_F32 && x == y && ((x == DT_F32 && out == DT_F32) || (halves && is_half(x) && (out == DT_F32 || is_half(out))));
+    return a->acc == DT_F32 && x == y && ((x == DT_F32 && out == DT_F32) || (halves && dt_is_half(x) && (out == DT_F32 || dt_is_half(out))));
 }
 
 /* scores: the keys' operand alone has the softmax axis, and of the result's axes nothing else
@@ -468,7 +466,7 @@ static int roots(Cone *k, Val v, int depth, Node **out, int n) {
 /* Weights of 16 bits before they were rounded to that. */
 static Expr unrounded(Ctx *c, Expr p) {
     const ExprInfo *i = expr_info(c, p);
-    bool rounds = i->kind == E_CAST && is_half((DType)i->dtype) && expr_info(c, i->arg[0])->dtype == DT_F32;
+    bool rounds = i->kind == E_CAST && dt_is_half((DType)i->dtype) && expr_info(c, i->arg[0])->dtype == DT_F32;
     return rounds ? i->arg[0] : p;
 }
 

@@ -10,8 +10,7 @@ enum { FEW = 4 };
 typedef struct Widen { Graph *g; Val *wide; uint32_t n; } Widen; /* wide: per value, its f32 form, or poison */
 
 static bool is_narrow(const Graph *g, Val v) {
-    DType t = (DType)val_type(g, v)->dtype;
-    return t == DT_F16 || t == DT_BF16;
+    return dt_is_half((DType)val_type(g, v)->dtype);
 }
 
 /* A view that can look at another type as well. */
