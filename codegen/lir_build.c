@@ -19,7 +19,6 @@ static bool is_ins(const Lir *l, LVal v, LOp op) { return l->ins.v[v.i].op == op
 
 /* ---- conversions ----------------------------------------------------------------------------- */
 
-
 /* f64 -> f32 rounded to odd, so that rounding once more to f16 or bf16 gives the correctly rounded
  * result. */
 static LVal round_to_odd(Lir *l, LVal v) {
