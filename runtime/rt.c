@@ -20,7 +20,6 @@ RT_API accelc_status fail(Sess *s, accelc_status st, const char *fmt, ...) {
 /* ---- memory ---- */
 
 #define PAGE ((size_t)4096)
-#define HUGE_PAGE ((size_t)2 << 20)
 
 /* RT_MEM_ALIGN-aligned memory, or NULL. Large pieces start on a page and ask for huge pages, which save TLB misses. */
 static void *mem_get(const accelc_config *c, size_t bytes) {

@@ -4,6 +4,7 @@
 #include "rt_internal.h"
 
 #include "rt_cpu.c"
+#include "rt_pages.c"
 #include "rt_place.c"
 #include "rt_bind.c"
 #include "rt_run.c"

@@ -5,6 +5,8 @@
 #define ACCELC_RT_INTERNAL_H
 #include "rt_session.h"
 
+#define HUGE_PAGE ((size_t)2 << 20)
+
 /* rt.c */
 static void *mem_get(const accelc_config *c, size_t bytes);
 static void mem_put(const accelc_config *c, void *p);
@@ -17,6 +19,9 @@ static const char *dtype_name(int dtype);
 static accelc_status sess_open(const rt_bundle *m, const rt_model *model, const accelc_config *cfg,
                                bool dry, Sess **out, char *msg, size_t msg_bytes);
 static void sess_close(Sess *s);
+
+/* rt_pages.c */
+static void weights_to_huge_pages(const char *weights, uint64_t bytes);
 
 /* rt_cpu.c */
 static accelc_status level_next(const rt_bundle *m, const accelc_config *c, uint32_t *next,

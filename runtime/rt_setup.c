@@ -432,6 +432,8 @@ static accelc_status open_memory(Sess *s, char *msg, size_t msg_bytes) {
         if (bad != msg) snprintf(msg, msg_bytes, "%s", bad);
         return ACCELC_EINVAL;
     }
+    if (s->desc && !s->dry && !s->model->gpu && !s->cfg.map_weights && !s->cfg.alloc)
+        weights_to_huge_pages(s->model->weights, s->desc->weight_bytes);
     bool fixed = s->plan->flags & RT_STATIC;
     st = fixed ? eval_dims(s, 0, s->plan->entry_dimops) : reserve(s);
     if (st == ACCELC_OK && !s->dry && s->model->gpu) st = s->model->gpu->ops->open(s, weights);

@@ -40,6 +40,7 @@ static const char usage[] =
     "  --threads N             default 0: all usable CPUs\n"
     "  --executor KIND         model: as compiled (default); serial; gang, tasks: threads of this program\n"
     "  --weights FILE          for a model whose weights are kept outside\n"
+    "  --map-weights           large weights stay pages of the model's file, which processes share, rather than huge pages\n"
     "\n"
     "Measuring:\n"
     "  --repeat N              timed runs, default 1\n"
@@ -64,7 +65,7 @@ typedef struct {
     Binding in[MAX_BINDINGS], out[MAX_BINDINGS], dim[MAX_BINDINGS];
     int nin, nout, ndim;
     int64_t repeat, warmup, threads, seed, device; /* device: as in accelc_config */
-    int profile, info;
+    int profile, info, map_weights;
 } Options;
 
 static _Noreturn void die(int status, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
@@ -136,6 +137,10 @@ static void parse(int argc, char **argv, Options *o) {
         }
         if (strcmp(a, "--info") == 0) {
             o->info = 1;
+            continue;
+        }
+        if (strcmp(a, "--map-weights") == 0) {
+            o->map_weights = 1;
             continue;
         }
         if (a[0] != '-') {
@@ -569,7 +574,8 @@ int main(int argc, char **argv) {
                        .device = (int32_t)o.device,
                        .cpu = o.cpu,
                        .seed = (uint64_t)o.seed,
-                       .weights_path = o.weights};
+                       .weights_path = o.weights,
+                       .map_weights = o.map_weights};
     if (strcmp(o.executor, "serial") == 0)
         c.threads = 1;
     else if (strcmp(o.executor, "gang") == 0 || strcmp(o.executor, "tasks") == 0) {
