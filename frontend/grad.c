@@ -186,7 +186,7 @@ static bool grad_reduce(Grad *g, const Node *n)
     for (int i = 0; i < t.rank; i++)
         kept[i] = a->axes >> i & 1 ? DC(m, 1) : t.dim[i];
     if (n->nin != 1)
-        return grad_refuse(g, n, "a reduction of several operands");
+        return grad_any_reduce(g, n);
     Val y = reshape_to(m, n->out[0], t.rank, kept);
     d = reshape_to(m, d, t.rank, kept);
     if (reduce_is(m->c, a, R_SUM, (DType)t.dtype)) {
@@ -200,7 +200,7 @@ static bool grad_reduce(Grad *g, const Node *n)
         Val p[4] = {x, b_reduce1(&m->b, R_PROD, rest, a->axes, true), b_reduce1(&m->b, R_SUM, zero, a->axes, true), d};
         grad_add(g, x, map_text(m, "d * select(a == 0, select(c == 1, b, 0), select(c == 0, b / a, 0))", 4, p));
     } else {
-        return grad_refuse(g, n, "a reduction");
+        return grad_any_reduce(g, n);
     }
     return true;
 }
@@ -213,7 +213,7 @@ static int find(const uint8_t *label, int rank, uint8_t l)
     return -1;
 }
 
-/* Operand s gets the contraction of the gradient with the other one; axes that neither has are repeated. */
+/* Operand s gets the contraction of the gradient with the other one, repeated along axes that neither has; where it was read on a diagonal, 0 beside it. */
 static bool grad_contract(Grad *g, const Node *n)
 {
     Imp *m = g->m;
@@ -229,18 +229,21 @@ static bool grad_contract(Grad *g, const Node *n)
         ContractAttr c = {.label = NO_LABELS, .acc = a->acc, .out = (DType)t.dtype};
         memcpy(c.label[0], a->label[2], (size_t)out_rank);
         memcpy(c.label[1], a->label[!s], (size_t)other);
-        uint32_t absent = 0;
+        Expr at[MAX_RANK], on = expr_int(m->c, DT_BOOL, 1);
         for (int i = 0; i < t.rank; i++) {
             uint8_t l = a->label[s][i];
-            if (find(a->label[s], i, l) >= 0)
-                return grad_refuse(g, n, "a diagonal");
-            if (find(a->label[2], out_rank, l) < 0 && find(a->label[!s], other, l) < 0)
-                absent |= 1u << i;
-            else
+            int first = find(a->label[s], i, l);
+            if (first >= 0) {
+                on = X2(AND, on, X2(EQ, xaxis(m, first), xaxis(m, i)));
+            } else if (find(a->label[2], out_rank, l) >= 0 || find(a->label[!s], other, l) >= 0) {
+                at[k] = xaxis(m, i);
                 c.label[2][k++] = l;
+            }
         }
         Val v = b_contract_attr(&m->b, &c, d, o);
-        grad_add(g, x, absent ? b_broadcast(&m->b, insert_axes(m, v, t.rank, absent), t.rank, t.dim) : v);
+        if (k < t.rank)
+            v = map_over(m, X3(SELECT, on, load_at(m, 0, (DType)t.dtype, k, at), xf(m, (DType)t.dtype, 0)), 1, &v, t.rank, t.dim);
+        grad_add(g, x, v);
     }
     return true;
 }
@@ -252,7 +255,7 @@ static bool grad_scan(Grad *g, const Node *n)
     ReduceAttr like = {.comb = a->comb, .init = a->init, .acc = a->acc};
     Val d = g->adj[n->out[0].i], v;
     if (n->nin != 1 || !reduce_is(m->c, &like, R_SUM, dtype_of(m, n->in[0])))
-        return grad_refuse(g, n, "a scan");
+        return grad_any_scan(g, n);
     b_scan(&m->b, 1, &d, a->axis, !a->reverse, a->exclusive, a->comb, a->init, a->acc, &v);
     grad_add(g, n->in[0], v);
     return true;
@@ -404,8 +407,7 @@ static bool grad_topk(Grad *g, const Node *n)
     return true;
 }
 
-/* d at the places that a scatter wrote to, like its updates. */
-static Val scattered(Grad *g, const Node *n, Val d)
+Val grad_scattered(Grad *g, const Node *n, Val d)
 {
     Imp *m = g->m;
     const ScatterAttr *a = n->attr;
@@ -434,9 +436,9 @@ static bool grad_scatter(Grad *g, const Node *n)
     const ScatterAttr *a = n->attr;
     Val d = g->adj[n->out[0].i];
     if (a->mode != SC_ADD && a->mode != SC_SET)
-        return grad_refuse(g, n, "a scatter that multiplies or compares");
+        return grad_any_scatter(g, n);
     grad_add(g, n->in[0], a->mode == SC_ADD ? d : b_scatter(&m->b, d, n->in[1], grad_zeros(g, n->in[2]), a));
-    grad_add(g, n->in[2], scattered(g, n, d));
+    grad_add(g, n->in[2], grad_scattered(g, n, d));
     return true;
 }
 

@@ -25,6 +25,14 @@ void grad_add(Grad *g, Val x, Val v);
 /* Nodes [from, to) backwards: what the gradients of results add to those of operands. false after a message. */
 bool grad_nodes(Grad *g, uint32_t from, uint32_t to);
 
+/* grad.c: v, shaped as a scatter's result, at the places that it wrote to: shaped as its updates. */
+Val grad_scattered(Grad *g, const Node *n, Val v);
+
+/* grad_fold.c: by the combiner; a scatter that multiplies or compares */
+bool grad_any_scan(Grad *g, const Node *n);
+bool grad_any_reduce(Grad *g, const Node *n);
+bool grad_any_scatter(Grad *g, const Node *n);
+
 /* grad_flow.c */
 bool grad_if(Grad *g, const Node *n);
 bool grad_loop(Grad *g, const Node *n);
