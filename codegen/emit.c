@@ -256,6 +256,20 @@ static LVal load_strided(Emit *e, LVal ptr, LVal base, int64_t step, DType mt, u
     return lir_gather(e->l, lir_ptr_add(e->l, ptr, base, mt), idx, mt, mask);
 }
 
+/* Neighbours that are all in range, if `ok`, or none, for machines that have no vectors under a mask. */
+static LVal load_or_pad(Emit *e, const Stage *s, const ExprInfo *x, const Point *p, LVal ok, LVal base) {
+    const KBuf *b = &e->k->buf[x->index];
+    DType mt = mem_type(b->dtype);
+    Expr pad = x->arg[x->narg - 1];
+    LVal other = widen(e, as_typed(e, pad, emit_mode(e, s, pad, p, p->vaxis < 0 || !expr_uses_axis(e->c, pad, (uint32_t)p->vaxis))), p->lanes);
+    LIf in = lir_if(e->l, ok, 1);
+    LVal v = lir_load(e->l, e->ptr[x->index], base, (LTy){(uint8_t)mt, p->lanes}, (LVal){0}, known_align(e, mt, x->arg, b->rank));
+    v = from_memory(e, v, b->dtype);
+    lir_else(e->l, &in, &v);
+    lir_endif(e->l, &in, &other, &v);
+    return v;
+}
+
 /* With `inside`: the caller has checked WHERE_POINT, and takes care of the lanes that are out of range: *inside is the mask of the others, or none. */
 static LVal emit_load(Emit *e, const Stage *s, const ExprInfo *x, const Point *p, LVal *inside) {
     uint16_t bufno = (uint16_t)x->index;
@@ -289,6 +303,8 @@ static LVal emit_load(Emit *e, const Stage *s, const ExprInfo *x, const Point *p
     int64_t step;
     LVal vec, base = emit_address(e, s, bufno, rank, at, p, &step, &vec);
     LVal v;
+    bool apart = oob == OOB_VALUE && ok.i && !inside && !(e->t->flags & F_SIMD) && p->vaxis >= 0 && step == 1 && !vec.i && lanes_of(e, ok) == 1;
+    if (apart) return load_or_pad(e, s, x, p, ok, base);
     if (p->vaxis >= 0 && (step != 0 || vec.i)) {
         LVal mask = b->kind == KB_TEMP && !vec.i && step > 0 && step <= MOST_APART ? (LVal){0} : p->mask;
         if (ok.i) mask = mask.i ? lir_op2(e->l, S_AND, widen(e, ok, p->lanes), mask) : widen(e, ok, p->lanes);

@@ -1,15 +1,18 @@
-/* ukr_stream.c: template `stream`, for GPUs: pointwise kernels whose operands and results all lie along the last axis. A thread takes 16 bytes of
- * the widest at once (`lanes` neighbours), with accesses of that size: as many bytes on the way with a quarter of the instructions. */
+/* ukr_stream.c: template `stream`, for GPUs: pointwise kernels, and sums of few terms (pooling, depthwise convolutions), whose operands and results
+ * all lie along the last parallel axis. A thread takes 16 bytes of the widest at once (`lanes` neighbours), with accesses of that size: as many bytes
+ * on the way with a quarter of the instructions. Order of a sum: ascending, one chain, products fused into it: that of `nest`. */
+#include <string.h>
+
 #include "emit_internal.h"
 #include "ukr.h"
 
 enum { PAR_LANES, N_PARS };
-enum { BYTES = 16, MOST_LANES = 8 };
+enum { BYTES = 16, MOST_LANES = 8, MOST_TERMS = 128, MOST_UNROLLED = 25 };
 
 typedef struct Stream {
     const Kernel *k;
     const Stage *s;
-    int v;           /* the axis */
+    int v;           /* the axis, in stage s */
     unsigned widest; /* bits of elements along it; 0: none yet */
     int lanes;
     bool ok;
@@ -30,17 +33,35 @@ bool access_in_pieces(const Kernel *k, const Stage *s, uint16_t buf, const Expr 
     return ok;
 }
 
-static void look(Stream *x, uint16_t buf, const Expr *at, uint8_t oob) {
+/* A load that may be out of range, but not along the axis: for all pieces or none. */
+static bool whole_pieces(const Stream *x, uint16_t buf, const Expr *at) {
+    Dim extent[K_AXES];
+    for (int a = 0; a < x->s->naxis; a++) extent[a] = x->s->axis[a].extent;
+    for (int d = 0; d < x->k->buf[buf].rank; d++)
+        if (expr_uses_axis(x->k->c, at[d], (uint32_t)x->v) && !expr_in_bounds(x->k->c, at[d], x->k->buf[buf].dim[d], extent, x->s->naxis)) return false;
+    return true;
+}
+
+static void look(Stream *x, uint16_t buf, const Expr *at, Oob oob) {
     unsigned bits;
+    if (oob == OOB_VALUE && whole_pieces(x, buf, at)) oob = OOB_NEVER;
     x->ok = x->ok && access_in_pieces(x->k, x->s, buf, at, oob, x->v, x->lanes, &bits);
     if (x->ok && bits > x->widest) x->widest = bits;
 }
 
 static void look_at_load(void *data, const ExprInfo *load) { look(data, (uint16_t)load->index, load->arg, load->oob); }
 
+/* The last parallel axis of stage st; of epilogues it is their last one. */
+static int last_axis(const Kernel *k, int st) {
+    int v = k->stage[st].naxis - 1;
+    while (v >= 0 && k->stage[st].axis[v].kind != AX_PAR) v--;
+    return v;
+}
+
 static void look_at_all(Stream *x) {
     for (int st = 0; st < x->k->nstage; st++) {
         x->s = &x->k->stage[st];
+        x->v = last_axis(x->k, st);
         for (int r = 0; r < x->s->nres; r++) {
             expr_loads(x->k->c, x->s->body[r], look_at_load, x);
             if (x->k->buf[x->s->out[r].buf].kind == KB_OUT) look(x, x->s->out[r].buf, x->s->out[r].at, x->s->out[r].oob);
@@ -48,18 +69,29 @@ static void look_at_all(Stream *x) {
     }
 }
 
+/* Terms of a sum from axis a on; 0: too many, or not known. */
+static int64_t terms_from(const Kernel *k, const Stage *s, int a) {
+    int64_t n = 1, e;
+    for (; a < s->naxis; a++) {
+        if (s->axis[a].kind == AX_PAR) continue;
+        if (s->axis[a].kind != AX_RED || !dim_is_const(k->c, s->axis[a].extent, &e) || e > MOST_TERMS / n) return 0;
+        n *= e;
+    }
+    return n;
+}
+
 /* Lanes of the kernel's vectors; 0: it is none for this template. */
 static int lanes_of(const Kernel *k) {
     const Stage *s = &k->stage[0];
-    Stream x = {.k = k, .v = s->naxis - 1, .lanes = 1, .ok = s->kind == ST_NEST && s->naxis > 0 && !s->comb[0].i};
-    for (int a = 0; x.ok && a < s->naxis; a++) x.ok = s->axis[a].kind == AX_PAR;
+    int v = last_axis(k, 0);
+    Stream x = {.k = k, .lanes = 1, .ok = s->kind == ST_NEST && v >= 0 && terms_from(k, s, 0)};
     if (!x.ok || k->nstage > 64 || (epilogue_mask(k, 0) | 1) != (k->nstage == 64 ? ~0ull : (1ull << k->nstage) - 1)) return 0;
     look_at_all(&x);
     if (!x.ok || !x.widest) return 0;
     x.lanes = BYTES * 8 / (int)x.widest;
     if (x.lanes > MOST_LANES) x.lanes = MOST_LANES;
-    if (s->naxis > 1 && !dim_divisible(k->c, s->axis[x.v].extent, x.lanes)) return 0;
-    if (dim_hi(k->c, s->axis[x.v].extent) < x.lanes) return 0;
+    if (last_axis(k, 0) > 0 && !dim_divisible(k->c, s->axis[v].extent, x.lanes)) return 0;
+    if (dim_hi(k->c, s->axis[v].extent) < x.lanes) return 0;
     look_at_all(&x);
     return x.ok ? x.lanes : 0;
 }
@@ -74,11 +106,49 @@ static int stream_candidates(const Kernel *k, const Target *t, Sched *out, int m
     return 1;
 }
 
+/* Sums in the unit of gpu_tile_cost: loads outweigh products, and there must be threads enough. */
 static double stream_cost(const Kernel *k, const Sched *s, const Target *t) {
-    (void)s;
-    double total = 0;
+    enum { ENOUGH = 132 * 64, PRODUCTS = 10 };
+    double total = 0, points = 1, threads = 1;
     for (int st = 0; st < k->nstage; st++) total += nest_stage_cost(k, &k->stage[st], t);
-    return total / 2;
+    if (!k->stage[0].comb[0].i) return total / 2;
+    for (int a = 0; a < k->stage[0].naxis; a++) {
+        double n = dim_typical(k->c, k->stage[0].axis[a].extent);
+        points *= n;
+        if (k->stage[0].axis[a].kind == AX_PAR) threads *= n;
+    }
+    threads /= (double)s->par[PAR_LANES];
+    return points / PRODUCTS * (threads < ENOUGH ? ENOUGH / threads : 1);
+}
+
+/* All terms from axis a on, in order: inner ones as a straight line, so that their loads are on the way together. */
+static void terms(Emit *e, int a, Point *p, LVal *acc) {
+    const Stage *s = &e->k->stage[0];
+    int64_t n;
+    while (a < s->naxis && s->axis[a].kind == AX_PAR) a++;
+    if (a == s->naxis) {
+        LVal nw[K_RES], out[K_RES];
+        if (expr_info(e->c, s->body[0])->kind != E_LOAD) return emit_accumulate(e, s, acc, p);
+        emit_memo_reset(e);
+        for (int r = 0; r < s->nres; r++) nw[r] = emit_to_acc(e, emit_vec(e, s, s->body[r], p), expr_info(e->c, s->body[r])->dtype, s->acc[r]);
+        for (int r = 0; r < s->nres; r++) out[r] = emit_combine(e, s, r, acc, nw);
+        memcpy(acc, out, s->nres * sizeof *acc);
+        return;
+    }
+    CHECK(dim_is_const(e->c, s->axis[a].extent, &n));
+    if (terms_from(e->k, s, a) <= MOST_UNROLLED) {
+        for (int64_t i = 0; i < n; i++) {
+            p->axis[a] = lir_i64(e->l, i);
+            terms(e, a + 1, p, acc);
+        }
+        return;
+    }
+    LFor f = lir_for(e->l, lir_i64(e->l, 0), lir_i64(e->l, n), lir_i64(e->l, 1), s->nres, acc);
+    LVal next[K_RES];
+    memcpy(next, f.c, s->nres * sizeof *next);
+    p->axis[a] = f.iv;
+    terms(e, a + 1, p, next);
+    lir_for_end(e->l, &f, next, acc);
 }
 
 static void points(Emit *e, Point *p) {
@@ -86,7 +156,12 @@ static void points(Emit *e, Point *p) {
     LVal acc[K_RES];
     Point par;
     emit_memo_reset(e);
-    for (int r = 0; r < s->nres; r++) acc[r] = emit_to_acc(e, emit_vec(e, s, s->body[r], p), expr_info(e->c, s->body[r])->dtype, s->acc[r]);
+    for (int r = 0; r < s->nres; r++) {
+        if (s->comb[0].i) acc[r] = emit_initial(e, s, r, p->lanes);
+        else acc[r] = emit_to_acc(e, emit_vec(e, s, s->body[r], p), expr_info(e->c, s->body[r])->dtype, s->acc[r]);
+    }
+    if (s->comb[0].i) terms(e, 0, p, acc);
+    emit_memo_reset(e);
     emit_parallel_point(s, p, &par);
     emit_epilogue(e, 0, acc, &par);
 }
@@ -95,15 +170,17 @@ static void stream_build(Emit *e) {
     const Stage *s = &e->k->stage[0];
     Lir *l = e->l;
     int64_t lanes = e->s->par[PAR_LANES];
-    int v = s->naxis - 1;
+    int v = last_axis(e->k, 0);
     Dim pieces = dim_ceildiv(e->c, s->axis[v].extent, dim_const(e->c, lanes)), tasks = pieces;
     bool whole = dim_divisible(e->c, s->axis[v].extent, lanes);
-    for (int a = 0; a < v; a++) tasks = dim_mul(e->c, tasks, s->axis[a].extent);
+    for (int a = 0; a < v; a++)
+        if (s->axis[a].kind == AX_PAR) tasks = dim_mul(e->c, tasks, s->axis[a].extent);
     e->code->tasks = tasks;
     LFor t = lir_for(l, lir_t0(l), lir_t1(l), lir_tstep(l), 0, NULL);
     Point p = {.vaxis = (int8_t)v, .lanes = (uint16_t)lanes};
     LVal rest = t.iv, n = emit_dim(e, s->axis[v].extent);
     for (int a = v; a >= 0; a--) {
+        if (s->axis[a].kind != AX_PAR) continue;
         LVal extent = emit_dim(e, a == v ? pieces : s->axis[a].extent);
         p.axis[a] = a ? lir_op2(l, S_REM, rest, extent) : rest;
         if (a) rest = lir_op2(l, S_DIV, rest, extent);

@@ -137,12 +137,12 @@ static bool mostly(Last *w, const Node *n, int rank, Form *out) {
     double so = 0, plain = 0;
     for (int k = 0; k < n->nin; k++) {
         const Form *f = n->in[k].i ? whole(w, n->in[k]) : NULL;
-        bool fits = f && val_type(w->g, n->in[k])->rank == rank && (!so || f->chan == out->chan);
+        bool fits = f && val_type(w->g, n->in[k])->rank == rank && (so == 0 || f->chan == out->chan);
         if (fits) *out = *f;
         if (!n->in[k].i || val_const(w->g, n->in[k])) continue;
         *(fits ? &so : &plain) += elements(w, n->in[k]);
     }
-    return so && so >= plain;
+    return so > 0 && so >= plain;
 }
 
 static bool map(Last *w, Node *n) {

@@ -19,6 +19,16 @@ import onnx.parser
 SOFTMAX = "(float[N, {n}] x) => (float[N, {n}] y) {{ y = Softmax<axis = 1>(x) }}"
 SUM = "({t}[3, {n}] x) => ({t}[3, 1] y) <int64[1] axis = {{1}}> {{ y = {op}(x, axis) }}"
 NORM = "({t}[N, {n}] x, {t}[{n}] w, {t}[{n}] b) => ({t}[N, {n}] y) {{ y = LayerNormalization<axis = 1>(x, w, b) }}"
+# Convolutions without taps around what is tested: their values have their channels last.
+WINDOWS = ("({t}[N, {c}, 6, 5] x) => ({t}[N, {c}, 3, 3] y) <{t}[{c}, {c}, 1, 1] w = {{{w}}}, float[4, 1, 3, 3] v = {{"
+           + ", ".join(str((i % 7 - 3) / 8) for i in range(36)) + "}}> {{ a = Conv(x, w) b = {op} y = Conv(b, w) }}")
+
+
+def numbers(n, bits=None):
+    """Small numbers, or 16-bit ones as bits from those on."""
+    return ", ".join(str((i * 5 % 7 - 3) / 8 if bits is None else bits + i * 5 % 7) for i in range(n))
+
+
 # Name: graph, schedule of a kernel, values of N and S.
 CASES = {
     "softmax of a warp": (SOFTMAX.format(n=100), "rows prefix=1 threads=32 held=4 near=4", [(3, 0)]),
@@ -40,6 +50,15 @@ CASES = {
     "halves": ("(float16[N, 64] x, float16[64] g) => (float16[N, 64] y) { y = Mul(x, g) }", "stream lanes=8", [(3, 0)]),
     "halves and floats": ("(float16[N, 64] x, float[64] g) => (float[N, 64] y) { c = Cast<to = 1>(x) y = Mul(c, g) }", "stream lanes=4", [(3, 0)]),
     "doubles": ("(double[N, 6] x) => (double[N, 6] y, int64[N, 6] i) { y = Abs(x) i = Cast<to = 7>(y) }", "stream lanes=2", [(3, 0)]),
+    "few terms": ("(float[N, 7, 256] x) => (float[N, 1, 256] y) <int64[1] axis = {1}> { y = ReduceSum(x, axis) }", "stream lanes=4", [(3, 0), (0, 0)]),
+    "mean of windows": (WINDOWS.format(t="float", c=4, w=numbers(16), op="AveragePool<kernel_shape = [3, 3], pads = [1, 1, 1, 1], strides = [2, 2]>(a)"),
+                           "stream lanes=4", [(2, 0)]),
+    "maximum of windows": (WINDOWS.format(t="float16", c=8, w=numbers(64, 15360), op="MaxPool<kernel_shape = [3, 3], pads = [1, 1, 1, 1], strides = [2, 2]>(a)"),
+                        "stream lanes=8", [(2, 0)]),
+    "depthwise": (WINDOWS.format(t="float", c=4, w=numbers(16), op="Conv<group = 4, kernel_shape = [3, 3], pads = [1, 1, 1, 1], strides = [2, 2]>(a, v)"),
+                  "stream lanes=4", [(2, 0)]),
+    "depthwise, large": ("(float[N, 4, 9, 9] x) => (float[N, 4, 9, 9] y) <float[4, 4, 1, 1] w = {" + numbers(16) + "}, float[4, 1, 7, 7] v = {" + numbers(196)
+                         + "}> { a = Conv(x, w) b = Conv<group = 4, pads = [3, 3, 3, 3]>(a, v) y = Conv(b, w) }", "stream lanes=4", [(2, 0)]),
     "not whole": ("(float[N, 7] x, float[7] g) => (float[N, 7] y) { y = Mul(x, g) }", "nest", [(5, 0)]),
     "part of a result": ("(float[N, 6] x, float[N, 8] w) => (float[N, 14] y) { a = Exp(x) b = Exp(w) y = Concat<axis = 1>(a, b) }", "nest", [(3, 0)]),
     "parts that are whole": ("(float[8] x, float[12] w) => (float[20] y) { a = Exp(x) b = Exp(w) y = Concat<axis = 0>(a, b) }", "stream lanes=4", [(0, 0)]),
