@@ -149,6 +149,40 @@ static int near_side(const GpuProduct *x) {
     return 1;
 }
 
+typedef struct Pieces {
+    const Kernel *k;
+    const Stage *s;
+    uint64_t held; /* buffers whose values are in registers where they are loaded */
+    int axis, n;
+    bool ok;
+} Pieces;
+
+static void look_at_load(void *data, const ExprInfo *load) {
+    Pieces *p = data;
+    unsigned bits;
+    if (p->held >> load->index & 1) return;
+    p->ok = p->ok && access_in_pieces(p->k, p->s, (uint16_t)load->index, load->arg, load->oob, p->axis, p->n, &bits);
+}
+
+int gpu_together(const GpuProduct *x, int n) {
+    const Kernel *k = x->k;
+    const Side *near = &x->side[x->near];
+    unsigned bits;
+    if (!near->naxis || !dim_divisible(k->c, x->s->axis[near->axis[near->naxis - 1]].extent, n)) return -1;
+    Pieces p = {.k = k, .axis = near->axis[near->naxis - 1], .n = n, .ok = true};
+    for (int a = 0; a < p.axis; a++) p.ok = p.ok && x->s->axis[a].kind == AX_PAR; /* epilogues count it as the contraction does */
+    for (int st = 0; st < k->nstage && p.ok; st++) {
+        p.s = &k->stage[st];
+        for (int r = 0; st && r < p.s->nres; r++) expr_loads(k->c, p.s->body[r], look_at_load, &p);
+        for (int r = 0; r < p.s->nres; r++) {
+            const KOut *o = &p.s->out[r];
+            p.held |= 1ull << o->buf;
+            if (k->buf[o->buf].kind == KB_OUT) p.ok = p.ok && access_in_pieces(k, p.s, o->buf, o->at, o->oob, p.axis, n, &bits);
+        }
+    }
+    return p.ok ? p.axis : -1;
+}
+
 void gpu_swap(GpuProduct *x) {
     Side first = x->side[0];
     x->side[0] = x->side[1];

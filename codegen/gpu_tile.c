@@ -211,18 +211,23 @@ static void along_depth(GpuTiles *g, const GpuCore *core, LVal *acc) {
     if (copies(g)) lir_copy_wait(l, 0);
 }
 
-/* Neighbouring threads take neighbouring results; each keeps its place along the near side, and walks the far one. */
+/* Neighbouring threads take neighbouring results, 16 bytes of them each where that is one access; each keeps its place along the near side, and
+ * walks the far one. */
 static void leave(GpuTiles *g) {
     Emit *e = g->e;
     Lir *l = e->l;
-    const Stage *s = g->x.s;
-    int near = g->x.near, far = !near, wide = g->rows[near];
+    const Stage *s = g->x.s, *last = &g->x.k->stage[g->x.k->nstage - 1];
+    int near = g->x.near, far = !near, lanes = dt_bits(g->x.k->buf[last->out[0].buf].dtype) < 32 ? 8 : 4, axis = gpu_together(&g->x, lanes);
+    if (axis < 0) axis = gpu_together(&g->x, lanes = 4);
+    if (axis < 0) lanes = 1;
+    int wide = g->rows[near] / lanes;
     CHECK(g->threads % wide == 0 || wide % g->threads == 0);
     int strip = wide < g->threads ? wide : g->threads, lines = g->threads / strip;
-    LFor across = lir_for(l, lir_remi(l, g->tid, strip), lir_i64(l, wide), lir_i64(l, strip), 0, NULL);
+    LVal start = lir_muli(l, lir_remi(l, g->tid, strip), lanes);
+    LFor across = lir_for(l, start, lir_i64(l, g->rows[near]), lir_i64(l, (int64_t)strip * lanes), 0, NULL);
     LVal n = lir_add(l, g->first[near], across.iv);
     LIf inside = lir_if(l, lir_op2(l, S_LT, n, g->count[near]), 0);
-    Point p = {.vaxis = -1, .lanes = 1}, q, par;
+    Point p = {.vaxis = (int8_t)axis, .lanes = (uint16_t)lanes}, q, par;
     for (int a = 0; a < K_AXES; a++) p.axis[a] = g->at[a];
     gpu_split(g->e, &g->x, n, g->x.side[near].axis, g->x.side[near].naxis, p.axis);
     LVal end = lir_op2(l, S_MIN, lir_sub(l, g->count[far], g->first[far]), lir_i64(l, g->rows[far]));
@@ -230,9 +235,11 @@ static void leave(GpuTiles *g) {
     q = p;
     gpu_split(g->e, &g->x, lir_add(l, g->first[far], down.iv), g->x.side[far].axis, g->x.side[far].naxis, q.axis);
     LVal at = near ? gpu_sum_at(g, down.iv, across.iv) : gpu_sum_at(g, across.iv, down.iv);
-    LVal sum = lir_load(l, g->mem, at, (LTy){(uint8_t)s->acc[0], 1}, (LVal){0}, 0);
+    LVal sum = lir_load(l, g->mem, at, (LTy){(uint8_t)s->acc[0], (uint16_t)lanes}, (LVal){0}, axis < 0 ? 0 : CHUNK);
     emit_parallel_point(s, &q, &par);
+    if (axis >= 0) e->aligned = (uint8_t)lanes, e->aligned_axis = (uint8_t)axis;
     emit_epilogue(e, 0, &sum, &par);
+    e->aligned = 0;
     lir_for_end(l, &down, NULL, NULL);
     lir_else(l, &inside, NULL);
     lir_endif(l, &inside, NULL, NULL);

@@ -53,6 +53,8 @@ typedef struct GpuProduct {
 bool gpu_product(const Kernel *k, DType acc, DType type0, DType type1, GpuProduct *x);
 void gpu_swap(GpuProduct *x); /* the sides */
 static inline int gpu_bytes(const GpuProduct *x) { return (int)dt_bits(x->side[0].type) / 8; } /* of an element */
+/* The axis of stages along which n neighbouring results, from every n-th on, are one access each, for all that is loaded and stored with them; or -1. */
+int gpu_together(const GpuProduct *x, int n);
 Dim gpu_rows(const GpuProduct *x, int side);
 Dim gpu_depth(const GpuProduct *x);
 Dim gpu_batches(const GpuProduct *x);

@@ -32,7 +32,7 @@ void lir_barrier(Lir *l);
 LVal lir_scratch(Lir *l);                  /* pointer, 64-byte aligned, private to the thread */
 /* The kernel is run by blocks of exactly `threads` threads (a multiple of 32, at most 1024), which have `shared` bytes of memory together.
  * As with tid, tasks and scratch are the block's, and every thread comes to every barrier. Called once; what follows is of such
- * kernels alone. Their vectors are of 2 or 4 lanes of f32 or i32, and only scalars are loaded or stored under a mask. */
+ * kernels alone. Their vectors are of 2, 4 or 8 lanes, and only scalars are loaded or stored under a mask. */
 void lir_block(Lir *l, uint32_t threads, uint32_t shared);
 LVal lir_shared(Lir *l, uint32_t at);      /* pointer to byte `at` of that memory, which begins at a multiple of 1024. It and what ptr_add and ptr_bytes
                                               make of it are for load, store, copy_async (to) and load_matrix alone: not selected, carried or mixed with others */

@@ -266,8 +266,7 @@ static const char *check_block(const V *v, const LIns *i) {
     bool masked = move && i->narg == (i->op == L_LOAD ? 3u : 4u);
     if (masked && (i->op == L_LOAD ? i->ty : type_of(v, i, 2)).lanes > 1) return "a vector under a mask";
     if (i->op == L_FAIL_IF || i->op == L_GATHER || i->op == L_SCATTER || i->op == L_NTID) return "not with a block of known size";
-    bool word = i->ty.dt == DT_F32 || i->ty.dt == DT_I32 || i->ty.dt == DT_BOOL;
-    return i->ty.lanes <= 1 || (word && (i->ty.lanes == 2 || i->ty.lanes == 4)) ? NULL : "no vector of a GPU";
+    return i->ty.lanes <= 2 || i->ty.lanes == 4 || i->ty.lanes == 8 ? NULL : "no vector of a GPU";
 }
 
 static bool check_mma(const V *v, const LIns *i) {

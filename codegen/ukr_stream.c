@@ -27,7 +27,7 @@ bool access_in_pieces(const Kernel *k, const Stage *s, uint16_t buf, const Expr 
     if (!f.has[axis]) return true;
     const ExprInfo *rest = expr_info(c, f.rest);
     *bits = dt_bits(b->dtype);
-    bool ok = dim_is(c, f.coef[axis], 1) && *bits >= 16 && *bits <= 64 && b->align % (*bits / 8 * (unsigned)n) == 0;
+    bool ok = dim_is(c, f.coef[axis], 1) && *bits >= 8 && b->dtype != DT_BOOL && *bits <= 64 && b->align % (*bits / 8 * (unsigned)n) == 0;
     ok = ok && (rest->kind == E_CONST ? rest->val.i % n == 0 : rest->kind == E_DIM && dim_divisible(c, (Dim){rest->index}, n));
     for (int a = 0; a < s->naxis; a++) ok = ok && (a == axis || !f.has[a] || dim_divisible(c, f.coef[a], n));
     return ok;

@@ -69,8 +69,8 @@ static void stored_pointer(Lir *l) {
     lir_for_end(l, &f, f.c, out);
 }
 static void masked_vector(Lir *l) { lir_load(l, lir_buf(l, 0), lir_tid(l), f32x4, lir_op2(l, S_LT, lir_tid(l), lir_i64(l, 3)), 16); }
-static void wide_vector(Lir *l) { lir_load(l, lir_buf(l, 0), lir_tid(l), (LTy){DT_F32, 8}, NONE, 16); }
-static void half_vector(Lir *l) { lir_load(l, lir_buf(l, 0), lir_tid(l), (LTy){DT_F16, 4}, NONE, 8); }
+static void wide_vector(Lir *l) { lir_load(l, lir_buf(l, 0), lir_tid(l), (LTy){DT_F32, 16}, NONE, 16); }
+static void odd_vector(Lir *l) { lir_load(l, lir_buf(l, 0), lir_tid(l), (LTy){DT_F16, 3}, NONE, 2); }
 static void early_end(Lir *l) { lir_fail_if(l, lir_op2(l, S_LT, lir_tid(l), lir_i64(l, 3)), 0); }
 static void wrong_fragment(Lir *l) {
     LVal a = lir_load(l, lir_buf(l, 0), lir_tid(l), i32x4, NONE, 16);
@@ -93,7 +93,7 @@ static const struct {
     {stored_pointer, true, "(for): a pointer into the block's memory must not go here"},
     {masked_vector, true, "(load): a vector under a mask"},
     {wide_vector, true, "(load): no vector of a GPU"},
-    {half_vector, true, "(load): no vector of a GPU"},
+    {odd_vector, true, "(load): no vector of a GPU"},
     {early_end, true, "(fail_if): not with a block of known size"},
     {wrong_fragment, true, "(mma): types or fields do not fit"},
     {wrong_sum, true, "(mma): types or fields do not fit"},
