@@ -276,6 +276,25 @@ LVal gpu_base(Emit *e, const GpuProduct *x, int side, int form, const LVal *at) 
     return sum;
 }
 
+static LVal narrowed(Lir *l, const Test *t, LVal index) { return t->narrow ? lir_cast(l, index, DT_I32) : index; }
+
+void gpu_tested(Emit *e, const GpuProduct *x, int side, const LVal *at, LVal row, LVal index[GPU_TESTS]) {
+    const Side *s = &x->side[side];
+    for (int t = 0; t < s->ntest; t++)
+        index[t] = narrowed(e->l, &s->test[t], lir_add(e->l, gpu_base(e, x, side, 1 + t, at), gpu_walked(e, &s->row, 1 + t, row)));
+}
+
+LVal gpu_in_range(Emit *e, const Side *s, const LVal index[GPU_TESTS], LVal k) {
+    Lir *l = e->l;
+    LVal all = {0};
+    for (int t = 0; t < s->ntest; t++) {
+        LVal at = lir_add(l, index[t], narrowed(l, &s->test[t], gpu_walked(e, &s->k, 1 + t, k)));
+        LVal in = lir_ltu(l, at, narrowed(l, &s->test[t], emit_dim(e, s->test[t].size)));
+        all = t ? lir_op2(l, S_AND, all, in) : in;
+    }
+    return all;
+}
+
 LVal gpu_factor(Emit *e, const GpuProduct *x, int side, const LVal *at, LVal row, LVal k) {
     const Side *s = &x->side[side];
     Point p = {.vaxis = -1, .lanes = 1};

@@ -45,8 +45,6 @@ int64_t gpu_tiles_bytes(const int rows[2], int size, int depth, int stages) {
 
 /* ---- copies of a thread ---- */
 
-static LVal tested(Lir *l, const Test *t, LVal index) { return t->narrow ? lir_cast(l, index, DT_I32) : index; }
-
 /* Integers of 8 bits, or of 32, out of range. */
 static LVal pad_word(GpuTiles *g, Expr pad) {
     Lir *l = g->l;
@@ -73,8 +71,7 @@ void gpu_begin_side(GpuTiles *g, int side) {
     c->line = lir_divi(l, g->tid, sharers);
     for (int j = 0; j < c->places; j++)
         c->place[j] = lir_muli(l, lir_addi(l, lir_remi(l, g->tid, sharers), j * sharers), s->near_k ? vec * c->word : vec);
-    LVal base[GPU_FORMS];
-    for (int f = 0; s->vec && f <= s->ntest; f++) base[f] = gpu_base(g->e, &g->x, side, f, g->at);
+    LVal base = s->vec ? gpu_base(g->e, &g->x, side, 0, g->at) : lir_i64(l, 0);
     if (s->vec && s->pad.i) c->pad = pad_word(g, s->pad);
     for (int i = 0; i < (s->near_k ? c->lines : c->places); i++) {
         LVal row = lir_add(l, g->first[side], s->near_k ? lir_addi(l, c->line, i * c->step) : c->place[i]), left = lir_sub(l, g->count[side], row);
@@ -82,22 +79,9 @@ void gpu_begin_side(GpuTiles *g, int side) {
         c->row[i] = lir_op3(l, S_SELECT, in, row, lir_i64(l, 0));
         c->valid[i] = s->near_k ? in : lir_muli(l, clamp(l, left, lir_i64(l, vec)), esize(g));
         if (!s->vec) continue;
-        c->offset[i] = lir_muli(l, lir_add(l, base[0], gpu_walked(g->e, &s->row, 0, c->row[i])), esize(g));
-        for (int t = 0; t < s->ntest; t++) c->index[t][i] = tested(l, &s->test[t], lir_add(l, base[1 + t], gpu_walked(g->e, &s->row, 1 + t, c->row[i])));
+        c->offset[i] = lir_muli(l, lir_add(l, base, gpu_walked(g->e, &s->row, 0, c->row[i])), esize(g));
+        gpu_tested(g->e, &g->x, side, g->at, c->row[i], c->index[i]);
     }
-}
-
-/* Are all indices in range that are tested? */
-static LVal in_range(GpuTiles *g, int side, int i, LVal k) {
-    Lir *l = g->l;
-    const Side *s = &g->x.side[side];
-    LVal all = {0};
-    for (int t = 0; t < s->ntest; t++) {
-        LVal at = lir_add(l, g->copy[side].index[t][i], tested(l, &s->test[t], gpu_walked(g->e, &s->k, 1 + t, k)));
-        LVal in = lir_ltu(l, at, tested(l, &s->test[t], emit_dim(g->e, s->test[t].size)));
-        all = t ? lir_op2(l, S_AND, all, in) : in;
-    }
-    return all;
 }
 
 /* Element k of a row, made an element of the tile; 0 if k is beyond the end, or the row is not `in` range. */
@@ -162,7 +146,7 @@ void gpu_fetch(GpuTiles *g, int side, LVal k0, LVal slot, LVal *v) {
             LVal left = lir_muli(l, clamp(l, lir_sub(l, g->ksize, k), lir_i64(l, vec)), size);
             valid = s->near_k ? lir_op3(l, S_SELECT, valid, left, zero) : lir_op3(l, S_SELECT, lir_op2(l, S_LT, k, g->ksize), valid, zero);
             LVal from = lir_add(l, c->offset[p.index], lir_muli(l, gpu_walked(g->e, &s->k, 0, k), size));
-            LVal to = lir_add(l, slot, gpu_tile_at(g, side, p.row, p.k)), in = in_range(g, side, p.index, k);
+            LVal to = lir_add(l, slot, gpu_tile_at(g, side, p.row, p.k)), in = gpu_in_range(g->e, s, c->index[p.index], k);
             if (s->pad.i) {
                 copy_or_pad(g, side, in, to, from, valid, vec * size);
                 continue;

@@ -69,6 +69,9 @@ void gpu_split(Emit *e, const GpuProduct *x, LVal i, const int *axis, int n, LVa
 /* What index i adds to a form, addresses in elements; and where a point of the batch axes begins. */
 LVal gpu_walked(Emit *e, const Walk *w, int form, LVal i);
 LVal gpu_base(Emit *e, const GpuProduct *x, int side, int form, const LVal *at);
+/* The part that a row has in the indices that are tested, at a point of the batch axes; and whether all are in range at k. */
+void gpu_tested(Emit *e, const GpuProduct *x, int side, const LVal *at, LVal row, LVal index[GPU_TESTS]);
+LVal gpu_in_range(Emit *e, const Side *s, const LVal index[GPU_TESTS], LVal k);
 /* The factor in the accumulator's type; at: coordinates of the batch axes. */
 LVal gpu_factor(Emit *e, const GpuProduct *x, int side, const LVal *at, LVal row, LVal k);
 LVal gpu_zero(Lir *l, DType t);
@@ -80,7 +83,7 @@ typedef struct GpuCopies {
     int lines, places, word;
     int64_t step;
     LVal line, place[GPU_MOST_COPIES], row[GPU_MOST_COPIES], offset[GPU_MOST_COPIES], valid[GPU_MOST_COPIES];
-    LVal index[GPU_TESTS][GPU_MOST_COPIES]; /* the rows' part of indices that are tested */
+    LVal index[GPU_MOST_COPIES][GPU_TESTS]; /* the rows' part of indices that are tested */
     LVal pad;                               /* a word of it, if it is not 0 */
 } GpuCopies;
 

@@ -20,13 +20,14 @@ typedef struct Gemv {
     int rows, cols, chains;     /* of a block */
     int width, group;           /* columns of a thread; elements of a load of the wide side */
     LVal mem, tid, chain, place, ksize, at[K_AXES], first[2], row[2][MOST_ROWS], from[2][MOST_ROWS];
+    LVal index[2][MOST_ROWS][GPU_TESTS];
 } Gemv;
 
-/* Loads whose indices are tested are computed like other expressions. */
+/* Loads that are not 0 out of range are computed like other expressions. */
 static bool product(const Kernel *k, DType acc, DType type, GpuProduct *x) {
     if (!gpu_product(k, acc, type, type, x)) return false;
     for (int side = 0; side < 2; side++)
-        if (x->side[side].ntest) x->side[side].vec = 0;
+        if (x->side[side].pad.i) x->side[side].vec = 0;
     return true;
 }
 
@@ -97,17 +98,26 @@ static LVal as_f32(Lir *l, LVal word, int half, DType type) { /* of a word of tw
     return lir_cast(l, lir_bitcast(l, lir_cast(l, low, DT_I16), DT_F16), DT_F32);
 }
 
-/* n neighbours of an operand from element `at` on, n of 16 bytes or 1, in the type of sums. */
-static void load_group(const Gemv *v, int side, LVal at, int n, LVal *out) {
+/* n neighbours at k of row number `index`, n of 16 bytes or 1, in the type of sums; 0 out of range. */
+static void load_group(const Gemv *v, int side, int index, LVal k, int n, LVal *out) {
     Lir *l = v->l;
-    DType type = v->x.side[side].type, acc = v->x.s->acc[0];
-    LVal ptr = v->e->ptr[v->x.side[side].buf];
+    const Side *s = &v->x.side[side];
+    DType type = s->type, acc = v->x.s->acc[0];
+    LVal ptr = v->e->ptr[s->buf], at = lir_add(l, v->from[side][index], gpu_walked(v->e, &s->k, 0, k)), in = gpu_in_range(v->e, s, v->index[side][index], k);
     if (n == 1) {
-        LVal one = lir_load(l, ptr, at, (LTy){(uint8_t)type, 1}, (LVal){0}, 0);
+        LVal one = lir_load(l, ptr, at, (LTy){(uint8_t)type, 1}, in, 0);
         out[0] = type == acc ? one : math_cast(l, v->e->t, one, type, acc);
         return;
     }
-    LVal four = lir_load(l, lir_ptr_add(l, ptr, at, type), lir_i64(l, 0), (LTy){(uint8_t)(type == acc ? acc : DT_I32), 4}, (LVal){0}, VECTOR);
+    LTy vector = {(uint8_t)(type == acc ? acc : DT_I32), 4};
+    LIf f;
+    if (in.i) f = lir_if(l, in, 1);
+    LVal four = lir_load(l, lir_ptr_add(l, ptr, at, type), lir_i64(l, 0), vector, (LVal){0}, VECTOR);
+    if (in.i) {
+        LVal none = lir_splat(l, gpu_zero(l, (DType)vector.dt), 4);
+        lir_else(l, &f, &four);
+        lir_endif(l, &f, &none, &four);
+    }
     for (int i = 0; i < n; i++) {
         LVal lane = lir_extract(l, four, (uint16_t)(type == acc ? i : i / 2));
         out[i] = type == acc ? lane : as_f32(l, lane, i % 2, type);
@@ -120,11 +130,11 @@ static void read(const Gemv *v, int side, int index, LVal k, int n, LVal *out) {
     Lir *l = v->l;
     bool together = s->vec * gpu_bytes(&v->x) == VECTOR && n * gpu_bytes(&v->x) == VECTOR && (side == v->wide || s->along_k);
     if (s->vec && (together || n == 1)) {
-        load_group(v, side, lir_add(l, v->from[side][index], gpu_walked(v->e, &s->k, 0, k)), n, out);
+        load_group(v, side, index, k, n, out);
         return;
     }
     for (int i = 0; i < n; i++) {
-        if (s->vec) load_group(v, side, lir_add(l, v->from[side][index], gpu_walked(v->e, &s->k, 0, lir_addi(l, k, i))), 1, &out[i]);
+        if (s->vec) load_group(v, side, index, lir_addi(l, k, i), 1, &out[i]);
         else out[i] = gpu_factor(v->e, &v->x, side, v->at, v->row[side][index], lir_addi(l, k, i));
     }
 }
@@ -180,7 +190,9 @@ static void begin(Gemv *v, LVal count[2]) {
         for (int i = 0; i < (side == v->few ? v->rows : loads); i++) {
             LVal row = lir_op2(l, S_MIN, lir_add(l, v->first[side], side == v->few ? lir_i64(l, i) : lir_addi(l, v->place, i)), top);
             v->row[side][i] = row;
-            if (s->vec) v->from[side][i] = lir_add(l, base, gpu_walked(v->e, &s->row, 0, row));
+            if (!s->vec) continue;
+            v->from[side][i] = lir_add(l, base, gpu_walked(v->e, &s->row, 0, row));
+            gpu_tested(v->e, &v->x, side, v->at, row, v->index[side][i]);
         }
     }
 }

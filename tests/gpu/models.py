@@ -42,6 +42,8 @@ TILES = {
     "few_odd": "m (float[batch, 521, 3] x, float[521, 67] w) => (float[batch, 3, 67] y) { t = Transpose<perm = [0, 2, 1]>(x) y = MatMul(t, w) }",
     "few_half": "m (float16[9, 1000] x, float16[1000, 72] w) => (float16[9, 72] y) { y = MatMul(x, w) }",
     "few_half_across": "m (float16[5, 520] x, float16[67, 520] w) => (float16[5, 67] y) { y = Gemm<transB = 1>(x, w) }",
+    "few_channels": "m (float[batch, 16, 4, 3] x) => (float[batch, 36, 4, 3] y) { y = Conv<pads = [1, 1, 1, 1]>(x, w) }",
+    "few_half_channels": "m (float16[batch, 16, 4, 3] x) => (float16[batch, 36, 4, 3] y) { y = Conv<pads = [1, 1, 1, 1]>(x, w) }",
     "attention": """m (float[B, 3, N, 64] q, float[B, 3, N, 64] k, float[B, 3, N, 64] v) => (float[B, 3, N, 64] y) {
         t = Transpose<perm = [0, 1, 3, 2]>(k) s = MatMul(q, t) c = Mul(s, eighth) p = Softmax<axis = 3>(c) y = MatMul(p, v) }""",
     "attention_mask": """m (float[B, N, 2, 40] q, float[B, 2, 40, 101] k, float[B, 2, 101, 24] v, float[B, 1, 1, 101] mask) => (float[B, N, 2, 24] y) {
@@ -86,6 +88,8 @@ def _weights(kind, *shape):
 CONSTANTS = {
     "tiles_channels": _weights("float", 70, 12, 3, 3),
     "tiles_half_channels": _weights("float16", 70, 24, 3, 3),
+    "few_channels": _weights("float", 36, 16, 3, 3),
+    "few_half_channels": _weights("float16", 36, 16, 3, 3),
     "tiles_bytes_channels": _weights("int8", 70, 32, 3, 3),
     "attention": "<float eighth = {0.125}>",
     "reduction": "<int64[1] axis = {1}>",
