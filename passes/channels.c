@@ -376,12 +376,12 @@ static bool lead(Last *w, Val v, int spatial) {
 }
 
 /* Is a copy of the plain operand worth it? It costs as much as some hundred products per element; without taps the product reads planes as well. */
-static bool worth_copy(Last *w, const Conv *v) {
-    enum { FEW_CHANNELS = 8, PRODUCTS = 256 };
+static bool copy_pays(Last *w, const Conv *v) {
+    enum { PRODUCTS = 256 };
     const Type *k = val_type(w->g, v->w);
     const Node *win = val_def(w->g, v->x);
     double taps = 1, stride = 1;
-    if (v->cin < FEW_CHANNELS || !win || win->op != P_WINDOW) return false;
+    if (!win || win->op != P_WINDOW) return false;
     for (int i = 0; i < v->spatial; i++) {
         int64_t e;
         CHECK(dim_is_const(w->c, k->dim[2 + v->grouped + i], &e));
@@ -391,16 +391,70 @@ static bool worth_copy(Last *w, const Conv *v) {
     return taps > 1 && taps * (double)v->cout >= PRODUCTS * stride;
 }
 
+static Val pad_channels(Last *w, B *b, Val v, int64_t by) {
+    const Type *t = val_type(w->g, v);
+    Dim lo[MAX_RANK], hi[MAX_RANK];
+    for (int d = 0; d < t->rank; d++) lo[d] = hi[d] = dim_const(w->c, 0);
+    hi[1] = dim_const(w->c, by);
+    return folded(w, b_pad(b, v, lo, hi, NULL, PAD_VALUE, dt_convert((Scalar){.t = DT_I64}, t->dtype), (Val){0}));
+}
+
+/* The plain operand of a first layer as a form with `by` more channels, which weights of zero meet; poison if something else is on the way. */
+static Val first_layer(Last *w, B *b, Val v, int64_t by, int spatial) {
+    static const CopyAttr here = {0};
+    static const Form form = {{0}, 1, 0};
+    const Node *d = val_def(w->g, v);
+    int perm[MAX_RANK], rank = val_type(w->g, v)->rank;
+    Val x = {0};
+    if (d && d->op == P_WINDOW) {
+        WindowAttr a = *(const WindowAttr *)d->attr;
+        for (int i = 0; i < a.n; i++)
+            if (a.axis[i]-- < 2) return x;
+        x = first_layer(w, b, d->in[0], by, spatial);
+        return x.i ? b_window(b, x, &a) : x;
+    }
+    if (rank != 2 + spatial) return x;
+    order(rank, &form, perm);
+    if (d && d->op == P_PAD) {
+        const PadAttr *a = d->attr;
+        Dim lo[MAX_RANK], hi[MAX_RANK];
+        if (a->mode != PAD_VALUE || a->interior || !dim_is(w->c, a->lo[1], 0) || !dim_is(w->c, a->hi[1], 0)) return x;
+        for (int i = 0; i < rank; i++) lo[i] = a->lo[perm[i]], hi[i] = a->hi[perm[i]];
+        x = first_layer(w, b, d->in[0], by, spatial);
+        return x.i ? b_pad(b, x, lo, hi, NULL, PAD_VALUE, a->value, d->nin > 1 ? d->in[1] : (Val){0}) : x;
+    }
+    x = b_permute(b, pad_channels(w, b, v, by), perm);
+    Type type = *val_type(w->g, x);
+    return graph_node(w->g, P_COPY, 1, &x, 1, &type, &here, b->loc)->out[0];
+}
+
+/* How the operand lies, made so if that pays: a copy of planes where there are channels enough, and of 16 bits or less where there are a few, for
+ * which nothing could be copied into the products' tiles as it is. */
+static Form operand(Last *w, B *b, Conv *v) {
+    enum { FEW = 8, LEAST = 3, TOGETHER = 4 };
+    const Form *f = form_of(w, v->x);
+    bool small = dt_bits((DType)val_type(w->g, v->x)->dtype) <= 16 && !v->grouped && v->cin >= LEAST;
+    if (f || !copy_pays(w, v)) return f ? *f : (Form){{0}, 0, 0};
+    if (v->cin >= FEW) {
+        lead(w, v->x, v->spatial);
+        f = form_of(w, v->x);
+        return f ? *f : (Form){{0}, 0, 0};
+    }
+    int64_t by = (TOGETHER - v->cin % TOGETHER) % TOGETHER;
+    Form made = {small ? first_layer(w, b, v->x, by, v->spatial) : (Val){0}, 1, (uint8_t)v->spatial};
+    if (made.v.i) v->w = pad_channels(w, b, v->w, by);
+    return made;
+}
+
 static bool conv(Last *w, Node *n) {
     Conv v;
     if (!conv_match(w->g, n, &v)) return false;
     ContractAttr a = *(const ContractAttr *)n->attr;
     int s = v.spatial, group = v.grouped, perm[MAX_RANK], m = 0;
-    if (!form_of(w, v.x) && worth_copy(w, &v)) lead(w, v.x, s);
-    const Form *f = form_of(w, v.x);
-    bool last = f && f->taps == s && f->chan == 1 + group;
-    if ((!last && group) || !pass_allow(w->p)) return false;
     B b = builder(w->g, n->loc);
+    Form f = operand(w, &b, &v);
+    bool last = f.v.i && f.taps == s && f.chan == 1 + group;
+    if ((!last && group) || !pass_allow(w->p)) return false;
     Labels x = {a.label[0], 0}, k = {a.label[1], 0}, y = {a.label[2], 0};
     memset(a.label, 0xff, sizeof a.label);
     Val in = v.x, weights = v.w;
@@ -409,7 +463,7 @@ static bool conv(Last *w, Node *n) {
         for (int i = 0; i <= s + group; i++) perm[m++] = i;
         for (int i = 0; i < s; i++) perm[m++] = 2 + s + group + i;
         perm[m++] = 1 + s + group;
-        in = b_permute(&b, f->v, perm);
+        in = b_permute(&b, f.v, perm);
         put_all(&x, L_S, s);
         if (group) put(&x, L_G);
         put_all(&x, L_K, s), put(&x, L_C);
