@@ -375,9 +375,10 @@ static bool lead(Last *w, Val v, int spatial) {
     return true;
 }
 
-/* Is a copy of the plain operand worth it? It costs as much as some hundred products per element; without taps the product reads planes as well. */
-static bool copy_pays(Last *w, const Conv *v) {
-    enum { PRODUCTS = 256 };
+/* Is a copy of the plain operand worth it? It costs as much as some hundred products per element, or fewer of small ones, of which nothing could be
+ * copied into the products' tiles as it is; without taps the product reads planes as well. */
+static bool copy_pays(Last *w, const Conv *v, bool small) {
+    enum { PRODUCTS = 256, OF_SMALL = 64 };
     const Type *k = val_type(w->g, v->w);
     const Node *win = val_def(w->g, v->x);
     double taps = 1, stride = 1;
@@ -388,7 +389,7 @@ static bool copy_pays(Last *w, const Conv *v) {
         taps *= (double)e;
         stride *= (double)((const WindowAttr *)win->attr)->stride[i];
     }
-    return taps > 1 && taps * (double)v->cout >= PRODUCTS * stride;
+    return taps > 1 && taps * (double)v->cout >= (small ? OF_SMALL : PRODUCTS) * stride;
 }
 
 static Val pad_channels(Last *w, B *b, Val v, int64_t by) {
@@ -428,20 +429,19 @@ static Val first_layer(Last *w, B *b, Val v, int64_t by, int spatial) {
     return graph_node(w->g, P_COPY, 1, &x, 1, &type, &here, b->loc)->out[0];
 }
 
-/* How the operand lies, made so if that pays: a copy of planes where there are channels enough, and of 16 bits or less where there are a few, for
- * which nothing could be copied into the products' tiles as it is. */
+/* How the operand lies, made so if that pays: a copy of planes where there are channels enough, or where a few are small. */
 static Form operand(Last *w, B *b, Conv *v) {
     enum { FEW = 8, LEAST = 3, TOGETHER = 4 };
     const Form *f = form_of(w, v->x);
-    bool small = dt_bits((DType)val_type(w->g, v->x)->dtype) <= 16 && !v->grouped && v->cin >= LEAST;
-    if (f || !copy_pays(w, v)) return f ? *f : (Form){{0}, 0, 0};
+    bool small = dt_bits((DType)val_type(w->g, v->x)->dtype) <= 16;
+    if (f || !copy_pays(w, v, small)) return f ? *f : (Form){{0}, 0, 0};
     if (v->cin >= FEW) {
         lead(w, v->x, v->spatial);
         f = form_of(w, v->x);
         return f ? *f : (Form){{0}, 0, 0};
     }
     int64_t by = (TOGETHER - v->cin % TOGETHER) % TOGETHER;
-    Form made = {small ? first_layer(w, b, v->x, by, v->spatial) : (Val){0}, 1, (uint8_t)v->spatial};
+    Form made = {small && !v->grouped && v->cin >= LEAST ? first_layer(w, b, v->x, by, v->spatial) : (Val){0}, 1, (uint8_t)v->spatial};
     if (made.v.i) v->w = pad_channels(w, b, v->w, by);
     return made;
 }
