@@ -48,7 +48,7 @@ add_library(accelc_rt_blob STATIC ${RT_BLOB}/blob.S)
 target_link_libraries(accelc_codegen PRIVATE accelc_rt_blob)
 target_compile_definitions(accelc_codegen PRIVATE "IMAGE_LINK=${IMAGE_LINK}")
 
-add_executable(accelc-run runtime/run.c runtime/npy.c)
+add_executable(accelc-run runtime/run.c runtime/profile.c runtime/npy.c)
 target_include_directories(accelc-run PRIVATE ${CMAKE_CURRENT_SOURCE_DIR})
 target_compile_definitions(accelc-run PRIVATE ACCELC_VERSION="${PROJECT_VERSION}")
 target_link_libraries(accelc-run PRIVATE accelc_options dl m)

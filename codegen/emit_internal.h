@@ -61,6 +61,7 @@ void special_stage(Emit *e, int st, Point *p, LVal scratch);
 /* kernel.c: questions about kernels */
 typedef void (*LoadFn)(void *data, const ExprInfo *load);
 void expr_loads(Ctx *c, Expr e, LoadFn fn, void *data);       /* every E_LOAD below e, once each, inner ones too */
+int expr_operations(Ctx *c, Expr e);                          /* scalar operations of e, shared ones once, without those in addresses */
 uint64_t expr_bufs(Ctx *c, Expr e);                           /* bit set of kernel buffers loaded below e */
 /* Stages after `of` that are pointwise over its parallel axes, read its results (or those of such stages) at the very point, and
  * otherwise only what earlier stages wrote: they can run on its accumulators. Their number is the bit. */
@@ -69,6 +70,9 @@ uint64_t epilogue_mask(const Kernel *k, int of);
  * before choosing a schedule. */
 void kernel_collapse(Kernel *k);
 double dim_typical(Ctx *c, Dim d);                            /* the value that costs assume: 1 for a batch-like symbol with lower bound 0 .. */
+
+/* work.c: fills code->work */
+void kernel_work(Ctx *c, const Kernel *k, KernelCode *code);
 
 /* ukr_stream.c: is the access the same at all points along the axis, or at neighbours, n of which from a multiple of n on lie at a multiple of
  * their size? *bits: of an element, 0 if it is the same. */

@@ -37,6 +37,19 @@ void expr_loads(Ctx *c, Expr e, LoadFn fn, void *data) {
 
 static void add_buf(void *data, const ExprInfo *i) { *(uint64_t *)data |= 1ull << i->index; }
 
+static int walk_operations(Walk *w, Expr e) {
+    if (!e.i || !visit_once(w, e.i)) return 0;
+    ExprInfo i = *expr_info(w->c, e);
+    int n = i.kind == E_OP;
+    for (int k = 0; k < i.narg && i.kind != E_LOAD; k++) n += walk_operations(w, i.arg[k]);
+    return n;
+}
+
+int expr_operations(Ctx *c, Expr e) {
+    Walk w = {.c = c};
+    return walk_operations(&w, e);
+}
+
 uint64_t expr_bufs(Ctx *c, Expr e) {
     uint64_t m = 0;
     expr_loads(c, e, add_buf, &m);

@@ -55,6 +55,11 @@ typedef struct Sched { const struct Tmpl *tmpl; int64_t par[16]; } Sched; /* tem
 /* The tensor of a map of the code (lir_map): its first element, the sizes of its axes, and how many elements lie from one to the next; axis 0 has
  * step 1, the others steps that are multiples of 16 bytes. */
 typedef struct KMap { uint32_t buf /* of lir_buf */; Dim offset, extent[LIR_AXES], step[LIR_AXES]; } KMap;
+
+/* factor times the product of the sizes: bytes that a kernel moves of an argument, or operations that it computes (buf: none). All that have the same
+ * buf are added up. */
+typedef struct Work { Val buf; double factor; uint8_t ndim; Dim dim[K_AXES]; } Work;
+
 /* What the plan needs to know besides the code. */
 typedef struct KernelCode {
     Lir *lir;
@@ -68,6 +73,7 @@ typedef struct KernelCode {
     KMap *map;                  /* lir_nmap(lir) */
     int64_t slack;              /* bytes that loads may read beyond the end of any operand (never written) */
     double cycles;              /* estimated, whole kernel, at typical sizes */
+    const Work *work; uint32_t nwork; /* for tools that measure */
 } KernelCode;
 
 /* lower.c: a `kernel` group of the final graph -> Kernel. storage: per value of the outer graph (ir/storage.h). */

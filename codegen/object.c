@@ -226,8 +226,9 @@ static void build(Obj *x, const Level *level, uint32_t nlevel, const Weights *w,
                         thunk(x, "create", "accelc_rt1_create", bundle, 4, create_args), declare(x, "accelc_rt1_destroy", any, true),
                         declare(x, "accelc_rt1_run", any, true), declare(x, "accelc_rt1_fetch", any, true), declare(x, "accelc_rt1_reset", any, true),
                         thunk(x, "sizes", "accelc_rt1_sizes", bundle, 4, size_args), declare(x, "accelc_rt1_cancel", any, true),
-                        declare(x, "accelc_rt1_error", any, true), thunk(x, "step_name", "accelc_rt1_step_name", bundle, 3, step_args)};
-    LLVMValueRef api = global(x, record(x, 12, a), 16);
+                        declare(x, "accelc_rt1_error", any, true), thunk(x, "step_name", "accelc_rt1_step_name", bundle, 3, step_args),
+                        declare(x, "accelc_rt1_step_info", any, true)};
+    LLVMValueRef api = global(x, record(x, 13, a), 16);
     LLVMValueRef bf[] = {c32(x, RT_MAGIC), c32(x, nlevel), table(x, nlevel, models), api, c32(x, o->executor), c32(x, 0)};
     LLVMSetInitializer(bundle, record(x, 6, bf));
     exported(x, ctx_printf(x->c, "%s_accelc", o->name), api, false);

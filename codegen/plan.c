@@ -63,6 +63,8 @@ typedef struct Build {
     VEC(rt_guard) entry, guard;
     VEC(rt_step) step;
     VEC(rt_type) type;
+    VEC(rt_term) term;
+    VEC(int32_t) term_dim;
     Buf str;
     uint32_t nsym;
     int32_t random[2];          /* 1 + index of RANDOM_SEED and RANDOM_RUN, 0 = not used */
@@ -280,6 +282,15 @@ static void add_guard(Build *b, const Node *n, const GuardAttr *a, int32_t x, in
     else vec_push(b->c, &b->guard, g);
 }
 
+static void work_term(Build *b, const KernelCode *k, const Work *w) {
+    rt_term t = {.factor = w->factor, .buf = -1, .dim = (int32_t)b->term_dim.n, .n = w->ndim};
+    for (uint32_t a = 0; a < k->nbuf && w->buf.i; a++)
+        if (graph_resolve(b->g, k->buf[a]).i == graph_resolve(b->g, w->buf).i) t.buf = (int32_t)a;
+    if (w->buf.i && t.buf < 0) return; /* the kernel does not want it after all */
+    for (int d = 0; d < w->ndim; d++) vec_push(b->c, &b->term_dim, dim_at(b, w->dim[d]));
+    vec_push(b->c, &b->term, t);
+}
+
 static void kernel_step(Build *b, uint32_t i) {
     Node *n = b->g->node.v[i];
     KernelCode *k = b->l->code[i];
@@ -302,6 +313,12 @@ static void kernel_step(Build *b, uint32_t i) {
         if (name && *name) buf_printf(&nodes, "%s%s", nodes.n ? ", " : "", name);
     }
     s.nodes = text(b, buf_str(&nodes));
+    Buf sched = {.c = b->c};
+    sched_print(&sched, &k->sched);
+    s.imm = text(b, buf_str(&sched));
+    s.a = (int32_t)b->term.n;
+    for (uint32_t t = 0; t < k->nwork; t++) work_term(b, k, &k->work[t]);
+    s.b = (int32_t)b->term.n;
     vec_push(b->c, &b->step, s);
 }
 
@@ -471,6 +488,8 @@ bool plan_build(Ctx *c, Level *l, Weights *w) {
     p.step = put(&o, b->step.v, b->step.n, sizeof *b->step.v);
     p.arg = put(&o, b->arg.v, b->arg.n, sizeof *b->arg.v);
     p.type = put(&o, b->type.v, b->type.n, sizeof *b->type.v);
+    rt_work work = {.term = put(&o, b->term.v, b->term.n, sizeof *b->term.v), .dim = put(&o, b->term_dim.v, b->term_dim.n, sizeof *b->term_dim.v)};
+    p.work = put(&o, &work, 1, sizeof work).off;
     p.str = put(&o, b->str.s, (uint32_t)b->str.n, 1);
     p.bytes = (uint32_t)o.n;
     p.ndim = b->ndim;

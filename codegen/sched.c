@@ -106,6 +106,7 @@ KernelCode *kernel_compile(Ctx *c, const Kernel *k, const Target *t, const char 
     code->lir = e.l;
     emit_begin(&e);
     code->sched.tmpl->build(&e);
+    kernel_work(c, k, code);
     CHECK(lir_verify(c, code->lir));
     return code;
 }

@@ -15,7 +15,9 @@ typedef struct Args {
     EvalFiles eval_files;
     uint64_t seed;
     const char *extract;
-    bool eval, inspect, depend;
+    bool eval, inspect, bench, depend;
+    int nrest; /* of bench: what follows the model is accelc-run's */
+    char *const *rest;
     bool help, version, list_ops, list_passes, list_targets, list_templates;
 } Args;
 
@@ -140,7 +142,9 @@ static void print_help(FILE *out) {
         "  accelc [options] MODEL -o FILE       compile MODEL (.onnx, ONNX text, accelc IR, or - "
         "for standard input)\n"
         "  accelc --eval MODEL --input x=x.npy  run it in the reference evaluator\n"
-        "  accelc inspect [options] FILE        describe a model, or an artefact made by accelc\n",
+        "  accelc inspect [options] FILE        describe a model, or an artefact made by accelc\n"
+        "  accelc bench [options] FILE [..]     measure its steps; what follows are options of accelc-run:\n"
+        "                                       --device, --repeat, --input, --dim, --threads, --json ..\n",
         out);
     for (size_t i = 0; i < NOPTIONS; i++) {
         const Opt *o = &options[i];
@@ -281,12 +285,19 @@ static int parse_args(Args *a, Ctx *c, int argc, char **argv) {
         if (only_files || *s != '-' || !s[1]) {
             if (i == 1 && !strcmp(s, "inspect"))
                 a->inspect = true;
+            else if (i == 1 && !strcmp(s, "bench"))
+                a->bench = true;
             else if (i == 1 && !strcmp(s, "list-ops"))
                 a->list_ops = true;
             else if (a->c.input)
                 return usage("two models are given: %s and %s", a->c.input, s);
             else
                 a->c.input = s;
+            if (a->bench && a->c.input) {
+                a->nrest = argc - i - 1;
+                a->rest = argv + i + 1;
+                break;
+            }
             continue;
         }
         if (!strcmp(s, "--")) {
@@ -378,11 +389,12 @@ static bool is_listing(const Args *a) {
 static int complete_args(Args *a, Ctx *c) {
     CompileOptions *o = &a->c;
     if (!o->input) return usage("no model is given");
-    if (a->eval + a->inspect + (a->extract != NULL) > 1)
-        return usage("inspect, --eval and --extract-failing exclude each other");
+    if (a->eval + a->inspect + a->bench + (a->extract != NULL) > 1)
+        return usage("inspect, bench, --eval and --extract-failing exclude each other");
+    if (a->bench && (o->output || o->emit || is_listing(a))) return usage("bench writes no output of the compiler");
     if (a->eval || a->inspect) return -1;
     if (a->eval_files.nin || a->eval_files.nout) return usage("--input and --output need --eval");
-    if (a->extract) return -1;
+    if (a->extract || a->bench) return -1;
     if (!o->output && is_listing(a)) o->output = "-";
     if (!o->output && !strcmp(o->input, "-")) return usage("no output is given: -o FILE");
     if (!o->output) {
@@ -441,6 +453,10 @@ static int run(Args *a, Ctx *c, int argc, char **argv) {
              tool_eval(c, g, &a->eval_files, stdout);
     } else if (a->extract) {
         ok = extract_failing(c, &a->c, a->extract, strcmp(a->extract, "-") ? stdout : stderr);
+    } else if (a->bench) {
+        status = tool_bench(c, &a->c, ends_with_so(a->c.input), a->nrest, a->rest);
+        print_messages(ctx_messages(c));
+        return status;
     } else if (a->inspect) {
         ok = ends_with_so(a->c.input) ? inspect_artefact(c, a->c.input, stdout)
                                       : tool_inspect_model(c, &a->c, stdout);

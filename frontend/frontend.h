@@ -121,6 +121,9 @@ bool eval_call(Ctx *c, const char *symbol, int nin, const Tensor *const *in, int
  * after messages. What was done goes to `info`. */
 bool extract_failing(Ctx *c, const CompileOptions *o, const char *path, FILE *info);
 
+/* ==== bench.c: has accelc-run measure an artefact, or a model that is compiled for it, with more options for accelc-run. Its exit status. */
+int tool_bench(Ctx *c, CompileOptions *o, bool compiled, int argc, char *const *argv);
+
 /* ==== tools.c: the evaluator and inspect as commands ========================================= */
 typedef struct NamedFile {
     const char *name, *path;

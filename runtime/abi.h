@@ -168,9 +168,14 @@ typedef struct {
     int32_t grain;         /* least tasks worth a thread of their own, >= 1 */
     int32_t scratch;       /* dim index: bytes per thread, or -1 */
     int32_t name, nodes;   /* offsets into str: kernel name, ONNX nodes it computes */
-    int32_t a, b;
+    int32_t a, b;          /* KERNEL: its rt_terms [a, b); imm: offset into str of its schedule */
     int64_t imm, lo, hi;
 } rt_step;
+
+/* What a kernel does, for tools: factor times the product of the n dims from `dim` of the work's `dim`. All terms of an argument give the bytes that
+ * are moved of it, but no more than it has; those of none (-1) the arithmetic operations. */
+typedef struct { double factor; int32_t buf, dim, n, pad; } rt_term;
+typedef struct { rt_arr term, dim; } rt_work;
 
 typedef struct rt_plan {
     uint32_t magic, version, bytes;
@@ -183,7 +188,7 @@ typedef struct rt_plan {
     int64_t scratch;        /* bytes per thread where constant, else -1: the largest `scratch` dim of any step */
     rt_arr dimop, buf, in, out, iodim, iobind, guard, step, arg, str;
     uint32_t kernel_guard0; /* guard[kernel_guard0 + g] is guard g of kernels (a kernel returns 1 + g) */
-    uint32_t pad;
+    uint32_t work;          /* offset of the rt_work, 0: none */
     rt_arr type;
 } rt_plan;
 #define RT_STATIC 1u
@@ -198,6 +203,7 @@ accelc_status accelc_rt1_create(const rt_bundle *m, const accelc_config *cfg, ac
                                 size_t msg_bytes);
 accelc_status accelc_rt1_sizes(const rt_bundle *m, const int64_t *sym, uint64_t *arena, uint64_t *scratch,
                                int64_t *const *out_dims);
+accelc_status accelc_rt1_step_info(const accelc_session *s, int step, accelc_step *info);
 accelc_status accelc_rt1_step_name(const rt_bundle *m, int step, const char **kernel, const char **onnx_nodes);
 void accelc_rt1_destroy(accelc_session *s);
 accelc_status accelc_rt1_run(accelc_session *s, const accelc_value *in, accelc_value *out);

@@ -12,4 +12,5 @@
 #include "threads.c"
 #include "rt_setup.c"
 #include "rt_host.c"
+#include "rt_step.c"
 #include "rt.c"

@@ -19,6 +19,7 @@ typedef struct CUctx_st *CUcontext;
 typedef struct CUmod_st *CUmodule;
 typedef struct CUfunc_st *CUfunction;
 typedef struct CUstream_st *CUstream;
+typedef struct CUevent_st *CUevent;
 typedef struct CUgraph_st *CUgraph;
 typedef struct CUgraphExec_st *CUgraphExec;
 enum { CU_OUT_OF_MEMORY = 2, CU_INVALID_IMAGE = 200, CU_NO_BINARY = 209, CU_INVALID_PTX = 218, CU_NO_COMPILER = 221, CU_UNSUPPORTED_PTX = 222 };
@@ -26,6 +27,7 @@ enum { CU_CC_MAJOR = 75, CU_CC_MINOR = 76, CU_PROCESSORS = 16 }; /* attributes o
 enum { CU_DYNAMIC_SHARED = 8 };                                  /* attribute of a function */
 /* A DEFAULT stream and the device's default stream, where callers have most of their work, follow each other. */
 enum { CU_STREAM_DEFAULT = 0, CU_STREAM_NON_BLOCKING = 1, CU_CAPTURE_THREAD_LOCAL = 1 };
+enum { CU_EVENT_DEFAULT = 0, CU_EVENT_RECORD_EXTERNAL = 1 };
 #define CU_PARAM_POINTER ((void *)1)
 #define CU_PARAM_SIZE ((void *)2)
 
@@ -56,10 +58,15 @@ enum { CU_STREAM_DEFAULT = 0, CU_STREAM_NON_BLOCKING = 1, CU_CAPTURE_THREAD_LOCA
     X(stream_new, cuStreamCreate, (CUstream *, unsigned))                                                                  \
     X(stream_wait, cuStreamSynchronize, (CUstream))                                                                        \
     X(stream_free, cuStreamDestroy_v2, (CUstream))                                                                         \
+    X(event_new, cuEventCreate, (CUevent *, unsigned))                                                                     \
+    X(event_put, cuEventRecord, (CUevent, CUstream))                                                                       \
+    X(event_time, cuEventElapsedTime, (float *, CUevent, CUevent))                                                         \
+    X(event_free, cuEventDestroy_v2, (CUevent))                                                                            \
     X(launch, cuLaunchKernel,                                                                                              \
       (CUfunction, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, CUstream, void **, void **))
 /* What old drivers lack: NULL. */
 #define CU_OPTIONAL(X)                                                                      \
+    X(event_in_graph, cuEventRecordWithFlags, (CUevent, CUstream, unsigned))                  \
     X(capture_begin, cuStreamBeginCapture_v2, (CUstream, int))                              \
     X(capture_end, cuStreamEndCapture, (CUstream, CUgraph *))                               \
     X(graph_ready, cuGraphInstantiateWithFlags, (CUgraphExec *, CUgraph, unsigned long long)) \
@@ -118,7 +125,13 @@ typedef struct Action {
     CUdeviceptr to, from;
     size_t bytes, at;  /* of the parameters, which begin at word[at] */
     unsigned grid, block, shared;
+    uint32_t step;     /* of a kernel */
 } Action;
+
+typedef struct Timed { /* a launch between two events */
+    CUevent begin, end;
+    uint32_t step;
+} Timed;
 
 typedef struct Tape {
     Action *action;
@@ -159,6 +172,9 @@ typedef struct Device {
     Tape tape[TAPES];
     Tape *recording;         /* NULL: nothing is recorded */
     uint64_t plays;
+    Timed *timed;            /* launches since the last wait; of nevents of them there are events */
+    size_t ntimed, mosttimed, nevents;
+    uint64_t timed_from;     /* when the first of them was put into the stream */
 } Device;
 
 /* rt_gpu_driver.c */
@@ -200,13 +216,22 @@ static accelc_status move(Sess *s, CUdeviceptr to, CUdeviceptr from, size_t n);
 static accelc_status to_device(Sess *s, int32_t r);
 static accelc_status to_host(Sess *s, int32_t r);
 
+/* rt_gpu_time.c: a launch, which is timed if the session wants to know */
+
+static CUresult launch_timed(Sess *s, uint32_t step, CUfunction kernel, unsigned grid, unsigned block, unsigned shared, CUstream stream, bool captured, void **extra);
+static void timed_graph(Sess *s, const Tape *t);
+static void timed_tell(Sess *s, bool well);
+static void timed_free(Device *d);
+
 /* rt_gpu_tape.c */
 
 static accelc_status tape_open(Sess *s);
 static void graphs_free(Device *d);
 static void tape_close(Sess *s);
 static void tape_stop(Device *d); /* what is recorded now cannot be played again */
-static void tape_launch(Sess *s, CUfunction kernel, unsigned grid, unsigned block, unsigned shared, const uint64_t *word, size_t bytes);
+/* Room for one more of `size` bytes each, or false. */
+static bool grow(Sess *s, void **list, size_t n, size_t *most, size_t more, size_t size);
+static void tape_launch(Sess *s, uint32_t step, CUfunction kernel, unsigned grid, unsigned block, unsigned shared, const uint64_t *word, size_t bytes);
 static void tape_move(Sess *s, CUdeviceptr to, CUdeviceptr from, size_t bytes);
 static bool gpu_replay(Sess *s);
 static void gpu_ran(Sess *s);

@@ -3,6 +3,7 @@
 #include "rt_gpu_memory.c"
 #include "rt_gpu_shared.c"
 #include "rt_gpu_open.c"
+#include "rt_gpu_time.c"
 #include "rt_gpu_launch.c"
 #include "rt_gpu_tape.c"
 #include "rt_gpu.c"

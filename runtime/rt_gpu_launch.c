@@ -53,30 +53,15 @@ static accelc_status launch(Sess *s, const rt_step *st) {
     size_t bytes = (size_t)(p - d->parameters) * sizeof *p;
     void *extra[] = {CU_PARAM_POINTER, d->parameters, CU_PARAM_SIZE, &bytes, NULL};
     d->busy = true;
-    tape_launch(s, d->shared->kernel[st->kernel], (unsigned)blocks, k->block, k->shared, d->parameters, bytes);
-    CUresult e = d->cu.launch(d->shared->kernel[st->kernel], (unsigned)blocks, 1, 1, k->block, 1, 1, k->shared, d->stream, NULL, extra);
+    uint32_t step = (uint32_t)(st - s->step);
+    tape_launch(s, step, d->shared->kernel[st->kernel], (unsigned)blocks, k->block, k->shared, d->parameters, bytes);
+    CUresult e = launch_timed(s, step, d->shared->kernel[st->kernel], (unsigned)blocks, k->block, k->shared, d->stream, false, extra);
     if (e != 0) return broken_step(s, e, st);
     written(s, st, ON_DEVICE);
     d->last = st;
     d->nlast++;
     if (k->guards) d->guarded = st;
     return ACCELC_OK;
-}
-
-static uint64_t now_ns(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-}
-
-/* A launch whose time is asked for is waited for. */
-static accelc_status launch_timed(Sess *s, uint32_t pc) {
-    accelc_status st = drain(s);
-    uint64_t begin = now_ns();
-    if (st == ACCELC_OK) st = launch(s, &s->step[pc]);
-    if (st == ACCELC_OK) st = drain(s);
-    if (st == ACCELC_OK) s->cfg.on_step(s->cfg.prof_ctx, (int)pc, 0, begin, now_ns());
-    return st;
 }
 
 static accelc_status clear_status(Sess *s) {
@@ -95,7 +80,7 @@ static accelc_status gpu_steps(Sess *s, uint32_t *pc) {
     if ((st = clear_status(s)) != ACCELC_OK) return leave(s, st);
     do {
         last = s->step[*pc].barrier;
-        st = s->cfg.on_step ? launch_timed(s, *pc) : launch(s, &s->step[*pc]);
+        st = launch(s, &s->step[*pc]);
         ++*pc;
     } while (st == ACCELC_OK && !last && *pc < s->nstep && on_device(s, &s->step[*pc]));
     return leave(s, st);

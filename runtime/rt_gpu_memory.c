@@ -52,6 +52,7 @@ static accelc_status drain(Sess *s) {
     accelc_status st = settled(s, e ? e : waited);
     for (uint32_t i = 0; i < d->nlate && st == ACCELC_OK; i++) memcpy(d->late[i].to, d->late[i].from, d->late[i].n);
     d->nlate = 0;
+    timed_tell(s, st == ACCELC_OK);
     return st;
 }
 

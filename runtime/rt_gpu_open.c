@@ -62,6 +62,7 @@ static void gpu_close(Sess *s) {
     if (in) {
         if (d->stream) d->cu.stream_wait(d->stream);
         graphs_free(d);
+        timed_free(d);
         for (uint32_t k = 0; k < s->nblock; k++) free_region(d, s->block[k].twin);
         for (uint32_t b = 0; b < s->nbuf; b++) free_region(d, d->own[b].at);
         free_region(d, d->scratch.at);

@@ -14,7 +14,6 @@ static void tape_stop(Device *d) {
     d->recording = NULL;
 }
 
-/* Room for one more of `size` bytes each, or false. */
 static bool grow(Sess *s, void **list, size_t n, size_t *most, size_t more, size_t size) {
     if (n + more <= *most) return true;
     size_t want = (n + more) * 2;
@@ -44,8 +43,8 @@ static void record(Sess *s, const Action *a, const uint64_t *word) {
     t->nword += n;
 }
 
-static void tape_launch(Sess *s, CUfunction kernel, unsigned grid, unsigned block, unsigned shared, const uint64_t *word, size_t bytes) {
-    record(s, &(Action){.kernel = kernel, .grid = grid, .block = block, .shared = shared, .bytes = bytes}, word);
+static void tape_launch(Sess *s, uint32_t step, CUfunction kernel, unsigned grid, unsigned block, unsigned shared, const uint64_t *word, size_t bytes) {
+    record(s, &(Action){.kernel = kernel, .grid = grid, .block = block, .shared = shared, .bytes = bytes, .step = step}, word);
 }
 
 static void tape_move(Sess *s, CUdeviceptr to, CUdeviceptr from, size_t bytes) {
@@ -93,42 +92,47 @@ static void gpu_ran(Sess *s) {
 
 /* ---- playing ---- */
 
-static CUresult play(const Device *d, const Tape *t, CUstream stream) {
+static CUresult play(Sess *s, const Tape *t, CUstream stream, bool captured) {
+    const Device *d = s->device;
     CUresult e = 0;
     for (size_t i = 0; i < t->naction && e == 0; i++) {
         const Action *a = &t->action[i];
         size_t bytes = a->bytes;
         void *extra[] = {CU_PARAM_POINTER, t->word + a->at, CU_PARAM_SIZE, &bytes, NULL};
-        e = a->kernel ? d->cu.launch(a->kernel, a->grid, 1, 1, a->block, 1, 1, a->shared, stream, NULL, extra)
+        e = a->kernel ? launch_timed(s, a->step, a->kernel, a->grid, a->block, a->shared, stream, captured, extra)
                       : d->cu.move(a->to, a->from, a->bytes, stream);
     }
     return e;
 }
 
 /* Makes a graph of the tape, in a stream of its own: the other may be the caller's. Without success it is not tried again. */
-static void capture(const Device *d, Tape *t) {
+static void capture(Sess *s, Tape *t) {
+    Device *d = s->device;
     CUstream stream;
     CUgraph graph = NULL;
-    bool able = d->cu.capture_begin && d->cu.capture_end && d->cu.graph_ready && d->cu.graph_launch && d->cu.graph_exec_free && d->cu.graph_free;
+    bool able = d->cu.capture_begin && d->cu.capture_end && d->cu.graph_ready && d->cu.graph_launch && d->cu.graph_exec_free && d->cu.graph_free &&
+                (!s->cfg.on_step || d->cu.event_in_graph);
     t->tried = true;
     if (!able || d->cu.stream_new(&stream, CU_STREAM_NON_BLOCKING) != 0) return;
     if (d->cu.capture_begin(stream, CU_CAPTURE_THREAD_LOCAL) == 0) {
-        CUresult e = play(d, t, stream), end = d->cu.capture_end(stream, &graph);
+        CUresult e = play(s, t, stream, true), end = d->cu.capture_end(stream, &graph);
         if (e == 0 && end == 0 && graph && d->cu.graph_ready(&t->graph, graph, 0) != 0) t->graph = NULL;
         if (end == 0 && graph) d->cu.graph_free(graph);
     }
     d->cu.stream_free(stream);
+    d->ntimed = 0; /* nothing ran */
 }
 
 static accelc_status put(Sess *s, Tape *t) {
     Device *d = s->device;
     accelc_status st = clear_status(s);
     if (st != ACCELC_OK) return st;
-    if (!t->tried) capture(d, t);
+    if (!t->tried) capture(s, t);
     d->busy = true;
     d->nlast += (uint32_t)t->naction;
     d->last = NULL;
-    TRY(t->graph ? d->cu.graph_launch(t->graph, d->stream) : play(d, t, d->stream), "a launch");
+    if (t->graph) timed_graph(s, t);
+    TRY(t->graph ? d->cu.graph_launch(t->graph, d->stream) : play(s, t, d->stream, false), "a launch");
     return ACCELC_OK;
 }
 
@@ -148,7 +152,7 @@ static Tape *find(Sess *s) {
 
 static bool gpu_replay(Sess *s) {
     Device *d = s->device;
-    if (!d->whole || s->cfg.on_step) return false;
+    if (!d->whole) return false;
     Tape *t = find(s);
     if (!t) {
         if (s->status == ACCELC_OK && enter(s) == ACCELC_OK) { /* an old graph may have to go */
@@ -197,4 +201,5 @@ static void tape_close(Sess *s) {
         accelc_rt1_mem_put(&s->cfg, t->word);
         accelc_rt1_mem_put(&s->cfg, t->in_dims);
     }
+    accelc_rt1_mem_put(&s->cfg, s->device->timed);
 }

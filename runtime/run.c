@@ -1,5 +1,5 @@
 /* run.c: accelc-run, which loads a compiled model and runs it: tensors from and to .npy files,
- * random ones where no file is given, latencies, a profile by step. A user of accelc_rt.h like any
+ * random ones where no file is given, latencies, times of steps. A user of accelc_rt.h like any
  * other. */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
@@ -8,7 +8,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <stdarg.h>
-#include <stdatomic.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,6 +16,7 @@
 
 #include "accelc_rt.h"
 #include "npy.h"
+#include "profile.h"
 
 #ifndef ACCELC_VERSION
 #define ACCELC_VERSION "of no known version"
@@ -45,7 +46,9 @@ static const char usage[] =
     "Measuring:\n"
     "  --repeat N              timed runs, default 1\n"
     "  --warmup N              runs before those, default 0\n"
-    "  --profile               time per step\n"
+    "  --profile               time of every step (on GPUs by its clock: events around each kernel), median of the\n"
+    "                          runs, with the bytes that it has to move and its arithmetic\n"
+    "  --json FILE             write what was measured as JSON; - is standard output, which then has nothing else\n"
     "\n"
     "Information:\n"
     "  --info                  print the model's description and stop\n"
@@ -61,7 +64,7 @@ typedef struct {
 } Binding; /* NAME=VALUE of the command line */
 
 typedef struct {
-    const char *model, *executor, *cpu, *weights;
+    const char *model, *executor, *cpu, *weights, *json;
     Binding in[MAX_BINDINGS], out[MAX_BINDINGS], dim[MAX_BINDINGS];
     int nin, nout, ndim;
     int64_t repeat, warmup, threads, seed, device; /* device: as in accelc_config */
@@ -170,6 +173,8 @@ static void parse(int argc, char **argv, Options *o) {
             o->device = device(v);
         else if (strcmp(a, "--cpu") == 0)
             o->cpu = v;
+        else if (strcmp(a, "--json") == 0)
+            o->json = v;
         else if (strcmp(a, "--weights") == 0)
             o->weights = v;
         else
@@ -423,52 +428,6 @@ static uint64_t now(void) {
     return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
-#define MAX_STEPS 65536
-typedef struct {
-    _Atomic uint64_t ns, calls;
-} StepTime;
-
-static void on_step(void *ctx, int step, int thread, uint64_t t0, uint64_t t1) {
-    StepTime *t = ctx;
-    (void)thread;
-    if (step < MAX_STEPS) {
-        atomic_fetch_add_explicit(&t[step].ns, t1 - t0, memory_order_relaxed);
-        atomic_fetch_add_explicit(&t[step].calls, 1, memory_order_relaxed);
-    }
-}
-
-typedef struct {
-    uint64_t ns, calls;
-    int step;
-} Row;
-
-static int by_time(const void *a, const void *b) {
-    const Row *x = a, *y = b;
-    return x->ns != y->ns ? (x->ns < y->ns ? 1 : -1) : x->step - y->step;
-}
-
-static void print_profile(const accelc_api *api, StepTime *t, int64_t runs) {
-    Row *row = need(calloc(MAX_STEPS, sizeof *row));
-    int n = 0;
-    uint64_t all = 0;
-    for (int i = 0; i < MAX_STEPS; i++)
-        if (t[i].calls) {
-            row[n++] = (Row){t[i].ns, t[i].calls, i};
-            all += t[i].ns;
-        }
-    qsort(row, (size_t)n, sizeof *row, by_time);
-    printf("%5s %10s %6s %6s  %-28s %s\n", "step", "us/run", "%", "calls", "kernel", "nodes");
-    for (int i = 0; i < n; i++) {
-        const char *kernel = "?", *nodes = "";
-        api->step_name(row[i].step, &kernel, &nodes);
-        printf("%5d %10.2f %6.1f %6.1f  %-28s %s\n", row[i].step,
-               (double)row[i].ns / 1e3 / (double)runs,
-               100. * (double)row[i].ns / (double)(all ? all : 1),
-               (double)row[i].calls / (double)runs, kernel, nodes);
-    }
-    free(row);
-}
-
 static int by_value(const void *a, const void *b) {
     uint64_t x, y;
     memcpy(&x, a, sizeof x);
@@ -476,10 +435,30 @@ static int by_value(const void *a, const void *b) {
     return x < y ? -1 : x > y;
 }
 
-static void print_latency(uint64_t *ns, int64_t n) {
+typedef struct {
+    double created, least, median, p99; /* ms */
+} Latency;
+
+static Latency latency(uint64_t created, uint64_t *ns, int64_t n) {
     qsort(ns, (size_t)n, sizeof *ns, by_value);
-    printf("latency ms: min %.4f  median %.4f  p99 %.4f  (%lld runs)\n", (double)ns[0] / 1e6,
-           (double)ns[n / 2] / 1e6, (double)ns[(n * 99 - 1) / 100] / 1e6, (long long)n);
+    return (Latency){(double)created / 1e6, (double)ns[0] / 1e6, (double)ns[n / 2] / 1e6, (double)ns[(n * 99 - 1) / 100] / 1e6};
+}
+
+static void write_json(const Options *o, const accelc_desc *d, const Latency *l, const Profile *p) {
+    FILE *f = strcmp(o->json, "-") ? fopen(o->json, "w") : stdout;
+    if (!f) die(1, "cannot write %s: %s", o->json, strerror(errno));
+    fputs("{\n  \"model\": ", f);
+    json_text(f, d->name ? d->name : "");
+    fputs(", \"target\": ", f);
+    json_text(f, d->target ? d->target : "");
+    fprintf(f, ",\n  \"runs\": %lld, \"create_ms\": %.4f, \"least_ms\": %.4f, \"median_ms\": %.4f, \"p99_ms\": %.4f", (long long)o->repeat, l->created,
+            l->least, l->median, l->p99);
+    if (o->profile) {
+        fputs(",\n  \"steps\": ", f);
+        if (!profile_json(p, f)) die(1, "out of memory");
+    }
+    fputs("\n}\n", f);
+    if (fflush(f) || ferror(f) || (f != stdout && fclose(f))) die(1, "cannot write %s: %s", o->json, strerror(errno));
 }
 
 static void print_ports(const char *what, const accelc_port *p, int n) {
@@ -513,9 +492,9 @@ static void print_value(const accelc_value *v, int depth) {
     }
 }
 
-static void save_outputs(const Options *o, const accelc_desc *d, const accelc_value *out) {
+static void save_outputs(const Options *o, const accelc_desc *d, const accelc_value *out, int quiet) {
     char msg[512];
-    for (int i = 0; i < d->nout; i++) {
+    for (int i = 0; i < d->nout && !quiet; i++) {
         printf("output %s: ", d->out[i].name);
         print_value(&out[i], 1);
     }
@@ -547,14 +526,14 @@ static const accelc_api *load(const char *path) {
     if (!symbol_) die(1, "%s is not a model: it has no accelc_main", path);
     memcpy(&entry, &symbol_, sizeof entry); /* ISO C has no cast for it */
     const accelc_api *api = entry();
-    if (!api || api->abi != ACCELC_ABI || api->size < sizeof *api || !api->desc)
+    if (!api || api->abi != ACCELC_ABI || api->size < offsetof(accelc_api, step_info) || !api->desc)
         die(1, "%s was made for another version of the runtime interface", path);
     return api;
 }
 
 int main(int argc, char **argv) {
     static Options o;
-    static StepTime times[MAX_STEPS];
+    static Profile profile;
     char msg[512] = "";
     parse(argc, argv, &o);
     const accelc_api *api = load(o.model);
@@ -586,26 +565,31 @@ int main(int argc, char **argv) {
     } else if (strcmp(o.executor, "model") != 0)
         die(2, "--executor: expected model, serial, gang or tasks, got \"%s\"", o.executor);
     if (o.profile) {
-        c.on_step = on_step;
-        c.prof_ctx = times;
+        c.on_step = profile_step;
+        c.prof_ctx = &profile;
     }
     accelc_session *s;
     uint64_t begin = now();
     if (api->create(&c, &s, msg, sizeof msg) != ACCELC_OK) die(1, "%s: %s", o.model, msg);
     uint64_t created = now() - begin;
+    if (o.profile && api->size < sizeof *api) die(1, "%s was made by a compiler that tells nothing about steps", o.model);
+    if (o.profile && !profile_start(&profile, api, s, o.repeat)) die(1, "out of memory: --repeat is too large for a profile");
     accelc_value *in = make_inputs(&o, d), *out = need(calloc((size_t)d->nout + 1, sizeof *out));
     uint64_t *ns = need(calloc((size_t)o.repeat, sizeof *ns));
     for (int64_t i = -o.warmup; i < o.repeat; i++) {
-        if (i == 0) memset(times, 0, sizeof times);
         begin = now();
         accelc_status st = api->run(s, in, out);
         if (i >= 0) ns[i] = now() - begin;
         if (st != ACCELC_OK) die(1, "%s: %s", o.model, api->error(s));
+        if (o.profile) profile_run(&profile, i >= 0);
     }
-    printf("create ms: %.4f\n", (double)created / 1e6);
-    print_latency(ns, o.repeat);
-    save_outputs(&o, d, out);
-    if (o.profile) print_profile(api, times, o.repeat);
+    Latency l = latency(created, ns, o.repeat);
+    int quiet = o.json && strcmp(o.json, "-") == 0;
+    if (!quiet)
+        printf("create ms: %.4f\nlatency ms: min %.4f  median %.4f  p99 %.4f  (%lld runs)\n", l.created, l.least, l.median, l.p99, (long long)o.repeat);
+    save_outputs(&o, d, out, quiet);
+    if (o.profile && !quiet && !profile_print(&profile, stdout)) die(1, "out of memory");
+    if (o.json) write_json(&o, d, &l, &profile);
     api->destroy(s);
     return 0;
 }

@@ -5,6 +5,7 @@ where the level for the CPU takes its place. The same bits as the artefact made 
     device.py ACCELC FAKECUDA
 """
 import ctypes
+import json
 import os
 import subprocess
 import sys
@@ -82,6 +83,10 @@ def command_line(so, feeds, fakecuda, emulation, folder):
         done = subprocess.run(line, capture_output=True, text=True, env={**os.environ, "ACCELC_LIBCUDA": lib, "ACCELC_EMU_KERNELS": emulation})
         return done.stderr or np.load(f"{folder}/y.npy")
     emulated.same(call("1"), call("cpu"), "accelc-run")
+    line = [os.environ["ACCELC"], "bench", so, "--device", "1", "--repeat", "2", "--json", "-", *(a for n in feeds for a in ("--input", f"{n}={folder}/{n}.npy"))]
+    done = subprocess.run(line, capture_output=True, text=True, check=True, env={**os.environ, "ACCELC_LIBCUDA": fakecuda, "ACCELC_EMU_KERNELS": emulation})
+    steps = json.loads(done.stdout)["steps"]
+    assert [s["device"] for s in steps] == [1] and steps[0]["us"] > 0 and steps[0]["bytes"] == sum(x.nbytes for x in feeds.values()) + feeds["x"].nbytes, steps
     for device, lib, message in (("2", fakecuda, "there is no GPU 2, the machine has 2"), ("0", f"{folder}/none.so", "the driver of the GPU is missing")):
         text = call(device, lib)
         assert message in text, text

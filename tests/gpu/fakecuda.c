@@ -11,19 +11,20 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <time.h>
 
 #pragma GCC diagnostic ignored "-Wmissing-prototypes" /* users look the functions up by name */
 #define EXPORT __attribute__((visibility("default")))
 #define DIE(...) (fprintf(stderr, "fakecuda: " __VA_ARGS__), fputc('\n', stderr), abort())
 
-enum { INVALID_VALUE = 1, OUT_OF_MEMORY = 2, NOT_INITIALIZED = 3, NO_DEVICE = 100, INVALID_DEVICE = 101, INVALID_IMAGE = 200, INVALID_CONTEXT = 201, INVALID_PTX = 218, NOT_FOUND = 500, NOT_SUPPORTED = 801, UNKNOWN = 999 };
+enum { INVALID_VALUE = 1, OUT_OF_MEMORY = 2, NOT_INITIALIZED = 3, NO_DEVICE = 100, INVALID_DEVICE = 101, INVALID_IMAGE = 200, INVALID_CONTEXT = 201, INVALID_PTX = 218, NOT_FOUND = 500, NOT_READY = 600, NOT_SUPPORTED = 801, UNKNOWN = 999 };
 enum { MOST_DEVICES = 4, MOST_ALLOCS = 4096, DEPTH = 16, GUARD = 256, ALIGN = 256 };
 #define MEMORY ((size_t)1 << 32)
 
 typedef struct CUctx_st {
     int refs, live; /* what lives in it */
 } Context;
-typedef struct Handle { /* a stream, module, function, graph (g) or one that is ready (x): `kind` tells, 0 when it is gone */
+typedef struct Handle { /* a stream, module, function, event, graph (g) or one that is ready (x): `kind` tells, 0 when it is gone */
     char kind;
     struct Handle *next; /* functions of a module; the other streams */
     Context *context;
@@ -35,15 +36,16 @@ typedef struct Handle { /* a stream, module, function, graph (g) or one that is 
     struct Work *first, **last; /* of a stream or graph */
     struct Handle *graph;       /* of a stream: what is put into it goes there */
     bool stale;                 /* of a graph that is ready: memory that it uses is gone */
+    uint64_t time;              /* of an event that has happened */
     void *code;                 /* of a module: the shared object that has its kernels, or NULL */
 } Handle;
-typedef struct Work { /* a copy, a fill with `value` (no `from`), or a launch of `kernel` */
+typedef struct Work { /* an event, a copy, a fill with `value` (no `from`), or a launch of `kernel` */
     struct Work *next;
     void *to;
     const void *from;
     size_t bytes; /* of the copy, or of the parameters */
     uint32_t value;
-    Handle *kernel;
+    Handle *kernel, *event; /* event: of which the time is noted */
     unsigned grid, block, shared;
     uint64_t parameter[];
 } Work;
@@ -119,7 +121,7 @@ static Handle *handle_new(char kind) {
 
 static Handle *handle(void *p, char kind) {
     Handle *h = p;
-    if (!h || h->kind != kind) DIE("%p is no %s", p, kind == 's' ? "stream" : kind == 'm' ? "module" : kind == 'f' ? "function" : "graph");
+    if (!h || h->kind != kind) DIE("%p is no %s", p, kind == 's' ? "stream" : kind == 'm' ? "module" : kind == 'f' ? "function" : kind == 'e' ? "event" : "graph");
     if (h->context != stack[depth - 1]) DIE("a handle of another context");
     return h;
 }
@@ -162,8 +164,15 @@ static void run_kernel(const Work *w) {
                           together ? rest[2] : 0, together, on_device});
 }
 
+static uint64_t now_ns(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
 static void run_work(const Work *w) {
-    if (w->kernel) run_kernel(w);
+    if (w->event) w->event->time = now_ns();
+    else if (w->kernel) run_kernel(w);
     else if (w->from) memcpy(w->to, w->from, w->bytes);
     else for (size_t i = 0; i < w->bytes / 4; i++) ((uint32_t *)w->to)[i] = w->value;
 }
@@ -586,6 +595,45 @@ EXPORT int cuLaunchKernel(Handle *f, unsigned gx, unsigned gy, unsigned gz, unsi
     w->shared = shared;
     counts.launches += !s->graph;
     return end(0);
+}
+
+/* ---- events ---- */
+
+EXPORT int cuEventCreate(Handle **event, unsigned flags) {
+    int e = begin(true);
+    if (!e && flags) e = INVALID_VALUE;
+    if (e) return end(e);
+    *event = handle_new('e');
+    lives(1);
+    return end(0);
+}
+
+EXPORT int cuEventDestroy_v2(Handle *event) {
+    int e = begin(true);
+    handle(event, 'e')->kind = 0;
+    free(event);
+    lives(-1);
+    return end(e);
+}
+
+/* In a stream that is captured, only with flag 1 has an event a time when the graph ran. */
+EXPORT int cuEventRecordWithFlags(Handle *event, Handle *s, unsigned flags) {
+    int e = begin(true);
+    if (!e && flags > 1) e = INVALID_VALUE;
+    if (e) return end(e);
+    handle(event, 'e')->time = 0;
+    if ((handle(s, 's')->graph != NULL) != flags) DIE("an event is recorded %s", flags ? "for a graph, but nothing is captured" : "while its stream is captured");
+    work_new(s, 0)->event = event;
+    return end(0);
+}
+
+EXPORT int cuEventRecord(Handle *event, Handle *s) { return cuEventRecordWithFlags(event, s, 0); }
+
+EXPORT int cuEventElapsedTime(float *ms, Handle *a, Handle *b) {
+    int e = begin(true);
+    if (!e && (!handle(a, 'e')->time || !handle(b, 'e')->time)) e = NOT_READY;
+    if (!e) *ms = (float)((double)(int64_t)(b->time - a->time) / 1e6);
+    return end(e);
 }
 
 /* ---- graphs ---- */

@@ -1079,16 +1079,27 @@ static void on_step(void *ctx, int step, int thread, uint64_t t0, uint64_t t1) {
 }
 
 START_TEST(test_profile) {
-    G g;
-    accelc_value out;
-    gpu_init(&g, plan_pipe(N, 1, 10), 1 << ADD | 1 << FLIP);
-    accelc_config c = GPU(1);
-    c.on_step = on_step;
-    ck_assert_int_eq(model_open(&g.m, c), ACCELC_OK);
-    ck_assert_int_eq(pipe_run(&g.m, N, Z, sizeof Z, &out), ACCELC_OK);
-    pipe_check(X, Y, Z, N);
-    for (int i = 0; i < 3; i++) ck_assert_int_eq(steps_seen[i], 1);
-    gpu_done(&g);
+    static const unsigned masks[] = {1 << ADD | 1 << FLIP, ALL};
+    for (int i = 0; i < 2; i++) {
+        G g;
+        accelc_value out;
+        accelc_step step = {.size = sizeof step};
+        gpu_init(&g, plan_pipe(N, 1, 10), masks[i]);
+        accelc_config c = GPU(1);
+        c.on_step = on_step;
+        memset(steps_seen, 0, sizeof steps_seen);
+        ck_assert_int_eq(model_open(&g.m, c), ACCELC_OK);
+        for (int run = 1; run <= 4; run++) { /* where all is the device's: recorded, then as a graph */
+            ck_assert_int_eq(pipe_run(&g.m, N, Z, sizeof Z, &out), ACCELC_OK);
+            pipe_check(X, Y, Z, N);
+            for (int k = 0; k < 3; k++) ck_assert_int_eq(steps_seen[k], run);
+        }
+        ck_assert_int_eq(g.look()->graphs, i == 0 ? 0 : 3);
+        ck_assert_int_eq(accelc_rt1_step_info(g.m.s, 1, &step), ACCELC_OK);
+        ck_assert_int_eq(step.device, i == 0 ? 0 : 1);
+        ck_assert_int_eq(accelc_rt1_step_info(g.m.s, 99, &step), ACCELC_EINVAL);
+        gpu_done(&g);
+    }
 }
 END_TEST
 

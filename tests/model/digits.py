@@ -4,6 +4,7 @@ batch sizes, and every executor and number of threads gives the same bits.
 
     digits.py ACCELC
 """
+import json
 import os
 import subprocess
 import sys
@@ -46,6 +47,11 @@ def main():
             accelc.compile(MODEL, so, "--target", level)
             p = accelc.load(so).session(threads=1).run({"image": batch})["probability"]
             np.testing.assert_allclose(p, want, rtol=2e-5, atol=1e-7, err_msg=level)
+        line = [command, "bench", "--target", "x86-64-v3", MODEL, "--input", f"image={x}", "--json", "-", "--repeat", "3", "--threads", "1"]
+        steps = json.loads(subprocess.run(line, check=True, capture_output=True, text=True).stdout)["steps"]
+        products = 2 * 10 * (64 * 16 * 9 + 16 * 32 * 144 + 512 * 10)
+        assert products < sum(s["operations"] for s in steps) < 1.2 * products, steps
+        assert abs(sum(s["share"] for s in steps) - 1) < 1e-3 and all(s["us"] > 0 and s["bytes"] > 0 and s["schedule"] and s["device"] == -1 for s in steps), steps
     print("10 digits, 3 executors, 3 numbers of threads, 3 targets")
 
 

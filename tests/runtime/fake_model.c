@@ -54,7 +54,8 @@ static const accelc_api api = {.abi = ACCELC_ABI,
                                .sizes = sizes,
                                .cancel = accelc_rt1_cancel,
                                .error = accelc_rt1_error,
-                               .step_name = step_name};
+                               .step_name = step_name,
+                               .step_info = accelc_rt1_step_info};
 static rt_bundle bundle = {.magic = RT_MAGIC, .nmodel = 1, .model = models, .api = &api};
 
 #define PORT(n, t, num, r, d, o)                                                                   \

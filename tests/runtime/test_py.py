@@ -3,6 +3,7 @@
     python -m unittest tests/runtime/test_py.py
 """
 import gc
+import json
 import os
 import re
 import shutil
@@ -36,7 +37,8 @@ def setUpModule():
                         os.path.join(HERE, "fake_model.c"), os.path.join(RUNTIME, "rt_all.c"), "-o", f"m{model}.so",
                         "-lpthread"], check=True)
     subprocess.run([CC, "-std=c17", "-O1", "-I", RUNTIME, os.path.join(RUNTIME, "run.c"),
-                    os.path.join(RUNTIME, "npy.c"), "-o", "accelc-run", "-ldl", "-lpthread"], check=True)
+                    os.path.join(RUNTIME, "npy.c"),
+                    os.path.join(RUNTIME, "profile.c"), "-o", "accelc-run", "-ldl", "-lpthread"], check=True)
     with open("accelc", "w") as f:              # "compiles" to m1.so, or fails like the real one
         f.write('#!/bin/sh\ncase "$*" in *--bad*) echo "x.onnx: error: no" >&2; exit 1;; esac\n'
                 f'test -s "$1" || exit 3\ncp {FOLDER}/m1.so "$3"\n')
@@ -365,7 +367,10 @@ class Run(unittest.TestCase):
             np.testing.assert_array_equal(np.load("z.npy"), arr(7) * 2 + 1)
             self.assertRegex(text, r"latency ms: min [\d.]+  median [\d.]+  p99 [\d.]+  \(5 runs\)")
             self.assertIn("output z: float32 [7]", text)
-            self.assertRegex(text, r"0 +[\d.]+ +100.0 +\d.\d  kernel +node")
+            self.assertRegex(text, r"0 +[\d.]+ +100.0( +-){4}  kernel +node")
+        measured = json.loads(self.call("m1.so", "--repeat", "3", "--profile", "--json", "-"))
+        self.assertEqual((measured["runs"], [s["kernel"] for s in measured["steps"]]), (3, ["kernel"]))
+        self.assertIn("cannot write none/x.json", self.call("m1.so", "--json", "none/x.json", status=1))
 
     def test_random(self):
         self.call("m1.so", "--dim", "n=5000", "--output", "z=a.npy", "--seed", "3", "--threads", "1")
