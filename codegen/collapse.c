@@ -268,10 +268,25 @@ static void cut_blocks(Kernel *k, int axis) {
     }
 }
 
-void kernel_collapse(Kernel *k) {
+/* Parallel axes before reduced ones, otherwise in their order: what all stages share leads. The order of a sum stays. */
+static void parallel_first(Ctx *c, Stage *s) {
+    Expr to[K_AXES];
+    KAxis axis[K_AXES];
+    uint32_t n = 0;
+    for (int a = 0; a < s->naxis; a++)
+        if (s->axis[a].kind == AX_SCAN) return;
+    for (int kind = AX_PAR; kind <= AX_RED; kind++)
+        for (int a = 0; a < s->naxis; a++)
+            if (s->axis[a].kind == kind) axis[n] = s->axis[a], to[a] = expr_axis(c, n++);
+    map_axes(c, s, to);
+    memcpy(s->axis, axis, n * sizeof *axis);
+}
+
+void kernel_collapse(Kernel *k, bool parallel) {
     for (int st = 0; st < k->nstage; st++) {
         if (k->stage[st].kind != ST_NEST) return;
         drop_unit_axes(k->c, &k->stage[st]);
+        if (parallel) parallel_first(k->c, &k->stage[st]);
     }
     drop_unit_dims(k);
     for (int a = 0; a < k->stage[0].naxis; a++) cut_blocks(k, a);

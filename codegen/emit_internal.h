@@ -66,9 +66,9 @@ uint64_t expr_bufs(Ctx *c, Expr e);                           /* bit set of kern
 /* Stages after `of` that are pointwise over its parallel axes, read its results (or those of such stages) at the very point, and
  * otherwise only what earlier stages wrote: they can run on its accumulators. Their number is the bit. */
 uint64_t epilogue_mask(const Kernel *k, int of);
-/* Merges neighbouring axes wherever every access walks them as one, and cuts those in two that accesses divide by the length of a block; call
- * before choosing a schedule. */
-void kernel_collapse(Kernel *k);
+/* Merges neighbouring axes wherever every access walks them as one, and cuts those in two that accesses divide by the length of a block; parallel:
+ * parallel axes come before reduced ones. Call before choosing a schedule. */
+void kernel_collapse(Kernel *k, bool parallel);
 double dim_typical(Ctx *c, Dim d);                            /* the value that costs assume: 1 for a batch-like symbol with lower bound 0 .. */
 
 /* work.c: fills code->work */

@@ -729,7 +729,7 @@ static void collapsed(const char *in, const char *out, const char *body, const c
     Graph *g = graph_parse(c, text, "test.ir");
     ck_assert_msg(g != NULL, "%s\n%s", ctx_messages(c), text);
     Kernel *k = kernel_lower(c, g, kernel_of(g), NEWN(c, Storage, g->val.n));
-    kernel_collapse(k);
+    kernel_collapse(k, false);
     Buf b = {.c = c};
     kernel_print(&b, k);
     const char *at = buf_str(&b);
