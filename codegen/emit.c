@@ -353,8 +353,26 @@ static bool rounded(const Emit *e, Expr v, Expr *x, int *z) {
     return i->kind == E_OP && i->op == S_RINT && i->dtype == DT_F32;
 }
 
+/* Entries of a table, 16 lanes at a time; no value where x is none, or lanes are too few. */
+static LVal emit_table(Emit *e, const Stage *s, Expr x, const Point *p) {
+    enum { LANES = 16 };
+    Expr bits;
+    Scalar entry[LANES];
+    int16_t lane[LANES], both[2 * LANES];
+    if (p->vaxis < 0 || p->lanes % LANES || p->lanes > 2 * LANES || !emit_is_table(e, x, &bits, entry)) return (LVal){0};
+    LVal table = lir_table(e->l, DT_F32, LANES, entry), at = widen(e, emit_mode(e, s, bits, p, false), p->lanes), part[2];
+    if (p->lanes == LANES) return lir_permute_var(e->l, table, at);
+    for (int h = 0; h < 2; h++) {
+        for (int i = 0; i < LANES; i++) lane[i] = both[i + h * LANES] = (int16_t)(i + h * LANES);
+        part[h] = lir_permute_var(e->l, table, lir_shuffle(e->l, at, at, LANES, lane));
+    }
+    return lir_shuffle(e->l, part[0], part[1], 2 * LANES, both);
+}
+
 static LVal emit_node(Emit *e, const Stage *s, Expr x, const Point *p) {
     ExprInfo i = *expr_info(e->c, x); /* a copy: emission may intern expressions */
+    LVal looked_up = emit_table(e, s, x, p);
+    if (looked_up.i) return looked_up;
     switch ((ExprKind)i.kind) {
     case E_CONST: return emit_const(e, i.val);
     case E_DIM: return emit_dim(e, (Dim){i.index});

@@ -46,6 +46,9 @@ uint64_t emit_streamed(const Emit *e);                        /* buffers whose l
 /* emit_range.c */
 bool emit_fits_i32(const Emit *e, const Stage *s, Expr x);    /* is the i64 expression x within i32 at every point of the stage? */
 
+/* emit_table.c: is the f32 expression x a function of the low four bits of i32 expression *bits alone? entry[16]: its values. */
+bool emit_is_table(const Emit *e, Expr x, Expr *bits, Scalar *entry);
+
 /* random.c: element i (flat, i64) of a random node, as a function of the symbols RANDOM_SEED and RANDOM_RUN; sequential
  * generators are no such function but a stage. */
 #define RANDOM_SEED "accelc.seed"   /* seed of the session */

@@ -102,17 +102,29 @@ static void pack_square(Emit *e, void *data, LVal k, LVal mask) {
         lir_store(l, p->dst, lir_muli(l, lir_addi(l, k, i), p->width), v[i], (LVal){0}, 0);
 }
 
-/* One vector of columns at every k. */
-static void pack_columns(Emit *e, const Pack *p, LVal mask) {
+static void pack_column(Emit *e, const Pack *p, LVal k, LVal mask) {
     Lir *l = e->l;
-    LFor f = lir_for(l, lir_i64(l, 0), extent_of(e, p->src, p->src->k), lir_i64(l, 1), 0, NULL);
     Point at = p->src->at;
     at.axis[p->src->n] = p->first;
-    at.axis[p->src->k] = f.iv;
+    at.axis[p->src->k] = k;
     at.vaxis = (int8_t)p->src->n;
     at.lanes = (uint16_t)p->lanes;
     at.mask = mask;
-    lir_store(l, p->dst, lir_muli(l, f.iv, p->width), value(e, p->src, &at), (LVal){0}, 0);
+    lir_store(l, p->dst, lir_muli(l, k, p->width), value(e, p->src, &at), (LVal){0}, 0);
+}
+
+/* One vector of columns at every k. */
+static void pack_columns(Emit *e, const Pack *p, LVal mask) {
+    enum { FEW = 8 };
+    Lir *l = e->l;
+    int64_t known;
+    LVal rows = extent_of(e, p->src, p->src->k);
+    if (lir_is_const(l, rows, &known) && known <= FEW) {
+        for (int64_t k = 0; k < known; k++) pack_column(e, p, lir_i64(l, k), mask);
+        return;
+    }
+    LFor f = lir_for(l, lir_i64(l, 0), rows, lir_i64(l, 1), 0, NULL);
+    pack_column(e, p, f.iv, mask);
     lir_for_end(l, &f, NULL, NULL);
 }
 

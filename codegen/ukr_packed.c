@@ -197,7 +197,8 @@ typedef struct Gen {
     int64_t rows;
     LVal at[K_AXES], r1; /* origin of the tile; end of the task's rows */
     LVal cols;           /* columns of the panel that exist */
-    LVal panel, prows;   /* scratch, and its rows (the last reduced axis, padded) */
+    LVal panel, prows;   /* scratch, and its rows (the last reduced axis, padded where it is transposed) */
+    int merged;          /* from this reduced axis on, A and the panels step as along one */
 } Gen;
 
 static LVal extent(Gen *g, int axis) { return emit_dim(g->e, g->x.s->axis[axis].extent); }
@@ -230,12 +231,28 @@ static void pack(Gen *g, int i, LVal index) {
     g->at[x->red[i]] = lir_i64(l, 0);
 }
 
+/* Panels without padding are one in which all rows follow each other. */
+static int merged_from(const Gen *g) {
+    Ctx *c = g->e->c;
+    const Packed *x = &g->x;
+    int i = x->nred - 1;
+    for (; i > 0; i--) {
+        int outer = x->red[i - 1], inner = x->red[i];
+        if (!x->a.has[outer] || !x->a.has[inner]) break;
+        if (!dim_same(c, x->a.coef[outer], dim_mul(c, x->a.coef[inner], x->s->axis[inner].extent))) break;
+    }
+    return i;
+}
+
 static void reduce(Gen *g, int i, LVal index, LVal a0, TileProduct *t, LVal *acc) {
     Lir *l = g->l;
     const Packed *x = &g->x;
-    if (i == x->nred - 1) {
+    if (i == g->merged) {
+        LVal before = g->prows; /* rows of the panel for each index */
+        for (int k = i; k + 1 < x->nred; k++) before = lir_mul(l, before, extent(g, x->red[k]));
         t->a = lir_ptr_add(l, g->e->ptr[x->abuf], a0, DT_F32);
-        t->col = lir_muli(l, lir_mul(l, index, g->prows), g->width);
+        t->col = lir_muli(l, lir_mul(l, index, before), g->width);
+        if (i + 1 < x->nred) t->n = before;
         tile_product(l, t, acc);
         return;
     }
@@ -357,10 +374,13 @@ static void packed_build(Emit *e) {
     Dim panels = dim_ceildiv(c, x->s->axis[x->n].extent, dim_const(c, g->width)),
         tasks = dim_mul(c, chunks, panels);
     for (int i = 0; i < x->ntask; i++) tasks = dim_mul(c, tasks, x->s->axis[x->task[i]].extent);
-    Dim prows = dim_muli(
-            c, dim_ceildiv(c, x->s->axis[x->red[x->nred - 1]].extent, dim_const(c, g->lanes)),
-            g->lanes),
-        floats = prows;
+    Dim prows = x->s->axis[x->red[x->nred - 1]].extent, floats;
+    g->merged = x->nred - 1;
+    if (panel_contiguous(e->k, x->s, x->b, x->n))
+        g->merged = merged_from(g);
+    else
+        prows = dim_muli(c, dim_ceildiv(c, prows, dim_const(c, g->lanes)), g->lanes);
+    floats = prows;
     for (int i = 0; i + 1 < x->nred; i++) floats = dim_mul(c, floats, x->s->axis[x->red[i]].extent);
     e->code->scratch =
         dim_muli(c, dim_ceildiv(c, dim_muli(c, floats, 4 * g->width), dim_const(c, 64)), 64);

@@ -1,14 +1,15 @@
 /* ukr_tile.c: template `tile`: one reduction whose points lie along a vector axis, unrolled and jammed along a second axis, so
  * that many accumulators hide the latency of one chain: depthwise convolution (16 channels are the lanes; each tap's weights
- * serve all points of the tile), pooling in blocked layout. The innermost reduced axis is unrolled when it is short.
+ * serve all points of the tile), pooling in blocked layout. The innermost reduced axis is unrolled when it is short. Where a point is dear (packed
+ * weights times one row), a few accumulators do: the tile is several vectors wide, and reads whole lines of few places.
  * Tasks: all other parallel axes. Order of reduction: ascending, one chain per point. */
 #include <string.h>
 
 #include "emit_internal.h"
 #include "ukr.h"
 
-enum { PAR_TX, PAR_UNROLL };
-enum { MAX_TX = 16, MAX_UNROLL = 9 };
+enum { PAR_TX, PAR_UNROLL, PAR_NV };
+enum { MAX_TX = 16, MAX_UNROLL = 9, MAX_NV = 4, DEAR = 4, DEAR_TILE = 4 };
 
 typedef struct Plan { int vec, jam, red[K_AXES], nred; } Plan;
 typedef struct Find { const Kernel *k; const Stage *s; int unit[K_AXES], other[K_AXES]; bool affine; } Find;
@@ -68,6 +69,12 @@ static int tile_candidates(const Kernel *k, const Target *t, Sched *out, int max
     out[0].par[PAR_TX] = tile_width(k, &p, t);
     bool known = dim_is_const(k->c, k->stage[0].axis[p.red[p.nred - 1]].extent, &e);
     out[0].par[PAR_UNROLL] = known && e <= MAX_UNROLL ? e : 1;
+    int64_t nv = 1, lanes = target_lanes(t, reg_type(k->stage[0].acc[0]));
+    if (expr_cost(k->c, k->stage[0].body[0]) > DEAR) {
+        while (nv < MAX_NV && dim_divisible(k->c, k->stage[0].axis[p.vec].extent, 2 * nv * lanes)) nv *= 2;
+        if (nv > 1 && out[0].par[PAR_TX] > DEAR_TILE / nv) out[0].par[PAR_TX] = DEAR_TILE / nv;
+    }
+    out[0].par[PAR_NV] = nv;
     return 1;
 }
 
@@ -80,58 +87,67 @@ static double tile_cost(const Kernel *k, const Sched *s, const Target *t) {
     double tx = (double)s->par[PAR_TX], chain = 4 / tx;
     double step = chain > 1 ? chain : 1, later = 0;
     for (int st = 1; st < k->nstage; st++) later += nest_stage_cost(k, &k->stage[st], t);
-    return later + points / target_lanes(t, DT_F32) * step * (expr_cost(k->c, g->body[0]) > 4 ? expr_cost(k->c, g->body[0]) / 2.0 : 1);
+    return later + points / target_lanes(t, DT_F32) * step * (expr_cost(k->c, g->body[0]) > DEAR ? expr_cost(k->c, g->body[0]) / 2.0 : 1);
 }
 
-typedef struct Gen { Emit *e; Plan p; int unroll; uint16_t lanes; } Gen;
+typedef struct Gen { Emit *e; Plan p; int unroll, nv; uint16_t lanes; } Gen;
+
+/* Vector v of row r of the tile at p. */
+static Point tile_point(Gen *g, const Point *p, LVal jam0, int r, int v) {
+    Point q = *p;
+    q.axis[g->p.jam] = lir_addi(g->e->l, jam0, r);
+    q.axis[g->p.vec] = lir_addi(g->e->l, p->axis[g->p.vec], (int64_t)v * g->lanes);
+    return q;
+}
+
+static void accumulate(Gen *g, int tx, const Point *p, LVal jam0, LVal *acc) {
+    for (int r = 0; r < tx; r++)
+        for (int v = 0; v < g->nv; v++) {
+            Point q = tile_point(g, p, jam0, r, v);
+            emit_accumulate(g->e, &g->e->k->stage[0], &acc[r * g->nv + v], &q);
+        }
+}
 
 static void reduce(Gen *g, int i, int tx, Point *p, LVal jam0, LVal *acc) {
     Emit *e = g->e;
     const Stage *s = &e->k->stage[0];
     Lir *l = e->l;
-    int axis = g->p.red[i];
+    int axis = g->p.red[i], n = tx * g->nv;
     bool inner = i + 1 == g->p.nred;
     if (inner && g->unroll > 1) {
         for (int u = 0; u < g->unroll; u++) {
             p->axis[axis] = lir_i64(l, u);
-            for (int r = 0; r < tx; r++) {
-                p->axis[g->p.jam] = lir_addi(l, jam0, r);
-                emit_accumulate(e, s, &acc[r], p);
-            }
+            accumulate(g, tx, p, jam0, acc);
         }
         return;
     }
     LVal lo = lir_i64(l, 0), hi = emit_dim(e, s->axis[axis].extent), next[MAX_TX];
-    Parts parts = emit_parts(e, s, dim_hi(e->c, s->axis[axis].extent), emit_terms(e, s, axis + 1, -1, 1), 1, &lo, &hi, (uint32_t)tx, acc);
-    LFor f = lir_for(l, lo, hi, lir_i64(l, 1), (uint32_t)tx, acc);
-    memcpy(next, f.c, sizeof(LVal) * (size_t)tx);
-    if (parts.size.each) emit_initial_all(e, s, (uint32_t)tx, next);
+    Parts parts = emit_parts(e, s, dim_hi(e->c, s->axis[axis].extent), emit_terms(e, s, axis + 1, -1, 1), 1, &lo, &hi, (uint32_t)n, acc);
+    LFor f = lir_for(l, lo, hi, lir_i64(l, 1), (uint32_t)n, acc);
+    memcpy(next, f.c, sizeof(LVal) * (size_t)n);
+    if (parts.size.each) emit_initial_all(e, s, (uint32_t)n, next);
     p->axis[axis] = f.iv;
-    if (inner) {
-        for (int r = 0; r < tx; r++) {
-            p->axis[g->p.jam] = lir_addi(l, jam0, r);
-            emit_accumulate(e, s, &next[r], p);
-        }
-    } else reduce(g, i + 1, tx, p, jam0, next);
-    if (parts.size.each) emit_add_part(e, s, (uint32_t)tx, f.c, next);
+    if (inner) accumulate(g, tx, p, jam0, next);
+    else reduce(g, i + 1, tx, p, jam0, next);
+    if (parts.size.each) emit_add_part(e, s, (uint32_t)n, f.c, next);
     lir_for_end(l, &f, next, acc);
-    emit_parts_end(e, s, &parts, (uint32_t)tx, acc);
+    emit_parts_end(e, s, &parts, (uint32_t)n, acc);
 }
 
 static void one_tile(Gen *g, int tx, Point *p, LVal jam0) {
     Emit *e = g->e;
     const Stage *s = &e->k->stage[0];
     LVal acc[MAX_TX];
-    for (int r = 0; r < tx; r++) acc[r] = emit_initial(e, s, 0, g->lanes);
+    CHECK(tx * g->nv <= MAX_TX);
+    for (int i = 0; i < tx * g->nv; i++) acc[i] = emit_initial(e, s, 0, g->lanes);
     Point q = *p;
     reduce(g, 0, tx, &q, jam0, acc);
-    for (int r = 0; r < tx; r++) {
-        Point par;
-        q = *p;
-        q.axis[g->p.jam] = lir_addi(e->l, jam0, r);
-        emit_parallel_point(s, &q, &par);
-        emit_epilogue(e, 0, &acc[r], &par);
-    }
+    for (int r = 0; r < tx; r++)
+        for (int v = 0; v < g->nv; v++) {
+            Point par, at = tile_point(g, p, jam0, r, v);
+            emit_parallel_point(s, &at, &par);
+            emit_epilogue(e, 0, &acc[r * g->nv + v], &par);
+        }
 }
 
 /* Tiles along the jammed axis: q of tx, the rest one narrower (known extents); or tx, then single points. */
@@ -161,7 +177,7 @@ static void along(Gen *g, Point *p, int tx) {
 }
 
 static void tile_build(Emit *e) {
-    Gen gen = {.e = e, .unroll = (int)e->s->par[PAR_UNROLL]}, *g = &gen;
+    Gen gen = {.e = e, .unroll = (int)e->s->par[PAR_UNROLL], .nv = (int)e->s->par[PAR_NV]}, *g = &gen;
     CHECK(plan(e->k, &g->p));
     const Stage *s = &e->k->stage[0];
     Lir *l = e->l;
@@ -187,7 +203,7 @@ static void tile_build(Emit *e) {
     int tx = (int)e->s->par[PAR_TX];
     bool exact = dim_divisible(c, vext, g->lanes);
     LVal n = emit_dim(e, vext), whole = exact ? n : lir_muli(l, lir_op2(l, S_DIV, n, lir_i64(l, g->lanes)), g->lanes);
-    LFor f = lir_for(l, lir_i64(l, 0), whole, lir_i64(l, g->lanes), 0, NULL);
+    LFor f = lir_for(l, lir_i64(l, 0), whole, lir_i64(l, g->nv * g->lanes), 0, NULL);
     p.axis[g->p.vec] = f.iv;
     along(g, &p, tx);
     lir_for_end(l, &f, NULL, NULL);
@@ -203,4 +219,4 @@ static void tile_build(Emit *e) {
     lir_for_end(l, &t, NULL, NULL);
 }
 
-const Tmpl tmpl_tile = {"tile", "tx unroll", F_SIMD, tile_match, tile_candidates, tile_cost, tile_build};
+const Tmpl tmpl_tile = {"tile", "tx unroll nv", F_SIMD, tile_match, tile_candidates, tile_cost, tile_build};

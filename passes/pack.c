@@ -17,6 +17,7 @@ typedef struct Pack {
     bool swap;                  /* operands exchanged */
     int width;                  /* columns of a panel */
     int quad_at, quad_x;        /* 8-bit integers: the dims of B and of the other operand whose k go together by four, else -1 */
+    int order[MAX_RANK];        /* of the dims of B, for panels: as they are, except that what a map repeats comes last */
 } Pack;
 
 static int find(const uint8_t *label, int rank, uint8_t l) {
@@ -42,6 +43,21 @@ static bool of_constants(Graph *g, const uint32_t *uses, uint32_t nval, Val v) {
     return !loads;
 }
 
+/* Dims of a map that no operand has come last: what lies at a point is then read once for all of them (the parts of a byte). */
+static void order_dims(Graph *g, const Node *map, int rank, int *order) {
+    int m = 0;
+    for (int repeated = 0; repeated < 2; repeated++)
+        for (int d = 0; d < rank; d++) {
+            bool has = !map;
+            for (int k = 0; map && k < map->nin; k++) {
+                const Type *t = val_type(g, map->in[k]);
+                int at = d - (rank - t->rank);
+                has |= at >= 0 && !dim_is(g->c, t->dim[at], 1);
+            }
+            if (has != repeated) order[m++] = d;
+        }
+}
+
 /* B has one dim that only it and the result have (n, the result's last), and otherwise reduced dims. */
 static bool match(Graph *g, const uint32_t *uses, uint32_t nval, const Node *n, Pack *p) {
     const ContractAttr *a = n->attr;
@@ -53,7 +69,7 @@ static bool match(Graph *g, const uint32_t *uses, uint32_t nval, const Node *n, 
         bool computed = bytes && !d && b->rank == 2;
         bool fits = d ? d->bytes >= (bytes ? MIN_INTEGERS : MIN_BYTES) : computed || of_constants(g, uses, nval, n->in[!s]);
         if (!fits || b->rank < 2 || b->rank > 4 || !out->rank) continue;
-        *p = (Pack){-1, -1, s == 1, PANEL, -1, -1};
+        *p = (Pack){-1, -1, s == 1, PANEL, -1, -1, {0}};
         bool ok = true;
         for (int i = 0; i < b->rank && ok; i++) {
             uint8_t l = a->label[!s][i];
@@ -70,6 +86,7 @@ static bool match(Graph *g, const uint32_t *uses, uint32_t nval, const Node *n, 
         if (computed && p->quad_at < 0) continue;
         if (!d && !computed && cols % (2 * PANEL) == 0) p->width = 2 * PANEL;
         if (!d && !computed) p->quad_at = -1;
+        order_dims(g, d || computed ? NULL : val_def(g, n->in[!s]), b->rank, p->order);
         return true;
     }
     return false;
@@ -128,15 +145,18 @@ static Val panels(Graph *g, B *b, Val v, const Pack *p) {
 static Val map_panels(Graph *g, B *b, Val v, const Pack *p) {
     const Node *d = val_def(g, v);
     const MapAttr *a = d->attr;
-    int rank = a->rank, m = 0, n_at = p->n_at, width = p->width;
+    int rank = a->rank, m = 0, n_at = 0, width = p->width;
     Ctx *c = g->c;
     Dim dim[MAX_RANK], one = dim_const(c, 1);
     Expr axis[MAX_RANK], w = expr_int(c, DT_I64, width);
     Val *in = NEWN(c, Val, d->nin), out;
+    while (p->order[n_at] != p->n_at) n_at++;
+    Pack at = *p;
+    at.n_at = n_at;
     for (int k = 0; k < d->nin; k++) {
         Dim full[MAX_RANK];
         const Type *t = val_type(g, d->in[k]);
-        for (int i = 0; i < rank; i++) full[i] = i < rank - t->rank ? one : t->dim[i - (rank - t->rank)];
+        for (int i = 0; i < rank; i++) full[i] = p->order[i] < rank - t->rank ? one : t->dim[p->order[i] - (rank - t->rank)];
         bool has = !dim_is(c, full[n_at], 1);
         Val x = now(g, b_reshape(b, d->in[k], rank, full));
         if (!has) { /* the same for all columns */
@@ -144,15 +164,15 @@ static Val map_panels(Graph *g, B *b, Val v, const Pack *p) {
             full[rank - 1] = one;
             x = now(g, b_reshape(b, x, rank, full));
         }
-        in[k] = has ? panels(g, b, x, p) : x;
+        in[k] = has ? panels(g, b, x, &at) : x;
     }
-    dim[m++] = dim_ceildiv(c, a->dim[n_at], dim_const(c, width));
+    dim[m++] = dim_ceildiv(c, a->dim[p->n_at], dim_const(c, width));
     for (int i = 0; i < rank; i++) {
-        if (i != n_at) dim[m++] = a->dim[i];
-        axis[i] = expr_axis(c, (uint32_t)(i < n_at ? i + 1 : i));
+        if (i != n_at) dim[m++] = a->dim[p->order[i]];
+        axis[p->order[i]] = expr_axis(c, (uint32_t)(i < n_at ? i + 1 : i));
     }
     dim[m++] = dim_const(c, width);
-    axis[n_at] = expr_op(c, S_ADD, expr_op(c, S_MUL, expr_axis(c, 0), w, (Expr){0}), expr_axis(c, (uint32_t)rank), (Expr){0});
+    axis[p->n_at] = expr_op(c, S_ADD, expr_op(c, S_MUL, expr_axis(c, 0), w, (Expr){0}), expr_axis(c, (uint32_t)rank), (Expr){0});
     Expr body = expr_subst_axes(c, a->body[0], axis, (uint32_t)rank);
     b_map(b, 1, &body, d->nin, in, m, dim, &out);
     return out;
@@ -187,7 +207,7 @@ static bool rewrite(Graph *g, Node *n, const Pack *p) {
     memcpy(q.label[0], a->label[p->swap], xt->rank);
     int m = 0;
     q.label[1][m++] = nl;
-    for (int d = 0; d < wt->rank; d++) if (d != p->n_at) q.label[1][m++] = a->label[!p->swap][d];
+    for (int d = 0; d < wt->rank; d++) if (p->order[d] != p->n_at) q.label[1][m++] = a->label[!p->swap][p->order[d]];
     q.label[1][m++] = ni;
     if (p->quad_at >= 0) {
         q.label[0][xt->rank] = q.label[1][m++] = nq;

@@ -341,6 +341,22 @@ typedef struct Case {
     const char *in, *out, *body;
 } Case;
 
+/* Weights of four bits, two in a byte, times a row: bytes lie along the columns. */
+START_TEST(packed_weights) {
+    static const char *const value[] = {"f32(and(shr(i32(a), i32(#2 * 4)), 15)) - 8", "f32(and(i32(a), 3)) * 0.5 + f32(#2)",
+                                        "exp(f32(and(i32(a) + i32(#2), 7)) * 0.25)"};
+    for (int v = 0; v < 3; v++)
+        for (int cols = 32; cols >= 24; cols -= 8) {
+            char in[128], out[64], body[512];
+            snprintf(in, sizeof in, "%%b: u8[3,9,1,%d], %%s: f32[3,9,1,%d], %%x: f32[9,2,1]", cols, cols);
+            snprintf(out, sizeof out, "f32[3,%d]", cols);
+            snprintf(body, sizeof body, "%%0 = map { (%s) * b * c } %%b, %%s, %%x : f32[3,9,2,%d]\n%%1 = reduce.sum [1, 2] %%0 : %s\nyield %%1", value[v],
+                     cols, out);
+            kernel("tile", "", in, out, body, NULL);
+        }
+}
+END_TEST
+
 /* ---- tile: one reduction per point, lanes along the innermost axis ---- */
 
 START_TEST(tiles_of_fixed_sizes) {
@@ -802,6 +818,7 @@ int main(void) {
     tcase_add_test(t, rows_without_keys);
     tcase_add_test(t, grouped_heads);
     tcase_add_test(t, packed_products);
+    tcase_add_test(t, packed_weights);
     tcase_add_test(t, tiles_of_fixed_sizes);
     tcase_add_test(t, tiles_of_any_size);
     tcase_add_test(t, windows);
