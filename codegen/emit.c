@@ -49,6 +49,32 @@ void emit_begin(Emit *e) {
     }
 }
 
+enum { MOST_SHARED = 64 };
+struct EmitShared {
+    bool on;
+    int n;
+    struct { LVal ptr, at, ok, v; } load[MOST_SHARED];
+};
+
+void emit_share_loads(Emit *e, bool share) {
+    if (!e->shared) e->shared = NEW(e->c, struct EmitShared);
+    e->shared->on = share;
+    e->shared->n = 0;
+}
+
+/* The vector that has been loaded at ptr + at, if ok; else *load is where to remember it, unless that is NULL. */
+static LVal shared_load(Emit *e, const KBuf *b, LVal ptr, LVal at, LVal ok, LVal **load) {
+    struct EmitShared *s = e->shared;
+    *load = NULL;
+    if (!s || !s->on || b->kind != KB_IN) return (LVal){0};
+    for (int i = 0; i < s->n; i++)
+        if (s->load[i].ptr.i == ptr.i && s->load[i].at.i == at.i && s->load[i].ok.i == ok.i) return s->load[i].v;
+    if (s->n == MOST_SHARED) return (LVal){0};
+    s->load[s->n].ptr = ptr, s->load[s->n].at = at, s->load[s->n].ok = ok;
+    *load = &s->load[s->n++].v;
+    return (LVal){0};
+}
+
 void emit_memo_reset(Emit *e) { e->memo->stamp++; }
 
 LVal emit_dim(Emit *e, Dim d) {
@@ -259,14 +285,22 @@ static LVal load_strided(Emit *e, LVal ptr, LVal base, int64_t step, DType mt, u
 /* Neighbours that are all in range, if `ok`, or none, for machines that have no vectors under a mask. */
 static LVal load_or_pad(Emit *e, const Stage *s, const ExprInfo *x, const Point *p, LVal ok, LVal base) {
     const KBuf *b = &e->k->buf[x->index];
-    DType mt = mem_type(b->dtype);
-    Expr pad = x->arg[x->narg - 1];
-    LVal other = widen(e, as_typed(e, pad, emit_mode(e, s, pad, p, p->vaxis < 0 || !expr_uses_axis(e->c, pad, (uint32_t)p->vaxis))), p->lanes);
-    LIf in = lir_if(e->l, ok, 1);
-    LVal v = lir_load(e->l, e->ptr[x->index], base, (LTy){(uint8_t)mt, p->lanes}, (LVal){0}, known_align(e, mt, x->arg, b->rank));
-    v = from_memory(e, v, b->dtype);
-    lir_else(e->l, &in, &v);
-    lir_endif(e->l, &in, &other, &v);
+    LTy vector = {(uint8_t)mem_type(b->dtype), p->lanes};
+    LVal *known, v = shared_load(e, b, e->ptr[x->index], base, ok, &known);
+    if (v.i) return v;
+    uint32_t align = known_align(e, (DType)vector.dt, x->arg, b->rank);
+    if (ok.i) {
+        Expr pad = x->arg[x->narg - 1];
+        bool scalar = p->vaxis < 0 || !expr_uses_axis(e->c, pad, (uint32_t)p->vaxis);
+        LVal other = widen(e, as_typed(e, pad, emit_mode(e, s, pad, p, scalar)), p->lanes);
+        LIf in = lir_if(e->l, ok, 1);
+        v = from_memory(e, lir_load(e->l, e->ptr[x->index], base, vector, (LVal){0}, align), b->dtype);
+        lir_else(e->l, &in, &v);
+        lir_endif(e->l, &in, &other, &v);
+    } else {
+        v = from_memory(e, lir_load(e->l, e->ptr[x->index], base, vector, (LVal){0}, align), b->dtype);
+    }
+    if (known) *known = v;
     return v;
 }
 
@@ -303,8 +337,8 @@ static LVal emit_load(Emit *e, const Stage *s, const ExprInfo *x, const Point *p
     int64_t step;
     LVal vec, base = emit_address(e, s, bufno, rank, at, p, &step, &vec);
     LVal v;
-    bool apart = oob == OOB_VALUE && ok.i && !inside && !(e->t->flags & F_SIMD) && p->vaxis >= 0 && step == 1 && !vec.i && lanes_of(e, ok) == 1;
-    if (apart) return load_or_pad(e, s, x, p, ok, base);
+    bool whole = !inside && !(e->t->flags & F_SIMD) && p->vaxis >= 0 && step == 1 && !vec.i && !p->mask.i;
+    if (whole && (ok.i ? oob == OOB_VALUE && lanes_of(e, ok) == 1 : oob == OOB_NEVER)) return load_or_pad(e, s, x, p, ok, base);
     if (p->vaxis >= 0 && (step != 0 || vec.i)) {
         LVal mask = b->kind == KB_TEMP && !vec.i && step > 0 && step <= MOST_APART ? (LVal){0} : p->mask;
         if (ok.i) mask = mask.i ? lir_op2(e->l, S_AND, widen(e, ok, p->lanes), mask) : widen(e, ok, p->lanes);

@@ -13,6 +13,8 @@ void emit_accumulate(Emit *e, const Stage *s, LVal *acc, const Point *p);
 /* Where the body is a load that is neutral out of range: cuts [*lo, *hi) of reduced axis `axis` to where the indices are in range that depend on
  * it, on no later axis and not on the lane. Their bits are set in p->inside, which emit_accumulate heeds. false: nothing to cut. */
 bool emit_inside(Emit *e, const Stage *s, int axis, Point *p, LVal *lo, LVal *hi);
+/* From here on, vectors that are loaded from operands at the same place, in one region, are loaded once; until called again. */
+void emit_share_loads(Emit *e, bool share);
 LVal emit_initial(Emit *e, const Stage *s, int r, uint16_t lanes); /* the neutral start of accumulator r */
 void emit_parallel_point(const Stage *s, const Point *p, Point *out); /* p indexed by the parallel axes alone, as epilogues want it */
 /* Before a loop along the axis that runs at least once: what s computes there without it is computed now, at p, unless it reads `written` buffers or

@@ -113,6 +113,7 @@ struct Emit {
     LVal ptr[K_BUFS];                               /* base pointers: lir_buf for IN/OUT (set up by emit_begin), scratch homes set by the template */
     uint8_t aligned, aligned_axis;                  /* accesses that depend on the axis are at multiples of so many elements; 0: not known */
     struct EmitMemo *memo;
+    struct EmitShared *shared;                      /* emit_share_loads */
     LVal *held; uint16_t hold;                      /* emit_store leaves the value for buffer hold - 1 in *held; its caller stores it */
     uint64_t streamed;                              /* results that are not to stay in caches: emit_stream.c */
 };

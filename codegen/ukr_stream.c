@@ -6,8 +6,8 @@
 #include "emit_internal.h"
 #include "ukr.h"
 
-enum { PAR_LANES, N_PARS };
-enum { BYTES = 16, MOST_LANES = 8, MOST_TERMS = 128, MOST_UNROLLED = 25 };
+enum { PAR_LANES, PAR_POINTS };
+enum { BYTES = 16, MOST_LANES = 8, MOST_TERMS = 128, MOST_UNROLLED = 25, MOST_POINTS = 2 };
 
 typedef struct Stream {
     const Kernel *k;
@@ -100,15 +100,29 @@ static bool stream_match(const Kernel *k, const Target *t) {
     return !(t->flags & F_SIMD) && lanes_of(k) > 1;
 }
 
+/* The parallel axis before axis v, or -1. */
+static int axis_before(const Stage *s, int v) {
+    do v--;
+    while (v >= 0 && s->axis[v].kind != AX_PAR);
+    return v;
+}
+
 static int stream_candidates(const Kernel *k, const Target *t, Sched *out, int max) {
-    (void)t, (void)max;
+    const Stage *s = &k->stage[0];
+    int u = axis_before(s, last_axis(k, 0)), n = 1;
+    (void)t;
     out[0].par[PAR_LANES] = lanes_of(k);
-    return 1;
+    out[0].par[PAR_POINTS] = 1;
+    if (max < 2 || !s->comb[0].i || u < 0 || terms_from(k, s, 0) > MOST_UNROLLED || !dim_divisible(k->c, s->axis[u].extent, MOST_POINTS)) return n;
+    out[n] = out[0];
+    out[n++].par[PAR_POINTS] = MOST_POINTS;
+    return n;
 }
 
 /* Sums in the unit of gpu_tile_cost: loads outweigh products, and there must be threads enough. */
 static double stream_cost(const Kernel *k, const Sched *s, const Target *t) {
     enum { ENOUGH = 132 * 64, PRODUCTS = 10 };
+    const double SHARED_LOADS = 0.6;
     double total = 0, points = 1, threads = 1;
     for (int st = 0; st < k->nstage; st++) total += nest_stage_cost(k, &k->stage[st], t);
     if (!k->stage[0].comb[0].i) return total / 2;
@@ -117,87 +131,105 @@ static double stream_cost(const Kernel *k, const Sched *s, const Target *t) {
         points *= n;
         if (k->stage[0].axis[a].kind == AX_PAR) threads *= n;
     }
-    threads /= (double)s->par[PAR_LANES];
-    return points / PRODUCTS * (threads < ENOUGH ? ENOUGH / threads : 1);
+    threads /= (double)(s->par[PAR_LANES] * s->par[PAR_POINTS]);
+    return points / PRODUCTS * (threads < ENOUGH ? ENOUGH / threads : 1) * (s->par[PAR_POINTS] > 1 ? SHARED_LOADS : 1);
 }
 
-/* All terms from axis a on, in order: inner ones as a straight line, so that their loads are on the way together. */
-static void terms(Emit *e, int a, Point *p, LVal *acc) {
+/* All terms of n points from axis a on, in order: inner ones as a straight line, so that their loads are on the way together, and points share what
+ * they read. */
+static void terms(Emit *e, int a, Point *p, int n, LVal *acc) {
     const Stage *s = &e->k->stage[0];
-    int64_t n;
+    int64_t extent;
     while (a < s->naxis && s->axis[a].kind == AX_PAR) a++;
     if (a == s->naxis) {
-        LVal nw[K_RES], out[K_RES];
-        if (expr_info(e->c, s->body[0])->kind != E_LOAD) return emit_accumulate(e, s, acc, p);
-        emit_memo_reset(e);
-        for (int r = 0; r < s->nres; r++) nw[r] = emit_to_acc(e, emit_vec(e, s, s->body[r], p), expr_info(e->c, s->body[r])->dtype, s->acc[r]);
-        for (int r = 0; r < s->nres; r++) out[r] = emit_combine(e, s, r, acc, nw);
-        memcpy(acc, out, s->nres * sizeof *acc);
-        return;
-    }
-    CHECK(dim_is_const(e->c, s->axis[a].extent, &n));
-    if (terms_from(e->k, s, a) <= MOST_UNROLLED) {
-        for (int64_t i = 0; i < n; i++) {
-            p->axis[a] = lir_i64(e->l, i);
-            terms(e, a + 1, p, acc);
+        for (int j = 0; j < n; j++, acc += s->nres) {
+            LVal nw[K_RES], out[K_RES];
+            if (expr_info(e->c, s->body[0])->kind != E_LOAD) {
+                emit_accumulate(e, s, acc, &p[j]);
+                continue;
+            }
+            emit_memo_reset(e);
+            for (int r = 0; r < s->nres; r++) nw[r] = emit_to_acc(e, emit_vec(e, s, s->body[r], &p[j]), expr_info(e->c, s->body[r])->dtype, s->acc[r]);
+            for (int r = 0; r < s->nres; r++) out[r] = emit_combine(e, s, r, acc, nw);
+            memcpy(acc, out, s->nres * sizeof *acc);
         }
         return;
     }
-    LFor f = lir_for(e->l, lir_i64(e->l, 0), lir_i64(e->l, n), lir_i64(e->l, 1), s->nres, acc);
-    LVal next[K_RES];
-    memcpy(next, f.c, s->nres * sizeof *next);
-    p->axis[a] = f.iv;
-    terms(e, a + 1, p, next);
-    lir_for_end(e->l, &f, next, acc);
+    CHECK(dim_is_const(e->c, s->axis[a].extent, &extent));
+    bool line = terms_from(e->k, s, a) <= MOST_UNROLLED;
+    uint32_t count = (uint32_t)n * s->nres;
+    LVal next[K_RES * MOST_POINTS];
+    LFor f;
+    if (!line) f = lir_for(e->l, lir_i64(e->l, 0), lir_i64(e->l, extent), lir_i64(e->l, 1), count, acc);
+    memcpy(next, line ? acc : f.c, count * sizeof *next);
+    for (int64_t i = 0; i < (line ? extent : 1); i++) {
+        for (int j = 0; j < n; j++) p[j].axis[a] = line ? lir_i64(e->l, i) : f.iv;
+        terms(e, a + 1, p, n, next);
+    }
+    if (line) memcpy(acc, next, count * sizeof *next);
+    else lir_for_end(e->l, &f, next, acc);
 }
 
-static void points(Emit *e, Point *p) {
+/* n neighbours along axis u, from p on. */
+static void points(Emit *e, const Point *p, int u, int n) {
     const Stage *s = &e->k->stage[0];
-    LVal acc[K_RES];
-    Point par;
+    LVal acc[K_RES * MOST_POINTS];
+    Point at[MOST_POINTS], par;
     emit_memo_reset(e);
-    for (int r = 0; r < s->nres; r++) {
-        if (s->comb[0].i) acc[r] = emit_initial(e, s, r, p->lanes);
-        else acc[r] = emit_to_acc(e, emit_vec(e, s, s->body[r], p), expr_info(e->c, s->body[r])->dtype, s->acc[r]);
+    for (int j = 0; j < n; j++) {
+        at[j] = *p;
+        if (j) at[j].axis[u] = lir_addi(e->l, p->axis[u], j);
+        for (int r = 0; r < s->nres; r++) {
+            LVal *a = &acc[j * s->nres + r];
+            if (s->comb[0].i) *a = emit_initial(e, s, r, p->lanes);
+            else *a = emit_to_acc(e, emit_vec(e, s, s->body[r], p), expr_info(e->c, s->body[r])->dtype, s->acc[r]);
+        }
     }
-    if (s->comb[0].i) terms(e, 0, p, acc);
-    emit_memo_reset(e);
-    emit_parallel_point(s, p, &par);
-    emit_epilogue(e, 0, acc, &par);
+    if (s->comb[0].i) {
+        emit_share_loads(e, n > 1); /* which have all terms in a line */
+        terms(e, 0, at, n, acc);
+        emit_share_loads(e, false);
+    }
+    for (int j = 0; j < n; j++) {
+        emit_memo_reset(e);
+        emit_parallel_point(s, &at[j], &par);
+        emit_epilogue(e, 0, &acc[j * s->nres], &par);
+    }
 }
 
 static void stream_build(Emit *e) {
     const Stage *s = &e->k->stage[0];
     Lir *l = e->l;
-    int64_t lanes = e->s->par[PAR_LANES];
-    int v = last_axis(e->k, 0);
+    int64_t lanes = e->s->par[PAR_LANES], many = e->s->par[PAR_POINTS];
+    int v = last_axis(e->k, 0), u = axis_before(s, v);
     Dim pieces = dim_ceildiv(e->c, s->axis[v].extent, dim_const(e->c, lanes)), tasks = pieces;
     bool whole = dim_divisible(e->c, s->axis[v].extent, lanes);
     for (int a = 0; a < v; a++)
-        if (s->axis[a].kind == AX_PAR) tasks = dim_mul(e->c, tasks, s->axis[a].extent);
+        if (s->axis[a].kind == AX_PAR) tasks = dim_mul(e->c, tasks, a == u ? dim_floordiv(e->c, s->axis[a].extent, dim_const(e->c, many)) : s->axis[a].extent);
     e->code->tasks = tasks;
     LFor t = lir_for(l, lir_t0(l), lir_t1(l), lir_tstep(l), 0, NULL);
     Point p = {.vaxis = (int8_t)v, .lanes = (uint16_t)lanes};
     LVal rest = t.iv, n = emit_dim(e, s->axis[v].extent);
     for (int a = v; a >= 0; a--) {
         if (s->axis[a].kind != AX_PAR) continue;
-        LVal extent = emit_dim(e, a == v ? pieces : s->axis[a].extent);
+        LVal extent = emit_dim(e, a == v ? pieces : a == u ? dim_floordiv(e->c, s->axis[a].extent, dim_const(e->c, many)) : s->axis[a].extent);
         p.axis[a] = a ? lir_op2(l, S_REM, rest, extent) : rest;
         if (a) rest = lir_op2(l, S_DIV, rest, extent);
     }
+    if (many > 1) p.axis[u] = lir_muli(l, p.axis[u], many);
     LVal start = p.axis[v] = lir_muli(l, p.axis[v], lanes), end = lir_addi(l, start, lanes);
     LIf full = {0};
     if (!whole) full = lir_if(l, lir_op2(l, S_LE, end, n), 0);
     e->aligned = (uint8_t)lanes;
     e->aligned_axis = (uint8_t)v;
-    points(e, &p);
+    points(e, &p, u, (int)many);
     e->aligned = 0;
     if (!whole) {
         lir_else(l, &full, NULL);
         LFor f = lir_for(l, start, n, lir_i64(l, 1), 0, NULL);
         Point q = p;
         q.vaxis = -1, q.lanes = 1, q.axis[v] = f.iv;
-        points(e, &q);
+        points(e, &q, u, (int)many);
         lir_for_end(l, &f, NULL, NULL);
         lir_endif(l, &full, NULL, NULL);
     }
@@ -205,4 +237,4 @@ static void stream_build(Emit *e) {
     lir_for_end(l, &t, NULL, NULL);
 }
 
-const Tmpl tmpl_stream = {"stream", "lanes", F_BLOCKS, stream_match, stream_candidates, stream_cost, stream_build};
+const Tmpl tmpl_stream = {"stream", "lanes points", F_BLOCKS, stream_match, stream_candidates, stream_cost, stream_build};

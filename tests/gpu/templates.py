@@ -57,6 +57,8 @@ CASES = {
                         "stream lanes=8", [(2, 0)]),
     "depthwise": (WINDOWS.format(t="float", c=4, w=numbers(16), op="Conv<group = 4, kernel_shape = [3, 3], pads = [1, 1, 1, 1], strides = [2, 2]>(a, v)"),
                   "stream lanes=4", [(2, 0)]),
+    "depthwise, pairs": ("(float[N, 4, 20, 18] x) => (float[N, 4, 20, 18] y) <float[4, 4, 1, 1] w = {" + numbers(16) + "}, float[4, 1, 3, 3] v = {" + numbers(36)
+                         + "}> { a = Conv(x, w) b = Conv<group = 4, pads = [1, 1, 1, 1]>(a, v) y = Conv(b, w) }", "stream lanes=4 points=2", [(1, 0)]),
     "depthwise, large": ("(float[N, 4, 9, 9] x) => (float[N, 4, 9, 9] y) <float[4, 4, 1, 1] w = {" + numbers(16) + "}, float[4, 1, 7, 7] v = {" + numbers(196)
                          + "}> { a = Conv(x, w) b = Conv<group = 4, pads = [3, 3, 3, 3]>(a, v) y = Conv(b, w) }", "stream lanes=4", [(2, 0)]),
     "not whole": ("(float[N, 7] x, float[7] g) => (float[N, 7] y) { y = Mul(x, g) }", "nest", [(5, 0)]),
