@@ -2,15 +2,26 @@
  * and by 16 bytes. The threads of a block share k as well as columns (rows of the wide side): a thread has `rows` rows of `width` columns, for the
  * k of its chain. Neighbours in memory along k: a warp walks k, each thread 16 bytes of it, in `width` columns. Neighbours along columns: a thread
  * has 16 bytes of them at each k of its chain.
+ * A wide side computed from bytes that lie along k (quantised weights, several to a byte or not, and their scales) is loaded by 16 bytes, too, and
+ * each weight made from its byte in registers.
  * Order of a sum: groups of k (16 bytes, if neighbours lie along k; else one k) go to chain number mod chains; each chain ascending, products
- * fused into it; then chains are added one after the other. */
+ * fused into it; then chains are added one after the other. Weights made from 16 bytes that have one scale are a sum of their own, times the scale. */
 #include <string.h>
 
 #include "gpu_tile.h"
 #include "ukr.h"
 
 enum { PAR_ROWS, PAR_COLS, PAR_CHAINS };
-enum { THREADS = 256, WARP = 32, VECTOR = 16 /* bytes */, MOST_ROWS = 16, MOST_WIDTH = 8, MOST_GROUP = 8, MOST_AHEAD = 4, COLUMNS = 32 };
+enum { THREADS = 256, WARP = 32, VECTOR = 16 /* bytes */, MOST_ROWS = 16, MOST_WIDTH = 8, MOST_GROUP = 8, MOST_AHEAD = 4, COLUMNS = 32, MOST_PARTS = 4 };
+
+/* The bytes of a wide side that is computed from them: a load, n of whose elements lie side by side along the innermost reduced axis; everything
+ * else is the same for them. `part`: a reduced axis that the load does not depend on, so its points are in the same byte; -1: none. The factor is x,
+ * times `scale` (or none), which is the same for all weights of a group. */
+typedef struct Bytes {
+    ExprInfo load;
+    int n, part, nparts;
+    Expr x, scale;
+} Bytes;
 
 typedef struct Gemv {
     Emit *e;
@@ -19,6 +30,9 @@ typedef struct Gemv {
     int few, wide;              /* sides */
     int rows, cols, chains;     /* of a block */
     int width, group;           /* columns of a thread; elements of a load of the wide side */
+    Bytes bytes;                /* n 0: the wide side is no such thing */
+    LVal words;                 /* of which bytes are taken now, and which */
+    int byte;
     LVal mem, tid, chain, place, ksize, at[K_AXES], first[2], row[2][MOST_ROWS], from[2][MOST_ROWS];
     LVal index[2][MOST_ROWS][GPU_TESTS];
 } Gemv;
@@ -44,6 +58,72 @@ static int few_side(const GpuProduct *x) {
     return dim_typical(c, gpu_rows(x, 0)) <= dim_typical(c, gpu_rows(x, 1)) ? 0 : 1;
 }
 
+typedef struct Look {
+    const GpuProduct *x;
+    Bytes *b;
+    int n, inner;
+    bool ok;
+    uint32_t axes; /* that the load depends on */
+} Look;
+
+static bool multiple(Ctx *c, Expr rest, int n) {
+    const ExprInfo *i = expr_info(c, rest);
+    return i->kind == E_CONST ? i->val.i % n == 0 : i->kind == E_DIM && dim_divisible(c, (Dim){i->index}, n);
+}
+
+static void look_at_load(void *data, const ExprInfo *load) {
+    Look *k = data;
+    const GpuProduct *x = k->x;
+    Ctx *c = x->k->c;
+    const KBuf *b = &x->k->buf[load->index];
+    bool along = false;
+    Affine f;
+    for (int d = 0; d < b->rank; d++) along |= expr_uses_axis(c, load->arg[d], (uint32_t)k->inner);
+    if (!along) return;
+    k->ok = k->ok && !k->b->load.narg && dt_bits(load->dtype) == 8 && load->oob == OOB_NEVER && b->align % k->n == 0 &&
+            access_affine(x->k, x->s, (uint16_t)load->index, b->rank, load->arg, &f) && dim_is(c, f.coef[k->inner], 1) && multiple(c, f.rest, k->n);
+    for (int a = 0; a < x->s->naxis && k->ok; a++) {
+        k->ok = a == k->inner || !f.has[a] || dim_divisible(c, f.coef[a], k->n);
+        k->axes |= (uint32_t)f.has[a] << a;
+    }
+    k->b->load = *load;
+}
+
+typedef struct Count { uint32_t buf; int n; } Count;
+static void count_load(void *data, const ExprInfo *load) { ((Count *)data)->n += load->index == ((Count *)data)->buf; }
+
+/* Is the side computed from bytes along k? The axis of parts is no longer one of x->red then. */
+static bool in_bytes(GpuProduct *x, int wide, Bytes *b) {
+    const Side *s = &x->side[wide];
+    Ctx *c = x->k->c;
+    int inner = x->red[x->nred - 1];
+    int64_t size, n;
+    if (s->vec || x->s->acc[0] != DT_F32 || !dim_is_const(c, x->s->axis[inner].extent, &size)) return false;
+    for (n = VECTOR; n >= 4 && size % n; n /= 2) {}
+    if (n < 4) return false;
+    *b = (Bytes){.n = (int)n, .part = -1, .nparts = 1};
+    Look k = {x, b, (int)n, inner, true, 0};
+    expr_loads(c, s->x, look_at_load, &k);
+    Count count = {b->load.index, 0};
+    if (k.ok && b->load.narg) expr_loads(c, s->x, count_load, &count);
+    if (count.n != 1) return false;
+    for (int i = 0; i < x->nred - 1; i++) {
+        if (k.axes >> x->red[i] & 1 || !dim_is_const(c, x->s->axis[x->red[i]].extent, &size) || size > MOST_PARTS) continue;
+        b->part = x->red[i];
+        b->nparts = (int)size;
+        x->nred--;
+        memmove(&x->red[i], &x->red[i + 1], sizeof *x->red * (size_t)(x->nred - i));
+        break;
+    }
+    b->x = s->x;
+    const ExprInfo mul = *expr_info(c, s->x);
+    for (int i = 0; i < 2 && mul.kind == E_OP && mul.op == S_MUL && mul.dtype == DT_F32; i++) {
+        bool same = !expr_uses_axis(c, mul.arg[i], (uint32_t)inner) && (b->part < 0 || !expr_uses_axis(c, mul.arg[i], (uint32_t)b->part));
+        if (same) b->scale = mul.arg[i], b->x = mul.arg[!i];
+    }
+    return true;
+}
+
 /* Elements of the wide side that are read at once: 16 bytes, if that goes on to the end. */
 static int group_of(const GpuProduct *x, int wide) {
     const Side *s = &x->side[wide];
@@ -61,8 +141,9 @@ static int gemv_candidates(const Kernel *k, const Target *t, Sched *out, int max
     GpuProduct x;
     int n = 0;
     if (!shape(k, &x)) return 0;
+    Bytes b;
     int few = few_side(&x), group = group_of(&x, !few);
-    bool along = x.side[!few].along_k;
+    bool along = x.side[!few].along_k || in_bytes(&x, !few, &b);
     for (int rows = 1; rows <= MOST_ROWS && n < max; rows *= 2) {
         if (rows > 1 && rows >= 2 * dim_typical(k->c, gpu_rows(&x, few))) break;
         for (int width = 1; width <= (along ? 4 : 1) && n < max; width *= 2) {
@@ -81,8 +162,13 @@ static double gemv_cost(const Kernel *k, const Sched *s, const Target *t) {
     (void)t;
     if (!shape(k, &x)) return 1e30;
     int few = few_side(&x), rows = (int)s->par[PAR_ROWS], cols = (int)s->par[PAR_COLS];
-    bool along = x.side[!few].along_k;
+    Bytes b;
+    bool along = x.side[!few].along_k, bytes = in_bytes(&x, !few, &b);
     double loads = along ? rows + cols / (THREADS / WARP) : rows * 1.5 + 4, slow = group_of(&x, !few) == 1 ? 4 : 1;
+    if (bytes) { /* for four k: what each weight takes to be made counts, too */
+        double width = cols / (THREADS / WARP);
+        loads = rows + width / (4 * b.nparts) + width * (4 + rows) / 4, slow = b.nparts;
+    }
     double work = gpu_tile_cost(&x, few ? cols : rows, few ? rows : cols, 1) / (rows * cols);
     return work * loads * slow * 0.64;
 }
@@ -158,11 +244,110 @@ static void steps(const Gemv *v, LVal k, int64_t stride, int n, LVal *acc) {
                 }
 }
 
+static LVal byte_value(Emit *e, void *data, const Expr *at, const Point *p) {
+    const Gemv *v = data;
+    Lir *l = e->l;
+    LVal word = lir_extract(l, v->words, (uint16_t)(v->byte / 4)), low = lir_shru(l, word, lir_int(l, DT_I32, v->byte % 4 * 8));
+    (void)at, (void)p;
+    return lir_cast(l, lir_op2(l, S_AND, low, lir_int(l, DT_I32, 255)), (DType)v->bytes.load.dtype);
+}
+
+/* A factor, or a part of it, at a point, in the type of sums. */
+static LVal factor_at(Emit *e, const GpuProduct *x, Expr factor, const Point *p) {
+    emit_memo_reset(e);
+    return emit_to_acc(e, emit_expr(e, x->s, factor, p), expr_info(e->c, factor)->dtype, x->s->acc[0]);
+}
+
+/* Do the elements of the few side that meet a group of bytes lie side by side, from a multiple of 16 bytes on? */
+static bool few_together(const Gemv *v) {
+    const GpuProduct *x = &v->x;
+    const Side *s = &x->side[v->few];
+    const Bytes *b = &v->bytes;
+    Ctx *c = v->e->c;
+    int inner = x->red[x->nred - 1], four = VECTOR / 4;
+    if (!s->vec || s->type != DT_F32 || expr_info(c, s->x)->kind != E_LOAD || x->k->buf[s->buf].align % VECTOR || !multiple(c, s->f[0].rest, four)) return false;
+    bool ok = dim_is(c, s->f[0].coef[inner], b->nparts) && (b->part < 0 || dim_is(c, s->f[0].coef[b->part], 1));
+    for (int a = 0; a < x->s->naxis; a++) ok = ok && (a == inner || a == b->part || !s->f[0].has[a] || dim_divisible(c, s->f[0].coef[a], four));
+    return ok;
+}
+
+/* Elements of row number r that meet those from `first` on of the group: four, or as many for each weight of a byte. */
+static void load_few(const Gemv *v, int r, const Point *p, bool together, LVal first, int j, LVal *out) {
+    Emit *e = v->e;
+    Lir *l = v->l;
+    const GpuProduct *x = &v->x;
+    const Side *s = &x->side[v->few];
+    const Bytes *b = &v->bytes;
+    Point at = *p;
+    LVal from = v->from[v->few][r];
+    for (int i = 0; i < x->nred && together; i++) from = lir_add(l, from, lir_mul(l, p->axis[x->red[i]], emit_dim(e, s->f[0].coef[x->red[i]])));
+    for (int i = 0; i < 4 * b->nparts; i++) {
+        if (together && i % 4) continue;
+        if (together) {
+            LVal ptr = lir_ptr_add(l, e->ptr[s->buf], from, DT_F32), four = lir_load(l, ptr, lir_i64(l, j * b->nparts + i), (LTy){DT_F32, 4}, (LVal){0}, VECTOR);
+            for (int q = 0; q < 4; q++) out[i + q] = lir_extract(l, four, (uint16_t)q);
+            continue;
+        }
+        at.axis[x->red[x->nred - 1]] = lir_addi(l, first, j + i / b->nparts);
+        if (b->part >= 0) at.axis[b->part] = lir_i64(l, i % b->nparts);
+        out[i] = factor_at(e, x, s->x, &at);
+    }
+}
+
+/* A step at k of a wide side that is computed from bytes: loads of all columns, then weights, a word of bytes at a time. */
+static void byte_step(Gemv *v, LVal k, LVal *acc) {
+    Emit *e = v->e;
+    Lir *l = v->l;
+    const GpuProduct *x = &v->x;
+    const Bytes *b = &v->bytes;
+    const uint32_t buf = b->load.index;
+    int inner = x->red[x->nred - 1];
+    LVal word[MOST_WIDTH], sum[64], f[MOST_ROWS][4 * MOST_PARTS], none;
+    int64_t step;
+    bool together = few_together(v);
+    Point wide[MOST_WIDTH], few[MOST_ROWS], p = {.vaxis = -1, .lanes = 1};
+    for (int a = 0; a < K_AXES; a++) p.axis[a] = v->at[a];
+    gpu_split(e, x, k, x->red, x->nred, p.axis);
+    LVal first = p.axis[inner];
+    for (int c = 0; c < v->width; c++) {
+        wide[c] = p;
+        gpu_split(e, x, v->row[v->wide][c], x->side[v->wide].axis, x->side[v->wide].naxis, wide[c].axis);
+        emit_memo_reset(e);
+        LVal at = emit_address(e, x->s, (uint16_t)buf, x->k->buf[buf].rank, b->load.arg, &wide[c], &step, &none);
+        word[c] = lir_load(l, lir_ptr_add(l, e->ptr[buf], at, (DType)b->load.dtype), lir_i64(l, 0), (LTy){DT_I32, (uint16_t)(b->n / 4)}, (LVal){0}, (uint32_t)b->n);
+    }
+    for (int r = 0; r < v->rows; r++) {
+        few[r] = p;
+        gpu_split(e, x, v->row[v->few][r], x->side[v->few].axis, x->side[v->few].naxis, few[r].axis);
+    }
+    for (int i = 0; i < v->rows * v->width; i++) sum[i] = b->scale.i ? gpu_zero(l, DT_F32) : acc[i];
+    for (int j = 0; j < b->n; j++) {
+        for (int r = 0; r < v->rows && j % 4 == 0; r++) load_few(v, r, &few[r], together, first, j, f[r]);
+        e->temp[buf] = byte_value;
+        e->temp_data[buf] = v;
+        v->byte = j;
+        for (int c = 0; c < v->width; c++)
+            for (int part = 0; part < b->nparts; part++) {
+                wide[c].axis[inner] = lir_addi(l, first, j);
+                if (b->part >= 0) wide[c].axis[b->part] = lir_i64(l, part);
+                v->words = word[c];
+                LVal w = factor_at(e, x, b->x, &wide[c]);
+                for (int r = 0; r < v->rows; r++) sum[r * v->width + c] = lir_fma(l, f[r][j % 4 * b->nparts + part], w, sum[r * v->width + c]);
+            }
+        e->temp[buf] = NULL;
+    }
+    for (int c = 0; c < v->width; c++) {
+        LVal scale = b->scale.i ? factor_at(e, x, b->scale, &wide[c]) : (LVal){0};
+        for (int r = 0; r < v->rows; r++) acc[r * v->width + c] = b->scale.i ? lir_fma(l, sum[r * v->width + c], scale, acc[r * v->width + c]) : sum[r * v->width + c];
+    }
+    emit_memo_reset(e);
+}
+
 /* This thread's chain: several steps at a time, then one by one. */
 static void walk(Gemv *v, LVal *acc) {
     Lir *l = v->l;
     uint32_t n = (uint32_t)(v->rows * v->width);
-    int deep = v->x.side[v->wide].along_k ? v->group : 1, ahead = v->rows <= 2 ? MOST_AHEAD : v->rows <= 4 ? 2 : 1;
+    int deep = v->bytes.n ? v->bytes.n : v->x.side[v->wide].along_k ? v->group : 1, ahead = v->bytes.n ? 1 : v->rows <= 2 ? MOST_AHEAD : v->rows <= 4 ? 2 : 1;
     int64_t stride = (int64_t)deep * v->chains, many = stride * ahead;
     LVal from = lir_muli(l, v->chain, deep), next[64], zero = lir_i64(l, 0);
     if (ahead > 1) {
@@ -175,14 +360,15 @@ static void walk(Gemv *v, LVal *acc) {
     }
     LFor f = lir_for(l, from, v->ksize, lir_i64(l, stride), n, acc);
     memcpy(next, f.c, n * sizeof *next);
-    steps(v, f.iv, stride, 1, next);
+    if (v->bytes.n) byte_step(v, f.iv, next);
+    else steps(v, f.iv, stride, 1, next);
     lir_for_end(l, &f, next, acc);
 }
 
 /* A row in range for each this thread reads, and where it begins. */
 static void begin(Gemv *v, LVal count[2]) {
     Lir *l = v->l;
-    int loads = v->x.side[v->wide].along_k ? v->width : 1;
+    int loads = v->bytes.n || v->x.side[v->wide].along_k ? v->width : 1;
     for (int side = 0; side < 2; side++) {
         const Side *s = &v->x.side[side];
         LVal top = lir_addi(l, count[side], -1), base = s->vec ? gpu_base(v->e, &v->x, side, 0, v->at) : lir_i64(l, 0);
@@ -238,7 +424,8 @@ static void gemv_build(Emit *e) {
     v->few = few_side(&v->x);
     v->wide = !v->few;
     v->group = group_of(&v->x, v->wide);
-    bool along = v->x.side[v->wide].along_k;
+    if (!in_bytes(&v->x, v->wide, &v->bytes)) v->bytes.n = 0;
+    bool along = v->bytes.n || v->x.side[v->wide].along_k;
     v->width = along ? v->cols / (THREADS / WARP) : v->group;
     lir_block(l, THREADS, (uint32_t)(v->rows * v->cols * v->chains * 4));
     v->mem = lir_shared(l, 0);

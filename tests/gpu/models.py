@@ -47,6 +47,12 @@ TILES = {
     "few_half_across": "m (float16[5, 520] x, float16[67, 520] w) => (float16[5, 67] y) { y = Gemm<transB = 1>(x, w) }",
     "few_channels": "m (float[batch, 16, 4, 3] x) => (float[batch, 36, 4, 3] y) { y = Conv<pads = [1, 1, 1, 1]>(x, w) }",
     "few_half_channels": "m (float16[batch, 16, 4, 3] x) => (float16[batch, 36, 4, 3] y) { y = Conv<pads = [1, 1, 1, 1]>(x, w) }",
+    "few_bits": """m (float[3, 1024] x, uint8[42, 32, 16] w, float[42, 32] s, uint8[42, 16] z) => (float[3, 42] y) {
+        y = com.microsoft.MatMulNBits<K = 1024, N = 42, bits = 4, block_size = 32>(x, w, s, z) }""",
+    "few_bits_across": """m (float[7, 576] x, uint8[37, 36, 4] w, float[37, 36] s) => (float[7, 37] y) {
+        t = Mul(x, x) p = com.microsoft.MatMulNBits<K = 576, N = 37, bits = 2, block_size = 16>(t, w, s) y = Relu(p) }""",
+    "few_bytes": """m (float16[3, 640] x, uint8[48, 5, 128] w, float16[48, 5] s, uint8[48, 5] z) => (float16[3, 48] y) {
+        y = com.microsoft.MatMulNBits<K = 640, N = 48, bits = 8, block_size = 128>(x, w, s, z) }""",
     "attention": """m (float[B, 3, N, 64] q, float[B, 3, N, 64] k, float[B, 3, N, 64] v) => (float[B, 3, N, 64] y) {
         t = Transpose<perm = [0, 1, 3, 2]>(k) s = MatMul(q, t) c = Mul(s, eighth) p = Softmax<axis = 3>(c) y = MatMul(p, v) }""",
     "attention_mask": """m (float[B, N, 2, 40] q, float[B, 2, 40, 101] k, float[B, 2, 101, 24] v, float[B, 1, 1, 101] mask) => (float[B, N, 2, 24] y) {
@@ -105,4 +111,6 @@ def text(name):
     """The model: constants come after the results."""
     head, body = (MODELS | TILES)[name].split("{", 1)
     opset = HEAD.replace("18", "23") if "Attention" in body else HEAD
+    if "com.microsoft" in body:
+        opset = opset.replace("]", ', "com.microsoft" : 1]')
     return f"{opset}{head} {CONSTANTS.get(name, '')} {{{body}"
