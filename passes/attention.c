@@ -326,6 +326,26 @@ static bool short_rows(Graph *g, const PassCtx *pc, const Node *scores, const No
     return false;
 }
 
+/* Few queries of few heads, and many keys: the group would be fewer blocks than a GPU has multiprocessors, each with all keys of a head. The
+ * products and the softmax by themselves share the keys among blocks. A size without a bound counts as its least, that of the keys as many. */
+static bool few_queries(Graph *g, const PassCtx *pc, const Node *n, int axis) {
+    enum { FEW = 16, MANY = 512, MULTIPROCESSORS = 132 };
+    const ContractAttr *a = n->attr;
+    const Type *out = val_type(g, n->out[0]);
+    uint8_t t = a->label[2][axis];
+    double rows = 1, batches = 1;
+    if (!pc->target || pc->target->flags & F_SIMD) return false;
+    int r0 = val_type(g, n->in[0])->rank, r1 = val_type(g, n->in[1])->rank, k = find(a->label[0], r0, t) >= 0 ? 0 : 1;
+    for (int d = 0; d < out->rank; d++) {
+        bool shared = find(a->label[k], k ? r1 : r0, a->label[2][d]) >= 0;
+        int64_t most = dim_hi(g->c, out->dim[d]), least = dim_lo(g->c, out->dim[d]);
+        if (d == axis) continue;
+        if (shared) batches *= most < DIM_INF ? (double)most : least > 1 ? (double)least : 1;
+        else rows *= (double)most;
+    }
+    return rows <= FEW && batches < MULTIPROCESSORS && dim_hi(g->c, out->dim[axis]) > MANY;
+}
+
 /* ---- wrapping ---- */
 
 static bool read_elsewhere(Cone *k, const Node *last) {
@@ -488,7 +508,7 @@ static bool try_wrap(Cone *k, Node *last, PassCtx *pc) {
             Expr e = unrounded(k->c, compose(k, last->in[p], 0));
             if (k->failed || !softmax_of(k, e, &s) || k->failed) continue;
             if (!scores_fit(k->g, pc, root[i], s.axis) || !values_fit(k->g, last, p, s.axis) ||
-                !short_rows(k->g, pc, root[i], last, p) || read_elsewhere(k, last))
+                !short_rows(k->g, pc, root[i], last, p) || few_queries(k->g, pc, root[i], s.axis) || read_elsewhere(k, last))
                 continue;
             if (!pass_allow(pc)) return false;
             if (wrap(k, &s, root[i], last, p)) return true;

@@ -45,6 +45,8 @@ CASES = {
     "two axes": ("(float[4, 20, 300] x) => (float[4, 20, 300] y) <int64[2] axes = {1, 2}> { m = ReduceMean(x, axes) y = Sub(x, m) }", "rows", [(0, 0)]),
     **{f"{op} of {t}": (SUM.format(t=t, n=700, op=op), "rows prefix=1 threads=256 held=[34] near=[14]", [(0, 0)])
        for op, t in (("ReduceSum", "int64"), ("ReduceSum", "double"), ("ReduceMax", "int8"), ("ReduceMax", "float16"), ("ReduceMin", "bool"), ("ReduceProd", "int32"))},
+    "one query": ("(float[2, 3, 1, 64] q, float[2, 3, S, 64] k, float[2, 3, S, 64] v) => (float[2, 3, 1, 64] y) <float eighth = {0.125}> { "
+                  "t = Transpose<perm = [0, 1, 3, 2]>(k) s = MatMul(q, t) c = Mul(s, eighth) p = Softmax<axis = 3>(c) y = MatMul(p, v) }", "gemv rows=1", [(0, 70), (0, 700)]),
     "any length": ("(float[N] x, float[N] w) => (float[N] y) { y = Mul(x, w) }", "stream lanes=4", [(n, 0) for n in (0, 1, 3, 4, 1027)]),
     "broadcast": ("(float[N, 300] x, float[300] g, float[N, 1] b) => (float[N, 300] y) { a = Mul(x, g) t = Tanh(a) y = Add(t, b) }", "stream lanes=4", [(5, 0)]),
     "halves": ("(float16[N, 64] x, float16[64] g) => (float16[N, 64] y) { y = Mul(x, g) }", "stream lanes=8", [(3, 0)]),
