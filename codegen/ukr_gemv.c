@@ -92,31 +92,43 @@ static void look_at_load(void *data, const ExprInfo *load) {
 typedef struct Count { uint32_t buf; int n; } Count;
 static void count_load(void *data, const ExprInfo *load) { ((Count *)data)->n += load->index == ((Count *)data)->buf; }
 
-/* Is the side computed from bytes along k? The axis of parts is no longer one of x->red then. */
-static bool in_bytes(GpuProduct *x, int wide, Bytes *b) {
+static bool bytes_along(const GpuProduct *x, int wide, int inner, Bytes *b, uint32_t *axes) {
     const Side *s = &x->side[wide];
-    Ctx *c = x->k->c;
-    int inner = x->red[x->nred - 1];
-    int64_t size, n;
-    if (s->vec || x->s->acc[0] != DT_F32 || !dim_is_const(c, x->s->axis[inner].extent, &size)) return false;
-    for (n = VECTOR; n >= 4 && size % n; n /= 2) {}
+    int64_t size, n = VECTOR;
+    if (s->vec || x->s->acc[0] != DT_F32 || !dim_is_const(x->k->c, x->s->axis[inner].extent, &size)) return false;
+    while (n >= 4 && size % n) n /= 2;
     if (n < 4) return false;
     *b = (Bytes){.n = (int)n, .part = -1, .nparts = 1};
     Look k = {x, b, (int)n, inner, true, 0};
-    expr_loads(c, s->x, look_at_load, &k);
+    expr_loads(x->k->c, s->x, look_at_load, &k);
     Count count = {b->load.index, 0};
-    if (k.ok && b->load.narg) expr_loads(c, s->x, count_load, &count);
-    if (count.n != 1) return false;
-    for (int i = 0; i < x->nred - 1; i++) {
-        if (k.axes >> x->red[i] & 1 || !dim_is_const(c, x->s->axis[x->red[i]].extent, &size) || size > MOST_PARTS) continue;
-        b->part = x->red[i];
+    if (k.ok && b->load.narg) expr_loads(x->k->c, s->x, count_load, &count);
+    *axes = k.axes;
+    return count.n == 1;
+}
+
+static bool is_part(const GpuProduct *x, int i, uint32_t axes) {
+    int64_t size;
+    return !(axes >> x->red[i] & 1) && dim_is_const(x->k->c, x->s->axis[x->red[i]].extent, &size) && size <= MOST_PARTS;
+}
+
+/* Is the side computed from bytes along k? The axis of parts is no longer one of x->red then. */
+static bool in_bytes(GpuProduct *x, int wide, Bytes *b) {
+    Ctx *c = x->k->c;
+    uint32_t axes;
+    int inner = x->red[x->nred - 1], part = x->nred - 2;
+    if (!bytes_along(x, wide, inner, b, &axes)) return false;
+    while (part >= 0 && !is_part(x, part, axes)) part--;
+    if (part >= 0) {
+        int64_t size = 0;
+        b->part = x->red[part];
+        dim_is_const(c, x->s->axis[b->part].extent, &size);
         b->nparts = (int)size;
         x->nred--;
-        memmove(&x->red[i], &x->red[i + 1], sizeof *x->red * (size_t)(x->nred - i));
-        break;
+        memmove(&x->red[part], &x->red[part + 1], sizeof *x->red * (size_t)(x->nred - part));
     }
-    b->x = s->x;
-    const ExprInfo mul = *expr_info(c, s->x);
+    b->x = x->side[wide].x;
+    const ExprInfo mul = *expr_info(c, b->x);
     for (int i = 0; i < 2 && mul.kind == E_OP && mul.op == S_MUL && mul.dtype == DT_F32; i++) {
         bool same = !expr_uses_axis(c, mul.arg[i], (uint32_t)inner) && (b->part < 0 || !expr_uses_axis(c, mul.arg[i], (uint32_t)b->part));
         if (same) b->scale = mul.arg[i], b->x = mul.arg[!i];
@@ -143,12 +155,12 @@ static int gemv_candidates(const Kernel *k, const Target *t, Sched *out, int max
     if (!shape(k, &x)) return 0;
     Bytes b;
     int few = few_side(&x), group = group_of(&x, !few);
-    bool along = x.side[!few].along_k || in_bytes(&x, !few, &b);
+    bool bytes = in_bytes(&x, !few, &b), along = bytes || x.side[!few].along_k;
     for (int rows = 1; rows <= MOST_ROWS && n < max; rows *= 2) {
         if (rows > 1 && rows >= 2 * dim_typical(k->c, gpu_rows(&x, few))) break;
         for (int width = 1; width <= (along ? 4 : 1) && n < max; width *= 2) {
             int cols = along ? THREADS / WARP * width : COLUMNS, chains = along ? WARP : THREADS / (COLUMNS / group);
-            if ((uint32_t)(rows * cols * chains * 4) > t->shared) continue;
+            if ((uint32_t)(rows * cols * chains * 4) > t->shared || (bytes && (rows > 8 || rows * width > 16))) continue; /* or registers run out */
             int64_t par[] = {rows, cols, chains};
             memcpy(out[n++].par, par, sizeof par);
         }
