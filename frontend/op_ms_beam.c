@@ -59,6 +59,15 @@ static void continuations(Imp *m, Search *s, Val scores, Val sums, Val *best, Va
     *row = b_map1(&m->b, X2(ADD, X2(MUL, xaxis(m, 0), xdim(m, s->beams)), X2(FDIV, i, n)), 1, &at);
 }
 
+/* The type of scores as results: that of the penalties. */
+static DType score_type(const Imp *m)
+{
+    for (uint32_t k = LENGTH_PENALTY; k <= LENGTH_PENALTY + 1; k++)
+        if (present(m, k))
+            return dtype_of(m, m->in[k]);
+    return DT_F32;
+}
+
 /* ---- what Whisper allows to follow: time stamps come in pairs and do not decrease, the first one is early, and there is one if together they are likelier
  * than any word. */
 
@@ -256,7 +265,8 @@ static bool encode(Imp *m, Search *s, bool speech, Val *first, Val *fixed)
         if (speech && wanted(m, NO_SPEECH)) {
             Expr at[2] = {xaxis(m, 0), XI(attr_i(m, "no_speech_token_id"))};
             b_guard(&m->b, G_LT, DC(m, attr_i(m, "no_speech_token_id")), dim_of(m, x, 1), "attribute no_speech_token_id is not a token");
-            result(m, NO_SPEECH, map_over(m, X1(EXP, load_at(m, 0, DT_F32, 2, at)), 1, (Val[]){log_softmax(m, x)}, 1, &s->groups));
+            Val p = map_over(m, X1(EXP, load_at(m, 0, DT_F32, 2, at)), 1, (Val[]){log_softmax(m, x)}, 1, &s->groups);
+            result(m, NO_SPEECH, cast_to(m, p, score_type(m)));
         }
     }
     int k = 0;
@@ -304,7 +314,7 @@ static void finish_beams(Imp *m, const Search *s, Val penalty, const Val *v, Dim
     Val row = map_over(m, X2(ADD, X2(MUL, xaxis(m, 0), xdim(m, s->beams)), xaxis(m, 1)), 0, NULL, 2, d);
     keep_best(m, s, count, &score, &kept, more, row, v[SEQ]);
     result(m, 0, kept);
-    result(m, 1, score);
+    result(m, 1, cast_to(m, score, score_type(m)));
 }
 
 /* The scores of each trip, [length - prompt, batch, beams, V]; 0 for those that were not needed. */
@@ -316,7 +326,7 @@ static void all_scores(Imp *m, const Search *s, Dim trips)
     d[0] = trips;
     for (int i = 0; i < 4; i++)
         at[i] = xaxis(m, i);
-    result(m, SCORES, map_over(m, expr_load(m->c, 0, DT_F32, 4, at, OOB_VALUE, xf(m, DT_F32, 0), 0), 1, &s->seen, 4, d));
+    result(m, SCORES, cast_to(m, map_over(m, expr_load(m->c, 0, DT_F32, 4, at, OOB_VALUE, xf(m, DT_F32, 0), 0), 1, &s->seen, 4, d), score_type(m)));
 }
 
 /* The options that are not those of every search, as scalars. */

@@ -155,5 +155,6 @@ void imp_qattention(Imp *m)
     Dim third = dim_floordiv(m->c, dim_of(m, w, 1), DC(m, 3));
     b_guard(&m->b, G_EQ, dim_muli(m->c, third, 3), dim_of(m, w, 1), "the weight must have columns for queries, keys and values");
     SelfAttention self = {.mask = operand(m, 5), .past = past};
-    self_attention(m, y, (Dim[]){third, third, third}, &self, DT_F32);
+    DType t = dtype_of(m, m->in[2]);
+    self_attention(m, cast_to(m, y, t), (Dim[]){third, third, third}, &self, t);
 }

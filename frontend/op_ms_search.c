@@ -264,7 +264,7 @@ static void carried_types(Imp *m, const Search *s, int nc, const Val *first, Typ
 bool search_operands(Imp *m, Search *s, int rank)
 {
     for (int i = 0; i < NOPTION; i++)
-        if (present(m, s->at[i]) && dtype_of(m, m->in[s->at[i]]) != (i == PENALTY ? DT_F32 : DT_I32) && (i || rank == 2)) {
+        if (present(m, s->at[i]) && i != PENALTY && dtype_of(m, m->in[s->at[i]]) != DT_I32 && (i || rank == 2)) {
             ERR(m, "E0204", "operand number %u: got %s", s->at[i], dt_name(dtype_of(m, m->in[s->at[i]])));
             return false;
         }
@@ -372,6 +372,8 @@ void search_options(Imp *m, const Search *s, Dim beams, Val *given)
     for (int i = MIN_LENGTH; i <= PREFIX_MASK; i++) {
         Val v = operand(m, s->at[i]);
         given[i] = !v.i ? v : i == MIN_LENGTH || i == PENALTY ? only_element(m, v) : i == PREFIX_MASK ? search_repeated(m, v, beams) : v;
+        if (i == PENALTY)
+            given[i] = cast_to(m, given[i], DT_F32);
     }
 }
 

@@ -9,8 +9,15 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 TOOLS = {"families", "fuzz", "fuzz_chain", "fuzz_draw", "fuzz_table", "op_test", "run"}
 
 
+DERIVED = {"edges", "retyped"}      # whose cases are those of the others, changed
+
+
 def names():
     return sorted(f[:-3] for f in os.listdir(HERE) if f.endswith(".py") and f[:-3] not in TOOLS)
+
+
+def own():
+    return [n for n in names() if n not in DERIVED]
 
 
 @functools.cache

@@ -47,6 +47,7 @@ NEWEST = onnx.defs.onnx_opset_version()
 # Cases that no oracle judges rightly: pattern of "operator-version types attributes", why. Evaluator and compiled code still have to agree.
 ORACLE_BUGS = [
     (r"^AveragePool-[1-6] .*(pads|auto_pad)", "onnx.reference counts the padding"),
+    (r"^Gemm-[1-6] (?!.*'broadcast': 1).*'beta'", "onnx.reference adds C without beta"),
     (r"^com.microsoft.Inverse-1 \(float16", "ONNX Runtime inverts in half precision: off by 0.14 in 8.24 where the condition is 123"),
 ]
 
@@ -101,8 +102,8 @@ def draw(options, seed, batch):
 
 
 def family_cases():
-    """The cases of all families; those of edges.py are among them as they were."""
-    return [c for name in families.names() if name != "edges" for c in families.cases(name) if not c.error]
+    """The cases of all families."""
+    return [c for name in families.own() for c in families.cases(name) if not c.error]
 
 
 def versions(case):

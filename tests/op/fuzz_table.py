@@ -72,7 +72,7 @@ def binary(d):
     x, y = d.value(kind, a, huge=True), d.value(kind, b, huge=True)
     if d.op == "Div" and kind.name not in FLOAT:
         y = np.where(y == 0, kind.type(3), y)
-        x = np.where((y == -1) & (x == np.iinfo(kind).min), kind.type(5), x) if kind.kind == "i" else x
+        x = np.where(x == np.iinfo(kind).min, kind.type(5), x) if kind.kind == "i" and (y == -1).any() else x
         oracle = oracle and legacy(lambda a, b: np.trunc(a / b).astype(a.dtype), attrs)
     return d.case([np.asarray(x), np.asarray(y)], attrs, oracle=oracle)
 

@@ -142,7 +142,7 @@ def search(pair, x, length, beams, start=3, eos=1, pad=0, returned=None, least=0
 
 def scored(case, begun):
     """With the scores of each trip, which ONNX Runtime leaves to chance once all batches are done: 0 here."""
-    case.nout, plain = 3, Case(MS + case.op, case.inputs, case.attrs, nout=3)
+    case.nout, case.wanted, plain = 3, (0, 1, 2), Case(MS + case.op, case.inputs, case.attrs, nout=3)
     only = Case(MS + case.op, case.inputs, case.attrs, nout=2)
 
     def trips(*inputs):
