@@ -55,9 +55,9 @@ void lir_copy_wait(Lir *l, uint32_t pending);
 /* ---- what follows is of targets with F_WGMMA alone; lir_hopper.c ----
  *
  * Parts of a block may go ways of their own. Then operations of a warp (above, and lane_first and store_matrix) have all threads of the warp, those
- * of a warpgroup (128 threads, from a multiple of 128; registers, wgmma and what belongs to it) all threads of the warpgroup, barrier all threads of
- * the block and barrier_some as many as it says, of whole warps, each at the same instruction of the same round. Everything else here is for any
- * thread: one thread does it for all. A warp that waits at one of these for threads that do not come waits for ever. */
+ * of a warpgroup (128 threads, from a multiple of 128; registers, wgmma and what belongs to it) all threads of the warpgroup, and barrier all
+ * threads of the block, each at the same instruction of the same round; barrier_some has as many as it says, of whole warps. Everything else here is
+ * for any thread: one thread does it for all. Who waits for threads that do not come waits for ever. */
 LVal lir_lane_first(Lir *l, LVal v);
     /* the 32-bit scalar v of the warp's first thread. Where all have the same, machines know that from then on: which part of the block a thread
        belongs to, and what addresses of matrices depend on, should come from it */

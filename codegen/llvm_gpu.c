@@ -11,7 +11,8 @@
  *
  * The twin on a CPU is void NAME_thread(const void *thread, const void *block): thread has four u32, the index in its block, the size of
  * that, the block's index in the grid, the size of that; the rest is in llvm_twin.c.
- * NAME_nbuf is how many words of the block are addresses of buffers, NAME_block exists for kernels of blocks. */
+ * Maps and words are one block there. NAME_nbuf is how many words are addresses of buffers, NAME_nmap how many maps come before them (where there are
+ * any), NAME_block exists for kernels of blocks. */
 #include <stdio.h>
 #include <string.h>
 
@@ -43,6 +44,7 @@ static LV at_word(const Printer *p, LV block, uint64_t k) {
 }
 
 static LV word(const Printer *p, LLVMTypeRef t, uint64_t k) {
+    if (p->m == &llvm_emulated) k += map_words(p); /* one block has both */
     LV v = LLVMBuildLoad2(p->b, t, at_word(p, LLVMGetParam(p->fn, LLVMCountParams(p->fn) - 1), k), "");
     LLVMSetAlignment(v, 8);
     pr_invariant(p, v);
@@ -231,6 +233,7 @@ static void twin_constant(const Printer *p, const char *stem, uint32_t v) {
 
 static void twin_facts(Printer *p) {
     twin_constant(p, "nbuf", lir_nbuf(p->l));
+    if (lir_nmap(p->l)) twin_constant(p, "nmap", lir_nmap(p->l));
     if (llvm_gpu_block(p->l)) twin_constant(p, "block", 1);
 }
 

@@ -5,77 +5,31 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#include "emu_internal.h"
+#include "emu_block.h"
 
 #define HIDDEN __attribute__((visibility("hidden")))
-enum { STACK = 128 << 10, PAGE = 4096, SEVERAL = MOST_THREADS /* "several threads" among readers */ };
+enum { STACK = 128 << 10, PAGE = 4096 };
 
-typedef enum { READY, BARRIER, LANE_XOR, LOAD_MATRIX, MMA, DONE } State; /* what a thread waits for the others at */
-static const char *const state_name[] = {"on its way", "a barrier", "lane_xor", "load_matrix", "mma", "its end"};
+static const char *const state_name[] = {[READY] = "on its way",       [BARRIER] = "a barrier",          [LANE_XOR] = "lane_xor",
+                                         [LANE_FIRST] = "lane_first",  [LOAD_MATRIX] = "load_matrix",    [STORE_MATRIX] = "store_matrix",
+                                         [MMA] = "mma",                [WGMMA] = "wgmma",                [WGMMA_ORDER] = "what orders products",
+                                         [REGISTERS] = "registers",    [FOR_REGISTERS] = "registers",    [BARRIER_SOME] = "barrier_some",
+                                         [MBARRIER] = "an mbarrier",   [DONE] = "its end"};
 
-typedef struct Copy {
-    uint8_t *to;
-    const uint8_t *from;
-    uint32_t size, valid, group;
-} Copy;
-typedef struct Thread {
-    emu_thread t; /* what the kernel sees */
-    void *sp;
-    State state;
-    uint32_t at;              /* instruction where it waits */
-    uint32_t value, mask, in; /* operands of what it waits for */
-    const uint8_t *row;
-    Copy *copy; /* under way */
-    uint32_t ncopy, cap, group;
-    emu_log log;
-} Thread;
-/* Memory that the threads of a block have together, and who has touched which byte since the last barrier: epoch (its number) << 11 | thread. */
-typedef struct Region {
-    const char *name;
-    uint8_t *base;
-    size_t bytes, room; /* room: of the shadows */
-    uint32_t *wrote, *read;
-    uint16_t *flight; /* 1 + thread whose copy is under way to it */
-} Region;
+emu_block emu = {.shared = {.name = "shared memory"}, .scratch = {.name = "scratch"}};
 
-typedef struct Meeting {
-    uint32_t here, done; /* threads that wait; that have ended */
-    const Thread *first; /* of those that wait */
-} Meeting;
-
-static struct {
-    const emu_launch *l;
-    uint32_t block, epoch, done;
-    Region shared, scratch;
-    Thread thread[MOST_THREADS], *now;
-    Meeting warp[MOST_THREADS / WARP], all; /* of each warp, and, at barriers, of the block besides */
-    uint32_t order[MOST_THREADS];
-    uint8_t *stacks;
-    void *scheduler;
-    uint64_t random; /* 0: no seed was given */
-    bool counts;
-} emu = {.shared = {.name = "shared memory"}, .scratch = {.name = "scratch"}};
-
-static _Noreturn void die(const Thread *t, uint32_t at, const char *what) {
+_Noreturn void emu_die(const Thread *t, uint32_t at, const char *what) {
     fprintf(stderr, "emu: kernel %s, block %u, thread %u, %%%u: %s\n", emu.l->name, emu.block, t->t.tid, at, what);
     abort();
 }
-#define DIE(t, at, ...)                                                                                                                              \
-    do {                                                                                                                                             \
-        char die_text[300];                                                                                                                          \
-        snprintf(die_text, sizeof die_text, __VA_ARGS__);                                                                                            \
-        die(t, at, die_text);                                                                                                                        \
-    } while (0)
 
-static void need(const void *p) {
+void emu_need(const void *p) {
     if (p && p != MAP_FAILED) return;
     fputs("emu: no memory\n", stderr);
     abort();
 }
 
-static Thread *of(emu_thread *t) { return (Thread *)(void *)t; }
-
-static uint32_t below(uint32_t n) { /* a random number (xorshift) */
+uint32_t emu_below(uint32_t n) { /* a random number (xorshift) */
     emu.random ^= emu.random << 13, emu.random ^= emu.random >> 7, emu.random ^= emu.random << 17;
     return (uint32_t)(emu.random >> 20) % n;
 }
@@ -91,14 +45,16 @@ __asm__(".text\n.globl emu_switch\n.hidden emu_switch\n.type emu_switch, @functi
         "pop %r15\npop %r14\npop %r13\npop %r12\npop %rbx\npop %rbp\nret\n"
         ".size emu_switch, . - emu_switch\n");
 
-static void pause_thread(Thread *t) { emu_switch(&t->sp, emu.scheduler); }
+void emu_pause(Thread *t) { emu_switch(&t->sp, emu.scheduler); }
 
 static Meeting *warp_of(const Thread *t) { return &emu.warp[t->t.tid / WARP]; }
 
 static void thread_ends(Thread *t) {
-    const Thread *u = warp_of(t)->here ? warp_of(t)->first : emu.all.here ? emu.all.first : NULL;
+    Meeting *group = &emu.group[t->t.tid / WARPGROUP];
+    const Thread *u = warp_of(t)->here ? warp_of(t)->first : group->here ? group->first : emu.all.here ? emu.all.first : NULL;
     t->state = DONE;
-    emu.done++, warp_of(t)->done++;
+    emu.done++, warp_of(t)->done++, group->done++;
+    emu_hopper_ends(t);
     if (u) DIE(u, u->at, "thread %u has come to its end, this one waits for it at %s", t->t.tid, state_name[u->state]);
 }
 
@@ -106,7 +62,7 @@ static void thread_main(void) {
     Thread *t = emu.now;
     emu.l->run(&t->t, emu.l->params);
     thread_ends(t);
-    pause_thread(t);
+    emu_pause(t);
     abort();
 }
 
@@ -118,15 +74,35 @@ static void thread_begin(Thread *t) {
     t->sp = top - sizeof frame;
     memcpy(t->sp, frame, sizeof frame);
     t->state = READY;
-    t->ncopy = t->group = 0;
+    t->ncopy = t->group = t->nstore = t->store_group = t->fences = 0;
 }
 
 static void shuffle(uint32_t n, bool back) {
     for (uint32_t k = 0; k < n; k++) emu.order[k] = back ? n - 1 - k : k;
     for (uint32_t k = n; emu.random && k > 1; k--) {
-        uint32_t other = below(k), was = emu.order[k - 1];
+        uint32_t other = emu_below(k), was = emu.order[k - 1];
         emu.order[k - 1] = emu.order[other], emu.order[other] = was;
     }
+}
+
+/* Nobody can go on. */
+static _Noreturn void deadlock(void) {
+    const Thread *a = NULL, *b = NULL;
+    char why[2][120];
+    for (uint32_t k = 0; k < emu.l->block; k++) {
+        const Thread *t = &emu.thread[k];
+        if (t->state == DONE) continue;
+        a = a ? a : t;
+        b = t->at != a->at ? t : b;
+    }
+    for (int k = 0; k < 2; k++) {
+        const Thread *t = k ? b : a;
+        if (!t) continue;
+        snprintf(why[k], sizeof why[k], "%s", state_name[t->state]);
+        if (t->state >= FOR_REGISTERS) emu_hopper_why(t, why[k], sizeof why[k]);
+    }
+    if (b) DIE(a, a->at, "the threads wait for each other: this one at %s, thread %u at %s (%%%u)", why[0], b->t.tid, why[1], b->at);
+    DIE(a, a->at, "the threads wait at %s for threads that do not come", why[0]);
 }
 
 /* All threads of a block, until they have ended. */
@@ -138,22 +114,13 @@ static void take_turns(bool back) {
         shuffle(n, back);
         for (uint32_t k = 0; k < n; k++) {
             emu.now = &emu.thread[emu.order[k]];
+            if (emu.now->state >= FOR_REGISTERS && emu.now->state < DONE && emu_hopper_ready(emu.now)) emu.now->state = READY;
             if (emu.now->state != READY) continue;
             any = true;
             emu_switch(&emu.scheduler, emu.now->sp);
         }
         if (any) continue;
-        const Thread *a = NULL, *b = NULL;
-        for (uint32_t k = 0; k < n; k++) {
-            const Thread *t = &emu.thread[k];
-            if (t->state == DONE) continue;
-            a = a ? a : t;
-            b = t->at != a->at ? t : b;
-        }
-        if (b)
-            DIE(a, a->at, "the threads wait for each other: this one at %s, thread %u at %s (%%%u)", state_name[a->state], b->t.tid,
-                state_name[b->state], b->at);
-        DIE(a, a->at, "the threads wait at %s for threads that do not come", state_name[a->state]);
+        deadlock();
     }
 }
 
@@ -165,12 +132,14 @@ static void count_logs(void) {
 }
 
 static void perform(Thread *first, State s) { /* what a warp has met for */
-    uint32_t(*word[WARP])[10], value[WARP];
+    uint32_t(*word[WARP])[EMU_WORDS], value[WARP];
     const uint8_t *row[WARP];
     for (int k = 0; k < WARP; k++) word[k] = &first[k].t.word, row[k] = first[k].row, value[k] = first[k].value;
     if (s == LOAD_MATRIX) emu_load_matrix(row, first->mask, word);
+    if (s == STORE_MATRIX) emu_store_matrix(row, first->mask, word);
     if (s == MMA) emu_mma(first->in, word);
     for (uint32_t k = 0; k < WARP && s == LANE_XOR; k++) first[k].value = value[k ^ first->mask];
+    for (uint32_t k = 0; k < WARP && s == LANE_FIRST; k++) first[k].value = value[0];
 }
 
 static void come(Meeting *m, const Thread *t) {
@@ -181,86 +150,172 @@ static void come(Meeting *m, const Thread *t) {
         DIE(t, t->at, "thread %u is at %s (%%%u), this one at %s", u->t.tid, state_name[u->state], u->at, state_name[t->state]);
 }
 
-/* Thread t waits until all of its warp, or block, are where it is. */
-static void meet(Thread *t, State s, uint32_t at) {
-    bool all = s == BARRIER;
-    uint32_t n = all ? emu.l->block : WARP, first = all ? 0 : t->t.tid / WARP * WARP;
-    if (!all && emu.l->block % WARP) DIE(t, at, "%s in a block of %u threads", state_name[s], emu.l->block);
-    if (all ? emu.done : warp_of(t)->done) DIE(t, at, "threads have come to their end, this one waits for them at %s", state_name[s]);
-    t->state = s, t->at = at;
-    come(warp_of(t), t);
-    if (all) come(&emu.all, t);
-    if ((all ? emu.all.here : warp_of(t)->here) < n) {
-        pause_thread(t);
+/* All have met at a barrier. */
+static void everybody_sees(void) {
+    static uint32_t all[WHO_COUNT];
+    if (!emu.clocks) {
+        emu.time++;
         return;
     }
-    if (all) {
-        emu.epoch++;
-        count_logs();
-    } else {
-        perform(&emu.thread[first], s);
+    memset(all, 0, sizeof all);
+    for (uint32_t k = 0; k < emu.l->block; k++) emu_release(&emu.thread[k], all);
+    for (uint32_t k = 0; k < emu.l->block; k++) emu_acquire(&emu.thread[k], all);
+}
+
+void emu_meet(Thread *t, State s, uint32_t at) {
+    bool all = s == BARRIER, group = s == WGMMA || s == WGMMA_ORDER || s == REGISTERS;
+    uint32_t n = all ? emu.l->block : group ? WARPGROUP : WARP, first = all ? 0 : t->t.tid / n * n;
+    Meeting *m = all ? &emu.all : group ? &emu.group[first / n] : warp_of(t);
+    if (!all && emu.l->block % n) DIE(t, at, "%s in a block of %u threads", state_name[s], emu.l->block);
+    if (all ? emu.done : m->done) DIE(t, at, "threads have come to their end, this one waits for them at %s", state_name[s]);
+    t->state = s, t->at = at;
+    come(warp_of(t), t);
+    if (m != warp_of(t)) come(m, t);
+    if (m->here < n) {
+        emu_pause(t);
+        return;
     }
     for (uint32_t k = first; k < first + n; k++) emu.thread[k].state = READY;
     for (uint32_t k = first; k < first + n; k += WARP) emu.warp[k / WARP].here = 0;
-    if (all) emu.all.here = 0;
+    m->here = 0;
+    if (all)
+        everybody_sees(), count_logs();
+    else if (group)
+        emu_hopper_perform(first / n, s);
+    else
+        perform(&emu.thread[first], s);
 }
 
 /* ---- memory ---- */
 
-/* The place in shared memory of bytes [p, p + n). */
-static size_t place(const Thread *t, const void *p, uint32_t n, uint32_t align, uint32_t at, const char *what) {
+size_t emu_place(const Thread *t, const void *p, uint32_t n, uint32_t align, uint32_t at, const char *what) {
     ptrdiff_t x = (const uint8_t *)p - emu.shared.base;
     if (x < 0 || (size_t)x + n > emu.l->shared) DIE(t, at, "%s: bytes %td to %td of %zu of shared memory", what, x, x + n, emu.l->shared);
     if (x % align) DIE(t, at, "%s: byte %td of shared memory is no multiple of %u", what, x, align);
     return (size_t)x;
 }
 
-static void on_device(const Thread *t, const void *p, uint32_t n, uint32_t align, uint32_t at, const char *what) {
+void emu_on_device(const Thread *t, const void *p, uint32_t n, uint32_t align, uint32_t at, const char *what) {
     if (!emu.l->on_device(p, n)) DIE(t, at, "%s: %u bytes at %p are in no allocation", what, n, p);
     if ((uintptr_t)p % align) DIE(t, at, "%s: address %p is no multiple of %u", what, p, align);
 }
 
-static uint32_t mark(uint32_t thread) { return emu.epoch << 11 | thread; }
-static bool others(uint32_t mark_, uint32_t thread) { return mark_ >> 11 == emu.epoch && (mark_ & 2047) != thread; }
+static uint32_t mark(uint32_t who) { return (emu.time + 1) << WHO_BITS | who; }
 
-/* The first byte of [x, x + n) that another thread than `self` has touched since the last barrier ends everything. */
-static void no_race(const Region *s, const Thread *t, size_t x, uint32_t n, uint32_t self, bool store, uint32_t at, const char *what) {
-    bool bad = false;
-    for (size_t k = x; k < x + n; k++) bad |= (int)others(s->wrote[k], self) | (s->flight[k] != 0) | (int)(store & others(s->read[k], self));
-    if (!bad) return;
-    while (!others(s->wrote[x], self) && !s->flight[x] && !(store && others(s->read[x], self))) x++;
-    if (s->flight[x]) DIE(t, at, "%s: a copy of thread %u to byte %zu of %s is under way", what, s->flight[x] - 1u, x, s->name);
-    bool wrote = others(s->wrote[x], self);
-    uint32_t who = (wrote ? s->wrote[x] : s->read[x]) & 2047;
-    if (who == SEVERAL) DIE(t, at, "%s: byte %zu of %s was read by several threads, and no barrier is between", what, x, s->name);
-    DIE(t, at, "%s: byte %zu of %s was %s by thread %u, and no barrier is between", what, x, s->name, wrote ? "written" : "read", who);
+/* Threads [*first, *last). */
+static void threads_of(uint32_t who, uint32_t *first, uint32_t *last) {
+    uint32_t n = who < OF_WARP ? 1 : who < OF_GROUP ? WARP : WARPGROUP;
+    *first = who < OF_WARP ? who : who < OF_GROUP ? (who - OF_WARP) * WARP : (who - OF_GROUP) % MOST_GROUPS * WARPGROUP;
+    *last = *first + n < emu.l->block ? *first + n : emu.l->block;
 }
 
-static void reads(Region *s, const Thread *t, size_t x, uint32_t n, uint32_t who, uint32_t at, const char *what) {
-    no_race(s, t, x, n, who, false, at, what);
-    for (size_t k = x; k < x + n; k++) s->read[k] = mark(s->read[k] >> 11 == emu.epoch && (s->read[k] & 2047) != who ? (uint32_t)SEVERAL : who);
+/* The least set that has both, of one warpgroup. */
+static uint32_t both(uint32_t a, uint32_t b) {
+    uint32_t a0, a1, b0, b1;
+    if (a == b || b >= ANY_OF_GROUP || a >= ANY_OF_GROUP) return b;
+    threads_of(a, &a0, &a1), threads_of(b, &b0, &b1);
+    return a0 / WARP == (b1 - 1) / WARP && b0 / WARP == (a1 - 1) / WARP ? OF_WARP + a0 / WARP : OF_GROUP + a0 / WARPGROUP;
 }
 
-static void writes(Region *s, const Thread *t, size_t x, uint32_t n) {
-    for (size_t k = x; k < x + n; k++) s->wrote[k] = mark(t->t.tid);
+uint32_t *emu_seen(uint32_t thread) {
+    if (!emu.seen) emu_need(emu.seen = calloc((size_t)MOST_THREADS * WHO_COUNT, sizeof *emu.seen));
+    for (uint32_t t = 0; t < emu.l->block && !emu.clocks; t++) {
+        memset(emu.seen + (size_t)t * WHO_COUNT, 0, WHO_COUNT * sizeof *emu.seen);
+        for (uint32_t u = 0; u < emu.l->block; u++) emu.seen[(size_t)t * WHO_COUNT + u] = emu.time;
+    }
+    emu.clocks = true;
+    return emu.seen + (size_t)thread * WHO_COUNT;
+}
+
+void emu_release(Thread *t, uint32_t *into) {
+    uint32_t *mine = emu_seen(t->t.tid);
+    if (++emu.time >= UINT32_MAX >> (WHO_BITS + 1)) DIE(t, t->at, "the block has more releases than the emulator can count");
+    mine[t->t.tid] = emu.time;
+    for (uint32_t k = 0; k < WHO_COUNT; k++) into[k] = into[k] > mine[k] ? into[k] : mine[k];
+}
+
+void emu_acquire(const Thread *t, const uint32_t *from) {
+    uint32_t *mine = emu_seen(t->t.tid);
+    for (uint32_t k = 0; k < WHO_COUNT; k++) mine[k] = mine[k] > from[k] ? mine[k] : from[k];
+}
+
+static bool unseen_by(uint32_t mark_, uint32_t thread) {
+    uint32_t who = mark_ & (WHO_COUNT - 1), when = mark_ >> WHO_BITS, first, last, unseen = 0, members;
+    if (who >= OF_MBARRIER) return emu_seen(thread)[who] < when;
+    threads_of(who, &first, &last);
+    members = last - first;
+    for (uint32_t u = first; u < last; u++) unseen += u != thread && (emu.clocks ? emu_seen(thread)[u] : emu.time) < when;
+    return who >= ANY_OF_GROUP ? unseen == members : unseen > 0;
+}
+
+bool emu_unseen(uint32_t mark_, uint32_t who) {
+    uint32_t first, last;
+    bool unseen = false;
+    if (!mark_ || (!emu.clocks && mark_ >> WHO_BITS <= emu.time)) return false;
+    threads_of(who, &first, &last);
+    for (uint32_t t = first; t < last && !unseen; t++) unseen = unseen_by(mark_, t);
+    return unseen;
+}
+
+static uint32_t groups(void) { return (emu.l->block + WARPGROUP - 1) / WARPGROUP; }
+
+static _Noreturn void race(const Region *s, const Thread *t, size_t k, uint32_t mark_, const char *how, uint32_t at, const char *what) {
+    uint32_t other = mark_ & (WHO_COUNT - 1);
+    if (other >= OF_MBARRIER) DIE(t, at, "%s: byte %zu of %s was loaded by a copy that this thread has not waited for", what, k, s->name);
+    if (other >= OF_WARP) DIE(t, at, "%s: byte %zu of %s was %s by several threads, and no barrier is between", what, k, s->name, how);
+    DIE(t, at, "%s: byte %zu of %s was %s by thread %u, and no barrier is between", what, k, s->name, how, other);
+}
+
+/* Byte k is marked so: others have touched it. Marks that have been seen are remembered in *known: neighbours have the same. */
+static bool news(uint32_t mark_, uint32_t who, uint32_t *known) {
+    if (mark_ == *known) return false;
+    if (emu_unseen(mark_, who)) return true;
+    *known = mark_;
+    return false;
+}
+
+void emu_no_race(const Region *s, const Thread *t, size_t x, uint32_t n, uint32_t who, bool store, uint32_t at, const char *what) {
+    uint32_t wrote = 0, read[MOST_GROUPS] = {0};
+    for (size_t k = x; k < x + n; k++) {
+        if (s->flight[k] == IS_MBARRIER) DIE(t, at, "%s: byte %zu of %s is an mbarrier's", what, k, s->name);
+        if (s->flight[k]) DIE(t, at, "%s: a copy of thread %u to byte %zu of %s is under way", what, s->flight[k] - 1u, k, s->name);
+        if (news(s->wrote[k], who, &wrote)) race(s, t, k, s->wrote[k], "written", at, what);
+        if (!store) continue;
+        if (s->busy[k]) DIE(t, at, "%s: byte %zu of %s is read by a product or a store that is under way", what, k, s->name);
+        for (uint32_t g = 0; g < groups(); g++)
+            if (news(s->read[g][k], who, &read[g])) race(s, t, k, s->read[g][k], "read", at, what);
+    }
+}
+
+void emu_reads(Region *s, const Thread *t, size_t x, uint32_t n, uint32_t who, uint32_t at, const char *what) {
+    uint32_t last = 0, next = 0, *read = s->read[t->t.tid / WARPGROUP];
+    emu_no_race(s, t, x, n, who, false, at, what);
+    for (size_t k = x; k < x + n; k++) {
+        if (k == x || read[k] != last) last = read[k], next = mark(emu_unseen(last, who) ? both(last & (WHO_COUNT - 1), who) : who);
+        read[k] = next;
+    }
+}
+
+void emu_writes(Region *s, const Thread *t, size_t x, uint32_t n) {
+    for (size_t k = x; k < x + n; k++) s->wrote[k] = mark(t->t.tid), s->fresh[k] = (t->fences + 1) << WHO_BITS | t->t.tid;
 }
 
 /* ---- what kernels call ---- */
 
-static void hook_barrier(emu_thread *t, uint32_t at) { meet(of(t), BARRIER, at); }
+static void hook_barrier(emu_thread *t, uint32_t at) { emu_meet(emu_of(t), BARRIER, at); }
 
 static void hook_access(emu_thread *e, const void *p, uint32_t bytes, uint32_t align, uint32_t how, uint32_t at) {
-    Thread *t = of(e);
+    Thread *t = emu_of(e);
     bool store = how & EMU_STORE;
-    if (emu.random && below(16) == 0) pause_thread(t);
+    if (emu.random && emu_below(16) == 0) emu_pause(t);
     if (emu.counts) emu_count(&t->log, at, how & EMU_SHARED ? COST_SHARED : COST_DEVICE, p, bytes);
     bool shared = how & EMU_SHARED;
     const char *what = store ? "store" : "load";
     size_t x;
     if (shared) {
-        x = place(t, p, bytes, align, at, what);
+        x = emu_place(t, p, bytes, align, at, what);
     } else {
-        on_device(t, p, bytes, align, at, what);
+        emu_on_device(t, p, bytes, align, at, what);
         size_t each = emu.l->scratch_bytes;
         x = (size_t)((const uint8_t *)p - emu.l->scratch);
         if (x >= each * emu.l->grid) return;
@@ -270,53 +325,69 @@ static void hook_access(emu_thread *e, const void *p, uint32_t bytes, uint32_t a
     }
     Region *s = shared ? &emu.shared : &emu.scratch;
     if (!store) {
-        reads(s, t, x, bytes, t->t.tid, at, what);
+        emu_reads(s, t, x, bytes, t->t.tid, at, what);
         return;
     }
-    no_race(s, t, x, bytes, t->t.tid, true, at, what);
-    writes(s, t, x, bytes);
+    emu_no_race(s, t, x, bytes, t->t.tid, true, at, what);
+    emu_writes(s, t, x, bytes);
 }
 
 static uint32_t hook_lane_xor(emu_thread *e, uint32_t v, uint32_t mask, uint32_t at) {
-    Thread *t = of(e);
+    Thread *t = emu_of(e);
     t->value = v, t->mask = mask;
-    meet(t, LANE_XOR, at);
+    emu_meet(t, LANE_XOR, at);
     return t->value;
 }
 
 static void hook_load_matrix(emu_thread *e, const void *row, uint32_t transposed, uint32_t at) {
-    Thread *t = of(e);
-    size_t x = place(t, row, 16, 16, at, "load_matrix");
+    Thread *t = emu_of(e);
+    size_t x = emu_place(t, row, 16, 16, at, "load_matrix");
     if (emu.counts) emu_count(&t->log, at, COST_SHARED, row, 16);
     t->row = row, t->mask = transposed;
-    reads(&emu.shared, t, x, 16, SEVERAL, at, "load_matrix"); /* others get what it names */
-    meet(t, LOAD_MATRIX, at);
+    emu_reads(&emu.shared, t, x, 16, OF_WARP + t->t.tid / WARP, at, "load_matrix"); /* others get what it names */
+    emu_meet(t, LOAD_MATRIX, at);
+}
+
+static void hook_store_matrix(emu_thread *e, void *row, uint32_t transposed, uint32_t at) {
+    Thread *t = emu_of(e);
+    size_t x = emu_place(t, row, 16, 16, at, "store_matrix");
+    if (emu.counts) emu_count(&t->log, at, COST_SHARED, row, 16);
+    t->row = row, t->mask = transposed;
+    emu_no_race(&emu.shared, t, x, 16, t->t.tid, true, at, "store_matrix");
+    emu_writes(&emu.shared, t, x, 16);
+    emu_meet(t, STORE_MATRIX, at);
+}
+
+static uint32_t hook_lane_first(emu_thread *e, uint32_t v, uint32_t at) {
+    emu_of(e)->value = v;
+    emu_meet(emu_of(e), LANE_FIRST, at);
+    return emu_of(e)->value;
 }
 
 static void hook_mma(emu_thread *e, uint32_t in, uint32_t at) {
-    of(e)->in = in;
-    meet(of(e), MMA, at);
+    emu_of(e)->in = in;
+    emu_meet(emu_of(e), MMA, at);
 }
 
 static void hook_copy_async(emu_thread *e, void *to, const void *from, uint32_t size, int64_t valid, uint32_t at) {
-    Thread *t = of(e);
-    size_t x = place(t, to, size, size, at, "copy_async");
+    Thread *t = emu_of(e);
+    size_t x = emu_place(t, to, size, size, at, "copy_async");
     if (valid < 0 || valid > size) DIE(t, at, "copy_async: %lld of %u bytes are valid", (long long)valid, size);
-    if (valid) on_device(t, from, (uint32_t)valid, size, at, "copy_async");
-    no_race(&emu.shared, t, x, size, t->t.tid, true, at, "copy_async");
+    if (valid) emu_on_device(t, from, (uint32_t)valid, size, at, "copy_async");
+    emu_no_race(&emu.shared, t, x, size, t->t.tid, true, at, "copy_async");
     if (emu.counts) emu_count(&t->log, at, COST_SHARED, to, size), emu_count(&t->log, at, COST_DEVICE, from, (uint32_t)valid);
     for (size_t k = x; k < x + size; k++) emu.shared.flight[k] = (uint16_t)(t->t.tid + 1);
-    if (t->ncopy == t->cap) need(t->copy = realloc(t->copy, (t->cap = t->cap * 2 + 16) * sizeof *t->copy));
+    if (t->ncopy == t->cap) emu_need(t->copy = realloc(t->copy, (t->cap = t->cap * 2 + 16) * sizeof *t->copy));
     t->copy[t->ncopy++] = (Copy){to, from, size, (uint32_t)valid, t->group};
 }
 
 static void hook_copy_commit(emu_thread *e, uint32_t at) {
     (void)at;
-    of(e)->group++;
+    emu_of(e)->group++;
 }
 
 static void hook_copy_wait(emu_thread *e, uint32_t pending, uint32_t at) {
-    Thread *t = of(e);
+    Thread *t = emu_of(e);
     uint32_t left = 0;
     (void)at;
     for (uint32_t k = 0; k < t->ncopy; k++) {
@@ -329,7 +400,7 @@ static void hook_copy_wait(emu_thread *e, uint32_t pending, uint32_t at) {
         memcpy(c.to, c.from, c.valid);
         memset(c.to + c.valid, 0, c.size - c.valid);
         memset(emu.shared.flight + x, 0, c.size * sizeof *emu.shared.flight);
-        writes(&emu.shared, t, x, c.size);
+        emu_writes(&emu.shared, t, x, c.size);
     }
     t->ncopy = left;
 }
@@ -340,11 +411,11 @@ static void prepare(void) { /* once */
     const char *seed = getenv("ACCELC_EMU_SEED");
     if (emu.stacks) return;
     emu.stacks = mmap(NULL, (size_t)MOST_THREADS * STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    need(emu.stacks);
+    emu_need(emu.stacks);
     for (uint32_t t = 0; t < MOST_THREADS; t++) mprotect(emu.stacks + (size_t)t * STACK, PAGE, PROT_NONE);
     emu.random = seed && *seed ? strtoull(seed, NULL, 0) * 2 + 1 : 0;
     emu.counts = getenv("ACCELC_EMU_COUNT") != NULL;
-    for (uint32_t t = 0; t < MOST_THREADS; t++)
+    for (uint32_t t = 0; t < MOST_THREADS; t++) {
         emu.thread[t].t = (emu_thread){.tid = t,
                                        .barrier = hook_barrier,
                                        .access = hook_access,
@@ -353,35 +424,44 @@ static void prepare(void) { /* once */
                                        .mma = hook_mma,
                                        .copy_async = hook_copy_async,
                                        .copy_commit = hook_copy_commit,
-                                       .copy_wait = hook_copy_wait};
+                                       .copy_wait = hook_copy_wait,
+                                       .lane_first = hook_lane_first,
+                                       .store_matrix = hook_store_matrix};
+        emu_hopper_hooks(&emu.thread[t].t);
+    }
 }
 
 /* Room for shadows of n bytes, nobody's. */
 static void region_begin(Region *s, uint8_t *base, size_t n) {
-    if (n > s->room) {
-        free(s->wrote), free(s->read), free(s->flight);
-        need(s->wrote = malloc(n * sizeof *s->wrote));
-        need(s->read = malloc(n * sizeof *s->read));
-        need(s->flight = malloc(n * sizeof *s->flight));
-        s->room = n;
+    size_t each = (2 + groups()) * sizeof *s->wrote + 2 * sizeof *s->flight;
+    if (n * each > s->room) {
+        free(s->wrote);
+        emu_need(s->wrote = malloc(s->room = n * each));
     }
     s->base = base, s->bytes = n;
-    if (n) memset(s->wrote, 0, n * sizeof *s->wrote), memset(s->read, 0, n * sizeof *s->read), memset(s->flight, 0, n * sizeof *s->flight);
+    if (!n) return;
+    memset(s->wrote, 0, n * each);
+    s->fresh = s->wrote + n;
+    for (uint32_t g = 0; g < groups(); g++) s->read[g] = s->fresh + (g + 1) * n;
+    s->flight = (uint16_t *)(void *)(s->fresh + (groups() + 1) * n), s->busy = s->flight + n;
 }
 
 static void run_block(uint32_t block, uint8_t *memory, bool back) {
     const emu_launch *l = emu.l;
-    emu.block = block, emu.epoch = 1, emu.done = 0, emu.all = (Meeting){0};
+    emu.block = block, emu.time = 0, emu.clocks = false, emu.done = 0, emu.all = (Meeting){0};
     memset(emu.warp, 0, sizeof emu.warp);
+    memset(emu.group, 0, sizeof emu.group);
     memset(memory, 0xff, l->shared);
     region_begin(&emu.shared, memory, l->shared);
     region_begin(&emu.scratch, l->scratch + block * l->scratch_bytes, l->scratch_bytes);
+    emu_hopper_begin();
     for (uint32_t t = 0; t < l->block; t++) {
         emu_thread *e = &emu.thread[t].t;
         e->ntid = l->block, e->ctaid = block, e->nctaid = l->grid, e->shared = memory;
     }
     if (l->together) take_turns(back);
     for (uint32_t t = 0; t < l->block && !l->together; t++) l->run(&emu.thread[back ? l->block - 1 - t : t].t, l->params);
+    emu_hopper_end();
     count_logs();
 }
 
@@ -389,7 +469,7 @@ void emu_run(const emu_launch *l) {
     static unsigned launches;
     prepare();
     uint8_t *memory = aligned_alloc(SHARED_ALIGN, l->shared / SHARED_ALIGN * SHARED_ALIGN + SHARED_ALIGN);
-    need(memory);
+    emu_need(memory);
     bool back = launches++ % 2; /* no order is promised */
     emu.l = l;
     for (uint32_t b = 0; b < l->grid; b++) run_block(back ? l->grid - 1 - b : b, memory, back);

@@ -9,7 +9,8 @@
  * different instructions, or some have ended; where bytes of shared memory or of the block's scratch that a thread writes are read or written by
  * another before the next barrier, or while a copy to them is under way, which brings its bytes when a wait retires it and no sooner; where an access
  * leaves shared memory or the device's allocations, or is not aligned. Shared memory is filled with ff. Threads and blocks run in one order or the
- * opposite, by turns.
+ * opposite, by turns. Of mbarriers, copies of tiles and products of warpgroups (emu_hopper.c has what is found): bytes come when a phase has all
+ * its arrivals, products are computed when a wait retires them, stores of tiles likewise.
  *
  * An image "broken", or "broken CODE", is refused, with CODE; one of PTX is any other.
  *
@@ -36,12 +37,30 @@
 #include <stdint.h>
 
 #define EMU_TWINS "accelc-twins"
+enum { EMU_WORDS = 136, EMU_FRAGMENTS = 128 /* where those of a begin */, EMU_AXES = 5 };
+enum { EMU_INIT, EMU_ARRIVE, EMU_EXPECT, EMU_WAIT };          /* of an mbarrier */
+enum { EMU_FENCE_MBARRIERS, EMU_FENCE_ASYNC };
+enum { EMU_COMMIT, EMU_WAIT_ALL, EMU_WAIT_READ };             /* groups of stores */
+enum { EMU_WGMMA_FENCE, EMU_WGMMA_COMMIT, EMU_WGMMA_WAIT };
+enum { EMU_A_FRAGMENTS = 1, EMU_A_TURNED = 2, EMU_B_TURNED = 4 }; /* how operands of a product lie */
+typedef struct emu_map { /* what cuTensorMapEncodeTiled makes, of 128 bytes */
+    uint64_t is; /* EMU_IS_MAP */
+    uint8_t *base;
+    uint64_t extent[EMU_AXES], step[EMU_AXES]; /* step: bytes; of axis 0 those of an element */
+    uint16_t box[EMU_AXES];
+    uint8_t rank, swizzled;
+    uint64_t none[2];
+} emu_map;
+_Static_assert(sizeof(emu_map) == 128, "a map");
+#define EMU_IS_MAP 0x70616d2d756d65u
 enum { EMU_STORE = 1, EMU_SHARED = 2 }; /* how an access is made; 0: a load from the device's memory */
 typedef struct emu_thread {
     uint32_t tid, ntid;     /* in its block */
     uint32_t ctaid, nctaid; /* its block in the grid */
     void *shared;           /* the block's dynamic shared memory */
-    uint32_t word[10];      /* operands and results of load_matrix (0 to 3) and mma (a 0 to 3, b 4 and 5, c 6 to 9) */
+    /* Operands and results of load_matrix, store_matrix (0 to 3), mma (a 0 to 3, b 4 and 5, c 6 to 9), wgmma (c from 0 on, fragments of a from
+     * EMU_FRAGMENTS on), of wgmma_order, and coordinates of a tile. */
+    uint32_t word[EMU_WORDS];
     /* What lir.h says of the operations of these names; `at` tells the instruction. access comes before every load or store of a kernel whose
      * blocks have a known size. The others are for kernels of which NAME_block exists. */
     void (*barrier)(struct emu_thread *t, uint32_t at);
@@ -52,6 +71,19 @@ typedef struct emu_thread {
     void (*copy_async)(struct emu_thread *t, void *to, const void *from, uint32_t size, int64_t valid, uint32_t at);
     void (*copy_commit)(struct emu_thread *t, uint32_t at);
     void (*copy_wait)(struct emu_thread *t, uint32_t pending, uint32_t at);
+    uint32_t (*lane_first)(struct emu_thread *t, uint32_t v, uint32_t at);
+    void (*store_matrix)(struct emu_thread *t, void *row, uint32_t transposed, uint32_t at);
+    void (*barrier_some)(struct emu_thread *t, uint32_t id, uint32_t threads, uint32_t wait, uint32_t at);
+    void (*registers)(struct emu_thread *t, uint32_t n, uint32_t more, uint32_t at);
+    void (*mbarrier)(struct emu_thread *t, void *place, uint32_t what, int64_t v, uint32_t at); /* v: arrivals, bytes, parity */
+    void (*fence)(struct emu_thread *t, uint32_t what, uint32_t at);
+    void (*bulk_load)(struct emu_thread *t, void *to, const void *from, int64_t bytes, void *mbarrier, uint32_t at);
+    void (*tensor)(struct emu_thread *t, const emu_map *m, void *place, void *mbarrier, uint32_t bytes, uint32_t swizzled, uint32_t at);
+    /* mbarrier NULL: a store; bytes, swizzled: what the kernel takes the tile for */
+    void (*bulk_group)(struct emu_thread *t, uint32_t what, uint32_t pending, uint32_t at);
+    void (*wgmma)(struct emu_thread *t, const void *a, const void *b, uint32_t in, uint32_t how, uint32_t columns, uint32_t panel, uint32_t add,
+                  uint32_t at);
+    void (*wgmma_order)(struct emu_thread *t, uint32_t what, uint32_t pending, uint32_t words, uint32_t at);
 } emu_thread;
 /* params: the kernel's parameter block (rt_gpu of runtime/abi.h) */
 typedef void emu_kernel(emu_thread *t, const void *params);

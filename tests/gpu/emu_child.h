@@ -72,7 +72,7 @@ static bool child_launch(const emu_launch *l, const char *seed, bool count) {
 }
 
 /* What the child counted (ACCELC_EMU_COUNT), of all accesses. */
-static void child_total(const char *what, unsigned long long *is, unsigned long long *least) {
+static inline void child_total(const char *what, unsigned long long *is, unsigned long long *least) {
     *is = *least = 0;
     for (const char *p = child_text; (p = strstr(p, what)); p++) {
         unsigned long long a, b;

@@ -1,5 +1,5 @@
-/* emu_internal.h: the emulator of blocks, in parts: emu.c (threads, their meetings, memory), emu_matrix.c (what a warp computes), emu_count.c
- * (costs). */
+/* emu_internal.h: the emulator of blocks, in parts: emu.c (threads, their meetings, memory), emu_hopper.c (mbarriers, copies of tiles,
+ * products of a warpgroup), emu_matrix.c (what a warp or warpgroup computes), emu_count.c (costs). */
 #ifndef ACCELC_TESTS_GPU_EMU_INTERNAL_H
 #define ACCELC_TESTS_GPU_EMU_INTERNAL_H
 #include <stdbool.h>
@@ -24,8 +24,10 @@ typedef struct emu_launch {
 void emu_run(const emu_launch *l);
 
 /* emu_matrix.c: the words of 32 threads: row[t] is the row that thread t names. */
-void emu_load_matrix(const uint8_t *const row[WARP], bool transposed, uint32_t (*const word[WARP])[10]);
-void emu_mma(uint32_t in, uint32_t (*const word[WARP])[10]);
+void emu_load_matrix(const uint8_t *const row[WARP], bool transposed, uint32_t (*const word[WARP])[EMU_WORDS]);
+void emu_store_matrix(const uint8_t *const row[WARP], bool transposed, uint32_t (*const word[WARP])[EMU_WORDS]); /* the rows are written */
+void emu_mma(uint32_t in, uint32_t (*const word[WARP])[EMU_WORDS]);
+void emu_wgmma(uint32_t in, const uint8_t *a, const uint8_t *b, uint32_t columns, uint32_t (*word)[EMU_FRAGMENTS]); /* of 128 threads */
 
 /* emu_count.c: what accesses of a warp cost, per instruction; printed at the end of a launch. The threads of a warp log theirs until they meet. */
 typedef enum { COST_SHARED, COST_DEVICE, COST_COUNT } Cost;
