@@ -55,6 +55,7 @@ static bool depends(Chase *c, uint32_t v) {
         return false;
     case L_LANE_XOR:
     case L_LANE_FIRST:
+    case L_EXP2:
     case L_MMA:
     case L_WGMMA_FENCE:
     case L_WGMMA_WAIT:

@@ -21,6 +21,11 @@ LVal lir_lane_first(Lir *l, LVal v) {
                       &v); /* not numbered: all threads come here, whoever needs it */
 }
 
+LVal lir_exp2(Lir *l, LVal v) {
+    CHECK(lir_type(l, v).dt == DT_F32 && lir_type(l, v).lanes == 1);
+    return lir_pure(l, lir_mk(L_EXP2, DT_F32, 1), 1, &v);
+}
+
 void lir_store_matrix(Lir *l, LVal ptr, LVal at, LVal v, bool transposed) {
     LAddr a = lir_address(l, ptr, at, DT_NONE);
     lir_append(l, (LIns){.op = L_STORE_MATRIX, .imm = a.disp, .flags = transposed}, 3,
@@ -217,6 +222,8 @@ bool lir_hopper_fits(const Lir *l, const LIns *i) {
     switch (i->op) {
     case L_LANE_FIRST:
         return a.dt == i->ty.dt && is(i->ty, a.dt, 1) && lir_bits((DType)a.dt) == 32;
+    case L_EXP2:
+        return is(a, DT_F32, 1) && is(i->ty, DT_F32, 1);
     case L_STORE_MATRIX:
         return is(a, DT_PTR, 1) && is(type_of(l, i, 1), DT_I64, 1) &&
                is(type_of(l, i, 2), DT_I32, 4);

@@ -210,6 +210,8 @@ LV llvm_hopper_together(Printer *p, const LIns *i, LV *a) {
                                                   "shfl.sync.idx.b32 $0, $1, 0, 31, -1;", "=r,r", 1,
                                                   x, PTX_WARP),
                                 LLVMTypeOf(a[0]), "");
+    case L_EXP2:
+        return llvm_ptx_assembly(p, LLVMTypeOf(a[0]), "ex2.approx.ftz.f32 $0, $1;", "=f,f", 1, a, PTX_VALUE);
     case L_STORE_MATRIX:
         put(&text, "stmatrix.sync.aligned.m8n8.x4%s.shared.b16 [$0+%lld], {$1, $2, $3, $4};",
             i->flags ? ".trans" : "", (long long)i->imm);

@@ -58,6 +58,7 @@ typedef struct Build {
     VEC(rt_buf) buf;
     int32_t *buf_index;         /* per value: 1 + buffer */
     VEC(int32_t) arg, iodim;
+    VEC(rt_map) map;
     VEC(rt_iobind) iobind;
     VEC(rt_io) in, out;
     VEC(rt_guard) entry, guard;
@@ -268,6 +269,17 @@ static bool ports(Build *b) {
 
 /* ---- steps ---- */
 
+static void kernel_map(Build *b, const LMap *m, const KMap *k) {
+    int64_t size = (int64_t)dt_bytes((DType)m->dt, 1);
+    rt_map x = {.arg = (uint16_t)k->buf, .rank = m->rank, .bytes = (uint8_t)size, .swizzled = m->swizzled, .offset = dim_at(b, dim_muli(b->c, k->offset, size))};
+    for (int d = 0; d < m->rank; d++) {
+        x.box[d] = m->box[d];
+        x.extent[d] = dim_at(b, k->extent[d]);
+        x.stride[d] = dim_at(b, dim_muli(b->c, d ? k->step[d] : dim_const(b->c, 1), size));
+    }
+    vec_push(b->c, &b->map, x);
+}
+
 /* A message with the node that it is about. */
 static const char *blame(Build *b, Loc loc, const char *what) {
     const LocInfo *l = loc_info(b->c, loc);
@@ -301,6 +313,8 @@ static void kernel_step(Build *b, uint32_t i) {
         if (b->l->function[f] == b->l->symbol[i]) s.kernel = (int32_t)f;
     for (uint32_t a = 0; a < k->nbuf; a++) vec_push(b->c, &b->arg, buffer(b, k->buf[a]));
     for (uint32_t a = 0; a < k->ndim; a++) vec_push(b->c, &b->arg, dim_at(b, k->dim[a]));
+    s.nmap = (uint16_t)lir_nmap(k->lir), s.lo = (int64_t)b->map.n;
+    for (uint32_t m = 0; m < s.nmap; m++) kernel_map(b, &lir_maps(k->lir)[m], &k->map[m]);
     s.tasks = dim_at(b, k->tasks);
     if (!dim_is(b->c, k->scratch, 0)) s.scratch = dim_at(b, k->scratch);
     s.name = text(b, ga->note ? ga->note : "kernel");
@@ -484,6 +498,7 @@ bool plan_build(Ctx *c, Level *l, Weights *w) {
     p.out = put(&o, b->out.v, b->out.n, sizeof *b->out.v);
     p.iodim = put(&o, b->iodim.v, b->iodim.n, sizeof *b->iodim.v);
     p.iobind = put(&o, b->iobind.v, b->iobind.n, sizeof *b->iobind.v);
+    p.map = put(&o, b->map.v, b->map.n, sizeof *b->map.v);
     p.guard = put(&o, b->entry.v, b->entry.n, sizeof *b->entry.v);
     p.step = put(&o, b->step.v, b->step.n, sizeof *b->step.v);
     p.arg = put(&o, b->arg.v, b->arg.n, sizeof *b->arg.v);

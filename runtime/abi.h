@@ -29,11 +29,11 @@ typedef struct rt_calls {
     uint32_t nfn, pad;
 } rt_calls;
 
-/* Kernels of a GPU. An image holds every kernel of the model that runs on the device, as an entry point. Its one parameter,
- * by value, is a block of 64-bit numbers:
- *     u64 buf[nbuf]; i64 dim[ndim]; i64 tasks; u64 scratch; i64 scratch_bytes; u64 status
- * the step's arguments in its order (addresses on the device, multiples of 64 unless the buffer is a view), the number of
- * tasks, and
+/* Kernels of a GPU. An image holds every kernel of the model that runs on the device, as an entry point. Its parameters,
+ * by value, are one block of 64-bit numbers:
+ *     CUtensorMap map[nmap]; u64 buf[nbuf]; i64 dim[ndim]; i64 tasks; u64 scratch; i64 scratch_bytes; u64 status
+ * the maps of the step (rt_map; where there are any, they are a parameter of their own), its arguments in its order (addresses
+ * on the device, multiples of 64 unless the buffer is a view), the number of tasks, and
  *   scratch        memory of the step, scratch_bytes (a multiple of 64) for each thread or block
  *   status         address of a u32, 0 before the run; a guard g that fails changes 0 to 1 + g (compare and swap). The runtime looks at it
  *                    when it waits, so what follows runs on what the failed kernel left: a kernel in which an address or the rounds of a loop
@@ -53,7 +53,7 @@ typedef struct rt_gpu_kernel {
     const char *name;          /* entry point; NULL: steps of this kernel run on the host, by rt_model.kernel */
     uint32_t mode;             /* RT_GPU_THREADS, RT_GPU_BLOCK */
     uint32_t block, shared;    /* threads of a block; bytes of dynamic shared memory */
-    uint32_t guards, pad;      /* 1: may leave a status */
+    uint32_t guards, maps;     /* guards 1: may leave a status; maps: that its steps have */
     uint64_t writes;           /* bit k: may write buffer k of its arguments; bit 63: that and all that follow. Of host kernels, too */
 } rt_gpu_kernel;
 typedef struct rt_gpu {
@@ -157,11 +157,24 @@ enum {
     RT_SEED,    /* dims[a] = the session's seed, dims[b] = number of runs since create or reset (random operators) */
     RT_END
 };
+/* A tensor in a buffer, and the tile of it that a kernel of a GPU loads or stores at a time: what cuTensorMapEncodeTiled makes a map of when the
+ * buffer's address and the sizes are known. Axis 0 is the one whose elements lie side by side. */
+enum { RT_AXES = 5 };
+typedef struct {
+    uint16_t arg;              /* which buffer of the step */
+    uint8_t rank, bytes;       /* bytes: of an element */
+    uint8_t swizzled, pad;     /* swizzled: rows of 128 bytes, in chunks of 16 */
+    uint16_t box[RT_AXES];     /* elements of a tile */
+    int32_t offset;            /* dim index: bytes before the first element */
+    int32_t extent[RT_AXES];   /* dim indices: elements */
+    int32_t stride[RT_AXES];   /* dim indices: bytes; of axis 0 without meaning */
+} rt_map;
+
 typedef struct {
     uint8_t op;
     uint8_t barrier;       /* KERNEL: 1 = all threads meet before the next step */
     uint16_t nbuf, ndim;   /* KERNEL, CALL: number of arguments */
-    uint16_t pad;
+    uint16_t nmap;         /* KERNEL: number of maps, from `lo` on in `map` */
     int32_t kernel;        /* index of entry point */
     int32_t arg;           /* first of nbuf buffer indices, then ndim dim indices, in `arg` */
     int32_t tasks;         /* dim index: number of tasks */
@@ -186,7 +199,7 @@ typedef struct rt_plan {
     uint32_t flags;         /* RT_STATIC: no symbol at all */
     int64_t arena;          /* bytes of the offline-placed part of the arena */
     int64_t scratch;        /* bytes per thread where constant, else -1: the largest `scratch` dim of any step */
-    rt_arr dimop, buf, in, out, iodim, iobind, guard, step, arg, str;
+    rt_arr dimop, buf, in, out, iodim, iobind, guard, step, arg, str, map;
     uint32_t kernel_guard0; /* guard[kernel_guard0 + g] is guard g of kernels (a kernel returns 1 + g) */
     uint32_t work;          /* offset of the rt_work, 0: none */
     rt_arr type;

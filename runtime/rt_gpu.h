@@ -30,6 +30,9 @@ enum { CU_STREAM_DEFAULT = 0, CU_STREAM_NON_BLOCKING = 1, CU_CAPTURE_THREAD_LOCA
 enum { CU_EVENT_DEFAULT = 0, CU_EVENT_RECORD_EXTERNAL = 1 };
 #define CU_PARAM_POINTER ((void *)1)
 #define CU_PARAM_SIZE ((void *)2)
+typedef struct CUtensorMap { _Alignas(64) uint64_t word[16]; } CUtensorMap;
+enum { CU_UINT8 = 0, CU_UINT16 = 1, CU_UINT32 = 2, CU_UINT64 = 4 };
+enum { CU_INTERLEAVE_NONE = 0, CU_SWIZZLE_NONE = 0, CU_SWIZZLE_128 = 3, CU_PROMOTION_256 = 3, CU_FILL_ZERO = 0 };
 
 #define CU_FUNCTIONS(X)                                                                                                    \
     X(init, cuInit, (unsigned))                                                                                            \
@@ -72,7 +75,9 @@ enum { CU_EVENT_DEFAULT = 0, CU_EVENT_RECORD_EXTERNAL = 1 };
     X(graph_ready, cuGraphInstantiateWithFlags, (CUgraphExec *, CUgraph, unsigned long long)) \
     X(graph_launch, cuGraphLaunch, (CUgraphExec, CUstream))                                 \
     X(graph_exec_free, cuGraphExecDestroy, (CUgraphExec))                                   \
-    X(graph_free, cuGraphDestroy, (CUgraph))
+    X(graph_free, cuGraphDestroy, (CUgraph))                                                \
+    X(map_encode, cuTensorMapEncodeTiled,                                                   \
+      (CUtensorMap *, int, uint32_t, CUdeviceptr, const uint64_t *, const uint64_t *, const uint32_t *, const uint32_t *, int, int, int, int))
 
 typedef struct Driver {
     void *lib; /* of dlopen */

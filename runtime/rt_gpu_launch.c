@@ -31,20 +31,44 @@ static accelc_status step_scratch(Sess *s, const rt_step *st, int64_t *each) {
     return ACCELC_OK;
 }
 
+/* A map, with its buffer at address `at`. A tensor without elements is never loaded: any memory will do. */
+static accelc_status encode(Sess *s, const rt_step *st, const rt_map *m, CUdeviceptr at, uint64_t *to) {
+    static const uint8_t type[] = {[1] = CU_UINT8, [2] = CU_UINT16, [4] = CU_UINT32, [8] = CU_UINT64}; /* bytes are all that matters */
+    const Device *d = s->device;
+    CUtensorMap map;
+    uint64_t extent[RT_AXES], stride[RT_AXES];
+    uint32_t box[RT_AXES], one[RT_AXES] = {1, 1, 1, 1, 1};
+    bool none = false;
+    for (int k = 0; k < m->rank; k++) {
+        extent[k] = (uint64_t)s->dims[m->extent[k]], stride[k] = (uint64_t)s->dims[m->stride[k]], box[k] = m->box[k];
+        none |= extent[k] == 0;
+    }
+    for (int k = 0; k < m->rank && none; k++) extent[k] = 1;
+    CUdeviceptr first = none ? d->status : at + (CUdeviceptr)s->dims[m->offset];
+    CUresult e = d->cu.map_encode(&map, type[m->bytes], m->rank, first, extent, stride + 1, box, one, CU_INTERLEAVE_NONE,
+                                  m->swizzled ? CU_SWIZZLE_128 : CU_SWIZZLE_NONE, CU_PROMOTION_256, CU_FILL_ZERO);
+    if (e != 0) return broken_step(s, e, st);
+    memcpy(to, &map, sizeof map);
+    return ACCELC_OK;
+}
+
 static accelc_status launch(Sess *s, const rt_step *st) {
     Device *d = s->device;
     const rt_gpu_kernel *k = &s->model->gpu->kernel[st->kernel];
     int64_t tasks = s->dims[st->tasks], each;
     const int32_t *arg = s->arg + st->arg;
+    uint64_t *map = d->parameters, *p = map + st->nmap * sizeof(CUtensorMap) / sizeof *map;
     accelc_status bad;
     if (tasks <= 0) return ACCELC_OK;
     for (uint32_t i = 0; i < st->nbuf; i++)
-        if ((bad = to_device(s, root_of(s, arg[i]))) != ACCELC_OK || (bad = address(s, arg[i], &d->parameters[i])) != ACCELC_OK) return bad;
+        if ((bad = to_device(s, root_of(s, arg[i]))) != ACCELC_OK || (bad = address(s, arg[i], &p[i])) != ACCELC_OK) return bad;
+    for (uint32_t i = 0; i < st->nmap; i++, map += sizeof(CUtensorMap) / sizeof *map)
+        if ((bad = encode(s, st, &s->maps[st->lo + i], p[s->maps[st->lo + i].arg], map)) != ACCELC_OK) return bad;
     if ((bad = step_scratch(s, st, &each)) != ACCELC_OK) return bad;
     int64_t blocks = blocks_of(d, k, tasks, each);
     size_t scratch = (size_t)each * (size_t)blocks * (k->mode == RT_GPU_THREADS ? k->block : 1);
     if ((bad = region_need(s, &d->scratch, scratch, "scratch")) != ACCELC_OK) return bad;
-    uint64_t *p = d->parameters + st->nbuf;
+    p += st->nbuf;
     for (uint32_t i = 0; i < st->ndim; i++) *p++ = (uint64_t)s->dims[arg[st->nbuf + i]];
     *p++ = (uint64_t)tasks;
     *p++ = each ? d->scratch.at : 0;

@@ -27,7 +27,7 @@ static accelc_status gpu_open(Sess *s, const void *weights) {
     uint32_t most = 0;
     for (uint32_t i = 0; i < s->nstep; i++)
         if (on_device(s, &s->step[i])) {
-            uint32_t n = (uint32_t)s->step[i].nbuf + s->step[i].ndim + 4;
+            uint32_t n = (uint32_t)s->step[i].nbuf + s->step[i].ndim + 4 + (uint32_t)(s->step[i].nmap * sizeof(CUtensorMap) / sizeof(uint64_t));
             most = n > most ? n : most;
         }
     size_t bytes = sizeof(Device) + s->nbuf * (sizeof(Region) + sizeof(CUdeviceptr)) + most * sizeof(uint64_t);

@@ -106,6 +106,7 @@ struct accelc_session {
     const rt_io *in, *out;
     const int32_t *iodim, *arg;
     const rt_type *type;
+    const rt_map *maps;
     const rt_iobind *iobind;
     const rt_guard *guard;
     const rt_step *step;

@@ -24,6 +24,7 @@ static void view_plan(Sess *s, const rt_plan *p) {
     s->step = AT(p, step);
     s->arg = AT(p, arg);
     s->type = AT(p, type);
+    s->maps = AT(p, map);
     s->str = AT(p, str);
     s->nbuf = p->buf.n;
     s->nin = p->in.n;
@@ -51,6 +52,18 @@ static const char *check_io(const Sess *s, const rt_io *io, bool in) {
                                                                                                : "kind";
 }
 
+static bool maps_are_right(const Sess *s, const rt_step *t) {
+    const rt_plan *p = s->plan;
+    if (!t->nmap) return true;
+    if (t->lo < 0 || t->lo > (int64_t)p->map.n - t->nmap) return false;
+    for (const rt_map *m = s->maps + t->lo; m < s->maps + t->lo + t->nmap; m++) {
+        if (m->arg >= t->nbuf || m->rank < 1 || m->rank > RT_AXES || !below(m->offset, p->ndim)) return false;
+        for (int d = 0; d < m->rank; d++)
+            if (!below(m->extent[d], p->ndim) || !below(m->stride[d], p->ndim)) return false;
+    }
+    return true;
+}
+
 static const char *check_step(const Sess *s, const rt_step *t) {
     const rt_plan *p = s->plan;
     bool da = below(t->a, p->ndim), db = below(t->b, p->ndim);
@@ -61,6 +74,7 @@ static const char *check_step(const Sess *s, const rt_step *t) {
             if (!below(s->arg[t->arg + k], k < t->nbuf ? s->nbuf : p->ndim)) return "argument";
         if (s->model->gpu && !below(t->kernel, s->model->gpu->nkernel)) return "kernel";
         return t->kernel < 0                                    ? "kernel"
+               : !maps_are_right(s, t)                          ? "map"
                : !below(t->tasks, p->ndim)                      ? "tasks"
                : t->scratch >= 0 && !below(t->scratch, p->ndim) ? "scratch"
                                                                 : NULL;

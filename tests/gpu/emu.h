@@ -84,6 +84,7 @@ typedef struct emu_thread {
     void (*wgmma)(struct emu_thread *t, const void *a, const void *b, uint32_t in, uint32_t how, uint32_t columns, uint32_t panel, uint32_t add,
                   uint32_t at);
     void (*wgmma_order)(struct emu_thread *t, uint32_t what, uint32_t pending, uint32_t words, uint32_t at);
+    float (*exp2)(struct emu_thread *t, float v, uint32_t at);
 } emu_thread;
 /* params: the kernel's parameter block (rt_gpu of runtime/abi.h) */
 typedef void emu_kernel(emu_thread *t, const void *params);

@@ -9,6 +9,7 @@
  * for, or leave shared memory or allocations; products whose threads differ, that no fence
  * precedes, whose sums are not what one product left, or are taken before a wait has retired them;
  * stores and products that are under way when a thread ends, copies when the block ends. */
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -561,6 +562,12 @@ static void hook_barrier_some(emu_thread *e, uint32_t id, uint32_t threads, uint
     }
 }
 
+static float hook_exp2(emu_thread *e, float v, uint32_t at) {
+    float r = exp2f(v);
+    (void)e, (void)at;
+    return r < 0x1p-126f ? 0 : r;
+}
+
 /* ---- for emu.c ---- */
 
 void emu_hopper_hooks(emu_thread *t) {
@@ -568,7 +575,7 @@ void emu_hopper_hooks(emu_thread *t) {
     t->fence = hook_fence;
     t->bulk_load = hook_bulk_load, t->tensor = hook_tensor, t->bulk_group = hook_bulk_group,
     t->wgmma = hook_wgmma;
-    t->wgmma_order = hook_wgmma_order;
+    t->wgmma_order = hook_wgmma_order, t->exp2 = hook_exp2;
 }
 
 void emu_hopper_begin(void) {

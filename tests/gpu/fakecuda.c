@@ -29,7 +29,7 @@ typedef struct Handle { /* a stream, module, function, event, graph (g) or one t
     struct Handle *next; /* functions of a module; the other streams */
     Context *context;
     emu_kernel *run;
-    uint32_t nbuf;
+    uint32_t nbuf, nmap;
     bool together; /* threads of a block meet */
     char *name;
     int shared;
@@ -388,6 +388,8 @@ EXPORT int cuModuleGetFunction(Handle **f, Handle *m, const char *name) {
         *f = handle_new('f');
         memcpy(&(*f)->run, &run, sizeof run);
         (*f)->nbuf = n ? *n : 0;
+        n = symbol(code, name, "_nmap");
+        (*f)->nmap = n ? *n : 0;
         (*f)->together = symbol(code, name, "_block") != NULL;
         (*f)->shared = 48 << 10;
         (*f)->name = strdup(name);
@@ -576,6 +578,27 @@ EXPORT int cuMemsetD32Async(uint64_t p, unsigned v, size_t n, Handle *s) {
 
 /* ---- kernels ---- */
 
+/* What the manual demands of maps without interleaving, of the types and swizzles that emu_map has. */
+EXPORT int cuTensorMapEncodeTiled(emu_map *m, int type, uint32_t rank, uint64_t base, const uint64_t *extent, const uint64_t *stride, const uint32_t *box,
+                                  const uint32_t *each, int interleave, int swizzle, int promotion, int fill) {
+    static const uint8_t size[] = {[0] = 1, [1] = 2, [2] = 4, [4] = 8};
+    int e = begin(true);
+    if (e) return end(e);
+    if ((uintptr_t)m % 64) DIE("cuTensorMapEncodeTiled: the map is not aligned");
+    bool bad = type < 0 || (size_t)type >= sizeof size || !size[type] || rank < 1 || rank > EMU_AXES || base % 16 || interleave ||
+               (swizzle != 0 && swizzle != 3) || promotion < 0 || promotion > 3 || fill;
+    for (uint32_t d = 0; d < rank && !bad; d++) {
+        bad = !extent[d] || extent[d] > (uint64_t)1 << 32 || !box[d] || box[d] > 256 || each[d] != 1;
+        if (d) bad |= stride[d - 1] % 16 || stride[d - 1] >= (uint64_t)1 << 40;
+    }
+    if (bad || box[0] * size[type] % 16 || (swizzle && box[0] * size[type] > 128)) return end(INVALID_VALUE);
+    inside(base, 0, "the tensor of a map");
+    *m = (emu_map){.is = EMU_IS_MAP, .base = (uint8_t *)(uintptr_t)base, .rank = (uint8_t)rank, .swizzled = swizzle == 3};
+    for (uint32_t d = 0; d < rank; d++)
+        m->extent[d] = extent[d], m->box[d] = (uint16_t)box[d], m->step[d] = d ? stride[d - 1] : size[type];
+    return end(0);
+}
+
 EXPORT int cuLaunchKernel(Handle *f, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz, unsigned shared, Handle *s,
                           void **params, void **extra) {
     int e = begin(true);
@@ -587,8 +610,12 @@ EXPORT int cuLaunchKernel(Handle *f, unsigned gx, unsigned gy, unsigned gz, unsi
     Work *w = work_new(s, bytes);
     memcpy(w->parameter, extra[1], bytes);
     w->bytes = bytes;
+    const emu_map *map = (const emu_map *)(void *)w->parameter;
+    const uint64_t *word = (const uint64_t *)(const void *)(map + f->nmap);
+    for (uint32_t k = 0; k < f->nmap; k++)
+        if (map[k].is != EMU_IS_MAP) DIE("cuLaunchKernel: map %u of kernel %s is none", k, f->name);
     for (uint32_t k = 0; k < f->nbuf; k++)
-        if (w->parameter[k]) inside(w->parameter[k], 0, "a buffer of a kernel");
+        if (word[k]) inside(word[k], 0, "a buffer of a kernel");
     w->kernel = f;
     w->grid = gx;
     w->block = bx;

@@ -95,9 +95,11 @@ KERNEL(k_scratch, 1) {
     }
 }
 
-/* A block adds up a row, in shared memory; the last of its threads to come here tells the result. */
+/* A block adds up a row, which a map tells, in shared memory; the last of its threads to come here tells the result. */
+const uint32_t k_rows_nmap = 1;
 KERNEL(k_rows, 3) {
     const struct {
+        emu_map map;
         const float *x, *bias;
         float *y;
         int64_t n;
@@ -109,7 +111,8 @@ KERNEL(k_rows, 3) {
     } *mine = t->shared;
     for (int64_t i = t->ctaid; i < p->rest.tasks; i += t->nctaid) {
         if (mine->come == ~0u || mine->come == t->ntid) mine->sum = 0, mine->come = 0;
-        for (int64_t k = t->tid; k < p->n; k += t->ntid) mine->sum += p->x[i * p->n + k];
+        const uint8_t *row = p->map.base + (uint64_t)i * p->map.step[1];
+        for (int64_t k = t->tid; k < (int64_t)p->map.extent[0]; k += t->ntid) mine->sum += *(const float *)(const void *)(row + k * 4);
         if (++mine->come == t->ntid) p->y[i] = mine->sum + p->bias[i];
     }
 }

@@ -28,7 +28,7 @@ static const rt_gpu_kernel on_gpu[KERNELS] = {
     [ADD] = {"k_add", RT_GPU_THREADS, 32, 0, 0, 0, 1 << 2},       [SCALE] = {"k_scale", RT_GPU_THREADS, 32, 0, 0, 0, 1 << 1},
     [FLIP] = {"k_flip", RT_GPU_THREADS, 8, 0, 0, 0, 1 << 1},      [CHECK] = {"k_check", RT_GPU_THREADS, 8, 0, 1, 0, 0},
     [COMPACT] = {"k_compact", RT_GPU_THREADS, 4, 0, 0, 0, 3 << 1}, [FILL] = {"k_fill", RT_GPU_THREADS, 64, 0, 0, 0, 1},
-    [SCRATCH] = {"k_scratch", RT_GPU_THREADS, 4, 0, 0, 0, 1},     [ROWS] = {"k_rows", RT_GPU_BLOCK, 4, 49 << 10, 0, 0, 1 << 2},
+    [SCRATCH] = {"k_scratch", RT_GPU_THREADS, 4, 0, 0, 0, 1},     [ROWS] = {"k_rows", RT_GPU_BLOCK, 4, 49 << 10, 0, 1, 1 << 2},
 };
 static const char ptx[] = "a text of PTX", too_new[] = "broken", cubin[] = "a cubin";
 static const rt_gpu_image images[] = {{RT_GPU_ONLY | 100, RT_GPU_CUBIN, cubin, sizeof cubin},
@@ -135,12 +135,13 @@ END_TEST
 static Pb *plan_rows(void) {
     Pb *b = pb_new();
     int32_t n = pb_sym(b), sixteen = pb_const(b, 16), four = pb_const(b, 4), elements = pb_op(b, RT_DIM_MUL, n, sixteen);
-    int32_t bytes = pb_op(b, RT_DIM_MUL, elements, four), rows = pb_op(b, RT_DIM_MUL, n, four);
+    int32_t bytes = pb_op(b, RT_DIM_MUL, elements, four), rows = pb_op(b, RT_DIM_MUL, n, four), zero = pb_const(b, 0), stride = pb_const(b, 64);
     int32_t x = pb_in(b, "x", F32, 2, DIMS(n, sixteen), bytes), w = pb_buf(b, RT_BUF_WEIGHT, F32, rows);
     int32_t y = pb_out(b, "y", F32, 1, DIMS(n), rows), z = pb_out(b, "z", F32, 1, DIMS(n), rows);
     b->buf[w].offset = 64;
     pb_entry(b);
-    pb_kernel(b, ROWS, n, 1, 1, LIST(x, w, y, ), LIST(sixteen, ));
+    rt_step *s = pb_kernel(b, ROWS, n, 1, 1, LIST(x, w, y, ), LIST(sixteen, ));
+    pb_map(b, s, 0, zero, n, sixteen, stride); /* whether it is used depends on the device */
     pb_kernel(b, SCALE, n, 1, 1, LIST(y, z, ), LIST());
     pb_step(b, RT_END);
     return b;

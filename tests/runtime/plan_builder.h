@@ -24,6 +24,7 @@ typedef struct {
     rt_guard guard[PB_MAX];
     rt_step step[PB_MAX];
     rt_type type[PB_MAX];
+    rt_map map[PB_MAX];
     char str[PB_MAX * 16];
 } Pb;
 
@@ -170,6 +171,13 @@ static inline rt_step *pb_kernel(Pb *b, int32_t kernel, int32_t tasks, int32_t g
     return s;
 }
 
+/* Kernel s has a map of a matrix of 4-byte elements, its buffer number `arg`; tiles are single rows of 4 elements. */
+static inline void pb_map(Pb *b, rt_step *s, uint16_t arg, int32_t zero, int32_t rows, int32_t columns, int32_t stride) {
+    uint32_t i = pb_next(&b->p.map.n, PB_MAX);
+    b->map[i] = (rt_map){.arg = arg, .rank = 2, .bytes = 4, .box = {4, 1}, .offset = zero, .extent = {columns, rows}, .stride = {zero, stride}};
+    if (!s->nmap++) s->lo = (int64_t)i;
+}
+
 static inline rt_step *pb_ctl(Pb *b, uint8_t op, int32_t x, int32_t y, int64_t imm) {
     rt_step *s = pb_step(b, op);
     s->a = x;
@@ -201,6 +209,7 @@ static inline const rt_plan *pb_finish(Pb *b) {
     PUT(step);
     PUT(arg);
     PUT(type);
+    PUT(map);
     PUT(str);
 #undef PUT
     b->p.bytes = (uint32_t)at;
