@@ -87,6 +87,7 @@ bool access_in_pieces(const Kernel *k, const Stage *s, uint16_t buf, const Expr 
 extern const Tmpl tmpl_nest;
 int nest_prefix(const Kernel *k);                             /* leading parallel axes that all stages share: what may be the task space */
 bool nest_commutes(const Kernel *k, const Stage *s);          /* one result, whose combiner is one commutative operation */
+uint32_t scatter_own_axes(const Kernel *k, const Stage *s);   /* bit a: updates that differ in axis a go to different elements */
 double nest_stage_cost(const Kernel *k, const Stage *s, const Target *t); /* cycles */
 /* Temporaries read by anything but an epilogue (of each stage: its epilogue_mask) live in scratch, one task's worth; bytes of that. e->k
  * becomes a copy that has their places. */

@@ -108,12 +108,25 @@ void lower_pointwise(Low *w, Val v, Val to) {
     set_out(w, s, 0, to, idx);
 }
 
-/* y = x, then y[index of u] (combine)= u for the points u of the updates, in row-major order. */
+/* Is operand v of the group already where the group's result `out` goes? (memplan.c) */
+static bool lies_in_place(Low *w, Val v, Val out) {
+    v = graph_resolve(w->g, v);
+    for (uint32_t i = 0; i < w->g->in.n; i++) {
+        if (graph_resolve(w->g, w->g->in.v[i].val).i != v.i) continue;
+        const Storage *x = &w->storage[graph_resolve(w->outer, w->group->in[i]).i], *y = &w->storage[0];
+        for (uint32_t o = 0; o < w->g->out.n; o++)
+            if (w->target[o].i == graph_resolve(w->g, out).i) y = &w->storage[w->group->out[o].i];
+        return x->kind == ST_VIEW && x->root.i == y->root.i && dim_same(w->c, x->offset, y->offset);
+    }
+    return false;
+}
+
+/* y = x, unless that is done, then y[index of u] (combine)= u for the points u of the updates, in row-major order. */
 void lower_scatter(Low *w, Node *n) {
     const ScatterAttr *a = n->attr;
     static const uint8_t op[] = {[SC_ADD] = S_ADD, [SC_MUL] = S_MUL, [SC_MIN] = S_MIN, [SC_MAX] = S_MAX};
     const Type *y = val_type(w->g, n->out[0]), *it = val_type(w->g, n->in[1]), *ut = val_type(w->g, n->in[2]);
-    lower_pointwise(w, n->in[0], n->out[0]);
+    if (!lies_in_place(w, n->in[0], n->out[0])) lower_pointwise(w, n->in[0], n->out[0]);
     Stage *s = open_stage(w, ST_SCATTER);
     Expr idx[MAX_RANK], at[MAX_RANK], i[MAX_RANK];
     for (int d = 0; d < ut->rank; d++) {

@@ -11,6 +11,13 @@ static bool same_dim_index(const Kernel *k, Expr a, Expr b, int axis) {
 
 typedef struct LoadCheck { const Kernel *k; int prefix; bool ok; } LoadCheck;
 
+/* Is what is read where the point itself, of this stage or the one that writes, is written? */
+static bool same_place(const KOut *o, const Expr *at) {
+    for (int d = 0; d < o->rank; d++)
+        if (o->at[d].i != at[d].i) return false;
+    return true;
+}
+
 static void check_load(void *data, const ExprInfo *x) {
     LoadCheck *lc = data;
     const Kernel *k = lc->k;
@@ -18,7 +25,7 @@ static void check_load(void *data, const ExprInfo *x) {
     for (int st = 0; st < k->nstage; st++)
         for (int r = 0; r < k->stage[st].nres; r++) {
             const KOut *o = &k->stage[st].out[r];
-            if (o->buf != x->index) continue;
+            if (o->buf != x->index || same_place(o, x->arg)) continue;
             for (int p = 0; p < lc->prefix; p++) {
                 bool used = false;
                 for (int d = 0; d < o->rank; d++) {
@@ -31,6 +38,29 @@ static void check_load(void *data, const ExprInfo *x) {
         }
 }
 
+/* Does axis a index the buffer of each result by itself, as its dim d? Then points that differ in a write to different elements. */
+static bool indexes(const Kernel *k, const Stage *s, int a, int d) {
+    if (s->axis[a].kind != AX_PAR) return false;
+    for (int r = 0; r < s->nres; r++)
+        if (d >= s->out[r].rank || s->out[r].at[d].i != expr_axis(k->c, (uint32_t)a).i) return false;
+    return true;
+}
+
+uint32_t scatter_own_axes(const Kernel *k, const Stage *s) {
+    uint32_t own = 0;
+    for (int a = 0; a < s->naxis; a++)
+        for (int d = 0; d < s->out[0].rank; d++)
+            if (indexes(k, s, a, d)) own |= 1u << a;
+    return own;
+}
+
+/* Updates of one element are applied in order: only axes that index whatever is written in their own dim may be tasks. */
+static bool writers_share(const Kernel *k, int axis) {
+    for (int st = 0; st < k->nstage; st++)
+        if (!indexes(k, &k->stage[st], axis, axis)) return false;
+    return true;
+}
+
 int nest_prefix(const Kernel *k) {
     int p = k->stage[0].naxis;
     for (int st = 0; st < k->nstage; st++) {
@@ -38,7 +68,10 @@ int nest_prefix(const Kernel *k) {
         int n = 0;
         while (n < p && n < s->naxis && s->axis[n].kind == AX_PAR && dim_same(k->c, s->axis[n].extent, k->stage[0].axis[n].extent)) n++;
         p = n;
-        if (s->kind == ST_SCATTER || s->kind == ST_RANDOM) p = 0; /* one after the other */
+        if (s->kind == ST_RANDOM) p = 0; /* one after the other */
+        n = 0;
+        while (s->kind == ST_SCATTER && n < p && writers_share(k, n)) n++;
+        if (s->kind == ST_SCATTER) p = n;
     }
     for (; p > 0; p--) {
         LoadCheck lc = {k, p, true};

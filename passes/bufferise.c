@@ -3,6 +3,7 @@
  *   the padded buffer and only the border is filled;
  * - operands of concat are written in place by their producers; what cannot be (views, inputs, constants, values placed
  *   elsewhere, results of the graph) is copied;
+ * - what a scatter updates is made where its result goes, and copied there if others read it, or if it lies elsewhere;
  * - a reshape that strides cannot express is a copy, which fusion lets the producer write directly;
  * - channels that products read together lie side by side;
  * - results of the graph and operands of control nodes are values of their own.
@@ -158,6 +159,22 @@ static bool producer_can_place(Graph *g, Val v, const bool *taken) {
     return true;
 }
 
+/* Elements of a tensor that the kernel of a scatter may as well copy itself. */
+enum { FEW = 1024 };
+
+/* The tensor that a scatter updates. uses: of the values before this pass. */
+static void place_updated(Graph *g, Node *n, const uint32_t *uses, bool *taken) {
+    Val v = graph_resolve(g, n->in[0]);
+    const Node *d = val_def(g, v);
+    bool generated = d && d->op == P_MAP && !d->nin; /* or fusion would compute it where it is read */
+    if (generated || uses[v.i] != 1 || !producer_can_place(g, v, taken)) {
+        if (dim_hi(g->c, type_count(g->c, val_type(g, v))) <= FEW) return;
+        v = copy_of(g, v, n->loc);
+    }
+    n->in[0] = v;
+    taken[v.i] = true;
+}
+
 bool pass_bufferise(Graph *g, PassCtx *p) {
     uint32_t n = g->node.n;
     const bool *into = read_by_contract(g, p->target);
@@ -177,7 +194,10 @@ bool pass_bufferise(Graph *g, PassCtx *p) {
         if (!producer_can_place(g, v, taken)) v = g->out.v[o].val = copy_of(g, v, (Loc){0});
         taken[v.i] = true;
     }
+    const uint32_t *uses = graph_uses(g);
     n = g->node.n;
+    for (uint32_t i = 0; i < n; i++)
+        if (g->node.v[i]->op == P_SCATTER) place_updated(g, g->node.v[i], uses, taken);
     for (uint32_t i = 0; i < n; i++) {
         Node *c = g->node.v[i];
         bool control = is_control(c);

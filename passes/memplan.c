@@ -1,6 +1,6 @@
 /* memplan.c: the steps of a fused graph (linear.c) -> where each value lives, when it is live, and between which steps threads
  * must meet.
- * Operands of concat lie inside its result (root, offset, strides). Sizes that are known, or bounded by the declared
+ * Operands of concat lie inside its result (root, offset, strides), and so does what a scatter updates. Sizes that are known, or bounded by the declared
  * ranges of their symbols, are packed offline; the rest is placed at run time by the same rule (largest first, lowest fit). */
 #include <stdlib.h>
 #include <string.h>
@@ -45,6 +45,21 @@ static StorageKind home_of(const Node *n) {
     return n->op == P_CONST ? ST_CONST : n->op == P_SEQ || n->op == P_CALL ? ST_VALUE : ST_ARENA;
 }
 
+/* Which operand of a kernel that scatters is the tensor it updates, if that is made for it alone (bufferise.c); -1: none. */
+static int updated_operand(const Plan *p, const Node *n, const uint32_t *uses) {
+    const GroupAttr *a = n->attr;
+    if (n->op != P_GROUP || n->nout != 1) return -1;
+    const Graph *body = a->body;
+    const Node *s = val_def(body, graph_resolve(body, body->out.v[0].val));
+    for (int k = 0; s && s->op == P_SCATTER && k < n->nin; k++) {
+        Val v = graph_resolve(p->g, n->in[k]);
+        const Node *d = val_def(p->g, v);
+        if (graph_resolve(body, s->in[0]).i == graph_resolve(body, body->in.v[k].val).i)
+            return d && (d->op == P_GROUP || d->op == P_CONCAT) && uses[v.i] == 1 && p->st[v.i].kind == ST_NONE ? k : -1;
+    }
+    return -1;
+}
+
 /* Later nodes first, so that a concat's storage is known before its operands'. */
 static void assign(Plan *p) {
     Graph *g = p->g;
@@ -59,10 +74,17 @@ static void assign(Plan *p) {
         p->st[v.i] = dense(p, v, ST_OUTPUT);
         p->st[v.i].port = (int32_t)o;
     }
+    const uint32_t *uses = graph_uses(g);
     for (uint32_t i = g->node.n; i-- > 0;) {
         Node *n = g->node.v[i];
         for (int r = 0; r < n->nout; r++)
             if (p->st[n->out[r].i].kind == ST_NONE) p->st[n->out[r].i] = dense(p, n->out[r], home_of(n));
+        int updated = updated_operand(p, n, uses);
+        if (updated >= 0) {
+            Val v = n->in[updated] = graph_resolve(g, n->in[updated]);
+            p->st[v.i] = p->st[n->out[0].i];
+            p->st[v.i].kind = ST_VIEW;
+        }
         if (n->op != P_CONCAT) continue;
         int axis = ((const AxisAttr *)n->attr)->axis;
         Storage whole = p->st[n->out[0].i];
