@@ -41,6 +41,9 @@ void emit_initial_all(Emit *e, const Stage *s, uint32_t count, LVal *acc); /* of
 void emit_add_part(Emit *e, const Stage *s, uint32_t count, const LVal *sum, LVal *acc); /* acc = sum with acc */
 void emit_parts_end(Emit *e, const Stage *s, Parts *p, uint32_t count, LVal *acc);
 
+/* gpu_lane.c: v of the thread of the warp whose number differs in the bits of mask */
+LVal emit_lane_xor(Lir *l, LVal v, uint32_t mask);
+
 /* emit_stream.c */
 bool result_is_final(Graph *g, Val v);                        /* a result of g that nothing in it reads */
 uint64_t emit_streamed(const Emit *e);                        /* buffers whose lines are written past the caches */

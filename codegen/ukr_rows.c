@@ -199,23 +199,6 @@ static void meet(Rows *r) {
 
 /* ---- reductions by all threads ---- */
 
-/* v of the thread whose number differs in the bits of mask. */
-static LVal of_lane(Rows *r, LVal v, uint32_t mask) {
-    Lir *l = r->l;
-    DType t = (DType)lir_type(l, v).dt;
-    unsigned bits = dt_bits(t);
-    if (t == DT_BOOL) return lir_op2(l, S_NE, lir_lane_xor(l, lir_cast(l, v, DT_I32), mask), lir_int(l, DT_I32, 0));
-    if (bits < 32) return lir_cast(l, lir_lane_xor(l, lir_cast(l, v, DT_I32), mask), t);
-    if (bits == 32) return lir_lane_xor(l, v, mask);
-    LVal all = lir_bitcast(l, v, DT_I64), shift = lir_i64(l, 32), half[2];
-    for (int h = 0; h < 2; h++) {
-        LVal part = lir_cast(l, h ? lir_op2(l, S_SHR, all, shift) : all, DT_I32);
-        half[h] = lir_cast(l, lir_lane_xor(l, part, mask), DT_I64);
-    }
-    LVal low = lir_op2(l, S_AND, half[0], lir_i64(l, 0xffffffff));
-    return lir_bitcast(l, lir_op2(l, S_OR, lir_op2(l, S_SHL, half[1], shift), low), t);
-}
-
 /* acc of all threads combined, in every thread. All come here. */
 static LVal together(Rows *r, const Stage *s, LVal acc) {
     Lir *l = r->l;
@@ -223,7 +206,7 @@ static LVal together(Rows *r, const Stage *s, LVal acc) {
     LVal part[MOST / WARP];
     LTy ty = lir_type(l, acc);
     for (uint32_t mask = WARP / 2; mask; mask /= 2) {
-        LVal other = of_lane(r, acc, mask);
+        LVal other = emit_lane_xor(l, acc, mask);
         acc = emit_combine(r->e, s, 0, &acc, &other);
     }
     if (warps == 1) return acc;
