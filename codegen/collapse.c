@@ -246,9 +246,9 @@ static void each_index(Kernel *k, ExprFn fn, Cut *m) {
         }
 }
 
-/* Where operands are read at quotient and remainder of an axis by the length of a block, that is two axes: no template knows divisions. */
-static void cut_blocks(Kernel *k, int axis) {
-    enum { SHORT = 8 };
+/* Where operands are read at quotient and remainder of an axis by the length of a block, that is two axes: no template knows divisions. Blocks of
+ * less than `least` stay. */
+static void cut_blocks(Kernel *k, int axis, int64_t least) {
     Cut m = {.c = k->c, .axis = axis, .ok = true};
     int64_t extent;
     for (int st = 0; st < k->nstage; st++) {
@@ -257,7 +257,7 @@ static void cut_blocks(Kernel *k, int axis) {
     }
     if (!dim_is_const(k->c, k->stage[0].axis[axis].extent, &extent)) return;
     each_index(k, note_cut, &m);
-    if (!m.ok || m.by < SHORT || extent <= m.by || extent % m.by) return;
+    if (!m.ok || m.by < least || extent <= m.by || extent % m.by) return;
     each_index(k, cut_axis, &m);
     for (int st = 0; st < k->nstage; st++) {
         Stage *s = &k->stage[st];
@@ -283,13 +283,14 @@ static void parallel_first(Ctx *c, Stage *s) {
 }
 
 void kernel_collapse(Kernel *k, bool parallel) {
+    enum { SHORT = 8 /* of registers of a CPU; threads of a GPU may have an axis of two outside of the last one */ };
     for (int st = 0; st < k->nstage; st++) {
         if (k->stage[st].kind != ST_NEST) return;
         drop_unit_axes(k->c, &k->stage[st]);
         if (parallel) parallel_first(k->c, &k->stage[st]);
     }
     drop_unit_dims(k);
-    for (int a = 0; a < k->stage[0].naxis; a++) cut_blocks(k, a);
+    for (int a = 0; a < k->stage[0].naxis; a++) cut_blocks(k, a, parallel && a + 1 < k->stage[0].naxis ? 2 : SHORT);
     for (int st = 0; st < k->nstage; st++)
         for (int a = 0; a + 1 < k->stage[st].naxis;)
             if (!merge_pair(k, st, a)) a++;
