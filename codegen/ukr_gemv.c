@@ -2,7 +2,7 @@
  * and by 16 bytes. The threads of a block share k as well as columns (rows of the wide side): a thread has `rows` rows of `width` columns, for the
  * k of its chain. Neighbours in memory along k: a warp walks k, each thread 16 bytes of it, in `width` columns. Neighbours along columns: a thread
  * has 16 bytes of them at each k of its chain.
- * A wide side computed from bytes that lie along k (quantised weights, several to a byte or not, and their scales) is loaded by 16 bytes, too, and
+ * A wide side computed from bytes that are neighbours (quantised weights, several to a byte or not, and their scales) is loaded by 16 bytes, too, and
  * each weight made from its byte in registers.
  * Order of a sum: groups of k (16 bytes, if neighbours lie along k; else one k) go to chain number mod chains; each chain ascending, products
  * fused into it; then chains are added one after the other. Weights made from 16 bytes that have one scale are a sum of their own, times the scale. */
@@ -15,11 +15,12 @@ enum { PAR_ROWS, PAR_COLS, PAR_CHAINS };
 enum { THREADS = 256, WARP = 32, VECTOR = 16 /* bytes */, MOST_ROWS = 16, MOST_WIDTH = 8, MOST_GROUP = 8, MOST_AHEAD = 4, COLUMNS = 32, MOST_PARTS = 4 };
 
 /* The bytes of a wide side that is computed from them: a load, n of whose elements lie side by side along the innermost reduced axis; everything
- * else is the same for them. `part`: a reduced axis that the load does not depend on, so its points are in the same byte; -1: none. The factor is x,
+ * else is the same for them. Across: along the innermost axis of its rows. `part`: a reduced axis that the load does not depend on, so its points are in the same byte; -1: none. The factor is x,
  * times `scale` (or none), which is the same for all weights of a group. */
 typedef struct Bytes {
     ExprInfo load;
     int n, part, nparts;
+    bool across;
     Expr x, scale;
 } Bytes;
 
@@ -62,7 +63,7 @@ typedef struct Look {
     const GpuProduct *x;
     Bytes *b;
     int n, inner;
-    bool ok;
+    bool across, ok;
     uint32_t axes; /* that the load depends on */
 } Look;
 
@@ -70,6 +71,9 @@ static bool multiple(Ctx *c, Expr rest, int n) {
     const ExprInfo *i = expr_info(c, rest);
     return i->kind == E_CONST ? i->val.i % n == 0 : i->kind == E_DIM && dim_divisible(c, (Dim){i->index}, n);
 }
+
+/* Integers of fewer bits than 8 have a byte each in memory. */
+static bool in_a_byte(DType t) { return dt_is_int(t) && dt_bits(t) <= 8; }
 
 static void look_at_load(void *data, const ExprInfo *load) {
     Look *k = data;
@@ -79,8 +83,8 @@ static void look_at_load(void *data, const ExprInfo *load) {
     bool along = false;
     Affine f;
     for (int d = 0; d < b->rank; d++) along |= expr_uses_axis(c, load->arg[d], (uint32_t)k->inner);
-    if (!along) return;
-    k->ok = k->ok && !k->b->load.narg && dt_bits(load->dtype) == 8 && load->oob == OOB_NEVER && b->align % k->n == 0 &&
+    if (!along || (k->across && !in_a_byte((DType)load->dtype))) return; /* scales of rows are loaded one by one */
+    k->ok = k->ok && !k->b->load.narg && in_a_byte((DType)load->dtype) && load->oob == OOB_NEVER && b->align % k->n == 0 &&
             access_affine(x->k, x->s, (uint16_t)load->index, b->rank, load->arg, &f) && dim_is(c, f.coef[k->inner], 1) && multiple(c, f.rest, k->n);
     for (int a = 0; a < x->s->naxis && k->ok; a++) {
         k->ok = a == k->inner || !f.has[a] || dim_divisible(c, f.coef[a], k->n);
@@ -92,14 +96,14 @@ static void look_at_load(void *data, const ExprInfo *load) {
 typedef struct Count { uint32_t buf; int n; } Count;
 static void count_load(void *data, const ExprInfo *load) { ((Count *)data)->n += load->index == ((Count *)data)->buf; }
 
-static bool bytes_along(const GpuProduct *x, int wide, int inner, Bytes *b, uint32_t *axes) {
+static bool bytes_along(const GpuProduct *x, int wide, int inner, bool across, Bytes *b, uint32_t *axes) {
     const Side *s = &x->side[wide];
     int64_t size, n = VECTOR;
     if (s->vec || x->s->acc[0] != DT_F32 || !dim_is_const(x->k->c, x->s->axis[inner].extent, &size)) return false;
     while (n >= 4 && size % n) n /= 2;
     if (n < 4) return false;
-    *b = (Bytes){.n = (int)n, .part = -1, .nparts = 1};
-    Look k = {x, b, (int)n, inner, true, 0};
+    *b = (Bytes){.n = (int)n, .part = -1, .nparts = 1, .across = across, .x = s->x};
+    Look k = {x, b, (int)n, inner, across, true, 0};
     expr_loads(x->k->c, s->x, look_at_load, &k);
     Count count = {b->load.index, 0};
     if (k.ok && b->load.narg) expr_loads(x->k->c, s->x, count_load, &count);
@@ -117,7 +121,8 @@ static bool in_bytes(GpuProduct *x, int wide, Bytes *b) {
     Ctx *c = x->k->c;
     uint32_t axes;
     int inner = x->red[x->nred - 1], part = x->nred - 2;
-    if (!bytes_along(x, wide, inner, b, &axes)) return false;
+    const Side *s = &x->side[wide];
+    if (!bytes_along(x, wide, inner, false, b, &axes)) return s->naxis && bytes_along(x, wide, s->axis[s->naxis - 1], true, b, &axes);
     while (part >= 0 && !is_part(x, part, axes)) part--;
     if (part >= 0) {
         int64_t size = 0;
@@ -127,7 +132,6 @@ static bool in_bytes(GpuProduct *x, int wide, Bytes *b) {
         x->nred--;
         memmove(&x->red[part], &x->red[part + 1], sizeof *x->red * (size_t)(x->nred - part));
     }
-    b->x = x->side[wide].x;
     const ExprInfo mul = *expr_info(c, b->x);
     for (int i = 0; i < 2 && mul.kind == E_OP && mul.op == S_MUL && mul.dtype == DT_F32; i++) {
         bool same = !expr_uses_axis(c, mul.arg[i], (uint32_t)inner) && (b->part < 0 || !expr_uses_axis(c, mul.arg[i], (uint32_t)b->part));
@@ -155,12 +159,13 @@ static int gemv_candidates(const Kernel *k, const Target *t, Sched *out, int max
     if (!shape(k, &x)) return 0;
     Bytes b;
     int few = few_side(&x), group = group_of(&x, !few);
-    bool bytes = in_bytes(&x, !few, &b), along = bytes || x.side[!few].along_k;
+    bool bytes = in_bytes(&x, !few, &b), along = bytes ? !b.across : x.side[!few].along_k;
+    if (bytes) group = b.n;
     for (int rows = 1; rows <= MOST_ROWS && n < max; rows *= 2) {
         if (rows > 1 && rows >= 2 * dim_typical(k->c, gpu_rows(&x, few))) break;
         for (int width = 1; width <= (along ? 4 : 1) && n < max; width *= 2) {
             int cols = along ? THREADS / WARP * width : COLUMNS, chains = along ? WARP : THREADS / (COLUMNS / group);
-            if ((uint32_t)(rows * cols * chains * 4) > t->shared || (bytes && (rows > 8 || rows * width > 16))) continue; /* or registers run out */
+            if ((uint32_t)(rows * cols * chains * 4) > t->shared || (bytes && (rows > 8 || rows * (along ? width : group / 4) > 16))) continue; /* or registers run out */
             int64_t par[] = {rows, cols, chains};
             memcpy(out[n++].par, par, sizeof par);
         }
@@ -180,6 +185,7 @@ static double gemv_cost(const Kernel *k, const Sched *s, const Target *t) {
     if (bytes) { /* for four k: what each weight takes to be made counts, too */
         double width = cols / (THREADS / WARP);
         loads = rows + width / (4 * b.nparts) + width * (4 + rows) / 4, slow = b.nparts;
+        if (b.across) loads = (rows * 1.5 + 4) * 4 / b.n + 3 + rows;
     }
     double work = gpu_tile_cost(&x, few ? cols : rows, few ? rows : cols, 1) / (rows * cols);
     return work * loads * slow * 0.64;
@@ -261,7 +267,7 @@ static LVal byte_value(Emit *e, void *data, const Expr *at, const Point *p) {
     Lir *l = e->l;
     LVal word = lir_extract(l, v->words, (uint16_t)(v->byte / 4)), low = lir_shru(l, word, lir_int(l, DT_I32, v->byte % 4 * 8));
     (void)at, (void)p;
-    return lir_cast(l, lir_op2(l, S_AND, low, lir_int(l, DT_I32, 255)), (DType)v->bytes.load.dtype);
+    return lir_cast(l, lir_op2(l, S_AND, low, lir_int(l, DT_I32, 255)), reg_type((DType)v->bytes.load.dtype));
 }
 
 /* A factor, or a part of it, at a point, in the type of sums. */
@@ -326,7 +332,7 @@ static void byte_step(Gemv *v, LVal k, LVal *acc) {
         gpu_split(e, x, v->row[v->wide][c], x->side[v->wide].axis, x->side[v->wide].naxis, wide[c].axis);
         emit_memo_reset(e);
         LVal at = emit_address(e, x->s, (uint16_t)buf, x->k->buf[buf].rank, b->load.arg, &wide[c], &step, &none);
-        word[c] = lir_load(l, lir_ptr_add(l, e->ptr[buf], at, (DType)b->load.dtype), lir_i64(l, 0), (LTy){DT_I32, (uint16_t)(b->n / 4)}, (LVal){0}, (uint32_t)b->n);
+        word[c] = lir_load(l, lir_ptr_add(l, e->ptr[buf], at, DT_U8), lir_i64(l, 0), (LTy){DT_I32, (uint16_t)(b->n / 4)}, (LVal){0}, (uint32_t)b->n);
     }
     for (int r = 0; r < v->rows; r++) {
         few[r] = p;
@@ -355,11 +361,41 @@ static void byte_step(Gemv *v, LVal k, LVal *acc) {
     emit_memo_reset(e);
 }
 
+/* The same where the bytes are those of n columns at one k. */
+static void byte_row(Gemv *v, LVal k, LVal *acc) {
+    Emit *e = v->e;
+    Lir *l = v->l;
+    const GpuProduct *x = &v->x;
+    const Side *s = &x->side[v->wide];
+    const Bytes *b = &v->bytes;
+    const uint32_t buf = b->load.index;
+    int inner = s->axis[s->naxis - 1];
+    LVal f[MOST_ROWS], none;
+    int64_t step;
+    Point p = {.vaxis = -1, .lanes = 1};
+    for (int a = 0; a < K_AXES; a++) p.axis[a] = v->at[a];
+    gpu_split(e, x, k, x->red, x->nred, p.axis);
+    gpu_split(e, x, v->row[v->wide][0], s->axis, s->naxis, p.axis);
+    emit_memo_reset(e);
+    LVal first = p.axis[inner], at = emit_address(e, x->s, (uint16_t)buf, x->k->buf[buf].rank, b->load.arg, &p, &step, &none);
+    v->words = lir_load(l, lir_ptr_add(l, e->ptr[buf], at, DT_U8), lir_i64(l, 0), (LTy){DT_I32, (uint16_t)(b->n / 4)}, (LVal){0}, (uint32_t)b->n);
+    for (int r = 0; r < v->rows; r++) read(v, v->few, r, k, 1, &f[r]);
+    e->temp[buf] = byte_value;
+    e->temp_data[buf] = v;
+    for (v->byte = 0; v->byte < b->n; v->byte++) {
+        p.axis[inner] = lir_addi(l, first, v->byte);
+        LVal w = factor_at(e, x, b->x, &p);
+        for (int r = 0; r < v->rows; r++) acc[r * v->width + v->byte] = lir_fma(l, f[r], w, acc[r * v->width + v->byte]);
+    }
+    e->temp[buf] = NULL;
+    emit_memo_reset(e);
+}
+
 /* This thread's chain: several steps at a time, then one by one. */
 static void walk(Gemv *v, LVal *acc) {
     Lir *l = v->l;
     uint32_t n = (uint32_t)(v->rows * v->width);
-    int deep = v->bytes.n ? v->bytes.n : v->x.side[v->wide].along_k ? v->group : 1, ahead = v->bytes.n ? 1 : v->rows <= 2 ? MOST_AHEAD : v->rows <= 4 ? 2 : 1;
+    int deep = v->bytes.n ? v->bytes.across ? 1 : v->bytes.n : v->x.side[v->wide].along_k ? v->group : 1, ahead = v->bytes.n ? 1 : v->rows <= 2 ? MOST_AHEAD : v->rows <= 4 ? 2 : 1;
     int64_t stride = (int64_t)deep * v->chains, many = stride * ahead;
     LVal from = lir_muli(l, v->chain, deep), next[64], zero = lir_i64(l, 0);
     if (ahead > 1) {
@@ -372,15 +408,18 @@ static void walk(Gemv *v, LVal *acc) {
     }
     LFor f = lir_for(l, from, v->ksize, lir_i64(l, stride), n, acc);
     memcpy(next, f.c, n * sizeof *next);
-    if (v->bytes.n) byte_step(v, f.iv, next);
+    if (v->bytes.n) (v->bytes.across ? byte_row : byte_step)(v, f.iv, next);
     else steps(v, f.iv, stride, 1, next);
     lir_for_end(l, &f, next, acc);
 }
 
+/* Do threads of a warp share k? */
+static bool along_k(const Gemv *v) { return v->bytes.n ? !v->bytes.across : v->x.side[v->wide].along_k; }
+
 /* A row in range for each this thread reads, and where it begins. */
 static void begin(Gemv *v, LVal count[2]) {
     Lir *l = v->l;
-    int loads = v->bytes.n || v->x.side[v->wide].along_k ? v->width : 1;
+    int loads = along_k(v) ? v->width : 1;
     for (int side = 0; side < 2; side++) {
         const Side *s = &v->x.side[side];
         LVal top = lir_addi(l, count[side], -1), base = s->vec ? gpu_base(v->e, &v->x, side, 0, v->at) : lir_i64(l, 0);
@@ -436,8 +475,9 @@ static void gemv_build(Emit *e) {
     v->few = few_side(&v->x);
     v->wide = !v->few;
     v->group = group_of(&v->x, v->wide);
-    if (!in_bytes(&v->x, v->wide, &v->bytes)) v->bytes.n = 0;
-    bool along = v->bytes.n || v->x.side[v->wide].along_k;
+    if (!in_bytes(&v->x, v->wide, &v->bytes)) v->bytes = (Bytes){0};
+    if (v->bytes.across) v->group = v->bytes.n;
+    bool along = along_k(v);
     v->width = along ? v->cols / (THREADS / WARP) : v->group;
     lir_block(l, THREADS, (uint32_t)(v->rows * v->cols * v->chains * 4));
     v->mem = lir_shared(l, 0);

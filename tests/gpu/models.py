@@ -53,6 +53,8 @@ TILES = {
         t = Mul(x, x) p = com.microsoft.MatMulNBits<K = 576, N = 37, bits = 2, block_size = 16>(t, w, s) y = Relu(p) }""",
     "few_bytes": """m (float16[3, 640] x, uint8[48, 5, 128] w, float16[48, 5] s, uint8[48, 5] z) => (float16[3, 48] y) {
         y = com.microsoft.MatMulNBits<K = 640, N = 48, bits = 8, block_size = 128>(x, w, s, z) }""",
+    "few_rows_of_bytes": """m (float[3, 200] x, int8[200, 80] w, float[80] s, int8[80] z) => (float[3, 80] y) {
+        d = DequantizeLinear<axis = 1>(w, s, z) y = MatMul(x, d) }""",
     "attention": """m (float[B, 3, N, 64] q, float[B, 3, N, 64] k, float[B, 3, N, 64] v) => (float[B, 3, N, 64] y) {
         t = Transpose<perm = [0, 1, 3, 2]>(k) s = MatMul(q, t) c = Mul(s, eighth) p = Softmax<axis = 3>(c) y = MatMul(p, v) }""",
     "attention_mask": """m (float[B, N, 2, 40] q, float[B, 2, 40, 101] k, float[B, 2, 101, 24] v, float[B, 1, 1, 101] mask) => (float[B, N, 2, 24] y) {
