@@ -16,7 +16,14 @@ static inline LFor loop(Sp *x, LVal hi, uint32_t n, const LVal *init) { return l
 LVal special_value(Sp *x, int r, LVal i);               /* body r with the walked coordinate at i */
 void special_store(Sp *x, int r, LVal v, LVal i);       /* result r at i */
 void special_store_position(Sp *x, int r, LVal v, LVal i); /* the same for results that are positions, whatever the body's type */
-/* ukr_order.c: sort and topk */
+/* ukr_order.c: sort and topk. A word of 64 bits stands for an element: order_word of the one at i, whose position order_position gives back.
+ * order_before: must word i stand before word j, strictly? keyed: words are compared as numbers, and no two are equal. */
+typedef struct Order { Sp *x; int nkeys; bool descending, keyed; } Order;
+Order order_of(Ctx *c, const Stage *s);                 /* but for x */
+LVal order_word(Order *o, LVal i);
+LVal order_position(Order *o, LVal w);
+LVal order_before(Order *o, LVal i, LVal j);
+Dim order_extent(const Stage *s);                       /* elements that are ordered */
 Dim order_scratch(Ctx *c, const Stage *s);              /* in words of 8 bytes */
 void order_stage(Sp *x, LVal room);
 #endif

@@ -11,11 +11,9 @@
 
 enum { FEW = 512, DIGITS = 4, RADIX = 256, SINK = 64, VECTORS = 4 };
 
-typedef struct Order { Sp *x; int nkeys; bool descending, keyed; } Order;
-
 static DType key_type(Ctx *c, const Stage *s) { return reg_type(expr_info(c, s->body[0])->dtype); }
 
-static Order order_of(Ctx *c, const Stage *s) {
+Order order_of(Ctx *c, const Stage *s) {
     Order o = {.nkeys = 1};
     if (s->kind == ST_SORT) {
         const SortAttr *a = s->node->attr;
@@ -51,9 +49,9 @@ static LVal joined(Order *o, LVal k, LVal i) {
     return op(o->x, S_OR, op(o->x, S_SHL, lir_cast(o->x->l, k, DT_I64), c64(o->x, 32)), i);
 }
 
-static LVal word(Order *o, LVal i) { return o->keyed ? joined(o, key(o, special_value(o->x, 0, i)), i) : i; }
+LVal order_word(Order *o, LVal i) { return o->keyed ? joined(o, key(o, special_value(o->x, 0, i)), i) : i; }
 
-static LVal position(Order *o, LVal w) { return o->keyed ? op(o->x, S_AND, w, c64(o->x, UINT32_MAX)) : w; }
+LVal order_position(Order *o, LVal w) { return o->keyed ? op(o->x, S_AND, w, c64(o->x, UINT32_MAX)) : w; }
 
 /* Must a stand before b, strictly? */
 static LVal before_value(Sp *x, LVal a, LVal b, bool descending) {
@@ -65,7 +63,7 @@ static LVal before_value(Sp *x, LVal a, LVal b, bool descending) {
     return op(x, S_OR, less, nan);
 }
 
-static LVal before(Order *o, LVal i, LVal j) {
+LVal order_before(Order *o, LVal i, LVal j) {
     Sp *x = o->x;
     if (o->keyed) return op(x, S_LT, i, j);
     LVal result = lir_bool(x->l, false);
@@ -95,7 +93,7 @@ static void merge_sort(Order *o, LVal room, LVal n, LVal cap) {
     LVal i = k.c[0], j = k.c[1], last = lir_addi(l, n, -1);
     LVal a = load64(x, room, lir_add(l, src, op(x, S_MIN, i, last))), b = load64(x, room, lir_add(l, src, op(x, S_MIN, j, last)));
     LVal left = op(x, S_LT, i, mid), right = op(x, S_LT, j, hi);
-    LVal take = op(x, S_AND, left, lir_op1(l, S_NOT, op(x, S_AND, right, before(o, b, a))));
+    LVal take = op(x, S_AND, left, lir_op1(l, S_NOT, op(x, S_AND, right, order_before(o, b, a))));
     store64(x, room, lir_add(l, dst, k.iv), pick(x, take, a, b));
     LVal t = lir_cast(l, take, DT_I64), to[2] = {lir_add(l, i, t), lir_add(l, j, lir_sub(l, one, t))};
     lir_for_end(l, &k, to, at);
@@ -152,7 +150,7 @@ static void sort_words(Order *o, LVal room, LVal n, Dim cap) {
 
 /* ---- the stages ---- */
 
-static Dim extent_of(const Stage *s) {
+Dim order_extent(const Stage *s) {
     return s->axis[s->kind == ST_SORT ? ((const SortAttr *)s->node->attr)->axis : ((const TopkAttr *)s->node->attr)->axis].extent;
 }
 
@@ -161,14 +159,14 @@ static bool sinks(Ctx *c, const Stage *s) { return dim_hi(c, ((const TopkAttr *)
 
 /* Words that are kept at once. */
 static Dim capacity(Ctx *c, const Stage *s) {
-    if (s->kind == ST_SORT) return extent_of(s);
+    if (s->kind == ST_SORT) return order_extent(s);
     Dim k = ((const TopkAttr *)s->node->attr)->k, most = sinks(c, s) ? k : dim_muli(c, k, 2);
-    return dim_min(c, most, dim_max(c, extent_of(s), k));
+    return dim_min(c, most, dim_max(c, order_extent(s), k));
 }
 
 static void take_words(Order *o, LVal room, LVal from, LVal to) {
     LFor f = lir_for(o->x->l, from, to, c64(o->x, 1), 0, NULL);
-    store64(o->x, room, f.iv, word(o, f.iv));
+    store64(o->x, room, f.iv, order_word(o, f.iv));
     lir_for_end(o->x->l, &f, NULL, NULL);
 }
 
@@ -177,7 +175,7 @@ static void sort_stage(Order *o, LVal room) {
     take_words(o, room, c64(x, 0), x->n);
     sort_words(o, room, x->n, capacity(x->e->c, x->s));
     LFor f = loop(x, x->n, 0, NULL);
-    LVal i = position(o, load64(x, room, f.iv));
+    LVal i = order_position(o, load64(x, room, f.iv));
     for (int r = 0; r < x->s->nres; r++) special_store(x, r, special_value(x, r, i), f.iv);
     lir_for_end(x->l, &f, NULL, NULL);
 }
@@ -188,7 +186,7 @@ static LVal sink(Order *o, LVal room, LVal k, LVal w) {
     Sp *x = o->x;
     LVal rest;
     LFor f = loop(x, k, 1, &w);
-    LVal there = load64(x, room, f.iv), first = before(o, f.c[0], there);
+    LVal there = load64(x, room, f.iv), first = order_before(o, f.c[0], there);
     if (!o->keyed) first = op(x, S_OR, first, op(x, S_NE, f.c[0], w)); /* what was displaced stands before its equals */
     LVal next = pick(x, first, there, f.c[0]);
     store64(x, room, f.iv, pick(x, first, f.c[0], there));
@@ -202,7 +200,7 @@ static Held offer(Order *o, LVal room, LVal k, Held h, LVal w) {
     Lir *l = x->l;
     Dim cap = capacity(x->e->c, x->s);
     LVal none[2] = {h.count, h.worst}, some[2], sorted[2], result[2];
-    LIf in = lir_if(l, before(o, w, h.worst), 2);
+    LIf in = lir_if(l, order_before(o, w, h.worst), 2);
     if (sinks(x->e->c, x->s)) {
         some[0] = h.count;
         some[1] = sink(o, room, k, w);
@@ -283,7 +281,7 @@ static Held offer_words(Order *o, LVal room, LVal k, Held h, LVal from) {
     Sp *x = o->x;
     LVal carried[2] = {h.count, h.worst};
     LFor f = lir_for(x->l, from, x->n, c64(x, 1), 2, carried);
-    h = offer(o, room, k, (Held){f.c[0], f.c[1]}, word(o, f.iv));
+    h = offer(o, room, k, (Held){f.c[0], f.c[1]}, order_word(o, f.iv));
     lir_for_end(x->l, &f, (LVal[]){h.count, h.worst}, carried);
     return (Held){carried[0], carried[1]};
 }
@@ -308,7 +306,7 @@ static void topk_stage(Order *o, LVal room) {
     lir_else(l, &some, NULL);
     lir_endif(l, &some, NULL, NULL);
     LFor f = loop(x, k, 0, NULL);
-    LVal i = position(o, load64(x, room, f.iv));
+    LVal i = order_position(o, load64(x, room, f.iv));
     special_store(x, 0, special_value(x, 0, i), f.iv);
     special_store_position(x, 1, i, f.iv);
     lir_for_end(l, &f, NULL, NULL);

@@ -1,6 +1,15 @@
-"""Scans and compaction of rows that are long enough for many threads to share one."""
+"""Scans, compaction and orders of rows that are long enough for many threads to share one."""
 import numpy as np
 from op_test import Case, bools, f32, f64, i64
+
+
+def top(x, k, largest, **how):
+    """NaN is greater than every number, and equal elements stay in order."""
+    n, key = x.shape[-1], np.where(np.isnan(x), np.inf, x) if x.dtype == np.float32 else x
+    tied = [np.lexsort((np.arange(n), np.isnan(r) if x.dtype == np.float32 else r * 0, v) if not largest else
+                       (np.arange(n), ~np.isnan(r) if x.dtype == np.float32 else r * 0, -v)) for r, v in zip(x.reshape(-1, n), key.reshape(-1, n))]
+    i = np.array(tied, np.int64).reshape(x.shape)[..., :k]
+    return Case("TopK", [x, np.array([k])], {"largest": largest}, nout=2, oracle=[np.take_along_axis(x, i, -1), i], tol=0, **how)
 
 
 def cases(rng):
@@ -20,3 +29,13 @@ def cases(rng):
         yield Case("Compress", [f32(rng, n, 2), bools(rng, n)], {"axis": 0})
     yield Case("NonZero", [bools(rng, 20, 30, 4)])
     yield Case("NonZero", [i64(rng, 9, 40, low=-1, high=1)])
+    for n in (64, 65, 127, 1000, 9000):
+        for largest in (0, 1):
+            for k in (1, 10, n // 2, n):
+                yield top(f32(rng, 2, n), k, largest, dynamic=k == 10)
+    yield top(i64(rng, 300, low=-9, high=9), 100, 1)
+    yield top(f32(rng, 300).round(), 300, 0)
+    yield top(np.where(rng.random(200) < 0.1, np.nan, f32(rng, 200).round()).astype(np.float32), 50, 1)
+    for n in (70, 1500):
+        yield Case("Unique", [f32(rng, n).round(1)], {"sorted": 1}, nout=4)
+        yield Case("Unique", [i64(rng, n, 2, low=0, high=9)], {"sorted": 1, "axis": 0}, nout=4)
