@@ -171,8 +171,7 @@ static void bitonic_build(Emit *e) {
     }
     if (s->kind == ST_SORT) sort_row(&b);
     else topk_row(&b, words ? lir_i64(l, words) : b.x.n);
-    lir_barrier(l); /* before the next row */
-    emit_memo_reset(e);
+    emit_memo_reset(e); /* no barrier: a thread puts words of the next row where it has just read some, or others did before the last barrier */
     lir_for_end(l, &t, NULL, NULL);
 }
 

@@ -213,6 +213,8 @@ static const Case cases[] = {
     {"flash rows=64", "%q: f32[1,2,70,40], %k: f32[1,2,120,40], %v: f32[1,2,120,24]", "f32[1,2,70,24]", ATTENTION, 1e-4, 12, 2, 1.125},
     {"rows", "%x: f32[5,300]", "f32[5,300]", SOFTMAX("[5,1]", "[5,300]"), 1e-5, 24, 1, 1},
     {"rows", "%x: f32[5,5000]", "f32[5,5000]", SOFTMAX("[5,1]", "[5,5000]"), 1e-5, 24, 3, 1},
+    {"scan", "%x: f32[3,600]", "f32[3,600]", "%0 = scan.sum axis 1 exclusive %x : f32[3,600]\nyield %0", 1e-5, 5, 0, 1},
+    {"bitonic", "%x: f32[5,300]", "f32[5,300]", "%0 = sort axis 1 keys 1 stable %x : f32[5,300]\nyield %0", 0, 24, 0, 2},
 };
 static const char *const seeds[] = {NULL, "1", "2"};
 enum { SEEDS = sizeof seeds / sizeof *seeds };
