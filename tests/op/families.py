@@ -21,12 +21,17 @@ def own():
 
 
 @functools.cache
+def module(family):
+    spec = importlib.util.spec_from_file_location(f"op_{family}", f"{HERE}/{family}.py")    # some have names of Python's modules: math
+    found = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(found)
+    return found
+
+
+@functools.cache
 def cases(family):
     """All cases of a family, named and numbered. Callers change copies."""
-    spec = importlib.util.spec_from_file_location(f"op_{family}", f"{HERE}/{family}.py")    # some have names of Python's modules: math
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    found = list(module.cases(np.random.default_rng(sum(map(ord, family)))))
+    found = list(module(family).cases(np.random.default_rng(sum(map(ord, family)))))
     for i, c in enumerate(found):
         c.name = f"{family}.{c.op}#{i}"
     return found

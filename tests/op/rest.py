@@ -1,10 +1,16 @@
 """Attributes, operands, results and versions that no other family has (tests/lint/covered.py finds them)."""
+import copy
+import itertools
+
 import ml_dtypes
 import numpy as np
 from onnx import TensorProto
 
+import families
+
 from op_test import Case, expected, f32, i8, i32, i64, ints, strings, u8
 
+recurrent = families.module("rnn")
 MS = "com.microsoft."
 FLOAT8 = [ml_dtypes.float8_e4m3fn, ml_dtypes.float8_e4m3fnuz, ml_dtypes.float8_e5m2, ml_dtypes.float8_e5m2fnuz]
 
@@ -146,7 +152,34 @@ def put(a, updates, at):
     return y
 
 
+def older(rng):
+    """What newer versions have as well, in the older ones: the same results."""
+    acts = {"RNN": ["Affine"], "GRU": ["HardSigmoid", "LeakyRelu"], "LSTM": ["HardSigmoid", "Tanh", "LeakyRelu"]}
+    for op, version in itertools.product(recurrent.GATES, (1, 3, 7)):
+        for k, direction in enumerate(("forward", "reverse", "bidirectional")):
+            dirs = 2 if direction == "bidirectional" else 1
+            attrs = {"hidden_size": 3, "direction": direction, "clip": 1.5} | ({"input_forget": 1} if op == "LSTM" and k == 2 else {})
+            attrs |= {"activations": acts[op] * dirs, "activation_alpha": [0.4] * len(acts[op]) * dirs, "activation_beta": [0.3] * len(acts[op]) * dirs} if k else {}
+            inputs = recurrent.operands(rng, op, 4, 3, 2, 3, dirs, lens=[4, 2, 3], states=2, peep=k == 2)
+            new = Case(op, inputs, attrs, opset=14, nout=1 + recurrent.STATES[op])
+            yield Case(op, inputs, {**attrs, "output_sequence": 1} if version < 7 else attrs, opset=version, nout=new.nout, oracle=lambda *x, new=new: expected(new))
+    for c in families.cases("ml"):
+        if c.op in ("TreeEnsembleClassifier", "TreeEnsembleRegressor") and c.opset == 3 and not c.error and not any(a.endswith("as_tensor") for a in c.attrs):
+            old = copy.copy(c)
+            old.opset, old.oracle = 1, lambda *x, new=c: expected(new)
+            yield old
+
+
+def posts(rng):
+    n, vectors = 4, f32(rng, 12)
+    for post in ("SOFTMAX", "LOGISTIC", "SOFTMAX_ZERO"):
+        yield Case("ai.onnx.ml.SVMRegressor", [f32(rng, 5, 3)], {"kernel_type": "RBF", "kernel_params": [0.5, 0.0, 3.0], "n_supports": n, "rho": [0.3],
+                   "coefficients": f32(rng, n).tolist(), "support_vectors": vectors.tolist(), "post_transform": post})
+
+
 def cases(rng):
+    yield from older(rng)
+    yield from posts(rng)
     yield from attention(rng)
     yield from casts(rng)
     yield from quantised(rng)
