@@ -165,10 +165,30 @@ static LV round_sse2(const Printer *p, SOp op, LTy t, LV x) {
     return LLVMBuildSelect(p->b, LLVMBuildFCmp(p->b, LLVMRealOLT, a, big, ""), r, x, "");
 }
 
+static bool is_float_zero(LV v) {
+    if (!LLVMIsConstant(v) || LLVMIsNull(v)) return LLVMIsConstant(v);
+    LLVMBool inexact;
+    if (LLVMGetTypeKind(LLVMTypeOf(v)) != LLVMVectorTypeKind) return LLVMIsAConstantFP(v) && LLVMConstRealGetDouble(v, &inexact) == 0;
+    for (unsigned i = 0; i < LLVMGetVectorSize(LLVMTypeOf(v)); i++)
+        if (!is_float_zero(LLVMGetAggregateElement(v, i))) return false;
+    return true;
+}
+
+/* |x| > 0 is x != 0. LLVM knows, but InstCombine of LLVM 19 takes isnan(|x|) ? |x| : |x| > 0 ? |x| : 0 for one that asks x > 0. */
+static LV float_compare(const Printer *p, LLVMRealPredicate by, LV x, LV y) {
+    static const char fabs_name[] = "llvm.fabs";
+    if (by == LLVMRealOGT && LLVMIsACallInst(x) && is_float_zero(y) &&
+        LLVMGetIntrinsicID(LLVMGetCalledValue(x)) == LLVMLookupIntrinsicID(fabs_name, sizeof fabs_name - 1)) {
+        by = LLVMRealONE;
+        x = LLVMGetOperand(x, 0);
+    }
+    return LLVMBuildFCmp(p->b, by, x, y, "");
+}
+
 static LV float_minmax(const Printer *p, SOp op, LTy t, LV *a) {
     LV v = p->m->float_minmax ? p->m->float_minmax(p, op, t, a) : NULL;
     if (v) return v;
-    LV c = LLVMBuildFCmp(p->b, op == S_MAX ? LLVMRealOGT : LLVMRealOLT, a[0], a[1], "");
+    LV c = float_compare(p, op == S_MAX ? LLVMRealOGT : LLVMRealOLT, a[0], a[1]);
     return LLVMBuildSelect(p->b, c, a[0], a[1], "");
 }
 
@@ -274,7 +294,7 @@ static LV scalar_op(const Printer *p, SOp op, LTy t,
     unsigned cls = lir_class((DType)t.dt);
     if (op == S_SELECT) return LLVMBuildSelect(p->b, a[0], a[1], a[2], "");
     if (lir_sop_class[op] & LC_CMP) {
-        if (cls == LC_FLOAT) return LLVMBuildFCmp(p->b, fp[op], a[0], a[1], "");
+        if (cls == LC_FLOAT) return float_compare(p, fp[op], a[0], a[1]);
         return LLVMBuildICmp(p->b, (dt_is_signed((DType)t.dt) ? si : ui)[op], a[0], a[1], "");
     }
     return cls == LC_FLOAT ? float_op(p, op, t, a) : int_op(p, op, t, a);
