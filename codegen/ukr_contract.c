@@ -91,16 +91,17 @@ static double contract_cost(const Kernel *k, const Sched *s, const Target *t) {
     double tiles_n = (double)(int64_t)((cols + lanes * nv - 1) / (lanes * nv));
     double last = x.nm ? shape_extent(&x, x.m[x.nm - 1]) : 1; /* rows are shared out evenly: the mean tile counts */
     double wide = r.tx > 1 && last >= r.tx ? last / (double)(int64_t)((last + r.tx - 1) / r.tx) : r.tx;
-    double acc = r.ty * wide * nv, fma = acc / t->fma_per_cycle, loads = (r.ty * wide + nv) / 2.0, chain = 4;
-    /* Over many rows a panel of B comes from the second-level cache (40 bytes a cycle), or from beyond if it is too large. */
-    double stream = tiles_m > 1 ? nv * t->vbytes / (kk * nv * t->vbytes > 0.55 * t->l2 ? 8.0 : 40.0) : 0;
+    double high = x.nm > 1 ? shape_extent(&x, x.m[x.nm - 2]) : 1, tall = r.ty > 1 && high >= r.ty ? high / (double)(int64_t)((high + r.ty - 1) / r.ty) : r.ty;
+    double acc = tall * wide * nv, fma = acc / t->fma_per_cycle, loads = (tall * wide + nv) / 2.0, chain = 4;
+    /* Over many rows a panel of B comes from the second-level cache (40 bytes a cycle), or from beyond if it and the next one are too large. */
+    double stream = tiles_m > 1 ? nv * t->vbytes / (kk * nv * t->vbytes > 0.4 * t->l2 ? 8.0 : 40.0) : 0;
     if (tiles_m > 1 && shape_rows_collide(&x, t)) stream = nv * t->vbytes / 6.5;
     double step = fma > loads ? fma : loads;
     if (step < stream) step = stream;
     if (step < chain) step = chain;
     /* What does not bind still costs a little; an A beyond the second-level cache is read again for every column tile. */
     double a_bytes = shape_product(&x, x.m, x.nm) * kk * 4; /* of a quad, too */
-    step += 0.05 * (loads + 2 * stream) + (a_bytes > 0.6 * t->l2 && x.nred < 3 ? 0.15 * r.ty * wide * 4 / 7 : 0);
+    step += 0.05 * (loads + 2 * stream) + (a_bytes > 0.6 * t->l2 && x.nred < 3 ? 0.15 * tall * wide * 4 / 7 : 0);
     if (x.s->acc[0] == DT_I32 && x.quad < 0) step *= 4;
     if (x.quad >= 0 && !(t->flags & F_VNNI)) step *= 4;
     int64_t pitch;
@@ -478,15 +479,16 @@ static void rows(Gen *g, Rows tr, LVal r0, LVal r1, int nv, bool masked) {
     }
     int axis = x->m[x->nm - 2], inner = x->m[x->nm - 1];
     LVal w = emit_dim(g->e, x->s->axis[inner].extent), pos = r0, zero = lir_i64(l, 0);
-    for (int ty = tr.ty; ty >= 1; ty = ty > 1 ? 1 : 0) {
-        LVal end = ty > 1 ? lir_add(l, pos, lir_muli(l, lir_op2(l, S_DIV, lir_sub(l, r1, pos), lir_i64(l, ty)), ty)) : r1;
-        LFor f = lir_for(l, pos, end, lir_i64(l, ty), 0, NULL);
+    int64_t h, left = 1;
+    bool known = dim_is_const(g->e->c, x->s->axis[axis].extent, &h); /* then a task begins at a multiple of ty, and what is left is one tile */
+    if (known) left = h % tr.ty;
+    for (int ty = tr.ty; ty >= 1; ty = ty == tr.ty && ty > 1 ? (int)left : 0) {
+        LVal size = lir_i64(l, ty), end = ty == tr.ty ? lir_add(l, pos, lir_mul(l, lir_op2(l, S_DIV, lir_sub(l, r1, pos), size), size)) : r1;
+        LFor f = lir_for(l, pos, end, size, 0, NULL);
         g->at[axis] = f.iv;
         along_x(g, zero, w, x, ty, tr.tx, nv, masked);
         lir_for_end(l, &f, NULL, NULL);
         pos = end;
-        int64_t h, chunk = g->e->s->par[PAR_ROWS];
-        if (ty > 1 && dim_is_const(g->e->c, x->s->axis[axis].extent, &h) && h % ty == 0 && (!chunk || chunk % ty == 0)) break;
     }
 }
 
