@@ -188,6 +188,12 @@ static Val correlate(Imp *m, Val x, Val w, int64_t groups, bool swapped, const G
         w = reshape_to(m, w, n + 3, gw);
         first = 3;
     }
+    if (swapped) { /* weights of convolutions have their results first */
+        int perm[MAX_RANK];
+        for (int i = 0; i < n + first; i++)
+            perm[i] = i == first - 2 ? first - 1 : i == first - 1 ? first - 2 : i;
+        w = b_permute(&m->b, w, perm);
+    }
     x = windows(m, x, first, g);
     if (!x.i)
         return x;
@@ -197,8 +203,8 @@ static Val correlate(Imp *m, Val x, Val w, int64_t groups, bool swapped, const G
     for (int i = 0; i < 3 && grouped; i++)
         LABEL(i, G);
     LABEL(0, C);
-    LABEL(1, swapped ? C : O);
-    LABEL(1, swapped ? O : C);
+    LABEL(1, O);
+    LABEL(1, C);
     LABEL(2, O);
     for (int i = 0; i < n; i++) {
         LABEL(0, Y + i);
@@ -420,19 +426,34 @@ static Val dilated(Imp *m, Val x, Val w, int64_t groups, const Geo *g, DType t)
                      &q, acc_type(t), t);
 }
 
-/* Kernel equal to stride and no padding: outputs do not overlap, y[i*s + k] = x[i] * w[k]. */
+/* Kernel equal to stride and no padding: outputs do not overlap, y[i*s + k] = x[i] * w[k]; all phases are one product, w as [S*O, C]. */
 static Val disjoint(Imp *m, Val x, Val w, const Geo *g, DType t)
 {
-    ContractAttr a = {.label = {{0, 1}, {1, 2}, {0, 2}}, .acc = acc_type(t), .out = t};
-    Dim d[MAX_RANK];
-    for (int i = 0; i < g->n; i++) {
-        a.label[0][2 + i] = a.label[2][2 + 2 * i] = (uint8_t)(3 + i);
-        a.label[1][2 + i] = a.label[2][3 + 2 * i] = (uint8_t)(8 + i);
+    int n = g->n, perm[MAX_RANK], swap[MAX_RANK];
+    Dim d[MAX_RANK], wd[MAX_RANK], one = DC(m, 1), phases = one;
+    Geo q = *g;
+    dims_of(m, w, wd);
+    for (int i = 0; i < n; i++) {
+        perm[i] = 2 + i;
+        phases = dim_mul(m->c, phases, wd[2 + i]);
+        q.size[i] = d[2 + i] = one;
+        q.stride[i] = 1;
     }
+    perm[n] = 1;
+    perm[n + 1] = 0;
+    d[0] = dim_mul(m->c, phases, wd[1]);
+    d[1] = wd[0];
+    w = reshape_to(m, b_permute(&m->b, w, perm), n + 2, d);
+    Val y = correlate(m, x, w, 1, false, &q, acc_type(t), t);
+    if (!y.i)
+        return y;
     d[0] = dim_of(m, x, 0);
-    d[1] = dim_of(m, w, 1);
-    memcpy(d + 2, g->out, sizeof *d * (size_t)g->n);
-    return reshape_to(m, b_contract_attr(&m->b, &a, x, w), g->n + 2, d);
+    d[1] = phases;
+    d[2] = wd[1];
+    memcpy(d + 3, g->in, sizeof *d * (size_t)n);
+    for (int i = 0; i < n + 3; i++)
+        swap[i] = i > 1 ? i : !i;
+    return interleave(m, b_permute(&m->b, reshape_to(m, y, n + 3, d), swap), g, g->in);
 }
 
 void imp_convtranspose(Imp *m)
