@@ -259,6 +259,8 @@ void gpu_split(Emit *e, const GpuProduct *x, LVal i, const int *axis, int n, LVa
     for (int a = 0; a < n; a++) at[axis[a]] = out[a];
 }
 
+void gpu_levels(Emit *e, const Walk *w, LVal i, LVal *at) { split(e, i, w->extent, w->n, at); }
+
 LVal gpu_walked(Emit *e, const Walk *w, int form, LVal i) {
     LVal at[K_AXES], sum = lir_i64(e->l, 0);
     split(e, i, w->extent, w->n, at);

@@ -32,9 +32,13 @@ LVal gpu_tile_at(const GpuTiles *g, int side, LVal row, LVal k) {
     return lir_add(l, lir_addi(l, start, g->base[side]), at);
 }
 
+/* Those of matrix instructions lie in threads as pairs of columns of eight rows: the banks of four rows differ by an exclusive or, those of eight
+ * columns by what is between them. */
 LVal gpu_sum_at(const GpuTiles *g, LVal row, LVal col) {
-    int near = g->x.near;
-    return lir_add(g->l, lir_muli(g->l, near ? row : col, g->rows[near] + SUM_PAD), near ? col : row);
+    Lir *l = g->l;
+    if (!g->x.near) return lir_add(l, lir_muli(l, col, g->rows[0] + SUM_PAD), row);
+    LVal move = lir_muli(l, lir_op2(l, S_AND, row, lir_i64(l, 3)), 8);
+    return lir_add(l, lir_muli(l, row, g->rows[1]), lir_op2(l, S_XOR, col, move));
 }
 
 int64_t gpu_tiles_bytes(const int rows[2], int size, int depth, int stages) {
@@ -197,7 +201,7 @@ static void along_depth(GpuTiles *g, const GpuCore *core, LVal *acc) {
 
 /* Neighbouring threads take neighbouring results, 16 bytes of them each where that is one access; each keeps its place along the near side, and
  * walks the far one. */
-static void leave(GpuTiles *g) {
+void gpu_leave(GpuTiles *g) {
     Emit *e = g->e;
     Lir *l = e->l;
     const Stage *s = g->x.s, *last = &g->x.k->stage[g->x.k->nstage - 1];
@@ -266,7 +270,7 @@ void gpu_tiles_build(GpuTiles *g, const GpuCore *core) {
     lir_barrier(l);
     core->sums(g, core->data, acc);
     lir_barrier(l);
-    leave(g);
+    gpu_leave(g);
     lir_barrier(l);
     lir_for_end(l, &t, NULL, NULL);
 }

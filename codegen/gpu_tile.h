@@ -52,6 +52,8 @@ typedef struct GpuProduct {
 /* Is the kernel a contraction in type `acc` and epilogues, none of which may fail? The sides' elements are kept as type0 and type1. */
 bool gpu_product(const Kernel *k, DType acc, DType type0, DType type1, GpuProduct *x);
 void gpu_swap(GpuProduct *x); /* the sides */
+/* Is it one that matrix instructions compute, of the types that both factors have, or may be rounded to on this target? Of bytes side 1 is signed. */
+bool gpu_matrix_product(const Kernel *k, const Target *t, GpuProduct *x);
 static inline int gpu_bytes(const GpuProduct *x) { return (int)dt_bits(x->side[0].type) / 8; } /* of an element */
 /* The axis of stages along which n neighbouring results, from every n-th on, are one access each, for all that is loaded and stored with them; or -1. */
 int gpu_together(const GpuProduct *x, int n);
@@ -66,6 +68,7 @@ void gpu_side_memory(GpuProduct *x, Side *s);
 
 /* Index i of rows, k or batches as coordinates along the axes: at[axis] of each. */
 void gpu_split(Emit *e, const GpuProduct *x, LVal i, const int *axis, int n, LVal *at);
+void gpu_levels(Emit *e, const Walk *w, LVal i, LVal *at); /* the same along the levels of a walk */
 /* What index i adds to a form, addresses in elements; and where a point of the batch axes begins. */
 LVal gpu_walked(Emit *e, const Walk *w, int form, LVal i);
 LVal gpu_base(Emit *e, const GpuProduct *x, int side, int form, const LVal *at);
@@ -110,6 +113,8 @@ void gpu_put(GpuTiles *g, int side, LVal slot, const LVal *v);
 LVal gpu_tile_at(const GpuTiles *g, int side, LVal row, LVal k);
 /* Element index in shared memory of the sum at (row, col) of the tile, once the loop over k is over. */
 LVal gpu_sum_at(const GpuTiles *g, LVal row, LVal col);
+/* Sums go from there to the epilogues, and out. */
+void gpu_leave(GpuTiles *g);
 
 typedef struct GpuCore {
     uint32_t nacc; /* sums, or vectors of four sums, of a thread */

@@ -34,6 +34,7 @@ LVal lir_scratch(Lir *l);                  /* pointer, 64-byte aligned, private 
  * As with tid, tasks and scratch are the block's, and every thread comes to every barrier. Called once; what follows is of such
  * kernels alone. Their vectors are of 2, 4 or 8 lanes, and only scalars are loaded or stored under a mask. */
 void lir_block(Lir *l, uint32_t threads, uint32_t shared);
+void lir_resident(Lir *l);                 /* of such a kernel: the grid is one block for each multiprocessor at most, and blocks go from task to task */
 LVal lir_shared(Lir *l, uint32_t at);      /* pointer to byte `at` of that memory, which begins at a multiple of 1024. It and what ptr_add and ptr_bytes
                                               make of it are for load, store, copy_async (to) and load_matrix alone: not selected, carried or mixed with others */
 /* Of the threads of a warp (32 in a row) together: all come to the same of these at the same time. */
@@ -215,6 +216,7 @@ uint32_t lir_ndim(const Lir *l);
 bool lir_may_alias(const Lir *l, uint32_t a, uint32_t b);
 uint32_t lir_block_threads(const Lir *l);         /* 0: not told */
 uint32_t lir_shared_bytes(const Lir *l);
+bool lir_is_resident(const Lir *l);
 uint32_t lir_nmap(const Lir *l);
 const LMap *lir_maps(const Lir *l);
 /* Whether an address or the rounds of a loop depend on what is loaded: then wrong contents of operands can do more than give wrong results. */

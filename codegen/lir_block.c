@@ -7,6 +7,11 @@ void lir_block(Lir *l, uint32_t threads, uint32_t shared) {
 }
 uint32_t lir_block_threads(const Lir *l) { return l->threads; }
 uint32_t lir_shared_bytes(const Lir *l) { return l->shared; }
+void lir_resident(Lir *l) {
+    CHECK(l->threads);
+    l->resident = true;
+}
+bool lir_is_resident(const Lir *l) { return l->resident; }
 
 LVal lir_shared(Lir *l, uint32_t at) {
     LIns i = lir_mk(L_SHARED, DT_PTR, 1);

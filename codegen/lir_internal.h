@@ -32,6 +32,7 @@ struct Lir {
     bool separate;       /* lir_volatile_next */
     bool streamed;       /* lir_stream_next */
     uint32_t threads, shared; /* lir_block */
+    bool resident;
     VEC(LMap) map;
 };
 

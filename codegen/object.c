@@ -168,7 +168,7 @@ static LLVMValueRef level_gpu(Obj *x, const Level *l) {
         image[i] = record(x, 4, f);
     }
     for (uint32_t k = 0; k < l->nsymbol; k++) {
-        LLVMValueRef f[] = {g->host[k] ? null_ptr(x) : text(x, l->function[k]), c32(x, llvm_gpu_block(l->lir[k]) ? RT_GPU_BLOCK : RT_GPU_THREADS), c32(x, llvm_gpu_threads(l->lir[k])), c32(x, lir_shared_bytes(l->lir[k])),
+        LLVMValueRef f[] = {g->host[k] ? null_ptr(x) : text(x, l->function[k]), c32(x, lir_is_resident(l->lir[k]) ? RT_GPU_RESIDENT : llvm_gpu_block(l->lir[k]) ? RT_GPU_BLOCK : RT_GPU_THREADS), c32(x, llvm_gpu_threads(l->lir[k])), c32(x, lir_shared_bytes(l->lir[k])),
                             c32(x, llvm_gpu_guards(l->lir[k])), c32(x, lir_nmap(l->lir[k])), c64(x, g->writes[k])};
         kernel[k] = record(x, 7, f);
     }

@@ -36,8 +36,7 @@ static bool bytes(const Kernel *k, GpuProduct *x) {
     return false;
 }
 
-/* The types that both factors have, or may be rounded to. */
-static bool shape(const Kernel *k, const Target *t, GpuProduct *x) {
+bool gpu_matrix_product(const Kernel *k, const Target *t, GpuProduct *x) {
     static const DType type[] = {DT_F16, DT_BF16};
     for (int i = 0; i < 2; i++)
         if (gpu_product(k, DT_F32, type[i], type[i], x) && was(k, x->side[0].x, type[i]) && was(k, x->side[1].x, type[i])) return true;
@@ -48,7 +47,7 @@ static bool shape(const Kernel *k, const Target *t, GpuProduct *x) {
 
 static bool mma_match(const Kernel *k, const Target *t) {
     GpuProduct x;
-    return shape(k, t, &x);
+    return gpu_matrix_product(k, t, &x);
 }
 
 static int stages_of(const GpuProduct *x) { return x->side[0].vec && x->side[1].vec ? 4 : 2; }
@@ -70,7 +69,7 @@ static bool fits(const GpuProduct *x, const Size *z) {
 static int mma_candidates(const Kernel *k, const Target *t, Sched *out, int max) {
     GpuProduct x;
     int n = 0;
-    if (!shape(k, t, &x)) return 0;
+    if (!gpu_matrix_product(k, t, &x)) return 0;
     for (int i = 0; i < N_SIZES && n < max; i++) {
         const Size *z = &sizes[i];
         if (!fits(&x, z)) continue;
@@ -83,7 +82,7 @@ static int mma_candidates(const Kernel *k, const Target *t, Sched *out, int max)
 static double mma_cost(const Kernel *k, const Sched *s, const Target *t) {
     GpuProduct x;
     double speed = 1;
-    if (!shape(k, t, &x)) return 1e30;
+    if (!gpu_matrix_product(k, t, &x)) return 1e30;
     for (int i = 0; i < N_SIZES; i++)
         if (sizes[i].rows == s->par[PAR_ROWS] && sizes[i].cols == s->par[PAR_COLS]) speed = sizes[i].speed;
     if (gpu_bytes(&x) == 4) speed /= 2;
@@ -186,7 +185,7 @@ static void mma_build(Emit *e) {
     const int64_t *par = e->s->par;
     GpuTiles g = {.e = e, .rows = {(int)par[PAR_ROWS], (int)par[PAR_COLS]}, .stages = (int)par[PAR_STAGES], .swizzle = {true, true}};
     Mma m = {.n = {(int)par[PAR_WH] / TALL, (int)par[PAR_WW] / TALL}};
-    CHECK(shape(e->k, e->t, &g.x));
+    CHECK(gpu_matrix_product(e->k, e->t, &g.x));
     g.depth = LINE / gpu_bytes(&g.x);
     g.threads = WARP * (g.rows[0] / (int)par[PAR_WH]) * (g.rows[1] / (int)par[PAR_WW]);
     GpuCore core = {(uint32_t)(m.n[0] * 2 * m.n[1]), 4, mma_prepare, mma_product, mma_sums, &m};

@@ -40,7 +40,8 @@ typedef struct rt_calls {
  *                    depend on what it loads does nothing if the status is not 0 when it begins
  * THREADS: thread t of n (in the grid) runs tasks t, t + n, ..; its scratch begins at scratch + t * scratch_bytes. BLOCK: the
  * threads of block b of n run tasks b, b + n, .. together; their scratch begins at scratch + b * scratch_bytes. Without scratch
- * a BLOCK kernel is given a block per task (up to 2^31 - 1). Threads without a task do nothing. */
+ * a BLOCK kernel is given a block per task (up to 2^31 - 1), a RESIDENT one, which is the same otherwise, no more blocks than there are
+ * multiprocessors. Threads without a task do nothing. */
 enum { RT_GPU_PTX, RT_GPU_CUBIN };
 #define RT_GPU_ONLY 0x100u /* in arch: for that architecture alone (sm_90a); without: for it and newer ones (CUBIN: of its generation) */
 typedef struct rt_gpu_image {
@@ -48,10 +49,10 @@ typedef struct rt_gpu_image {
     const void *data;
     uint64_t bytes;
 } rt_gpu_image;
-enum { RT_GPU_THREADS, RT_GPU_BLOCK };
+enum { RT_GPU_THREADS, RT_GPU_BLOCK, RT_GPU_RESIDENT };
 typedef struct rt_gpu_kernel {
     const char *name;          /* entry point; NULL: steps of this kernel run on the host, by rt_model.kernel */
-    uint32_t mode;             /* RT_GPU_THREADS, RT_GPU_BLOCK */
+    uint32_t mode;             /* RT_GPU_THREADS, .. */
     uint32_t block, shared;    /* threads of a block; bytes of dynamic shared memory */
     uint32_t guards, maps;     /* guards 1: may leave a status; maps: that its steps have */
     uint64_t writes;           /* bit k: may write buffer k of its arguments; bit 63: that and all that follow. Of host kernels, too */

@@ -14,7 +14,8 @@ static void written(Sess *s, const rt_step *st, uint8_t where) {
 /* The grid: any is right, so there are as many blocks as keep the device busy and have room for their scratch. */
 static int64_t blocks_of(const Device *d, const rt_gpu_kernel *k, int64_t tasks, int64_t scratch) {
     bool threads = k->mode == RT_GPU_THREADS;
-    int64_t n = threads ? (tasks - 1) / k->block + 1 : tasks, most = threads ? (int64_t)d->found.processors * 64 : INT32_MAX;
+    int64_t n = threads ? (tasks - 1) / k->block + 1 : tasks, processors = d->found.processors;
+    int64_t most = threads ? processors * 64 : k->mode == RT_GPU_RESIDENT ? processors : INT32_MAX;
     if (scratch) {
         int64_t fit = SCRATCH_MOST / scratch / (threads ? k->block : 1);
         most = fit < most ? fit : most;

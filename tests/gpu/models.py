@@ -37,6 +37,15 @@ TILES = {
     "tiles_half_channels": """m (float16[B, 24, 9, 8] x) => (float16[B, 70, 9, 4] y) {
         c = Conv<strides = [1, 2], pads = [1, 1, 1, 1]>(x, w) y = Relu(c) }""",
     "tiles_bytes_channels": "m (uint8[B, 32, 9, 8] x, uint8 zero) => (int32[B, 70, 9, 8] y) { y = ConvInteger<pads = [1, 1, 1, 1]>(x, w, zero) }",
+    "wgmma_across": """m (float16[136, 200] x, float16[232, 136] w, float16[200, 232] r) => (float16[200, 232] y) {
+        p = Gemm<transA = 1, transB = 1>(x, w) y = Add(p, r) }""",
+    "wgmma_turned": "m (float16[136, 200] x, float16[136, 232] w) => (float16[200, 232] y) { y = Gemm<transA = 1>(x, w) }",
+    "wgmma_batch": "m (float16[B, 3, 150, 72] x, float16[B, 3, 72, 136] w) => (float16[B, 3, 150, 136] y) { y = MatMul(x, w) }",
+    "wgmma_channels": "m (float16[70, 72] w, float16[B, 72, 320] x) => (float16[B, 70, 320] y) { y = MatMul(w, x) }",
+    "wgmma_heads": """m (float16[B, 3, N, 64] x, float16[192, 200] w, float16[200] b) => (float16[B, N, 200] y) <int64[3] s = {0, 0, 192}> {
+        t = Transpose<perm = [0, 2, 1, 3]>(x) f = Reshape(t, s) p = MatMul(f, w) y = Add(p, b) }""",
+    "wgmma_whole": "m (float[N, 104] x, float[140, 104] w, float[140] b) => (float[N, 140] y) { y = Gemm<transB = 1>(x, w, b) }",
+    "wgmma_integer": "m (uint8[N, 272] x, int8[150, 272] w) => (int32[N, 150] y) { t = Transpose<perm = [1, 0]>(w) y = MatMulInteger(x, t) }",
     "few": "m (float[3, 1000] x, float[1000, 68] w, float[68] b) => (float[3, 68] y) { p = MatMul(x, w) y = Add(p, b) }",
     "few_across": "m (float[5, 520] x, float[67, 520] w) => (float[5, 67] y) { p = Gemm<transB = 1>(x, w) y = Relu(p) }",
     "split": """m (float[70, 2048] x, float[2048, 68] w, float[68] b) => (float[70, 68] y) { p = MatMul(x, w) s = Add(p, b) y = Relu(s) }""",
@@ -72,13 +81,23 @@ TILES = {
 }
 _GEMM = [f"gemm rows={r} cols={c}" for r, c in ((128, 128), (128, 64), (64, 128), (64, 64), (32, 64), (64, 32))]
 _MMA = [f"mma rows={r} cols={c}" for r, c in ((128, 128), (128, 64), (64, 128), (64, 64), (32, 64))]
+_WGMMA = [f"wgmma rows={r} cols={c}" for r, c in ((128, 256), (256, 128), (128, 192), (128, 128), (64, 256), (128, 64), (64, 128))]
 _GEMV, _FLASH = ["gemv rows=1", "gemv rows=2", "gemv rows=4"], ["flash rows=64"]
+# Operands that bulk copies cannot bring: walked backwards, of rows that are not whole pieces of 16 bytes, padded.
+NO_BULK = {
+    "backwards": """m (float16[4, 150, 72] x, float16[72, 136] w) => (float16[4, 150, 136] y) <int64[1] s = {-1}, int64[1] e = {-9}, int64[1] a = {0}> {
+        z = Slice(x, s, e, a, s) y = MatMul(z, w) }""",
+    "odd": "m (float16[150, 100] x, float16[100, 136] w) => (float16[150, 136] y) { y = MatMul(x, w) }",
+    "padded": "m (float16[1, 64, 20, 20] x, float16[64, 64, 3, 3] w) => (float16[1, 64, 20, 20] y) { y = Conv<pads = [1, 1, 1, 1]>(x, w) }",
+}
 # Schedules of these models, with --precision.
 _SCHEDULES = [
     ("tiles", _GEMM, None), ("tiles_across", _GEMM, None), ("tiles_batch", _GEMM, None), ("tiles_conv", _GEMM, None),
     ("tiles_integer", _GEMM[::3] + _MMA[:1] + _MMA[3:], None), ("tiles_integer_across", _MMA, None), ("tiles_half", _GEMM[3:4] + _MMA, None),
     ("tiles_half_conv", _MMA[:1] + _MMA[2:], None), ("tiles", _MMA, "tf32"), ("tiles_across", _MMA, "tf32"), ("tiles_conv", _MMA[:1] + _MMA[2:], "bf16"),
     ("tiles_across", _MMA[2:], "f16"), ("split", _GEMM[3:4], None), ("split_conv", _GEMM[4:5], None), ("split_few", _GEMV[:1] + _MMA[3:4], None),
+    ("tiles_half", _WGMMA, None), ("wgmma_whole", _WGMMA, "tf32"),
+    *((name, _WGMMA, None) for name in TILES if name.startswith("wgmma_") and name != "wgmma_whole"),
     ("tiles_channels", _GEMM, None), ("tiles_half_channels", _MMA, None), ("tiles_bytes_channels", _MMA, None),
     *((name, _GEMV, None) for name in TILES if name.startswith("few")), *((name, _FLASH, None) for name in TILES if name.startswith("attention")),
     ("attention", _FLASH, "tf32"),
@@ -111,7 +130,7 @@ CONSTANTS = {
 
 def text(name):
     """The model: constants come after the results."""
-    head, body = (MODELS | TILES)[name].split("{", 1)
+    head, body = (MODELS | TILES | NO_BULK)[name].split("{", 1)
     opset = HEAD.replace("18", "23") if "Attention" in body else HEAD
     if "com.microsoft" in body:
         opset = opset.replace("]", ', "com.microsoft" : 1]')

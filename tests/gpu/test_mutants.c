@@ -12,11 +12,14 @@
 /* ---- what is done to a kernel ---- */
 
 typedef enum {
-    NO_BARRIER, NO_WAIT, WEAK_WAIT, NO_COMMIT, ALL_VALID, COPY_ELSEWHERE, FEWER_BYTES, TURNED, OTHER_ROW, OTHER_LANE, OTHER_WORD, BEYOND, KINDS
+    NO_BARRIER, NO_WAIT, WEAK_WAIT, NO_COMMIT, NO_ARRIVAL, NO_FENCE, ALL_VALID, COPY_ELSEWHERE, FEWER_BYTES, TURNED, OTHER_ROW, OTHER_LANE, OTHER_WORD, BEYOND,
+    MORE_ARRIVALS, FEWER_ARRIVALS, OTHER_AXIS, OTHER_MAP, OTHER_K, OTHER_PANEL, KINDS
 } Kind;
 static const char *const kind_name[KINDS] = {
-    "no barrier", "no wait", "a wait that is too weak", "no commit", "all bytes of a copy valid", "a copy to another place", "half of the bytes of a copy",
-    "a matrix turned", "another row of a matrix", "another lane", "another word of shared memory", "shared memory beyond its end"};
+    "no barrier", "no wait", "a wait that is too weak", "no commit", "no arrival", "no fence", "all bytes of a copy valid", "a copy to another place", "half of the bytes of a copy",
+    "a matrix turned", "another row of a matrix", "another lane", "another word of shared memory", "shared memory beyond its end",
+    "an mbarrier for more arrivals", "an mbarrier for fewer arrivals", "coordinates of a tile exchanged", "another map", "other k of a product",
+    "other panels of a product"};
 enum { MOST_OF_A_KIND = 4 }; /* but for barriers and waits, which all have their turn */
 
 static bool shared_place(const Lir *l, LVal p) {
@@ -24,19 +27,37 @@ static bool shared_place(const Lir *l, LVal p) {
     return i->op == L_SHARED || ((i->op == L_PTR_ADD || i->op == L_PTR_BYTES) && shared_place(l, l->args.v[i->arg]));
 }
 
-/* Changes the instruction so, if that kind of change is one for it. */
-static bool change(Lir *l, LIns *i, Kind kind) {
+/* Changes the instruction, whose operands are a, so, if that kind of change is one for it. */
+static bool change(const Lir *l, LIns *i, LVal *a, Kind kind) {
     LIns nothing = {.op = L_CONST, .ty = {DT_I64, 1}};
     uint32_t size = i->aux & LIR_COPY_SIZE;
     switch (kind) {
     case NO_BARRIER:
-        return i->op == L_BARRIER && (*i = nothing, true);
+        return (i->op == L_BARRIER || i->op == L_BARRIER_SOME) && (*i = nothing, true);
     case NO_WAIT:
-        return i->op == L_COPY_WAIT && (*i = nothing, true);
+        return (i->op == L_COPY_WAIT || i->op == L_MBARRIER_WAIT || (i->op == L_WGMMA_WAIT && !i->narg)) && (*i = nothing, true);
     case WEAK_WAIT:
-        return i->op == L_COPY_WAIT && (i->imm++, true);
+        return (i->op == L_COPY_WAIT || i->op == L_WGMMA_WAIT) && (i->imm++, true);
     case NO_COMMIT:
-        return i->op == L_COPY_COMMIT && (*i = nothing, true);
+        return (i->op == L_COPY_COMMIT || i->op == L_WGMMA_COMMIT) && (*i = nothing, true);
+    case NO_ARRIVAL:
+        return i->op == L_MBARRIER_ARRIVE && (*i = nothing, true);
+    case NO_FENCE:
+        return (i->op == L_FENCE_MBARRIERS || i->op == L_FENCE_ASYNC) && (*i = nothing, true);
+    case MORE_ARRIVALS:
+        return i->op == L_MBARRIER_INIT && (i->imm++, true);
+    case FEWER_ARRIVALS:
+        return i->op == L_MBARRIER_INIT && i->imm > 1 && (i->imm--, true);
+    case OTHER_AXIS:
+        if (i->op != L_TENSOR_LOAD) return false;
+        a[6] = a[4], a[4] = a[5], a[5] = a[6];
+        return true;
+    case OTHER_MAP:
+        return i->op == L_TENSOR_LOAD && l->map.n == 2 && (i->imm ^= 1, true);
+    case OTHER_K:
+        return i->op == L_WGMMA && (i->imm += 32, true);
+    case OTHER_PANEL:
+        return i->op == L_WGMMA && i->flags & LIR_B_TURNED && (i->aux += LIR_SWIZZLE, true);
     case ALL_VALID:
         return i->op == L_COPY_ASYNC && i->narg == 5 && (i->narg = 4, true);
     case COPY_ELSEWHERE:
@@ -64,19 +85,27 @@ typedef struct Mutant {
 } Mutant;
 typedef VEC(Mutant) Mutants;
 
+enum { MOST_OPERANDS = 64 };
+static bool changed(const Lir *l, uint32_t at, Kind kind, LIns *i, LVal *a) {
+    *i = l->ins.v[at];
+    ck_assert_uint_lt(i->narg, MOST_OPERANDS);
+    memcpy(a, l->args.v + i->arg, i->narg * sizeof *a);
+    return change(l, i, a, kind);
+}
+
 static void plant(Ctx *c, const Lir *l, Kind kind, Mutants *out) {
     uint32_t of_kind = 0, skip = 0, seen = 0;
+    LVal a[MOST_OPERANDS];
+    LIns i;
+    for (uint32_t v = 1; v < l->ins.n; v++) of_kind += changed(l, v, kind, &i, a);
+    if (kind > NO_FENCE && of_kind > MOST_OF_A_KIND) skip = (of_kind + MOST_OF_A_KIND - 1) / MOST_OF_A_KIND;
     for (uint32_t v = 1; v < l->ins.n; v++) {
-        LIns i = l->ins.v[v];
-        of_kind += change((Lir *)(uintptr_t)l, &i, kind);
-    }
-    if (kind > NO_COMMIT && of_kind > MOST_OF_A_KIND) skip = (of_kind + MOST_OF_A_KIND - 1) / MOST_OF_A_KIND;
-    for (uint32_t v = 1; v < l->ins.n; v++) {
-        LIns i = l->ins.v[v];
-        if (!change((Lir *)(uintptr_t)l, &i, kind) || (skip && seen++ % skip)) continue;
+        if (!changed(l, v, kind, &i, a) || (skip && seen++ % skip)) continue;
         Mutant m = {ctx_dup(c, l, sizeof *l), kind, v};
         m.l->ins.v = ctx_dup(c, l->ins.v, l->ins.n * sizeof *l->ins.v);
         m.l->ins.v[v] = i;
+        m.l->args.v = ctx_dup(c, l->args.v, l->args.n * sizeof *l->args.v);
+        memcpy(m.l->args.v + i.arg, a, i.narg * sizeof *a);
         lir_rename(m.l, ctx_printf(c, "mutant%u", out->n));
         if (lir_verify(c, m.l)) vec_push(c, out, m); /* else it is found */
     }
@@ -92,7 +121,7 @@ typedef struct Case {
     double turns;  /* of shared memory that it may take, times the least */
 } Case;
 
-enum { BUFFER = 1 << 18, MOST_BUFFERS = 8, SCRATCH = 1 << 16, BLOCKS = 2, MOST_WORDS = 64 };
+enum { BUFFER = 1 << 18, MOST_BUFFERS = 8, SCRATCH = 1 << 16, BLOCKS = 2, MOST_WORDS = 96 };
 typedef struct Memory {
     uint8_t buffer[MOST_BUFFERS][BUFFER], scratch[BLOCKS * SCRATCH];
     uint32_t status;
@@ -118,6 +147,21 @@ typedef struct Job { /* a kernel whose operands are in memory */
     int64_t word[MOST_WORDS];
     uint32_t out; /* which buffer has the result */
 } Job;
+
+/* What the runtime makes of a map. */
+static void put_map(Ctx *c, const LMap *m, const KMap *k, emu_map *out) {
+    int64_t none = 0, v, size = lir_bits((DType)m->dt) / 8;
+    *out = (emu_map){.is = EMU_IS_MAP, .rank = m->rank, .swizzled = m->swizzled};
+    ck_assert(dim_eval(c, k->offset, &none, &v));
+    out->base = memory->buffer[k->buf] + v * size;
+    for (int a = 0; a < m->rank; a++) {
+        out->box[a] = m->box[a];
+        ck_assert(dim_eval(c, k->extent[a], &none, &v));
+        out->extent[a] = (uint64_t)v;
+        ck_assert(dim_eval(c, k->step[a], &none, &v));
+        out->step[a] = (uint64_t)(v * size);
+    }
+}
 
 static Job prepare(Ctx *c, const Case *t) {
     Job j = {.c = c};
@@ -148,11 +192,13 @@ static Job prepare(Ctx *c, const Case *t) {
     for (uint32_t i = 0; i < g->node.n; i++)
         if (g->node.v[i]->op == P_GROUP) group = g->node.v[i];
     Kernel *k = kernel_lower(c, g, group, NEWN(c, Storage, g->val.n));
-    j.code = kernel_compile(c, k, target_of_gpus("gpu-emulated"), t->schedule);
+    bool hopper = !strncmp(t->schedule, "wgmma", 5);
+    j.code = kernel_compile(c, k, target_of_gpus(hopper ? "gpu-emulated-sm_90a" : "gpu-emulated"), t->schedule);
     size_t len = strcspn(t->schedule, " ");
     ck_assert_msg(j.code && !strncmp(j.code->sched.tmpl->name, t->schedule, len), "%s does not take\n%s", t->schedule, t->body);
     ck_assert(j.code->nbuf <= MOST_BUFFERS && j.code->nbuf + j.code->ndim + 4 <= MOST_WORDS);
     int64_t *w = j.word, none = 0, scratch;
+    for (uint32_t m = 0; m < lir_nmap(j.code->lir); m++, w += sizeof(emu_map) / sizeof *w) put_map(c, &lir_maps(j.code->lir)[m], &j.code->map[m], (emu_map *)(void *)w);
     for (uint32_t b = 0; b < j.code->nbuf; b++) {
         const Tensor *x = j.want;
         for (uint32_t i = 0; i < g->in.n; i++)
@@ -201,6 +247,7 @@ static void check_right(const Job *j, const Case *t, const char *seed) {
     "%4 = reduce.sum [3] keep %3 : f32[1,2,70,1]\n%5 = map { a / b } %3, %4 : f32[1,2,70,120]\n"                                                     \
     "%6 = contract \"abde,abeg->abdg\" %5, %v : f32[1,2,70,24]\nyield %6"
 #define PRODUCT(type, spec) "%0 = contract \"" spec "\" acc f32 %x, %w : " type "[70,136]\n%1 = map { a + b } %0, %b : " type "[70,136]\nyield %1"
+#define WIDE(shape, spec) "%0 = contract \"" spec "\" acc f32 %x, %w : f16" shape "\n%1 = map { a + b } %0, %b : f16" shape "\nyield %1"
 /* What lives: barriers after a tile, which matter if the next one has no steps, and in `rows` between what the same threads write and read; copies whose
  * bytes are all valid at these sizes; the end of flash's first group, which may as well be part of the next; a warp's maximum where it is not the row's. */
 static const Case cases[] = {
@@ -208,6 +255,8 @@ static const Case cases[] = {
     {"gemm rows=32 cols=64", "%x: f32[168,70], %w: f32[136,168], %b: f32[136]", "f32[70,136]", PRODUCT("f32", "sq,rs->qr"), 1e-5, 5, 2, 1.05},
     {"mma rows=32 cols=64", "%x: f16[70,168], %w: f16[168,136], %b: f16[136]", "f16[70,136]", PRODUCT("f16", "qs,sr->qr"), 1e-3, 5, 1, 1.125},
     {"mma rows=64 cols=64", "%x: f16[168,70], %w: f16[136,168], %b: f16[136]", "f16[70,136]", PRODUCT("f16", "sq,rs->qr"), 1e-3, 5, 2, 1.125},
+    {"wgmma rows=128 cols=256", "%x: f16[200,296], %w: f16[264,296], %b: f16[264]", "f16[200,264]", WIDE("[200,264]", "qs,rs->qr"), 1e-3, 5, 0, 1.125},
+    {"wgmma rows=256 cols=128", "%x: f16[296,304], %w: f16[296,136], %b: f16[136]", "f16[304,136]", WIDE("[304,136]", "sq,sr->qr"), 1e-3, 5, 0, 1.125},
     {"gemv rows=2", "%x: f32[2,200], %w: f32[200,136]", "f32[2,136]", "%0 = contract \"qs,sr->qr\" %x, %w : f32[2,136]\nyield %0", 1e-5, 5, 0, 3},
     {"gemv rows=1", "%x: f32[1,200], %w: f32[136,200]", "f32[1,136]", "%0 = contract \"qs,rs->qr\" %x, %w : f32[1,136]\nyield %0", 1e-5, 5, 0, 3},
     {"flash rows=64", "%q: f32[1,2,70,40], %k: f32[1,2,120,40], %v: f32[1,2,120,24]", "f32[1,2,70,24]", ATTENTION, 1e-4, 12, 2, 1.125},

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Contractions by blocks of a GPU (templates gemm, mma, gemv, flash) in tiles of every size, run by the look-alike of the driver: against the
+"""Contractions by blocks of a GPU (templates gemm, mma, wgmma, gemv, flash) in tiles of every size, run by the look-alike of the driver: against the
 evaluator, and, where sums are taken in the same order, against `nest` in every bit.
 
     tiles.py ACCELC [--all]     a fifth of the schedules, or all (the look-alike: ACCELC_LIBCUDA)
@@ -33,8 +33,8 @@ def feeds_of(path, sizes, rng):
     return feeds
 
 
-def session_of(path, so, *options):
-    accelc.compile(path, so, "--target", "gpu-emulated", *options)
+def session_of(path, so, *options, hopper=False):
+    accelc.compile(path, so, "--target", "gpu-emulated-sm_90a" if hopper else "gpu-emulated", *options)
     return accelc.load(so).session()
 
 
@@ -42,10 +42,11 @@ def check(command, folder, name, schedule, precision, wants):
     """wants: for each of SIZES, operands, the evaluator's result, that of nest."""
     path = f"{folder}/{name}.onnx"
     options = ["--sched", schedule, *([f"--precision={precision}"] if precision else [])]
-    line = [command, path, "-o", "-", "--emit=kernels", "--target=cuda", *options]
+    hopper = schedule.startswith("wgmma")
+    line = [command, path, "-o", "-", "--emit=kernels", "--target=cuda", *(["--gpu=sm_90a"] if hopper else []), *options]
     listing = subprocess.run(line, check=True, capture_output=True, text=True).stdout
     assert f"schedule: {schedule} " in listing, f"{name}: no {schedule} in {listing}"
-    with session_of(path, f"{folder}/{name}-{'-'.join(options)}.so".replace(" ", "-"), *options) as session:
+    with session_of(path, f"{folder}/{name}-{'-'.join(options)}.so".replace(" ", "-"), *options, hopper=hopper) as session:
         results = [np.array(session.run(feeds)["y"]) for feeds, _, _ in wants]
     for got, (_, want, nest), sizes in zip(results, wants, SIZES):
         what = f"{name}, {schedule}, {precision}, sizes {sizes}"
@@ -62,6 +63,10 @@ def main():
     command = os.path.abspath(sys.argv[1])
     with tempfile.TemporaryDirectory(prefix="accelc-tiles-") as folder:
         wants = {}
+        for name in models.NO_BULK:
+            onnx.save(onnx.parser.parse_model(models.text(name)), f"{folder}/{name}.onnx")
+            line = [command, f"{folder}/{name}.onnx", "-o", "-", "--emit=kernels", "--target=cuda", "--gpu=sm_90a", "--sched=wgmma"]
+            assert "schedule: wgmma" not in subprocess.run(line, check=True, capture_output=True, text=True).stdout, f"{name}: wgmma takes it"
         for name, schedule, precision in list(models.tiles())[::1 if "--all" in sys.argv else 5]:
             path = f"{folder}/{name}.onnx"
             if name not in wants:

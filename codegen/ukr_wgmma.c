@@ -1,0 +1,417 @@
+/* ukr_wgmma.c: template `wgmma`, for GPUs whose warpgroups multiply matrices in shared memory (F_WGMMA): the contractions of `mma` whose operands lie in
+ * memory as they are multiplied, so that bulk copies bring them. A block has three warpgroups and stays where it is, walking tiles of results: one
+ * thread of the first keeps a ring of stages filled, 128 bytes of k deep, also with what the next tile needs while this one's results leave; the two
+ * others multiply, half a tile each. A stage has two mbarriers: `full` ends a phase when its bytes have come, `empty` when both have read them.
+ * Sums leave by pieces of 64 x 64 through shared memory, and so through epilogues, as those of gpu_tile.h do.
+ *
+ * What is copied is a box of a tensor whose axes are the levels along which a side's rows and k are walked, and batches; beyond its ends there are
+ * zeros. A line of shared memory is 128 bytes of k of a row; or (TURNED, 16-bit types) 64 rows of a k, where rows are the neighbours.
+ * Tiles are walked in groups of rows, so that the blocks that run together read few rows and columns.
+ * Order of a sum: steps of 32 bytes of k ascending, added as the hardware does it; factors of f32 lose the bits that tf32 does not have. */
+#include <string.h>
+
+#include "gpu_tile.h"
+#include "ukr.h"
+
+enum { PAR_ROWS, PAR_COLS, PAR_STAGES, PAR_GROUP };
+enum { GROUP = 128 /* threads */, CONSUMERS = 2, THREADS = (1 + CONSUMERS) * GROUP, LINE = LIR_SWIZZLE_ROW, STEP = 32, STEPS = LINE / STEP };
+enum { TALL = 64 /* rows of a product */, PIECE = 64 /* rows and columns that leave at once */, TURNED_STEP = 16 * LINE, BARRIER = 8, MOST_STAGES = 8 };
+enum { FEW_REGISTERS = 40, MANY_REGISTERS = 232, MOST_SUMS = 32 };
+
+/* A consumer has half the rows of a tile, or half its columns. */
+typedef struct Size {
+    int rows, cols, part[2], group; /* group: tiles along rows, in which the blocks of a device read about as many rows as columns */
+    double speed;                   /* products a cycle, relative, of 16-bit values */
+} Size;
+static const Size sizes[] = {{128, 256, {64, 256}, 16, 1000}, {256, 128, {128, 128}, 8, 1000}, {128, 192, {64, 192}, 14, 950}, {128, 128, {64, 128}, 12, 850},
+                             {64, 256, {64, 128}, 24, 750},   {128, 64, {64, 64}, 8, 620},     {64, 128, {64, 64}, 16, 600}};
+enum { N_SIZES = sizeof sizes / sizeof *sizes };
+
+/* ---- what can be copied ---- */
+
+/* An index expression of no axis as a size. */
+static bool as_dim(Ctx *c, Expr e, Dim *d) {
+    const ExprInfo i = *expr_info(c, e);
+    Dim a, b;
+    if (i.kind == E_CONST) return *d = dim_const(c, i.val.i), true;
+    if (i.kind == E_DIM) return *d = (Dim){i.index}, true;
+    if (i.kind != E_OP || (i.op != S_ADD && i.op != S_MUL) || !as_dim(c, i.arg[0], &a) || !as_dim(c, i.arg[1], &b)) return false;
+    *d = i.op == S_ADD ? dim_add(c, a, b) : dim_mul(c, a, b);
+    return true;
+}
+
+/* The axes of a side's tensor, the nearest first: level `index` of its walk along rows or k, or a batch axis. */
+typedef enum { OF_ROWS, OF_K, OF_BATCHES } Of;
+typedef struct Bulk {
+    int n;
+    struct { Of of; int index; Dim extent, step; } axis[LIR_AXES];
+    Dim offset;
+} Bulk;
+
+/* Where only the run knows that an operand is repeated along an axis, its step is 0; a box has no such axis. Nothing is walked backwards. */
+static bool may_repeat(Ctx *c, Dim step) { return dim_lo(c, step) < 1; }
+
+static bool add_axis(Ctx *c, Bulk *t, Of of, int index, Dim extent, Dim step) {
+    if (t->n == LIR_AXES || dim_lo(c, step) < 0 || (t->n < 2 && may_repeat(c, step))) return false;
+    t->axis[t->n].of = of, t->axis[t->n].index = index;
+    t->axis[t->n].extent = extent, t->axis[t->n++].step = step;
+    return true;
+}
+
+/* A box has rows of one level, and k of one level or a part of the innermost one. */
+static bool bulk_of(const GpuProduct *x, int side, Bulk *t) {
+    const Side *s = &x->side[side];
+    Ctx *c = x->k->c;
+    int size = gpu_bytes(x), nk = s->k.n;
+    *t = (Bulk){0};
+    if (s->vec * size != 16 || s->ntest || s->row.n != 1 || (!s->near_k && size != 2) || x->k->buf[s->buf].align < 16) return false;
+    if (nk > 1 && !dim_divisible(c, s->k.extent[nk - 1], LINE / size)) return false;
+    if (!as_dim(c, s->f[0].rest, &t->offset)) return false;
+    for (int i = 0; i < 2; i++)
+        if (i == s->near_k) {
+            if (!add_axis(c, t, OF_ROWS, 0, s->row.extent[0], s->row.coef[0][0])) return false;
+        } else if (!add_axis(c, t, OF_K, nk - 1, s->k.extent[nk - 1], s->k.coef[0][nk - 1])) return false;
+    for (int i = nk - 2; i >= 0; i--)
+        if (!add_axis(c, t, OF_K, i, s->k.extent[i], s->k.coef[0][i])) return false;
+    for (int i = 0; i < x->nbatch; i++) {
+        Dim step = s->f[0].coef[x->batch[i]];
+        if (!dim_is(c, step, 0) && !add_axis(c, t, OF_BATCHES, x->batch[i], x->s->axis[x->batch[i]].extent, step)) return false;
+    }
+    return true;
+}
+
+/* Rows of several levels are those of the innermost one, for each point of the others. */
+static void one_level(GpuProduct *x, int side) {
+    Side *s = &x->side[side];
+    while (s->vec && !s->ntest && s->row.n > 1) {
+        x->batch[x->nbatch++] = s->axis[0];
+        memmove(s->axis, s->axis + 1, (size_t)--s->naxis * sizeof *s->axis);
+        s->vec = 0;
+        gpu_side_memory(x, s);
+    }
+}
+
+static bool shape(const Kernel *k, const Target *t, GpuProduct *x, Bulk bulk[2]) {
+    if (!gpu_matrix_product(k, t, x)) return false;
+    for (int side = 0; side < 2; side++) one_level(x, side);
+    return bulk_of(x, 0, &bulk[0]) && bulk_of(x, 1, &bulk[1]);
+}
+
+static bool wgmma_match(const Kernel *k, const Target *t) {
+    GpuProduct x;
+    Bulk bulk[2];
+    return shape(k, t, &x, bulk);
+}
+
+static int64_t sums_bytes(void) {
+    static const int piece[2] = {PIECE, PIECE};
+    return gpu_tiles_bytes(piece, 1, 0, 0);
+}
+
+static int wgmma_candidates(const Kernel *k, const Target *t, Sched *out, int max) {
+    GpuProduct x;
+    Bulk bulk[2];
+    int n = 0;
+    if (!shape(k, t, &x, bulk)) return 0;
+    for (int i = 0; i < N_SIZES && n < max; i++) {
+        int64_t left = t->shared - CONSUMERS * sums_bytes(), stages = left / ((sizes[i].rows + sizes[i].cols) * LINE + 2 * BARRIER);
+        int64_t par[] = {sizes[i].rows, sizes[i].cols, stages < MOST_STAGES ? stages : MOST_STAGES, sizes[i].group};
+        memcpy(out[n++].par, par, sizeof par);
+    }
+    return n;
+}
+
+static const Size *size_of(const Sched *s) {
+    int i = 0;
+    while (sizes[i].rows != s->par[PAR_ROWS] || sizes[i].cols != s->par[PAR_COLS]) i++;
+    return &sizes[i];
+}
+
+static double wgmma_cost(const Kernel *k, const Sched *s, const Target *t) {
+    GpuProduct x;
+    Bulk bulk[2];
+    if (!shape(k, t, &x, bulk)) return 1e30;
+    double speed = size_of(s)->speed * 2 / gpu_bytes(&x);
+    return gpu_tile_cost(&x, (int)s->par[PAR_ROWS], (int)s->par[PAR_COLS], speed / 2);
+}
+
+/* ---- code ---- */
+
+typedef struct Wg {
+    GpuTiles g;            /* of a piece, as gpu_leave wants it: rows, threads, mem, tid, count, first, at */
+    const Size *size;
+    Bulk bulk[2];
+    uint32_t map[2];
+    int depth, stages, turned[2];
+    int64_t slot, base[2]; /* bytes of a stage; where in it a side begins */
+    LVal mem, full, empty; /* shared memory; where in it the first barriers are */
+    LVal tiles[2], steps, first[2]; /* first: rows of the tile */
+    LVal number, part[2];  /* of a consumer: 0 or 1; where in a tile its rows begin */
+} Wg;
+
+/* Where the ring is: the stage that comes next, and the parity that its barrier has when it may be used. */
+typedef struct Ring { LVal at[2]; } Ring;
+static void ring_next(const Wg *w, Ring *r) {
+    Lir *l = w->g.l;
+    LVal next = lir_addi(l, r->at[0], 1), around = lir_op2(l, S_EQ, next, lir_i64(l, w->stages));
+    r->at[0] = lir_op3(l, S_SELECT, around, lir_i64(l, 0), next);
+    r->at[1] = lir_op2(l, S_XOR, r->at[1], lir_cast(l, around, DT_I64));
+}
+static Ring ring_begin(const Wg *w, int parity) { return (Ring){{lir_i64(w->g.l, 0), lir_i64(w->g.l, parity)}}; }
+static LVal barrier_at(const Wg *w, LVal first, LVal stage) { return lir_add(w->g.l, first, lir_muli(w->g.l, stage, BARRIER)); }
+
+static uint32_t argument_of(const Emit *e, uint16_t buf) {
+    uint32_t k = 0;
+    while (e->code->buf[k].i != e->k->buf[buf].val.i) k++;
+    return k;
+}
+
+static void make_map(Wg *w, int side) {
+    Emit *e = w->g.e;
+    const Side *s = &w->g.x.side[side];
+    const Bulk *t = &w->bulk[side];
+    int rows = side ? w->size->cols : w->size->rows;
+    LMap m = {.dt = (uint16_t)s->type, .rank = (uint8_t)t->n, .swizzled = true};
+    KMap *own = &e->code->map[side];
+    own->buf = argument_of(e, s->buf);
+    own->offset = t->offset;
+    for (int a = 0; a < t->n; a++) {
+        bool near = a < 2; /* the row and the innermost k: the box; of all else it has one */
+        m.box[a] = (uint16_t)(!near ? 1 : t->axis[a].of == OF_K ? w->depth : w->turned[side] ? TALL : rows);
+        own->extent[a] = t->axis[a].extent;
+        own->step[a] = may_repeat(e->c, t->axis[a].step) ? dim_max(e->c, t->axis[a].step, dim_const(e->c, s->vec)) : t->axis[a].step;
+    }
+    w->map[side] = lir_map(e->l, m);
+}
+
+/* Brings what the tile needs of a side, from k0 on. */
+static void load_side(Wg *w, int side, LVal k0, LVal stage, LVal full) {
+    Lir *l = w->g.l;
+    const Bulk *t = &w->bulk[side];
+    const Walk *k = &w->g.x.side[side].k;
+    LVal at[LIR_AXES], level[K_AXES], to = lir_addi(l, lir_muli(l, stage, w->slot), w->base[side]);
+    gpu_levels(w->g.e, k, k0, level);
+    int rows = side ? w->size->cols : w->size->rows, by = w->turned[side] ? TALL : rows;
+    for (int row = 0; row < rows; row += by) {
+        for (int a = 0; a < t->n; a++) {
+            LVal i = t->axis[a].of == OF_K ? level[t->axis[a].index] : t->axis[a].of == OF_ROWS ? lir_addi(l, w->first[side], row) : w->g.at[t->axis[a].index];
+            bool repeats = may_repeat(w->g.e->c, t->axis[a].step);
+            at[a] = repeats ? lir_op3(l, S_SELECT, lir_op2(l, S_EQ, emit_dim(w->g.e, t->axis[a].step), lir_i64(l, 0)), lir_i64(l, 0), i) : i;
+        }
+        lir_tensor_load(l, w->mem, lir_addi(l, to, (int64_t)row * LINE), w->map[side], at, w->mem, full);
+    }
+}
+
+/* Tile t: groups of tiles along rows, all columns of a group before the next; their numbers have 32 bits. */
+static void find_tile(Wg *w, LVal t) {
+    Lir *l = w->g.l;
+    GpuTiles *g = &w->g;
+    LVal n[2], at[2];
+    for (int side = 0; side < 2; side++) n[side] = lir_cast(l, w->tiles[side], DT_I32);
+    LVal all = lir_mul(l, n[0], n[1]), number = lir_cast(l, t, DT_I32), in = lir_op2(l, S_REM, number, all), group = lir_int(l, DT_I32, w->g.e->s->par[PAR_GROUP]);
+    LVal wide = lir_mul(l, n[1], group), first = lir_mul(l, lir_op2(l, S_DIV, in, wide), group), rest = lir_op2(l, S_REM, in, wide);
+    LVal high = lir_op2(l, S_MIN, lir_sub(l, n[0], first), group);
+    at[0] = lir_add(l, first, lir_op2(l, S_REM, rest, high));
+    at[1] = lir_op2(l, S_DIV, rest, high);
+    for (int side = 0; side < 2; side++) w->first[side] = lir_muli(l, lir_cast(l, at[side], DT_I64), side ? w->size->cols : w->size->rows);
+    for (int a = 0; a < K_AXES; a++) g->at[a] = lir_i64(l, 0);
+    gpu_split(g->e, &g->x, lir_cast(l, lir_op2(l, S_DIV, number, all), DT_I64), g->x.batch, g->x.nbatch, g->at);
+}
+
+/* One thread's work. */
+static void produce(Wg *w) {
+    Lir *l = w->g.l;
+    Ring r = ring_begin(w, 1);
+    LFor t = lir_for(l, lir_t0(l), lir_t1(l), lir_tstep(l), 2, r.at);
+    find_tile(w, t.iv);
+    LFor k = lir_for(l, lir_i64(l, 0), w->steps, lir_i64(l, 1), 2, t.c);
+    memcpy(r.at, k.c, sizeof r.at);
+    LVal full = barrier_at(w, w->full, r.at[0]), k0 = lir_muli(l, k.iv, w->depth);
+    lir_mbarrier_wait(l, w->mem, barrier_at(w, w->empty, r.at[0]), r.at[1]);
+    lir_mbarrier_expect(l, w->mem, full, lir_i64(l, w->slot));
+    for (int side = 0; side < 2; side++) load_side(w, side, k0, r.at[0], full);
+    ring_next(w, &r);
+    lir_for_end(l, &k, r.at, r.at);
+    lir_for_end(l, &t, r.at, r.at);
+}
+
+/* The stage before this one has been read. */
+static void give_back(const Wg *w, LVal condition, LVal stage) {
+    Lir *l = w->g.l;
+    LIf i = lir_if(l, condition, 0);
+    LVal last = lir_op2(l, S_EQ, stage, lir_i64(l, 0)), before = lir_op3(l, S_SELECT, last, lir_i64(l, w->stages), stage);
+    lir_mbarrier_arrive(l, w->mem, barrier_at(w, w->empty, lir_addi(l, before, -1)));
+    lir_else(l, &i, NULL);
+    lir_endif(l, &i, NULL, NULL);
+}
+
+/* All products of a stage. */
+static void multiply(const Wg *w, LVal stage, LVal *sum) {
+    Lir *l = w->g.l;
+    int tall = w->size->part[0] / TALL, n = w->size->part[1];
+    LVal at[2];
+    for (int side = 0; side < 2; side++)
+        at[side] = lir_addi(l, lir_add(l, lir_muli(l, stage, w->slot), lir_muli(l, w->part[side], LINE)), w->base[side]);
+    for (int step = 0; step < STEPS; step++)
+        for (int i = 0; i < tall; i++) {
+            LProduct p = {.in = w->g.x.side[0].type, .a = w->mem, .b = w->mem, .a_turned = w->turned[0], .b_turned = w->turned[1], .b_panel = TALL * LINE};
+            p.a_at = lir_addi(l, at[0], step * (w->turned[0] ? TURNED_STEP : STEP) + (int64_t)i * TALL * LINE);
+            p.b_at = lir_addi(l, at[1], step * (w->turned[1] ? TURNED_STEP : STEP));
+            lir_wgmma(l, &p, (uint32_t)n, sum + i * n / 8);
+        }
+}
+
+/* The sums of the tile; the stage before the newest is given back while that is multiplied. */
+static void along_depth(const Wg *w, Ring *r, LVal *sum) {
+    Lir *l = w->g.l;
+    uint32_t n = (uint32_t)(w->size->part[0] / TALL * w->size->part[1] / 8);
+    LVal next[MOST_SUMS + 2], zero = lir_i64(l, 0), first = lir_op2(l, S_EQ, w->g.tid, zero);
+    for (uint32_t i = 0; i < n; i++) next[i] = lir_splat(l, gpu_zero(l, w->g.x.s->acc[0]), 4);
+    memcpy(next + n, r->at, sizeof r->at);
+    LFor k = lir_for(l, zero, w->steps, lir_i64(l, 1), n + 2, next);
+    memcpy(next, k.c, n * sizeof *next);
+    memcpy(r->at, k.c + n, sizeof r->at);
+    lir_mbarrier_wait(l, w->mem, barrier_at(w, w->full, r->at[0]), r->at[1]);
+    lir_wgmma_fence(l, n, next);
+    multiply(w, r->at[0], next);
+    lir_wgmma_commit(l);
+    lir_wgmma_wait(l, 1, 0, NULL);
+    give_back(w, lir_op2(l, S_AND, first, lir_op2(l, S_GT, k.iv, zero)), r->at[0]);
+    ring_next(w, r);
+    memcpy(next + n, r->at, sizeof r->at);
+    lir_for_end(l, &k, next, next);
+    lir_wgmma_wait(l, 0, n, next);
+    memcpy(r->at, next + n, sizeof r->at);
+    give_back(w, lir_op2(l, S_AND, first, lir_op2(l, S_GT, w->steps, zero)), r->at[0]);
+    memcpy(sum, next, n * sizeof *sum);
+}
+
+/* Vector j of the sums of 64 rows: of row 16 * warp + lane / 4 and of that eight below, columns 8 j + lane % 4 * 2 and the next. */
+static void store_piece(const Wg *w, const LVal *sum) {
+    const GpuTiles *g = &w->g;
+    Lir *l = g->l;
+    LVal lane = lir_remi(l, g->tid, 32), top = lir_add(l, lir_muli(l, lir_divi(l, g->tid, 32), 16), lir_divi(l, lane, 4));
+    for (int j = 0; j < PIECE / 8; j++)
+        for (int r = 0; r < 4; r++) {
+            LVal row = lir_addi(l, top, r / 2 * 8), col = lir_addi(l, lir_muli(l, lir_remi(l, lane, 4), 2), j * 8 + r % 2), v = lir_extract(l, sum[j], (uint16_t)r);
+            if (g->x.near && r % 2) continue;
+            if (g->x.near) v = lir_insert(l, lir_splat(l, v, 2), 1, lir_extract(l, sum[j], (uint16_t)(r + 1)));
+            lir_store(l, g->mem, gpu_sum_at(g, row, col), v, (LVal){0}, g->x.near ? 8 : 4);
+        }
+}
+
+/* The threads of a consumer meet. */
+static void meet(const Wg *w) {
+    Lir *l = w->g.l;
+    LIf i = lir_if(l, lir_op2(l, S_EQ, w->number, lir_i64(l, 0)), 0);
+    lir_barrier_some(l, 1, GROUP);
+    lir_else(l, &i, NULL);
+    lir_barrier_some(l, 2, GROUP);
+    lir_endif(l, &i, NULL, NULL);
+}
+
+/* The pieces of a consumer, one after the other; code for their way out is there once. */
+static void results(Wg *w, const LVal *sum) {
+    GpuTiles *g = &w->g;
+    Lir *l = g->l;
+    int across = w->size->part[1] / PIECE, n = w->size->part[0] / TALL * across;
+    LFor p = lir_for(l, lir_i64(l, 0), lir_i64(l, n), lir_i64(l, 1), 0, NULL);
+    LVal down = lir_divi(l, p.iv, across), right = lir_remi(l, p.iv, across);
+    meet(w);
+    for (int i = 0; i < n; i++) {
+        LIf own = lir_if(l, lir_op2(l, S_EQ, p.iv, lir_i64(l, i)), 0);
+        store_piece(w, sum + i * (PIECE / 8));
+        lir_else(l, &own, NULL);
+        lir_endif(l, &own, NULL, NULL);
+    }
+    meet(w);
+    g->first[0] = lir_add(l, lir_add(l, w->first[0], w->part[0]), lir_muli(l, down, TALL));
+    g->first[1] = lir_add(l, lir_add(l, w->first[1], w->part[1]), lir_muli(l, right, PIECE));
+    gpu_leave(g);
+    lir_for_end(l, &p, NULL, NULL);
+}
+
+/* A warpgroup's work. */
+static void consume(Wg *w) {
+    Lir *l = w->g.l;
+    LVal sum[MOST_SUMS];
+    Ring r = ring_begin(w, 0);
+    LFor t = lir_for(l, lir_t0(l), lir_t1(l), lir_tstep(l), 2, r.at);
+    memcpy(r.at, t.c, sizeof r.at);
+    find_tile(w, t.iv);
+    along_depth(w, &r, sum);
+    results(w, sum);
+    lir_for_end(l, &t, r.at, r.at);
+}
+
+static void make_barriers(const Wg *w) {
+    Lir *l = w->g.l;
+    LIf first = lir_if(l, lir_op2(l, S_EQ, w->g.tid, lir_i64(l, 0)), 0);
+    for (int i = 0; i < w->stages; i++) {
+        lir_mbarrier_init(l, w->mem, lir_addi(l, w->full, i * BARRIER), 1);
+        lir_mbarrier_init(l, w->mem, lir_addi(l, w->empty, i * BARRIER), CONSUMERS);
+    }
+    lir_fence_mbarriers(l);
+    lir_else(l, &first, NULL);
+    lir_endif(l, &first, NULL, NULL);
+    lir_barrier(l);
+}
+
+/* Everything but code: sizes, tasks, shared memory, maps. sums: where in shared memory the pieces are. */
+static void plan(Wg *w, int64_t *sums) {
+    Emit *e = w->g.e;
+    Lir *l = e->l;
+    Ctx *c = e->c;
+    GpuTiles *g = &w->g;
+    CHECK(shape(e->k, e->t, &g->x, w->bulk));
+    const int rows[2] = {w->size->rows, w->size->cols};
+    Dim tasks = gpu_batches(&g->x), depth = gpu_depth(&g->x);
+    w->depth = LINE / gpu_bytes(&g->x);
+    w->base[1] = (int64_t)rows[0] * LINE;
+    w->slot = w->base[1] + (int64_t)rows[1] * LINE;
+    *sums = w->stages * w->slot;
+    int64_t full = *sums + CONSUMERS * sums_bytes(), empty = full + w->stages * BARRIER;
+    lir_block(l, THREADS, (uint32_t)(empty + w->stages * BARRIER));
+    lir_resident(l);
+    w->mem = lir_shared(l, 0);
+    w->full = lir_i64(l, full), w->empty = lir_i64(l, empty);
+    w->steps = emit_dim(e, dim_ceildiv(c, depth, dim_const(c, w->depth)));
+    e->code->map = NEWN(c, KMap, 2);
+    for (int side = 0; side < 2; side++) {
+        Dim n = gpu_rows(&g->x, side), tiles = dim_ceildiv(c, n, dim_const(c, rows[side]));
+        g->count[side] = emit_dim(e, n);
+        w->tiles[side] = emit_dim(e, tiles);
+        w->turned[side] = !g->x.side[side].near_k;
+        tasks = dim_mul(c, tasks, tiles);
+        make_map(w, side);
+    }
+    e->code->tasks = tasks;
+}
+
+static void wgmma_build(Emit *e) {
+    Lir *l = e->l;
+    Wg w = {.g = {.e = e, .l = l, .rows = {PIECE, PIECE}, .threads = GROUP}, .size = size_of(e->s), .stages = (int)e->s->par[PAR_STAGES]};
+    int64_t sums;
+    plan(&w, &sums);
+    w.g.tid = lir_tid(l);
+    make_barriers(&w);
+    LVal group = lir_lane_first(l, lir_cast(l, lir_divi(l, w.g.tid, GROUP), DT_I32));
+    LIf role = lir_if(l, lir_op2(l, S_EQ, group, lir_int(l, DT_I32, 0)), 0);
+    lir_registers(l, FEW_REGISTERS, false);
+    LIf one = lir_if(l, lir_op2(l, S_EQ, w.g.tid, lir_i64(l, 0)), 0);
+    produce(&w);
+    lir_else(l, &one, NULL);
+    lir_endif(l, &one, NULL, NULL);
+    lir_else(l, &role, NULL);
+    lir_registers(l, MANY_REGISTERS, true);
+    w.number = lir_addi(l, lir_cast(l, group, DT_I64), -1);
+    w.part[0] = w.part[1] = lir_i64(l, 0);
+    int halved = w.size->part[0] == w.size->rows;
+    w.part[halved] = lir_muli(l, w.number, w.size->part[halved]);
+    w.g.tid = lir_remi(l, w.g.tid, GROUP);
+    w.g.mem = lir_ptr_bytes(l, w.mem, lir_addi(l, lir_muli(l, w.number, sums_bytes()), sums));
+    consume(&w);
+    lir_endif(l, &role, NULL, NULL);
+}
+
+const Tmpl tmpl_wgmma = {"wgmma", "rows cols stages group", F_BLOCKS | F_WGMMA, wgmma_match, wgmma_candidates, wgmma_cost, wgmma_build};
