@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Whole networks as a GPU runs them (--target gpu-emulated, by the look-alike of the driver), at several sizes, against ONNX Runtime: those that
+"""Whole networks as a GPU runs them (by the look-alike of the driver), at several sizes, against ONNX Runtime: those that
 models/small_models.py makes, with and without bounds of their symbols, the digit classifier of models/, and mnist of ../shared where that is.
 
-    networks.py ACCELC      (the look-alike: ACCELC_LIBCUDA)
+    networks.py ACCELC [TARGET]     gpu-emulated, or gpu-emulated-sm_90a (the look-alike: ACCELC_LIBCUDA)
 """
 import importlib.util
 import os
@@ -49,13 +49,13 @@ def check(what, got, want):
 
 
 def main():
-    command, options = os.path.abspath(sys.argv[1]), onnxruntime.SessionOptions()
+    command, target, options = os.path.abspath(sys.argv[1]), (sys.argv[2:] or ["gpu-emulated"])[0], onnxruntime.SessionOptions()
     os.environ["ACCELC"], options.intra_op_num_threads = command, 1
     with tempfile.TemporaryDirectory(prefix="accelc-networks-") as folder:
         for number, (name, model, bounds, feeds_of, bindings) in enumerate(networks()):
             path, so = f"{folder}/{number}.onnx", f"{folder}/{number}.so"
             onnx.save(onnx.load(model) if isinstance(model, str) else model, path)
-            accelc.compile(path, so, "--target", "gpu-emulated", *bounds)
+            accelc.compile(path, so, "--target", target, *bounds)
             oracle = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
             with accelc.load(so).session() as session:
                 for i, binding in enumerate(bindings):
