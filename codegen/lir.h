@@ -62,6 +62,7 @@ void lir_copy_wait(Lir *l, uint32_t pending);
 LVal lir_lane_first(Lir *l, LVal v);
     /* the 32-bit scalar v of the warp's first thread. Where all have the same, machines know that from then on: which part of the block a thread
        belongs to, and what addresses of matrices depend on, should come from it */
+LVal lir_halves(Lir *l, DType t, LVal low, LVal high); /* two f32, rounded to f16 or bf16, as the halves of an i32 */
 LVal lir_exp2(Lir *l, LVal v); /* 2^v of an f32, within 2 ulp, subnormal results 0: what the machine has an instruction for */
 void lir_store_matrix(Lir *l, LVal ptr, LVal at, LVal v, bool transposed); /* i32x4 to where load_matrix would load it from */
 /* The threads of some warps meet: `threads` of them (a multiple of 32), at barrier `id` (1 to 15; 0 is lir_barrier). Who arrives does not wait; what

@@ -56,6 +56,7 @@ static bool depends(Chase *c, uint32_t v) {
     case L_LANE_XOR:
     case L_LANE_FIRST:
     case L_EXP2:
+    case L_HALVES:
     case L_MMA:
     case L_WGMMA_FENCE:
     case L_WGMMA_WAIT:

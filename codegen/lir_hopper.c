@@ -21,6 +21,13 @@ LVal lir_lane_first(Lir *l, LVal v) {
                       &v); /* not numbered: all threads come here, whoever needs it */
 }
 
+LVal lir_halves(Lir *l, DType t, LVal low, LVal high) {
+    LIns i = lir_mk(L_HALVES, DT_I32, 1);
+    i.aux = t;
+    CHECK(dt_is_half(t) && lir_type(l, low).dt == DT_F32 && lir_type(l, high).dt == DT_F32);
+    return lir_pure(l, i, 2, (LVal[]){low, high});
+}
+
 LVal lir_exp2(Lir *l, LVal v) {
     CHECK(lir_type(l, v).dt == DT_F32 && lir_type(l, v).lanes == 1);
     return lir_pure(l, lir_mk(L_EXP2, DT_F32, 1), 1, &v);
@@ -224,6 +231,8 @@ bool lir_hopper_fits(const Lir *l, const LIns *i) {
         return a.dt == i->ty.dt && is(i->ty, a.dt, 1) && lir_bits((DType)a.dt) == 32;
     case L_EXP2:
         return is(a, DT_F32, 1) && is(i->ty, DT_F32, 1);
+    case L_HALVES:
+        return is(a, DT_F32, 1) && is(type_of(l, i, 1), DT_F32, 1) && is(i->ty, DT_I32, 1) && dt_is_half((DType)i->aux);
     case L_STORE_MATRIX:
         return is(a, DT_PTR, 1) && is(type_of(l, i, 1), DT_I64, 1) &&
                is(type_of(l, i, 2), DT_I32, 4);
@@ -357,6 +366,9 @@ static void print_product(Buf *b, const Lir *l, const LIns *i) {
 
 void lir_hopper_print(Buf *b, const Lir *l, const LIns *i) {
     switch (i->op) {
+    case L_HALVES:
+        buf_printf(b, ".%s ", dt_name((DType)i->aux)), values(b, l, i, 0, 2);
+        break;
     case L_STORE_MATRIX:
         buf_puts(b, i->flags ? ".transposed " : " "), place(b, l, i, 0, i->imm), buf_puts(b, ", "),
             values(b, l, i, 2, 3);

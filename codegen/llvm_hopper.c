@@ -212,6 +212,10 @@ LV llvm_hopper_together(Printer *p, const LIns *i, LV *a) {
                                 LLVMTypeOf(a[0]), "");
     case L_EXP2:
         return llvm_ptx_assembly(p, LLVMTypeOf(a[0]), "ex2.approx.ftz.f32 $0, $1;", "=f,f", 1, a, PTX_VALUE);
+    case L_HALVES:
+        put(&text, "cvt.rn.%sx2.f32 $0, $1, $2;", i->aux == DT_F16 ? "f16" : "bf16");
+        x[0] = a[1], x[1] = a[0];
+        return llvm_ptx_assembly(p, word(p), text.s, "=r,f,f", 2, x, PTX_VALUE);
     case L_STORE_MATRIX:
         put(&text, "stmatrix.sync.aligned.m8n8.x4%s.shared.b16 [$0+%lld], {$1, $2, $3, $4};",
             i->flags ? ".trans" : "", (long long)i->imm);

@@ -11,7 +11,7 @@ enum { WORDS = 136, FRAGMENTS = 128 /* where those of a product begin */, SHARED
 typedef enum {
     H_BARRIER, H_ACCESS, H_LANE_XOR, H_LOAD_MATRIX, H_MMA, H_COPY_ASYNC, H_COPY_COMMIT, H_COPY_WAIT, H_LANE_FIRST, H_STORE_MATRIX, H_BARRIER_SOME,
     H_REGISTERS, H_MBARRIER, H_FENCE, H_BULK_LOAD, H_TENSOR, H_BULK_GROUP, H_WGMMA, H_WGMMA_ORDER,
-    H_EXP2
+    H_EXP2, H_HALVES
 } Hook;
 enum { INIT, ARRIVE, EXPECT, WAIT }; /* of an mbarrier */
 enum { STORE = 1, SHARED = 2 }; /* how an access is made */
@@ -142,6 +142,9 @@ static LV hopper(Printer *p, const LIns *i, LV *a) {
     case L_LANE_FIRST:
         x[0] = LLVMBuildBitCast(p->b, a[0], i32, "");
         return LLVMBuildBitCast(p->b, call(p, H_LANE_FIRST, i, i32, 1, x), LLVMTypeOf(a[0]), "");
+    case L_HALVES:
+        x[0] = a[0], x[1] = a[1], x[2] = number32(p, i->aux);
+        return call(p, H_HALVES, i, i32, 3, x);
     case L_EXP2:
         return call(p, H_EXP2, i, LLVMTypeOf(a[0]), 1, a);
     case L_STORE_MATRIX:

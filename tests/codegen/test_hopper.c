@@ -295,7 +295,7 @@ static Lir *everything(Ctx *c, DType in) {
     for (int j = 0; j < 8; j++) sum[j] = lir_add(l, sum[j], more[j]);
     for (int j = 0; j < 16; j += 2) {
         LVal words = lir_bitcast(l, lir_add(l, sum[j], sum[j + 1]), DT_I32);
-        if (half) words = lir_insert(l, words, 0, lir_bitcast(l, lir_exp2(l, lir_extract(l, sum[j], 0)), DT_I32));
+        if (half) words = lir_insert(l, words, 0, lir_halves(l, in, lir_exp2(l, lir_extract(l, sum[j], 0)), lir_extract(l, sum[j], 1)));
         lir_store_matrix(l, here, lir_addi(l, lir_muli(l, tid, 16), 2048 * j), words, j & 2);
     }
     lir_fence_async(l);
@@ -347,6 +347,8 @@ static const char *const wanted[] = {
     "bar.arrive 2, 128;",
     "stmatrix.sync.aligned.m8n8.x4.shared.b16",
     "ex2.approx.ftz.f32",
+    "cvt.rn.f16x2.f32",
+    "cvt.rn.bf16x2.f32",
     "stmatrix.sync.aligned.m8n8.x4.trans.shared.b16",
     "shfl.sync.idx.b32"};
 

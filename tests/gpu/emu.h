@@ -85,6 +85,7 @@ typedef struct emu_thread {
                   uint32_t at);
     void (*wgmma_order)(struct emu_thread *t, uint32_t what, uint32_t pending, uint32_t words, uint32_t at);
     float (*exp2)(struct emu_thread *t, float v, uint32_t at);
+    uint32_t (*halves)(struct emu_thread *t, float low, float high, uint32_t type, uint32_t at); /* type: its number in ONNX */
 } emu_thread;
 /* params: the kernel's parameter block (rt_gpu of runtime/abi.h) */
 typedef void emu_kernel(emu_thread *t, const void *params);

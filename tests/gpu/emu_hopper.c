@@ -568,6 +568,22 @@ static float hook_exp2(emu_thread *e, float v, uint32_t at) {
     return r < 0x1p-126f ? 0 : r;
 }
 
+static uint32_t half(float v, bool brain) { /* rounded to nearest, ties to even */
+    uint32_t bits;
+    memcpy(&bits, &v, sizeof bits);
+    if (brain) return v != v ? 0x7fff : (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
+    _Float16 h = (_Float16)v;
+    uint16_t r;
+    memcpy(&r, &h, sizeof r);
+    return v != v ? 0x7fff : r;
+}
+
+static uint32_t hook_halves(emu_thread *e, float low, float high, uint32_t type, uint32_t at) {
+    enum { BF16 = 16 };
+    (void)e, (void)at;
+    return half(low, type == BF16) | half(high, type == BF16) << 16;
+}
+
 /* ---- for emu.c ---- */
 
 void emu_hopper_hooks(emu_thread *t) {
@@ -575,7 +591,7 @@ void emu_hopper_hooks(emu_thread *t) {
     t->fence = hook_fence;
     t->bulk_load = hook_bulk_load, t->tensor = hook_tensor, t->bulk_group = hook_bulk_group,
     t->wgmma = hook_wgmma;
-    t->wgmma_order = hook_wgmma_order, t->exp2 = hook_exp2;
+    t->wgmma_order = hook_wgmma_order, t->exp2 = hook_exp2, t->halves = hook_halves;
 }
 
 void emu_hopper_begin(void) {
