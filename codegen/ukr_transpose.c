@@ -4,14 +4,12 @@
  * Tasks: a strip of L points along the axis of those operands, at a point of all other parallel axes. */
 #include <string.h>
 
-#include "emit_internal.h"
+#include "transpose.h"
 #include "ukr.h"
 
 enum { PAR_L };
-enum { MAX_L = 16, MAX_CROSSING = 4, MAX_BODY = 24 };
+enum { MAX_L = 16, MAX_BODY = 24 };
 
-typedef struct Crossing { uint16_t buf; Expr load; } Crossing;
-typedef struct Plan { int u, w; /* axes of the result's and of the operands' rows */ Crossing cross[MAX_CROSSING]; int ncross; } Plan;
 typedef struct Find {
     const Kernel *k;
     const Stage *s;
@@ -48,7 +46,7 @@ static void note_load(void *data, const ExprInfo *x) {
     f->cross[f->ncross++] = (Crossing){buf, load};
 }
 
-static bool plan(const Kernel *k, Plan *p) {
+bool transpose_plan(const Kernel *k, Crossings *p) {
     const Stage *s = &k->stage[0];
     if (s->kind != ST_NEST || s->comb[0].i || s->nres != 1) return false;
     if (k->nstage > 1 && epilogue_mask(k, 0) != ((1ull << k->nstage) - 2)) return false;
@@ -65,15 +63,15 @@ static bool plan(const Kernel *k, Plan *p) {
     expr_loads(k->c, s->body[0], note_load, &f);
     if (!f.ok || !f.ncross) return false;
     if (dim_hi(k->c, s->axis[f.u].extent) < 4 || dim_hi(k->c, s->axis[f.w].extent) < 4) return false;
-    *p = (Plan){.u = f.u, .w = f.w, .ncross = f.ncross};
+    *p = (Crossings){.u = f.u, .w = f.w, .ncross = f.ncross};
     memcpy(p->cross, f.cross, sizeof p->cross);
     return true;
 }
 
 static bool transpose_match(const Kernel *k, const Target *t) {
-    Plan p;
+    Crossings p;
     (void)t;
-    return plan(k, &p);
+    return transpose_plan(k, &p);
 }
 
 static int transpose_candidates(const Kernel *k, const Target *t, Sched *out, int max) {
@@ -86,9 +84,9 @@ static int transpose_candidates(const Kernel *k, const Target *t, Sched *out, in
 
 static double transpose_cost(const Kernel *k, const Sched *s, const Target *t) {
     const Stage *g = &k->stage[0];
-    Plan p;
+    Crossings p;
     (void)t;
-    if (!plan(k, &p)) return 1e30;
+    if (!transpose_plan(k, &p)) return 1e30;
     double points = 1;
     for (int a = 0; a < g->naxis; a++) points *= dim_typical(k->c, g->axis[a].extent);
     double edge = 1; /* tiles that are not full */
@@ -101,7 +99,7 @@ static double transpose_cost(const Kernel *k, const Sched *s, const Target *t) {
 }
 
 typedef struct Tile { LVal v[MAX_L]; int j; } Tile;
-typedef struct Gen { Emit *e; Plan p; int lanes; Tile tile[MAX_CROSSING]; } Gen;
+typedef struct Gen { Emit *e; Crossings p; int lanes; Tile tile[MAX_CROSSING]; } Gen;
 
 static LVal tile_value(Emit *e, void *data, const Expr *at, const Point *p) {
     (void)e, (void)at, (void)p; /* the very access that the tile was loaded by */
@@ -159,7 +157,7 @@ static void one_tile(Gen *g, const Point *at, LVal u0, LVal w0, const LVal *left
 
 static void transpose_build(Emit *e) {
     Gen g = {.e = e, .lanes = (int)e->s->par[PAR_L]};
-    CHECK(plan(e->k, &g.p));
+    CHECK(transpose_plan(e->k, &g.p));
     Lir *l = e->l;
     const Stage *s = &e->k->stage[0];
     Dim strips = dim_ceildiv(e->c, s->axis[g.p.w].extent, dim_const(e->c, g.lanes)), tasks = strips;

@@ -14,6 +14,7 @@ MODELS = {
     "matmul": "m (float[N, 40] x, float[40, 24] w, float[24] b) => (float[N, 24] y) { p = MatMul(x, w) s = Add(p, b) y = Relu(s) }",
     "conv": "m (float[1, 3, 20, 20] x, float[8, 3, 3, 3] w) => (float[1, 8, 10, 10] y) { c = Conv<pads = [1, 1, 1, 1]>(x, w) y = MaxPool<kernel_shape = [2, 2], strides = [2, 2]>(c) }",
     "order": "m (float[6, 500] x) => (float[6, 5] v, int64[6, 5] i, float[6, 500] s) { v, i = TopK(x, five) s = CumSum(x, one) }",
+    "transpose": "m (float[N, 70] x, float[70, N] r) => (float[70, N] y) { t = Transpose<perm = [1, 0]>(x) y = Add(t, r) }",
     "scatter": "m (float[20, 4] x, int64[K, 1] i, float[K, 4] u) => (float[20, 4] y) { y = ScatterND<reduction = \"add\">(x, i, u) }",
     "nonzero": "m (float[12, 11] x) => (int64[2, K] y) { y = NonZero(x) }",
     "strings": "m (string[N] s, float[N] x) => (bool[N] y, float[N] z) { y = Equal(s, word) z = Neg(x) }",

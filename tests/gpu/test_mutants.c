@@ -263,6 +263,7 @@ static const Case cases[] = {
     {"rows", "%x: f32[5,300]", "f32[5,300]", SOFTMAX("[5,1]", "[5,300]"), 1e-5, 24, 1, 1},
     {"rows", "%x: f32[5,5000]", "f32[5,5000]", SOFTMAX("[5,1]", "[5,5000]"), 1e-5, 24, 3, 1},
     {"scan", "%x: f32[3,600]", "f32[3,600]", "%0 = scan.sum axis 1 exclusive %x : f32[3,600]\nyield %0", 1e-5, 5, 0, 1},
+    {"turn", "%x: f32[70,150]", "f32[150,70]", "%0 = permute [1, 0] %x : f32[150,70]\n%1 = map { -a } %0 : f32[150,70]\nyield %1", 0, 24, 0, 1},
     {"bitonic", "%x: f32[5,300]", "f32[5,300]", "%0 = sort axis 1 keys 1 stable %x : f32[5,300]\nyield %0", 0, 24, 0, 2},
 };
 static const char *const seeds[] = {NULL, "1", "2"};

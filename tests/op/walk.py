@@ -1,4 +1,4 @@
-"""Scans, compaction and orders of rows that are long enough for many threads to share one."""
+"""Scans, compaction, orders and transposes of rows that are long enough for many threads to share one."""
 import numpy as np
 from op_test import Case, bools, f32, f64, i64
 
@@ -39,3 +39,8 @@ def cases(rng):
     for n in (70, 1500):
         yield Case("Unique", [f32(rng, n).round(1)], {"sorted": 1}, nout=4)
         yield Case("Unique", [i64(rng, n, 2, low=0, high=9)], {"sorted": 1, "axis": 0}, nout=4)
+    for shape in ((33, 40), (64, 32), (9, 100), (130, 31)):
+        yield Case("Transpose", [f32(rng, *shape)], dynamic=True)
+        yield Case("Transpose", [f32(rng, 3, *shape, dtype=np.float16)], {"perm": [2, 0, 1]})
+        yield Case("Transpose", [bools(rng, *shape, 2)], {"perm": [1, 2, 0]})
+        yield Case("Transpose", [i64(rng, 2, *shape)], {"perm": [0, 2, 1]})
