@@ -789,7 +789,7 @@ def upsample(d):
     d.zero = False
     shape = (d.int(1, 2), d.int(1, 3), d.int(1, 7), d.int(1, 7))
     mode, scales = d.pick("nearest", "linear"), [1.0, 1.0, d.pick(1.0, 2.0, 3.0, 1.5), d.pick(1.0, 2.0, 1.5)]
-    x = d.value(np.float32, shape)
+    x = d.value(np.float32, shape, edges=mode == "nearest")      # 0 times infinity depends on which neighbours are looked at
     if d.since < 7:
         return d.case([x], {"mode": "bilinear" if mode == "linear" else mode, "height_scale": scales[2], "width_scale": scales[3]})
     if d.since < 9:
