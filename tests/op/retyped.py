@@ -62,7 +62,8 @@ def retyped(case, group, kind):
     groups = next((g for op, g in TOGETHER if op == case.op and group in g), {group})
     alone = {g for x, g in zip(case.inputs, ins) if x is not None}
     other, to = copy.copy(case), KINDS[kind]
-    other.inputs = [cast(x, to) if g in groups else x for x, g in zip(case.inputs, ins)]
+    with np.errstate(over="ignore"):
+        other.inputs = [cast(x, to) if g in groups else x for x, g in zip(case.inputs, ins)]
 
     def oracle(*inputs):
         plain = copy.copy(case)
