@@ -21,6 +21,7 @@ struct Nest {
     int prefix;                     /* shared leading axes = task space */
     int chunk_axis;                 /* the only parallel axis, cut into chunks that are the tasks; or -1 */
     int jam;                        /* vectors of points that run together, next to each other along the vector axis */
+    int64_t together;               /* tasks whose stages take turns */
     int axis[64];                   /* the vector axis of each stage, or -1 */
     const Rows *rows;               /* row by row; else NULL */
     bool done[64];                  /* stages already run as somebody's epilogue, or with the map before them */

@@ -49,7 +49,8 @@ Ahead nest_ahead(const Nest *n, int st) {
         int64_t row;
         bool known = dim_is_const(k->c, s->axis[v].extent, &row);
         if (n->prefix != v || v == 0 || dim_typical(k->c, s->axis[v].extent) * 16 > n->e->t->l2) return nothing;
-        return (Ahead){v - 1, known && row > 0 && row < SOON ? SOON / row : 1};
+        int64_t rows = known && row > 0 && row < SOON ? SOON / row : 1;
+        return (Ahead){v - 1, rows > n->together ? rows : n->together};
     }
     return (Ahead){v, SOON};
 }

@@ -8,6 +8,8 @@
  *
  * Reductions and scans along a vectorised parallel axis keep accumulators in registers, several vectors of them side by side, while all reduced axes
  * run; where that would touch too many rows per vector (nest_by_rows), they keep those of a strip in scratch and read row after row. */
+#include <string.h>
+
 #include "nest.h"
 
 enum { PAR_PREFIX, PAR_CHUNK, N_PARS };
@@ -140,8 +142,78 @@ static void mark_done(Nest *n, int st) {
     for (int u = st + 1; u < n->k->nstage; u++) if (n->epilogue[st] >> u & 1) n->done[u] = true;
 }
 
+/* A short row is done before its chains are: a maximum waits for the last element, all elements wait for the maximum. So stages take turns over a few
+ * rows, each of which has temporaries of its own, `row` bytes. */
+static int64_t rows_together(const Nest *n, Dim row) {
+    enum { ROWS = 4, SHORT = 256, ROOM = 16 << 10 };
+    const Kernel *k = n->k;
+    int64_t bytes, runs = 0;
+    bool reduces = false;
+    if (!(n->e->t->flags & F_SIMD) || n->chunk_axis >= 0 || n->prefix < 1 || !dim_is_const(k->c, row, &bytes) || bytes * ROWS > ROOM) return 1;
+    for (int st = 0; st < k->nstage; st++) {
+        const Stage *s = &k->stage[st];
+        bool rides = false;
+        double points = 1;
+        for (int u = 0; u < st; u++) rides |= n->epilogue[u] >> st & 1;
+        for (int a = n->prefix; a < s->naxis; a++) points *= (double)dim_hi(k->c, s->axis[a].extent);
+        if (s->kind != ST_NEST || n->special[st].i || points > SHORT) return 1;
+        reduces |= s->comb[0].i != 0;
+        runs += !rides;
+    }
+    return reduces && runs > 1 ? ROWS : 1;
+}
+
+/* The axes of a task. */
+static void task_point(const Nest *n, LVal task, Point *p) {
+    Lir *l = n->e->l;
+    for (int a = n->prefix - 1; a >= 0; a--) {
+        if (a == 0) { p->axis[0] = task; break; }
+        LVal x = emit_dim(n->e, n->k->stage[0].axis[a].extent);
+        p->axis[a] = lir_op2(l, S_REM, task, x);
+        task = lir_op2(l, S_DIV, task, x);
+    }
+}
+
+static void run_stage(Nest *n, int st, const Point *p) {
+    Emit *e = n->e;
+    const Stage *s = &n->k->stage[st];
+    int v = n->axis[st];
+    uint16_t lanes = v >= 0 ? target_lanes(e->t, nest_widest(n->k, s)) : 1;
+    if (v >= 0) {
+        int64_t hi = dim_hi(e->c, s->axis[v].extent);
+        while (lanes > 2 && lanes / 2 >= hi) lanes /= 2;
+        if (nest_pairs(n, st) && hi >= 4 * lanes) lanes *= 2;
+    }
+    Point q = *p;
+    if (n->chunk_axis < 0) for (int a = n->prefix; a < K_AXES; a++) q.axis[a] = (LVal){0};
+    if (nest_reduces_next(n, st, lanes)) {
+        mark_done(n, st + 1);
+        nest_map_and_reduce(n, st, &q);
+    } else stage_loops(n, st, n->prefix, &q, v, lanes);
+}
+
+/* The stages of the tasks from `first` on, in turns, fewer at the end. */
+static void run_rows(Nest *n, LVal first, Dim row) {
+    Emit *e = n->e;
+    Lir *l = e->l;
+    LVal count = lir_op2(l, S_MIN, lir_i64(l, n->together), lir_sub(l, lir_t1(l), first)), home[K_BUFS];
+    memcpy(home, e->ptr, sizeof home);
+    for (int st = 0; st < n->k->nstage; st++) {
+        if (n->done[st]) continue;
+        mark_done(n, st);
+        LFor f = lir_for(l, lir_i64(l, 0), count, lir_i64(l, 1), 0, NULL);
+        Point p = {.vaxis = -1, .lanes = 1};
+        task_point(n, lir_add(l, first, f.iv), &p);
+        for (int b = 0; b < n->k->nbuf; b++)
+            if (n->k->buf[b].kind == KB_TEMP && home[b].i) e->ptr[b] = lir_ptr_bytes(l, home[b], lir_mul(l, f.iv, emit_dim(e, row)));
+        run_stage(n, st, &p);
+        lir_for_end(l, &f, NULL, NULL);
+    }
+    memcpy(e->ptr, home, sizeof home);
+}
+
 void nest_run(Emit *e, int prefix, int64_t chunk) {
-    Nest n = {.e = e, .k = e->k, .prefix = prefix, .chunk_axis = -1, .jam = 1};
+    Nest n = {.e = e, .k = e->k, .prefix = prefix, .chunk_axis = -1, .jam = 1, .together = 1};
     Lir *l = e->l;
     CHECK(e->k->nstage <= 64);
     for (int st = 0; st < e->k->nstage; st++) n.epilogue[st] = e->k->stage[st].kind == ST_NEST ? epilogue_mask(e->k, st) : 0;
@@ -156,6 +228,7 @@ void nest_run(Emit *e, int prefix, int64_t chunk) {
         if (nest) n.axis[st] = chunk ? n.chunk_axis : nest_vector_axis(n.k, s, e->t, n.prefix);
     }
     place_special(&n, scratch);
+    n.together = rows_together(&n, scratch);
     for (int st = 0; st < n.k->nstage; st++) n.ahead[st] = nest_ahead(&n, st);
     Dim tasks = dim_const(e->c, 1);
     double work = nest_cost(n.k, e->s, e->t);
@@ -165,38 +238,21 @@ void nest_run(Emit *e, int prefix, int64_t chunk) {
     double per_task = work / (double)(dim_typical(e->c, tasks) > 0 ? dim_typical(e->c, tasks) : 1);
     e->code->grain = per_task >= 4000 ? 1 : (int64_t)(4000 / (per_task + 1)) + 1;
     bool together = chunk && nest_by_rows(n.k, e->t, 0, n.chunk_axis); /* all chunks of a thread at once: longer rows */
-    LVal step = together ? lir_sub(l, lir_t1(l), lir_t0(l)) : lir_tstep(l);
+    if (n.together > 1) e->code->scratch = dim_muli(e->c, scratch, n.together);
+    LVal step = together ? lir_sub(l, lir_t1(l), lir_t0(l)) : n.together > 1 ? lir_i64(l, n.together) : lir_tstep(l);
     LFor t = lir_for(l, lir_t0(l), lir_t1(l), step, 0, NULL);
     Point p = {.vaxis = -1, .lanes = 1};
-    LVal rest = t.iv;
-    for (int a = n.prefix - 1; a >= 0; a--) {
-        if (a == 0) { p.axis[0] = rest; break; }
-        LVal x = emit_dim(e, first->axis[a].extent);
-        p.axis[a] = lir_op2(l, S_REM, rest, x);
-        rest = lir_op2(l, S_DIV, rest, x);
-    }
+    task_point(&n, t.iv, &p);
     if (chunk) {
         p.axis[n.chunk_axis] = lir_muli(l, t.iv, chunk);
         LVal end = together ? lir_muli(l, lir_t1(l), chunk) : lir_addi(l, p.axis[n.chunk_axis], chunk);
         p.axis[K_AXES - 1] = lir_op2(l, S_MIN, end, emit_dim(e, first->axis[n.chunk_axis].extent));
     }
+    if (n.together > 1) run_rows(&n, t.iv, scratch);
     for (int st = 0; st < n.k->nstage; st++) {
         if (n.done[st]) continue;
         mark_done(&n, st);
-        const Stage *s = &n.k->stage[st];
-        int v = n.axis[st];
-        uint16_t lanes = v >= 0 ? target_lanes(e->t, nest_widest(n.k, s)) : 1;
-        if (v >= 0) {
-            int64_t hi = dim_hi(e->c, s->axis[v].extent);
-            while (lanes > 2 && lanes / 2 >= hi) lanes /= 2;
-            if (nest_pairs(&n, st) && hi >= 4 * lanes) lanes *= 2;
-        }
-        Point q = p;
-        if (!chunk) for (int a = n.prefix; a < K_AXES; a++) q.axis[a] = (LVal){0};
-        if (nest_reduces_next(&n, st, lanes)) {
-            mark_done(&n, st + 1);
-            nest_map_and_reduce(&n, st, &q);
-        } else stage_loops(&n, st, n.prefix, &q, v, lanes);
+        run_stage(&n, st, &p);
     }
     lir_for_end(l, &t, NULL, NULL);
 }
