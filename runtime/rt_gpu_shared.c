@@ -41,7 +41,7 @@ static accelc_status load_code(Sess *s, Shared *h) {
 
 static accelc_status load_weights(Sess *s, Shared *h) {
     Device *d = s->device;
-    uint64_t n = s->desc ? s->desc->weight_bytes : 0;
+    uint64_t n = s->weights_end;
     int64_t slack = 0;
     char text[80];
     for (uint32_t b = 0; b < s->nbuf; b++)

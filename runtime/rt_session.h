@@ -163,6 +163,7 @@ struct accelc_session {
     Team team;
     char error[512];
     void *map; /* the weights file, if there is one */
+    uint64_t weights_end; /* where in the weights the last one ends that the plan uses: levels share them */
     size_t map_bytes;
     struct Objects *objects; /* rt_object.c's own */
     struct Device *device;   /* rt_gpu.c's own; NULL: everything runs on the host */

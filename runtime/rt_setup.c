@@ -418,6 +418,19 @@ static int64_t const_dim(const Sess *s, int32_t d) {
     return 0;
 }
 
+/* The end of them all where it is not known. Strings have their characters elsewhere. */
+static uint64_t weights_end(const Sess *s) {
+    uint64_t end = 0, all = s->desc ? s->desc->weight_bytes : 0;
+    for (uint32_t b = 0; b < s->nbuf; b++) {
+        if (s->buf[b].kind != RT_BUF_WEIGHT) continue;
+        int64_t n = const_dim(s, s->buf[b].bytes_dim);
+        if (n <= 0 || s->buf[b].dtype == 8) return all;
+        uint64_t e = (uint64_t)(s->buf[b].offset + n);
+        if (e > end) end = e;
+    }
+    return end < all ? end : all;
+}
+
 /* Strings among the weights point into the table that they are part of: kernels get a copy with addresses. */
 static accelc_status place_strings(Sess *s, const char *weights) {
     for (int32_t b = 0; b < (int32_t)s->nbuf; b++) {
@@ -449,6 +462,7 @@ static accelc_status open_memory(Sess *s, char *msg, size_t msg_bytes) {
     if (s->desc && !s->dry && !s->model->gpu && !s->cfg.map_weights && !s->cfg.alloc)
         weights_to_huge_pages(s->model->weights, s->desc->weight_bytes);
     bool fixed = s->plan->flags & RT_STATIC;
+    s->weights_end = weights_end(s);
     st = fixed ? eval_dims(s, 0, s->plan->entry_dimops) : reserve(s);
     if (st == ACCELC_OK && !s->dry && s->model->gpu) st = s->model->gpu->ops->open(s, weights);
     if (st == ACCELC_OK && !s->dry && (st = team_open(s, msg, msg_bytes)) != ACCELC_OK) return st;

@@ -93,6 +93,22 @@ def command_line(so, feeds, fakecuda, emulation, folder):
     emulated.same(call("cpu", f"{folder}/none.so"), call("1"), "accelc-run without a driver")
 
 
+def weights_of_a_level(folder):
+    """A device with room for its level's weights alone: those that a level for the CPU has packed stay on the host."""
+    w = np.random.default_rng(0).standard_normal((256, 512)).astype(np.float32)
+    graph = onnx.helper.make_graph([onnx.helper.make_node("MatMul", ["x", "w"], ["y"])], "m", [onnx.helper.make_tensor_value_info("x", 1, [3, 256])],
+                                   [onnx.helper.make_tensor_value_info("y", 1, [3, 512])], [onnx.numpy_helper.from_array(w, "w")])
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=9), f"{folder}/w.onnx")
+    accelc.compile(f"{folder}/w.onnx", f"{folder}/w.so", "--target", "gpu-emulated-sm_90a,gpu-emulated,x86-64-v3")
+    size = os.path.getsize(f"{folder}/w.so")
+    assert 2 * w.nbytes < size < 3 * w.nbytes, f"{size} bytes: levels for GPUs do not share weights, or that for the CPU packs none"
+    os.environ["ACCELC_EMU_MEMORY"] = str(w.nbytes * 3 // 2)
+    x = np.ones((3, 256), np.float32)
+    with accelc.load(f"{folder}/w.so").session(device=0) as session:
+        emulated.same(np.asarray(session.run({"x": x})["y"]), x @ w, "weights of a level")
+    del os.environ["ACCELC_EMU_MEMORY"]
+
+
 def main():
     if sys.argv[1] == "--run":
         return run_on_device(*sys.argv[2:])
@@ -121,6 +137,8 @@ def main():
                 assert g.dtype == w.dtype and g.tobytes() == w.tobytes(), f"{name}, {n}: {g} instead of {w}"
                 emulated.same(np.asarray(host[n]), w, f"{name}, {n}, without a driver")
             if name == "elementwise":
+                os.environ["ACCELC_LIBCUDA"] = fakecuda
+                weights_of_a_level(folder)
                 command_line(so, feeds, fakecuda, emulation, folder)
             print(f"ok   {name}, {got['launches']} launches")
 
