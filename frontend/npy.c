@@ -101,6 +101,12 @@ static void to_strings(Ctx *c, const char *from, size_t width, bool wide, int64_
     }
 }
 
+/* An element of a packed type: ml_dtypes writes the bits above it as it pleases. */
+static unsigned char low_bits(DType t, unsigned byte) {
+    unsigned bits = dt_bits(t), v = byte & ((1u << bits) - 1u);
+    return (unsigned char)(dt_is_signed(t) && v >> (bits - 1) ? v | 0xffu << bits : v);
+}
+
 static Tensor *read_open(Ctx *c, const char *path, FILE *f, DType want) {
     unsigned char magic[12] = {0};
     Tensor head = {.kind = TY_TENSOR};
@@ -141,6 +147,8 @@ static Tensor *read_open(Ctx *c, const char *path, FILE *f, DType want) {
     if (t == DT_STR) to_strings(c, data, unit, descr[1] == 'U', count, r->data);
     for (int64_t i = 0; t == DT_BOOL && i < count; i++)
         ((unsigned char *)r->data)[i] = ((unsigned char *)r->data)[i] != 0;
+    for (int64_t i = 0; dt_is_packed(t) && i < count; i++)
+        ((unsigned char *)r->data)[i] = low_bits(t, ((unsigned char *)r->data)[i]);
     return r;
 }
 

@@ -410,8 +410,8 @@ def equal_bits(a, b):
 # --- the evaluator ---------------------------------------------------------------------------------------
 
 def save(path, x):
-    """The form that --eval reads, and the name it gets: 4-bit integers one a byte, types that numpy lacks as raw bytes, lists and maps as
-    folders."""
+    """The form that --eval reads, and the name it gets: types that numpy lacks as raw bytes (1 of 4 bits, as ml_dtypes keeps them), lists and maps
+    as folders."""
     if isinstance(x, (list, dict)):
         os.makedirs(path)
         parts = enumerate(x) if isinstance(x, list) else [("keys", np.array(list(x))), ("values", np.array(list(x.values())))]
@@ -421,9 +421,7 @@ def save(path, x):
     name = x.dtype.name
     if x.dtype.kind in "OU":
         x = np.array([s if isinstance(s, bytes) else str(s).encode() for s in x.reshape(-1)], "S").reshape(x.shape)
-    elif "int4" in name or "int2" in name or name == "float4_e2m1fn":
-        x = x.view(np.uint8) if name.startswith("float") else x.astype(np.uint8 if name.startswith("u") else np.int8)
-    elif name.startswith(("float8", "bfloat")):
+    elif name.startswith(("float8", "bfloat", "float4", "int4", "uint4", "int2", "uint2")):
         x = x.view(f"V{x.dtype.itemsize}")
     np.save(path + ".npy", x)
     return path + ".npy"
