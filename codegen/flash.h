@@ -47,6 +47,6 @@ void flash_soften(Flash *f, LVal *s, FlashState *z);
 /* Weights of steps of 16 keys from k on as the first operand, of 16-bit types. */
 LVal flash_weights(const Flash *f, const LVal *p, int k);
 void flash_start(const Flash *f, FlashState *z);
-/* Results divided by the sums, through f->out. */
+/* Results divided by the sums, through f->out, which nobody of the four warps uses any more. */
 void flash_leave(Flash *f, LVal q0, FlashState *z);
 #endif

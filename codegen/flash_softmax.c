@@ -87,34 +87,39 @@ static LVal bounded(const Flash *f, LVal t, LVal x) {
     return lir_op3(f->l, S_SELECT, lir_op2(f->l, S_LT, t, f->nkeys), x, f32(f->l, -INFINITY));
 }
 
-/* s: scores become x of them, -inf beyond the last key. */
+static LVal vector(Lir *l, const LVal *x) {
+    LVal v = lir_splat(l, x[0], 4);
+    for (uint16_t r = 1; r < 4; r++) v = lir_insert(l, v, r, x[r]);
+    return v;
+}
+
+/* s: scores become x of them, -inf beyond the last key. They are bounded in the step that has it
+ * alone. */
 static void exponents(Flash *f, LVal *s) {
     Lir *l = f->l;
     int n = f->keys / FLASH_MATRIX;
     int64_t keys;
-    LVal t[FLASH_MOST_SCORES][4], x[FLASH_MOST_SCORES][4],
-        q2 = lir_muli(l, lir_remi(l, f->lane, 4), 2), part[FLASH_MOST_SCORES];
+    LVal q2 = lir_muli(l, lir_remi(l, f->lane, 4), 2), part[4], cut[FLASH_MOST_SCORES];
     bool whole = lir_is_const(l, f->nkeys, &keys) && keys % f->keys == 0;
-    for (int j = 0; j < n; j++)
+    for (int j = 0; j < n; j++) {
+        LVal x[4];
         for (int r = 0; r < 4; r++) {
-            t[j][r] = lir_add(l, f->t0, lir_addi(l, q2, j * FLASH_MATRIX + r % 2));
-            x[j][r] = x_of(f, r / 2, t[j][r], lir_extract(l, s[j], (uint16_t)r));
+            LVal t = lir_add(l, f->t0, lir_addi(l, q2, j * FLASH_MATRIX + r % 2));
+            x[r] = x_of(f, r / 2, t, lir_extract(l, s[j], (uint16_t)r));
         }
-    LIf cut = {0};
-    for (int pass = 0; pass < (whole ? 1 : 2);
-         pass++) { /* as they are; in a step that is not whole, bounded */
-        LVal *out = pass ? part : s;
-        if (pass)
-            cut = lir_if(l, lir_op2(l, S_GT, lir_addi(l, f->t0, f->keys), f->nkeys), (uint32_t)n);
-        for (int j = 0; j < n; j++)
-            for (int r = 0; r < 4; r++) {
-                LVal v = pass ? bounded(f, t[j][r], x[j][r]) : x[j][r];
-                out[j] = r ? lir_insert(l, out[j], (uint16_t)r, v) : lir_splat(l, v, 4);
-            }
+        s[j] = vector(l, x);
     }
     if (whole) return;
-    lir_else(l, &cut, part);
-    lir_endif(l, &cut, s, s);
+    LIf some = lir_if(l, lir_op2(l, S_GT, lir_addi(l, f->t0, f->keys), f->nkeys), (uint32_t)n);
+    for (int j = 0; j < n; j++) {
+        for (int r = 0; r < 4; r++) {
+            LVal t = lir_add(l, f->t0, lir_addi(l, q2, j * FLASH_MATRIX + r % 2));
+            part[r] = bounded(f, t, lir_extract(l, s[j], (uint16_t)r));
+        }
+        cut[j] = vector(l, part);
+    }
+    lir_else(l, &some, cut);
+    lir_endif(l, &some, s, s);
 }
 
 /* exp(x - base), x <= base or NaN */
@@ -203,7 +208,6 @@ void flash_leave(Flash *f, LVal q0, FlashState *z) {
     LVal row0 = lir_add(l, lir_muli(l, f->warp, FLASH_TALL), lir_divi(l, f->lane, 4)),
          zero = f32(l, 0);
     LVal none = lir_op2(l, S_EQ, f->nkeys, lir_i64(l, 0));
-    f->meet(f);
     for (int w = 0; w < 2; w++) {
         for (uint32_t mask = 1; mask < 4; mask *= 2)
             z->sum[w] = lir_add(l, z->sum[w], lir_lane_xor(l, z->sum[w], mask));

@@ -38,6 +38,16 @@ static bool multiple(Ctx *c, Expr e, int n) {
     return false;
 }
 
+bool gpu_as_dim(Ctx *c, Expr e, Dim *d) {
+    const ExprInfo i = *expr_info(c, e);
+    Dim a, b;
+    if (i.kind == E_CONST) return *d = dim_const(c, i.val.i), true;
+    if (i.kind == E_DIM) return *d = (Dim){i.index}, true;
+    if (i.kind != E_OP || (i.op != S_ADD && i.op != S_MUL) || !gpu_as_dim(c, i.arg[0], &a) || !gpu_as_dim(c, i.arg[1], &b)) return false;
+    *d = i.op == S_ADD ? dim_add(c, a, b) : dim_mul(c, a, b);
+    return true;
+}
+
 /* Do n neighbours, from every n-th on, lie side by side along the walk, in range all of them or none? The last ones may be cut off. */
 static bool runs(Ctx *c, const Side *s, const Walk *w, int n) {
     if (!w->n || !dim_is(c, w->coef[0][w->n - 1], 1)) return false;

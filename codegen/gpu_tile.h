@@ -63,6 +63,9 @@ Dim gpu_batches(const GpuProduct *x);
 /* Cycles, if all multiprocessors take tiles of that size in rounds, each with `speed` products a cycle: of all of them together. */
 double gpu_tile_cost(const GpuProduct *x, int rows, int cols, double speed);
 
+/* An index expression of no axis as a size. */
+bool gpu_as_dim(Ctx *c, Expr e, Dim *d);
+
 /* How a side that has x, type and axes lies in memory, given batch and red. */
 void gpu_side_memory(GpuProduct *x, Side *s);
 

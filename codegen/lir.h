@@ -124,7 +124,8 @@ typedef struct LProduct {
 } LProduct;
 void lir_wgmma(Lir *l, const LProduct *p, uint32_t n, LVal *c);
     /* n: 8 to 256, a multiple of 8 (of integers: 8, 24 and multiples of 16); c[n / 8] become the sums */
-void lir_wgmma_fence(Lir *l, uint32_t n, LVal *v);              /* v[n] become what products may take */
+void lir_wgmma_fence(Lir *l, uint32_t n, LVal *v);
+    /* v[n] become what products may take; these come next, as ptxas adds a fence where a loop (a wait for an mbarrier) is between */
 void lir_wgmma_commit(Lir *l);
 void lir_wgmma_wait(Lir *l, uint32_t pending, uint32_t n, LVal *v);
     /* all groups but the newest `pending` are over; v[n], c of those, become what anybody may take */

@@ -243,6 +243,7 @@ static void flash_build(Emit *e) {
     gpu_put(&f->query, 0, lir_i64(l, 0), early);
     FlashState z;
     along_keys(f, q0, &z);
+    lir_barrier(l);
     flash_leave(f, q0, &z);
     lir_for_end(l, &t, NULL, NULL);
 }

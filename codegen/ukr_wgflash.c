@@ -44,19 +44,6 @@ typedef struct Lies {
     Dim offset, extent[LIR_AXES], step[LIR_AXES];
 } Lies;
 
-/* An index expression of no axis as a size. */
-static bool as_dim(Ctx *c, Expr e, Dim *d) {
-    const ExprInfo i = *expr_info(c, e);
-    Dim a, b;
-    if (i.kind == E_CONST) return *d = dim_const(c, i.val.i), true;
-    if (i.kind == E_DIM) return *d = (Dim){i.index}, true;
-    if (i.kind != E_OP || (i.op != S_ADD && i.op != S_MUL) || !as_dim(c, i.arg[0], &a) ||
-        !as_dim(c, i.arg[1], &b))
-        return false;
-    *d = i.op == S_ADD ? dim_add(c, a, b) : dim_mul(c, a, b);
-    return true;
-}
-
 /* Along a batch axis only the run may know that an operand is repeated: its step is 0 then. */
 static bool may_repeat(Ctx *c, Dim step) { return dim_lo(c, step) < 1; }
 
@@ -80,7 +67,7 @@ static bool lies(const Attn *a, int st, Expr x, int near, int row, const int *to
         !dim_is(c, f.coef[near], 1))
         return false;
     *t = (Lies){.buf = (uint16_t)i.index};
-    if (!as_dim(c, f.rest, &t->offset) || !dim_divisible(c, t->offset, NEAR)) return false;
+    if (!gpu_as_dim(c, f.rest, &t->offset) || !dim_divisible(c, t->offset, NEAR)) return false;
     if (!add_axis(c, t, s->axis[near].extent, f.coef[near]) ||
         !add_axis(c, t, s->axis[row].extent, f.coef[row]))
         return false;

@@ -29,17 +29,6 @@ enum { N_SIZES = sizeof sizes / sizeof *sizes };
 
 /* ---- what can be copied ---- */
 
-/* An index expression of no axis as a size. */
-static bool as_dim(Ctx *c, Expr e, Dim *d) {
-    const ExprInfo i = *expr_info(c, e);
-    Dim a, b;
-    if (i.kind == E_CONST) return *d = dim_const(c, i.val.i), true;
-    if (i.kind == E_DIM) return *d = (Dim){i.index}, true;
-    if (i.kind != E_OP || (i.op != S_ADD && i.op != S_MUL) || !as_dim(c, i.arg[0], &a) || !as_dim(c, i.arg[1], &b)) return false;
-    *d = i.op == S_ADD ? dim_add(c, a, b) : dim_mul(c, a, b);
-    return true;
-}
-
 /* The axes of a side's tensor, the nearest first: level `index` of its walk along rows or k, or a batch axis. */
 typedef enum { OF_ROWS, OF_K, OF_BATCHES } Of;
 typedef struct Bulk {
@@ -66,7 +55,7 @@ static bool bulk_of(const GpuProduct *x, int side, Bulk *t) {
     *t = (Bulk){0};
     if (s->vec * size != 16 || s->ntest || s->row.n != 1 || (!s->near_k && size != 2) || x->k->buf[s->buf].align < 16) return false;
     if (nk > 1 && !dim_divisible(c, s->k.extent[nk - 1], LINE / size)) return false;
-    if (!as_dim(c, s->f[0].rest, &t->offset)) return false;
+    if (!gpu_as_dim(c, s->f[0].rest, &t->offset)) return false;
     for (int i = 0; i < 2; i++)
         if (i == s->near_k) {
             if (!add_axis(c, t, OF_ROWS, 0, s->row.extent[0], s->row.coef[0][0])) return false;

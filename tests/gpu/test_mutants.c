@@ -55,7 +55,7 @@ static bool change(const Lir *l, LIns *i, LVal *a, Kind kind) {
     case OTHER_MAP:
         return i->op == L_TENSOR_LOAD && l->map.n == 2 && (i->imm ^= 1, true);
     case OTHER_K:
-        return i->op == L_WGMMA && (i->imm += 32, true);
+        return i->op == L_WGMMA && (i->imm += i->flags & LIR_A_FRAGMENTS ? (int64_t)2048 << 32 : 32, true);
     case OTHER_PANEL:
         return i->op == L_WGMMA && i->flags & LIR_B_TURNED && (i->aux += LIR_SWIZZLE, true);
     case ALL_VALID:
@@ -192,7 +192,7 @@ static Job prepare(Ctx *c, const Case *t) {
     for (uint32_t i = 0; i < g->node.n; i++)
         if (g->node.v[i]->op == P_GROUP) group = g->node.v[i];
     Kernel *k = kernel_lower(c, g, group, NEWN(c, Storage, g->val.n));
-    bool hopper = !strncmp(t->schedule, "wgmma", 5);
+    bool hopper = !strncmp(t->schedule, "wg", 2);
     j.code = kernel_compile(c, k, target_of_gpus(hopper ? "gpu-emulated-sm_90a" : "gpu-emulated"), t->schedule);
     size_t len = strcspn(t->schedule, " ");
     ck_assert_msg(j.code && !strncmp(j.code->sched.tmpl->name, t->schedule, len), "%s does not take\n%s", t->schedule, t->body);
@@ -246,6 +246,12 @@ static void check_right(const Job *j, const Case *t, const char *seed) {
     "%2 = reduce.max [3] keep %1 : f32[1,2,70,1]\n%3 = map { exp(a - b) } %1, %2 : f32[1,2,70,120]\n"                                                \
     "%4 = reduce.sum [3] keep %3 : f32[1,2,70,1]\n%5 = map { a / b } %3, %4 : f32[1,2,70,120]\n"                                                     \
     "%6 = contract \"abde,abeg->abdg\" %5, %v : f32[1,2,70,24]\nyield %6"
+#define ATTENTION_HALF                                                                                                                               \
+    "%a = map { f32(a) } %q : f32[1,1,270,72]\n%c = map { f32(a) } %k : f32[1,1,270,72]\n%d = map { f32(a) } %v : f32[1,1,270,72]\n"                \
+    "%0 = contract \"abdf,abef->abde\" %a, %c : f32[1,1,270,270]\n%1 = map { a * 0.125 } %0 : f32[1,1,270,270]\n"                                  \
+    "%2 = reduce.max [3] keep %1 : f32[1,1,270,1]\n%3 = map { exp(a - b) } %1, %2 : f32[1,1,270,270]\n"                                             \
+    "%4 = reduce.sum [3] keep %3 : f32[1,1,270,1]\n%5 = map { a / b } %3, %4 : f32[1,1,270,270]\n"                                                  \
+    "%6 = contract \"abde,abeg->abdg\" %5, %d : f32[1,1,270,72]\nyield %6"
 #define PRODUCT(type, spec) "%0 = contract \"" spec "\" acc f32 %x, %w : " type "[70,136]\n%1 = map { a + b } %0, %b : " type "[70,136]\nyield %1"
 #define WIDE(shape, spec) "%0 = contract \"" spec "\" acc f32 %x, %w : f16" shape "\n%1 = map { a + b } %0, %b : f16" shape "\nyield %1"
 /* What lives: barriers after a tile, which matter if the next one has no steps, and in `rows` between what the same threads write and read; copies whose
@@ -260,6 +266,7 @@ static const Case cases[] = {
     {"gemv rows=2", "%x: f32[2,200], %w: f32[200,136]", "f32[2,136]", "%0 = contract \"qs,sr->qr\" %x, %w : f32[2,136]\nyield %0", 1e-5, 5, 0, 3},
     {"gemv rows=1", "%x: f32[1,200], %w: f32[136,200]", "f32[1,136]", "%0 = contract \"qs,rs->qr\" %x, %w : f32[1,136]\nyield %0", 1e-5, 5, 0, 3},
     {"flash rows=64", "%q: f32[1,2,70,40], %k: f32[1,2,120,40], %v: f32[1,2,120,24]", "f32[1,2,70,24]", ATTENTION, 1e-4, 12, 2, 1.125},
+    {"wgflash rows=128", "%q: f16[1,1,270,72], %k: f16[1,1,270,72], %v: f16[1,1,270,72]", "f32[1,1,270,72]", ATTENTION_HALF, 2e-3, 12, 0, 9},
     {"rows", "%x: f32[5,300]", "f32[5,300]", SOFTMAX("[5,1]", "[5,300]"), 1e-5, 24, 1, 1},
     {"rows", "%x: f32[5,5000]", "f32[5,5000]", SOFTMAX("[5,1]", "[5,5000]"), 1e-5, 24, 3, 1},
     {"scan", "%x: f32[3,600]", "f32[3,600]", "%0 = scan.sum axis 1 exclusive %x : f32[3,600]\nyield %0", 1e-5, 5, 0, 1},
