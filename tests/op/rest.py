@@ -97,6 +97,7 @@ def layers(rng):
     yield Case("RotaryEmbedding", [f32(rng, 2, 3, 4, 8), f32(rng, 10, 2), f32(rng, 10, 2), i64(rng, 2, 4, low=0, high=9)], {"rotary_embedding_dim": 4}, opset=23,
                oracle="reference")
     yield Case("TopK", [f32(rng, 3, 9), np.array([4])], {"sorted": 1, "largest": 0}, opset=11, nout=2)
+    yield Case("Einsum", [u8(rng, 5, 9), f32(rng, 5, 9)], {"equation": "ij,ij->ij"}, opset=12, error="expected u8, as the first operand, got f32")
     yield Case("Range", [np.float32(0.5), np.float32(7), np.float32(0.7)], opset=11)
 
 
