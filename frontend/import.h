@@ -77,7 +77,7 @@ bool axis_ok(Imp *m, int64_t axis, int rank, int *out);     /* -rank..rank-1 to 
 bool axes_ok(Imp *m, const int64_t *axis, int n, int rank, uint32_t *mask); /* duplicates are errors */
 int hint_rank(const Imp *m, uint32_t k);            /* declared rank of result k, -1 if it is not declared */
 /* The elements of integer operand v as dims: known ones, else symbols bound at run time in [lo, hi]. The length is the
- * static one, else `want` (checked at run time) if >= 0. false after a message. */
+ * static one, else `want` (checked at run time) if >= 0. out has room for SHAPE_MAX. false after a message. */
 bool operand_dims(Imp *m, Val v, const char *what, int64_t lo, int64_t hi, int want, Dim *out, int *n);
 bool operand_dim(Imp *m, Val v, const char *what, int64_t lo, int64_t hi, Dim *out);  /* of one element */
 int length_of(Imp *m, Val v);                       /* static number of elements of a 0- or 1-dimensional value, else -1 */

@@ -29,7 +29,7 @@ void imp_centercroppad(Imp *m)
     int n, k, r = rank_of(m, x);
     const int64_t *axes = attr_ints(m, "axes", &n);
     uint32_t mask;
-    Dim in[MAX_RANK], d[MAX_RANK], want[MAX_RANK];
+    Dim in[MAX_RANK], d[MAX_RANK], want[SHAPE_MAX];
     Expr at[MAX_RANK];
     if (attr_has(m, "axes") && !axes_ok(m, axes, n, r, &mask))
         return;
@@ -61,7 +61,7 @@ void imp_affinegrid(Imp *m)
     DType t = dtype_of(m, theta), w = wide_type(t);
     int n, hint = hint_rank(m, 0), len = length_of(m, m->in[1]);
     int64_t k;
-    Dim size[MAX_RANK], d[MAX_RANK];
+    Dim size[SHAPE_MAX], d[MAX_RANK];
     if (rank_of(m, theta) != 3) {
         ERR(m, "E0203", "theta: expected rank 3, got %d", rank_of(m, theta));
         return;
@@ -104,7 +104,7 @@ void imp_col2im(Imp *m)
     Val x = m->in[0];
     DType t = dtype_of(m, x);
     int n, nb;
-    Dim image[MAX_RANK], block[MAX_RANK], d[MAX_RANK];
+    Dim image[SHAPE_MAX], block[SHAPE_MAX], d[MAX_RANK];
     int64_t stride[MAX_RANK], dil[MAX_RANK], pad[2 * MAX_RANK];
     int want = hint_rank(m, 0) > 2 ? hint_rank(m, 0) - 2 : -1;
     if (!operand_dims(m, m->in[1], "image_shape", 0, DIM_INF, want, image, &n) ||
@@ -179,7 +179,7 @@ void imp_maxunpool(Imp *m)
                       reshape_to(m, x, 1, &count), &a);
     y = reshape_to(m, y, r, out);
     if (present(m, 2)) {
-        Dim size[MAX_RANK];
+        Dim size[SHAPE_MAX];
         if (!operand_dims(m, m->in[2], "output_shape", 0, DIM_INF, r, size, &want))
             return;
         for (int i = 0; i < r && i < want; i++) {

@@ -568,14 +568,20 @@ static float hook_exp2(emu_thread *e, float v, uint32_t at) {
     return r < 0x1p-126f ? 0 : r;
 }
 
-static uint32_t half(float v, bool brain) { /* rounded to nearest, ties to even */
+static uint32_t bits_of(float v) {
     uint32_t bits;
     memcpy(&bits, &v, sizeof bits);
-    if (brain) return v != v ? 0x7fff : (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
-    _Float16 h = (_Float16)v;
-    uint16_t r;
-    memcpy(&r, &h, sizeof r);
-    return v != v ? 0x7fff : r;
+    return bits;
+}
+
+static uint32_t half(float v, bool brain) { /* rounded to nearest, ties to even */
+    enum { INFINITE = 0x477ff000 /* 65520 */, NORMAL = 0x38800000 /* 2^-14 */, BIAS = 0x38000000 /* of the exponents, 112 */ };
+    uint32_t bits = bits_of(v), sign = bits >> 16 & 0x8000, size = bits & 0x7fffffff;
+    if (v != v) return 0x7fff;
+    if (brain) return (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
+    if (size >= INFINITE) return sign | 0x7c00;
+    if (size < NORMAL) return sign | (bits_of(fabsf(v) + 0.5f) - bits_of(0.5f)); /* whose last bit is 2^-24 */
+    return sign | (size - BIAS + 0xfff + (size >> 13 & 1)) >> 13;
 }
 
 static uint32_t hook_halves(emu_thread *e, float low, float high, uint32_t type, uint32_t at) {

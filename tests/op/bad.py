@@ -163,6 +163,7 @@ def refused(rng):
     yield "ReverseSequence", [x, n64(1, 2, 4, 4)], {}, "index out of range", "sdc"
     yield "ReverseSequence", [x, n64(1, 2, 3)], {}, "sequence_lens|size", "sdc"
     yield "CenterCropPad", [x, n64(-1, 2)], {}, "negative|shape", "sdc"
+    yield "CenterCropPad", [x, n64(*range(60))], {}, "60 sizes", "sc"
     # indices
     for k in (3, -4, MOST, -MOST - 1):
         yield "Gather", [x, n64(0, k)], {}, index, "sdc"
@@ -200,7 +201,9 @@ def refused(rng):
     yield "AffineGrid", [f32(rng, 1, 2, 3), n64(1, 1, -2, 2)], {}, "size|negative", "sdc"
     yield "AffineGrid", [f32(rng, 1, 2, 2), n64(1, 1, 2, 2)], {}, "theta", "sc"
     yield "Col2Im", [f32(rng, 1, 5, 5), n64(5, 5), n64(1, 6)], {}, "block", "sc"
+    yield "AffineGrid", [f32(rng, 1, 2, 3), n64(*range(60))], {}, "60", "sc"
     yield "Col2Im", [f32(rng, 1, 4, 5), n64(5, 5), n64(2, 2)], {}, "column|block", "sc"
+    yield "Col2Im", [f32(rng, 1, 4, 5), n64(*range(60)), n64(*range(1, 61))], {}, "60", "sc"
     yield "RoiAlign", [image, f32(rng, 2, 4), n64(0, 1)], {}, "batch|index|range", "sdc"
     yield "RoiAlign", [image, f32(rng, 2, 5), n64(0, 0)], {}, "4 numbers", "sd"
     yield "MaxRoiPool", [image, np.float32([[1, 0, 0, 2, 2]])], {"pooled_shape": [2, 2]}, "batch|index|range", "sdc"
