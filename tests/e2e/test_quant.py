@@ -3,7 +3,7 @@
 levels in turn, against NumPy in double precision: quantised results may be off by one step where the exact value lies next to a tie,
 and nowhere else; f32 results within rounding. All numbers of threads and sizes of batches give the same bits.
 
-    test_quant.py ACCELC [--all] [-k SUBSTRING]
+    test_quant.py ACCELC [--all] [-k SUBSTRING]     every other layer with half of the combinations of types, or all
 """
 import itertools
 import sys
@@ -146,8 +146,9 @@ def main():
     want = sys.argv[sys.argv.index("-k") + 1] if "-k" in sys.argv else ""
     failed = count = 0
     with tempfile.TemporaryDirectory() as folder:
-        for name, (model, inputs, exact, zero) in cases(np.random.default_rng(7), "--all" in sys.argv):
-            if want not in name:
+        every = "--all" in sys.argv
+        for i, (name, (model, inputs, exact, zero)) in enumerate(cases(np.random.default_rng(7), every)):
+            if want not in name or not (every or want or i % 2):
                 continue
             path = f"{folder}/{count}.so"
             levels = [LEVELS[(count + k) % len(LEVELS)] for k in (0, 2)]

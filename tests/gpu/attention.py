@@ -20,7 +20,7 @@ import onnx.parser
 # Graphs of opset 23, and sizes.
 CASES = {
     "causal": ("(float16[B, 3, N, 40] q, float16[B, 3, N, 40] k, float16[B, 3, N, 72] v) => (float16[B, 3, N, 72] y) { y = Attention<is_causal = 1>(q, k, v) }",
-               [{"B": 2, "N": 70}, {"B": 1, "N": 1}, {"B": 1, "N": 260}, {"B": 1, "N": 0}]),
+               [{"B": 2, "N": 70}, {"B": 1, "N": 1}, {"B": 1, "N": 130}, {"B": 1, "N": 0}]),
     "wide": ("(float16[B, 1, N, 128] q, float16[B, 1, S, 128] k, float16[B, 1, S, 128] v) => (float16[B, 1, N, 128] y) { y = Attention(q, k, v) }",
              [{"B": 2, "N": 150, "S": 130}, {"B": 1, "N": 5, "S": 256}]),
     "whole": ("(bfloat16[B, 2, 128, 64] q, bfloat16[B, 2, 256, 64] k, bfloat16[B, 2, 256, 64] v) => (bfloat16[B, 2, 128, 64] y) { y = Attention(q, k, v) }",

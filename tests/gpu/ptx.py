@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """PTX of small models: what it must contain, equal bytes from two compilations, and, where ptxas is found, no error, warning or spill.
 
-    ptx.py ACCELC [--tiles [--all]]     --tiles: the models of tiles.py instead, with a third of their schedules, each for one of the architectures
+    ptx.py ACCELC [--tiles [--all]]     --tiles: the models of tiles.py instead, with a fifth of their schedules, each for one of the architectures
                                         in turn; --all: all schedules for every architecture
 
 ptxas is $ACCELC_PTXAS, or the first in PATH or /usr/local/cuda/bin; without it, texts are not assembled.
@@ -63,7 +63,7 @@ def main():
     with tempfile.TemporaryDirectory(prefix="accelc-ptx-") as folder:
         tiles = [(n, ["--sched", s, *([f"--precision={p}"] if p else [])], s.split()[0]) for n, s, p in models.tiles()]
         every = "--tiles" not in sys.argv or "--all" in sys.argv
-        tiles = tiles[::1 if every else 3]
+        tiles = tiles[::1 if every else 5]
         for i, (name, options, template) in enumerate(tiles if "--tiles" in sys.argv else [(n, [], None) for n in models.MODELS]):
             with open(f"{folder}/{name}.onnxtxt", "w", encoding="ascii") as f:
                 f.write(models.text(name))
