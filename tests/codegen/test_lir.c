@@ -349,7 +349,7 @@ static void explain(const Lir *l, const RndOut *o, uint32_t lane, const char *a,
 #ifdef __SANITIZE_ADDRESS__ /* interpreter and builder are slower, compiled code is not instrumented */
 enum { PROGRAMS = 3, OPS = 160 };
 #else
-enum { PROGRAMS = 12, OPS = 160 };
+enum { PROGRAMS = 8, OPS = 160 };
 #endif
 static int programs = PROGRAMS;
 static uint64_t first_seed = 1;

@@ -2,7 +2,7 @@
 """Models for a GPU, by the runtime for GPUs: with the look-alike of the driver, which runs the emulated kernels; and without a driver,
 where the level for the CPU takes its place. The same bits as the artefact made for the look-alike, and close to the host.
 
-    device.py ACCELC FAKECUDA
+    device.py ACCELC FAKECUDA [--all]       every other model, or all
 """
 import ctypes
 import json
@@ -114,7 +114,7 @@ def main():
         return run_on_device(*sys.argv[2:])
     command, fakecuda = map(os.path.abspath, sys.argv[1:3])
     with tempfile.TemporaryDirectory(prefix="accelc-device-") as folder:
-        for i, name in enumerate(models.MODELS):
+        for i, name in enumerate(list(models.MODELS)[::1 if "--all" in sys.argv else 2]):
             os.environ["ACCELC_EMU_ARCH"] = "80" if i % 2 else "90"  # sm_90a is a level of its own
             path, so, emulation, feeds_path, results_path = (f"{folder}/{name}{end}" for end in (".onnx", ".so", "-emulated.so", "-in.npz", "-out.npz"))
             onnx.save(onnx.parser.parse_model(models.text(name)), path)

@@ -20,7 +20,7 @@ static const char *const kind_name[KINDS] = {
     "a matrix turned", "another row of a matrix", "another lane", "another word of shared memory", "shared memory beyond its end",
     "an mbarrier for more arrivals", "an mbarrier for fewer arrivals", "coordinates of a tile exchanged", "another map", "other k of a product",
     "other panels of a product"};
-enum { MOST_OF_A_KIND = 4, SAMPLE = 4 }; /* but for barriers and waits, which all have their turn */
+enum { MOST_OF_A_KIND = 4, SAMPLE = 8 }; /* but for barriers and waits, which all have their turn */
 static uint32_t every = SAMPLE;          /* one mutant in so many; 1 with --all */
 
 static bool shared_place(const Lir *l, LVal p) {
