@@ -44,6 +44,10 @@ void emit_parts_end(Emit *e, const Stage *s, Parts *p, uint32_t count, LVal *acc
 /* gpu_lane.c: v of the thread of the warp whose number differs in the bits of mask */
 LVal emit_lane_xor(Lir *l, LVal v, uint32_t mask);
 
+/* emit_task.c: the points of a stage's axes in the bit set as tasks; of one of them, the coordinates along these axes */
+Dim emit_tasks(const Emit *e, const Stage *s, uint32_t axes);
+void emit_task_point(Emit *e, const Stage *s, uint32_t axes, LVal task, Point *p);
+
 /* emit_stream.c */
 bool result_is_final(Graph *g, Val v);                        /* a result of g that nothing in it reads */
 uint64_t emit_streamed(const Emit *e);                        /* buffers whose lines are written past the caches */
@@ -71,6 +75,7 @@ typedef void (*LoadFn)(void *data, const ExprInfo *load);
 void expr_loads(Ctx *c, Expr e, LoadFn fn, void *data);       /* every E_LOAD below e, once each, inner ones too */
 int expr_operations(Ctx *c, Expr e);                          /* scalar operations of e, shared ones once, without those in addresses */
 uint64_t expr_bufs(Ctx *c, Expr e);                           /* bit set of kernel buffers loaded below e */
+bool kernel_is_total(const Kernel *k);                        /* no load may fail, and no element is wider than 64 bits: what blocks of a GPU ask for */
 /* Stages after `of` that are pointwise over its parallel axes, read its results (or those of such stages) at the very point, and
  * otherwise only what earlier stages wrote: they can run on its accumulators. Their number is the bit. */
 uint64_t epilogue_mask(const Kernel *k, int of);

@@ -3,16 +3,6 @@
 
 enum { WORD = 4 };
 
-static void is_total(void *data, const ExprInfo *load) { *(bool *)data = *(bool *)data && load->oob != OOB_FAIL; }
-
-static bool all_total(const Kernel *k) {
-    bool total = true;
-    for (int b = 0; b < k->nbuf; b++) total = total && dt_bits(k->buf[b].dtype) <= 64;
-    for (int st = 0; st < k->nstage; st++)
-        for (int r = 0; r < k->stage[st].nres; r++) expr_loads(k->c, k->stage[st].body[r], is_total, &total);
-    return total;
-}
-
 /* The steps of a side's forms along axes, where outer and inner ones that all of them walk as one are merged. */
 static Walk walk_along(const GpuProduct *x, const Side *s, const int *axis, int n) {
     Ctx *c = x->k->c;
@@ -207,7 +197,7 @@ bool gpu_product(const Kernel *k, DType acc, DType type0, DType type1, GpuProduc
     if (k->nstage > 1 && epilogue_mask(k, 0) != (k->nstage == 64 ? ~1ull : (1ull << k->nstage) - 2)) return false;
     const ExprInfo body = *expr_info(k->c, s->body[0]), comb = *expr_info(k->c, s->comb[0]);
     if (body.kind != E_OP || body.op != S_MUL || body.dtype != acc || comb.kind != E_OP || comb.op != S_ADD) return false;
-    if (expr_info(k->c, comb.arg[0])->kind != E_ARG || expr_info(k->c, comb.arg[1])->kind != E_ARG || !all_total(k)) return false;
+    if (expr_info(k->c, comb.arg[0])->kind != E_ARG || expr_info(k->c, comb.arg[1])->kind != E_ARG || !kernel_is_total(k)) return false;
     for (int side = 0; side < 2; side++) x->side[side].x = body.arg[side];
     for (int a = 0; a < s->naxis; a++) {
         bool used[2];

@@ -79,6 +79,16 @@ static void check_epilogue_load(void *data, const ExprInfo *x) {
     if (x->oob != OOB_NEVER) c->ok = false;
 }
 
+static void is_total(void *data, const ExprInfo *load) { *(bool *)data = *(bool *)data && load->oob != OOB_FAIL; }
+
+bool kernel_is_total(const Kernel *k) {
+    bool total = true;
+    for (int b = 0; b < k->nbuf; b++) total = total && dt_bits(k->buf[b].dtype) <= 64;
+    for (int st = 0; st < k->nstage; st++)
+        for (int r = 0; r < k->stage[st].nres; r++) expr_loads(k->c, k->stage[st].body[r], is_total, &total);
+    return total;
+}
+
 uint64_t epilogue_mask(const Kernel *k, int of) {
     const Stage *a = &k->stage[of];
     const KOut *out[K_BUFS] = {0};

@@ -10,15 +10,11 @@
 enum { PAR_THREADS, N_PARS };
 enum { LEAST = 64, MOST = 512, WORD = 8, STRETCH = 4096 /* words: what topk sorts at once, at least */ };
 
-static void check_total(void *data, const ExprInfo *x) { *(bool *)data = *(bool *)data && x->oob != OOB_FAIL; }
-
 static bool bitonic_match(const Kernel *k, const Target *t) {
     const Stage *s = &k->stage[0];
-    bool ok = k->nstage == 1 && (s->kind == ST_SORT || s->kind == ST_TOPK);
+    bool orders = k->nstage == 1 && (s->kind == ST_SORT || s->kind == ST_TOPK);
     (void)t;
-    for (int b = 0; b < k->nbuf; b++) ok = ok && dt_bits(k->buf[b].dtype) <= 64;
-    for (int r = 0; r < s->nres; r++) expr_loads(k->c, s->body[r], check_total, &ok);
-    return ok && dim_typical(k->c, order_extent(s)) >= LEAST;
+    return orders && kernel_is_total(k) && dim_typical(k->c, order_extent(s)) >= LEAST;
 }
 
 static int bitonic_candidates(const Kernel *k, const Target *t, Sched *out, int max) {
@@ -148,27 +144,20 @@ static void bitonic_build(Emit *e) {
     Block b = {.o = order_of(e->c, s), .threads = (int)e->s->par[PAR_THREADS]};
     Point p = {.vaxis = -1, .lanes = 1};
     uint32_t words = shared_words(e->c, s, e->t);
-    Dim tasks = dim_const(e->c, 1), n = order_extent(s);
+    Dim n = order_extent(s);
     b.x = (Sp){.e = e, .l = l, .s = s, .p = &p};
     b.o.x = &b.x;
     lir_block(l, (uint32_t)b.threads, words * WORD);
     b.tid = lir_tid(l);
     b.room = words ? lir_shared(l, 0) : lir_scratch(l);
     if (!words) e->code->scratch = dim_muli(e->c, dim_ceildiv(e->c, n, dim_const(e->c, 8)), 64);
-    for (int a = 0; a < s->naxis; a++) {
+    for (int a = 0; a < s->naxis; a++)
         if (s->axis[a].kind == AX_SCAN) b.x.axis = a;
-        else tasks = dim_mul(e->c, tasks, s->axis[a].extent);
-    }
-    e->code->tasks = tasks;
+    const uint32_t rows = ~(1u << b.x.axis);
+    e->code->tasks = emit_tasks(e, s, rows);
     b.x.n = emit_dim(e, n);
     LFor t = lir_for(l, lir_t0(l), lir_t1(l), lir_tstep(l), 0, NULL);
-    LVal rest = t.iv;
-    for (int a = s->naxis - 1; a >= 0; a--) {
-        if (a == b.x.axis) continue;
-        LVal extent = emit_dim(e, s->axis[a].extent);
-        p.axis[a] = lir_op2(l, S_REM, rest, extent);
-        rest = lir_op2(l, S_DIV, rest, extent);
-    }
+    emit_task_point(e, s, rows, t.iv, &p);
     if (s->kind == ST_SORT) sort_row(&b);
     else topk_row(&b, words ? lir_i64(l, words) : b.x.n);
     emit_memo_reset(e); /* no barrier: a thread puts words of the next row where it has just read some, or others did before the last barrier */

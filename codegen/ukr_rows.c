@@ -47,13 +47,8 @@ typedef struct Near { const Kernel *k; const Stage *s; int axis; bool ok; } Near
 static void check_near(void *data, const ExprInfo *x) { /* neighbours along the axis are neighbours in memory, or the same */
     Near *n = data;
     Affine f;
-    n->ok = n->ok && x->oob != OOB_FAIL && access_affine(n->k, n->s, (uint16_t)x->index, n->k->buf[x->index].rank, x->arg, &f) &&
+    n->ok = n->ok && access_affine(n->k, n->s, (uint16_t)x->index, n->k->buf[x->index].rank, x->arg, &f) &&
             (!f.has[n->axis] || dim_is(n->k->c, f.coef[n->axis], 1));
-}
-
-static void check_total(void *data, const ExprInfo *x) {
-    Near *n = data;
-    n->ok = n->ok && x->oob != OOB_FAIL;
 }
 
 /* The axis along which threads lie: a parallel one of the stage's own, the innermost if it is long enough; or the innermost reduced one. */
@@ -71,9 +66,7 @@ static bool rows_match(const Kernel *k, const Target *t) {
     (void)t;
     int prefix = nest_prefix(k);
     bool wide = false;
-    if (k->nstage > 64) return false;
-    for (int b = 0; b < k->nbuf; b++)
-        if (dt_bits(k->buf[b].dtype) > 64) return false;
+    if (k->nstage > 64 || !kernel_is_total(k)) return false;
     for (int st = 0; st < k->nstage; st++) {
         const Stage *s = &k->stage[st];
         int v = thread_axis(k, s, prefix);
@@ -81,7 +74,7 @@ static bool rows_match(const Kernel *k, const Target *t) {
         bool splits = v >= 0 && s->axis[v].kind == AX_RED;
         if (splits && !nest_commutes(k, s)) return false;
         Near n = {k, s, v, true};
-        for (int r = 0; r < s->nres; r++) expr_loads(k->c, s->body[r], splits ? check_near : check_total, &n);
+        for (int r = 0; splits && r < s->nres; r++) expr_loads(k->c, s->body[r], check_near, &n);
         if (!n.ok) return false;
         wide |= v >= 0 && dim_typical(k->c, s->axis[v].extent) >= (splits ? LONG : WIDE);
     }

@@ -15,15 +15,10 @@ static int scan_axis(const Stage *s) {
     return axis;
 }
 
-static void check_total(void *data, const ExprInfo *x) { *(bool *)data = *(bool *)data && x->oob != OOB_FAIL; }
-
 static bool scan_match(const Kernel *k, const Target *t) {
     const Stage *s = &k->stage[0];
-    bool total = k->nstage == 1;
     (void)t;
-    for (int b = 0; b < k->nbuf; b++) total = total && dt_bits(k->buf[b].dtype) <= 64;
-    for (int r = 0; r < s->nres; r++) expr_loads(k->c, s->body[r], check_total, &total);
-    if (!total || scan_axis(s) < 0 || dim_typical(k->c, s->axis[scan_axis(s)].extent) < LEAST) return false;
+    if (k->nstage != 1 || !kernel_is_total(k) || scan_axis(s) < 0 || dim_typical(k->c, s->axis[scan_axis(s)].extent) < LEAST) return false;
     if (s->kind == ST_SCAN) return nest_commutes(k, s);
     if (s->kind != ST_COMPACT || s->naxis != 1) return false;
     Dim room = dim_sub(k->c, ((const CompactAttr *)s->node->attr)->bound, s->axis[0].extent); /* a block cannot leave by a guard */
@@ -152,19 +147,11 @@ static void scan_build(Emit *e) {
     b.warp = lir_divi(l, b.tid, WARP);
     Point p = {.vaxis = -1, .lanes = 1};
     Sp x = {.e = e, .l = l, .s = s, .p = &p, .axis = scan_axis(s)};
-    Dim tasks = dim_const(e->c, 1);
-    for (int a = 0; a < s->naxis; a++)
-        if (a != x.axis) tasks = dim_mul(e->c, tasks, s->axis[a].extent);
-    e->code->tasks = tasks;
+    const uint32_t rows = ~(1u << x.axis);
+    e->code->tasks = emit_tasks(e, s, rows);
     x.n = emit_dim(e, s->axis[x.axis].extent);
     LFor t = lir_for(l, lir_t0(l), lir_t1(l), lir_tstep(l), 0, NULL);
-    LVal rest = t.iv;
-    for (int a = s->naxis - 1; a >= 0; a--) {
-        if (a == x.axis) continue;
-        LVal extent = emit_dim(e, s->axis[a].extent);
-        p.axis[a] = lir_op2(l, S_REM, rest, extent);
-        rest = lir_op2(l, S_DIV, rest, extent);
-    }
+    emit_task_point(e, s, rows, t.iv, &p);
     (s->kind == ST_SCAN ? scan_row : compact_row)(&b, &x);
     lir_for_end(l, &t, NULL, NULL);
 }

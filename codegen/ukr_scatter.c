@@ -40,19 +40,10 @@ static void scatter_build(Emit *e) {
     const Stage *s = &e->k->stage[0];
     Lir *l = e->l;
     uint32_t own = scatter_own_axes(e->k, s);
-    Dim tasks = dim_const(e->c, 1);
-    for (int a = 0; a < s->naxis; a++)
-        if (own >> a & 1) tasks = dim_mul(e->c, tasks, s->axis[a].extent);
-    e->code->tasks = tasks;
+    e->code->tasks = emit_tasks(e, s, own);
     LFor t = lir_for(l, lir_t0(l), lir_t1(l), lir_tstep(l), 0, NULL);
     Point p = {.vaxis = -1, .lanes = 1};
-    LVal rest = t.iv;
-    for (int a = s->naxis - 1; a >= 0; a--) {
-        if (!(own >> a & 1)) continue;
-        LVal n = emit_dim(e, s->axis[a].extent);
-        p.axis[a] = lir_op2(l, S_REM, rest, n);
-        rest = lir_op2(l, S_DIV, rest, n);
-    }
+    emit_task_point(e, s, own, t.iv, &p);
     updates(e, s, ~own, 0, &p);
     lir_for_end(l, &t, NULL, NULL);
 }

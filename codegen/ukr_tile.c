@@ -185,21 +185,15 @@ static void tile_build(Emit *e) {
     g->lanes = target_lanes(e->t, reg_type(s->acc[0]));
     int64_t hi = dim_hi(c, s->axis[g->p.vec].extent);
     while (g->lanes > 2 && g->lanes / 2 >= hi) g->lanes /= 2;
-    Dim vext = s->axis[g->p.vec].extent, tasks = dim_const(c, 1);
+    uint32_t others = 0;
     for (int a = 0; a < s->naxis; a++)
-        if (s->axis[a].kind == AX_PAR && a != g->p.vec && a != g->p.jam) tasks = dim_mul(c, tasks, s->axis[a].extent);
-    e->code->tasks = tasks;
+        if (s->axis[a].kind == AX_PAR && a != g->p.vec && a != g->p.jam) others |= 1u << a;
+    Dim vext = s->axis[g->p.vec].extent, tasks = e->code->tasks = emit_tasks(e, s, others);
     double per = tile_cost(e->k, e->s, e->t) / (dim_typical(c, tasks) > 0 ? dim_typical(c, tasks) : 1);
     e->code->grain = per >= 4000 ? 1 : (int64_t)(4000 / (per + 1)) + 1;
     LFor t = lir_for(l, lir_t0(l), lir_t1(l), lir_i64(l, 1), 0, NULL);
     Point p = {.vaxis = (int8_t)g->p.vec, .lanes = g->lanes};
-    LVal rest = t.iv;
-    for (int a = s->naxis - 1; a >= 0; a--) {
-        if (s->axis[a].kind != AX_PAR || a == g->p.vec || a == g->p.jam) continue;
-        LVal n = emit_dim(e, s->axis[a].extent);
-        p.axis[a] = lir_op2(l, S_REM, rest, n);
-        rest = lir_op2(l, S_DIV, rest, n);
-    }
+    emit_task_point(e, s, others, t.iv, &p);
     int tx = (int)e->s->par[PAR_TX];
     bool exact = dim_divisible(c, vext, g->lanes);
     LVal n = emit_dim(e, vext), whole = exact ? n : lir_muli(l, lir_op2(l, S_DIV, n, lir_i64(l, g->lanes)), g->lanes);

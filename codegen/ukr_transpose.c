@@ -160,20 +160,16 @@ static void transpose_build(Emit *e) {
     CHECK(transpose_plan(e->k, &g.p));
     Lir *l = e->l;
     const Stage *s = &e->k->stage[0];
-    Dim strips = dim_ceildiv(e->c, s->axis[g.p.w].extent, dim_const(e->c, g.lanes)), tasks = strips;
-    for (int a = 0; a < s->naxis; a++) if (a != g.p.u && a != g.p.w) tasks = dim_mul(e->c, tasks, s->axis[a].extent);
+    Dim strips = dim_ceildiv(e->c, s->axis[g.p.w].extent, dim_const(e->c, g.lanes));
+    const uint32_t others = ~(1u << g.p.u | 1u << g.p.w);
+    Dim tasks = dim_mul(e->c, strips, emit_tasks(e, s, others));
     e->code->tasks = tasks;
     double typical = dim_typical(e->c, tasks), per_task = transpose_cost(e->k, e->s, e->t) / (typical > 0 ? typical : 1);
     e->code->grain = per_task >= 4000 ? 1 : (int64_t)(4000 / (per_task + 1)) + 1;
     LFor t = lir_for(l, lir_t0(l), lir_t1(l), lir_i64(l, 1), 0, NULL);
     LVal nstrip = emit_dim(e, strips), rest = lir_op2(l, S_DIV, t.iv, nstrip), w0 = lir_muli(l, lir_op2(l, S_REM, t.iv, nstrip), g.lanes);
     Point p = {.vaxis = -1, .lanes = 1};
-    for (int a = s->naxis - 1; a >= 0; a--) {
-        if (a == g.p.u || a == g.p.w) continue;
-        LVal n = emit_dim(e, s->axis[a].extent);
-        p.axis[a] = lir_op2(l, S_REM, rest, n);
-        rest = lir_op2(l, S_DIV, rest, n);
-    }
+    emit_task_point(e, s, others, rest, &p);
     LVal nu = emit_dim(e, s->axis[g.p.u].extent), wleft = lir_op2(l, S_MIN, lir_sub(l, emit_dim(e, s->axis[g.p.w].extent), w0), lir_i64(l, g.lanes));
     LFor u = lir_for(l, lir_i64(l, 0), nu, lir_i64(l, g.lanes), 0, NULL);
     LVal left[2] = {lir_op2(l, S_MIN, lir_sub(l, nu, u.iv), lir_i64(l, g.lanes)), wleft};

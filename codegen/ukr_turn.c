@@ -102,10 +102,8 @@ static void turn_build(Emit *e) {
     t.lane = lir_remi(l, tid, SIDE);
     t.row = lir_divi(l, tid, SIDE);
     Dim side = dim_const(e->c, SIDE), along[2] = {dim_ceildiv(e->c, s->axis[t.p.w].extent, side), dim_ceildiv(e->c, s->axis[t.p.u].extent, side)};
-    Dim tasks = dim_mul(e->c, along[0], along[1]);
-    for (int a = 0; a < s->naxis; a++)
-        if (a != t.p.u && a != t.p.w) tasks = dim_mul(e->c, tasks, s->axis[a].extent);
-    e->code->tasks = tasks;
+    const uint32_t others = ~(1u << t.p.u | 1u << t.p.w);
+    e->code->tasks = dim_mul(e->c, dim_mul(e->c, along[0], along[1]), emit_tasks(e, s, others));
     LFor f = lir_for(l, lir_t0(l), lir_t1(l), lir_tstep(l), 0, NULL);
     LVal rest = f.iv, at[2];
     for (int d = 1; d >= 0; d--) {
@@ -114,12 +112,7 @@ static void turn_build(Emit *e) {
         rest = lir_op2(l, S_DIV, rest, n);
     }
     Point p = {.vaxis = -1, .lanes = 1};
-    for (int a = s->naxis - 1; a >= 0; a--) {
-        if (a == t.p.u || a == t.p.w) continue;
-        LVal n = emit_dim(e, s->axis[a].extent);
-        p.axis[a] = lir_op2(l, S_REM, rest, n);
-        rest = lir_op2(l, S_DIV, rest, n);
-    }
+    emit_task_point(e, s, others, rest, &p);
     one_tile(&t, &p, at[1], at[0]);
     lir_for_end(l, &f, NULL, NULL);
 }
