@@ -392,9 +392,5 @@ int main(void) {
     tcase_add_loop_test(t, misuse_is_refused, 0, sizeof refused / sizeof *refused);
     tcase_add_test(t, ptx_of_every_instruction);
     suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_NORMAL);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return run_suite(s);
 }

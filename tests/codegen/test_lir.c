@@ -627,9 +627,5 @@ int main(int argc, char **argv) {
     tcase_add_test(t, tiles_multiply);
     tcase_add_test(t, output_is_reproducible);
     suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_NORMAL);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return run_suite(s);
 }

@@ -541,9 +541,5 @@ int main(void) {
     tcase_add_test(t, products_are_right);
     tcase_add_test(t, bugs_are_found);
     suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_NORMAL);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return run_suite(s);
 }

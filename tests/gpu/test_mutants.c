@@ -331,9 +331,5 @@ int main(int argc, char **argv) {
     tcase_set_timeout(t, 240);
     tcase_add_loop_test(t, mutants_are_found, 0, sizeof cases / sizeof *cases);
     suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_NORMAL);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return run_suite(s);
 }

@@ -77,12 +77,4 @@ static inline const char *text_of(Ctx *c, Expr e) {
     expr_print(&b, c, e);
     return buf_str(&b);
 }
-
-static inline int run_suite(Suite *s) {
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_ENV);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
-}
 #endif

@@ -290,9 +290,5 @@ int main(void) {
     tcase_add_test(t, elements);
     tcase_add_test(t, types);
     suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_ENV);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return run_suite(s);
 }

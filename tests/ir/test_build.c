@@ -796,9 +796,5 @@ int main(void) {
     tcase_add_loop_test(t, random_calls, 0, 300);
     tcase_add_test(t, deep_chains_do_not_recurse);
     suite_add_tcase(s, t);
-    SRunner *run = srunner_create(s);
-    srunner_run_all(run, CK_NORMAL);
-    int failed = srunner_ntests_failed(run);
-    srunner_free(run);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return run_suite(s);
 }

@@ -409,9 +409,5 @@ int main(void) {
     tcase_add_test(t, limits);
     tcase_add_loop_test(t, random_walk, 0, 300);
     suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_ENV);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return run_suite(s);
 }

@@ -9,14 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-static int run_suite(Suite *s) {
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_NORMAL);
-    int bad = srunner_ntests_failed(r);
-    srunner_free(r);
-    return bad != 0;
-}
-
 /* ==== comparing ============================================================================== */
 
 static double at(const Tensor *t, int64_t k) {

@@ -6,14 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-static int run_suite(Suite *s) {
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_NORMAL);
-    int bad = srunner_ntests_failed(r);
-    srunner_free(r);
-    return bad != 0;
-}
-
 static const char *text_of(Graph *g) {
     Buf b = {.c = g->c};
     graph_print(&b, g);
