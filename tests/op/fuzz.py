@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 """A fuzzer of operators: random cases of every operator that accelc has, by the evaluator, by compiled code, and by oracles.
 
-    fuzz.py ACCELC [--seconds N] [--seed S] [--only REGEX] [--bad] [--family] [--again S.B[.C]] [--keep DIR] [-v]
+    fuzz.py ACCELC [--seconds N] [--seed S] [--first B] [--only REGEX] [--bad] [--family] [--again S.B[.C]] [--keep DIR] [-v]
 
-Everything follows from the seed. Batch B of seed S draws a version of ai.onnx and some operators (fuzz_table.py); its cases become
-one model, because most of the time goes into starting the compiler. What fails in a batch runs again by itself. A case fails
-if accelc refuses what an oracle computes, or if the evaluator or compiled code (1 and 2 threads, equal bits) differ from the oracles, or from
+Everything follows from the seed, and --first goes on where another run stopped. Batch B of seed S draws a version of ai.onnx and some
+operators (fuzz_table.py); its cases become one model, because most of the time goes into starting the compiler. What fails in a batch runs
+again by itself. A case fails if accelc refuses what an oracle computes, or if the evaluator or compiled code (1 and 2 threads, equal bits) differ from the oracles, or from
 each other if no oracle computes the case. Where the oracles disagree one of them is enough.
 Other batches vary the cases of the families (--family: only those): constants or inputs, known sizes or symbols. Others are graphs of
 several nodes (fuzz_chain.py; --only Chain: nothing else). With --bad, and in each fifth batch, cases are damaged: attributes, sizes,
@@ -507,6 +507,7 @@ def main():
     p.add_argument("accelc")
     p.add_argument("--seconds", type=float, default=60)
     p.add_argument("--seed", type=int, default=1)
+    p.add_argument("--first", type=int, default=0, metavar="B", help="number of the first batch")
     p.add_argument("--only", default="", metavar="REGEX", help="operators whose name has it")
     p.add_argument("--bad", action="store_true", help="damaged cases only")
     p.add_argument("--family", action="store_true", help="varied cases of tests/op/<family>.py only")
@@ -524,10 +525,11 @@ def main():
         seed, batch, *only = map(int, options.again.split("."))
         fuzzer.batch(seed, batch, *only)
     else:
-        end, batch = time.monotonic() + options.seconds, 0
+        end, batch = time.monotonic() + options.seconds, options.first
         while time.monotonic() < end:
             fuzzer.batch(options.seed, batch)
             batch += 1
+        print(f"seed {options.seed}, batches {options.first} to {batch - 1}")
     if options.verbose and fuzzer.silent:
         print("without an oracle:", dict(fuzzer.silent.most_common()))
     print(f"{fuzzer.counts[1]} cases, {fuzzer.counts[0]} of them with an oracle, {fuzzer.failed} failed")

@@ -317,7 +317,7 @@ def by_reference(case):
     from onnx.reference import ReferenceEvaluator
     model, feeds = build(case, const=(), dynamic=False)
     with np.errstate(all="ignore"):
-        return list(ReferenceEvaluator(model).run(None, feeds))
+        return [np.asarray(y) if isinstance(y, np.generic) else y for y in ReferenceEvaluator(model).run(None, feeds)]
 
 
 ENGINES = {"ort": by_ort, "reference": by_reference,

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Operators one by one: compiled code and the evaluator against an oracle.
 
-    run.py ACCELC [FAMILY ...] [-k REGEX] [-v] [--most N] [--target T] [--keep DIR] [-j N]
+    run.py ACCELC [FAMILY ...] [-k REGEX] [-v] [--most N] [--part I/N] [--target T] [--keep DIR] [-j N]
 
 A family is a file of this folder with `cases(rng)`, which yields op_test.Case; all of them by default. A case runs in a worker
 process, so a crash or a time-out is a failure of that case and nothing else. The last line is `N passed, N failed`.
@@ -103,6 +103,7 @@ def main():
     p.add_argument("-k", metavar="REGEX", default="", help="cases whose name or description has it")
     p.add_argument("-v", "--verbose", action="store_true", help="print every case")
     p.add_argument("--most", type=int, default=0, metavar="N", help="at most so many cases, evenly from all")
+    p.add_argument("--part", default="1/1", metavar="I/N", help="each N-th case from the I-th on: N parts are all")
     p.add_argument("--target", metavar="T", help="of compiled code")
     p.add_argument("--keep", metavar="DIR", help="keep models, inputs and expected outputs")
     p.add_argument("-j", "--jobs", type=int, default=1)
@@ -113,7 +114,8 @@ def main():
     known = [c for f in chosen for c in families.cases(f)]
     todo = [i for i, c in enumerate(known) if not options.k or re.search(options.k, f"{c.name} {c!r}")]
     todo = todo[::max(1, -(-len(todo) // options.most))] if options.most else todo
-    failed = []
+    part, parts = map(int, options.part.split("/"))
+    todo, failed = todo[part - 1::parts], []
 
     def report(i, why):
         if why:
