@@ -26,8 +26,9 @@ void lower_unflatten(Low *w, Expr flat, int rank, const Dim *dim, Expr *idx) {
 /* 0 <= i < n where not provable; none if it always holds. */
 Expr lower_inside(Low *w, Expr i, Dim n) {
     int64_t lo, hi;
-    bool known = expr_range(w->c, i, w->extent, w->naxis, &lo, &hi);
     Expr c = {0};
+    if (expr_in_bounds(w->c, i, n, w->extent, w->naxis)) return c;
+    bool known = expr_range(w->c, i, w->extent, w->naxis, &lo, &hi);
     if (!known || lo < 0) c = cmp(w, S_GE, i, ci(w, 0));
     if (!known || hi >= dim_lo(w->c, n)) c = both(w, c, cmp(w, S_LT, i, dimx(w, n)));
     return c;

@@ -142,11 +142,11 @@ int nest_strided(const Kernel *k, const Stage *s, int axis) { return score_acces
 static int axis_score(const Kernel *k, const Stage *s, int axis) {
     AxisScore a = score_accesses(k, s, axis);
     int64_t lo = dim_lo(k->c, s->axis[axis].extent);
-    if (a.indirect && lo >= 8 && chases(k, s)) return 16 + 4 * a.unit - 3 * a.other;
+    if (a.indirect && lo >= 8 && chases(k, s)) return (lo >= 16 ? 48 : 16) + 4 * a.unit - 3 * a.other; /* full vectors first */
     a.other += a.indirect;
     int small = dim_hi(k->c, s->axis[axis].extent) < 4 ? -8 : lo >= 8 ? 2 : 0, score = 1 + 4 * a.unit - 3 * a.other + small;
     /* Gathered lanes cost what scalar loads do, and everything else is done for a vector at a time. */
-    return score < 1 && s->axis[axis].kind == AX_PAR && !a.scatter && lo >= 8 ? 1 : score;
+    return score < 1 && s->axis[axis].kind == AX_PAR && !a.scatter && dim_typical(k->c, s->axis[axis].extent) >= 8 ? 1 : score;
 }
 
 bool nest_commutes(const Kernel *k, const Stage *s) {

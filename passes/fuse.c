@@ -15,7 +15,7 @@
 #include "internal.h"
 
 typedef enum { G_MAP, G_CONTRACT, G_ROWS, G_REDUCE, G_ALONE } GroupKind;
-enum { ROW_BYTES = 512 << 10, MAX_OPERANDS = 24, CHEAP = 20, MAX_DEPTH = 4000 };
+enum { ROW_BYTES = 512 << 10, MAX_OPERANDS = 24, CHEAP = 20, CHEAP_OF_LIST = 5, MAX_DEPTH = 4000 };
 
 typedef struct Grp {
     GroupKind kind;
@@ -55,12 +55,13 @@ static bool gives_sizes(const Graph *g, const Node *n) {
     return any;
 }
 
-/* Generators without operands, shapes: computed wherever they are read. */
+/* Generators without operands, shapes: computed wherever they are read. Not a list of any cost, which is read at all points of other axes again. */
 static bool is_inline(const Fuse *f, const Node *n) {
     if (n->op == P_SHAPE) return true;
     if (n->op == P_MAP && n->nout == 1 && f->beside[n->out[0].i]) return true;
     if (n->op != P_MAP || n->nin || n->nout != 1) return false;
-    return expr_cost(f->c, ((const MapAttr *)n->attr)->body[0]) < CHEAP;
+    const MapAttr *a = n->attr;
+    return expr_cost(f->c, a->body[0]) < (a->rank == 1 ? CHEAP_OF_LIST : CHEAP);
 }
 
 static bool reads_through(const Fuse *f, const Node *n) { return n && (is_view(n) || is_inline(f, n)); }
