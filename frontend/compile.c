@@ -111,7 +111,8 @@ static bool find_listed(Job *j, const char *list, const Target *(*find)(const ch
 
 /* GPUs may round what is multiplied. */
 static bool find_precision(Job *j) {
-    static const struct { const char *name; uint32_t flag; } precisions[] = {{"float32", 0}, {"tf32", F_TO_TF32}, {"bf16", F_TO_BF16}, {"f16", F_TO_F16}};
+    static const struct { const char *name; uint32_t flag; } precisions[] = {
+        {"float32", 0}, {"tf32", F_TO_TF32}, {"bf16", F_TO_BF16}, {"f16", F_TO_F16}};
     for (size_t i = 0; i < sizeof precisions / sizeof *precisions; i++) {
         if (strcmp(precisions[i].name, j->o->precision) != 0) continue;
         for (uint32_t t = 0; t < j->ntarget; t++) {

@@ -213,7 +213,8 @@ static int find(const uint8_t *label, int rank, uint8_t l)
     return -1;
 }
 
-/* Operand s gets the contraction of the gradient with the other one, repeated along axes that neither has; where it was read on a diagonal, 0 beside it. */
+/* Operand s gets the contraction of the gradient with the other one, repeated along axes that neither has; where it was read on a diagonal, 0
+ * beside it. */
 static bool grad_contract(Grad *g, const Node *n)
 {
     Imp *m = g->m;

@@ -43,7 +43,8 @@ static bool fold_back(Grad *g, const Fold *f, const Val *d, Val *dx)
         if (!d[r].i || !dt_is_float(t))
             continue;
         for (int k = 0; k < f->nop; k++) {
-            bool mixes = k != r && dt_is_float(f->acc[k]) && (grad_expr(m, f->comb[r], xarg(m, k, f->acc[k])).i || grad_expr(m, f->comb[r], xarg(m, f->nop + k, f->acc[k])).i);
+            bool mixes = k != r && dt_is_float(f->acc[k]) &&
+                         (grad_expr(m, f->comb[r], xarg(m, k, f->acc[k])).i || grad_expr(m, f->comb[r], xarg(m, f->nop + k, f->acc[k])).i);
             if (mixes)
                 return grad_refuse(g, f->n, "a combiner of several floats");
         }

@@ -7,8 +7,8 @@
 #define SEARCH_LOWEST (-3.4028234663852886e38) /* the score of what is not allowed */
 enum { MAX_STATES = 128, SEARCH_CARRIED = 6 + MAX_STATES + 4 };
 
-/* Carried values: those of every search; of a decoder alone (search_gpt) then positions and the mask; past states from s->past on; what else the search
- * itself needs. */
+/* Carried values: those of every search; of a decoder alone (search_gpt) then positions and the mask; past states from s->past on; what else the
+ * search itself needs. */
 enum { IDS, SEQ, DONE, POS, MASK, NEXT_POS };
 enum { MAX_LENGTH = 1, MIN_LENGTH, PENALTY, VOCAB_MASK, PREFIX_MASK, ATT_MASK, NOPTION }; /* what operands say */
 
@@ -28,7 +28,8 @@ typedef struct Search {
     Val seen;                       /* a trip leaves here what becomes a scan output of the loop, if anything */
 } Search;
 
-/* With the decoder's scores of the next tokens, f32[rows, V]: carried values to the next (states: those of the trip are there already). Whether to go on. */
+/* With the decoder's scores of the next tokens, f32[rows, V]: carried values to the next (states: those of the trip are there already).
+ * Whether to go on. */
 typedef Val Choose(Imp *m, Search *s, Val iter, Val scores, const Val *in, Val *out);
 
 bool search_operands(Imp *m, Search *s, int rank);                                    /* checks them; batch, eos, pad, length */

@@ -331,7 +331,8 @@ void imp_scan8(Imp *m)
     if (present(m, 0)) {
         Val first = m->in[1 + sp.nstate], lens = m->in[0];
         if (rank_of(m, lens) != 1 || rank_of(m, first) < 2) {
-            ERR(m, "E0203", "sequence_lens: expected rank 1, got %d; scan inputs: expected rank 2 or more, got %d", rank_of(m, lens), rank_of(m, first));
+            ERR(m, "E0203", "sequence_lens: expected rank 1, got %d; scan inputs: expected rank 2 or more, got %d", rank_of(m, lens),
+                rank_of(m, first));
             return;
         }
         b_guard(&m->b, G_EQ, dim_of(m, lens, 0), dim_of(m, m->in[1], 0), "sequence_lens must have one element per batch");

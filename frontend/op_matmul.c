@@ -345,7 +345,8 @@ void imp_einsum(Imp *m)
     Ein *e = NEW(m->c, Ein);
     for (uint32_t k = 1; k < m->n->nin; k++)
         if (dtype_of(m, m->in[k]) != dtype_of(m, m->in[0])) {
-            ERR(m, "E0204", "operand number %u: expected %s, as the first operand, got %s", k, dt_name(dtype_of(m, m->in[0])), dt_name(dtype_of(m, m->in[k])));
+            ERR(m, "E0204", "operand number %u: expected %s, as the first operand, got %s", k, dt_name(dtype_of(m, m->in[0])),
+                dt_name(dtype_of(m, m->in[k])));
             return;
         }
     if (!equation(m, e))

@@ -170,7 +170,8 @@ static bool read_listed(Imp *m, Trees *e, const char *kind)
     wider(e, split.t);
     wider(e, weight.t);
     const int64_t *tree = attr_ints(m, "nodes_treeids", &k), *id = attr_ints(m, per_node[0], &k), *feature = attr_ints(m, per_node[1], &k);
-    const int64_t *yes = attr_ints(m, per_node[3], &k), *no = attr_ints(m, per_node[4], &k), *nan_yes = attr_ints(m, "nodes_missing_value_tracks_true", &k);
+    const int64_t *yes = attr_ints(m, per_node[3], &k), *no = attr_ints(m, per_node[4], &k);
+    const int64_t *nan_yes = attr_ints(m, "nodes_missing_value_tracks_true", &k);
     const ProtobufCBinaryData *mode = attr_find(m, "nodes_modes")->p->strings;
     Key *key = NEWN(m->c, Key, n);
     for (int64_t i = 0; i < n; i++) {

@@ -160,7 +160,8 @@ static Expr steps_from(Imp *m, const Walk *w, int64_t steps, Expr at)
 static Val walk_by_loop(Imp *m, const Walk *w, const Dim *d)
 {
     B outer = m->b;
-    Val start = map_over(m, expr_cast(m->c, xaxis(m, 1), DT_I32), 0, NULL, 2, d), in[8] = {scalar_i64(m, (w->t->depth + STEPS - 1) / STEPS), {0}, start};
+    Val start = map_over(m, expr_cast(m->c, xaxis(m, 1), DT_I32), 0, NULL, 2, d);
+    Val in[8] = {scalar_i64(m, (w->t->depth + STEPS - 1) / STEPS), {0}, start};
     Graph *g = graph_new(m->c, NULL, outer.g);
     graph_input(g, NULL, type_tensor(m->c, DT_I64, 0, NULL));
     Val go = graph_input(g, NULL, type_tensor(m->c, DT_BOOL, 0, NULL)), at = graph_input(g, NULL, type_tensor(m->c, DT_I32, 2, d)), inner[5];

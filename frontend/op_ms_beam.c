@@ -1,5 +1,5 @@
-/* op_ms_beam.c: BeamSearch and WhisperBeamSearch of com.microsoft, around a decoder alone or an encoder and a decoder (ms_search.h). As ONNX Runtime's
- * beam_search_impl_*.h, beam_search_scorer.cc and, for time stamps, logits_processor.cc.
+/* op_ms_beam.c: BeamSearch and WhisperBeamSearch of com.microsoft, around a decoder alone or an encoder and a decoder (ms_search.h). As ONNX
+ * Runtime's beam_search_impl_*.h, beam_search_scorer.cc and, for time stamps, logits_processor.cc.
  *
  * There are `beams` rows of the decoder for each batch. Sequences that ended are kept apart, the best `beams` of each batch; a batch is done when it
  * has so many and no beam can do better. */
@@ -68,8 +68,8 @@ static DType score_type(const Imp *m)
     return DT_F32;
 }
 
-/* ---- what Whisper allows to follow: time stamps come in pairs and do not decrease, the first one is early, and there is one if together they are likelier
- * than any word. */
+/* ---- what Whisper allows to follow: time stamps come in pairs and do not decrease, the first one is early, and there is one if together they are
+ * likelier than any word. */
 
 static Expr token(Imp *m, const char *name) { return XI(attr_i(m, name)); }
 
@@ -98,7 +98,8 @@ static Val timestamps(Imp *m, const Search *s, Val scores, Val seq, Val iter)
     Expr was = X2(GE, TOKEN(X2(SUB, now, XI(1))), first), before = X2(OR, X1(NOT, started), X2(GE, TOKEN(X2(SUB, now, XI(2))), first));
     Expr single = X2(AND, was, X1(NOT, before)), least = X2(ADD, TOKEN(at), X3(SELECT, single, XI(0), XI(1)));
 #undef TOKEN
-    Expr task = X2(OR, X2(EQ, v, token(m, "decoder_start_token_id")), X2(OR, X2(EQ, v, token(m, "translate_token_id")), X2(EQ, v, token(m, "transcribe_token_id"))));
+    Expr task = X2(OR, X2(EQ, v, token(m, "decoder_start_token_id")),
+                   X2(OR, X2(EQ, v, token(m, "translate_token_id")), X2(EQ, v, token(m, "transcribe_token_id"))));
     Expr none[] = {X2(EQ, v, token(m, "no_timestamps_token_id")), X2(EQ, v, token(m, "start_of_lm_token_id")), X2(AND, started, task),
                    X2(AND, X2(AND, was, before), stamp), X2(AND, single, X2(LT, v, XI(s->eos))),
                    X2(AND, X2(AND, X2(GE, at, XI(0)), stamp), X2(LT, v, least)),
@@ -187,9 +188,10 @@ static Val choose_beams(Imp *m, Search *s, Val iter, Val scores, const Val *in, 
 
 static bool is_named(const SrcGraph *g, uint32_t k, const char *name) { return k < g->in.n && !strcmp(g->in.v[k].name, name); }
 
-/* What the graphs of an encoder and a decoder take and give. Decoder: the last token (or all), the encoder's mask (not of speech) and its hidden states
- * (or not), past keys and values of each layer, then those of the encoder; scores and present keys and values. Encoder: its input, the mask, and, if
- * it also makes the first scores, the tokens begun with; these scores, the hidden states and the states of all layers; else just its own. */
+/* What the graphs of an encoder and a decoder take and give. Decoder: the last token (or all), the encoder's mask (not of speech) and its hidden
+ * states (or not), past keys and values of each layer, then those of the encoder; scores and present keys and values. Encoder: its input, the
+ * mask, and, if it also makes the first scores, the tokens begun with; these scores, the hidden states and the states of all layers; else just
+ * its own. */
 static bool read_pair(Imp *m, Search *s, bool speech, const SrcGraph **encoder, bool *first)
 {
     const SrcAttr *a = attr_find(m, "encoder");
@@ -210,8 +212,8 @@ static bool read_pair(Imp *m, Search *s, bool speech, const SrcGraph **encoder, 
     bool hidden = s->before > !speech;
     if (s->npast < 2 || s->npast % 2 || s->npast > MAX_STATES || (int)d->in.n != 1 + s->before + 2 * s->npast ||
         (*encoder)->in.n != 1u + !speech + *first || (!*first && (hidden || (int)(*encoder)->out.n != s->npast))) {
-        ERR(m, "E0208", "attributes encoder and decoder do not fit: %u inputs and %u outputs, %u inputs and %u outputs", (*encoder)->in.n, (*encoder)->out.n,
-            d->in.n, d->out.n);
+        ERR(m, "E0208", "attributes encoder and decoder do not fit: %u inputs and %u outputs, %u inputs and %u outputs",
+            (*encoder)->in.n, (*encoder)->out.n, d->in.n, d->out.n);
         return false;
     }
     if (d->in.v[0].type && model_type_known(d->in.v[0].type) && !model_type(m->m, d->in.v[0].type, d->in.v[0].name, m->b.loc, &t))

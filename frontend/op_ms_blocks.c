@@ -132,7 +132,8 @@ void imp_gatherpacked(Imp *m)
         UNSUP(m, "attribute packed_type: the format %lld", (long long)type);
         return;
     }
-    if (rank_of(m, data) != 2 || dtype_of(m, data) != DT_U8 || k < 1 || k % f->numbers || k > INT32_MAX || r >= MAX_RANK || !out || !dt_is_float(out)) {
+    if (rank_of(m, data) != 2 || dtype_of(m, data) != DT_U8 || k < 1 || k % f->numbers || k > INT32_MAX || r >= MAX_RANK || !out ||
+        !dt_is_float(out)) {
         ERR(m, "E0203", "expected data u8[vocabulary, bytes], an output type of floats and K a multiple of %d, got %lld", f->numbers, (long long)k);
         return;
     }

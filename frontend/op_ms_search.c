@@ -1,6 +1,6 @@
 /* op_ms_search.c: GreedySearch and Sampling of com.microsoft, and what BeamSearch shares with them (ms_search.h): a loop around the decoder that an
- * attribute holds. The first trip feeds the whole prompt and an empty past, each other one the token just chosen and the past so far. As ONNX Runtime's
- * greedy_search_impl_gpt.h and logits_processor.cc. */
+ * attribute holds. The first trip feeds the whole prompt and an empty past, each other one the token just chosen and the past so far. As ONNX
+ * Runtime's greedy_search_impl_gpt.h and logits_processor.cc. */
 #include "frontend/ms_search.h"
 #include <math.h>
 #include <string.h>
@@ -52,8 +52,8 @@ static bool gpt_graph_ok(Imp *m, const char *name, const SrcGraph *g, int npast)
 {
     if (npast >= 1 && npast <= MAX_STATES && (int)g->in.n == 3 + npast && (int)g->out.n == 1 + npast)
         return true;
-    ERR(m, "E0208", "attribute %s: expected input_ids, position_ids, attention_mask and past states, logits and as many present states; got %u inputs "
-        "and %u outputs", name, g->in.n, g->out.n);
+    ERR(m, "E0208", "attribute %s: expected input_ids, position_ids, attention_mask and past states, logits and as many present states; "
+        "got %u inputs and %u outputs", name, g->in.n, g->out.n);
     return false;
 }
 
@@ -468,7 +468,8 @@ static Val choose_drawn(Imp *m, Search *s, Val iter, Val scores, const Val *in, 
 /* The generator's state of each row for the first trip, and the step from trip to trip */
 static Val seeded(Imp *m, const Search *s, Val seed, Val *step)
 {
-    Expr two = XI((int64_t)FACTOR * FACTOR % MODULUS), last = X2(SUB, xdim(m, s->batch), XI(1)), product = times(m, xarg(m, 0, DT_I64), xarg(m, 1, DT_I64));
+    Expr two = XI((int64_t)FACTOR * FACTOR % MODULUS), last = X2(SUB, xdim(m, s->batch), XI(1));
+    Expr product = times(m, xarg(m, 0, DT_I64), xarg(m, 1, DT_I64));
     Val power = map_over(m, X3(SELECT, X2(EQ, xaxis(m, 0), XI(0)), XI(1), two), 0, NULL, 1, &s->batch);
     DType t = DT_I64;
     b_scan(&m->b, 1, &power, 0, false, false, &product, &(Scalar){.t = DT_I64, .i = 1}, &t, &power);

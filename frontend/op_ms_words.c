@@ -75,8 +75,8 @@ static bool read_hash(Imp *m, Hash *h, uint32_t offset)
     *h = (Hash){attr_i(m, "max_ngram_size"), attr_i(m, "n_head_per_ngram"), m->in[1], m->in[2], operand(m, offset), operand(m, offset + 1), {0}};
     DType t = dtype_of(m, m->in[0]);
     if (rank_of(m, h->mult) != 1 || rank_of(m, h->vocab) != 1 || h->most < 2 || h->most > MAX_NGRAM || h->heads < 1) {
-        ERR(m, "E0202", "expected vectors, max_ngram_size of 2 to %d and a positive n_head_per_ngram, got %lld and %lld", MAX_NGRAM, (long long)h->most,
-            (long long)h->heads);
+        ERR(m, "E0202", "expected vectors, max_ngram_size of 2 to %d and a positive n_head_per_ngram, got %lld and %lld",
+            MAX_NGRAM, (long long)h->most, (long long)h->heads);
         return false;
     }
     b_guard(&m->b, G_LE, DC(m, h->most), dim_of(m, h->mult, 0), "there must be a multiplier for each id of an n-gram");

@@ -73,7 +73,8 @@ void imp_batchnorm(Imp *m)
     Val x = m->in[0], p[4];
     int r = rank_of(m, x), ch = r > 1 ? 1 : 0;
     DType t = dtype_of(m, x), w = wide_type(t);
-    bool spatial = !row_has_attr(m->row, "spatial") || attr_i(m, "spatial"), training = row_has_attr(m->row, "training_mode") && attr_i(m, "training_mode");
+    bool spatial = !row_has_attr(m->row, "spatial") || attr_i(m, "spatial");
+    bool training = row_has_attr(m->row, "training_mode") && attr_i(m, "training_mode");
     for (uint32_t i = 1; i < m->n->nout && m->row->since < 14; i++)
         training |= wanted(m, i);
     if (!r) {

@@ -404,7 +404,8 @@ static bool read_attention(Rnn *r)
 {
     Imp *m = r->m;
     Val memory = m->in[11], ends = operand(m, 12);
-    if (rank_of(m, memory) != 3 || rank_of(m, m->in[10]) != 2 || (present(m, 13) && rank_of(m, m->in[13]) != 3) || (ends.i && rank_of(m, ends) != 1)) {
+    if (rank_of(m, memory) != 3 || rank_of(m, m->in[10]) != 2 || (present(m, 13) && rank_of(m, m->in[13]) != 3) ||
+        (ends.i && rank_of(m, ends) != 1)) {
         ERR(m, "E0203", "expected M and AW of rank 3, V of rank 2 and memory_seq_lens of rank 1");
         return false;
     }
@@ -454,7 +455,8 @@ static bool read_operands(Rnn *r, bool quantised)
         if (!quantised_weights(r, rows, &y))
             return false;
     } else {
-        if (!take(r, 1, "W", 3, (Dim[]){dirs, rows, dim_add(m->c, r->input, r->seen)}, &w) || !take(r, 2, "R", 3, (Dim[]){dirs, rows, r->hidden}, &rr))
+        if (!take(r, 1, "W", 3, (Dim[]){dirs, rows, dim_add(m->c, r->input, r->seen)}, &w) ||
+            !take(r, 2, "R", 3, (Dim[]){dirs, rows, r->hidden}, &rr))
             return false;
         if (r->attends) {
             r->att[GATES] = b_slice_axis(&m->b, w, 2, r->input, r->seen);

@@ -2,7 +2,8 @@
  *
  * A rule sees operands that are present and of the right number, and says what is wrong at the node's place (E03xx) or
  * fills in the result types. Facts that cannot be decided here (is N equal to M?) are not errors: the builder adds
- * guards for them. Nodes with bodies: infer_region.c. Poison in an attribute means that a message was given where it arose: no second one is given. */
+ * guards for them. Nodes with bodies: infer_region.c. Poison in an attribute means that a message was given
+ * where it arose: no second one is given. */
 #include "infer_internal.h"
 
 
@@ -514,7 +515,8 @@ static bool inf_guard(Inf *f) {
     const GuardAttr *a = f->attr;
     bool on_value = a->cmp == G_TRUE;
     if (f->nin != (on_value ? 1 : 0)) return BAD(f, "E0303", "guard with %d operands", f->nin);
-    if (on_value && (f->ty[0]->kind != TY_TENSOR || f->ty[0]->dtype != DT_BOOL || f->ty[0]->rank)) return BAD(f, "E0303", "guard on %s", type_text(f->c, f->ty[0]));
+    if (on_value && (f->ty[0]->kind != TY_TENSOR || f->ty[0]->dtype != DT_BOOL || f->ty[0]->rank))
+        return BAD(f, "E0303", "guard on %s", type_text(f->c, f->ty[0]));
     return on_value || (a->a.i && a->b.i);
 }
 

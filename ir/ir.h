@@ -246,18 +246,30 @@ typedef struct ConstData {
 } ConstData;
 typedef struct NoAttr { char none; } NoAttr;
 typedef struct ConstAttr { const ConstData *data; Type type; } ConstAttr;
-typedef struct MapAttr { uint8_t rank; const Dim *dim; /* domain; operands broadcast to it, right-aligned */ const Expr *body; /* one per result */ } MapAttr;
+typedef struct MapAttr {
+    uint8_t rank;
+    const Dim *dim;   /* domain; operands broadcast to it, right-aligned */
+    const Expr *body; /* one per result */
+} MapAttr;
 /* n operands, n results. comb/init: one per result; in comb, E_ARG(0..n-1) is the accumulator and E_ARG(n..2n-1) the
  * new element; types are acc[r] (operands are cast to it, results cast back to the operand's type). */
 typedef struct ReduceAttr { uint32_t axes; /* bit mask */ bool keep; const Expr *comb; const Scalar *init; const DType *acc; } ReduceAttr;
 #define NO_LABELS {[0 ... 2] = {[0 ... MAX_RANK - 1] = 0xff}} /* to fill in: 0xff ends a list of labels */
-typedef struct ContractAttr { uint8_t label[3][MAX_RANK]; /* axis label of each dim of a, b, out: 0..31; 0xff past the rank */ DType acc, out; } ContractAttr;
+typedef struct ContractAttr {
+    uint8_t label[3][MAX_RANK]; /* axis label of each dim of a, b, out: 0..31; 0xff past the rank */
+    DType acc, out;
+} ContractAttr;
 typedef struct ScanAttr { uint8_t axis; bool reverse, exclusive; const Expr *comb; const Scalar *init; const DType *acc; } ScanAttr;
 typedef struct DimsAttr { uint8_t rank; const Dim *dim; } DimsAttr;
 typedef struct PermAttr { uint8_t perm[MAX_RANK]; /* result dim d is operand dim perm[d] */ } PermAttr;
 typedef struct SliceAttr { const Dim *start; const int64_t *step; /* may be < 0 */ const Dim *size; /* result dims (slice) */ } SliceAttr;
 typedef enum { PAD_VALUE, PAD_EDGE, PAD_REFLECT, PAD_WRAP } PadMode;
-typedef struct PadAttr { const Dim *lo, *hi; const int64_t *interior; /* zeros between elements; NULL = none */ PadMode mode; Scalar value; /* if no second operand */ } PadAttr;
+typedef struct PadAttr {
+    const Dim *lo, *hi;
+    const int64_t *interior; /* zeros between elements; NULL = none */
+    PadMode mode;
+    Scalar value; /* if no second operand */
+} PadAttr;
 typedef struct AxisAttr { uint8_t axis; } AxisAttr;
 /* Appends one dim per windowed axis: y[.., o_a, .., k_a] = x[.., o_a*stride + k_a*dilation, ..]. */
 typedef struct WindowAttr { uint8_t n; uint8_t axis[4]; Dim size[4]; int64_t stride[4], dilation[4]; } WindowAttr;
@@ -267,7 +279,12 @@ typedef struct ScatterAttr { ScatterMode mode; bool elements; uint8_t axis; } Sc
 typedef struct SortAttr { uint8_t axis; bool descending, stable; uint8_t nkeys; } SortAttr;
 typedef struct TopkAttr { uint8_t axis; bool largest, sorted; Dim k; } TopkAttr;
 typedef struct CompactAttr { Dim bound; } CompactAttr; /* (mask[n]) -> indices i64[bound], count i64[]; the first count are valid */
-typedef struct LoopAttr { Graph *body; uint16_t ncarried, nscan_out; bool has_trip, has_cond; Dim iter; /* symbol: iterations done, the first size of stacked results; or none */ } LoopAttr;
+typedef struct LoopAttr {
+    Graph *body;
+    uint16_t ncarried, nscan_out;
+    bool has_trip, has_cond;
+    Dim iter; /* symbol: iterations done, the first size of stacked results; or none */
+} LoopAttr;
 typedef struct IfAttr { Graph *then_g, *else_g; } IfAttr;
 typedef struct BindAttr { Dim sym; int64_t index; } BindAttr;   /* symbol = element `index` of the operand (flat) */
 typedef enum { G_EQ, G_LE, G_LT, G_BCAST, G_TRUE } GuardCmp;
@@ -376,7 +393,8 @@ void b_compact(B *b, Val mask, Dim bound, Val *indices, Val *count);
 void b_loop(B *b, Graph *body, int ncarried, int nscan, int nin, const Val *in, Val *out);
 void b_if(B *b, Val cond, Graph *t, Graph *e, int nin, const Val *in, Val *out); /* regions take in[] as inputs */
 Dim b_bind(B *b, Val v, int64_t index, const char *stem, int64_t lo, int64_t hi); /* known element as dim, or a bind node */
-void b_guard(B *b, GuardCmp cmp, Dim x, Dim y, const char *fmt, ...) __attribute__((format(printf, 5, 6))); /* nothing if provable; a message if disprovable */
+/* Nothing if provable; a message if disprovable. */
+void b_guard(B *b, GuardCmp cmp, Dim x, Dim y, const char *fmt, ...) __attribute__((format(printf, 5, 6)));
 void b_guard_val(B *b, Val cond, const char *text); /* all elements of cond */
 Val b_shape(B *b, Val v);                                                 /* i64[rank] with known elems */
 Val b_dims(B *b, int n, const Dim *dim);                                  /* i64[n] tensor of dims; n = 1 elements allowed */

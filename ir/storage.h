@@ -13,8 +13,11 @@ bool strides_view(Ctx *c, const Graph *g, const Node *n, const Strides *in, Stri
 /* The reverse: the strides of n's operand such that writing it writes n's result stored as `out` (reshape, permute). */
 bool strides_unview(Ctx *c, const Graph *g, const Node *n, const Strides *out, Strides *in);
 
-typedef enum { ST_NONE /* not materialised */, ST_ARENA, ST_CONST, ST_INPUT, ST_OUTPUT, ST_VIEW,
-               ST_VALUE /* in the pool of a run: result of a call, or no tensor (then root may be another value, the same at run time) */ } StorageKind;
+typedef enum {
+    ST_NONE, /* not materialised */
+    ST_ARENA, ST_CONST, ST_INPUT, ST_OUTPUT, ST_VIEW,
+    ST_VALUE /* in the pool of a run: result of a call, or no tensor (then root may be another value, the same at run time) */
+} StorageKind;
 typedef struct Storage {
     uint8_t kind;               /* StorageKind */
     uint8_t rank;

@@ -130,7 +130,8 @@ def gpt2():
     mask, triangle = n.padding("attention_mask"), n.constant(np.tri(POSITIONS, dtype=bool)[None, None])
     for i in range(2):
         q, k, v = n.op("Split", n.flat_linear(n.norm(x), 3 * WIDTH), np.array([WIDTH] * 3), nout=3, axis=2)
-        k, v = (n.op("Concat", f"past_key_values.{i}.{s}", n.heads(y, 0, 2, 1, 3), axis=2, out=f"present.{i}.{s}") for s, y in (("key", k), ("value", v)))
+        k, v = (n.op("Concat", f"past_key_values.{i}.{s}", n.heads(y, 0, 2, 1, 3), axis=2, out=f"present.{i}.{s}")
+                for s, y in (("key", k), ("value", v)))
         s = n.scores(n.heads(q, 0, 2, 1, 3), n.op("Transpose", k, perm=[0, 1, 3, 2]))
         seen = n.op("Slice", n.op("Slice", triangle, past, total, np.array([2])), np.array([0]), total, np.array([3]))
         s = n.op("Add", n.op("Where", seen, s, np.float32(-10000)), mask)
@@ -147,7 +148,8 @@ def gpt2():
 def gpt2_feeds(rng, batch, sequence, past):
     mask = np.ones((batch, past + sequence), np.int64)
     mask[:, :past // 3] = rng.integers(0, 2, (batch, past // 3))
-    cache = {f"past_key_values.{i}.{s}": rng.standard_normal((batch, HEADS, past, WIDTH // HEADS)).astype(np.float32) for i in range(2) for s in ("key", "value")}
+    cache = {f"past_key_values.{i}.{s}": rng.standard_normal((batch, HEADS, past, WIDTH // HEADS)).astype(np.float32)
+             for i in range(2) for s in ("key", "value")}
     return {"input_ids": rng.integers(0, VOCABULARY, (batch, sequence)), "attention_mask": mask, **cache}
 
 
@@ -219,8 +221,10 @@ def shufflenet():
 # sequence + past is no more (BOUNDS) sees that its causal mask covers all scores.
 BOUNDS = {"gpt2": {"sequence": 32, "past": 64}}
 MODELS = {
-    "bert": (bert, bert_feeds, [{"batch": 1, "sequence": 5}, {"batch": 3, "sequence": 37}, {"batch": 1, "sequence": 70}, {"batch": 2, "sequence": 1}]),
-    "gpt2": (gpt2, gpt2_feeds, [{"batch": 2, "sequence": 1, "past": 7}, {"batch": 1, "sequence": 32, "past": 0}, {"batch": 1, "sequence": 1, "past": 64},
+    "bert": (bert, bert_feeds,
+             [{"batch": 1, "sequence": 5}, {"batch": 3, "sequence": 37}, {"batch": 1, "sequence": 70}, {"batch": 2, "sequence": 1}]),
+    "gpt2": (gpt2, gpt2_feeds, [{"batch": 2, "sequence": 1, "past": 7}, {"batch": 1, "sequence": 32, "past": 0},
+                                {"batch": 1, "sequence": 1, "past": 64},
                                 {"batch": 3, "sequence": 9, "past": 64}]),
     "vit": (vit, image_feeds("pixel_values", 3, 32, 32), [{"batch": 1}, {"batch": 5}]),
     "squeezenet": (squeezenet, image_feeds("data_0", 3, 64, 64), [{}]),

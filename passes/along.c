@@ -43,7 +43,8 @@ bool pass_along(Graph *g, PassCtx *p) {
     uint32_t n = g->node.n;
     Node **node = ctx_dup(g->c, g->node.v, n * sizeof *node);
     for (uint32_t i = 0; i < n; i++) {
-        int perm[MAX_RANK], s = node[i]->op != P_CONTRACT ? 2 : order(g, node[i], 0, p->target, perm) ? 0 : order(g, node[i], 1, p->target, perm) ? 1 : 2;
+        int perm[MAX_RANK], s = 2;
+        if (node[i]->op == P_CONTRACT) s = order(g, node[i], 0, p->target, perm) ? 0 : order(g, node[i], 1, p->target, perm) ? 1 : 2;
         if (s == 2 || !pass_allow(p)) continue;
         rewrite(g, node[i], s, perm);
         changed = true;

@@ -112,8 +112,8 @@ static bool strides_in_memory(Graph *g, Val v, Strides *out) {
     return strides_in_memory(g, graph_resolve(g, d->in[0]), &of) && strides_view(g->c, g, d, &of, out);
 }
 
-/* Is the innermost dim of operand 0 one that a product reads side by side? Bytes multiplied by four, and blocks of channels where constant weights have
- * so many rows and columns that the copy costs less than reading planes for each panel of columns. */
+/* Is the innermost dim of operand 0 one that a product reads side by side? Bytes multiplied by four, and blocks of channels where constant weights
+ * have so many rows and columns that the copy costs less than reading planes for each panel of columns. */
 static bool wants_together(const Graph *g, const Node *n) {
     enum { MANY_ROWS = 128, MANY_COLUMNS = 256 };
     const ContractAttr *a = n->attr;

@@ -167,7 +167,9 @@ static Val mapped(Lin *f, const Graph *r, const Val *map, const Node *n, Val v) 
 
 static void jump(Lin *f, StepKind kind, uint32_t label, Dim cond) { step(f, (Step){.kind = (uint8_t)kind, .label = label, .dim = cond}); }
 
-static void copy(Lin *f, const Node *n, Val to, Val from) { if (to.i != from.i) step(f, (Step){.kind = SP_COPY, .to = to, .from = from, .loc = n->loc}); }
+static void copy(Lin *f, const Node *n, Val to, Val from) {
+    if (to.i != from.i) step(f, (Step){.kind = SP_COPY, .to = to, .from = from, .loc = n->loc});
+}
 
 /* How many results of r each of its values is. */
 static uint32_t *results(const Graph *r) {

@@ -1,7 +1,7 @@
 /* memplan.c: the steps of a fused graph (linear.c) -> where each value lives, when it is live, and between which steps threads
  * must meet.
- * Operands of concat lie inside its result (root, offset, strides), and so does what a scatter updates. Sizes that are known, or bounded by the declared
- * ranges of their symbols, are packed offline; the rest is placed at run time by the same rule (largest first, lowest fit). */
+ * Operands of concat lie inside its result (root, offset, strides), and so does what a scatter updates. Sizes that are known, or bounded by the
+ * declared ranges of their symbols, are packed offline; the rest is placed at run time by the same rule (largest first, lowest fit). */
 #include <stdlib.h>
 #include <string.h>
 
@@ -22,7 +22,8 @@ static Storage dense(Plan *p, Val v, StorageKind kind) {
     const Type *t = val_type(p->g, v);
     if (t->kind != TY_TENSOR) return (Storage){.kind = ST_VALUE, .root = v, .bytes = dim_const(p->c, 0), .place = -1, .last = -1, .port = -1};
     Strides s = strides_dense(p->c, t);
-    Storage x = {.kind = (uint8_t)kind, .rank = t->rank, .root = v, .offset = dim_const(p->c, 0), .place = -1, .first = INT32_MAX, .last = -1, .port = -1};
+    Storage x = {.kind = (uint8_t)kind, .rank = t->rank, .root = v, .offset = dim_const(p->c, 0), .place = -1, .first = INT32_MAX, .last = -1,
+                 .port = -1};
     memcpy(x.stride, s.stride, sizeof x.stride);
     unsigned bits = dt_bits(t->dtype) < 8 ? 8 : dt_bits(t->dtype);
     x.bytes = dim_muli(p->c, type_count(p->c, t), bits / 8);

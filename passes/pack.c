@@ -4,8 +4,9 @@
  * Panels of 8-bit integers hold four k of every column side by side: "..kq,bkiq->..bi", for the sum of four products at once; a k
  * that is no multiple of four is filled up with zeros.
  *
- * A computed B of 8-bit integers is copied into panels by the run. B may also be a pointwise map of constants that fold left alone because its result is larger (dequantisation): then all its
- * operands become panels, of 32 columns if they can, and the map computes panels of them. */
+ * A computed B of 8-bit integers is copied into panels by the run. B may also be a pointwise map of constants that fold left
+ * alone because its result is larger (dequantisation): then all its operands become panels, of 32 columns if they can, and the
+ * map computes panels of them. */
 #include <string.h>
 
 #include "internal.h"

@@ -6,8 +6,10 @@
 
 #include "internal.h"
 
-enum { MULTIPROCESSORS = 132, TILE = 64, FEW = 16, COLUMNS = 32 /* of a block where rows are few */, MOST_PARTS = 64, LEAST = 256 /* k of a part */, STEP = 16 /* elements that are copied at once, at most */ };
-enum { LAUNCH = 4000 /* cycles that one more kernel takes */, MEMORY = 2500, FLOW = 20 /* bytes a cycle: of the device; that a block has under way */ };
+enum { MULTIPROCESSORS = 132, TILE = 64, FEW = 16, COLUMNS = 32 /* of a block where rows are few */, MOST_PARTS = 64 };
+enum { LEAST = 256 /* k of a part */, STEP = 16 /* elements that are copied at once, at most */ };
+enum { LAUNCH = 4000 /* cycles that one more kernel takes */ };
+enum { MEMORY = 2500, FLOW = 20 /* bytes a cycle: of the device; that a block has under way */ };
 
 typedef struct Sizes {
     double side[2], batches, depth; /* rows that one operand has alone; what both have; what is summed */
@@ -63,7 +65,8 @@ static double up(double n, double by) { return (double)(int64_t)((n + by - 1) / 
 static int64_t parts_of(const Graph *g, const Node *n, const Target *t, const Sizes *z) {
     int wide = z->side[1] >= z->side[0];
     bool few = z->side[!wide] <= FEW;
-    double blocks = z->batches * (few ? up(z->side[wide], COLUMNS) : up(z->side[0], TILE) * up(z->side[1], TILE)), step = step_cycles(g, n, t, few, wide);
+    double blocks = z->batches * (few ? up(z->side[wide], COLUMNS) : up(z->side[0], TILE) * up(z->side[1], TILE));
+    double step = step_cycles(g, n, t, few, wide);
     double best = z->depth * step * up(blocks, MULTIPROCESSORS) * 0.75; /* what is won should be worth it */
     int64_t parts = 1;
     for (int64_t s = 2; s <= MOST_PARTS && (double)(s * LEAST) <= z->depth; s *= 2) {
@@ -79,7 +82,8 @@ static int64_t parts_of(const Graph *g, const Node *n, const Target *t, const Si
 static Val parted(B *b, Val v, int axis, int64_t parts, int64_t size) {
     const Type *t = val_type(b->g, v);
     Dim dim[MAX_RANK];
-    for (int d = 0; d <= t->rank; d++) dim[d] = d == axis ? dim_const(b->g->c, parts) : d == axis + 1 ? dim_const(b->g->c, size / parts) : t->dim[d > axis ? d - 1 : d];
+    for (int d = 0; d <= t->rank; d++)
+        dim[d] = d == axis ? dim_const(b->g->c, parts) : d == axis + 1 ? dim_const(b->g->c, size / parts) : t->dim[d > axis ? d - 1 : d];
     return b_reshape(b, v, t->rank + 1, dim);
 }
 

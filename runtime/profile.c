@@ -62,7 +62,8 @@ static Row *rows(const Profile *p, int *n, double *sum) {
         Row *r = &row[(*n)++];
         memcpy(sorted, p->sample + (size_t)i * (size_t)p->most, (size_t)p->runs * sizeof *sorted);
         qsort(sorted, (size_t)p->runs, sizeof *sorted, by_value);
-        *r = (Row){.info = {.size = sizeof r->info}, .step = i, .median = sorted[p->runs / 2], .least = sorted[0], .calls = (double)p->calls[i] / (double)p->runs};
+        *r = (Row){.info = {.size = sizeof r->info}, .step = i, .median = sorted[p->runs / 2], .least = sorted[0],
+                   .calls = (double)p->calls[i] / (double)p->runs};
         p->api->step_info(p->session, i, &r->info);
         *sum += (double)r->median;
     }
@@ -125,8 +126,11 @@ int profile_json(const Profile *p, FILE *f) {
         const struct {
             const char *name, *text;
         } texts[] = {{"kernel", r->info.kernel}, {"schedule", r->info.schedule}, {"nodes", r->info.onnx_nodes}};
-        fprintf(f, "%s\n    {\"step\": %d, \"device\": %d, \"us\": %.3f, \"least_us\": %.3f, \"share\": %.5f, \"bytes\": %.0f, \"operations\": %.0f, \"tasks\": %lld", i ? "," : "",
-                r->step, r->info.device - 1, (double)r->median / 1e3, (double)r->least / 1e3, r->share, r->info.bytes, r->info.operations, (long long)r->info.tasks);
+        fprintf(f,
+                "%s\n    {\"step\": %d, \"device\": %d, \"us\": %.3f, \"least_us\": %.3f, \"share\": %.5f, \"bytes\": %.0f, "
+                "\"operations\": %.0f, \"tasks\": %lld",
+                i ? "," : "", r->step, r->info.device - 1, (double)r->median / 1e3, (double)r->least / 1e3, r->share, r->info.bytes,
+                r->info.operations, (long long)r->info.tasks);
         for (size_t k = 0; k < sizeof texts / sizeof *texts; k++) {
             fprintf(f, ", \"%s\": ", texts[k].name);
             json_text(f, texts[k].text);

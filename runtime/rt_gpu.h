@@ -223,7 +223,8 @@ static accelc_status to_host(Sess *s, int32_t r);
 
 /* rt_gpu_time.c: a launch, which is timed if the session wants to know */
 
-static CUresult launch_timed(Sess *s, uint32_t step, CUfunction kernel, unsigned grid, unsigned block, unsigned shared, CUstream stream, bool captured, void **extra);
+static CUresult launch_timed(Sess *s, uint32_t step, CUfunction kernel, unsigned grid, unsigned block, unsigned shared, CUstream stream,
+                             bool captured, void **extra);
 static void timed_graph(Sess *s, const Tape *t);
 static void timed_tell(Sess *s, bool well);
 static void timed_free(Device *d);
@@ -236,7 +237,8 @@ static void tape_close(Sess *s);
 static void tape_stop(Device *d); /* what is recorded now cannot be played again */
 /* Room for one more of `size` bytes each, or false. */
 static bool grow(Sess *s, void **list, size_t n, size_t *most, size_t more, size_t size);
-static void tape_launch(Sess *s, uint32_t step, CUfunction kernel, unsigned grid, unsigned block, unsigned shared, const uint64_t *word, size_t bytes);
+static void tape_launch(Sess *s, uint32_t step, CUfunction kernel, unsigned grid, unsigned block, unsigned shared, const uint64_t *word,
+                        size_t bytes);
 static void tape_move(Sess *s, CUdeviceptr to, CUdeviceptr from, size_t bytes);
 static bool gpu_replay(Sess *s);
 static void gpu_ran(Sess *s);

@@ -43,7 +43,8 @@ static void record(Sess *s, const Action *a, const uint64_t *word) {
     t->nword += n;
 }
 
-static void tape_launch(Sess *s, uint32_t step, CUfunction kernel, unsigned grid, unsigned block, unsigned shared, const uint64_t *word, size_t bytes) {
+static void tape_launch(Sess *s, uint32_t step, CUfunction kernel, unsigned grid, unsigned block, unsigned shared, const uint64_t *word,
+                        size_t bytes) {
     record(s, &(Action){.kernel = kernel, .grid = grid, .block = block, .shared = shared, .bytes = bytes, .step = step}, word);
 }
 

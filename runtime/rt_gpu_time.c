@@ -32,7 +32,8 @@ static CUresult timed_event(const Device *d, CUevent e, CUstream stream, bool ca
     return captured ? d->cu.event_in_graph(e, stream, CU_EVENT_RECORD_EXTERNAL) : d->cu.event_put(e, stream);
 }
 
-static CUresult launch_timed(Sess *s, uint32_t step, CUfunction kernel, unsigned grid, unsigned block, unsigned shared, CUstream stream, bool captured, void **extra) {
+static CUresult launch_timed(Sess *s, uint32_t step, CUfunction kernel, unsigned grid, unsigned block, unsigned shared, CUstream stream,
+                             bool captured, void **extra) {
     Device *d = s->device;
     Timed *t = s->cfg.on_step ? timed_next(s, step) : NULL;
     CUresult e = t ? timed_event(d, t->begin, stream, captured) : s->cfg.on_step ? CU_OUT_OF_MEMORY : 0;

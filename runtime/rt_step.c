@@ -22,7 +22,8 @@ static double term_sum(const Sess *s, const rt_step *st, int32_t buf) {
 RT_API accelc_status accelc_rt1_step_info(const accelc_session *s, int step, accelc_step *info) {
     if (!s || !info || info->size < sizeof info->size || step < 0 || (uint32_t)step >= s->nstep) return ACCELC_EINVAL;
     const rt_step *st = &s->step[step];
-    accelc_step x = {.size = info->size, .device = on_device(s, st) ? s->where : 0, .kernel = s->str + st->name, .onnx_nodes = s->str + st->nodes, .schedule = ""};
+    accelc_step x = {.size = info->size, .device = on_device(s, st) ? s->where : 0, .kernel = s->str + st->name, .onnx_nodes = s->str + st->nodes,
+                     .schedule = ""};
     if (st->op == RT_KERNEL) {
         x.tasks = s->dims[st->tasks];
         if (s->plan->work) {

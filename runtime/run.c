@@ -451,8 +451,8 @@ static void write_json(const Options *o, const accelc_desc *d, const Latency *l,
     json_text(f, d->name ? d->name : "");
     fputs(", \"target\": ", f);
     json_text(f, d->target ? d->target : "");
-    fprintf(f, ",\n  \"runs\": %lld, \"create_ms\": %.4f, \"least_ms\": %.4f, \"median_ms\": %.4f, \"p99_ms\": %.4f", (long long)o->repeat, l->created,
-            l->least, l->median, l->p99);
+    fprintf(f, ",\n  \"runs\": %lld, \"create_ms\": %.4f, \"least_ms\": %.4f, \"median_ms\": %.4f, \"p99_ms\": %.4f", (long long)o->repeat,
+            l->created, l->least, l->median, l->p99);
     if (o->profile) {
         fputs(",\n  \"steps\": ", f);
         if (!profile_json(p, f)) die(1, "out of memory");
@@ -586,7 +586,8 @@ int main(int argc, char **argv) {
     Latency l = latency(created, ns, o.repeat);
     int quiet = o.json && strcmp(o.json, "-") == 0;
     if (!quiet)
-        printf("create ms: %.4f\nlatency ms: min %.4f  median %.4f  p99 %.4f  (%lld runs)\n", l.created, l.least, l.median, l.p99, (long long)o.repeat);
+        printf("create ms: %.4f\nlatency ms: min %.4f  median %.4f  p99 %.4f  (%lld runs)\n", l.created, l.least, l.median, l.p99,
+               (long long)o.repeat);
     save_outputs(&o, d, out, quiet);
     if (o.profile && !quiet && !profile_print(&profile, stdout)) die(1, "out of memory");
     if (o.json) write_json(&o, d, &l, &profile);

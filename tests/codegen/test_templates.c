@@ -350,8 +350,8 @@ START_TEST(packed_weights) {
             char in[128], out[64], body[512];
             snprintf(in, sizeof in, "%%b: u8[3,9,1,%d], %%s: f32[3,9,1,%d], %%x: f32[9,2,1]", cols, cols);
             snprintf(out, sizeof out, "f32[3,%d]", cols);
-            snprintf(body, sizeof body, "%%0 = map { (%s) * b * c } %%b, %%s, %%x : f32[3,9,2,%d]\n%%1 = reduce.sum [1, 2] %%0 : %s\nyield %%1", value[v],
-                     cols, out);
+            snprintf(body, sizeof body, "%%0 = map { (%s) * b * c } %%b, %%s, %%x : f32[3,9,2,%d]\n%%1 = reduce.sum [1, 2] %%0 : %s\nyield %%1",
+                     value[v], cols, out);
             kernel("tile", "", in, out, body, NULL);
         }
 }
@@ -740,7 +740,8 @@ END_TEST
 /* Which axes are left: `want`, lines of the collapsed kernel in order. */
 static void collapsed(const char *in, const char *out, const char *body, const char *const *want) {
     char text[2048];
-    snprintf(text, sizeof text, "dims N\ngraph @t (%s) -> (%%y: %s) {\n  %%y = group \"kernel\" %%x : %s (%s) {\n%s\n  }\n  return %%y\n}\n", in, out, out, in, body);
+    snprintf(text, sizeof text, "dims N\ngraph @t (%s) -> (%%y: %s) {\n  %%y = group \"kernel\" %%x : %s (%s) {\n%s\n  }\n  return %%y\n}\n",
+             in, out, out, in, body);
     Ctx *c = ctx_new();
     Graph *g = graph_parse(c, text, "test.ir");
     ck_assert_msg(g != NULL, "%s\n%s", ctx_messages(c), text);
@@ -800,8 +801,10 @@ START_TEST(long_sums) {
         Size size[] = {{"N", cases[i].n}, {0}};
         snprintf(text, sizeof text,
                  "%sgraph @t (%%x: f32[%s]) -> (%%y: f32[%s]) {\n  %%y = group \"kernel\" %%x : f32[%s] (%%x: f32[%s]) {\n"
-                 "    %%0 = map { min(max(a, 0.1), 0.1) } %%x : f32[%s]\n    %%1 = reduce.sum [%s] %%0 : f32[%s]\n    yield %%1\n  }\n  return %%y\n}\n",
-                 cases[i].n ? "dims N\n" : "", cases[i].shape, cases[i].out, cases[i].out, cases[i].shape, cases[i].shape, cases[i].axes, cases[i].out);
+                 "    %%0 = map { min(max(a, 0.1), 0.1) } %%x : f32[%s]\n    %%1 = reduce.sum [%s] %%0 : f32[%s]\n"
+                 "    yield %%1\n  }\n  return %%y\n}\n",
+                 cases[i].n ? "dims N\n" : "", cases[i].shape, cases[i].out, cases[i].out, cases[i].shape, cases[i].shape, cases[i].axes,
+                 cases[i].out);
         try_kernel(text, cases[i].tmpl, size, 0);
     }
 }

@@ -122,7 +122,8 @@ def measure(accelc_path, names, stride, say):
                     ulp, at = error(y, want, dtype, name in FLUSHED)
                     key = name, np.dtype(dtype).name
                     if say:
-                        print(f"{name} {key[1]} {level}: {ulp:.3f} at {', '.join(repr(v[at]) for v in feeds.values())}: {y[at]!r} instead of {want[at]!r}", flush=True)
+                        where = ", ".join(repr(v[at]) for v in feeds.values())
+                        print(f"{name} {key[1]} {level}: {ulp:.3f} at {where}: {y[at]!r} instead of {want[at]!r}", flush=True)
                     found[key] = max(found.get(key, 0), ulp)
     return found
 

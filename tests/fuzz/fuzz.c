@@ -99,7 +99,8 @@ static void replace(Shared *s, size_t at, size_t old, const void *with, size_t n
 static void edit_number(Shared *s, uint64_t *r, size_t at) {
     static const char *const numbers[] = {"0", "1", "-1", "2", "9223372036854775807", "-9223372036854775808", "4294967296", "1e400", "nan",
                                           "99999999999999999999", "2147483648", "65536", "127", "-3"};
-    static const unsigned char varints[][10] = {{0}, {1}, {0x7f}, {0xff, 0xff, 0xff, 0xff, 0x07}, {0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f},
+    static const unsigned char varints[][10] = {{0}, {1}, {0x7f}, {0xff, 0xff, 0xff, 0xff, 0x07},
+                                                {0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f},
                                                 {0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01}, {0x80, 0x80, 0x80, 0x80, 0x10}};
     static const size_t lengths[] = {1, 1, 1, 5, 9, 10, 5};
     if (s->kind == PROTOBUF) {
@@ -205,7 +206,7 @@ static void child(Shared *s, const Corpus *c, uint64_t random_seed, time_t end) 
 
 static void save(const Shared *s, const Corpus *c, const char *folder, int status, int number) {
     char path[4096];
-    const char *why = WIFSIGNALED(status) && WTERMSIG(status) == SIGALRM ? "does not end" : WIFSIGNALED(status) ? strsignal(WTERMSIG(status)) : "gave up";
+    const char *why = !WIFSIGNALED(status) ? "gave up" : WTERMSIG(status) == SIGALRM ? "does not end" : strsignal(WTERMSIG(status));
     snprintf(path, sizeof path, "%s/fail%d%s", folder, number, endings[s->kind]);
     FILE *f = fopen(path, "wb");
     if (f) {

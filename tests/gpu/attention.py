@@ -19,16 +19,17 @@ import onnx.parser
 
 # Graphs of opset 23, and sizes.
 CASES = {
-    "causal": ("(float16[B, 3, N, 40] q, float16[B, 3, N, 40] k, float16[B, 3, N, 72] v) => (float16[B, 3, N, 72] y) { y = Attention<is_causal = 1>(q, k, v) }",
+    "causal": ("(float16[B, 3, N, 40] q, float16[B, 3, N, 40] k, float16[B, 3, N, 72] v) => "
+               "(float16[B, 3, N, 72] y) { y = Attention<is_causal = 1>(q, k, v) }",
                [{"B": 2, "N": 70}, {"B": 1, "N": 1}, {"B": 1, "N": 130}, {"B": 1, "N": 0}]),
     "wide": ("(float16[B, 1, N, 128] q, float16[B, 1, S, 128] k, float16[B, 1, S, 128] v) => (float16[B, 1, N, 128] y) { y = Attention(q, k, v) }",
              [{"B": 2, "N": 150, "S": 130}, {"B": 1, "N": 5, "S": 256}]),
-    "whole": ("(bfloat16[B, 2, 128, 64] q, bfloat16[B, 2, 256, 64] k, bfloat16[B, 2, 256, 64] v) => (bfloat16[B, 2, 128, 64] y) { y = Attention(q, k, v) }",
-              [{"B": 2}]),
-    "shared heads": ("(float16[B, 4, N, 64] q, float16[B, 2, N, 64] k, float16[B, 2, N, 64] v) => (float16[B, 4, N, 64] y) { y = Attention(q, k, v) }",
-                     [{"B": 1, "N": 140}]),
-    "mask": ("(float16[B, 2, N, 64] q, float16[B, 2, N, 64] k, float16[B, 2, N, 64] v, float16[N, N] m) => (float16[B, 2, N, 64] y) { y = Attention(q, k, v, m) }",
-             [{"B": 1, "N": 100}]),
+    "whole": ("(bfloat16[B, 2, 128, 64] q, bfloat16[B, 2, 256, 64] k, bfloat16[B, 2, 256, 64] v) => "
+              "(bfloat16[B, 2, 128, 64] y) { y = Attention(q, k, v) }", [{"B": 2}]),
+    "shared heads": ("(float16[B, 4, N, 64] q, float16[B, 2, N, 64] k, float16[B, 2, N, 64] v) => "
+                     "(float16[B, 4, N, 64] y) { y = Attention(q, k, v) }", [{"B": 1, "N": 140}]),
+    "mask": ("(float16[B, 2, N, 64] q, float16[B, 2, N, 64] k, float16[B, 2, N, 64] v, float16[N, N] m) => "
+             "(float16[B, 2, N, 64] y) { y = Attention(q, k, v, m) }", [{"B": 1, "N": 100}]),
     "rows of heads": ("(float16[B, N, 128] q, float16[B, S, 128] k, float16[B, S, 128] v) => (float16[B, N, 128] y) "
                       "{ y = Attention<q_num_heads = 2, kv_num_heads = 2>(q, k, v) }", [{"B": 2, "N": 70, "S": 90}]),
 }
@@ -38,7 +39,8 @@ TOLERANCE = {np.dtype(np.float16): 1e-2}    # scores may be rounded the other wa
 def check(command, folder, name, graph, sizes):
     path, so = f"{folder}/m.onnx", f"{folder}/{name}.so"
     onnx.save(onnx.parser.parse_model(f'<ir_version: 10, opset_import: ["" : 23]>\nm {graph}'), path)
-    listing = subprocess.run([command, path, "-o", "-", "--emit=kernels", "--target=cuda", "--gpu=sm_90a"], check=True, capture_output=True, text=True).stdout
+    listing = subprocess.run([command, path, "-o", "-", "--emit=kernels", "--target=cuda", "--gpu=sm_90a"], check=True, capture_output=True,
+                             text=True).stdout
     assert "schedule: wgflash rows=128 " in listing, f"{name}: {listing}"
     accelc.compile(path, so, "--target", "gpu-emulated-sm_90a")
     model = accelc.load(so)

@@ -32,7 +32,8 @@ def main():
 
         def compiled(tool, out, options=("--cubin",), **env):
             """The artefact, or the message."""
-            line = [accelc, f"{folder}/m.onnxtxt", "-o", f"{folder}/{out}", "--target", "cuda,x86-64", "--gpu", "sm_80,sm_90a", "--name", "m", *options]
+            line = [accelc, f"{folder}/m.onnxtxt", "-o", f"{folder}/{out}", "--target", "cuda,x86-64", "--gpu", "sm_80,sm_90a", "--name", "m",
+                    *options]
             done = subprocess.run(line, capture_output=True, text=True, env={**os.environ, "ACCELC_PTXAS": tool, **env})
             if done.returncode:
                 return done.stderr
@@ -43,12 +44,14 @@ def main():
         for image in (b"MACHINE CODE -arch=sm_90a", b".target sm_90a", b"MACHINE CODE -arch=sm_80", b".target sm_80"):
             assert image in got, f"{image} is missing"
         assert b"MACHINE CODE" not in compiled(fake, "n.so", ()), "machine code without --cubin"
-        for tool, env, text in ((fake, {"REFUSE": "1"}, "ptxas failed: ptxas says no"), (f"{folder}/none", {}, f"--cubin: there is no {folder}/none")):
+        for tool, env, text in ((fake, {"REFUSE": "1"}, "ptxas failed: ptxas says no"),
+                                (f"{folder}/none", {}, f"--cubin: there is no {folder}/none")):
             message = compiled(tool, "bad.so", **env)
             assert text in message, message
         if ptxas:
             first = compiled(ptxas, "a.so")
-            assert first.count(b"\x7fELF") == 3 and first == compiled(ptxas, "b.so"), "machine code is missing, or differs from compilation to compilation"
+            again = compiled(ptxas, "b.so")
+            assert first.count(b"\x7fELF") == 3 and first == again, "machine code is missing, or differs from compilation to compilation"
     print(f"ok   {ptxas or 'ptxas was not found'}")
 
 

@@ -42,7 +42,8 @@ def exchange(model, feeds, look):
             except accelc.Error as e:
                 assert "until the session's next run" in str(e), e
     driver, stream, context = ctypes.CDLL(os.environ["ACCELC_LIBCUDA"]), ctypes.c_void_p(), ctypes.c_void_p()
-    assert driver.cuDevicePrimaryCtxRetain(ctypes.byref(context), 0) == driver.cuCtxPushCurrent_v2(context) == driver.cuStreamCreate(ctypes.byref(stream), 1) == 0
+    assert driver.cuDevicePrimaryCtxRetain(ctypes.byref(context), 0) == driver.cuCtxPushCurrent_v2(context) == 0
+    assert driver.cuStreamCreate(ctypes.byref(stream), 1) == 0
     with model.session(device=0, stream=stream.value) as session:
         assert (session.run(feeds)["y"] == want).all()
     assert driver.cuStreamDestroy_v2(stream) == driver.cuCtxPopCurrent_v2(ctypes.byref(context)) == driver.cuDevicePrimaryCtxRelease_v2(0) == 0
@@ -79,15 +80,20 @@ def command_line(so, feeds, fakecuda, emulation, folder):
         np.save(f"{folder}/{n}.npy", x)
 
     def call(device, lib=fakecuda):
-        line = [os.environ["ACCELC_RUN"], so, "--device", device, "--output", f"y={folder}/y.npy", *(a for n in feeds for a in ("--input", f"{n}={folder}/{n}.npy"))]
+        line = [os.environ["ACCELC_RUN"], so, "--device", device, "--output", f"y={folder}/y.npy",
+                *(a for n in feeds for a in ("--input", f"{n}={folder}/{n}.npy"))]
         done = subprocess.run(line, capture_output=True, text=True, env={**os.environ, "ACCELC_LIBCUDA": lib, "ACCELC_EMU_KERNELS": emulation})
         return done.stderr or np.load(f"{folder}/y.npy")
     emulated.same(call("1"), call("cpu"), "accelc-run")
-    line = [os.environ["ACCELC"], "bench", so, "--device", "1", "--repeat", "2", "--json", "-", *(a for n in feeds for a in ("--input", f"{n}={folder}/{n}.npy"))]
-    done = subprocess.run(line, capture_output=True, text=True, check=True, env={**os.environ, "ACCELC_LIBCUDA": fakecuda, "ACCELC_EMU_KERNELS": emulation})
+    line = [os.environ["ACCELC"], "bench", so, "--device", "1", "--repeat", "2", "--json", "-",
+            *(a for n in feeds for a in ("--input", f"{n}={folder}/{n}.npy"))]
+    done = subprocess.run(line, capture_output=True, text=True, check=True,
+                          env={**os.environ, "ACCELC_LIBCUDA": fakecuda, "ACCELC_EMU_KERNELS": emulation})
     steps = json.loads(done.stdout)["steps"]
-    assert [s["device"] for s in steps] == [1] and steps[0]["us"] > 0 and steps[0]["bytes"] == sum(x.nbytes for x in feeds.values()) + feeds["x"].nbytes, steps
-    for device, lib, message in (("2", fakecuda, "there is no GPU 2, the machine has 2"), ("0", f"{folder}/none.so", "the driver of the GPU is missing")):
+    moved = sum(x.nbytes for x in feeds.values()) + feeds["x"].nbytes
+    assert [s["device"] for s in steps] == [1] and steps[0]["us"] > 0 and steps[0]["bytes"] == moved, steps
+    for device, lib, message in (("2", fakecuda, "there is no GPU 2, the machine has 2"),
+                                 ("0", f"{folder}/none.so", "the driver of the GPU is missing")):
         text = call(device, lib)
         assert message in text, text
     emulated.same(call("cpu", f"{folder}/none.so"), call("1"), "accelc-run without a driver")
@@ -116,7 +122,8 @@ def main():
     with tempfile.TemporaryDirectory(prefix="accelc-device-") as folder:
         for i, name in enumerate(list(models.MODELS)[::1 if "--all" in sys.argv else 2]):
             os.environ["ACCELC_EMU_ARCH"] = "80" if i % 2 else "90"  # sm_90a is a level of its own
-            path, so, emulation, feeds_path, results_path = (f"{folder}/{name}{end}" for end in (".onnx", ".so", "-emulated.so", "-in.npz", "-out.npz"))
+            path, so, emulation, feeds_path, results_path = (f"{folder}/{name}{end}"
+                                                             for end in (".onnx", ".so", "-emulated.so", "-in.npz", "-out.npz"))
             onnx.save(onnx.parser.parse_model(models.text(name)), path)
             feeds = emulated.feeds_of(path, np.random.default_rng(len(name)))
             np.savez(feeds_path, **feeds)

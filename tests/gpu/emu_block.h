@@ -1,8 +1,8 @@
 /* emu_block.h: the block that runs, for emu.c (turns, meetings, memory) and emu_hopper.c (what is done beside the threads' work).
  *
  * Who has seen what: time counts releases (barriers, arrivals). Each byte of the memory that threads have together has marks of who wrote and who
- * read it last: time << 11 | who, time the one that the next release gets. A thread sees what others did before the last release of theirs that it has
- * acquired: all of them at barriers; others have to be told from one another once there are any (clocks). */
+ * read it last: time << 11 | who, time the one that the next release gets. A thread sees what others did before the last release of theirs that it
+ * has acquired: all of them at barriers; others have to be told from one another once there are any (clocks). */
 #ifndef ACCELC_TESTS_GPU_EMU_BLOCK_H
 #define ACCELC_TESTS_GPU_EMU_BLOCK_H
 #include "emu_internal.h"

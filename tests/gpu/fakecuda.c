@@ -17,7 +17,10 @@
 #define EXPORT __attribute__((visibility("default")))
 #define DIE(...) (fprintf(stderr, "fakecuda: " __VA_ARGS__), fputc('\n', stderr), abort())
 
-enum { INVALID_VALUE = 1, OUT_OF_MEMORY = 2, NOT_INITIALIZED = 3, NO_DEVICE = 100, INVALID_DEVICE = 101, INVALID_IMAGE = 200, INVALID_CONTEXT = 201, INVALID_PTX = 218, NOT_FOUND = 500, NOT_READY = 600, NOT_SUPPORTED = 801, UNKNOWN = 999 };
+enum {
+    INVALID_VALUE = 1, OUT_OF_MEMORY = 2, NOT_INITIALIZED = 3, NO_DEVICE = 100, INVALID_DEVICE = 101, INVALID_IMAGE = 200, INVALID_CONTEXT = 201,
+    INVALID_PTX = 218, NOT_FOUND = 500, NOT_READY = 600, NOT_SUPPORTED = 801, UNKNOWN = 999
+};
 enum { MOST_DEVICES = 4, MOST_ALLOCS = 4096, DEPTH = 16, GUARD = 256, ALIGN = 256 };
 #define MEMORY ((size_t)1 << 32)
 
@@ -121,7 +124,8 @@ static Handle *handle_new(char kind) {
 
 static Handle *handle(void *p, char kind) {
     Handle *h = p;
-    if (!h || h->kind != kind) DIE("%p is no %s", p, kind == 's' ? "stream" : kind == 'm' ? "module" : kind == 'f' ? "function" : kind == 'e' ? "event" : "graph");
+    if (!h || h->kind != kind)
+        DIE("%p is no %s", p, kind == 's' ? "stream" : kind == 'm' ? "module" : kind == 'f' ? "function" : kind == 'e' ? "event" : "graph");
     if (h->context != stack[depth - 1]) DIE("a handle of another context");
     return h;
 }
@@ -160,8 +164,8 @@ static bool on_device(const void *p, size_t n) {
 static void run_kernel(const Work *w) {
     const uint64_t *rest = w->parameter + w->bytes / 8 - 4; /* of the block: tasks, scratch, its size, status (runtime/abi.h) */
     bool together = w->kernel->together;
-    emu_run(&(emu_launch){w->kernel->name, w->kernel->run, w->parameter, w->grid, w->block, w->shared, together ? (uint8_t *)(uintptr_t)rest[1] : NULL,
-                          together ? rest[2] : 0, together, on_device});
+    emu_run(&(emu_launch){w->kernel->name, w->kernel->run, w->parameter, w->grid, w->block, w->shared,
+                          together ? (uint8_t *)(uintptr_t)rest[1] : NULL, together ? rest[2] : 0, together, on_device});
 }
 
 static uint64_t now_ns(void) {
@@ -251,12 +255,14 @@ EXPORT int cuInit(unsigned flags) {
 }
 
 EXPORT int cuGetErrorName(int e, const char **name) {
-    *name = e == OUT_OF_MEMORY ? "CUDA_ERROR_OUT_OF_MEMORY" : e == NO_DEVICE ? "CUDA_ERROR_NO_DEVICE" : e == 719 ? "CUDA_ERROR_LAUNCH_FAILED" : e == UNKNOWN ? "CUDA_ERROR_UNKNOWN" : NULL;
+    *name = e == OUT_OF_MEMORY ? "CUDA_ERROR_OUT_OF_MEMORY" : e == NO_DEVICE ? "CUDA_ERROR_NO_DEVICE" :
+            e == 719 ? "CUDA_ERROR_LAUNCH_FAILED" : e == UNKNOWN ? "CUDA_ERROR_UNKNOWN" : NULL;
     return *name ? 0 : INVALID_VALUE;
 }
 
 EXPORT int cuGetErrorString(int e, const char **text) {
-    *text = e == OUT_OF_MEMORY ? "out of memory" : e == NO_DEVICE ? "no CUDA-capable device is detected" : e == 719 ? "unspecified launch failure" : e == UNKNOWN ? "unknown error" : NULL;
+    *text = e == OUT_OF_MEMORY ? "out of memory" : e == NO_DEVICE ? "no CUDA-capable device is detected" :
+            e == 719 ? "unspecified launch failure" : e == UNKNOWN ? "unknown error" : NULL;
     return *text ? 0 : INVALID_VALUE;
 }
 
@@ -579,8 +585,8 @@ EXPORT int cuMemsetD32Async(uint64_t p, unsigned v, size_t n, Handle *s) {
 /* ---- kernels ---- */
 
 /* What the manual demands of maps without interleaving, of the types and swizzles that emu_map has. */
-EXPORT int cuTensorMapEncodeTiled(emu_map *m, int type, uint32_t rank, uint64_t base, const uint64_t *extent, const uint64_t *stride, const uint32_t *box,
-                                  const uint32_t *each, int interleave, int swizzle, int promotion, int fill) {
+EXPORT int cuTensorMapEncodeTiled(emu_map *m, int type, uint32_t rank, uint64_t base, const uint64_t *extent, const uint64_t *stride,
+                                  const uint32_t *box, const uint32_t *each, int interleave, int swizzle, int promotion, int fill) {
     static const uint8_t size[] = {[0] = 1, [1] = 2, [2] = 4, [4] = 8};
     int e = begin(true);
     if (e) return end(e);
@@ -605,7 +611,8 @@ EXPORT int cuLaunchKernel(Handle *f, unsigned gx, unsigned gy, unsigned gz, unsi
     if (e) return end(e);
     handle(f, 'f');
     if (params || !extra || extra[0] != (void *)1 || extra[2] != (void *)2 || extra[4]) DIE("cuLaunchKernel: one parameter block is expected");
-    if (!gx || gx > 0x7fffffff || gy != 1 || gz != 1 || !bx || bx > 1024 || by != 1 || bz != 1 || shared > (unsigned)f->shared) return end(INVALID_VALUE);
+    if (!gx || gx > 0x7fffffff || gy != 1 || gz != 1 || !bx || bx > 1024 || by != 1 || bz != 1 || shared > (unsigned)f->shared)
+        return end(INVALID_VALUE);
     size_t bytes = *(size_t *)extra[3];
     Work *w = work_new(s, bytes);
     memcpy(w->parameter, extra[1], bytes);
@@ -649,7 +656,8 @@ EXPORT int cuEventRecordWithFlags(Handle *event, Handle *s, unsigned flags) {
     if (!e && flags > 1) e = INVALID_VALUE;
     if (e) return end(e);
     handle(event, 'e')->time = 0;
-    if ((handle(s, 's')->graph != NULL) != flags) DIE("an event is recorded %s", flags ? "for a graph, but nothing is captured" : "while its stream is captured");
+    if ((handle(s, 's')->graph != NULL) != flags)
+        DIE("an event is recorded %s", flags ? "for a graph, but nothing is captured" : "while its stream is captured");
     work_new(s, 0)->event = event;
     return end(0);
 }

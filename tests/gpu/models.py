@@ -5,14 +5,16 @@ HEAD = '<ir_version: 8, opset_import: ["" : 18]>\n'
 
 MODELS = {
     "elementwise": "m (float[N, 300] x, float[300] g) => (float[N, 300] y) { a = Mul(x, g) t = Tanh(a) y = Add(t, x) }",
-    "types": """m (float16[7, 33] h, double[7, 33] d, int64[7, 33] i, uint8[33] u) => (float16[7, 33] a, double[7, 33] b, int64[7, 33] c, bool[7, 33] e) {
+    "types": """m (float16[7, 33] h, double[7, 33] d, int64[7, 33] i, uint8[33] u)
+        => (float16[7, 33] a, double[7, 33] b, int64[7, 33] c, bool[7, 33] e) {
         a = Mul(h, h) s = Sqrt(d) b = Exp(s) v = Cast<to = 7>(u) c = Div(i, v) e = Less(i, c) }""",
     "gather": "m (float[40, 9] x, int64[K] i) => (float[K, 9] y) { y = Gather(x, i) }",
     "reduction": "m (float[N, 1000] x) => (float[N, 1] y) { y = ReduceMean<keepdims = 1>(x, axis) }",
     "softmax": "m (float[N, 130] x) => (float[N, 130] y) { y = Softmax<axis = 1>(x) }",
     "norm": """m (float[N, 96] x, float[96] w, float[96] b) => (float[N, 96] y) { y = LayerNormalization<axis = 1>(x, w, b) }""",
     "matmul": "m (float[N, 40] x, float[40, 24] w, float[24] b) => (float[N, 24] y) { p = MatMul(x, w) s = Add(p, b) y = Relu(s) }",
-    "conv": "m (float[1, 3, 20, 20] x, float[8, 3, 3, 3] w) => (float[1, 8, 10, 10] y) { c = Conv<pads = [1, 1, 1, 1]>(x, w) y = MaxPool<kernel_shape = [2, 2], strides = [2, 2]>(c) }",
+    "conv": "m (float[1, 3, 20, 20] x, float[8, 3, 3, 3] w) => (float[1, 8, 10, 10] y) { c = Conv<pads = [1, 1, 1, 1]>(x, w) "
+            "y = MaxPool<kernel_shape = [2, 2], strides = [2, 2]>(c) }",
     "order": "m (float[6, 500] x) => (float[6, 5] v, int64[6, 5] i, float[6, 500] s) { v, i = TopK(x, five) s = CumSum(x, one) }",
     "transpose": "m (float[N, 70] x, float[70, N] r) => (float[70, N] y) { t = Transpose<perm = [1, 0]>(x) y = Add(t, r) }",
     "scatter": "m (float[20, 4] x, int64[K, 1] i, float[K, 4] u) => (float[20, 4] y) { y = ScatterND<reduction = \"add\">(x, i, u) }",
@@ -29,7 +31,8 @@ TILES = {
     "tiles_conv": """m (float[B, 12, 19, 17] x, float[70, 12, 3, 3] w) => (float[B, 70, 10, 9] y) {
         c = Conv<strides = [2, 2], pads = [1, 1, 1, 1]>(x, w) y = Relu(c) }""",
     "tiles_integer": "m (uint8[140, 90] x, int8[90, 150] w) => (int32[140, 150] y) { y = MatMulInteger(x, w) }",
-    "tiles_integer_across": "m (int8[140, 96] x, uint8[150, 96] w) => (int32[140, 150] y) { t = Transpose<perm = [1, 0]>(w) y = MatMulInteger(x, t) }",
+    "tiles_integer_across": "m (int8[140, 96] x, uint8[150, 96] w) => (int32[140, 150] y) "
+                            "{ t = Transpose<perm = [1, 0]>(w) y = MatMulInteger(x, t) }",
     "tiles_half": "m (float16[N, 104] x, float16[104, 136] w, float16[136] b) => (float16[N, 136] y) { p = MatMul(x, w) y = Add(p, b) }",
     "tiles_half_conv": """m (float16[B, 12, 19, 17] x, float16[70, 12, 3, 3] w) => (float16[B, 70, 10, 9] y) {
         y = Conv<strides = [2, 2], pads = [1, 1, 1, 1]>(x, w) }""",
@@ -67,7 +70,8 @@ TILES = {
         d = DequantizeLinear<axis = 1>(w, s, z) y = MatMul(x, d) }""",
     "attention": """m (float[B, 3, N, 64] q, float[B, 3, N, 64] k, float[B, 3, N, 64] v) => (float[B, 3, N, 64] y) {
         t = Transpose<perm = [0, 1, 3, 2]>(k) s = MatMul(q, t) c = Mul(s, eighth) p = Softmax<axis = 3>(c) y = MatMul(p, v) }""",
-    "attention_mask": """m (float[B, N, 2, 40] q, float[B, 2, 40, 101] k, float[B, 2, 101, 24] v, float[B, 1, 1, 101] mask) => (float[B, N, 2, 24] y) {
+    "attention_mask": """m (float[B, N, 2, 40] q, float[B, 2, 40, 101] k, float[B, 2, 101, 24] v, float[B, 1, 1, 101] mask)
+        => (float[B, N, 2, 24] y) {
         r = Transpose<perm = [0, 2, 1, 3]>(q) s = MatMul(r, k) c = Add(s, mask) p = Softmax<axis = 3>(c) o = MatMul(p, v) z = Relu(o)
         y = Transpose<perm = [0, 2, 1, 3]>(z) }""",
     "attention_half": """m (float16[B, 3, N, 64] q, float16[B, 3, 64, N] k, float16[B, 3, N, 64] v) => (float16[B, 3, N, 64] y) {
@@ -86,7 +90,8 @@ _WGMMA = [f"wgmma rows={r} cols={c}" for r, c in ((128, 256), (256, 128), (128, 
 _GEMV, _FLASH = ["gemv rows=1", "gemv rows=2", "gemv rows=4"], ["flash rows=64"]
 # Operands that bulk copies cannot bring: walked backwards, of rows that are not whole pieces of 16 bytes, padded.
 NO_BULK = {
-    "backwards": """m (float16[4, 150, 72] x, float16[72, 136] w) => (float16[4, 150, 136] y) <int64[1] s = {-1}, int64[1] e = {-9}, int64[1] a = {0}> {
+    "backwards": """m (float16[4, 150, 72] x, float16[72, 136] w) => (float16[4, 150, 136] y)
+        <int64[1] s = {-1}, int64[1] e = {-9}, int64[1] a = {0}> {
         z = Slice(x, s, e, a, s) y = MatMul(z, w) }""",
     "odd": "m (float16[150, 100] x, float16[100, 136] w) => (float16[150, 136] y) { y = MatMul(x, w) }",
     "padded": "m (float16[1, 64, 20, 20] x, float16[64, 64, 3, 3] w) => (float16[1, 64, 20, 20] y) { y = Conv<pads = [1, 1, 1, 1]>(x, w) }",
@@ -95,7 +100,8 @@ NO_BULK = {
 _SCHEDULES = [
     ("tiles", _GEMM, None), ("tiles_across", _GEMM, None), ("tiles_batch", _GEMM, None), ("tiles_conv", _GEMM, None),
     ("tiles_integer", _GEMM[::3] + _MMA[:1] + _MMA[3:], None), ("tiles_integer_across", _MMA, None), ("tiles_half", _GEMM[3:4] + _MMA, None),
-    ("tiles_half_conv", _MMA[:1] + _MMA[2:], None), ("tiles", _MMA, "tf32"), ("tiles_across", _MMA, "tf32"), ("tiles_conv", _MMA[:1] + _MMA[2:], "bf16"),
+    ("tiles_half_conv", _MMA[:1] + _MMA[2:], None), ("tiles", _MMA, "tf32"), ("tiles_across", _MMA, "tf32"),
+    ("tiles_conv", _MMA[:1] + _MMA[2:], "bf16"),
     ("tiles_across", _MMA[2:], "f16"), ("split", _GEMM[3:4], None), ("split_conv", _GEMM[4:5], None), ("split_few", _GEMV[:1] + _MMA[3:4], None),
     ("tiles_half", _WGMMA, None), ("wgmma_whole", _WGMMA, "tf32"),
     *((name, _WGMMA, None) for name in TILES if name.startswith("wgmma_") and name != "wgmma_whole"),

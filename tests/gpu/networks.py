@@ -35,7 +35,8 @@ def networks():
         yield name, model, [], feeds, bindings
         if name in small.BOUNDS:
             yield f"{name} with bounds", model, [f"--dim={s}=0..{n}" for s, n in small.BOUNDS[name].items()], feeds, bindings
-    yield "digits", f"{MODELS}/digits.onnx", [], lambda rng, n: {"image": np.concatenate([np.load(f"{MODELS}/digit-{d}.npy") for d in range(n)])}, [{"n": 1}, {"n": 10}]
+    digits = lambda n: np.concatenate([np.load(f"{MODELS}/digit-{d}.npy") for d in range(n)])
+    yield "digits", f"{MODELS}/digits.onnx", [], lambda rng, n: {"image": digits(n)}, [{"n": 1}, {"n": 10}]
     if os.path.exists(f"{SHARED}/mnist.onnx"):
         yield "mnist", f"{SHARED}/mnist.onnx", [], small.image_feeds("Input3", 1, 28, 28), [{}]
 

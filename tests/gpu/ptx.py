@@ -18,7 +18,8 @@ import models
 # What the text for sm_80 must have (a regular expression), or must not (after "!").
 CHECKS = {
     "elementwise": [r"\.visible \.entry accelc_elementwise_cuda_k0_\w+\(\n\t\.param \.align 8 \.b8 \w+\[\d+\]\n\)\n\.maxntid 256",
-                    r"mov\.u32 \t%r\d+, %nctaid\.x;", r"ld\.global\.v4\.[fb]32", r"st\.global\.v4\.[fb]32", r"fma\.rn\.f32", r"!\b(add|mul)\.f32", r"!ld\.local|st\.local|call"],
+                    r"mov\.u32 \t%r\d+, %nctaid\.x;", r"ld\.global\.v4\.[fb]32", r"st\.global\.v4\.[fb]32", r"fma\.rn\.f32", r"!\b(add|mul)\.f32",
+                    r"!ld\.local|st\.local|call"],
     "types": [r"mul\.rn\.f16", r"sqrt\.rn\.f64", r"div\.s64"],
     "gather": [r"atom(\.relaxed)?(\.\w+)*\.cas\.b32"],
     "reduction": [r"add\.rn\.f32", r"!atom"],
@@ -28,8 +29,8 @@ CHECKS = {
 # What the text of a template of tiles must have.
 MMA = r"mma\.sync\.aligned\.m16n8k(8|16|32)\.row\.col(\.satfinite)?\.(f32\.(tf32|f16|bf16)|s32\.[su]8\.s8)"
 TILES = {"gemm": [r"fma\.rn\.f32|mad\.lo\.s32|mul\.lo\.s32", r"ld\.shared\.v4\.[fbu]32", r"bar\.sync"], "mma": [MMA, r"bar\.sync"],
-         "wgmma": [r"wgmma\.mma_async\.sync\.aligned\.m64n\d+k(8|16|32)\.(f32\.(tf32\.tf32|f16\.f16|bf16\.bf16)|s32\.[su]8\.s8)", r"cp\.async\.bulk\.tensor",
-                   r"setmaxnreg\.inc", "!ld.local|st.local|call"],
+         "wgmma": [r"wgmma\.mma_async\.sync\.aligned\.m64n\d+k(8|16|32)\.(f32\.(tf32\.tf32|f16\.f16|bf16\.bf16)|s32\.[su]8\.s8)",
+                   r"cp\.async\.bulk\.tensor", r"setmaxnreg\.inc", "!ld.local|st.local|call"],
          "flash": [MMA, r"shfl\.sync\.bfly", r"cp\.async"], "gemv": [r"fma\.rn\.f32", r"bar\.sync"]}
 ARCHITECTURES = {"sm_80": ("sm_80", "sm_90a", "sm_100"), "sm_90a": ("sm_90a",)}     # of the text; that it is assembled for
 HOPPER = {"sm_90a": ("sm_90a",)}    # the same, of what no other has
@@ -37,7 +38,8 @@ HOPPER = {"sm_90a": ("sm_90a",)}    # the same, of what no other has
 
 def ptx(accelc, folder, name, arch, options=(), threads=1):
     path = os.path.join(folder, f"{name}.{arch}.{threads}.ptx")
-    subprocess.run([accelc, f"{folder}/{name}.onnxtxt", "-o", path, f"--gpu={arch}", "--name", name, *options], check=True, env={**os.environ, "OMP_NUM_THREADS": str(threads)})
+    subprocess.run([accelc, f"{folder}/{name}.onnxtxt", "-o", path, f"--gpu={arch}", "--name", name, *options], check=True,
+                   env={**os.environ, "OMP_NUM_THREADS": str(threads)})
     with open(path, encoding="ascii") as f:
         return path, f.read()
 
@@ -71,7 +73,8 @@ def main():
             for arch, runs_on in list(architectures.items())[:None if every or i % 3 == 0 else 1]:
                 path, text = ptx(accelc, folder, name, arch, options)
                 checks = TILES[template] if template else CHECKS.get(name, [])
-                wrong = [f"there is {c[1:]}" if c[0] == "!" else f"there is no {c}" for c in missing(text, checks if arch == next(iter(architectures)) else [])]
+                wrong = [f"there is {c[1:]}" if c[0] == "!" else f"there is no {c}"
+                         for c in missing(text, checks if arch == next(iter(architectures)) else [])]
                 if not re.search(rf"^\.target {arch}$", text, re.M):
                     wrong.append(f"it is not for {arch}")
                 if (every or i % 8 == 0) and ptx(accelc, folder, name, arch, options, threads=3)[1] != text:

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Kernels of templates for GPUs: rows shared by the threads of a block (rows), 16 bytes a thread (stream), of many lengths and types, by the look-alike
-of the driver, whose threads take turns in random orders: against the evaluator, and two runs with equal bits.
+"""Kernels of templates for GPUs: rows shared by the threads of a block (rows), 16 bytes a thread (stream), of many lengths and types, by the
+look-alike of the driver, whose threads take turns in random orders: against the evaluator, and two runs with equal bits.
 
     templates.py ACCELC      (the look-alike: ACCELC_LIBCUDA)
 """
@@ -37,35 +37,48 @@ CASES = {
     "longest row in registers": (SOFTMAX.format(n=4096), "rows prefix=1 threads=512 held=8 near=4", [(2, 0)]),
     "longer row": (SOFTMAX.format(n=4100), "rows prefix=1 threads=512 held=0", [(2, 0)]),
     "any row": (SOFTMAX.format(n="S"), "rows prefix=1 threads=\\d+ held=0", [(1, 1), (3, 70), (2, 1000), (0, 4)]),
-    "one row": ("(float[1000] x) => (float[1000] y) <int64[1] axis = {0}> { s = ReduceSum(x, axis) y = Sub(x, s) }", "rows prefix=0 threads=256 held=4", [(0, 0)]),
+    "one row": ("(float[1000] x) => (float[1000] y) <int64[1] axis = {0}> { s = ReduceSum(x, axis) y = Sub(x, s) }",
+                "rows prefix=0 threads=256 held=4", [(0, 0)]),
     "norm": (NORM.format(t="float", n=768), "rows prefix=1 threads=256 held=4 near=4", [(3, 0)]),
     "norm of halves": (NORM.format(t="float16", n=256), "rows", [(3, 0)]),
     "residual": ("(float[N, 320] x, float[N, 320] r) => (float[N, 320] s, float[N, 320] y) <int64[1] axis = {1}> "
-                 "{ s = Add(x, r) t = Mul(s, s) q = ReduceMean(t, axis) e = Sqrt(q) y = Div(s, e) }", "rows prefix=1 threads=128 held=4 near=4", [(4, 0)]),
-    "two axes": ("(float[4, 20, 300] x) => (float[4, 20, 300] y) <int64[2] axes = {1, 2}> { m = ReduceMean(x, axes) y = Sub(x, m) }", "rows", [(0, 0)]),
+                 "{ s = Add(x, r) t = Mul(s, s) q = ReduceMean(t, axis) e = Sqrt(q) y = Div(s, e) }", "rows prefix=1 threads=128 held=4 near=4",
+                 [(4, 0)]),
+    "two axes": ("(float[4, 20, 300] x) => (float[4, 20, 300] y) <int64[2] axes = {1, 2}> { m = ReduceMean(x, axes) y = Sub(x, m) }", "rows",
+                 [(0, 0)]),
     **{f"{op} of {t}": (SUM.format(t=t, n=700, op=op), "rows prefix=1 threads=256 held=[34] near=[14]", [(0, 0)])
-       for op, t in (("ReduceSum", "int64"), ("ReduceSum", "double"), ("ReduceMax", "int8"), ("ReduceMax", "float16"), ("ReduceMin", "bool"), ("ReduceProd", "int32"))},
+       for op, t in (("ReduceSum", "int64"), ("ReduceSum", "double"), ("ReduceMax", "int8"), ("ReduceMax", "float16"), ("ReduceMin", "bool"),
+                     ("ReduceProd", "int32"))},
     "one query": ("(float[2, 3, 1, 64] q, float[2, 3, S, 64] k, float[2, 3, S, 64] v) => (float[2, 3, 1, 64] y) <float eighth = {0.125}> { "
-                  "t = Transpose<perm = [0, 1, 3, 2]>(k) s = MatMul(q, t) c = Mul(s, eighth) p = Softmax<axis = 3>(c) y = MatMul(p, v) }", "gemv rows=1", [(0, 70), (0, 700)]),
+                  "t = Transpose<perm = [0, 1, 3, 2]>(k) s = MatMul(q, t) c = Mul(s, eighth) p = Softmax<axis = 3>(c) y = MatMul(p, v) }",
+                  "gemv rows=1", [(0, 70), (0, 700)]),
     "any length": ("(float[N] x, float[N] w) => (float[N] y) { y = Mul(x, w) }", "stream lanes=4", [(n, 0) for n in (0, 1, 3, 4, 1027)]),
-    "broadcast": ("(float[N, 300] x, float[300] g, float[N, 1] b) => (float[N, 300] y) { a = Mul(x, g) t = Tanh(a) y = Add(t, b) }", "stream lanes=4", [(5, 0)]),
+    "broadcast": ("(float[N, 300] x, float[300] g, float[N, 1] b) => (float[N, 300] y) { a = Mul(x, g) t = Tanh(a) y = Add(t, b) }", "stream lanes=4",
+                  [(5, 0)]),
     "halves": ("(float16[N, 64] x, float16[64] g) => (float16[N, 64] y) { y = Mul(x, g) }", "stream lanes=8", [(3, 0)]),
     "halves and floats": ("(float16[N, 64] x, float[64] g) => (float[N, 64] y) { c = Cast<to = 1>(x) y = Mul(c, g) }", "stream lanes=4", [(3, 0)]),
     "doubles": ("(double[N, 6] x) => (double[N, 6] y, int64[N, 6] i) { y = Abs(x) i = Cast<to = 7>(y) }", "stream lanes=2", [(3, 0)]),
-    "few terms": ("(float[N, 7, 256] x) => (float[N, 1, 256] y) <int64[1] axis = {1}> { y = ReduceSum(x, axis) }", "stream lanes=4", [(3, 0), (0, 0)]),
-    "mean of windows": (WINDOWS.format(t="float", c=4, w=numbers(16), op="AveragePool<kernel_shape = [3, 3], pads = [1, 1, 1, 1], strides = [2, 2]>(a)"),
+    "few terms": ("(float[N, 7, 256] x) => (float[N, 1, 256] y) <int64[1] axis = {1}> { y = ReduceSum(x, axis) }", "stream lanes=4",
+                  [(3, 0), (0, 0)]),
+    "mean of windows": (WINDOWS.format(t="float", c=4, w=numbers(16),
+                                       op="AveragePool<kernel_shape = [3, 3], pads = [1, 1, 1, 1], strides = [2, 2]>(a)"),
                            "stream lanes=4", [(2, 0)]),
-    "maximum of windows": (WINDOWS.format(t="float16", c=8, w=numbers(64, 15360), op="MaxPool<kernel_shape = [3, 3], pads = [1, 1, 1, 1], strides = [2, 2]>(a)"),
+    "maximum of windows": (WINDOWS.format(t="float16", c=8, w=numbers(64, 15360),
+                                          op="MaxPool<kernel_shape = [3, 3], pads = [1, 1, 1, 1], strides = [2, 2]>(a)"),
                         "stream lanes=8", [(2, 0)]),
-    "depthwise": (WINDOWS.format(t="float", c=4, w=numbers(16), op="Conv<group = 4, kernel_shape = [3, 3], pads = [1, 1, 1, 1], strides = [2, 2]>(a, v)"),
+    "depthwise": (WINDOWS.format(t="float", c=4, w=numbers(16),
+                                 op="Conv<group = 4, kernel_shape = [3, 3], pads = [1, 1, 1, 1], strides = [2, 2]>(a, v)"),
                   "stream lanes=4", [(2, 0)]),
-    "depthwise, pairs": ("(float[N, 4, 20, 18] x) => (float[N, 4, 20, 18] y) <float[4, 4, 1, 1] w = {" + numbers(16) + "}, float[4, 1, 3, 3] v = {" + numbers(36)
-                         + "}> { a = Conv(x, w) b = Conv<group = 4, pads = [1, 1, 1, 1]>(a, v) y = Conv(b, w) }", "stream lanes=4 points=2", [(1, 0)]),
-    "depthwise, large": ("(float[N, 4, 9, 9] x) => (float[N, 4, 9, 9] y) <float[4, 4, 1, 1] w = {" + numbers(16) + "}, float[4, 1, 7, 7] v = {" + numbers(196)
+    "depthwise, pairs": ("(float[N, 4, 20, 18] x) => (float[N, 4, 20, 18] y) "
+                         "<float[4, 4, 1, 1] w = {" + numbers(16) + "}, float[4, 1, 3, 3] v = {" + numbers(36) + "}> "
+                         "{ a = Conv(x, w) b = Conv<group = 4, pads = [1, 1, 1, 1]>(a, v) y = Conv(b, w) }", "stream lanes=4 points=2", [(1, 0)]),
+    "depthwise, large": ("(float[N, 4, 9, 9] x) => (float[N, 4, 9, 9] y) "
+                         "<float[4, 4, 1, 1] w = {" + numbers(16) + "}, float[4, 1, 7, 7] v = {" + numbers(196)
                          + "}> { a = Conv(x, w) b = Conv<group = 4, pads = [3, 3, 3, 3]>(a, v) y = Conv(b, w) }", "stream lanes=4", [(2, 0)]),
     "not whole": ("(float[N, 7] x, float[7] g) => (float[N, 7] y) { y = Mul(x, g) }", "nest", [(5, 0)]),
     "part of a result": ("(float[N, 6] x, float[N, 8] w) => (float[N, 14] y) { a = Exp(x) b = Exp(w) y = Concat<axis = 1>(a, b) }", "nest", [(3, 0)]),
-    "parts that are whole": ("(float[8] x, float[12] w) => (float[20] y) { a = Exp(x) b = Exp(w) y = Concat<axis = 0>(a, b) }", "stream lanes=4", [(0, 0)]),
+    "parts that are whole": ("(float[8] x, float[12] w) => (float[20] y) { a = Exp(x) b = Exp(w) y = Concat<axis = 0>(a, b) }", "stream lanes=4",
+                             [(0, 0)]),
     "parts that are not": ("(float[6] x, float[12] w) => (float[18] y) { a = Exp(x) b = Exp(w) y = Concat<axis = 0>(a, b) }", "nest", [(0, 0)]),
 }
 

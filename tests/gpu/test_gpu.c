@@ -191,7 +191,8 @@ END_TEST
 /* The driver as the caller of a model uses it: memory that one session lends to another. */
 typedef struct {
     int (*retain)(void **, int), (*release)(int), (*push)(void *), (*pop)(void **), (*alloc)(uint64_t *, size_t), (*free)(uint64_t);
-    int (*up)(uint64_t, const void *, size_t, void *), (*down)(void *, uint64_t, size_t, void *), (*stream)(void **, unsigned), (*end)(void *), (*wait)(void *);
+    int (*up)(uint64_t, const void *, size_t, void *), (*down)(void *, uint64_t, size_t, void *), (*stream)(void **, unsigned);
+    int (*end)(void *), (*wait)(void *);
     void *context, *queue;
 } Caller;
 
@@ -363,7 +364,8 @@ START_TEST(test_guard) {
             fakecuda_counts before = *g.look();
             ck_assert_int_eq(accelc_rt1_run(g.m.s, &in, &out), r % 3 ? ACCELC_EDATA : ACCELC_OK);
             ck_assert_float_eq(Z[500], r % 3 ? -7 : 1.75f);
-            if (r % 3) ck_assert_str_eq(accelc_rt1_error(g.m.s), r % 3 == 1 ? "node 'a': x must not be negative" : "node 'b': x must not be below -1");
+            if (r % 3)
+                ck_assert_str_eq(accelc_rt1_error(g.m.s), r % 3 == 1 ? "node 'a': x must not be negative" : "node 'b': x must not be below -1");
             /* the device is not waited for in between, the host only runs when it is known that no guard failed */
             ck_assert_int_eq(g.look()->launches - before.launches, (mask & 1) + (mask == 3 || (mask == 2 && r % 3 == 0)));
             ck_assert_int_eq(g.look()->waits - before.waits, mask && !(mask == 2 && r % 3));
@@ -654,7 +656,8 @@ START_TEST(test_copy_part) {
     for (unsigned mask = 0; mask < 8; mask++) {
         Pb *b = pb_new();
         enum { E = 100 };
-        int32_t one = pb_const(b, E), four = pb_const(b, 4 * E), bytes1 = pb_const(b, 4 * E), bytes2 = pb_const(b, 8 * E), bytes4 = pb_const(b, 16 * E);
+        int32_t one = pb_const(b, E), four = pb_const(b, 4 * E), bytes1 = pb_const(b, 4 * E), bytes2 = pb_const(b, 8 * E);
+        int32_t bytes4 = pb_const(b, 16 * E);
         int32_t three = pb_const(b, 3);
         int32_t x = pb_in(b, "x", F32, 1, DIMS(one), bytes1), t = pb_arena(b, F32, bytes1, 0, 9), a = pb_arena(b, F32, bytes4, 0, 9);
         int32_t a1 = pb_view(b, a, 4 * E, -1, bytes1), a12 = pb_view(b, a, 4 * E, -1, bytes2), a23 = pb_view(b, a, 8 * E, -1, bytes2);

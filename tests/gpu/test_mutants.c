@@ -12,11 +12,13 @@
 /* ---- what is done to a kernel ---- */
 
 typedef enum {
-    NO_BARRIER, NO_WAIT, WEAK_WAIT, NO_COMMIT, NO_ARRIVAL, NO_FENCE, ALL_VALID, COPY_ELSEWHERE, FEWER_BYTES, TURNED, OTHER_ROW, OTHER_LANE, OTHER_WORD, BEYOND,
+    NO_BARRIER, NO_WAIT, WEAK_WAIT, NO_COMMIT, NO_ARRIVAL, NO_FENCE, ALL_VALID, COPY_ELSEWHERE, FEWER_BYTES, TURNED, OTHER_ROW, OTHER_LANE,
+    OTHER_WORD, BEYOND,
     MORE_ARRIVALS, FEWER_ARRIVALS, OTHER_AXIS, OTHER_MAP, OTHER_K, OTHER_PANEL, KINDS
 } Kind;
 static const char *const kind_name[KINDS] = {
-    "no barrier", "no wait", "a wait that is too weak", "no commit", "no arrival", "no fence", "all bytes of a copy valid", "a copy to another place", "half of the bytes of a copy",
+    "no barrier", "no wait", "a wait that is too weak", "no commit", "no arrival", "no fence", "all bytes of a copy valid", "a copy to another place",
+    "half of the bytes of a copy",
     "a matrix turned", "another row of a matrix", "another lane", "another word of shared memory", "shared memory beyond its end",
     "an mbarrier for more arrivals", "an mbarrier for fewer arrivals", "coordinates of a tile exchanged", "another map", "other k of a product",
     "other panels of a product"};
@@ -199,7 +201,8 @@ static Job prepare(Ctx *c, const Case *t) {
     ck_assert_msg(j.code && !strncmp(j.code->sched.tmpl->name, t->schedule, len), "%s does not take\n%s", t->schedule, t->body);
     ck_assert(j.code->nbuf <= MOST_BUFFERS && j.code->nbuf + j.code->ndim + 4 <= MOST_WORDS);
     int64_t *w = j.word, none = 0, scratch;
-    for (uint32_t m = 0; m < lir_nmap(j.code->lir); m++, w += sizeof(emu_map) / sizeof *w) put_map(c, &lir_maps(j.code->lir)[m], &j.code->map[m], (emu_map *)(void *)w);
+    for (uint32_t m = 0; m < lir_nmap(j.code->lir); m++, w += sizeof(emu_map) / sizeof *w)
+        put_map(c, &lir_maps(j.code->lir)[m], &j.code->map[m], (emu_map *)(void *)w);
     for (uint32_t b = 0; b < j.code->nbuf; b++) {
         const Tensor *x = j.want;
         for (uint32_t i = 0; i < g->in.n; i++)
@@ -255,15 +258,18 @@ static void check_right(const Job *j, const Case *t, const char *seed) {
     "%6 = contract \"abde,abeg->abdg\" %5, %d : f32[1,1,270,72]\nyield %6"
 #define PRODUCT(type, spec) "%0 = contract \"" spec "\" acc f32 %x, %w : " type "[70,136]\n%1 = map { a + b } %0, %b : " type "[70,136]\nyield %1"
 #define WIDE(shape, spec) "%0 = contract \"" spec "\" acc f32 %x, %w : f16" shape "\n%1 = map { a + b } %0, %b : f16" shape "\nyield %1"
-/* What lives: barriers after a tile, which matter if the next one has no steps, and in `rows` between what the same threads write and read; copies whose
- * bytes are all valid at these sizes; the end of flash's first group, which may as well be part of the next; a warp's maximum where it is not the row's. */
+/* What lives: barriers after a tile, which matter if the next one has no steps, and in `rows` between what the same threads write and read; copies
+ * whose bytes are all valid at these sizes; the end of flash's first group, which may as well be part of the next; a warp's maximum where it is not
+ * the row's. */
 static const Case cases[] = {
     {"gemm rows=64 cols=64", "%x: f32[70,168], %w: f32[168,136], %b: f32[136]", "f32[70,136]", PRODUCT("f32", "qs,sr->qr"), 1e-5, 5, 2, 1.05},
     {"gemm rows=32 cols=64", "%x: f32[168,70], %w: f32[136,168], %b: f32[136]", "f32[70,136]", PRODUCT("f32", "sq,rs->qr"), 1e-5, 5, 2, 1.05},
     {"mma rows=32 cols=64", "%x: f16[70,168], %w: f16[168,136], %b: f16[136]", "f16[70,136]", PRODUCT("f16", "qs,sr->qr"), 1e-3, 5, 1, 1.125},
     {"mma rows=64 cols=64", "%x: f16[168,70], %w: f16[136,168], %b: f16[136]", "f16[70,136]", PRODUCT("f16", "sq,rs->qr"), 1e-3, 5, 2, 1.125},
-    {"wgmma rows=128 cols=256", "%x: f16[200,296], %w: f16[264,296], %b: f16[264]", "f16[200,264]", WIDE("[200,264]", "qs,rs->qr"), 1e-3, 5, 0, 1.125},
-    {"wgmma rows=256 cols=128", "%x: f16[296,304], %w: f16[296,136], %b: f16[136]", "f16[304,136]", WIDE("[304,136]", "sq,sr->qr"), 1e-3, 5, 0, 1.125},
+    {"wgmma rows=128 cols=256", "%x: f16[200,296], %w: f16[264,296], %b: f16[264]", "f16[200,264]", WIDE("[200,264]", "qs,rs->qr"), 1e-3, 5, 0,
+     1.125},
+    {"wgmma rows=256 cols=128", "%x: f16[296,304], %w: f16[296,136], %b: f16[136]", "f16[304,136]", WIDE("[304,136]", "sq,sr->qr"), 1e-3, 5, 0,
+     1.125},
     {"gemv rows=2", "%x: f32[2,200], %w: f32[200,136]", "f32[2,136]", "%0 = contract \"qs,sr->qr\" %x, %w : f32[2,136]\nyield %0", 1e-5, 5, 0, 3},
     {"gemv rows=1", "%x: f32[1,200], %w: f32[136,200]", "f32[1,136]", "%0 = contract \"qs,rs->qr\" %x, %w : f32[1,136]\nyield %0", 1e-5, 5, 0, 3},
     {"flash rows=64", "%q: f32[1,2,70,40], %k: f32[1,2,120,40], %v: f32[1,2,120,24]", "f32[1,2,70,24]", ATTENTION, 1e-4, 12, 2, 1.125},

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""What no case of tests/op and no draw of its fuzzer exercises: rows of frontend/ops*.def (a version with a meaning of its own), attributes that never have
-a value but the default one, choices of strings, optional operands and results that are never there, element types that the schema allows. Cases
-that are to fail do not count. What cannot be a case is listed below with its reason.
+"""What no case of tests/op and no draw of its fuzzer exercises: rows of frontend/ops*.def (a version with a meaning of its own), attributes that
+never have a value but the default one, choices of strings, optional operands and results that are never there, element types that the schema
+allows. Cases that are to fail do not count. What cannot be a case is listed below with its reason.
 
     covered.py [REGEX]       operators whose name has it (default: all)
 """
@@ -27,14 +27,18 @@ DRAWS = 60              # of an operator's generator, per version
 
 # (operator, beginning of what is missing) -> reason
 EXCEPTIONS = {
-    ("If|Loop|Scan|SequenceMap|Optional|SequenceEmpty|Constant", "no case"): "no single node of tensors; official cases, tests/op/sequences.py, tests/e2e",
-    ("Bernoulli|Multinomial|RandomNormal|RandomUniform|RandomNormalLike|RandomUniformLike", "no case"): "no oracle draws the same; tests/eval/random_ops.py",
+    ("If|Loop|Scan|SequenceMap|Optional|SequenceEmpty|Constant", "no case"):
+        "no single node of tensors; official cases, tests/op/sequences.py, tests/e2e",
+    ("Bernoulli|Multinomial|RandomNormal|RandomUniform|RandomNormalLike|RandomUniformLike", "no case"):
+        "no oracle draws the same; tests/eval/random_ops.py",
     ("ai.onnx.preview.training.(Gradient|Adagrad|Adam|Momentum)", "no case"): "tests/e2e/test_gradient.py and official cases",
     ("com.microsoft.(GreedySearch|Sampling)", "attribute (encoder|model_type|decoder_start_token_id)"): "refused: an encoder is a matter of beams",
-    ("com.microsoft.WhisperBeamSearch", "(attribute decoder_output_cross_qk|result cross_qk|operand (cross_qk_layer_head|extra_decoding_ids|attention_mask)|F)"):
+    ("com.microsoft.WhisperBeamSearch",
+     "(attribute decoder_output_cross_qk|result cross_qk|operand (cross_qk_layer_head|extra_decoding_ids|attention_mask)|F)"):
         "refused, or without effect",
     ("com.microsoft.WhisperBeamSearch", "attribute model_type"): "there is one value",
-    (".*QMoE|.*QAttention|.*SelfAttention|.*Attention-1", "attribute (do_rotary|past_present_share_buffer|use_sparse_mixer|weights_prepacked|quant_type)"):
+    (".*QMoE|.*QAttention|.*SelfAttention|.*Attention-1",
+     "attribute (do_rotary|past_present_share_buffer|use_sparse_mixer|weights_prepacked|quant_type)"):
         "refused: ONNX Runtime has it on GPUs alone",
 }
 
@@ -132,7 +136,8 @@ def lacking(row, seen, schema):
     for name, where in groups.items():
         allowed = {t[7:-1] for c in schema.type_constraints if c.type_param_str == name for t in c.allowed_type_strs if t.startswith("tensor(")}
         room = schemas.allowed(operands, where[0]) if operands else None
-        had = set().union(*(seen.types.get(k, set()) for k in where), *(seen.types[k] for k in seen.types if k >= len(schema.inputs) - 1 >= 0 and where[-1] == len(schema.inputs) - 1))
+        had = set().union(*(seen.types.get(k, set()) for k in where),
+                          *(seen.types[k] for k in seen.types if k >= len(schema.inputs) - 1 >= 0 and where[-1] == len(schema.inputs) - 1))
         lacks = (allowed & room if room is not None else allowed) - had
         if lacks and had:
             yield f"{name} is never {', '.join(sorted(lacks))}"

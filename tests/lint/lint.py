@@ -4,7 +4,8 @@
 layers    a folder includes itself, ir/ and nothing to its right; LLVM stays in codegen's printers and object writer
 globals   no mutable data at file scope (in-process tests and fuzzers run the compiler many times)
 size      a file is read in one sitting: 1200 lines at most, tables exempt
-text      no tabs, no white space at line ends, no path of somebody's machine, no note of work left to do
+text      no tabs, no white space at line ends, no path of somebody's machine, no note of work left to do; lines of C and Python
+          fit 150 columns (those of a .def are rows of a table)
 tables    every row of every table is used by a test, or by a case of the official ONNX suite
 
     lint.py [BUILD]         BUILD: a build folder; its object files are searched for mutable data. Prints the table of sizes.
@@ -19,6 +20,7 @@ import sys
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 FOLDERS = ["frontend", "ir", "passes", "codegen", "runtime"]
 HARD = 1200
+COLUMNS = 150
 
 # What a folder may include besides itself: prefixes of the path in #include "...".
 LAYERS = {
@@ -120,6 +122,8 @@ def texts():
         if path == "tests/lint/lint.py" or not os.path.exists(os.path.join(ROOT, path)):
             continue
         for n, line in enumerate(read(path).splitlines(), 1):
+            if len(line) > COLUMNS and re.search(r"\.(c|h|py|cpp)$", path) and not path.startswith("codegen/"):
+                yield f"{path}:{n}: {len(line)} columns, {COLUMNS} at most"
             for rule, what in TEXT:
                 if rule.search(line) and not (path.endswith(".md") and what.startswith("white")):
                     yield f"{path}:{n}: {what}"

@@ -41,7 +41,8 @@ def rows():
         with open(path, encoding="utf-8") as f:
             text = f.read()
         # a row: five fields, then how; strings may be split into several
-        for m in re.finditer(r'^OP\("([\w.]*)",\s*(\w+),\s*(\d+),\s*((?:"[^"]*"\s*)+),\s*((?:"[^"]*"\s*)+),\s*((?:"[^"]*"\s*)+),\s*(\w+)', text, re.M):
+        for m in re.finditer(r'^OP\("([\w.]*)",\s*(\w+),\s*(\d+),\s*'
+                             r'((?:"[^"]*"\s*)+),\s*((?:"[^"]*"\s*)+),\s*((?:"[^"]*"\s*)+),\s*(\w+)', text, re.M):
             join = lambda s: "".join(re.findall(r'"([^"]*)"', s)).split()
             table.setdefault((m[1], m[2]), []).append((int(m[3]), join(m[4]), join(m[5]), None if m[7] == "WITHDRAWN" else join(m[6])))
     return table

@@ -51,7 +51,8 @@ def main():
         steps = json.loads(subprocess.run(line, check=True, capture_output=True, text=True).stdout)["steps"]
         products = 2 * 10 * (64 * 16 * 9 + 16 * 32 * 144 + 512 * 10)
         assert products < sum(s["operations"] for s in steps) < 1.2 * products, steps
-        assert abs(sum(s["share"] for s in steps) - 1) < 1e-3 and all(s["us"] > 0 and s["bytes"] > 0 and s["schedule"] and s["device"] == -1 for s in steps), steps
+        assert abs(sum(s["share"] for s in steps) - 1) < 1e-3, steps
+        assert all(s["us"] > 0 and s["bytes"] > 0 and s["schedule"] and s["device"] == -1 for s in steps), steps
     print("10 digits, 3 executors, 3 numbers of threads, 3 targets")
 
 

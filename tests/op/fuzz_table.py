@@ -26,7 +26,8 @@ ATTRS = {   # of elementwise operators: name -> attributes
     "HardSigmoid": lambda d: {"alpha": d.opt(0.5), "beta": d.opt(0.1)},
     "Gelu": lambda d: {"approximate": d.opt("none", "tanh")}, "Swish": lambda d: {"alpha": d.opt(0.5, 2.0)},
     "Shrink": lambda d: {"bias": d.opt(0.5), "lambd": d.opt(0.0, 1.0)},
-    "Selu": lambda d: {"alpha": d.opt(1.2, p=1 if d.since < 6 else 0.5), "gamma": d.opt(0.5, p=1 if d.since < 6 else 0.5)},    # other defaults before 6
+    # other defaults before 6
+    "Selu": lambda d: {"alpha": d.opt(1.2, p=1 if d.since < 6 else 0.5), "gamma": d.opt(0.5, p=1 if d.since < 6 else 0.5)},
     "IsInf": lambda d: {"detect_negative": d.opt(0, 1), "detect_positive": d.opt(0, 1)},
 }
 
@@ -35,7 +36,8 @@ ATTRS = {   # of elementwise operators: name -> attributes
      "BitwiseNot IsNaN IsInf Relu LeakyRelu Elu Selu Celu ThresholdedRelu Softplus Softsign HardSigmoid HardSwish Mish Swish Gelu Shrink "
      "Identity")
 def unary(d):
-    return d.case([d.value(d.dtype(only=FLOAT if d.op == "Erf" else None), d.shape(), huge=d.op != "Shrink", scale=d.pick(1.0, 1.0, 10.0))], ATTRS.get(d.op, lambda d: {})(d), tol=2e-5)
+    return d.case([d.value(d.dtype(only=FLOAT if d.op == "Erf" else None), d.shape(), huge=d.op != "Shrink", scale=d.pick(1.0, 1.0, 10.0))],
+                  ATTRS.get(d.op, lambda d: {})(d), tol=2e-5)
 
 
 def legacy_broadcast(d, whole):
@@ -475,7 +477,8 @@ def qlinear_conv(d):
     kernel, attrs = window(d, len(spatial), spatial)
     one = np.asarray
     inputs = [d.value(a, (1, cin, *spatial), low=0, high=200), one(np.float32(0.05)), zero_point(d, a),
-              d.value(b, (cout, cin // group, *kernel), low=0, high=100), one(np.float32(0.02)), zero_point(d, b), one(np.float32(1.5)), zero_point(d, a)]
+              d.value(b, (cout, cin // group, *kernel), low=0, high=100), one(np.float32(0.02)), zero_point(d, b), one(np.float32(1.5)),
+              zero_point(d, a)]
     if d.maybe():
         inputs.append(d.value(np.int32, (cout,), low=-500, high=500))
     return d.case(inputs, {**attrs, "group": group}, shapelike=(1, 2, 3, 4, 5, 6, 7, 8), slack=1)
@@ -661,7 +664,8 @@ def trilu(d):
 @gen("ReverseSequence")
 def reversesequence(d):
     shape, batch = d.shape(2, 4), d.pick(0, 1)
-    return d.case([d.value(d.dtype(), shape), d.value(np.int64, (shape[batch],), low=0 if not shape[1 - batch] else 1, high=max(1, shape[1 - batch]))],
+    return d.case([d.value(d.dtype(), shape),
+                   d.value(np.int64, (shape[batch],), low=0 if not shape[1 - batch] else 1, high=max(1, shape[1 - batch]))],
                   {"batch_axis": batch, "time_axis": 1 - batch})
 
 
@@ -726,7 +730,8 @@ def scatterelements(d):
         at[axis] = d.int(1, 9)
         where = index(d, n, tuple(at))
     small = kind.name not in FLOAT and reduction == "mul"
-    return d.case([d.value(kind, shape, edges=False), where, d.value(kind, tuple(at), edges=False, low=1 if small else None, high=2 if small else None)],
+    return d.case([d.value(kind, shape, edges=False), where,
+                   d.value(kind, tuple(at), edges=False, low=1 if small else None, high=2 if small else None)],
                   {"axis": axis, "reduction": reduction})
 
 
@@ -741,7 +746,8 @@ def scatternd(d):
     flat = d.rng.permutation(places)[:n] if reduction in (None, "none") else d.rng.integers(0, places, n)
     at = np.stack(np.unravel_index(flat, shape[:k]), -1).astype(np.int64)
     small = kind.name not in FLOAT and reduction == "mul"
-    return d.case([d.value(kind, shape, edges=False), at, d.value(kind, (n, *shape[k:]), edges=False, low=1 if small else None, high=2 if small else None)],
+    return d.case([d.value(kind, shape, edges=False), at,
+                   d.value(kind, (n, *shape[k:]), edges=False, low=1 if small else None, high=2 if small else None)],
                   {"reduction": reduction})
 
 
@@ -893,7 +899,8 @@ def roialign(d):
              "spatial_scale": d.pick(1.0, 0.5)}
     if d.since >= 16:
         attrs["coordinate_transformation_mode"] = d.opt("half_pixel", "output_half_pixel")
-    return d.case([d.value(np.float32, (n, c, d.int(3, 9), d.int(3, 9)), edges=False), rois, d.value(np.int64, (r,), low=0, high=n - 1)], attrs, tol=1e-4)
+    return d.case([d.value(np.float32, (n, c, d.int(3, 9), d.int(3, 9)), edges=False), rois, d.value(np.int64, (r,), low=0, high=n - 1)], attrs,
+                  tol=1e-4)
 
 
 # --- values from nothing ---------------------------------------------------------------------------------

@@ -28,7 +28,8 @@ def bmp(x, bits=24, down=False):
     y = x[:, :, ::-1] if bits == 24 else np.concatenate([x[:, :, ::-1], np.full((h, w, 1), 255, np.uint8)], 2)
     row = (w * bits + 31) // 32 * 4
     body = b"".join(r.tobytes().ljust(row, b"\0") for r in (y if down else y[::-1]))
-    return data(struct.pack("<2sIHHIIiiHHIIiiII", b"BM", 54 + len(body), 0, 0, 54, 40, w, -h if down else h, 1, bits, 0, len(body), 0, 0, 0, 0) + body)
+    head = struct.pack("<2sIHHIIiiHHIIiiII", b"BM", 54 + len(body), 0, 0, 54, 40, w, -h if down else h, 1, bits, 0, len(body), 0, 0, 0, 0)
+    return data(head + body)
 
 
 def cases(rng):
@@ -46,9 +47,10 @@ def cases(rng):
     yield Case("ImageDecoder", [data(b"P3 7 5 255\n" + b" ".join(b"%d" % v for v in x.reshape(-1)))], oracle=[x])
     yield Case("ImageDecoder", [data(b"P1 3 1\n1 0\n1")], oracle=[np.repeat(np.array([[[0], [255], [0]]], np.uint8), 3, 2)])
     yield Case("ImageDecoder", [data(b"P4 9 1\n\xaa\x80")], oracle=[np.repeat(255 * (np.arange(9) % 2).astype(np.uint8)[None, :, None], 3, 2)])
-    bad = [b"", b"x", b"GIF89a", b"\xff\xd8\xff", b"\xff\xd8\xff\xe0" + b"\0" * 60, b"RIFF\0\0\0\0WEBPVP8 ", b"II*\0\x08\0\0\0", b"MM\0*\xff\xff\xff\xff",
-           b"\0\0\0\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51\0\0", b"BM" + b"\0" * 20, b"BM" + b"\xff" * 70, b"P6", b"P6 99999 99999 255\n", b"P6 2 2 255\nabc",
-           b"P5 -1 2 255\n", b"P3 2 2 255 1 2", b"P1 2 2 1", b"P6 0 0 255\n", png(x, 2).tobytes()[:60], bmp(x).tobytes()[:100],
+    bad = [b"", b"x", b"GIF89a", b"\xff\xd8\xff", b"\xff\xd8\xff\xe0" + b"\0" * 60, b"RIFF\0\0\0\0WEBPVP8 ", b"II*\0\x08\0\0\0",
+           b"MM\0*\xff\xff\xff\xff", b"\0\0\0\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51\0\0", b"BM" + b"\0" * 20, b"BM" + b"\xff" * 70,
+           b"P6", b"P6 99999 99999 255\n", b"P6 2 2 255\nabc", b"P5 -1 2 255\n", b"P3 2 2 255 1 2", b"P1 2 2 1", b"P6 0 0 255\n",
+           png(x, 2).tobytes()[:60], bmp(x).tobytes()[:100],
            struct.pack("<2sIHHIIiiHHIIiiII", b"BM", 0, 0, 0, 54, 40, 1 << 30, 1 << 30, 1, 1, 0, 0, 0, 0, 0, 0),
            b"\x89PNG\r\n\x1a\n" + struct.pack(">I4sIIBBBBBI", 13, b"IHDR", 1 << 30, 1 << 30, 8, 2, 0, 0, 0, 0)]
     for b in bad:

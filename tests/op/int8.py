@@ -52,7 +52,8 @@ def qlinear_product(a, sa, za, b, sb, zb, sy, zy):
 def integer_conv(x, w, zx, zw, attrs):
     n = x.ndim - 2
     return conv(wide(x) - (0 if zx is None else wide(np.asarray(zx).reshape(()))), wide(w) - wide(np.asarray(spread(zw, w.ndim, 0))),
-                attrs.get("strides", [1] * n), attrs.get("pads", [0] * 2 * n), attrs.get("dilations", [1] * n), attrs.get("group", 1)).astype(np.int32)
+                attrs.get("strides", [1] * n), attrs.get("pads", [0] * 2 * n), attrs.get("dilations", [1] * n),
+                attrs.get("group", 1)).astype(np.int32)
 
 
 TYPES = {"u": u8, "s": i8}
@@ -96,7 +97,8 @@ def computed(rng):
         for ka, kb in PAIRS if i < 2 else PAIRS[i % 4:i % 4 + 1]:
             a, b, za, zb = TYPES[ka](rng, *sa), TYPES[kb](rng, sa[-1], n), zero_point(rng, ka), zero_point(rng, kb)
             yield Case("MatMulInteger", [a, b, za, zb], oracle=lambda a, b, za, zb: [product(a, b, za, zb)])
-            yield Case("MatMulInteger", [a, b], dynamic={0: [*"mn"[:len(sa) - 1], sa[-1]], 1: [sa[-1], n]}, oracle=lambda a, b: [product(a, b, None, None)])
+            yield Case("MatMulInteger", [a, b], dynamic={0: [*"mn"[:len(sa) - 1], sa[-1]], 1: [sa[-1], n]},
+                       oracle=lambda a, b: [product(a, b, None, None)])
             yield Case("QLinearMatMul", [a, np.float32(0.5), za, b, np.float32(0.004), zb, np.float32(sa[-1] / 40), zero_point(rng, ka)],
                        oracle=qlinear_product, const=(1, 4, 6) if i % 2 else ())
             if i < 2:
@@ -118,7 +120,8 @@ def convs(rng):
               ((0, 16, 4, 4), (16, 16, 1, 1), {})]
     for (kx, kw), (sx, sw, attrs) in paired(shapes, 4):
         x, w = TYPES[kx](rng, *sx), TYPES[kw](rng, *sw)
-        for const, zeros, dynamic in (((1,), (False, False), False), ((1, 2, 3), (True, True), False), ((1, 3), (True, False), True), ((), (True, True), False)):
+        for const, zeros, dynamic in (((1,), (False, False), False), ((1, 2, 3), (True, True), False), ((1, 3), (True, False), True),
+                                      ((), (True, True), False)):
             zx, zw = (zero_point(rng, k) if z else None for k, z in zip((kx, kw), zeros))
             yield Case("ConvInteger", [x, w, zx, zw], attrs, const=[c for c in const if [x, w, zx, zw][c] is not None], dynamic=dynamic,
                        oracle=lambda x, w, zx=None, zw=None, attrs=attrs: [integer_conv(x, w, zx, zw, attrs)])

@@ -27,7 +27,8 @@ def cases(rng):
         for dynamic in (False, True):
             yield Case("MaxRoiPool", [f32(rng, 2, 3, 9, 11), rois(rng, 6, 2, 12)], {"pooled_shape": shape, "spatial_scale": scale},
                        opset=1 if dynamic else 11, dynamic=dynamic)
-    yield Case("MaxRoiPool", [f32(rng, 1, 2, 4, 4), np.float32([[0, 5, 5, 9, 9], [0, -9, 0, -5, 3], [0, 2, 2, 1, 1]])], {"pooled_shape": [2, 2]}, opset=11)
+    yield Case("MaxRoiPool", [f32(rng, 1, 2, 4, 4), np.float32([[0, 5, 5, 9, 9], [0, -9, 0, -5, 3], [0, 2, 2, 1, 1]])], {"pooled_shape": [2, 2]},
+               opset=11)
     yield Case("MaxRoiPool", [f16(rng, 1, 2, 6, 6), rois(rng, 3, 1, 6).astype(np.float16)], {"pooled_shape": [2, 2]}, opset=11, oracle="ort-wide")
     yield Case("MaxRoiPool", [f32(rng, 1, 2, 6, 6), np.float32([[1, 0, 0, 3, 3]])], {"pooled_shape": [2, 2]}, error="out of range")
     yield Case("MaxRoiPool", [f32(rng, 1, 2, 6, 6), f32(rng, 3, 4)], {"pooled_shape": [2, 2]}, error="5 numbers")

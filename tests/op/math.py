@@ -32,7 +32,8 @@ def cases(rng):
     yield Case("Pow", [f32(rng, 4, 5, low=0.1, high=4.0), f32(rng, 5)], tol=1e-5)
     yield Case("Pow", [f32(rng, 40), i32(rng, 40, low=-3, high=3)], tol=1e-5)
     yield Case("Pow", [ints(rng, 30, low=-9, high=9, dtype=np.int64), np.abs(np.rint(f32(rng, 30, scale=3)))], dynamic=True)
-    yield Case("Pow", [np.array([1, -1, 4, 9, 2], np.int32), np.array([-1, -3, 0.5, 0.5, -1], np.float32)], oracle=[np.array([1, -1, 2, 3, 0], np.int32)])
+    yield Case("Pow", [np.array([1, -1, 4, 9, 2], np.int32), np.array([-1, -3, 0.5, 0.5, -1], np.float32)],
+               oracle=[np.array([1, -1, 2, 3, 0], np.int32)])
     for whole in (0.0, 1.0, 0.5, -2.0):
         yield Case("Shrink", [special(rng, 50)], {"lambd": whole, "bias": 1.0})
     yield Case("Where", [bools(rng, 3, 1, 4), f32(rng, 3, 5, 1), f32(rng)])

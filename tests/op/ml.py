@@ -78,7 +78,8 @@ def linear(rng):
         yield ml("LinearClassifier", [f32(rng, 9, 4)], {"coefficients": f32(rng, 4 * n), "intercepts": f32(rng, n),
                                                         "classlabels_strings": text}, nout=2)
     for rows in (0, 1, 33):
-        yield ml("LinearClassifier", [f32(rng, rows, 4)], {"coefficients": f32(rng, 20), "intercepts": f32(rng, 5), "classlabels_ints": list(range(5)),
+        yield ml("LinearClassifier", [f32(rng, rows, 4)],
+                 {"coefficients": f32(rng, 20), "intercepts": f32(rng, 5), "classlabels_ints": list(range(5)),
                                                            "post_transform": "SOFTMAX"}, nout=2, dynamic=True)
     yield ml("LinearClassifier", [f32(rng, 3, 4)], {"coefficients": f32(rng, 11), "intercepts": f32(rng, 3), "classlabels_ints": [1, 2, 3]}, nout=2,
              error="E0202")
@@ -158,7 +159,8 @@ def labels(rng):
                                        "values_tensor": numpy_helper.from_array(np.array([7, 8, 9], values)),
                                        "default_tensor": numpy_helper.from_array(np.array([-4], values))}, opset=4)
     yield ml("LabelEncoder", [i64(rng, 9, low=0, high=4).astype(np.int32)], {
-        "keys_tensor": numpy_helper.from_array(np.array([1, 0, 3], np.int32)), "values_tensor": numpy_helper.from_array(np.array([7, 8, 9], np.int16)),
+        "keys_tensor": numpy_helper.from_array(np.array([1, 0, 3], np.int32)),
+        "values_tensor": numpy_helper.from_array(np.array([7, 8, 9], np.int16)),
         "default_tensor": numpy_helper.from_array(np.array([-4], np.int16))}, opset=4, oracle="reference")
     yield ml("LabelEncoder", [np.array([np.nan, 1, -0.0, 0], np.float32)], {"keys_floats": [0.0, float("nan")], "values_floats": [4, 5]}, opset=4)
     yield ml("LabelEncoder", [words], {"classes_strings": ["abc", "", "a"]}, opset=1)
@@ -297,7 +299,8 @@ def classifiers(rng):
     labels = {"classlabels_int64s": [4, 9]}
     for post in POST:
         more = {**labels, "post_transform": post}
-        yield one(f32(rng, 20, 5), trees=9, depth=4, targets=3, spread=True, positive=True, more={"post_transform": post, "classlabels_int64s": [4, 9, 2]})
+        yield one(f32(rng, 20, 5), trees=9, depth=4, targets=3, spread=True, positive=True,
+                  more={"post_transform": post, "classlabels_int64s": [4, 9, 2]})
         for positive in (False, True):
             if post != "PROBIT":
                 yield one(f32(rng, 20, 5), trees=9, depth=3, positive=positive, more=more)

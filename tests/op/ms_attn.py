@@ -204,8 +204,8 @@ def decoder_self(rng):
         for rest in ((None, past, None, used), (mask, past, rel, used), (mask, past, None, used, width, beams)):
             attrs = {"num_heads": n, **more, **({"mask_filter_value": -6.0} if rest[2] is not None else {})}
             yield Case(MS + "DecoderMaskedSelfAttention", [x, w, bias, *rest], attrs, nout=2, oracle=self_decoder(attrs), dynamic=len(rest) > 4)
-    yield Case(MS + "DecoderMaskedSelfAttention", [x, w, bias, None, buffer[..., :6], None, used], {"num_heads": n, "past_present_share_buffer": 1}, nout=2,
-               error="16 bytes")
+    yield Case(MS + "DecoderMaskedSelfAttention", [x, w, bias, None, buffer[..., :6], None, used],
+               {"num_heads": n, "past_present_share_buffer": 1}, nout=2, error="16 bytes")
 
 
 def decoder(rng):

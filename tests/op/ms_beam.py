@@ -96,12 +96,14 @@ class Pair:
             ins = [self.value("encoder_input_ids", INT32, "batch", "frames"), self.value("encoder_attention_mask", INT32, "batch", "frames")]
             x = self.node("Gather", [self.weight("inputs"), "encoder_input_ids"], "e0")
         self.node("Tanh", [self.node("MatMul", [x, self.weight("mix")], "e1")], "encoder_hidden_states")
-        cross = [self.split("encoder_hidden_states", f"c{n}{i}", f"present_{w}_cross_{i}") for i in range(self.layers) for n, w in (("k", "key"), ("v", "value"))]
+        cross = [self.split("encoder_hidden_states", f"c{n}{i}", f"present_{w}_cross_{i}")
+                 for i in range(self.layers) for n, w in (("k", "key"), ("v", "value"))]
         outs = []
         if self.first:
             ins.append(self.value("decoder_input_ids", INT32, "batch", "begun"))
             self.decode("decoder_input_ids", None if self.features else "encoder_attention_mask", None, cross)
-            outs = [self.value("logits", FLOAT, "batch", "begun", self.vocab), self.value("encoder_hidden_states", FLOAT, "batch", "frames", self.size)]
+            outs = [self.value("logits", FLOAT, "batch", "begun", self.vocab),
+                    self.value("encoder_hidden_states", FLOAT, "batch", "frames", self.size)]
             outs += [self.state(n, "begun") for n in self.names("present", "self")]
         outs += [self.state(n, "frames") for n in self.names("present", "cross")]
         return helper.make_graph(self.nodes, "encoder", ins, outs, list(self.used.values()))
@@ -197,8 +199,8 @@ def t5(rng):
 def whisper(rng):
     x = f32(rng, 2, 3, 6)
     pair = Pair(rng, features=3)
-    marks = {"beginning_timestamp_token_id": 12, "no_timestamps_token_id": 11, "start_of_lm_token_id": 10, "translate_token_id": 8, "transcribe_token_id": 9,
-             "no_speech_token_id": 7}
+    marks = {"beginning_timestamp_token_id": 12, "no_timestamps_token_id": 11, "start_of_lm_token_id": 10, "translate_token_id": 8,
+             "transcribe_token_id": 9, "no_speech_token_id": 7}
 
     def speech(length, beams, *end, pair=pair, x=x, **how):
         return search(pair, x, length, beams, more=[None] * 4 + list(end), attrs=marks, **how)

@@ -21,7 +21,8 @@ def cases(rng):
     for kind in BYTES:
         for k, out in ((256, 1), (768, 1), (512, 10)):
             how = {"packed_type": kind, "K": k, "output_dtype": out}
-            yield Case(MS + "GatherPacked", [table(rng, kind, 5, k), i64(rng, 2, 3, low=-1, high=6)], how, dynamic=k == 768, tol=2e-3 if out == 10 else 1e-5)
+            yield Case(MS + "GatherPacked", [table(rng, kind, 5, k), i64(rng, 2, 3, low=-1, high=6)], how, dynamic=k == 768,
+                       tol=2e-3 if out == 10 else 1e-5)
     yield Case(MS + "GatherPacked", [table(rng, 8, 5, 64), i32(rng, 7, low=0, high=4)], {"packed_type": 8, "K": 64, "output_dtype": 1}, const=(0,))
     yield Case(MS + "GatherPacked", [table(rng, 8, 5, 64), i32(rng, 7, low=0, high=4)], {"packed_type": 8, "K": 96}, error="the bytes of K numbers")
     yield Case(MS + "GatherPacked", [table(rng, 8, 5, 64), i32(rng, 7)], {"packed_type": 8, "K": 40}, error="a multiple of 32")

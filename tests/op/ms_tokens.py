@@ -4,7 +4,8 @@ import numpy as np
 from op_test import Case, Sparse, f16, f32, f64, i32, i64, ints, strings
 
 MS = "com.microsoft."
-TEXTS = ("Hello World", "I love computer science !", "", " ", "a", "a,b; c", "  lead", "trail ", "日本語 テキスト", "äöü-x--y", "abcbcd", "aXbYYc", "12 and 345")
+TEXTS = ("Hello World", "I love computer science !", "", " ", "a", "a,b; c", "  lead", "trail ", "日本語 テキスト", "äöü-x--y", "abcbcd", "aXbYYc",
+         "12 and 345")
 
 
 def obj(*values, shape=None):
@@ -84,8 +85,8 @@ def products(rng):
         a, b = (ints(rng, *s, low=0, high=9).astype(kind) for s in ((4, 5), (5, 3)))
         a[rng.random(a.shape) < 0.6] = 0
         yield Case(MS + "SparseToDenseMatMul", [Sparse(a), b], oracle=lambda a, b: [a @ b])
-        yield Case(MS + "SparseToDenseMatMul", [Sparse(np.ascontiguousarray(a.T)), np.ascontiguousarray(b.T)], {"transA": 1, "transB": 1}, dynamic=True,
-                   oracle=lambda a, b: [a.T @ b.T])
+        yield Case(MS + "SparseToDenseMatMul", [Sparse(np.ascontiguousarray(a.T)), np.ascontiguousarray(b.T)], {"transA": 1, "transB": 1},
+                   dynamic=True, oracle=lambda a, b: [a.T @ b.T])
     x = f32(rng, 5, 3)
     yield Case(MS + "SparseToDenseMatMul", [Sparse(np.eye(4, 5, dtype=np.float32)), x], {"alpha": 0.5}, oracle=[0.5 * x[:4]])
 

@@ -24,7 +24,8 @@ def packed(rng, lens=(3, 1, 4, 2), most=3, heads=2, kind=np.int64, past=False, o
     some = lambda flag, x: x if flag else None
     inputs = [ints(rng, s, low=low, high=6, dtype=kind), ints(rng, most, low=0, high=high, dtype=kind) | 1,
               ints(rng, (most - 1) * heads, low=3, high=97, dtype=kind), np.cumsum([0, *lens]).astype(np.int32),
-              some(past, ints(rng, b, most - 1, low=0, high=6, dtype=kind)), some(offsets, ints(rng, (most - 1) * heads, low=0, high=500, dtype=kind)),
+              some(past, ints(rng, b, most - 1, low=0, high=6, dtype=kind)),
+              some(offsets, ints(rng, (most - 1) * heads, low=0, high=500, dtype=kind)),
               some(eos is not None, np.array(eos or 0, kind)), some(segments, i32(rng, s, low=0, high=1)),
               some(past_segments, i32(rng, b, most - 1, low=0, high=1)), some(captured, i32(rng, b, low=-1, high=5))]
     while inputs[-1] is None:

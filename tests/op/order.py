@@ -10,16 +10,19 @@ def topk(x, k, axis, largest):
     nan = np.isnan(y) if y.dtype.kind == "f" else np.zeros(y.shape, bool)
     y = np.where(nan, 0, y)
     order = np.lexsort((np.broadcast_to(np.expand_dims(np.arange(x.shape[axis]), [i for i in range(x.ndim) if i != axis % x.ndim]), x.shape),
-                        -y if largest and y.dtype.kind == "f" else (~y if largest and y.dtype.kind in "iu" else y), ~nan if largest else nan), axis=axis)
+                        -y if largest and y.dtype.kind == "f" else (~y if largest and y.dtype.kind in "iu" else y), ~nan if largest else nan),
+                        axis=axis)
     index = np.take(order, range(k), axis=axis)
     return [np.take_along_axis(x, index, axis), index.astype(np.int64)]
 
 
 def cases(rng):
     def case(x, k, axis=-1, largest=1, **how):
-        return Case("TopK", [x, np.array([k])], {"axis": axis, "largest": largest, "sorted": 1}, nout=2, oracle=topk(x, k, axis, largest), tol=0, **how)
+        return Case("TopK", [x, np.array([k])], {"axis": axis, "largest": largest, "sorted": 1}, nout=2, oracle=topk(x, k, axis, largest), tol=0,
+                    **how)
 
-    for n, k in ((1, 1), (5, 0), (5, 5), (7, 2), (63, 1), (64, 64), (65, 3), (100, 33), (257, 40), (600, 599), (1000, 1), (1000, 300), (5000, 50), (3000, 3000)):
+    for n, k in ((1, 1), (5, 0), (5, 5), (7, 2), (63, 1), (64, 64), (65, 3), (100, 33), (257, 40), (600, 599), (1000, 1), (1000, 300), (5000, 50),
+                 (3000, 3000)):
         for largest in (0, 1):
             yield case(f32(rng, 2, n), k, largest=largest, const=(1,))
             yield case(ints(rng, 2, n, low=-3, high=3), k, largest=largest, dynamic=True)          # ties, and words that are positions

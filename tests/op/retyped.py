@@ -1,5 +1,6 @@
-"""Cases of the other families once more, with another element type: for each row of the tables and each floating-point type that the schema allows and that
-the family leaves out, the family's first case that has float32 there. What it expects is computed in single precision, and rounded."""
+"""Cases of the other families once more, with another element type: for each row of the tables and each floating-point type that the schema
+allows and that the family leaves out, the family's first case that has float32 there. What it expects is computed in single precision,
+and rounded."""
 import copy
 import functools
 import os
@@ -43,7 +44,8 @@ def signature(case):
         s = onnxruntime_schemas().get((case.domain, case.op))
     if s is None:
         return None
-    group = lambda formals, n: [getattr(formals[min(k, len(formals) - 1)], "type_str", None) or formals[min(k, len(formals) - 1)].typeStr for k in range(n)]
+    group = lambda formals, n: [getattr(formals[min(k, len(formals) - 1)], "type_str", None) or formals[min(k, len(formals) - 1)].typeStr
+                                for k in range(n)]
     allowed = {c.type_param_str: {t[7:-1] for t in c.allowed_type_strs} for c in s.type_constraints}
     return (group(s.inputs, len(case.inputs)) if s.inputs else [], group(s.outputs, case.nout), allowed)
 

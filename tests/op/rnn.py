@@ -40,7 +40,8 @@ def batch_first(op, attrs, **how):
 def attending(rng, time=5, batch=3, size=4, hidden=8, direction="forward", steps=6, depth=5, n=7, layer=None, ends=None, attrs=None, **more):
     """AttnLSTM: its W has columns for the attention as well."""
     dirs, how = 2 if direction == "bidirectional" else 1, {"nout": 3, **more}
-    inputs = operands(rng, "LSTM", time, batch, size + (layer or depth), hidden, dirs, **{k: how.pop(k) for k in ("lens", "states", "peep") if k in how})
+    inputs = operands(rng, "LSTM", time, batch, size + (layer or depth), hidden, dirs,
+                      **{k: how.pop(k) for k in ("lens", "states", "peep") if k in how})
     inputs[0] = f32(rng, time, batch, size)
     inputs += [None] * (8 - len(inputs)) + [f32(rng, dirs, hidden, n, scale=0.5), f32(rng, dirs, depth, n, scale=0.5), f32(rng, dirs, n),
                                             f32(rng, batch, steps, depth), None if ends is None else np.array(ends, np.int32)]

@@ -69,7 +69,8 @@ PATTERNS = [  # what RE2 and Python's re agree on
     r"(?i:a)bc", r"(?s)a.b", r"(?m)^a$\n^b$", r"\x61\x{62}".replace("{", "").replace("}", ""), r"[[:alpha:]]+", r"日本.", r"é?a", r"\.\*\\", r"a{,2}",
     r"x{", r"(|a)b", r"[a-z]+@[a-z]+\.(com|org)", r"(?P<year>\d{4})-\d\d", r"[^\w]", r"[+-/]", r"a+?", r"a*?b??",
 ]
-TEXTS = ["", "a", "b", "ab", "abc", "ABC", "aaa", "aaaa", "a" * 20, "a" * 40, "a\nb", "a b", "12", " 1 2", "日本語", "éa", ".*\\", "me@host.org", "2024-05",
+TEXTS = ["", "a", "b", "ab", "abc", "ABC", "aaa", "aaaa", "a" * 20, "a" * 40, "a\nb", "a b", "12", " 1 2", "日本語", "éa", ".*\\", "me@host.org",
+         "2024-05",
          "x{", "]-a", "_", "-", "c", "aXc", "ac", "aab", "\n"]
 
 
@@ -93,7 +94,8 @@ def regex(rng):
 
 
 def tfidf(rng):
-    one = {"max_gram_length": 2, "min_gram_length": 1, "max_skip_count": 0, "mode": "TF", "ngram_counts": [0, 4], "ngram_indexes": [6, 0, 1, 2, 3, 4, 5],
+    one = {"max_gram_length": 2, "min_gram_length": 1, "max_skip_count": 0, "mode": "TF", "ngram_counts": [0, 4],
+           "ngram_indexes": [6, 0, 1, 2, 3, 4, 5],
            "pool_int64s": [2, 3, 5, 4, 5, 6, 7, 8, 6, 7]}
     three = {**one, "max_gram_length": 3, "ngram_counts": [0, 2, 6], "ngram_indexes": [0, 1, 2, 3, 5], "pool_int64s": [1, 2, 1, 2, 2, 1, 1, 2, 3]}
     three["pool_int64s"] = [1, 2, 1, 2, 2, 1, 1, 2, 3, 3, 2, 1]
@@ -118,13 +120,15 @@ def casts(rng):
     numbers = np.array([0.0, -0.0, 1, -1.5, 0.1, 1 / 3, 1e-5, 123456.79, 1e7, 1e10, 3.4e38, np.inf, -np.inf, np.nan, 16777216])
     text = ["0", "-0", "1", "-1.5", "0.1", "0.33333334", "1e-05", "123456.79", "10000000", "1e+10", "3.4e+38", "INF", "-INF", "NaN", "16777216"]
     yield Case("Cast", [numbers.astype(np.float32)], {"to": 8}, oracle=[obj(text)])
-    yield Case("Cast", [np.array([0.1, 1 / 3, 1e22, 5e-324, 1e-4])], {"to": 8}, oracle=[obj(["0.1", "0.3333333333333333", "1e+22", "5e-324", "0.0001"])])
+    yield Case("Cast", [np.array([0.1, 1 / 3, 1e22, 5e-324, 1e-4])], {"to": 8},
+               oracle=[obj(["0.1", "0.3333333333333333", "1e+22", "5e-324", "0.0001"])])
     for t in (np.int8, np.uint8, np.int32, np.uint32, np.int64, np.uint64, np.bool_):
         info = np.iinfo(t) if t != np.bool_ else None
         x = np.array([info.min, info.max, 7] if info else [0, 1], t)
         yield Case("Cast", [x], {"to": 8}, oracle=lambda x: [obj([str(int(v)) for v in x])])
         if info:
-            yield Case("Cast", [obj([str(info.min), f" {info.max} ", "7"])], {"to": {"int8": 3, "uint8": 2, "int32": 6, "uint32": 12, "int64": 7, "uint64": 13}[np.dtype(t).name]},
+            yield Case("Cast", [obj([str(info.min), f" {info.max} ", "7"])],
+                       {"to": {"int8": 3, "uint8": 2, "int32": 6, "uint32": 12, "int64": 7, "uint64": 13}[np.dtype(t).name]},
                        oracle=[np.array([info.min, info.max, 7], t)])
     good = ["0", "+1", "-1.5", "1e5", " 2.5 ", "INF", "-inf", "NaN", "1e-40", ".5", "3.4028235e38"]
     for to, t in ((1, np.float32), (11, np.float64), (10, np.float16)):

@@ -127,11 +127,13 @@ def quantisation(rng):
 def rounding():
     """Constant zero points: ties, both ends, infinities and NaN, which becomes 0."""
     x = np.concatenate([np.arange(-300, 300, 0.5), [1e5, -1e5, 3e38, -3e38, np.inf, -np.inf, np.nan, 0.49999997, -0.0]]).astype(np.float32)
-    zeros = {"UINT8": (0, 1, 128, 255), "INT8": (0, -1, 3, -128), "UINT16": (0, 7, 65535), "INT16": (0, 300, -32767), "UINT4": (0, 7), "INT4": (0, -3)}
+    zeros = {"UINT8": (0, 1, 128, 255), "INT8": (0, -1, 3, -128), "UINT16": (0, 7, 65535), "INT16": (0, 300, -32767), "UINT4": (0, 7),
+             "INT4": (0, -3)}
     for name, z in zeros.items():
         for zero in z:
             y = np.where(np.isnan(x), 0, np.clip(np.rint(x) + np.float32(zero), *limits(name)))
-            yield Case("QuantizeLinear", [x, np.float32(1), np.array(zero).astype(dtype(name))], opset=21, oracle=[y.astype(dtype(name))], const=(1, 2))
+            yield Case("QuantizeLinear", [x, np.float32(1), np.array(zero).astype(dtype(name))], opset=21, oracle=[y.astype(dtype(name))],
+                       const=(1, 2))
 
 
 def complex_moves(rng):

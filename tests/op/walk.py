@@ -21,7 +21,8 @@ def cases(rng):
     yield Case("CumSum", [f64(rng, 2, 700, 3), np.int64(1)])
     yield Case("CumSum", [f32(rng, 70, 5000), np.int64(0)])
     yield Case("CumProd", [f32(rng, 2, 300, low=0.9, high=1.1), np.int64(1)], oracle=lambda x, a: [np.cumprod(x, 1)])
-    yield Case("CumSum", [f32(rng, 2, 200, dtype=np.float16, scale=0.1), np.int64(1)], tol=5e-3, oracle=lambda x, a: [np.cumsum(x.astype(np.float32), 1).astype(x.dtype)])
+    yield Case("CumSum", [f32(rng, 2, 200, dtype=np.float16, scale=0.1), np.int64(1)], tol=5e-3,
+               oracle=lambda x, a: [np.cumsum(x.astype(np.float32), 1).astype(x.dtype)])
     for n in (64, 100, 513, 3000):
         for dense in (0.0, 0.1, 0.9, 1.0):
             x = (rng.random(n) < dense).astype(np.float32)

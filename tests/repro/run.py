@@ -12,7 +12,8 @@ import tempfile
 
 MODEL = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "models", "digits.onnx")
 FORMS = [("m.so",), ("m.o",), ("m.a",), ("m.h",), ("m.so", "--target", "x86-64,x86-64-v3"), ("m.so", "--executor", "serial"),
-         ("k.txt", "--emit=kernels"), ("k.txt", "--emit=lir"), ("k.txt", "--emit=llvm"), ("k.txt", "--emit=asm"), ("k.ir",), ("k.ptx", "--gpu", "sm_80,sm_90a"), ("m.so", "--target", "cuda,x86-64", "--gpu", "sm_80,sm_90a")]
+         ("k.txt", "--emit=kernels"), ("k.txt", "--emit=lir"), ("k.txt", "--emit=llvm"), ("k.txt", "--emit=asm"), ("k.ir",),
+         ("k.ptx", "--gpu", "sm_80,sm_90a"), ("m.so", "--target", "cuda,x86-64", "--gpu", "sm_80,sm_90a")]
 
 
 def build(accelc, folder, form, threads):
