@@ -3,7 +3,7 @@
 #define ACCELC_EMIT_INTERNAL_H
 #include "kernel.h"
 
-/* emit.c */
+/* emit_value.c, emit_reduce.c, emit_memory.c (emit_share_loads), emit.c (emit_keep, emit_forget) */
 enum { EMIT_TEMP_SLACK = 256 };                               /* bytes behind a temporary that vectors may read: lanes under a mask are read anyway */
 DType reg_type(DType t);                                      /* type that a value of type t has in registers */
 LVal emit_to_acc(Emit *e, LVal v, DType from, DType acc);     /* register value of type `from` as accumulator type `acc` */

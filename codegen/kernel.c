@@ -217,3 +217,42 @@ bool kernel_verify(const Kernel *k) {
     }
     return true;
 }
+
+/* ---- accesses as affine functions ---- */
+
+static void affine_of(Ctx *c, Dim offset, Affine *out) {
+    memset(out, 0, sizeof *out);
+    for (int a = 0; a < K_AXES; a++) out->coef[a] = dim_const(c, 0);
+    out->rest = expr_dim(c, offset);
+}
+
+static bool add_index(Ctx *c, const Stage *s, Expr x, Dim stride, Affine *out) {
+    Expr coef[K_AXES] = {{0}}, rest;
+    if (!expr_affine(c, x, s->naxis, coef, &rest)) return false;
+    for (int a = 0; a < s->naxis; a++) {
+        if (!coef[a].i) continue;
+        const ExprInfo *i = expr_info(c, coef[a]);
+        Dim f;
+        if (i->kind == E_CONST) f = dim_const(c, i->val.i);
+        else if (i->kind == E_DIM) f = (Dim){i->index};
+        else return false;
+        out->coef[a] = dim_add(c, out->coef[a], dim_mul(c, f, stride));
+        out->has[a] = !dim_is(c, out->coef[a], 0);
+    }
+    out->rest = expr_op(c, S_ADD, out->rest, expr_op(c, S_MUL, rest, expr_dim(c, stride), (Expr){0}), (Expr){0});
+    return true;
+}
+
+bool index_affine(const Kernel *k, const Stage *s, Expr x, Affine *out) {
+    affine_of(k->c, dim_const(k->c, 0), out);
+    return add_index(k->c, s, x, dim_const(k->c, 1), out);
+}
+
+bool access_affine(const Kernel *k, const Stage *s, uint16_t buf, int rank, const Expr *at, Affine *out) {
+    affine_of(k->c, k->buf[buf].offset, out);
+    for (int d = 0; d < rank; d++) {
+        Dim stride = k->buf[buf].stride[d];
+        if (!dim_is(k->c, stride, 0) && !add_index(k->c, s, at[d], stride, out)) return false;
+    }
+    return true;
+}

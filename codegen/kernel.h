@@ -98,7 +98,7 @@ KernelCode *kernel_compile(Ctx *c, const Kernel *k, const Target *t, const char 
 bool sched_check(Ctx *c, const char *forced);
 void sched_print(Buf *b, const Sched *s); /* gemm mr=6 nv=2 kc=256 */
 
-/* emit.c: the hooks. A Point is where a stage's body is evaluated: one value per axis, one axis possibly vectorised. */
+/* emit.c, emit_memory.c, emit_reduce.c: the hooks. A Point is where a stage's body is evaluated: one value per axis, one axis possibly vectorised. */
 typedef struct Point {
     LVal axis[K_AXES];          /* i64 scalars; for the vector axis: coordinate of lane 0 */
     int8_t vaxis;               /* vectorised axis or -1 */
@@ -132,7 +132,7 @@ void emit_store(Emit *e, const Stage *s, int r, LVal v, const Point *p);
 LVal emit_address(Emit *e, const Stage *s, uint16_t buf, int rank, const Expr *at, const Point *p, int64_t *step, LVal *vec);
 /* Runs every stage from `first` on whose axes equal those of stage `of` pointwise (epilogue), with stage `of`'s results bound as values acc[]. */
 void emit_epilogue(Emit *e, int of, const LVal *acc, const Point *p);
-/* Affine view of an access for matching: offset = rest + sum coef[a] * axis[a] in elements; false if not affine. */
+/* kernel.c. Affine view of an access for matching: offset = rest + sum coef[a] * axis[a] in elements; false if not affine. */
 typedef struct Affine { Dim coef[K_AXES]; Expr rest; bool has[K_AXES]; } Affine;
 bool access_affine(const Kernel *k, const Stage *s, uint16_t buf, int rank, const Expr *at, Affine *out);
 bool index_affine(const Kernel *k, const Stage *s, Expr x, Affine *out); /* the same of one index */

@@ -1,5 +1,5 @@
 /* math.c: every operation of scalar.def, and every cast, as whitelisted Lir: total integer division, NaN-propagating min and
- * max, shifts of any width, saturating float to integer, 8-bit floats. Values are in register types (emit.c). */
+ * max, shifts of any width, saturating float to integer, 8-bit floats. Values are in register types (emit_value.c). */
 #include <math.h>
 
 #include "math_fn.h"

@@ -1,0 +1,32 @@
+/* emit_value.h: what emit.c, emit_value.c, emit_memory.c and emit_reduce.c share; templates see kernel.h and emit_internal.h. */
+#ifndef ACCELC_EMIT_VALUE_H
+#define ACCELC_EMIT_VALUE_H
+#include "emit_internal.h"
+
+/* emit_value.c: v is a register value, of type reg_type(t) */
+DType reg_mem_type(DType t);                                  /* type of an element in memory: packed types are unpacked to bytes in values */
+LVal reg_round(Emit *e, LVal v, DType t);                     /* to the precision of t */
+LVal reg_cast(Emit *e, LVal v, DType from, DType to);         /* IR semantics of cast */
+LVal reg_const(Emit *e, Scalar s);
+LVal reg_from_memory(Emit *e, LVal v, DType t);               /* an element of type t as it was loaded */
+LVal reg_to_memory(Emit *e, LVal v, DType t);                 /* as it is stored */
+uint16_t reg_lanes(Emit *e, LVal v);
+LVal reg_widen(Emit *e, LVal v, uint16_t lanes);              /* a scalar in every lane; vectors as they are */
+
+/* emit.c: i64 expressions may come as i32 where they provably fit */
+Point emit_scalar_point(const Point *p);                      /* lane 0 */
+LVal emit_mode(Emit *e, const Stage *s, Expr x, const Point *p, bool scalar); /* x at p; scalar: at lane 0 only (addresses, invariants) */
+LVal emit_low(Emit *e, const Stage *s, Expr x, const Point *p); /* the low 32 bits of an i64 expression, as i32 */
+LVal emit_as_i32(Emit *e, LVal v);                            /* an i64 that fits, or what is i32 already */
+LVal emit_typed(Emit *e, Expr x, LVal v);                     /* v as expression x's own type */
+
+/* emit_memory.c. Where: all indices, those that are the same in all lanes and not in p->inside, the others */
+typedef enum { WHERE_ALL, WHERE_POINT, WHERE_LANES } Where;
+/* Is index d of an access to b, at, in range at every point of the stage? */
+bool emit_always_inside(Emit *e, const Stage *s, const KBuf *b, Expr at, int d);
+/* Are the indices of an access in range: a scalar or a mask; none if they always are. */
+LVal emit_bounds(Emit *e, const Stage *s, const KBuf *b, int rank, const Expr *at, const Point *p, Where where);
+/* Load x at p. With `inside`: the caller has checked WHERE_POINT, and takes care of the lanes that are out of range: *inside is the mask of the
+ * others, or none. */
+LVal emit_load(Emit *e, const Stage *s, const ExprInfo *x, const Point *p, LVal *inside);
+#endif
