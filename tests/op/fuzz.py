@@ -5,8 +5,8 @@
 
 Everything follows from the seed, and --first goes on where another run stopped. Batch B of seed S draws a version of ai.onnx and some
 operators (fuzz_table.py); its cases become one model, because most of the time goes into starting the compiler. What fails in a batch runs
-again by itself. A case fails if accelc refuses what an oracle computes, or if the evaluator or compiled code (1 and 2 threads, equal bits) differ from the oracles, or from
-each other if no oracle computes the case. Where the oracles disagree one of them is enough.
+again by itself. A case fails if accelc refuses what an oracle computes, or if the evaluator or compiled code (1 and 2 threads, equal bits)
+differ from the oracles, or from each other if no oracle computes the case. Where the oracles disagree one of them is enough.
 Other batches vary the cases of the families (--family: only those): constants or inputs, known sizes or symbols. Others are graphs of
 several nodes (fuzz_chain.py; --only Chain: nothing else). With --bad, and in each fifth batch, cases are damaged: attributes, sizes,
 types and indices that contradict. Evaluator and compiled code have to agree that it is an error, or on the result.
