@@ -25,4 +25,21 @@ double shape_product(const Shape *x, const int *axis, int n);      /* of extents
 /* B is no panel, and its rows are so many steps of a large power of two that a column of them falls into few sets of the second-level cache: none stays
  * there until the next tile, and no prefetcher follows. */
 bool shape_rows_collide(const Shape *x, const Target *t);
+
+/* Rows of a tile: ty points of the second innermost m axis times tx of the innermost one; at most mr. */
+typedef struct TileRows { int ty, tx; } TileRows;
+TileRows contract_rows(const Shape *x, int mr);
+/* A lone m axis of known extent is cut by tiles, so that their even sizes stay; how many. */
+bool contract_by_tiles(const Shape *x, TileRows tr, int64_t *tiles);
+Dim contract_column_tiles(const Shape *x, const Target *t, int nv);
+
+/* A task is a chunk of rows (of tiles, if contract_by_tiles) and `tiles` column tiles. depth > 0: it goes over the reduced axis in passes of so many
+ * points, as the chunk's elements of A do not stay in the second-level cache otherwise; with `copies`, each copies its elements of A first: rows that lie a
+ * multiple of 4096 bytes apart fall into one set of the first-level cache. */
+typedef struct Plan {
+    int64_t chunk, depth, tiles;
+    bool copies;
+} Plan;
+Plan contract_plan(const Shape *x, const Target *t, TileRows tr, int nv);
+double contract_tile_cost(const Shape *x, const Target *t, int mr, int nv); /* cycles of the kernel in tiles of mr rows, nv vectors */
 #endif

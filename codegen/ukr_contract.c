@@ -8,8 +8,8 @@
  * Bytes, u8 times i8 summed in i32, are multiplied four at a time (lir_dot4) where both operands have them side by side: a
  * reduced axis of four (the quad) is contiguous in A and in B, and the columns of B are four bytes apart.
  *
- * Tasks: batch, column tiles, chunks of rows, in this order, so that a thread keeps a column panel of B in cache while it walks
- * rows. An A that is too large for the second-level cache is walked in passes: a task has several column tiles, and multiplies
+ * Tasks (contract_plan.c): batch, column tiles, chunks of rows, in this order, so that a thread keeps a column panel of B in cache while it
+ * walks rows. An A that is too large for the second-level cache is walked in passes: a task has several column tiles, and multiplies
  * all of them by one stretch of the reduced axis after the other, sums waiting in scratch.
  * Each element sums its products in ascending order of the reduced axes, in one chain: results do not depend on tiles or passes. */
 #include <string.h>
@@ -26,28 +26,12 @@ static bool contract_match(const Kernel *k, const Target *t) {
     return contract_shape(k, &x);
 }
 
-/* ---- tiles ---- */
-
-/* Rows of a tile: ty of the second innermost m axis times tx of the innermost one. */
-typedef struct Rows { int ty, tx; } Rows;
-
-static Rows tile_rows(const Shape *x, int mr) {
-    int64_t w, h;
-    if (!x->nm) return (Rows){1, 1};
-    if (!dim_is_const(x->k->c, x->s->axis[x->m[x->nm - 1]].extent, &w)) return (Rows){1, mr};
-    if (!w) return (Rows){1, 1};
-    if (w >= mr || x->nm < 2 || !dim_is_const(x->k->c, x->s->axis[x->m[x->nm - 2]].extent, &h)) {
-        int64_t tiles = (w + mr - 1) / mr;
-        return (Rows){1, (int)((w + tiles - 1) / tiles)};
-    }
-    int64_t ty = mr / w;
-    if (ty > h) ty = h;
-    if (ty < 1) ty = 1;
-    int64_t tiles = h ? (h + ty - 1) / ty : 1;
-    return (Rows){(int)((h + tiles - 1) / tiles), (int)w};
-}
-
 static int vectors_per_block(const Shape *x, const Target *t) { return 16 / target_lanes(t, x->s->acc[0]); }
+
+static double contract_cost(const Kernel *k, const Sched *s, const Target *t) {
+    Shape x;
+    return contract_shape(k, &x) ? contract_tile_cost(&x, t, (int)s->par[PAR_MR], (int)s->par[PAR_NV]) : 1e30;
+}
 
 static int contract_candidates(const Kernel *k, const Target *t, Sched *out, int max) {
     Shape x;
@@ -75,42 +59,6 @@ static int contract_candidates(const Kernel *k, const Target *t, Sched *out, int
     return n;
 }
 
-static double contract_cost(const Kernel *k, const Sched *s, const Target *t) {
-    Shape x;
-    if (!contract_shape(k, &x)) return 1e30;
-    int lanes = target_lanes(t, x.s->acc[0]), mr = (int)s->par[PAR_MR], nv = (int)s->par[PAR_NV];
-    Rows r = tile_rows(&x, mr);
-    double points = shape_product(&x, x.batch, x.nbatch) * shape_product(&x, x.nout, x.nnout), kk = shape_product(&x, x.red, x.nred);
-    double tiles_m = 1;
-    for (int i = 0; i < x.nm; i++) {
-        double e = shape_extent(&x, x.m[i]);
-        double by = i == x.nm - 1 ? r.tx : i == x.nm - 2 ? r.ty : 1;
-        tiles_m *= by > 1 ? (double)(int64_t)((e + by - 1) / by) : e;
-    }
-    double cols = x.nblk >= 0 ? shape_extent(&x, x.nblk) * 16 : shape_extent(&x, x.vec);
-    double tiles_n = (double)(int64_t)((cols + lanes * nv - 1) / (lanes * nv));
-    double last = x.nm ? shape_extent(&x, x.m[x.nm - 1]) : 1; /* rows are shared out evenly: the mean tile counts */
-    double wide = r.tx > 1 && last >= r.tx ? last / (double)(int64_t)((last + r.tx - 1) / r.tx) : r.tx;
-    double high = x.nm > 1 ? shape_extent(&x, x.m[x.nm - 2]) : 1, tall = r.ty > 1 && high >= r.ty ? high / (double)(int64_t)((high + r.ty - 1) / r.ty) : r.ty;
-    double acc = tall * wide * nv, fma = acc / t->fma_per_cycle, loads = (tall * wide + nv) / 2.0, chain = 4;
-    /* Over many rows a panel of B comes from the second-level cache (40 bytes a cycle), or from beyond if it and the next one are too large. */
-    double stream = tiles_m > 1 ? nv * t->vbytes / (kk * nv * t->vbytes > 0.4 * t->l2 ? 8.0 : 40.0) : 0;
-    if (tiles_m > 1 && shape_rows_collide(&x, t)) stream = nv * t->vbytes / 6.5;
-    double step = fma > loads ? fma : loads;
-    if (step < stream) step = stream;
-    if (step < chain) step = chain;
-    /* What does not bind still costs a little; an A beyond the second-level cache is read again for every column tile. */
-    double a_bytes = shape_product(&x, x.m, x.nm) * kk * 4; /* of a quad, too */
-    step += 0.05 * (loads + 2 * stream) + (a_bytes > 0.6 * t->l2 && x.nred < 3 ? 0.15 * tall * wide * 4 / 7 : 0);
-    if (x.s->acc[0] == DT_I32 && x.quad < 0) step *= 4;
-    if (x.quad >= 0 && !(t->flags & F_VNNI)) step *= 4;
-    int64_t pitch;
-    if (x.nm && r.tx + nv > 10 && r.tx > 2 && dim_is_const(k->c, x.a.f.coef[x.m[x.nm - 1]], &pitch) && pitch * dt_bits(x.a.type) / 8 % 4096 == 0)
-        step *= 1.6; /* the rows of a tile fall into one set of the first-level cache, which holds 8 to 12 */
-    double b_unit = x.nblk >= 0 || nv * lanes >= cols ? 1 : 1.02;
-    return points * tiles_m * tiles_n * (kk * step * b_unit + acc * 4 + 30);
-}
-
 /* ---- code ---- */
 
 typedef struct Gen {
@@ -121,10 +69,10 @@ typedef struct Gen {
     LVal at[K_AXES];                /* tile origin: coordinate of each axis */
     LVal cols;                      /* columns left from the tile's first (unblocked n) */
     bool volatile_a;
-    /* Passes (depth > 0): this one's reduced range begins at `from`; tile_no counts the row tiles of the task; sums: where those of the
-     * column tile lie in scratch; next: where B is read after it. */
-    int64_t depth, row_tiles;
-    LVal from, last, tile_no, sums, next;
+    Plan plan;
+    /* Passes (plan.depth): this one's reduced range begins at `from`; tile_no counts the row tiles of the task; sums: where those of the
+     * column tile lie in scratch; next: where B is read after it; copy: the copy of A, whose first row is row0. */
+    LVal from, last, tile_no, sums, next, copy, row0;
 } Gen;
 
 static LVal coef(Gen *g, const Operand *o, int axis) { return emit_dim(g->e, o->f.coef[axis]); }
@@ -142,9 +90,13 @@ static LVal origin(Gen *g, const Operand *o) {
 
 typedef struct Tile { int ty, tx, nv; bool masked; LVal mask; LVal row[MAX_TILE]; LVal a0, b0; } Tile;
 
+/* Elements between the rows of A's copy: neighbours fall into different sets of the first-level cache. */
+static int64_t copy_pitch(const Gen *g) { return g->plan.depth + 64 / (dt_bits(g->x.a.type) / 8); }
+
 static LVal row_offset(Gen *g, int i, int j) {
     LVal o = lir_i64(g->l, 0);
     const Shape *x = &g->x;
+    if (g->plan.copies) return lir_i64(g->l, j * copy_pitch(g));
     if (x->nm > 0 && j) o = lir_muli(g->l, coef(g, &x->a, x->m[x->nm - 1]), j);
     if (x->nm > 1 && i) o = lir_add(g->l, o, lir_muli(g->l, coef(g, &x->a, x->m[x->nm - 2]), i));
     return o;
@@ -192,13 +144,14 @@ static void step(Gen *g, const Tile *t, LVal ka, LVal kb, LVal *acc) {
     LVal b[16];
     int rows = t->ty * t->tx;
     bool fl = dt_is_float(x->s->acc[0]);
+    LVal from = g->plan.copies ? g->copy : g->e->ptr[x->a.buf];
     for (int v = 0; v < t->nv; v++) {
         LVal mask = t->masked && v == t->nv - 1 ? t->mask : (LVal){0};
         b[v] = as_acc(g, lir_load(l, g->e->ptr[x->b.buf], lir_add(l, lir_add(l, t->b0, kb), col_offset(g, v)), (LTy){(uint8_t)x->b.type, (uint16_t)g->lanes}, mask, 0), x->b.type);
     }
     for (int r = 0; r < rows; r++) {
         if (g->volatile_a) lir_volatile_next(l);
-        LVal s = lir_load(l, g->e->ptr[x->a.buf], lir_add(l, lir_add(l, t->a0, ka), t->row[r]), (LTy){(uint8_t)x->a.type, 1}, (LVal){0}, 0);
+        LVal s = lir_load(l, from, lir_add(l, lir_add(l, t->a0, ka), t->row[r]), (LTy){(uint8_t)x->a.type, 1}, (LVal){0}, 0);
         s = lir_splat(l, as_acc(g, s, x->a.type), (uint16_t)g->lanes);
         for (int v = 0; v < t->nv; v++) {
             LVal *c = &acc[r * t->nv + v];
@@ -227,9 +180,9 @@ static int prefetch_lines(const Gen *g, const Tile *t) {
 /* In passes, the next stretch of B is a piece of each block of its tile; every row tile asks for its share of one of them. */
 static void prefetch_pass(Gen *g, const Tile *t, LVal kb) {
     Lir *l = g->l;
-    int64_t line = 64 / (dt_bits(g->x.b.type) / 8), piece = g->depth * 16, want = (4 * t->nv + g->row_tiles - 1) / g->row_tiles;
+    int64_t line = 64 / (dt_bits(g->x.b.type) / 8), piece = g->plan.depth * 16, blocks = t->nv / g->per_block;
+    int64_t want = (4 * blocks + g->plan.chunk - 1) / g->plan.chunk;
     int lines = want > 2 ? 4 : (int)want;
-    if (lines * g->row_tiles > 4 * 4 * t->nv) lines = 1;
     LVal at = lir_muli(l, g->tile_no, piece / 4 * lines), block = lir_op2(l, S_DIV, at, lir_i64(l, piece));
     at = lir_add(l, lir_op2(l, S_REM, at, lir_i64(l, piece)), lir_mul(l, block, coef(g, &g->x.b, g->x.nblk)));
     at = lir_add(l, lir_add(l, at, g->next), lir_muli(l, lir_op2(l, S_SHR, lir_sub(l, kb, lir_muli(l, g->from, 16)), lir_i64(l, 2)), lines));
@@ -237,7 +190,7 @@ static void prefetch_pass(Gen *g, const Tile *t, LVal kb) {
 }
 
 static void prefetch(Gen *g, const Tile *t, LVal kb) {
-    if (g->depth) {
+    if (g->plan.depth) {
         prefetch_pass(g, t, kb);
         return;
     }
@@ -286,7 +239,7 @@ static void reduce(Gen *g, const Tile *t, int i, LVal ka, LVal kb, LVal *acc) {
     int u = g->unroll;
     int64_t ext;
     bool known = dim_is_const(g->e->c, x->s->axis[axis].extent, &ext);
-    if (g->depth) ext = g->depth;
+    if (g->plan.depth) ext = g->plan.depth;
     if (known && ext <= 2 * u) u = (int)ext; /* short: straight-line */
     LVal whole = known ? lir_i64(l, ext / u * u) : lir_mul(l, lir_op2(l, S_DIV, end, lir_i64(l, u)), lir_i64(l, u));
     if (known && ext == u) {
@@ -392,7 +345,7 @@ static void store_tile(Gen *g, const Tile *t, LVal *acc) {
 static void exchange_sums(Gen *g, const Tile *t, LVal *acc, bool store) {
     Lir *l = g->l;
     DType type = g->x.s->acc[0];
-    int rows = (int)tile_rows(&g->x, (int)g->e->s->par[PAR_MR]).tx;
+    int rows = (int)contract_rows(&g->x, (int)g->e->s->par[PAR_MR]).tx;
     LVal at = lir_add(l, g->sums, lir_muli(l, g->tile_no, (int64_t)rows * g->nv * g->lanes));
     for (int i = 0; i < t->tx * t->nv; i++) {
         LVal to = lir_addi(l, at, (int64_t)i * g->lanes);
@@ -410,16 +363,17 @@ static void tile(Gen *g, int ty, int tx, int nv, bool masked) {
     for (int i = 0; i < ty * tx * nv; i++) acc[i] = zero;
     for (int i = 0; i < ty * tx; i++) t.row[i] = row_offset(g, i / tx, i % tx);
     if (masked) t.mask = lir_mask(g->l, lir_addi(g->l, g->cols, -(int64_t)(nv - 1) * g->lanes), (uint16_t)g->lanes);
-    t.a0 = origin(g, &g->x.a);
+    t.a0 = g->plan.copies ? lir_muli(g->l, lir_sub(g->l, g->at[g->x.m[0]], g->row0), copy_pitch(g)) : origin(g, &g->x.a);
     t.b0 = origin(g, &g->x.b);
-    if (!g->depth) {
+    if (!g->plan.depth) {
         reduce(g, &t, 0, lir_i64(g->l, 0), lir_i64(g->l, 0), acc);
         store_tile(g, &t, acc);
         return;
     }
     exchange_sums(g, &t, acc, false);
     int axis = g->x.red[0];
-    reduce(g, &t, 0, lir_mul(g->l, g->from, coef(g, &g->x.a, axis)), lir_mul(g->l, g->from, coef(g, &g->x.b, axis)), acc);
+    LVal ka = g->plan.copies ? lir_i64(g->l, 0) : lir_mul(g->l, g->from, coef(g, &g->x.a, axis));
+    reduce(g, &t, 0, ka, lir_mul(g->l, g->from, coef(g, &g->x.b, axis)), acc);
     LIf last = lir_if(g->l, g->last, 0);
     store_tile(g, &t, acc);
     lir_else(g->l, &last, NULL);
@@ -470,7 +424,7 @@ static void along_x(Gen *g, LVal lo, LVal hi, const Shape *x, int ty, int tx, in
 }
 
 /* The rows of a task: [r0, r1) along the chunked m axis, all of the inner ones. */
-static void rows(Gen *g, Rows tr, LVal r0, LVal r1, int nv, bool masked) {
+static void rows(Gen *g, TileRows tr, LVal r0, LVal r1, int nv, bool masked) {
     Lir *l = g->l;
     const Shape *x = &g->x;
     if (x->nm < 2) {
@@ -498,28 +452,7 @@ static void take(Gen *g, LVal *rest, int axis, Dim count) {
     *rest = lir_op2(g->l, S_DIV, *rest, n);
 }
 
-/* A lone m axis of known extent is cut by tiles, so that their even sizes stay. */
-static bool cut_by_tiles(const Shape *x, Rows tr, int64_t *tiles) {
-    int64_t w;
-    if (x->nm != 1 || !dim_is_const(x->k->c, x->s->axis[x->m[0]].extent, &w)) return false;
-    *tiles = (w + tr.tx - 1) / tr.tx;
-    return true;
-}
-
-/* Rows (or tiles, see above) per task: whole axis unless there are too few tasks to share; a multiple of the tile. */
-static int64_t chunk_rows(const Shape *x, Rows tr, double column_tiles) {
-    int64_t h;
-    if (!x->nm) return 0;
-    int axis = x->nm >= 2 ? x->m[x->nm - 2] : x->m[x->nm - 1], unit = x->nm >= 2 ? tr.ty : tr.tx;
-    if (!dim_is_const(x->k->c, x->s->axis[axis].extent, &h)) return x->nm >= 2 ? 8 : (int64_t)unit * 8;
-    double others = column_tiles * shape_product(x, x->batch, x->nbatch) * shape_product(x, x->nout, x->nnout) * (x->nm > 2 ? shape_product(x, x->m, x->nm - 2) : 1);
-    int64_t want = others >= 24 ? 1 : (int64_t)(24 / others) + 1, units = (h + unit - 1) / unit;
-    if (cut_by_tiles(x, tr, &units)) unit = 1;
-    int64_t chunks = want < units ? want : units;
-    return (units + chunks - 1) / chunks * unit;
-}
-
-static void column_tiles(Gen *g, Rows tr, LVal tile_no, LVal r0, LVal r1) {
+static void column_tiles(Gen *g, TileRows tr, LVal tile_no, LVal r0, LVal r1) {
     Lir *l = g->l;
     const Shape *x = &g->x;
     Ctx *c = g->e->c;
@@ -556,58 +489,57 @@ static void column_tiles(Gen *g, Rows tr, LVal tile_no, LVal r0, LVal r1) {
     lir_endif(l, &full, NULL, NULL);
 }
 
-/* Passes over an A whose rows of a task do not stay in the second-level cache: a stretch of the reduced axis that does, and
- * the column tiles of a task, so that A comes from beyond once for all of them, their sums fit beside it, and tasks remain to be
- * shared out. */
-static bool plan_passes(const Shape *x, const Target *t, Rows tr, int nv, int64_t ntiles, int64_t *chunk, int64_t *depth, int64_t *tiles) {
-    int64_t units, extent, pitch, line = 64 / (dt_bits(x->a.type) / 8);
-    double l2 = t->l2, size = dt_bits(x->a.type) / 8.0, row = tr.tx * size, sums = (double)tr.tx * nv * t->vbytes;
-    if (x->nred != 1 || x->quad >= 0 || x->nblk < 0 || !dt_is_float(x->s->acc[0]) || !cut_by_tiles(x, tr, &units)) return false;
-    if (!dim_is_const(x->k->c, x->s->axis[x->red[0]].extent, &extent)) return false;
-    if (!dim_is_const(x->k->c, x->b.f.coef[x->red[0]], &pitch) || pitch != 16) return false;
-    if ((double)*chunk * row * (double)extent <= 0.8 * l2) return false;
-    int64_t rows = *chunk, most = (int64_t)(0.3 * l2 / (row * 256));
-    if (rows > most) rows = most;
-    if (rows < 1) return false;
-    int64_t deep = (int64_t)(0.3 * l2 / (row * (double)rows)) / line * line;
-    if (deep > extent / 2) deep = extent / 2 / line * line;
-    while (deep > 0 && extent % deep) deep -= line;
-    if (deep < 192) return false;
-    double others = shape_product(x, x->batch, x->nbatch) * shape_product(x, x->nout, x->nnout) * (double)((units + rows - 1) / rows);
-    int64_t n = (int64_t)(0.2 * l2 / (sums * (double)rows)), share = (int64_t)((double)ntiles * others / 12);
-    if (n > share) n = share;
-    if (n > ntiles) n = ntiles;
-    if (n < 2) return false;
-    *chunk = rows;
-    *depth = deep;
-    *tiles = n;
-    return true;
+/* Row that tile `no` of a lone m axis begins at: big tiles of tx rows come before small ones of tx - 1. */
+static LVal first_row(Gen *g, TileRows tr, LVal no) {
+    int64_t w, tiles;
+    CHECK(dim_is_const(g->e->c, g->x.s->axis[g->x.m[0]].extent, &w) && contract_by_tiles(&g->x, tr, &tiles));
+    LVal big = lir_i64(g->l, tiles - (tiles * tr.tx - w));
+    return lir_add(g->l, lir_muli(g->l, no, tr.tx - 1), lir_op2(g->l, S_MIN, no, big));
+}
+
+/* The rows of the task up to tile r1, of this pass, side by side. */
+static void copy_rows(Gen *g, TileRows tr, LVal r1) {
+    Lir *l = g->l;
+    const Operand *a = &g->x.a;
+    int lanes = target_lanes(g->e->t, a->type);
+    LVal end = first_row(g, tr, r1), here = g->at[g->x.m[0]];
+    LFor r = lir_for(l, g->row0, end, lir_i64(l, 1), 0, NULL);
+    g->at[g->x.m[0]] = r.iv;
+    LVal from = lir_add(l, origin(g, a), g->from), to = lir_muli(l, lir_sub(l, r.iv, g->row0), copy_pitch(g));
+    LFor k = lir_for(l, lir_i64(l, 0), lir_i64(l, g->plan.depth), lir_i64(l, lanes), 0, NULL);
+    LVal v = lir_load(l, g->e->ptr[a->buf], lir_add(l, from, k.iv), (LTy){(uint8_t)a->type, (uint16_t)lanes}, (LVal){0}, 0);
+    lir_store(l, g->copy, lir_add(l, to, k.iv), v, (LVal){0}, 0);
+    lir_for_end(l, &k, NULL, NULL);
+    lir_for_end(l, &r, NULL, NULL);
+    g->at[g->x.m[0]] = here;
 }
 
 /* A task of several column tiles: the passes. */
-static void passes(Gen *g, Rows tr, LVal group, int64_t tiles, LVal r0, LVal r1) {
+static void passes(Gen *g, TileRows tr, LVal group, LVal ntiles, LVal r0, LVal r1) {
     Lir *l = g->l;
     const Shape *x = &g->x;
-    int64_t blocks = g->nv / g->per_block, sums = g->row_tiles * tr.tx * g->nv * g->lanes;
-    Dim n = dim_ceildiv(g->e->c, x->s->axis[x->nblk].extent, dim_const(g->e->c, blocks));
-    LVal first = lir_muli(l, group, tiles), count = lir_op2(l, S_MIN, lir_i64(l, tiles), lir_sub(l, emit_dim(g->e, n), first)), zero = lir_i64(l, 0);
+    int64_t blocks = g->nv / g->per_block, sums = g->plan.chunk * tr.tx * g->nv * g->lanes;
+    LVal first = lir_muli(l, group, g->plan.tiles), count = lir_op2(l, S_MIN, lir_i64(l, g->plan.tiles), lir_sub(l, ntiles, first)), zero = lir_i64(l, 0);
     LVal end = emit_dim(g->e, x->s->axis[x->red[0]].extent), panel = lir_muli(l, coef(g, &x->b, x->nblk), blocks), step = coef(g, &x->b, x->red[0]);
     DType type = x->s->acc[0];
     LFor f = lir_for(l, zero, lir_muli(l, count, sums), lir_i64(l, g->lanes), 0, NULL);
     lir_store(l, lir_scratch(l), f.iv, lir_splat(l, lir_float(l, type, 0), (uint16_t)g->lanes), (LVal){0}, g->e->t->vbytes);
     lir_for_end(l, &f, NULL, NULL);
-    LFor k = lir_for(l, zero, end, lir_i64(l, g->depth), 0, NULL);
+    g->row0 = first_row(g, tr, r0);
+    LFor k = lir_for(l, zero, end, lir_i64(l, g->plan.depth), 0, NULL);
     g->from = k.iv;
-    g->last = lir_op2(l, S_GE, lir_addi(l, k.iv, g->depth), end);
+    g->last = lir_op2(l, S_GE, lir_addi(l, k.iv, g->plan.depth), end);
+    if (g->plan.copies) copy_rows(g, tr, r1);
     LFor t = lir_for(l, zero, count, lir_i64(l, 1), 0, NULL);
-    g->at[x->nblk] = lir_muli(l, lir_add(l, first, t.iv), blocks);
+    LVal tile_no = lir_add(l, first, t.iv);
+    g->at[x->nblk] = lir_muli(l, tile_no, blocks);
     g->at[x->vec] = zero;
     g->sums = lir_muli(l, t.iv, sums);
     /* After the last tile of a pass comes the first one's next stretch; after the last pass, the next task. */
-    LVal b0 = origin(g, &x->b), ahead = lir_mul(l, lir_addi(l, g->from, g->depth), step), back = lir_sub(l, ahead, lir_mul(l, panel, t.iv));
+    LVal b0 = origin(g, &x->b), ahead = lir_mul(l, lir_addi(l, g->from, g->plan.depth), step), back = lir_sub(l, ahead, lir_mul(l, panel, t.iv));
     LVal wrap = lir_op3(l, S_SELECT, g->last, panel, back), here = lir_add(l, panel, lir_mul(l, g->from, step));
     g->next = lir_add(l, b0, lir_op3(l, S_SELECT, lir_op2(l, S_GE, lir_addi(l, t.iv, 1), count), wrap, here));
-    along_x(g, r0, r1, x, 1, tr.tx, g->nv, false);
+    column_tiles(g, tr, tile_no, r0, r1);
     lir_for_end(l, &t, NULL, NULL);
     lir_for_end(l, &k, NULL, NULL);
 }
@@ -622,32 +554,31 @@ static void contract_build(Emit *e) {
     g->nv = (int)e->s->par[PAR_NV];
     g->unroll = (int)e->s->par[PAR_UNROLL];
     g->per_block = x->nblk >= 0 ? vectors_per_block(x, e->t) : 0;
-    Rows tr = tile_rows(x, (int)e->s->par[PAR_MR]);
+    TileRows tr = contract_rows(x, (int)e->s->par[PAR_MR]);
     /* Neighbouring rows that overlap along the innermost reduced axis: keep their loads apart (see cpu.md 10.3). */
     int64_t ck, cm;
     int last = x->nred ? x->red[x->nred - 1] : x->quad;
     if (x->nm && dim_is_const(c, x->a.f.coef[last], &ck) && dim_is_const(c, x->a.f.coef[x->m[x->nm - 1]], &cm))
         g->volatile_a = ck > 0 && cm > 0 && cm < ck * 2 * g->unroll && ck < cm * tr.tx;
-    Dim n = x->nblk >= 0 ? x->s->axis[x->nblk].extent : x->s->axis[x->vec].extent;
-    int64_t size = x->nblk >= 0 ? g->nv / g->per_block : (int64_t)g->nv * g->lanes;
-    Dim ntiles = dim_ceildiv(c, n, dim_const(c, size));
-    int64_t chunk = chunk_rows(x, tr, dim_typical(c, ntiles));
-    int64_t known_tiles, group = 1;
-    bool in_passes = dim_is_const(c, ntiles, &known_tiles) && dim_divisible(c, n, size) &&
-                     plan_passes(x, e->t, tr, g->nv, known_tiles, &chunk, &g->depth, &group);
-    if (in_passes) {
-        g->row_tiles = chunk;
-        ntiles = dim_ceildiv(c, ntiles, dim_const(c, group));
-        e->code->scratch = dim_const(c, group * chunk * tr.tx * g->nv * e->t->vbytes);
+    Dim ntiles = contract_column_tiles(x, e->t, g->nv), groups = ntiles;
+    const Plan *plan = &g->plan;
+    g->plan = contract_plan(x, e->t, tr, g->nv);
+    int64_t chunk = plan->chunk;
+    if (plan->depth) {
+        groups = dim_ceildiv(c, ntiles, dim_const(c, plan->tiles));
+        int64_t sums = plan->tiles * chunk * tr.tx * g->nv * e->t->vbytes;
+        int64_t copy = plan->copies ? chunk * tr.tx * copy_pitch(g) * dt_bits(x->a.type) / 8 : 0;
+        g->copy = lir_ptr_bytes(l, lir_scratch(l), lir_i64(l, sums));
+        e->code->scratch = dim_const(c, sums + copy);
     }
     int64_t *par = ((Sched *)(uintptr_t)e->s)->par;
     par[PAR_ROWS] = chunk;
-    par[PAR_DEPTH] = g->depth;
-    par[PAR_TILES] = group;
+    par[PAR_DEPTH] = plan->depth;
+    par[PAR_TILES] = plan->tiles;
     int64_t tiles = 0;
-    Dim length = !x->nm ? dim_const(c, 1) : cut_by_tiles(x, tr, &tiles) ? dim_const(c, tiles) : x->s->axis[x->m[x->nm >= 2 ? x->nm - 2 : x->nm - 1]].extent;
+    Dim length = !x->nm ? dim_const(c, 1) : contract_by_tiles(x, tr, &tiles) ? dim_const(c, tiles) : x->s->axis[x->m[x->nm >= 2 ? x->nm - 2 : x->nm - 1]].extent;
     Dim nchunks = chunk ? dim_ceildiv(c, length, dim_const(c, chunk)) : dim_const(c, 1);
-    Dim tasks = dim_mul(c, ntiles, nchunks);
+    Dim tasks = dim_mul(c, groups, nchunks);
     for (int i = 0; i < x->nbatch; i++) tasks = dim_mul(c, tasks, x->s->axis[x->batch[i]].extent);
     for (int i = 0; i < x->nnout; i++) tasks = dim_mul(c, tasks, x->s->axis[x->nout[i]].extent);
     for (int i = 0; i < x->nm - 2; i++) tasks = dim_mul(c, tasks, x->s->axis[x->m[i]].extent);
@@ -664,11 +595,11 @@ static void contract_build(Emit *e) {
         r1 = lir_op2(l, S_MIN, lir_addi(l, r0, chunk), h);
     }
     for (int i = x->nm - 3; i >= 0; i--) take(g, &rest, x->m[i], x->s->axis[x->m[i]].extent);
-    LVal nt = emit_dim(e, ntiles), tile_no = lir_op2(l, S_REM, rest, nt);
-    rest = lir_op2(l, S_DIV, rest, nt);
+    LVal ng = emit_dim(e, groups), tile_no = lir_op2(l, S_REM, rest, ng);
+    rest = lir_op2(l, S_DIV, rest, ng);
     for (int i = x->nnout - 1; i >= 0; i--) take(g, &rest, x->nout[i], x->s->axis[x->nout[i]].extent);
     for (int i = x->nbatch - 1; i >= 0; i--) take(g, &rest, x->batch[i], x->s->axis[x->batch[i]].extent);
-    if (in_passes) passes(g, tr, tile_no, group, r0, r1);
+    if (plan->depth) passes(g, tr, tile_no, emit_dim(e, ntiles), r0, r1);
     else column_tiles(g, tr, tile_no, r0, r1);
     lir_for_end(l, &t, NULL, NULL);
 }

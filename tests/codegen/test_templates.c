@@ -542,23 +542,29 @@ START_TEST(contractions_of_fixed_sizes) {
 }
 END_TEST
 
-/* The second operand packed, the first too large for the second-level cache: sums wait in scratch between passes. */
+/* The second operand packed, the first too large for the second-level cache: sums wait in scratch between passes; rows are copied where they lie a
+ * multiple of 4096 bytes apart. The last column tile may be narrower than the others. */
 START_TEST(contractions_in_passes) {
     static const struct {
-        const char *a, *b, *y, *spec;
+        const char *in, *a, *y, *spec, *tmpl;
+        uint32_t l2;
     } cases[] = {
-        {"f32[6,8,384]", "f32[6,32,384,16]", "f32[6,8,32,16]", "bmk,bnki->bmni"},
+        {"%a: f32[6,8,384], %b: f32[6,32,384,16]", "%a", "f32[6,8,32,16]", "bmk,bnki->bmni", "contract nv=8", 12 << 10},
+        {"%a: f32[60,1024], %b: f32[27,512,16]", "slice start [0, 512] size [60, 512] step [1, 1] %a : f32[60,512]", "f32[60,27,16]", "mk,nki->mni",
+         "contract nv=2", 40 << 10},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         char text[1024];
+        bool view = *cases[i].a != '%';
         snprintf(text, sizeof text,
-                 "graph @t (%%a: %s, %%b: %s, %%c: f32[16]) -> (%%y: %s) {\n"
-                 "  %%y = group \"kernel\" %%a, %%b, %%c : %s (%%a: %s, %%b: %s, %%c: f32[16]) {\n"
-                 "    %%0 = contract \"%s\" %%a, %%b : %s\n"
+                 "graph @t (%s, %%c: f32[16]) -> (%%y: %s) {\n"
+                 "  %%y = group \"kernel\" %%a, %%b, %%c : %s (%s, %%c: f32[16]) {\n"
+                 "%s%s%s"
+                 "    %%0 = contract \"%s\" %s, %%b : %s\n"
                  "    %%1 = map { max(a * 0.125 + b, 0) } %%0, %%c : %s\n    yield %%1\n  }\n  return %%y\n}\n",
-                 cases[i].a, cases[i].b, cases[i].y, cases[i].y, cases[i].a, cases[i].b,
-                 cases[i].spec, cases[i].y, cases[i].y);
-        Sched s = try_kernel(text, "contract nv=8", NULL, 12 << 10);
+                 cases[i].in, cases[i].y, cases[i].y, cases[i].in, view ? "    %v = " : "", view ? cases[i].a : "", view ? "\n" : "",
+                 cases[i].spec, view ? "%v" : "%a", cases[i].y, cases[i].y);
+        Sched s = try_kernel(text, cases[i].tmpl, NULL, cases[i].l2);
         enum { DEPTH = 5, TILES = 6 };
         ck_assert_msg(s.par[DEPTH] > 0 && s.par[TILES] > 1, "no passes: %s", text);
     }

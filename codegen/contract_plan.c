@@ -1,0 +1,115 @@
+/* contract_plan.c: tiles of template `contract`, what a task has of them, and what that costs. */
+#include "contract.h"
+
+TileRows contract_rows(const Shape *x, int mr) {
+    int64_t w, h;
+    if (!x->nm) return (TileRows){1, 1};
+    if (!dim_is_const(x->k->c, x->s->axis[x->m[x->nm - 1]].extent, &w)) return (TileRows){1, mr};
+    if (!w) return (TileRows){1, 1};
+    if (w >= mr || x->nm < 2 || !dim_is_const(x->k->c, x->s->axis[x->m[x->nm - 2]].extent, &h)) {
+        int64_t tiles = (w + mr - 1) / mr;
+        return (TileRows){1, (int)((w + tiles - 1) / tiles)};
+    }
+    int64_t ty = mr / w;
+    if (ty > h) ty = h;
+    if (ty < 1) ty = 1;
+    int64_t tiles = h ? (h + ty - 1) / ty : 1;
+    return (TileRows){(int)((h + tiles - 1) / tiles), (int)w};
+}
+
+bool contract_by_tiles(const Shape *x, TileRows tr, int64_t *tiles) {
+    int64_t w;
+    if (x->nm != 1 || !dim_is_const(x->k->c, x->s->axis[x->m[0]].extent, &w)) return false;
+    *tiles = (w + tr.tx - 1) / tr.tx;
+    return true;
+}
+
+/* Rows (or tiles, if contract_by_tiles) per task: whole axis unless there are too few tasks to share; a multiple of the tile. */
+static int64_t chunk_rows(const Shape *x, TileRows tr, double column_tiles) {
+    int64_t h;
+    if (!x->nm) return 0;
+    int axis = x->nm >= 2 ? x->m[x->nm - 2] : x->m[x->nm - 1], unit = x->nm >= 2 ? tr.ty : tr.tx;
+    if (!dim_is_const(x->k->c, x->s->axis[axis].extent, &h)) return x->nm >= 2 ? 8 : (int64_t)unit * 8;
+    double others = column_tiles * shape_product(x, x->batch, x->nbatch) * shape_product(x, x->nout, x->nnout) * (x->nm > 2 ? shape_product(x, x->m, x->nm - 2) : 1);
+    int64_t want = others >= 24 ? 1 : (int64_t)(24 / others) + 1, units = (h + unit - 1) / unit;
+    if (contract_by_tiles(x, tr, &units)) unit = 1;
+    int64_t chunks = want < units ? want : units;
+    return (units + chunks - 1) / chunks * unit;
+}
+
+/* Passes over an A whose rows of a task do not stay in the second-level cache: a stretch of the reduced axis that does, and
+ * the column tiles of a task, so that A comes from beyond once for all of them, their sums fit beside it, and tasks remain to be
+ * shared out. */
+static void plan_passes(const Shape *x, const Target *t, TileRows tr, int nv, int64_t ntiles, Plan *p) {
+    int64_t units, extent, pitch, line = 64 / (dt_bits(x->a.type) / 8);
+    const Ctx *c = x->k->c;
+    double l2 = t->l2, row = tr.tx * (double)dt_bits(x->a.type) / 8, sums = (double)tr.tx * nv * t->vbytes;
+    if (x->nred != 1 || x->quad >= 0 || x->nblk < 0 || !dt_is_float(x->s->acc[0]) || !contract_by_tiles(x, tr, &units)) return;
+    if (!dim_is_const(c, x->s->axis[x->red[0]].extent, &extent) || !dim_is(c, x->b.f.coef[x->red[0]], 16)) return;
+    if ((double)p->chunk * row * (double)extent <= 0.8 * l2) return;
+    int64_t rows = p->chunk, most = (int64_t)(0.3 * l2 / (row * 256));
+    if (rows > most) rows = most;
+    if (rows < 1) return;
+    int64_t deep = (int64_t)(0.3 * l2 / (row * (double)rows)) / line * line;
+    if (deep > extent / 2) deep = extent / 2 / line * line;
+    while (deep > 0 && extent % deep) deep -= line;
+    if (deep < 192) return;
+    double others = shape_product(x, x->batch, x->nbatch) * shape_product(x, x->nout, x->nnout) * (double)((units + rows - 1) / rows);
+    int64_t n = (int64_t)(0.2 * l2 / (sums * (double)rows)), share = (int64_t)((double)ntiles * others / 12);
+    if (n > share) n = share;
+    if (n > ntiles) n = ntiles;
+    if (n < 2) return;
+    bool copies = tr.tx > 2 && dim_is(c, x->a.f.coef[x->red[0]], 1) && dim_is_const(c, x->a.f.coef[x->m[0]], &pitch) && pitch * dt_bits(x->a.type) / 8 % 4096 == 0;
+    *p = (Plan){.chunk = rows, .depth = deep, .tiles = n, .copies = copies};
+}
+
+Dim contract_column_tiles(const Shape *x, const Target *t, int nv) {
+    Ctx *c = x->k->c;
+    int lanes = target_lanes(t, x->s->acc[0]);
+    if (x->nblk >= 0) return dim_ceildiv(c, x->s->axis[x->nblk].extent, dim_const(c, (int64_t)nv * lanes / 16));
+    return dim_ceildiv(c, x->s->axis[x->vec].extent, dim_const(c, (int64_t)nv * lanes));
+}
+
+Plan contract_plan(const Shape *x, const Target *t, TileRows tr, int nv) {
+    Dim count = contract_column_tiles(x, t, nv);
+    Plan p = {.tiles = 1, .chunk = chunk_rows(x, tr, dim_typical(x->k->c, count))};
+    int64_t ntiles;
+    if (dim_is_const(x->k->c, count, &ntiles)) plan_passes(x, t, tr, nv, ntiles, &p);
+    return p;
+}
+
+double contract_tile_cost(const Shape *x, const Target *t, int mr, int nv) {
+    int lanes = target_lanes(t, x->s->acc[0]);
+    TileRows r = contract_rows(x, mr);
+    Plan plan = contract_plan(x, t, r, nv);
+    double points = shape_product(x, x->batch, x->nbatch) * shape_product(x, x->nout, x->nnout), kk = shape_product(x, x->red, x->nred);
+    double tiles_m = 1;
+    for (int i = 0; i < x->nm; i++) {
+        double e = shape_extent(x, x->m[i]);
+        double by = i == x->nm - 1 ? r.tx : i == x->nm - 2 ? r.ty : 1;
+        tiles_m *= by > 1 ? (double)(int64_t)((e + by - 1) / by) : e;
+    }
+    double cols = x->nblk >= 0 ? shape_extent(x, x->nblk) * 16 : shape_extent(x, x->vec);
+    double tiles_n = (double)(int64_t)((cols + lanes * nv - 1) / (lanes * nv));
+    double last = x->nm ? shape_extent(x, x->m[x->nm - 1]) : 1; /* rows are shared out evenly: the mean tile counts */
+    double wide = r.tx > 1 && last >= r.tx ? last / (double)(int64_t)((last + r.tx - 1) / r.tx) : r.tx;
+    double high = x->nm > 1 ? shape_extent(x, x->m[x->nm - 2]) : 1, tall = r.ty > 1 && high >= r.ty ? high / (double)(int64_t)((high + r.ty - 1) / r.ty) : r.ty;
+    double acc = tall * wide * nv, fma = acc / t->fma_per_cycle, loads = (tall * wide + nv) / 2.0, chain = 4;
+    /* Over many rows a panel of B comes from the second-level cache (40 bytes a cycle), or from beyond if it and the next one are too large. */
+    double deep = plan.depth ? (double)plan.depth : kk, stream = tiles_m > 1 ? nv * t->vbytes / (deep * nv * t->vbytes > 0.4 * t->l2 ? 8.0 : 40.0) : 0;
+    if (tiles_m > 1 && shape_rows_collide(x, t)) stream = nv * t->vbytes / 6.5;
+    double step = fma > loads ? fma : loads;
+    if (step < stream) step = stream;
+    if (step < chain) step = chain;
+    /* What does not bind still costs a little; an A beyond the second-level cache is read again for every column tile. */
+    double a_bytes = shape_product(x, x->m, x->nm) * kk * 4; /* of a quad, too */
+    step += 0.05 * (loads + 2 * stream) + (a_bytes > 0.6 * t->l2 && x->nred < 3 && !plan.depth ? 0.15 * tall * wide * 4 / 7 : 0);
+    if (plan.depth) step += 2 * acc / deep + (plan.copies ? 0.3 * wide / (double)plan.tiles : 0);
+    if (x->s->acc[0] == DT_I32 && x->quad < 0) step *= 4;
+    if (x->quad >= 0 && !(t->flags & F_VNNI)) step *= 4;
+    int64_t pitch;
+    if (x->nm && !plan.copies && r.tx + nv > 10 && r.tx > 2 && dim_is_const(x->k->c, x->a.f.coef[x->m[x->nm - 1]], &pitch) && pitch * dt_bits(x->a.type) / 8 % 4096 == 0)
+        step *= 1.6; /* the rows of a tile fall into one set of the first-level cache, which holds 8 to 12 */
+    double b_unit = x->nblk >= 0 || nv * lanes >= cols ? 1 : 1.02;
+    return points * tiles_m * tiles_n * (kk * step * b_unit + acc * 4 + 30);
+}
