@@ -37,11 +37,18 @@ static int64_t chunk_rows(const Shape *x, TileRows tr, double column_tiles) {
     return (units + chunks - 1) / chunks * unit;
 }
 
+/* Do the rows of a tile fall into one set of the first-level cache, which holds 8 to 12 lines? */
+static bool tile_collides(const Shape *x, TileRows tr, int nv) {
+    int64_t pitch;
+    return x->nm && tr.tx > 2 && tr.tx + nv > 10 && dim_is_const(x->k->c, x->a.f.coef[x->m[x->nm - 1]], &pitch) &&
+           pitch * dt_bits(x->a.type) / 8 % 4096 == 0;
+}
+
 /* Passes over an A whose rows of a task do not stay in the second-level cache: a stretch of the reduced axis that does, and
  * the column tiles of a task, so that A comes from beyond once for all of them, their sums fit beside it, and tasks remain to be
  * shared out. */
 static void plan_passes(const Shape *x, const Target *t, TileRows tr, int nv, int64_t ntiles, Plan *p) {
-    int64_t units, extent, pitch, line = 64 / (dt_bits(x->a.type) / 8);
+    int64_t units, extent, line = 64 / (dt_bits(x->a.type) / 8);
     const Ctx *c = x->k->c;
     double l2 = t->l2, row = tr.tx * (double)dt_bits(x->a.type) / 8, sums = (double)tr.tx * nv * t->vbytes;
     if (x->nred != 1 || x->quad >= 0 || x->nblk < 0 || !dt_is_float(x->s->acc[0]) || !contract_by_tiles(x, tr, &units)) return;
@@ -59,8 +66,7 @@ static void plan_passes(const Shape *x, const Target *t, TileRows tr, int nv, in
     if (n > share) n = share;
     if (n > ntiles) n = ntiles;
     if (n < 2) return;
-    bool copies = tr.tx > 2 && dim_is(c, x->a.f.coef[x->red[0]], 1) && dim_is_const(c, x->a.f.coef[x->m[0]], &pitch) && pitch * dt_bits(x->a.type) / 8 % 4096 == 0;
-    *p = (Plan){.chunk = rows, .depth = deep, .tiles = n, .copies = copies};
+    *p = (Plan){.chunk = rows, .depth = deep, .tiles = n, .copies = dim_is(c, x->a.f.coef[x->red[0]], 1) && tile_collides(x, tr, nv)};
 }
 
 Dim contract_column_tiles(const Shape *x, const Target *t, int nv) {
@@ -104,12 +110,10 @@ double contract_tile_cost(const Shape *x, const Target *t, int mr, int nv) {
     /* What does not bind still costs a little; an A beyond the second-level cache is read again for every column tile. */
     double a_bytes = shape_product(x, x->m, x->nm) * kk * 4; /* of a quad, too */
     step += 0.05 * (loads + 2 * stream) + (a_bytes > 0.6 * t->l2 && x->nred < 3 && !plan.depth ? 0.15 * tall * wide * 4 / 7 : 0);
-    if (plan.depth) step += 2 * acc / deep + (plan.copies ? 0.3 * wide / (double)plan.tiles : 0);
+    if (plan.depth) step += 2 * acc / deep + (plan.copies ? 0.2 * wide / (double)plan.tiles : 0);
     if (x->s->acc[0] == DT_I32 && x->quad < 0) step *= 4;
     if (x->quad >= 0 && !(t->flags & F_VNNI)) step *= 4;
-    int64_t pitch;
-    if (x->nm && !plan.copies && r.tx + nv > 10 && r.tx > 2 && dim_is_const(x->k->c, x->a.f.coef[x->m[x->nm - 1]], &pitch) && pitch * dt_bits(x->a.type) / 8 % 4096 == 0)
-        step *= 1.6; /* the rows of a tile fall into one set of the first-level cache, which holds 8 to 12 */
+    if (!plan.copies && tile_collides(x, r, nv)) step *= 1.6;
     double b_unit = x->nblk >= 0 || nv * lanes >= cols ? 1 : 1.02;
     return points * tiles_m * tiles_n * (kk * step * b_unit + acc * 4 + 30);
 }
