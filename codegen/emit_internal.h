@@ -44,9 +44,19 @@ void emit_parts_end(Emit *e, const Stage *s, Parts *p, uint32_t count, LVal *acc
 /* gpu_lane.c: v of the thread of the warp whose number differs in the bits of mask */
 LVal emit_lane_xor(Lir *l, LVal v, uint32_t mask);
 
-/* emit_task.c: the points of a stage's axes in the bit set as tasks; of one of them, the coordinates along these axes */
-Dim emit_tasks(const Emit *e, const Stage *s, uint32_t axes);
-void emit_task_point(Emit *e, const Stage *s, uint32_t axes, LVal task, Point *p);
+/* emit_task.c: a template's tasks are the points of a box. What is added first runs fastest; *at < count is set by tasks_split:
+ *     Tasks t = {0};
+ *     tasks_along(&t, blocks, &block);  tasks_points(&t, s, axes, &p);      the coordinates
+ *     tasks_begin(e, &t);  tasks_grain(e, cycles);                          e->code->tasks; grain: of cycles, that all tasks take
+ *     LFor f = lir_for(l, lir_t0(l), lir_t1(l), ..);  tasks_split(e, &t, f.iv); */
+enum { TASK_COORDINATES = K_AXES + 4 };
+typedef struct Tasks { int n; Dim count[TASK_COORDINATES]; LVal *at[TASK_COORDINATES]; } Tasks;
+void tasks_along(Tasks *t, Dim count, LVal *at);
+void tasks_axes(Tasks *t, const Stage *s, const int *axis, int n, LVal *at); /* at[axis[i]], the last of them fastest */
+void tasks_points(Tasks *t, const Stage *s, uint32_t axes, Point *p);        /* along the axes in the bit set, the last one fastest */
+void tasks_begin(Emit *e, const Tasks *t);
+void tasks_grain(Emit *e, double cycles);
+void tasks_split(Emit *e, const Tasks *t, LVal task);
 
 /* emit_stream.c */
 bool result_is_final(Graph *g, Val v);                        /* a result of g that nothing in it reads */

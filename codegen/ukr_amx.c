@@ -233,12 +233,6 @@ static void row_blocks(Gen *g, LVal q0, LVal q1, int nv) {
     lir_for_end(l, &f, NULL, NULL);
 }
 
-static LVal take(Gen *g, LVal *rest, Dim count) {
-    LVal n = emit_dim(g->e, count), at = lir_op2(g->l, S_REM, *rest, n);
-    *rest = lir_op2(g->l, S_DIV, *rest, n);
-    return at;
-}
-
 static void columns(Gen *g, LVal pair, LVal q0, LVal q1) {
     Lir *l = g->l;
     const Shape *x = &g->t.x;
@@ -266,15 +260,17 @@ static void amx_build(Emit *e) {
     Ctx *c = e->c;
     Lir *l = e->l;
     int64_t chunk = e->s->par[PAR_CHUNK];
-    Dim width = x->s->axis[x->m[x->nm - 1]].extent, tiles = count_row_tiles(c, x), chunks = dim_ceildiv(c, tiles, dim_const(c, chunk));
-    Dim pairs = x->nblk >= 0 ? dim_ceildiv(c, x->s->axis[x->nblk].extent, dim_const(c, 2)) : dim_const(c, 1), tasks = dim_mul(c, chunks, pairs);
-    for (int i = 0; i < x->nbatch; i++) tasks = dim_mul(c, tasks, x->s->axis[x->batch[i]].extent);
-    for (int i = 0; i < x->nnout; i++) tasks = dim_mul(c, tasks, x->s->axis[x->nout[i]].extent);
-    for (int i = 0; i < x->nm - 2; i++) tasks = dim_mul(c, tasks, x->s->axis[x->m[i]].extent);
-    e->code->tasks = tasks;
+    Dim width = x->s->axis[x->m[x->nm - 1]].extent, tiles = count_row_tiles(c, x);
+    LVal chunk_no, pair;
+    Tasks tasks = {0};
+    tasks_along(&tasks, dim_ceildiv(c, tiles, dim_const(c, chunk)), &chunk_no);
+    tasks_axes(&tasks, x->s, x->m, x->nm - 2, g->at);
+    tasks_along(&tasks, x->nblk >= 0 ? dim_ceildiv(c, x->s->axis[x->nblk].extent, dim_const(c, 2)) : dim_const(c, 1), &pair);
+    tasks_axes(&tasks, x->s, x->nout, x->nnout, g->at);
+    tasks_axes(&tasks, x->s, x->batch, x->nbatch, g->at);
+    tasks_begin(e, &tasks);
+    tasks_grain(e, amx_cost(e->k, e->s, e->t));
     e->code->scratch = dim_const(c, 2 * ROWS * PITCH);
-    double per = amx_cost(e->k, e->s, e->t) / (dim_typical(c, tasks) > 0 ? dim_typical(c, tasks) : 1);
-    e->code->grain = per >= 4000 ? 1 : (int64_t)(4000 / (per + 1)) + 1;
     for (int a = 0; a < K_AXES; a++) g->at[a] = lir_i64(l, 0);
     g->width = emit_dim(e, width);
     g->rows = lir_op2(l, S_MIN, lir_i64(l, e->s->par[PAR_ROWS]), g->width);
@@ -282,11 +278,8 @@ static void amx_build(Emit *e) {
     LIf any = lir_if(l, lir_op2(l, S_LT, lir_t0(l), lir_t1(l)), 0);
     lir_tiles(l, g->rows);
     LFor t = lir_for(l, lir_t0(l), lir_t1(l), lir_i64(l, 1), 0, NULL);
-    LVal rest = t.iv, q0 = lir_muli(l, take(g, &rest, chunks), chunk), q1 = lir_op2(l, S_MIN, lir_addi(l, q0, chunk), emit_dim(e, tiles));
-    for (int i = x->nm - 3; i >= 0; i--) g->at[x->m[i]] = take(g, &rest, x->s->axis[x->m[i]].extent);
-    LVal pair = take(g, &rest, pairs);
-    for (int i = x->nnout - 1; i >= 0; i--) g->at[x->nout[i]] = take(g, &rest, x->s->axis[x->nout[i]].extent);
-    for (int i = x->nbatch - 1; i >= 0; i--) g->at[x->batch[i]] = take(g, &rest, x->s->axis[x->batch[i]].extent);
+    tasks_split(e, &tasks, t.iv);
+    LVal q0 = lir_muli(l, chunk_no, chunk), q1 = lir_op2(l, S_MIN, lir_addi(l, q0, chunk), emit_dim(e, tiles));
     columns(g, pair, q0, q1);
     lir_for_end(l, &t, NULL, NULL);
     lir_tiles_end(l);

@@ -485,12 +485,6 @@ static void scratch(Gen *g) {
     g->e->code->scratch = at;
 }
 
-static void take(Gen *g, LVal *rest, int axis) {
-    LVal n = emit_dim(g->e, g->a.k->stage[g->a.max].axis[axis].extent);
-    g->at[axis] = lir_op2(g->l, S_REM, *rest, n);
-    *rest = lir_op2(g->l, S_DIV, *rest, n);
-}
-
 static void attention_build(Emit *e) {
     Gen gen = {.e = e, .l = e->l}, *g = &gen;
     Ctx *c = e->c;
@@ -505,25 +499,18 @@ static void attention_build(Emit *e) {
     Dim keys = g->a.k->stage[g->a.max].axis[g->a.t].extent, inner_n = inner_rows(&g->a);
     g->one = dim_hi(c, keys) <= g->keys;
     scratch(g);
-    Dim blocks = dim_ceildiv(c, inner_n, dim_const(c, g->rows)), tasks = blocks;
-    for (int i = 0; i < g->a.nbatch; i++)
-        tasks = dim_mul(c, tasks, g->a.k->stage[g->a.max].axis[g->a.batch[i]].extent);
-    e->code->tasks = tasks;
-    double per =
-        attention_cost(e->k, e->s, e->t) / (dim_typical(c, tasks) > 0 ? dim_typical(c, tasks) : 1);
-    e->code->grain = per >= 4000 ? 1 : (int64_t)(4000 / (per + 1)) + 1;
+    LVal block;
+    Tasks tasks = {0};
+    tasks_along(&tasks, dim_ceildiv(c, inner_n, dim_const(c, g->rows)), &block);
+    tasks_axes(&tasks, &g->a.k->stage[g->a.max], g->a.batch, g->a.nbatch, g->at);
+    tasks_begin(e, &tasks);
+    tasks_grain(e, attention_cost(e->k, e->s, e->t));
     e->temp[g->a.score] = score_value;
     e->temp_data[g->a.score] = g;
     LFor t = lir_for(l, lir_t0(l), lir_t1(l), lir_i64(l, 1), 0, NULL);
-    LVal rest = t.iv;
     for (int a = 0; a < K_AXES; a++) g->at[a] = lir_i64(l, 0);
-    g->r0 = lir_i64(l, 0);
-    if (!dim_is(c, blocks, 1)) {
-        LVal n = emit_dim(e, blocks);
-        g->r0 = lir_muli(l, lir_op2(l, S_REM, rest, n), g->rows);
-        rest = lir_op2(l, S_DIV, rest, n);
-    }
-    for (int i = g->a.nbatch - 1; i >= 0; i--) take(g, &rest, g->a.batch[i]);
+    tasks_split(e, &tasks, t.iv);
+    g->r0 = lir_muli(l, block, g->rows);
     if (dim_lo(c, keys) >= 1) {
         all_rows(g);
     } else {

@@ -153,11 +153,12 @@ static void bitonic_build(Emit *e) {
     if (!words) e->code->scratch = dim_muli(e->c, dim_ceildiv(e->c, n, dim_const(e->c, 8)), 64);
     for (int a = 0; a < s->naxis; a++)
         if (s->axis[a].kind == AX_SCAN) b.x.axis = a;
-    const uint32_t rows = ~(1u << b.x.axis);
-    e->code->tasks = emit_tasks(e, s, rows);
+    Tasks tasks = {0};
+    tasks_points(&tasks, s, ~(1u << b.x.axis), &p);
+    tasks_begin(e, &tasks);
     b.x.n = emit_dim(e, n);
     LFor t = lir_for(l, lir_t0(l), lir_t1(l), lir_tstep(l), 0, NULL);
-    emit_task_point(e, s, rows, t.iv, &p);
+    tasks_split(e, &tasks, t.iv);
     if (s->kind == ST_SORT) sort_row(&b);
     else topk_row(&b, words ? lir_i64(l, words) : b.x.n);
     emit_memo_reset(e); /* no barrier: a thread puts words of the next row where it has just read some, or others did before the last barrier */

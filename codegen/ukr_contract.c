@@ -446,12 +446,6 @@ static void rows(Gen *g, TileRows tr, LVal r0, LVal r1, int nv, bool masked) {
     }
 }
 
-static void take(Gen *g, LVal *rest, int axis, Dim count) {
-    LVal n = emit_dim(g->e, count);
-    g->at[axis] = lir_op2(g->l, S_REM, *rest, n);
-    *rest = lir_op2(g->l, S_DIV, *rest, n);
-}
-
 static void column_tiles(Gen *g, TileRows tr, LVal tile_no, LVal r0, LVal r1) {
     Lir *l = g->l;
     const Shape *x = &g->x;
@@ -576,29 +570,24 @@ static void contract_build(Emit *e) {
     par[PAR_DEPTH] = plan->depth;
     par[PAR_TILES] = plan->tiles;
     int64_t tiles = 0;
-    Dim length = !x->nm ? dim_const(c, 1) : contract_by_tiles(x, tr, &tiles) ? dim_const(c, tiles) : x->s->axis[x->m[x->nm >= 2 ? x->nm - 2 : x->nm - 1]].extent;
-    Dim nchunks = chunk ? dim_ceildiv(c, length, dim_const(c, chunk)) : dim_const(c, 1);
-    Dim tasks = dim_mul(c, groups, nchunks);
-    for (int i = 0; i < x->nbatch; i++) tasks = dim_mul(c, tasks, x->s->axis[x->batch[i]].extent);
-    for (int i = 0; i < x->nnout; i++) tasks = dim_mul(c, tasks, x->s->axis[x->nout[i]].extent);
-    for (int i = 0; i < x->nm - 2; i++) tasks = dim_mul(c, tasks, x->s->axis[x->m[i]].extent);
-    e->code->tasks = tasks;
-    double per = contract_cost(e->k, e->s, e->t) / (dim_typical(c, tasks) > 0 ? dim_typical(c, tasks) : 1);
-    e->code->grain = per >= 4000 ? 1 : (int64_t)(4000 / (per + 1)) + 1;
+    Dim length = dim_const(c, 1);
+    if (x->nm) length = contract_by_tiles(x, tr, &tiles) ? dim_const(c, tiles) : x->s->axis[x->m[x->nm >= 2 ? x->nm - 2 : 0]].extent;
+    LVal chunk_no, tile_no, r0 = lir_i64(l, 0), r1 = lir_i64(l, 1);
+    Tasks tasks = {0};
+    tasks_along(&tasks, chunk ? dim_ceildiv(c, length, dim_const(c, chunk)) : dim_const(c, 1), &chunk_no);
+    tasks_axes(&tasks, x->s, x->m, x->nm - 2, g->at);
+    tasks_along(&tasks, groups, &tile_no);
+    tasks_axes(&tasks, x->s, x->nout, x->nnout, g->at);
+    tasks_axes(&tasks, x->s, x->batch, x->nbatch, g->at);
+    tasks_begin(e, &tasks);
+    tasks_grain(e, contract_cost(e->k, e->s, e->t));
     LFor t = lir_for(l, lir_t0(l), lir_t1(l), lir_i64(l, 1), 0, NULL);
-    LVal rest = t.iv, r0 = lir_i64(l, 0), r1 = lir_i64(l, 1);
     for (int a = 0; a < K_AXES; a++) g->at[a] = lir_i64(l, 0);
+    tasks_split(e, &tasks, t.iv);
     if (chunk) {
-        LVal nc = emit_dim(e, nchunks), h = emit_dim(e, length);
-        r0 = lir_muli(l, lir_op2(l, S_REM, rest, nc), chunk);
-        rest = lir_op2(l, S_DIV, rest, nc);
-        r1 = lir_op2(l, S_MIN, lir_addi(l, r0, chunk), h);
+        r0 = lir_muli(l, chunk_no, chunk);
+        r1 = lir_op2(l, S_MIN, lir_addi(l, r0, chunk), emit_dim(e, length));
     }
-    for (int i = x->nm - 3; i >= 0; i--) take(g, &rest, x->m[i], x->s->axis[x->m[i]].extent);
-    LVal ng = emit_dim(e, groups), tile_no = lir_op2(l, S_REM, rest, ng);
-    rest = lir_op2(l, S_DIV, rest, ng);
-    for (int i = x->nnout - 1; i >= 0; i--) take(g, &rest, x->nout[i], x->s->axis[x->nout[i]].extent);
-    for (int i = x->nbatch - 1; i >= 0; i--) take(g, &rest, x->batch[i], x->s->axis[x->batch[i]].extent);
     if (plan->depth) passes(g, tr, tile_no, emit_dim(e, ntiles), r0, r1);
     else column_tiles(g, tr, tile_no, r0, r1);
     lir_for_end(l, &t, NULL, NULL);

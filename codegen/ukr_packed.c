@@ -352,12 +352,6 @@ static void loops(Gen *g, int i, LVal r0) {
     lir_for_end(g->l, &f, NULL, NULL);
 }
 
-static LVal take(Gen *g, LVal *rest, Dim count) {
-    LVal n = emit_dim(g->e, count), at = lir_op2(g->l, S_REM, *rest, n);
-    *rest = lir_op2(g->l, S_DIV, *rest, n);
-    return at;
-}
-
 static void packed_build(Emit *e) {
     Gen gen = {.e = e, .l = e->l}, *g = &gen;
     Packed *x = &g->x;
@@ -369,11 +363,13 @@ static void packed_build(Emit *e) {
     g->nv = (int)e->s->par[PAR_NV];
     g->rows = e->s->par[PAR_ROWS];
     g->width = g->nv * g->lanes;
-    Dim one = dim_const(c, 1),
-        chunks = x->m >= 0 ? dim_ceildiv(c, x->s->axis[x->m].extent, dim_const(c, g->rows)) : one;
-    Dim panels = dim_ceildiv(c, x->s->axis[x->n].extent, dim_const(c, g->width)),
-        tasks = dim_mul(c, chunks, panels);
-    for (int i = 0; i < x->ntask; i++) tasks = dim_mul(c, tasks, x->s->axis[x->task[i]].extent);
+    LVal chunk, panel_no;
+    Tasks tasks = {0};
+    tasks_along(&tasks, x->m >= 0 ? dim_ceildiv(c, x->s->axis[x->m].extent, dim_const(c, g->rows)) : dim_const(c, 1), &chunk);
+    tasks_along(&tasks, dim_ceildiv(c, x->s->axis[x->n].extent, dim_const(c, g->width)), &panel_no);
+    tasks_axes(&tasks, x->s, x->task, x->ntask, g->at);
+    tasks_begin(e, &tasks);
+    tasks_grain(e, packed_cost(e->k, e->s, e->t));
     Dim prows = x->s->axis[x->red[x->nred - 1]].extent, floats;
     g->merged = x->nred - 1;
     if (panel_contiguous(e->k, x->s, x->b, x->n))
@@ -384,24 +380,16 @@ static void packed_build(Emit *e) {
     for (int i = 0; i + 1 < x->nred; i++) floats = dim_mul(c, floats, x->s->axis[x->red[i]].extent);
     e->code->scratch =
         dim_muli(c, dim_ceildiv(c, dim_muli(c, floats, 4 * g->width), dim_const(c, 64)), 64);
-    e->code->tasks = tasks;
-    double per =
-        packed_cost(e->k, e->s, e->t) / (dim_typical(c, tasks) > 0 ? dim_typical(c, tasks) : 1);
-    e->code->grain = per >= 4000 ? 1 : (int64_t)(4000 / (per + 1)) + 1;
     g->panel = lir_scratch(l);
     g->prows = emit_dim(e, prows);
     LFor t = lir_for(l, lir_t0(l), lir_t1(l), lir_i64(l, 1), 0, NULL);
-    LVal rest = t.iv, r0 = lir_i64(l, 0);
     for (int a = 0; a < K_AXES; a++) g->at[a] = lir_i64(l, 0);
-    if (x->m >= 0) {
-        r0 = lir_muli(l, take(g, &rest, chunks), g->rows);
-        g->r1 = lir_op2(l, S_MIN, lir_addi(l, r0, g->rows), extent(g, x->m));
-    }
-    g->at[x->n] = lir_muli(l, take(g, &rest, panels), g->width);
+    tasks_split(e, &tasks, t.iv);
+    LVal r0 = lir_muli(l, chunk, g->rows);
+    if (x->m >= 0) g->r1 = lir_op2(l, S_MIN, lir_addi(l, r0, g->rows), extent(g, x->m));
+    g->at[x->n] = lir_muli(l, panel_no, g->width);
     g->cols = lir_op2(l, S_MIN, lir_i64(l, g->width), lir_sub(l, extent(g, x->n), g->at[x->n]));
     if (dim_divisible(c, x->s->axis[x->n].extent, g->width)) g->cols = lir_i64(l, g->width);
-    for (int i = x->ntask - 1; i >= 0; i--)
-        g->at[x->task[i]] = take(g, &rest, x->s->axis[x->task[i]].extent);
     pack(g, 0, lir_i64(l, 0));
     loops(g, 0, r0);
     lir_for_end(l, &t, NULL, NULL);

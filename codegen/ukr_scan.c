@@ -147,11 +147,12 @@ static void scan_build(Emit *e) {
     b.warp = lir_divi(l, b.tid, WARP);
     Point p = {.vaxis = -1, .lanes = 1};
     Sp x = {.e = e, .l = l, .s = s, .p = &p, .axis = scan_axis(s)};
-    const uint32_t rows = ~(1u << x.axis);
-    e->code->tasks = emit_tasks(e, s, rows);
+    Tasks tasks = {0};
+    tasks_points(&tasks, s, ~(1u << x.axis), &p);
+    tasks_begin(e, &tasks);
     x.n = emit_dim(e, s->axis[x.axis].extent);
     LFor t = lir_for(l, lir_t0(l), lir_t1(l), lir_tstep(l), 0, NULL);
-    emit_task_point(e, s, rows, t.iv, &p);
+    tasks_split(e, &tasks, t.iv);
     (s->kind == ST_SCAN ? scan_row : compact_row)(&b, &x);
     lir_for_end(l, &t, NULL, NULL);
 }

@@ -40,10 +40,12 @@ static void scatter_build(Emit *e) {
     const Stage *s = &e->k->stage[0];
     Lir *l = e->l;
     uint32_t own = scatter_own_axes(e->k, s);
-    e->code->tasks = emit_tasks(e, s, own);
-    LFor t = lir_for(l, lir_t0(l), lir_t1(l), lir_tstep(l), 0, NULL);
     Point p = {.vaxis = -1, .lanes = 1};
-    emit_task_point(e, s, own, t.iv, &p);
+    Tasks tasks = {0};
+    tasks_points(&tasks, s, own, &p);
+    tasks_begin(e, &tasks);
+    LFor t = lir_for(l, lir_t0(l), lir_t1(l), lir_tstep(l), 0, NULL);
+    tasks_split(e, &tasks, t.iv);
     updates(e, s, ~own, 0, &p);
     lir_for_end(l, &t, NULL, NULL);
 }

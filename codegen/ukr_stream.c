@@ -202,20 +202,19 @@ static void stream_build(Emit *e) {
     Lir *l = e->l;
     int64_t lanes = e->s->par[PAR_LANES], many = e->s->par[PAR_POINTS];
     int v = last_axis(e->k, 0), u = axis_before(s, v);
-    Dim pieces = dim_ceildiv(e->c, s->axis[v].extent, dim_const(e->c, lanes)), tasks = pieces;
     bool whole = dim_divisible(e->c, s->axis[v].extent, lanes);
-    for (int a = 0; a < v; a++)
-        if (s->axis[a].kind == AX_PAR) tasks = dim_mul(e->c, tasks, a == u ? dim_floordiv(e->c, s->axis[a].extent, dim_const(e->c, many)) : s->axis[a].extent);
-    e->code->tasks = tasks;
-    LFor t = lir_for(l, lir_t0(l), lir_t1(l), lir_tstep(l), 0, NULL);
     Point p = {.vaxis = (int8_t)v, .lanes = (uint16_t)lanes};
-    LVal rest = t.iv, n = emit_dim(e, s->axis[v].extent);
+    Tasks tasks = {0};
     for (int a = v; a >= 0; a--) {
-        if (s->axis[a].kind != AX_PAR) continue;
-        LVal extent = emit_dim(e, a == v ? pieces : a == u ? dim_floordiv(e->c, s->axis[a].extent, dim_const(e->c, many)) : s->axis[a].extent);
-        p.axis[a] = a ? lir_op2(l, S_REM, rest, extent) : rest;
-        if (a) rest = lir_op2(l, S_DIV, rest, extent);
+        Dim n = s->axis[a].extent;
+        if (a == v) n = dim_ceildiv(e->c, n, dim_const(e->c, lanes));
+        else if (a == u) n = dim_floordiv(e->c, n, dim_const(e->c, many));
+        if (s->axis[a].kind == AX_PAR) tasks_along(&tasks, n, &p.axis[a]);
     }
+    tasks_begin(e, &tasks);
+    LFor t = lir_for(l, lir_t0(l), lir_t1(l), lir_tstep(l), 0, NULL);
+    LVal n = emit_dim(e, s->axis[v].extent);
+    tasks_split(e, &tasks, t.iv);
     if (many > 1) p.axis[u] = lir_muli(l, p.axis[u], many);
     LVal start = p.axis[v] = lir_muli(l, p.axis[v], lanes), end = lir_addi(l, start, lanes);
     LIf full = {0};

@@ -188,12 +188,14 @@ static void tile_build(Emit *e) {
     uint32_t others = 0;
     for (int a = 0; a < s->naxis; a++)
         if (s->axis[a].kind == AX_PAR && a != g->p.vec && a != g->p.jam) others |= 1u << a;
-    Dim vext = s->axis[g->p.vec].extent, tasks = e->code->tasks = emit_tasks(e, s, others);
-    double per = tile_cost(e->k, e->s, e->t) / (dim_typical(c, tasks) > 0 ? dim_typical(c, tasks) : 1);
-    e->code->grain = per >= 4000 ? 1 : (int64_t)(4000 / (per + 1)) + 1;
-    LFor t = lir_for(l, lir_t0(l), lir_t1(l), lir_i64(l, 1), 0, NULL);
+    Dim vext = s->axis[g->p.vec].extent;
     Point p = {.vaxis = (int8_t)g->p.vec, .lanes = g->lanes};
-    emit_task_point(e, s, others, t.iv, &p);
+    Tasks tasks = {0};
+    tasks_points(&tasks, s, others, &p);
+    tasks_begin(e, &tasks);
+    tasks_grain(e, tile_cost(e->k, e->s, e->t));
+    LFor t = lir_for(l, lir_t0(l), lir_t1(l), lir_i64(l, 1), 0, NULL);
+    tasks_split(e, &tasks, t.iv);
     int tx = (int)e->s->par[PAR_TX];
     bool exact = dim_divisible(c, vext, g->lanes);
     LVal n = emit_dim(e, vext), whole = exact ? n : lir_muli(l, lir_op2(l, S_DIV, n, lir_i64(l, g->lanes)), g->lanes);

@@ -101,19 +101,17 @@ static void turn_build(Emit *e) {
     LVal tid = lir_tid(l);
     t.lane = lir_remi(l, tid, SIDE);
     t.row = lir_divi(l, tid, SIDE);
-    Dim side = dim_const(e->c, SIDE), along[2] = {dim_ceildiv(e->c, s->axis[t.p.w].extent, side), dim_ceildiv(e->c, s->axis[t.p.u].extent, side)};
-    const uint32_t others = ~(1u << t.p.u | 1u << t.p.w);
-    e->code->tasks = dim_mul(e->c, dim_mul(e->c, along[0], along[1]), emit_tasks(e, s, others));
-    LFor f = lir_for(l, lir_t0(l), lir_t1(l), lir_tstep(l), 0, NULL);
-    LVal rest = f.iv, at[2];
-    for (int d = 1; d >= 0; d--) {
-        LVal n = emit_dim(e, along[d]);
-        at[d] = lir_muli(l, lir_op2(l, S_REM, rest, n), SIDE);
-        rest = lir_op2(l, S_DIV, rest, n);
-    }
+    Dim side = dim_const(e->c, SIDE);
     Point p = {.vaxis = -1, .lanes = 1};
-    emit_task_point(e, s, others, rest, &p);
-    one_tile(&t, &p, at[1], at[0]);
+    LVal u, w;
+    Tasks tasks = {0};
+    tasks_along(&tasks, dim_ceildiv(e->c, s->axis[t.p.u].extent, side), &u);
+    tasks_along(&tasks, dim_ceildiv(e->c, s->axis[t.p.w].extent, side), &w);
+    tasks_points(&tasks, s, ~(1u << t.p.u | 1u << t.p.w), &p);
+    tasks_begin(e, &tasks);
+    LFor f = lir_for(l, lir_t0(l), lir_t1(l), lir_tstep(l), 0, NULL);
+    tasks_split(e, &tasks, f.iv);
+    one_tile(&t, &p, lir_muli(l, u, SIDE), lir_muli(l, w, SIDE));
     lir_for_end(l, &f, NULL, NULL);
 }
 
