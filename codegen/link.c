@@ -74,6 +74,10 @@ static const char *libc_dir(Ctx *c) {
     return slash && strstr(slash, "libc.so") ? ctx_strn(c, info.dli_fname, (size_t)(slash - info.dli_fname)) : NULL;
 }
 
+/* Where the C library lacks threads and dlopen (glibc before 2.34), an artefact that nobody told about them could not be loaded; elsewhere these are
+ * empty, and --as-needed leaves them out. */
+static const char *const shared_libraries[] = {"-lpthread", "-ldl", "-lc", NULL};
+
 enum { SMALL = 8 << 20 }; /* bytes of objects */
 
 static uint64_t total_bytes(uint32_t n, const char *const *path) {
@@ -84,7 +88,9 @@ static uint64_t total_bytes(uint32_t n, const char *const *path) {
     return sum;
 }
 
-static bool link_with(Ctx *c, const char *out, uint32_t nobj, const char *const *obj, const char *const *direct, const char *const *driver) {
+/* direct, driver: options for a linker, and for cc. libraries: behind the objects, for either. */
+static bool link_with(Ctx *c, const char *out, uint32_t nobj, const char *const *obj, const char *const *direct, const char *const *driver,
+                      const char *const *libraries) {
     /* GNU ld starts 30 ms earlier than lld, which loads LLVM, and copies weights more slowly. */
     static const char *const linkers[] = {"ld", "ld.lld", "ld.lld-22", "ld.lld-21", "ld.lld-20", "ld.lld-19", "ld", "cc"};
     const char *log = ctx_printf(c, "%.*s.log", (int)strlen(obj[0]), obj[0]);
@@ -95,10 +101,8 @@ static bool link_with(Ctx *c, const char *out, uint32_t nobj, const char *const 
         for (const char *const *a = strcmp(linkers[i], "cc") ? direct : driver; *a; a++) argv[n++] = *a;
         argv[n++] = "-o";
         argv[n++] = out;
-        for (uint32_t k = 0; k < nobj && n < MAX_ARGS - 4; k++) argv[n++] = obj[k];
-        if (direct[0][1] == 's') { /* -shared */
-            argv[n++] = "-lc";
-        }
+        for (uint32_t k = 0; k < nobj && n < MAX_ARGS - 8; k++) argv[n++] = obj[k];
+        for (const char *const *a = libraries; *a; a++) argv[n++] = *a;
         argv[n] = NULL;
         int status = link_run((char *const *)(uintptr_t)argv, log);
         if (status == 0) return true;
@@ -107,20 +111,23 @@ static bool link_with(Ctx *c, const char *out, uint32_t nobj, const char *const 
             return false;
         }
     }
-    diag(c, SEV_ERROR, (Loc){0}, "E0604", "no linker found (looked for ld.lld, ld and cc on PATH); install lld or binutils, or write an archive (-o model.a)");
+    diag(c, SEV_ERROR, (Loc){0}, "E0604",
+         "no linker found (looked for ld.lld, ld and cc on PATH); install lld or binutils, or write an archive (-o model.a)");
     return false;
 }
 
 bool link_shared(Ctx *c, const char *out, uint32_t nobj, const char *const *obj, bool openmp) {
     const char *dir = libc_dir(c), *search = dir ? ctx_printf(c, "-L%s", dir) : "-L/usr/lib";
-    const char *direct[] = {"-shared", "--eh-frame-hdr", "-z", "noexecstack", "-z", "relro", "-z", "noseparate-code", "--gc-sections", "--as-needed", "--build-id=none", search, "-L/lib/x86_64-linux-gnu", "-L/usr/lib/x86_64-linux-gnu", "-L/lib64", "-L/usr/lib64", NULL, NULL};
-    const char *driver[] = {"-shared", "-Wl,--gc-sections", "-Wl,--build-id=none", NULL, NULL};
-    if (!openmp) return link_with(c, out, nobj, obj, direct, driver);
+    const char *direct[] = {"-shared", "--eh-frame-hdr", "-z", "noexecstack", "-z", "relro", "-z", "noseparate-code", "--gc-sections", "--as-needed",
+                            "--build-id=none", search, "-L/lib/x86_64-linux-gnu", "-L/usr/lib/x86_64-linux-gnu", "-L/lib64", "-L/usr/lib64", NULL};
+    static const char *const driver[] = {"-shared", "-Wl,--gc-sections", "-Wl,--as-needed", "-Wl,--build-id=none", NULL};
+    if (!openmp) return link_with(c, out, nobj, obj, direct, driver, shared_libraries);
     /* Only the driver knows where its OpenMP library is. */
     const char *log = ctx_printf(c, "%s.log", obj[0]);
-    const char *argv[MAX_ARGS] = {"cc", "-shared", "-fopenmp", "-Wl,--gc-sections", "-Wl,--build-id=none", "-o", out};
-    int n = 7;
-    for (uint32_t k = 0; k < nobj && n < MAX_ARGS - 1; k++) argv[n++] = obj[k];
+    const char *argv[MAX_ARGS] = {"cc", "-shared", "-fopenmp", "-Wl,--gc-sections", "-Wl,--as-needed", "-Wl,--build-id=none", "-o", out};
+    int n = 8;
+    for (uint32_t k = 0; k < nobj && n < MAX_ARGS - 8; k++) argv[n++] = obj[k];
+    for (const char *const *a = shared_libraries; *a; a++) argv[n++] = *a;
     int status = link_run((char *const *)(uintptr_t)argv, log);
     if (status > 0) link_report(c, "cc", log);
     else if (status < 0) diag(c, SEV_ERROR, (Loc){0}, "E0604", "--executor=openmp needs a C compiler with OpenMP (cc) to link");
@@ -128,6 +135,6 @@ bool link_shared(Ctx *c, const char *out, uint32_t nobj, const char *const *obj,
 }
 
 bool link_relocatable(Ctx *c, const char *out, uint32_t nobj, const char *const *obj) {
-    static const char *const direct[] = {"-r", NULL}, *const driver[] = {"-r", "-nostdlib", NULL};
-    return link_with(c, out, nobj, obj, direct, driver);
+    static const char *const direct[] = {"-r", NULL}, *const driver[] = {"-r", "-nostdlib", NULL}, *const none[] = {NULL};
+    return link_with(c, out, nobj, obj, direct, driver, none);
 }

@@ -6,6 +6,7 @@ the Python binding refuses; an archive with and one without calls in one C progr
     test_objects.py ACCELC [CASE...]
 """
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -496,6 +497,34 @@ def check_archive(command, folder):
             assert out.stdout == "4 6, 2 of 3: 20\n", (ending, order, out)
 
 
+def check_libraries(command, folder):
+    """An artefact asks for the libraries that have threads and dlopen, and for no others: before glibc 2.34 these were not the C library."""
+    ld, old = shutil.which("ld"), f"{folder}/old"
+    if not ld:
+        return
+    model = f"{folder}/needs.ir"
+    with open(model, "w") as f:
+        f.write("graph @g (%x: f32[2]) -> (%z: f32[2]) {\n  %z = map { a + a } %x\n  return %z\n}")
+
+    def needed(target, **env):
+        subprocess.run([command, model, "--target", target, "-o", f"{folder}/needs.so"], check=True, env={**os.environ, **env})
+        text = subprocess.run(["objdump", "-p", f"{folder}/needs.so"], check=True, capture_output=True, text=True).stdout
+        return [line.split()[1] for line in text.splitlines() if "NEEDED" in line]
+
+    os.mkdir(old)
+    for name, function in (("pthread", "pthread_create"), ("dl", "dlopen")):
+        with open(f"{old}/{name}.c", "w") as f:
+            f.write(f"void {function}(void) {{}}\n")
+        subprocess.run([os.environ.get("CC", "cc"), "-shared", "-fPIC", "-fno-builtin", f"-Wl,-soname,{name}.old", f"{old}/{name}.c",
+                        "-o", f"{old}/lib{name}.so"], check=True)
+    with open(f"{old}/ld", "w") as f:
+        f.write(f'#!/bin/sh\nexec {ld} -L{old} "$@"\n')
+    os.chmod(f"{old}/ld", 0o755)
+    path = f"{old}:{os.environ['PATH']}"
+    assert needed("x86-64,cuda", PATH=path) == ["pthread.old", "dl.old", *needed("x86-64,cuda")], "libraries of an old C library"
+    assert needed("x86-64", PATH=path) == ["pthread.old", *needed("x86-64")], "dlopen is for GPUs alone"
+
+
 def main():
     command, wanted = sys.argv[1], sys.argv[2:]
     with tempfile.TemporaryDirectory() as folder:
@@ -514,6 +543,7 @@ def main():
             check_refused(folder)
             check_random(folder, 24)
             check_archive(command, folder)
+            check_libraries(command, folder)
     print(f"{len(wanted or CASES)} models, 3 numbers of threads")
 
 
