@@ -53,8 +53,13 @@ typedef struct Kernel {
 typedef struct Sched { const struct Tmpl *tmpl; int64_t par[16]; } Sched; /* template and its numbers, names in tmpl->params */
 
 /* The tensor of a map of the code (lir_map): its first element, the sizes of its axes, and how many elements lie from one to the next; axis 0 has
- * step 1, the others steps that are multiples of 16 bytes. */
-typedef struct KMap { uint32_t buf /* of lir_buf */; Dim offset, extent[LIR_AXES], step[LIR_AXES]; } KMap;
+ * step 1, the others steps that are multiples of 16 bytes. Of windows: the coordinates, offsets apart, of the first and last point along each axis,
+ * and the way from one to the next, at most KMAP_MOST_STRIDE. What hardware has bits for: `first`, and last - (extent - 1), from -n to n - 1,
+ * offsets below 2 n, where n = kmap_reach(rank). */
+enum { KMAP_MOST_STRIDE = 8 };
+typedef struct KWindow { Dim first, last; uint8_t stride; } KWindow;
+typedef struct KMap { uint32_t buf /* of lir_buf */; Dim offset, extent[LIR_AXES], step[LIR_AXES]; KWindow window[LIR_WINDOW]; } KMap;
+static inline int32_t kmap_reach(int rank) { return rank == 3 ? 1 << 15 : rank == 4 ? 1 << 7 : 1 << 4; }
 
 /* factor times the product of the sizes: bytes that a kernel moves of an argument, or operations that it computes (buf: none). All that have the same
  * buf are added up. */

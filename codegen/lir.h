@@ -92,12 +92,21 @@ void lir_bulk_load(Lir *l, LVal to, LVal to_at, LVal from, LVal from_at, LVal by
  * is the one whose elements lie side by side. Coordinates (i64) are those of the tile's first element. What lies outside of the tensor is loaded as
  * zeros, which count as bytes as well, and is not stored. In shared memory a tile is dense, axis 0 innermost, and begins at a multiple of 128.
  * SWIZZLED: axis 0 of the tile has 128 bytes, the tile begins at a multiple of 1024, and the 16 bytes with number c of row r (of 128 bytes) lie at c
- * ^ (r & 7). */
-enum { LIR_AXES = 5, LIR_MOST_BOX = 256, LIR_SWIZZLE_ROW = 128, LIR_SWIZZLE = 1024 };
-typedef struct LMap { uint16_t dt; uint8_t rank, swizzled; uint16_t box[LIR_AXES]; } LMap; /* box: elements of a tile, 1 to 256 per axis, of axis 0 a
-                                                                                              multiple of 16 bytes; 0 beyond rank */
+ * ^ (r & 7).
+ * WINDOWS: of 3 to 5 axes; a tile is of box[1] points, one after the other, box[0] elements along axis 0 each; it can only be loaded. Each point has
+ * coordinates along the axes from 1 on, the first one those that the tile is loaded from. Axes between the first and the last are those of a
+ * window: the next point is a step of axis 1 further on (KMap tells how far that is); beyond the axis' last point it is at its first one again, and a
+ * step of the next axis further on, and so on. So rows of a convolution, which are one row of indices, may begin anywhere. After the coordinates come
+ * the window's offsets, one for each of its axes, not negative: they are added to the coordinates of all points. */
+enum { LIR_AXES = 5, LIR_WINDOW = LIR_AXES - 2, LIR_MOST_BOX = 256, LIR_SWIZZLE_ROW = 128, LIR_SWIZZLE = 1024 };
+typedef struct LMap {
+    uint16_t dt;
+    uint8_t rank, swizzled;
+    uint16_t box[LIR_AXES], windows; /* box: elements of a tile, 1 to 256 per axis, of axis 0 a multiple of 16 bytes; 0 beyond its own axes */
+} LMap;
 uint32_t lir_map(Lir *l, LMap m);          /* its number: they count from 0 */
 uint32_t lir_map_bytes(const LMap *m);     /* of a tile */
+static inline uint32_t lir_map_numbers(const LMap *m) { return m->windows ? 2u * m->rank - 2u : m->rank; } /* coordinates and offsets of a load */
 void lir_tensor_load(Lir *l, LVal to, LVal to_at, uint32_t map, const LVal *at, LVal mbarrier, LVal mbarrier_at);
 /* Stores in groups of the thread that begins them, as copy_async has them. Wait: until all groups but the newest `pending` are over; `read`: until
  * shared memory may be written again. Others see what was stored when the kernel is over. A thread waits for its groups before it ends. */

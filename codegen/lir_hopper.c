@@ -70,25 +70,27 @@ void lir_bulk_load(Lir *l, LVal to, LVal to_at, LVal from, LVal from_at, LVal by
                (LVal[]){to, to_at, from, from_at, mbarrier, mbarrier_at, bytes});
 }
 
+static int box_axes(const LMap *m) { return m->windows ? 2 : m->rank; }
+
 uint32_t lir_map(Lir *l, LMap m) {
-    for (int d = m.rank; d < LIR_AXES; d++) m.box[d] = 0; /* maps are compared by their bytes */
+    for (int d = box_axes(&m); d < LIR_AXES; d++) m.box[d] = 0; /* maps are compared by their bytes */
     vec_push(l->c, &l->map, m);
     return l->map.n - 1;
 }
 
 uint32_t lir_map_bytes(const LMap *m) {
     uint32_t n = lir_bits((DType)m->dt) / 8;
-    for (int d = 0; d < m->rank; d++) n *= m->box[d];
+    for (int d = 0; d < box_axes(m); d++) n *= m->box[d];
     return n;
 }
 
 void lir_tensor_load(Lir *l, LVal to, LVal to_at, uint32_t map, const LVal *at, LVal mbarrier,
                      LVal mbarrier_at) {
-    LVal a[4 + LIR_AXES] = {to, to_at, mbarrier, mbarrier_at};
-    CHECK(map < l->map.n);
-    uint32_t rank = l->map.v[map].rank;
-    for (uint32_t d = 0; d < rank; d++) a[4 + d] = at[d];
-    lir_append(l, (LIns){.op = L_TENSOR_LOAD, .imm = map}, 4 + rank, a);
+    LVal a[4 + LIR_AXES + LIR_WINDOW] = {to, to_at, mbarrier, mbarrier_at};
+    CHECK(map < l->map.n && l->map.v[map].rank <= LIR_AXES);
+    uint32_t n = lir_map_numbers(&l->map.v[map]);
+    for (uint32_t d = 0; d < n; d++) a[4 + d] = at[d];
+    lir_append(l, (LIns){.op = L_TENSOR_LOAD, .imm = map}, 4 + n, a);
 }
 
 void lir_tensor_store(Lir *l, LVal from, LVal from_at, uint32_t map, const LVal *at) {
@@ -195,8 +197,8 @@ static bool places_and_numbers(const Lir *l, const LIns *i, uint32_t first, uint
 static bool map_fits(const LMap *m) {
     uint32_t size = lir_bits((DType)m->dt) / 8, row = size * m->box[0];
     bool ok = m->rank >= 1 && m->rank <= LIR_AXES && size && row && row % SIXTEEN == 0 &&
-              (!m->swizzled || row == LIR_SWIZZLE_ROW);
-    for (int d = 0; d < m->rank && ok; d++) ok = m->box[d] >= 1 && m->box[d] <= LIR_MOST_BOX;
+              (!m->swizzled || row == LIR_SWIZZLE_ROW) && (!m->windows || m->rank >= 3);
+    for (int d = 0; d < box_axes(m) && ok; d++) ok = m->box[d] >= 1 && m->box[d] <= LIR_MOST_BOX;
     return ok;
 }
 
@@ -256,8 +258,8 @@ bool lir_hopper_fits(const Lir *l, const LIns *i) {
                !(is_constant(l, l->args.v[i->arg + 6], &k) && (k < 0 || k % SIXTEEN));
     case L_TENSOR_LOAD:
     case L_TENSOR_STORE:
-        return m && map_fits(m) &&
-               places_and_numbers(l, i, 0, i->op == L_TENSOR_LOAD ? 2 : 1, m->rank);
+        return m && map_fits(m) && (i->op == L_TENSOR_LOAD || !m->windows) &&
+               places_and_numbers(l, i, 0, i->op == L_TENSOR_LOAD ? 2 : 1, lir_map_numbers(m));
     case L_BULK_WAIT:
         return i->imm >= 0;
     case L_WGMMA:
@@ -394,7 +396,9 @@ void lir_hopper_print(Buf *b, const Lir *l, const LIns *i) {
         break;
     case L_TENSOR_LOAD:
         buf_puts(b, " "), place(b, l, i, 0, 0), buf_printf(b, " from map %" PRId64 "[", i->imm),
-            values(b, l, i, 4, i->narg), buf_puts(b, "] for "), place(b, l, i, 2, 0);
+            values(b, l, i, 4, 4 + l->map.v[i->imm].rank);
+        if (l->map.v[i->imm].windows) buf_puts(b, "] + ["), values(b, l, i, 4 + l->map.v[i->imm].rank, i->narg);
+        buf_puts(b, "] for "), place(b, l, i, 2, 0);
         break;
     case L_TENSOR_STORE:
         buf_printf(b, " map %" PRId64 "[", i->imm), values(b, l, i, 2, i->narg), buf_puts(b, "], "),

@@ -150,8 +150,9 @@ void lir_print(Buf *b, const Lir *l) {
     for (uint32_t k = 0; k < l->map.n; k++) {
         const LMap *m = &l->map.v[k];
         buf_printf(b, " map %s", dt_name((DType)m->dt));
-        for (int d = 0; d < m->rank; d++) buf_printf(b, d ? " %u" : "[%u", m->box[d]);
+        for (int d = 0; d < m->rank && m->box[d]; d++) buf_printf(b, d ? " %u" : "[%u", m->box[d]);
         buf_puts(b, m->swizzled ? "] swizzled" : "]");
+        if (m->windows) buf_printf(b, " windows of %u axes", m->rank);
     }
     buf_puts(b, " {\n");
     for (uint32_t v = 1; v < l->ins.n; v++) {

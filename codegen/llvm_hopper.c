@@ -153,22 +153,28 @@ static void wgmma(Printer *p, const LIns *i, LV *a) {
 /* A load: a = to, mbarrier, coordinates; a store: from, coordinates. */
 static void tensor(const Printer *p, const LIns *i, LV *a) {
     bool load = i->op == L_TENSOR_LOAD;
-    uint32_t rank = lir_maps(p->l)[i->imm].rank, first = load ? 2 : 1, n = 0;
-    LV x[3 + LIR_AXES],
+    const LMap *m = &lir_maps(p->l)[i->imm];
+    uint32_t rank = m->rank, first = load ? 2 : 1, n = 0;
+    LV x[3 + LIR_AXES + LIR_WINDOW],
         at = LLVMConstInt(LLVMInt64TypeInContext(p->cx), (uint64_t)i->imm * MAP_BYTES, 0);
     Text text = {.n = 0}, constraints = {.n = 0};
     x[n++] = LLVMBuildGEP2(p->b, LLVMInt8TypeInContext(p->cx), LLVMGetParam(p->fn, 0), &at, 1, "");
     x[n++] = address(p, a[0]);
-    put(&text, "cp.async.bulk.tensor.%ud.%s$0, {", rank,
-        load ? "shared::cluster.global.mbarrier::complete_tx::bytes [$1], ["
-             : "global.shared::cta.bulk_group [");
+    put(&text, "cp.async.bulk.tensor.%ud.", rank);
+    put(&text, load ? "shared::cluster.global%s.mbarrier::complete_tx::bytes [$1], [$0, {" : "global.shared::cta.bulk_group%s [$0, {",
+        m->windows ? ".im2col" : "");
     put(&constraints, "l,r");
     for (uint32_t d = 0; d < rank; d++)
         put(&text, d ? ", $%u" : "$%u", n), put(&constraints, ",r"),
             x[n++] = narrow(p, a[first + d]);
     if (load) {
-        put(&text, "}], [$%u];", n), put(&constraints, ",r");
+        put(&text, "}], [$%u]", n), put(&constraints, ",r");
         x[n++] = address(p, a[1]);
+        for (uint32_t d = rank; d < lir_map_numbers(m); d++) {
+            put(&text, d == rank ? ", {$%u" : ", $%u", n), put(&constraints, ",h");
+            x[n++] = LLVMBuildTrunc(p->b, a[first + d], LLVMInt16TypeInContext(p->cx), "");
+        }
+        put(&text, m->windows ? "};" : ";");
     } else {
         put(&text, "}], [$1];");
     }

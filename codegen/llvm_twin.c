@@ -104,7 +104,7 @@ static void mbarrier(const Printer *p, const LIns *i, LV *a) {
 static void tensor(const Printer *p, const LIns *i, LV *a) {
     const LMap *m = &lir_maps(p->l)[i->imm];
     bool load = i->op == L_TENSOR_LOAD;
-    for (uint32_t d = 0; d < m->rank; d++) put(p, LLVMBuildTrunc(p->b, a[(load ? 2 : 1) + d], pr_int(p, 32, 1), ""), (int)d);
+    for (uint32_t d = 0; d < lir_map_numbers(m); d++) put(p, LLVMBuildTrunc(p->b, a[(load ? 2 : 1) + d], pr_int(p, 32, 1), ""), (int)d);
     LV x[] = {offset(p, LLVMGetParam(p->fn, 1), i->imm * MAP_BYTES), a[0], load ? a[1] : LLVMConstNull(pointer(p)), number32(p, lir_map_bytes(m)),
               number32(p, m->swizzled)};
     (void)call(p, H_TENSOR, i, nothing(p), 5, x);

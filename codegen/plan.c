@@ -277,6 +277,9 @@ static void kernel_map(Build *b, const LMap *m, const KMap *k) {
         x.extent[d] = dim_at(b, k->extent[d]);
         x.stride[d] = dim_at(b, dim_muli(b->c, d ? k->step[d] : dim_const(b->c, 1), size));
     }
+    x.windows = (uint8_t)m->windows;
+    for (int d = 0; m->windows && d < m->rank - 2; d++)
+        x.window[d] = (rt_window){dim_at(b, k->window[d].first), dim_at(b, k->window[d].last), k->window[d].stride};
     vec_push(b->c, &b->map, x);
 }
 

@@ -177,7 +177,7 @@ static void make_map(Wide *w, Operand o) {
     w->map[o] = lir_map(e->l, (LMap){(uint16_t)w->f.type,
                                      (uint8_t)t->n,
                                      true,
-                                     {ELEMENTS, o == QUERY ? ROWS : KEYS, 1, 1, 1}});
+                                     .box = {ELEMENTS, o == QUERY ? ROWS : KEYS, 1, 1, 1}});
     w->wide[o] = panels(o == VALUE ? w->f.v : w->f.d);
 }
 

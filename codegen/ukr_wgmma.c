@@ -10,12 +10,12 @@
  * Order of a sum: steps of 32 bytes of k ascending, added as the hardware does it; factors of f32 lose the bits that tf32 does not have. */
 #include <string.h>
 
-#include "gpu_tile.h"
+#include "gpu_bulk.h"
 #include "ukr.h"
 
 enum { PAR_ROWS, PAR_COLS, PAR_STAGES, PAR_GROUP };
-enum { GROUP = 128 /* threads */, CONSUMERS = 2, THREADS = (1 + CONSUMERS) * GROUP, LINE = LIR_SWIZZLE_ROW, STEP = 32, STEPS = LINE / STEP };
-enum { TALL = 64 /* rows of a product */, PIECE = 64 /* rows and columns that leave at once */, TURNED_STEP = 16 * LINE, BARRIER = 8, MOST_STAGES = 8 };
+enum { GROUP = 128 /* threads */, CONSUMERS = 2, THREADS = (1 + CONSUMERS) * GROUP, LINE = GPU_LINE, STEP = 32, STEPS = LINE / STEP };
+enum { TALL = GPU_TALL /* rows of a product */, PIECE = 64 /* rows and columns that leave at once */, TURNED_STEP = 16 * LINE, BARRIER = 8, MOST_STAGES = 8 };
 enum { FEW_REGISTERS = 40, MANY_REGISTERS = 232, MOST_SUMS = 32 };
 
 /* A consumer has half the rows of a tile, or half its columns. */
@@ -27,68 +27,11 @@ static const Size sizes[] = {{128, 256, {64, 256}, 16, 1000}, {256, 128, {128, 1
                              {64, 256, {64, 128}, 24, 750},   {128, 64, {64, 64}, 8, 620},     {64, 128, {64, 64}, 16, 600}};
 enum { N_SIZES = sizeof sizes / sizeof *sizes };
 
-/* ---- what can be copied ---- */
-
-/* The axes of a side's tensor, the nearest first: level `index` of its walk along rows or k, or a batch axis. */
-typedef enum { OF_ROWS, OF_K, OF_BATCHES } Of;
-typedef struct Bulk {
-    int n;
-    struct { Of of; int index; Dim extent, step; } axis[LIR_AXES];
-    Dim offset;
-} Bulk;
-
-/* Where only the run knows that an operand is repeated along an axis, its step is 0; a box has no such axis. Nothing is walked backwards. */
-static bool may_repeat(Ctx *c, Dim step) { return dim_lo(c, step) < 1; }
-
-static bool add_axis(Ctx *c, Bulk *t, Of of, int index, Dim extent, Dim step) {
-    if (t->n == LIR_AXES || dim_lo(c, step) < 0 || (t->n < 2 && may_repeat(c, step))) return false;
-    t->axis[t->n].of = of, t->axis[t->n].index = index;
-    t->axis[t->n].extent = extent, t->axis[t->n++].step = step;
-    return true;
-}
-
-/* A box has rows of one level, and k of one level or a part of the innermost one. */
-static bool bulk_of(const GpuProduct *x, int side, Bulk *t) {
-    const Side *s = &x->side[side];
-    Ctx *c = x->k->c;
-    int size = gpu_bytes(x), nk = s->k.n;
-    *t = (Bulk){0};
-    if (s->vec * size != 16 || s->ntest || s->row.n != 1 || (!s->near_k && size != 2) || x->k->buf[s->buf].align < 16) return false;
-    if (nk > 1 && !dim_divisible(c, s->k.extent[nk - 1], LINE / size)) return false;
-    if (!gpu_as_dim(c, s->f[0].rest, &t->offset)) return false;
-    for (int i = 0; i < 2; i++)
-        if (i == s->near_k) {
-            if (!add_axis(c, t, OF_ROWS, 0, s->row.extent[0], s->row.coef[0][0])) return false;
-        } else if (!add_axis(c, t, OF_K, nk - 1, s->k.extent[nk - 1], s->k.coef[0][nk - 1])) return false;
-    for (int i = nk - 2; i >= 0; i--)
-        if (!add_axis(c, t, OF_K, i, s->k.extent[i], s->k.coef[0][i])) return false;
-    for (int i = 0; i < x->nbatch; i++) {
-        Dim step = s->f[0].coef[x->batch[i]];
-        if (!dim_is(c, step, 0) && !add_axis(c, t, OF_BATCHES, x->batch[i], x->s->axis[x->batch[i]].extent, step)) return false;
-    }
-    return true;
-}
-
-/* Rows of several levels are those of the innermost one, for each point of the others. */
-static void one_level(GpuProduct *x, int side) {
-    Side *s = &x->side[side];
-    while (s->vec && !s->ntest && s->row.n > 1) {
-        x->batch[x->nbatch++] = s->axis[0];
-        memmove(s->axis, s->axis + 1, (size_t)--s->naxis * sizeof *s->axis);
-        s->vec = 0;
-        gpu_side_memory(x, s);
-    }
-}
-
-static bool shape(const Kernel *k, const Target *t, GpuProduct *x, Bulk bulk[2]) {
-    if (!gpu_matrix_product(k, t, x)) return false;
-    for (int side = 0; side < 2; side++) one_level(x, side);
-    return bulk_of(x, 0, &bulk[0]) && bulk_of(x, 1, &bulk[1]);
-}
+static bool shape(const Kernel *k, const Target *t, GpuProduct *x, GpuBulk bulk[2]) { return gpu_matrix_product(k, t, x) && gpu_bulks(x, bulk); }
 
 static bool wgmma_match(const Kernel *k, const Target *t) {
     GpuProduct x;
-    Bulk bulk[2];
+    GpuBulk bulk[2];
     return shape(k, t, &x, bulk);
 }
 
@@ -99,7 +42,7 @@ static int64_t sums_bytes(void) {
 
 static int wgmma_candidates(const Kernel *k, const Target *t, Sched *out, int max) {
     GpuProduct x;
-    Bulk bulk[2];
+    GpuBulk bulk[2];
     int n = 0;
     if (!shape(k, t, &x, bulk)) return 0;
     for (int i = 0; i < N_SIZES && n < max; i++) {
@@ -118,7 +61,7 @@ static const Size *size_of(const Sched *s) {
 
 static double wgmma_cost(const Kernel *k, const Sched *s, const Target *t) {
     GpuProduct x;
-    Bulk bulk[2];
+    GpuBulk bulk[2];
     if (!shape(k, t, &x, bulk)) return 1e30;
     double speed = size_of(s)->speed * 2 / gpu_bytes(&x);
     return gpu_tile_cost(&x, (int)s->par[PAR_ROWS], (int)s->par[PAR_COLS], speed / 2);
@@ -129,14 +72,15 @@ static double wgmma_cost(const Kernel *k, const Sched *s, const Target *t) {
 typedef struct Wg {
     GpuTiles g;            /* of a piece, as gpu_leave wants it: rows, threads, mem, tid, count, first, at */
     const Size *size;
-    Bulk bulk[2];
-    uint32_t map[2];
+    GpuBulk bulk[2];
     int depth, stages, turned[2];
     int64_t slot, base[2]; /* bytes of a stage; where in it a side begins */
     LVal mem, full, empty; /* shared memory; where in it the first barriers are */
     LVal tiles[2], steps, first[2]; /* first: rows of the tile */
     LVal number, part[2];  /* of a consumer: 0 or 1; where in a tile its rows begin */
 } Wg;
+
+static int rows_of(const Wg *w, int side) { return side ? w->size->cols : w->size->rows; }
 
 /* Where the ring is: the stage that comes next, and the parity that its barrier has when it may be used. */
 typedef struct Ring { LVal at[2]; } Ring;
@@ -149,48 +93,6 @@ static void ring_next(const Wg *w, Ring *r) {
 static Ring ring_begin(const Wg *w, int parity) { return (Ring){{lir_i64(w->g.l, 0), lir_i64(w->g.l, parity)}}; }
 static LVal barrier_at(const Wg *w, LVal first, LVal stage) { return lir_add(w->g.l, first, lir_muli(w->g.l, stage, BARRIER)); }
 
-static uint32_t argument_of(const Emit *e, uint16_t buf) {
-    uint32_t k = 0;
-    while (e->code->buf[k].i != e->k->buf[buf].val.i) k++;
-    return k;
-}
-
-static void make_map(Wg *w, int side) {
-    Emit *e = w->g.e;
-    const Side *s = &w->g.x.side[side];
-    const Bulk *t = &w->bulk[side];
-    int rows = side ? w->size->cols : w->size->rows;
-    LMap m = {.dt = (uint16_t)s->type, .rank = (uint8_t)t->n, .swizzled = true};
-    KMap *own = &e->code->map[side];
-    own->buf = argument_of(e, s->buf);
-    own->offset = t->offset;
-    for (int a = 0; a < t->n; a++) {
-        bool near = a < 2; /* the row and the innermost k: the box; of all else it has one */
-        m.box[a] = (uint16_t)(!near ? 1 : t->axis[a].of == OF_K ? w->depth : w->turned[side] ? TALL : rows);
-        own->extent[a] = t->axis[a].extent;
-        own->step[a] = may_repeat(e->c, t->axis[a].step) ? dim_max(e->c, t->axis[a].step, dim_const(e->c, s->vec)) : t->axis[a].step;
-    }
-    w->map[side] = lir_map(e->l, m);
-}
-
-/* Brings what the tile needs of a side, from k0 on. */
-static void load_side(Wg *w, int side, LVal k0, LVal stage, LVal full) {
-    Lir *l = w->g.l;
-    const Bulk *t = &w->bulk[side];
-    const Walk *k = &w->g.x.side[side].k;
-    LVal at[LIR_AXES], level[K_AXES], to = lir_addi(l, lir_muli(l, stage, w->slot), w->base[side]);
-    gpu_levels(w->g.e, k, k0, level);
-    int rows = side ? w->size->cols : w->size->rows, by = w->turned[side] ? TALL : rows;
-    for (int row = 0; row < rows; row += by) {
-        for (int a = 0; a < t->n; a++) {
-            LVal i = t->axis[a].of == OF_K ? level[t->axis[a].index] : t->axis[a].of == OF_ROWS ? lir_addi(l, w->first[side], row) : w->g.at[t->axis[a].index];
-            bool repeats = may_repeat(w->g.e->c, t->axis[a].step);
-            at[a] = repeats ? lir_op3(l, S_SELECT, lir_op2(l, S_EQ, emit_dim(w->g.e, t->axis[a].step), lir_i64(l, 0)), lir_i64(l, 0), i) : i;
-        }
-        lir_tensor_load(l, w->mem, lir_addi(l, to, (int64_t)row * LINE), w->map[side], at, w->mem, full);
-    }
-}
-
 /* Tile t: groups of tiles along rows, all columns of a group before the next; their numbers have 32 bits. */
 static void find_tile(Wg *w, LVal t) {
     Lir *l = w->g.l;
@@ -202,23 +104,25 @@ static void find_tile(Wg *w, LVal t) {
     LVal high = lir_op2(l, S_MIN, lir_sub(l, n[0], first), group);
     at[0] = lir_add(l, first, lir_op2(l, S_REM, rest, high));
     at[1] = lir_op2(l, S_DIV, rest, high);
-    for (int side = 0; side < 2; side++) w->first[side] = lir_muli(l, lir_cast(l, at[side], DT_I64), side ? w->size->cols : w->size->rows);
+    for (int side = 0; side < 2; side++) w->first[side] = lir_muli(l, lir_cast(l, at[side], DT_I64), rows_of(w, side));
     for (int a = 0; a < K_AXES; a++) g->at[a] = lir_i64(l, 0);
     gpu_split(g->e, &g->x, lir_cast(l, lir_op2(l, S_DIV, number, all), DT_I64), g->x.batch, g->x.nbatch, g->at);
 }
 
 /* One thread's work. */
 static void produce(Wg *w) {
-    Lir *l = w->g.l;
+    Emit *e = w->g.e;
+    Lir *l = e->l;
     Ring r = ring_begin(w, 1);
     LFor t = lir_for(l, lir_t0(l), lir_t1(l), lir_tstep(l), 2, r.at);
     find_tile(w, t.iv);
+    for (int side = 0; side < 2; side++) gpu_bulk_tile(e, &w->g.x, side, &w->bulk[side], w->g.at, w->first[side]);
     LFor k = lir_for(l, lir_i64(l, 0), w->steps, lir_i64(l, 1), 2, t.c);
     memcpy(r.at, k.c, sizeof r.at);
-    LVal full = barrier_at(w, w->full, r.at[0]), k0 = lir_muli(l, k.iv, w->depth);
+    LVal full = barrier_at(w, w->full, r.at[0]), k0 = lir_muli(l, k.iv, w->depth), slot = lir_muli(l, r.at[0], w->slot);
     lir_mbarrier_wait(l, w->mem, barrier_at(w, w->empty, r.at[0]), r.at[1]);
     lir_mbarrier_expect(l, w->mem, full, lir_i64(l, w->slot));
-    for (int side = 0; side < 2; side++) load_side(w, side, k0, r.at[0], full);
+    for (int side = 0; side < 2; side++) gpu_bulk_load(e, &w->g.x, side, &w->bulk[side], rows_of(w, side), k0, w->mem, lir_addi(l, slot, w->base[side]), full);
     ring_next(w, &r);
     lir_for_end(l, &k, r.at, r.at);
     lir_for_end(l, &t, r.at, r.at);
@@ -353,11 +257,10 @@ static void plan(Wg *w, int64_t *sums) {
     Ctx *c = e->c;
     GpuTiles *g = &w->g;
     CHECK(shape(e->k, e->t, &g->x, w->bulk));
-    const int rows[2] = {w->size->rows, w->size->cols};
     Dim tasks = gpu_batches(&g->x), depth = gpu_depth(&g->x);
     w->depth = LINE / gpu_bytes(&g->x);
-    w->base[1] = (int64_t)rows[0] * LINE;
-    w->slot = w->base[1] + (int64_t)rows[1] * LINE;
+    w->base[1] = (int64_t)rows_of(w, 0) * LINE;
+    w->slot = w->base[1] + (int64_t)rows_of(w, 1) * LINE;
     *sums = w->stages * w->slot;
     int64_t full = *sums + CONSUMERS * sums_bytes(), empty = full + w->stages * BARRIER;
     lir_block(l, THREADS, (uint32_t)(empty + w->stages * BARRIER));
@@ -367,12 +270,12 @@ static void plan(Wg *w, int64_t *sums) {
     w->steps = emit_dim(e, dim_ceildiv(c, depth, dim_const(c, w->depth)));
     e->code->map = NEWN(c, KMap, 2);
     for (int side = 0; side < 2; side++) {
-        Dim n = gpu_rows(&g->x, side), tiles = dim_ceildiv(c, n, dim_const(c, rows[side]));
+        Dim n = gpu_rows(&g->x, side), tiles = dim_ceildiv(c, n, dim_const(c, rows_of(w, side)));
         g->count[side] = emit_dim(e, n);
         w->tiles[side] = emit_dim(e, tiles);
         w->turned[side] = !g->x.side[side].near_k;
         tasks = dim_mul(c, tasks, tiles);
-        make_map(w, side);
+        gpu_bulk_map(e, &g->x, side, rows_of(w, side), &w->bulk[side]);
     }
     e->code->tasks = tasks;
 }

@@ -159,16 +159,21 @@ enum {
     RT_END
 };
 /* A tensor in a buffer, and the tile of it that a kernel of a GPU loads or stores at a time: what cuTensorMapEncodeTiled makes a map of when the
- * buffer's address and the sizes are known. Axis 0 is the one whose elements lie side by side. */
-enum { RT_AXES = 5 };
+ * buffer's address and the sizes are known, or cuTensorMapEncodeIm2col (windows). Axis 0 is the one whose elements lie side by side. */
+enum { RT_AXES = 5, RT_WINDOW = RT_AXES - 2 };
+typedef struct {
+    int32_t first, last;       /* dim indices: coordinates of the first and last point along axis 1 + d, and how far they are apart */
+    int32_t stride;
+} rt_window;
 typedef struct {
     uint16_t arg;              /* which buffer of the step */
     uint8_t rank, bytes;       /* bytes: of an element */
-    uint8_t swizzled, pad;     /* swizzled: rows of 128 bytes, in chunks of 16 */
-    uint16_t box[RT_AXES];     /* elements of a tile */
+    uint8_t swizzled, windows; /* swizzled: rows of 128 bytes, in chunks of 16 */
+    uint16_t box[RT_AXES];     /* elements of a tile; windows: elements of a point, points */
     int32_t offset;            /* dim index: bytes before the first element */
     int32_t extent[RT_AXES];   /* dim indices: elements */
     int32_t stride[RT_AXES];   /* dim indices: bytes; of axis 0 without meaning */
+    rt_window window[RT_WINDOW]; /* of windows: rank - 2 */
 } rt_map;
 
 typedef struct {

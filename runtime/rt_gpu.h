@@ -77,7 +77,10 @@ enum { CU_INTERLEAVE_NONE = 0, CU_SWIZZLE_NONE = 0, CU_SWIZZLE_128 = 3, CU_PROMO
     X(graph_exec_free, cuGraphExecDestroy, (CUgraphExec))                                   \
     X(graph_free, cuGraphDestroy, (CUgraph))                                                \
     X(map_encode, cuTensorMapEncodeTiled,                                                   \
-      (CUtensorMap *, int, uint32_t, CUdeviceptr, const uint64_t *, const uint64_t *, const uint32_t *, const uint32_t *, int, int, int, int))
+      (CUtensorMap *, int, uint32_t, CUdeviceptr, const uint64_t *, const uint64_t *, const uint32_t *, const uint32_t *, int, int, int, int)) \
+    X(windows_encode, cuTensorMapEncodeIm2col,                                                                                       \
+      (CUtensorMap *, int, uint32_t, CUdeviceptr, const uint64_t *, const uint64_t *, const int *, const int *, uint32_t, uint32_t,  \
+       const uint32_t *, int, int, int, int))
 
 typedef struct Driver {
     void *lib; /* of dlopen */

@@ -60,9 +60,9 @@ static accelc_status driver_open(Driver *d, const rt_gpu *g, const accelc_config
     f->ordinal = cfg->device > 0 ? cfg->device - 1 : 0;
     accelc_status st = driver_load(d, msg, n);
     if (st != ACCELC_OK) return st;
-    for (uint32_t k = 0; k < g->nkernel && !d->map_encode; k++)
+    for (uint32_t k = 0; k < g->nkernel && (!d->map_encode || !d->windows_encode); k++)
         if (g->kernel[k].maps) {
-            snprintf(msg, n, "the driver of the GPU is too old: it has no cuTensorMapEncodeTiled");
+            snprintf(msg, n, "the driver of the GPU is too old: it has no %s", d->map_encode ? "cuTensorMapEncodeIm2col" : "cuTensorMapEncodeTiled");
             return ACCELC_EDEVICE;
         }
     CUresult e = d->init(0);

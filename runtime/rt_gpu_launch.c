@@ -38,16 +38,24 @@ static accelc_status encode(Sess *s, const rt_step *st, const rt_map *m, CUdevic
     const Device *d = s->device;
     CUtensorMap map;
     uint64_t extent[RT_AXES], stride[RT_AXES];
-    uint32_t box[RT_AXES], one[RT_AXES] = {1, 1, 1, 1, 1};
+    uint32_t box[RT_AXES], each[RT_AXES] = {1, 1, 1, 1, 1};
+    int first[RT_WINDOW] = {0}, end[RT_WINDOW] = {0}; /* of the last point, counted from the axis' last element */
     bool none = false;
     for (int k = 0; k < m->rank; k++) {
         extent[k] = (uint64_t)s->dims[m->extent[k]], stride[k] = (uint64_t)s->dims[m->stride[k]], box[k] = m->box[k];
         none |= extent[k] == 0;
     }
     for (int k = 0; k < m->rank && none; k++) extent[k] = 1;
-    CUdeviceptr first = none ? d->status : at + (CUdeviceptr)s->dims[m->offset];
-    CUresult e = d->cu.map_encode(&map, type[m->bytes], m->rank, first, extent, stride + 1, box, one, CU_INTERLEAVE_NONE,
-                                  m->swizzled ? CU_SWIZZLE_128 : CU_SWIZZLE_NONE, CU_PROMOTION_256, CU_FILL_ZERO);
+    for (int k = 0; k < m->rank - 2 && m->windows && !none; k++) {
+        first[k] = (int)s->dims[m->window[k].first], each[1 + k] = (uint32_t)m->window[k].stride;
+        end[k] = (int)(s->dims[m->window[k].last] - s->dims[m->extent[1 + k]] + 1);
+    }
+    CUdeviceptr place = none ? d->status : at + (CUdeviceptr)s->dims[m->offset];
+    int swizzle = m->swizzled ? CU_SWIZZLE_128 : CU_SWIZZLE_NONE;
+    CUresult e = m->windows ? d->cu.windows_encode(&map, type[m->bytes], m->rank, place, extent, stride + 1, first, end, box[0], box[1], each,
+                                                   CU_INTERLEAVE_NONE, swizzle, CU_PROMOTION_256, CU_FILL_ZERO)
+                            : d->cu.map_encode(&map, type[m->bytes], m->rank, place, extent, stride + 1, box, each, CU_INTERLEAVE_NONE, swizzle,
+                                               CU_PROMOTION_256, CU_FILL_ZERO);
     if (e != 0) return broken_step(s, e, st);
     memcpy(to, &map, sizeof map);
     return ACCELC_OK;

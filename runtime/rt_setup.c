@@ -60,6 +60,8 @@ static bool maps_are_right(const Sess *s, const rt_step *t) {
         if (m->arg >= t->nbuf || m->rank < 1 || m->rank > RT_AXES || !below(m->offset, p->ndim)) return false;
         for (int d = 0; d < m->rank; d++)
             if (!below(m->extent[d], p->ndim) || !below(m->stride[d], p->ndim)) return false;
+        for (int d = 0; m->windows && d < m->rank - 2; d++)
+            if (!below(m->window[d].first, p->ndim) || !below(m->window[d].last, p->ndim)) return false;
     }
     return true;
 }

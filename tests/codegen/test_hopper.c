@@ -94,8 +94,17 @@ static void odd_bytes(Lir *l) {
 }
 static void wide_box(Lir *l) {
     LVal k[2] = {at(l, 0), at(l, 0)};
-    lir_tensor_load(l, lir_shared(l, 0), at(l, 0), lir_map(l, (LMap){DT_F16, 2, true, {128, 8}}), k,
+    lir_tensor_load(l, lir_shared(l, 0), at(l, 0), lir_map(l, (LMap){DT_F16, 2, true, .box = {128, 8}}), k,
                     lir_shared(l, 8192), at(l, 0));
+}
+static void windows_of_a_matrix(Lir *l) {
+    LVal k[2] = {at(l, 0), at(l, 0)};
+    lir_tensor_load(l, lir_shared(l, 0), at(l, 0), lir_map(l, (LMap){DT_F16, 2, true, .box = {64, 8}, .windows = true}), k,
+                    lir_shared(l, 8192), at(l, 0));
+}
+static void stored_windows(Lir *l) {
+    LVal k[4] = {at(l, 0), at(l, 0), at(l, 0), at(l, 0)};
+    lir_tensor_store(l, lir_shared(l, 0), at(l, 0), lir_map(l, (LMap){DT_F16, 4, true, .box = {64, 8}, .windows = true}), k);
 }
 static void no_such_barrier(Lir *l) { lir_barrier_some(l, 16, 128); }
 static void many_registers(Lir *l) { lir_registers(l, 248, true); }
@@ -116,6 +125,8 @@ static const struct {
     {bulk_within, "(bulk_load): a pointer into the block's memory must not go here"},
     {odd_bytes, "(bulk_load): types or fields do not fit"},
     {wide_box, "(tensor_load): types or fields do not fit"},
+    {windows_of_a_matrix, "(tensor_load): types or fields do not fit"},
+    {stored_windows, "(tensor_store): types or fields do not fit"},
     {no_such_barrier, "(barrier_some): types or fields do not fit"},
     {many_registers, "(registers): types or fields do not fit"},
 };
@@ -227,8 +238,8 @@ static void multiply(Lir *l, LVal full, LVal empty, LVal group, LVal tid, LVal s
 static Lir *gemm(Ctx *c) {
     Lir *l = lir_new(c, "gemm", 3, 1);
     lir_block(l, THREADS, STAGES * (STAGE + 16));
-    uint32_t map[2] = {lir_map(l, (LMap){DT_BF16, 2, true, {DEPTH, ROWS}}),
-                       lir_map(l, (LMap){DT_BF16, 2, true, {DEPTH, COLUMNS}})};
+    uint32_t map[2] = {lir_map(l, (LMap){DT_BF16, 2, true, .box = {DEPTH, ROWS}}),
+                       lir_map(l, (LMap){DT_BF16, 2, true, .box = {DEPTH, COLUMNS}})};
     LVal tid = lir_tid(l), full = lir_shared(l, STAGES * STAGE),
          empty = lir_shared(l, STAGES * (STAGE + 8)), steps = lir_dim(l, 0);
     LIf one = lir_if(l, lir_op2(l, S_EQ, tid, lir_i64(l, 0)), 0);
@@ -255,18 +266,19 @@ static Lir *everything(Ctx *c, DType in) {
     Lir *l = lir_new(c, dt_name(in), 3, 1);
     bool whole = in == DT_I8 || in == DT_U8, half = in == DT_F16 || in == DT_BF16;
     lir_block(l, 128, 65536);
-    uint32_t map[3] = {lir_map(l, (LMap){DT_F32, 1, false, {64}}),
-                       lir_map(l, (LMap){DT_F16, 5, true, {64, 2, 2, 2, 1}}),
-                       lir_map(l, (LMap){DT_F32, 3, false, {8, 4, 2}})};
+    uint32_t map[4] = {lir_map(l, (LMap){DT_F32, 1, false, .box = {64}}),
+                       lir_map(l, (LMap){DT_F16, 5, true, .box = {64, 2, 2, 2, 1}}),
+                       lir_map(l, (LMap){DT_F32, 3, false, .box = {8, 4, 2}}),
+                       lir_map(l, (LMap){DT_F16, 4, true, .box = {64, 8}, .windows = true})};
     LVal tid = lir_tid(l), bar = lir_shared(l, 60000), here = lir_shared(l, 0),
-         first = lir_op2(l, S_EQ, tid, lir_i64(l, 0)), k[5];
-    for (int d = 0; d < 5; d++) k[d] = lir_addi(l, lir_dim(l, 0), d);
+         first = lir_op2(l, S_EQ, tid, lir_i64(l, 0)), k[6];
+    for (int d = 0; d < 6; d++) k[d] = lir_addi(l, lir_dim(l, 0), d);
     LIf one = lir_if(l, first, 0);
     lir_mbarrier_init(l, bar, at(l, 0), 1);
     lir_fence_mbarriers(l);
-    lir_mbarrier_expect(l, bar, at(l, 0), lir_i64(l, 256 + 1024 + 256 + 64));
-    for (int m = 0; m < 3; m++) lir_tensor_load(l, here, at(l, 2048 * m), map[m], k, bar, at(l, 0));
-    lir_bulk_load(l, here, at(l, 8192), lir_buf(l, 0), lir_muli(l, lir_dim(l, 0), 16),
+    lir_mbarrier_expect(l, bar, at(l, 0), lir_i64(l, 256 + 1024 + 256 + 1024 + 64));
+    for (int m = 0; m < 4; m++) lir_tensor_load(l, here, at(l, 2048 * m), map[m], k, bar, at(l, 0));
+    lir_bulk_load(l, here, at(l, 12288), lir_buf(l, 0), lir_muli(l, lir_dim(l, 0), 16),
                   lir_i64(l, 64), bar, at(l, 0));
     lir_else(l, &one, NULL);
     lir_endif(l, &one, NULL, NULL);

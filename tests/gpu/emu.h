@@ -37,19 +37,22 @@
 #include <stdint.h>
 
 #define EMU_TWINS "accelc-twins"
-enum { EMU_WORDS = 136, EMU_FRAGMENTS = 128 /* where those of a begin */, EMU_AXES = 5 };
+enum { EMU_WORDS = 136, EMU_FRAGMENTS = 128 /* where those of a begin */ };
+enum { EMU_AXES = 5, EMU_WINDOW = EMU_AXES - 2, EMU_NUMBERS = EMU_AXES + EMU_WINDOW };
 enum { EMU_INIT, EMU_ARRIVE, EMU_EXPECT, EMU_WAIT };          /* of an mbarrier */
 enum { EMU_FENCE_MBARRIERS, EMU_FENCE_ASYNC };
 enum { EMU_COMMIT, EMU_WAIT_ALL, EMU_WAIT_READ };             /* groups of stores */
 enum { EMU_WGMMA_FENCE, EMU_WGMMA_COMMIT, EMU_WGMMA_WAIT };
 enum { EMU_A_FRAGMENTS = 1, EMU_A_TURNED = 2, EMU_B_TURNED = 4 }; /* how operands of a product lie */
-typedef struct emu_map { /* what cuTensorMapEncodeTiled makes, of 128 bytes */
+typedef struct emu_map { /* what cuTensorMapEncodeTiled and cuTensorMapEncodeIm2col (windows) make, of 128 bytes */
     uint64_t is; /* EMU_IS_MAP */
     uint8_t *base;
     uint64_t extent[EMU_AXES], step[EMU_AXES]; /* step: bytes; of axis 0 those of an element */
     uint16_t box[EMU_AXES];
     uint8_t rank, swizzled;
-    uint64_t none[2];
+    uint8_t windows, stride[EMU_WINDOW];
+    struct { int16_t first, end; } window[EMU_WINDOW]; /* the last point is at extent - 1 + end, or a part of a stride before that */
+    uint32_t none;
 } emu_map;
 _Static_assert(sizeof(emu_map) == 128, "a map");
 #define EMU_IS_MAP 0x70616d2d756d65u
@@ -59,7 +62,7 @@ typedef struct emu_thread {
     uint32_t ctaid, nctaid; /* its block in the grid */
     void *shared;           /* the block's dynamic shared memory */
     /* Operands and results of load_matrix, store_matrix (0 to 3), mma (a 0 to 3, b 4 and 5, c 6 to 9), wgmma (c from 0 on, fragments of a from
-     * EMU_FRAGMENTS on), of wgmma_order, and coordinates of a tile. */
+     * EMU_FRAGMENTS on), of wgmma_order, and coordinates of a tile, then offsets of windows. */
     uint32_t word[EMU_WORDS];
     /* What lir.h says of the operations of these names; `at` tells the instruction. access comes before every load or store of a kernel whose
      * blocks have a known size. The others are for kernels of which NAME_block exists. */

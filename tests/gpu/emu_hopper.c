@@ -6,9 +6,10 @@
  * seen; a copy to bytes that others may still need, or that a product or store under way reads, and
  * reads of what a copy brings by who has not waited for that mbarrier; stores that no fence_async
  * follows before they are read here; tiles that are not aligned, are not what the kernel takes them
- * for, or leave shared memory or allocations; products whose threads differ, that no fence
- * precedes, whose sums are not what one product left, or are taken before a wait has retired them;
- * stores and products that are under way when a thread ends, copies when the block ends. */
+ * for, or leave shared memory or allocations, or begin where their map has no window; products whose
+ * threads differ, that no fence precedes, whose sums are not what one product left, or are taken
+ * before a wait has retired them; stores and products that are under way when a thread ends, copies
+ * when the block ends. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -39,7 +40,7 @@ typedef struct Load { /* to be done for an mbarrier */
     size_t to;
     const emu_map *map; /* NULL: bytes from `from` */
     const uint8_t *from;
-    int32_t at[EMU_AXES];
+    int32_t at[EMU_NUMBERS];
     uint32_t bytes;
 } Load;
 typedef struct Mbarrier {
@@ -109,17 +110,57 @@ static void busy(size_t x, uint32_t n, int change) {
 
 typedef enum { LOADS, STORES, LOOKS } Tile;
 
+static uint32_t tile_bytes(const emu_map *m) {
+    uint32_t n = (uint32_t)m->step[0];
+    for (int d = 0; d < (m->windows ? 2 : m->rank); d++) n *= m->box[d];
+    return n;
+}
+
+/* Whether a tile of windows may be loaded from there: from a point of theirs, with offsets that
+ * there are bits for. */
+static bool is_window(const emu_map *m, const int32_t *at) {
+    for (int d = 1; d < m->rank - 1; d++) {
+        int64_t way = (int64_t)at[d] - m->window[d - 1].first,
+                most = (int64_t)m->extent[d] - 1 + m->window[d - 1].end - m->window[d - 1].first;
+        int32_t offset = at[m->rank + d - 1],
+                offsets = 1 << (m->rank == 3 ? 16 : m->rank == 4 ? 8 : 5);
+        if (way < 0 || way > most || way % m->stride[d - 1]) return false;
+        if (offset < 0 || offset >= offsets) return false;
+    }
+    return true;
+}
+
+/* The next point of windows. */
+static void step(const emu_map *m, int32_t *point) {
+    int d = 1;
+    while (d < m->rank - 1) {
+        point[d] += m->stride[d - 1];
+        if (point[d] <= (int64_t)m->extent[d] - 1 + m->window[d - 1].end) return;
+        point[d] = m->window[d - 1].first, d++;
+    }
+    point[d]++;
+}
+
+/* Coordinate along an axis but the first of a tile's row. */
+static int64_t coordinate(const emu_map *m, const int32_t *at, const int32_t *point, int d,
+                          uint32_t row) {
+    if (m->windows) return (int64_t)point[d] + (d < m->rank - 1 ? at[m->rank + d - 1] : 0);
+    for (int k = 1; k < d; k++) row /= m->box[k];
+    return (int64_t)at[d] + row % m->box[d];
+}
+
 /* A tile, element by element: it is copied, or (LOOKS) what is read or written must be on the
  * device. */
 static void tile(const emu_map *m, const int32_t *at, size_t x, Tile what, const Thread *t,
                  uint32_t ins) {
-    uint32_t size = (uint32_t)m->step[0], rows = 1;
-    for (int d = 1; d < m->rank; d++) rows *= m->box[d];
+    uint32_t size = (uint32_t)m->step[0], rows = tile_bytes(m) / size / m->box[0];
+    int32_t point[EMU_AXES];
+    memcpy(point, at, sizeof point);
     for (uint32_t r = 0; r < rows; r++) {
         bool inside = true;
         uint8_t *row = m->base;
-        for (uint32_t d = 1, rest = r; d < m->rank; rest /= m->box[d++]) {
-            int64_t k = (int64_t)at[d] + rest % m->box[d];
+        for (int d = 1; d < m->rank; d++) {
+            int64_t k = coordinate(m, at, point, d, r);
             inside &= k >= 0 && k < (int64_t)m->extent[d];
             row += (int64_t)m->step[d] * k;
         }
@@ -133,13 +174,8 @@ static void tile(const emu_map *m, const int32_t *at, size_t x, Tile what, const
             if (what == LOADS && !is) memset(shared, 0, size);
             if (what == STORES && is) memcpy(row + k * size, shared, size);
         }
+        if (m->windows) step(m, point);
     }
-}
-
-static uint32_t tile_bytes(const emu_map *m) {
-    uint32_t n = (uint32_t)m->step[0];
-    for (int d = 0; d < m->rank; d++) n *= m->box[d];
-    return n;
 }
 
 /* ---- mbarriers ---- */
@@ -288,8 +324,9 @@ static void hook_tensor(emu_thread *e, const emu_map *m, void *place, void *mbar
     if (tile_bytes(m) != bytes || m->swizzled != swizzled)
         DIE(t, at, "%s: the map is of another tile", what);
     size_t x = emu_place(t, place, bytes, swizzled ? SWIZZLE : TILE_ALIGN, at, what);
-    int32_t c[EMU_AXES];
+    int32_t c[EMU_NUMBERS];
     memcpy(c, e->word, sizeof c);
+    if (m->windows && (!mbarrier || !is_window(m, c))) DIE(t, at, "%s: no window is there", what);
     tile(m, c, x, LOOKS, t, at);
     if (emu.random && emu_below(4) == 0) emu_pause(t);
     if (mbarrier) {
@@ -304,7 +341,8 @@ static void hook_tensor(emu_thread *e, const emu_map *m, void *place, void *mbar
         emu_need(t->store =
                      realloc(t->store, (t->store_cap = t->store_cap * 2 + 8) * sizeof *t->store));
     t->store[t->nstore] = (Store){.map = m, .from = x, .bytes = bytes, .group = t->store_group};
-    memcpy(t->store[t->nstore++].at, c, sizeof c);
+    memcpy(t->store[t->nstore].at, c, sizeof t->store[t->nstore].at);
+    t->nstore++;
 }
 
 static void hook_bulk_group(emu_thread *e, uint32_t what, uint32_t pending, uint32_t at) {

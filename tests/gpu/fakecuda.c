@@ -585,24 +585,54 @@ EXPORT int cuMemsetD32Async(uint64_t p, unsigned v, size_t n, Handle *s) {
 /* ---- kernels ---- */
 
 /* What the manual demands of maps without interleaving, of the types and swizzles that emu_map has. */
+typedef struct Bulk { /* what tiles and windows have in common */
+    int type, interleave, swizzle, promotion, fill;
+    uint32_t rank, axes; /* axes: of the box */
+    uint64_t base;
+    const uint64_t *extent, *stride;
+    const uint32_t *box;
+} Bulk;
+static bool encode(emu_map *m, Bulk b) {
+    static const uint8_t size[] = {[0] = 1, [1] = 2, [2] = 4, [4] = 8};
+    if ((uintptr_t)m % 64) DIE("cuTensorMapEncode: the map is not aligned");
+    bool bad = b.type < 0 || (size_t)b.type >= sizeof size || !size[b.type] || b.rank < 1 || b.rank > EMU_AXES || b.base % 16 || b.interleave ||
+               (b.swizzle != 0 && b.swizzle != 3) || b.promotion < 0 || b.promotion > 3 || b.fill;
+    for (uint32_t d = 0; d < b.rank && !bad; d++) {
+        bad = !b.extent[d] || b.extent[d] > (uint64_t)1 << 32 || (d < b.axes && (!b.box[d] || b.box[d] > 256));
+        if (d) bad |= b.stride[d - 1] % 16 || b.stride[d - 1] >= (uint64_t)1 << 40;
+    }
+    if (bad || b.box[0] * size[b.type] % 16 || (b.swizzle && b.box[0] * size[b.type] > 128)) return false;
+    inside(b.base, 0, "the tensor of a map");
+    *m = (emu_map){.is = EMU_IS_MAP, .base = (uint8_t *)(uintptr_t)b.base, .rank = (uint8_t)b.rank, .swizzled = b.swizzle == 3};
+    for (uint32_t d = 0; d < b.axes; d++) m->box[d] = (uint16_t)b.box[d];
+    for (uint32_t d = 0; d < b.rank; d++) m->extent[d] = b.extent[d], m->step[d] = d ? b.stride[d - 1] : size[b.type];
+    return true;
+}
+
 EXPORT int cuTensorMapEncodeTiled(emu_map *m, int type, uint32_t rank, uint64_t base, const uint64_t *extent, const uint64_t *stride,
                                   const uint32_t *box, const uint32_t *each, int interleave, int swizzle, int promotion, int fill) {
-    static const uint8_t size[] = {[0] = 1, [1] = 2, [2] = 4, [4] = 8};
     int e = begin(true);
     if (e) return end(e);
-    if ((uintptr_t)m % 64) DIE("cuTensorMapEncodeTiled: the map is not aligned");
-    bool bad = type < 0 || (size_t)type >= sizeof size || !size[type] || rank < 1 || rank > EMU_AXES || base % 16 || interleave ||
-               (swizzle != 0 && swizzle != 3) || promotion < 0 || promotion > 3 || fill;
-    for (uint32_t d = 0; d < rank && !bad; d++) {
-        bad = !extent[d] || extent[d] > (uint64_t)1 << 32 || !box[d] || box[d] > 256 || each[d] != 1;
-        if (d) bad |= stride[d - 1] % 16 || stride[d - 1] >= (uint64_t)1 << 40;
+    for (uint32_t d = 0; d < rank && d < EMU_AXES; d++)
+        if (each[d] != 1) return end(INVALID_VALUE);
+    return end(encode(m, (Bulk){type, interleave, swizzle, promotion, fill, rank, rank, base, extent, stride, box}) ? 0 : INVALID_VALUE);
+}
+
+EXPORT int cuTensorMapEncodeIm2col(emu_map *m, int type, uint32_t rank, uint64_t base, const uint64_t *extent, const uint64_t *stride,
+                                   const int *lower, const int *upper, uint32_t channels, uint32_t points, const uint32_t *each, int interleave,
+                                   int swizzle, int promotion, int fill) {
+    static const int reach[] = {[3] = 1 << 15, [4] = 1 << 7, [5] = 1 << 4}; /* bits of a corner, which share a word */
+    const uint32_t box[2] = {channels, points};
+    int e = begin(true);
+    if (e) return end(e);
+    if (rank < 3 || !encode(m, (Bulk){type, interleave, swizzle, promotion, fill, rank, 2, base, extent, stride, box})) return end(INVALID_VALUE);
+    m->windows = 1;
+    for (uint32_t d = 0; d < rank - 2; d++) {
+        bool bad = lower[d] < -reach[rank] || lower[d] >= reach[rank] || upper[d] < -reach[rank] || upper[d] >= reach[rank];
+        if (bad || !each[1 + d] || each[1 + d] > 8) return end(INVALID_VALUE);
+        m->window[d].first = (int16_t)lower[d], m->window[d].end = (int16_t)upper[d], m->stride[d] = (uint8_t)each[1 + d];
     }
-    if (bad || box[0] * size[type] % 16 || (swizzle && box[0] * size[type] > 128)) return end(INVALID_VALUE);
-    inside(base, 0, "the tensor of a map");
-    *m = (emu_map){.is = EMU_IS_MAP, .base = (uint8_t *)(uintptr_t)base, .rank = (uint8_t)rank, .swizzled = swizzle == 3};
-    for (uint32_t d = 0; d < rank; d++)
-        m->extent[d] = extent[d], m->box[d] = (uint16_t)box[d], m->step[d] = d ? stride[d - 1] : size[type];
-    return end(0);
+    return end(each[0] == 1 && each[rank - 1] == 1 ? 0 : INVALID_VALUE);
 }
 
 EXPORT int cuLaunchKernel(Handle *f, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz, unsigned shared, Handle *s,

@@ -48,8 +48,22 @@ TILES = {
     "wgmma_channels": "m (float16[70, 72] w, float16[B, 72, 320] x) => (float16[B, 70, 320] y) { y = MatMul(w, x) }",
     "wgmma_heads": """m (float16[B, 3, N, 64] x, float16[192, 200] w, float16[200] b) => (float16[B, N, 200] y) <int64[3] s = {0, 0, 192}> {
         t = Transpose<perm = [0, 2, 1, 3]>(x) f = Reshape(t, s) p = MatMul(f, w) y = Add(p, b) }""",
+    "wgmma_levels": """m (float16[136, 3, 136] x, float16[136, 232] w) => (float16[3, 128, 232] y) <int64[1] s = {0}, int64[1] e = {128}, int64[1] a = {2}> {
+        f = Slice(x, s, e, a) y = Einsum<equation = "kab,kn->abn">(f, w) }""",
     "wgmma_whole": "m (float[N, 104] x, float[140, 104] w, float[140] b) => (float[N, 140] y) { y = Gemm<transB = 1>(x, w, b) }",
     "wgmma_integer": "m (uint8[N, 272] x, int8[150, 272] w) => (int32[N, 150] y) { t = Transpose<perm = [1, 0]>(w) y = MatMulInteger(x, t) }",
+    "windows": """m (float16[B, 64, 19, 17] x) => (float16[B, 40, 10, 9] y) {
+        c = Conv<strides = [2, 2], pads = [1, 1, 1, 1]>(x, w) y = Relu(c) }""",
+    "windows_dilated": """m (float16[B, 64, 12, 13] x) => (float16[B, 24, 12, 5] y) {
+        y = Conv<strides = [1, 3], dilations = [2, 1], pads = [1, 2, 3, 0]>(x, w) }""",
+    "windows_line": "m (float16[B, 128, N] x) => (float16[B, 24, N] y) { y = Conv<pads = [2, 2]>(x, w) }",
+    "windows_volume": """m (float16[B, 64, 5, 6, 7] x) => (float16[B, 16, 5, 3, 7] y) {
+        y = Conv<strides = [1, 2, 1], pads = [1, 1, 1, 1, 1, 1]>(x, w) }""",
+    "windows_points": """m (float16[B, 21, 11, 72] x) => (float16[B, 11, 6, 16] y) {
+        t = Transpose<perm = [0, 3, 1, 2]>(x) c = Conv<strides = [2, 2]>(t, w) y = Transpose<perm = [0, 2, 3, 1]>(c) }""",
+    "windows_image": "m (float16[1, 64, 9, 9] x) => (float16[1, 16, 1, 9] y) { y = Conv<pads = [0, 1, 0, 1]>(x, w) }",
+    "windows_whole": "m (float[B, 32, 9, 8] x) => (float[B, 40, 9, 8] y) { y = Conv<pads = [1, 1, 1, 1]>(x, w) }",
+    "windows_integer": "m (uint8[B, 128, 9, 8] x) => (int32[B, 16, 9, 8] y) { y = ConvInteger<pads = [1, 1, 1, 1]>(x, w) }",
     "few": "m (float[3, 1000] x, float[1000, 68] w, float[68] b) => (float[3, 68] y) { p = MatMul(x, w) y = Add(p, b) }",
     "few_across": "m (float[5, 520] x, float[67, 520] w) => (float[5, 67] y) { p = Gemm<transB = 1>(x, w) y = Relu(p) }",
     "split": """m (float[70, 2048] x, float[2048, 68] w, float[68] b) => (float[70, 68] y) { p = MatMul(x, w) s = Add(p, b) y = Relu(s) }""",
@@ -105,6 +119,7 @@ _SCHEDULES = [
     ("tiles_across", _MMA[2:], "f16"), ("split", _GEMM[3:4], None), ("split_conv", _GEMM[4:5], None), ("split_few", _GEMV[:1] + _MMA[3:4], None),
     ("tiles_half", _WGMMA, None), ("wgmma_whole", _WGMMA, "tf32"),
     *((name, _WGMMA, None) for name in TILES if name.startswith("wgmma_") and name != "wgmma_whole"),
+    *((name, _WGMMA, "tf32" if name == "windows_whole" else None) for name in TILES if name.startswith("windows")),
     ("tiles_channels", _GEMM, None), ("tiles_half_channels", _MMA, None), ("tiles_bytes_channels", _MMA, None),
     *((name, _GEMV, None) for name in TILES if name.startswith("few")), *((name, _FLASH, None) for name in TILES if name.startswith("attention")),
     ("attention", _FLASH, "tf32"),
@@ -128,6 +143,14 @@ CONSTANTS = {
     "few_channels": _weights("float", 36, 16, 3, 3),
     "few_half_channels": _weights("float16", 36, 16, 3, 3),
     "tiles_bytes_channels": _weights("int8", 70, 32, 3, 3),
+    "windows": _weights("float16", 40, 64, 3, 3),
+    "windows_dilated": _weights("float16", 24, 64, 3, 3),
+    "windows_line": _weights("float16", 24, 128, 5),
+    "windows_volume": _weights("float16", 16, 64, 3, 3, 3),
+    "windows_points": _weights("float16", 16, 72, 1, 1),
+    "windows_image": _weights("float16", 16, 64, 9, 3),
+    "windows_whole": _weights("float", 40, 32, 3, 3),
+    "windows_integer": _weights("int8", 16, 128, 3, 3),
     "attention": "<float eighth = {0.125}>",
     "reduction": "<int64[1] axis = {1}>",
     "order": "<int64[1] five = {5}, int64 one = {1}>",

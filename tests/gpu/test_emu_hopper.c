@@ -38,8 +38,7 @@ static emu_map matrix_map(const LMap *m, int buffer, int64_t rows, int64_t colum
                      {size, size * (uint64_t)columns},
                      {m->box[0], m->box[1]},
                      2,
-                     (uint8_t)m->swizzled,
-                     {0}};
+                     .swizzled = (uint8_t)m->swizzled};
 }
 
 /* Runs a kernel of so many tasks by one block; whether it came to its end. The maps lie before the
@@ -110,11 +109,11 @@ static Lir *one_product(Ctx *c, Product p, int k) {
     uint32_t map[2] = {
         lir_map(
             l,
-            (LMap){(uint16_t)p.in, 2, true, {(uint16_t)row, (uint16_t)(p.a_turned ? depth : 64)}}),
+            (LMap){(uint16_t)p.in, 2, true, .box = {(uint16_t)row, (uint16_t)(p.a_turned ? depth : 64)}}),
         lir_map(l, (LMap){(uint16_t)(p.in == DT_U8 ? DT_I8 : p.in),
                           2,
                           true,
-                          {(uint16_t)row, (uint16_t)(p.b_turned ? depth : columns)}})};
+                          .box = {(uint16_t)row, (uint16_t)(p.b_turned ? depth : columns)}})};
     uint32_t panels = p.b_turned ? (columns + 63) / 64 : 1, panel = p.b_turned ? depth * 128 : 0;
     uint32_t bytes =
         (p.a_turned ? depth : 64) * 128 + (p.b_turned ? panels * panel : columns * 128);
@@ -429,9 +428,9 @@ static Lir *gemm(Ctx *c, Bug bug) {
               .t = lir_tid(l),
               .full = lir_shared(l, AT_FULL),
               .empty = lir_shared(l, AT_EMPTY)};
-    g.map[0] = lir_map(l, (LMap){DT_F16, 2, true, {DEPTH, TILE}});
-    g.map[1] = lir_map(l, (LMap){DT_F16, 2, bug != SWIZZLE, {DEPTH, N}});
-    g.map[2] = lir_map(l, (LMap){DT_F32, 2, false, {N, 64}});
+    g.map[0] = lir_map(l, (LMap){DT_F16, 2, true, .box = {DEPTH, TILE}});
+    g.map[1] = lir_map(l, (LMap){DT_F16, 2, bug != SWIZZLE, .box = {DEPTH, N}});
+    g.map[2] = lir_map(l, (LMap){DT_F32, 2, false, .box = {N, 64}});
     only(l, equal(l, g.t, 0), &one);
     for (int s = 0; s < STAGES; s++)
         lir_mbarrier_init(l, g.full, at(l, 8 * s), 1),

@@ -13,21 +13,28 @@
 
 typedef enum {
     NO_BARRIER, NO_WAIT, WEAK_WAIT, NO_COMMIT, NO_ARRIVAL, NO_FENCE, ALL_VALID, COPY_ELSEWHERE, FEWER_BYTES, TURNED, OTHER_ROW, OTHER_LANE,
-    OTHER_WORD, BEYOND,
-    MORE_ARRIVALS, FEWER_ARRIVALS, OTHER_AXIS, OTHER_MAP, OTHER_K, OTHER_PANEL, KINDS
+    OTHER_WORD, BEYOND, MORE_ARRIVALS, FEWER_ARRIVALS, OTHER_AXIS, OTHER_OFFSET, OTHER_MAP, OTHER_K, OTHER_PANEL,
+    KINDS
 } Kind;
 static const char *const kind_name[KINDS] = {
     "no barrier", "no wait", "a wait that is too weak", "no commit", "no arrival", "no fence", "all bytes of a copy valid", "a copy to another place",
     "half of the bytes of a copy",
     "a matrix turned", "another row of a matrix", "another lane", "another word of shared memory", "shared memory beyond its end",
-    "an mbarrier for more arrivals", "an mbarrier for fewer arrivals", "coordinates of a tile exchanged", "another map", "other k of a product",
+    "an mbarrier for more arrivals", "an mbarrier for fewer arrivals", "coordinates of a tile exchanged", "offsets of windows exchanged",
+    "another map", "other k of a product",
     "other panels of a product"};
 enum { MOST_OF_A_KIND = 4, SAMPLE = 8 }; /* but for barriers and waits, which all have their turn */
-static uint32_t every = SAMPLE;          /* one mutant in so many; 1 with --all */
+static uint32_t every = SAMPLE;          /* one mutant in so many; 1 with --all, perhaps of one case: --all NUMBER */
 
 static bool shared_place(const Lir *l, LVal p) {
     const LIns *i = &l->ins.v[p.i];
     return i->op == L_SHARED || ((i->op == L_PTR_ADD || i->op == L_PTR_BYTES) && shared_place(l, l->args.v[i->arg]));
+}
+
+static bool swapped(LVal *a, LVal *b) {
+    LVal was = *a;
+    *a = *b, *b = was;
+    return true;
 }
 
 /* Changes the instruction, whose operands are a, so, if that kind of change is one for it. */
@@ -52,9 +59,10 @@ static bool change(const Lir *l, LIns *i, LVal *a, Kind kind) {
     case FEWER_ARRIVALS:
         return i->op == L_MBARRIER_INIT && i->imm > 1 && (i->imm--, true);
     case OTHER_AXIS:
-        if (i->op != L_TENSOR_LOAD) return false;
-        a[6] = a[4], a[4] = a[5], a[5] = a[6];
-        return true;
+        return i->op == L_TENSOR_LOAD && swapped(&a[4], &a[5]);
+    case OTHER_OFFSET:
+        if (i->op != L_TENSOR_LOAD || l->map.v[i->imm].rank != 4 || !l->map.v[i->imm].windows) return false;
+        return swapped(&a[8], &a[9]);
     case OTHER_MAP:
         return i->op == L_TENSOR_LOAD && l->map.n == 2 && (i->imm ^= 1, true);
     case OTHER_K:
@@ -154,7 +162,7 @@ typedef struct Job { /* a kernel whose operands are in memory */
 /* What the runtime makes of a map. */
 static void put_map(Ctx *c, const LMap *m, const KMap *k, emu_map *out) {
     int64_t none = 0, v, size = lir_bits((DType)m->dt) / 8;
-    *out = (emu_map){.is = EMU_IS_MAP, .rank = m->rank, .swizzled = m->swizzled};
+    *out = (emu_map){.is = EMU_IS_MAP, .rank = m->rank, .swizzled = m->swizzled, .windows = m->windows != 0};
     ck_assert(dim_eval(c, k->offset, &none, &v));
     out->base = memory->buffer[k->buf] + v * size;
     for (int a = 0; a < m->rank; a++) {
@@ -163,6 +171,13 @@ static void put_map(Ctx *c, const LMap *m, const KMap *k, emu_map *out) {
         out->extent[a] = (uint64_t)v;
         ck_assert(dim_eval(c, k->step[a], &none, &v));
         out->step[a] = (uint64_t)(v * size);
+    }
+    for (int a = 0; m->windows && a < m->rank - 2; a++) {
+        ck_assert(dim_eval(c, k->window[a].first, &none, &v));
+        out->window[a].first = (int16_t)v;
+        ck_assert(dim_eval(c, k->window[a].last, &none, &v));
+        out->window[a].end = (int16_t)(v - (int64_t)out->extent[1 + a] + 1);
+        out->stride[a] = k->window[a].stride;
     }
 }
 
@@ -257,6 +272,11 @@ static void check_right(const Job *j, const Case *t, const char *seed) {
     "%4 = reduce.sum [3] keep %3 : f32[1,1,270,1]\n%5 = map { a / b } %3, %4 : f32[1,1,270,270]\n"                                                  \
     "%6 = contract \"abde,abeg->abdg\" %5, %d : f32[1,1,270,72]\nyield %6"
 #define PRODUCT(type, spec) "%0 = contract \"" spec "\" acc f32 %x, %w : " type "[70,136]\n%1 = map { a + b } %0, %b : " type "[70,136]\nyield %1"
+#define WINDOWS                                                                                                                                     \
+    "%0 = pad lo [0, 1, 1, 0] hi [0, 1, 1, 0] value 0 %x : f16[2,11,14,64]\n"                                                                       \
+    "%1 = window axes [1, 2] size [3, 3] stride [1, 2] dilation [1, 1] %0 : f16[2,9,6,64,3,3]\n"                                                    \
+    "%2 = permute [0, 1, 2, 4, 5, 3] %1 : f16[2,9,6,3,3,64]\n%3 = contract \"aefhid,chid->aefc\" acc f32 %2, %w : f16[2,9,6,136]\n"                \
+    "%4 = map { a + b } %3, %b : f16[2,9,6,136]\nyield %4"
 #define WIDE(shape, spec) "%0 = contract \"" spec "\" acc f32 %x, %w : f16" shape "\n%1 = map { a + b } %0, %b : f16" shape "\nyield %1"
 /* What lives: barriers after a tile, which matter if the next one has no steps, and in `rows` between what the same threads write and read; copies
  * whose bytes are all valid at these sizes; the end of flash's first group, which may as well be part of the next; a warp's maximum where it is not
@@ -270,6 +290,7 @@ static const Case cases[] = {
      1.125},
     {"wgmma rows=256 cols=128", "%x: f16[296,304], %w: f16[296,136], %b: f16[136]", "f16[304,136]", WIDE("[304,136]", "sq,sr->qr"), 1e-3, 5, 0,
      1.125},
+    {"wgmma rows=64 cols=128", "%x: f16[2,9,12,64], %w: f16[136,3,3,64], %b: f16[136]", "f16[2,9,6,136]", WINDOWS, 2e-3, 5, 0, 1.125},
     {"gemv rows=2", "%x: f32[2,200], %w: f32[200,136]", "f32[2,136]", "%0 = contract \"qs,sr->qr\" %x, %w : f32[2,136]\nyield %0", 1e-5, 5, 0, 3},
     {"gemv rows=1", "%x: f32[1,200], %w: f32[136,200]", "f32[1,136]", "%0 = contract \"qs,rs->qr\" %x, %w : f32[1,136]\nyield %0", 1e-5, 5, 0, 3},
     {"flash rows=64", "%q: f32[1,2,70,40], %k: f32[1,2,120,40], %v: f32[1,2,120,24]", "f32[1,2,70,24]", ATTENTION, 1e-4, 12, 2, 1.125},
@@ -331,11 +352,12 @@ START_TEST(mutants_are_found) {
 END_TEST
 
 int main(int argc, char **argv) {
+    int first = argc > 2 ? atoi(argv[2]) : 0, end = argc > 2 ? first + 1 : (int)(sizeof cases / sizeof *cases);
     if (argc > 1 && !strcmp(argv[1], "--all")) every = 1;
     Suite *s = suite_create("mutants");
     TCase *t = tcase_create("mutants");
     tcase_set_timeout(t, 240);
-    tcase_add_loop_test(t, mutants_are_found, 0, sizeof cases / sizeof *cases);
+    tcase_add_loop_test(t, mutants_are_found, first, end);
     suite_add_tcase(s, t);
     return run_suite(s);
 }

@@ -2,7 +2,7 @@
 """Contractions by blocks of a GPU (templates gemm, mma, wgmma, gemv, flash) in tiles of every size, run by the look-alike of the driver: against the
 evaluator, and, where sums are taken in the same order, against `nest` in every bit.
 
-    tiles.py ACCELC [--all]     a twelfth of the schedules, or all (the look-alike: ACCELC_LIBCUDA)
+    tiles.py ACCELC [--all | NAME ..]   a twelfth of the schedules, all, or those of some models (the look-alike: ACCELC_LIBCUDA)
 """
 import os
 import subprocess
@@ -62,12 +62,13 @@ def check(command, folder, name, schedule, precision, wants):
 def main():
     command = os.path.abspath(sys.argv[1])
     with tempfile.TemporaryDirectory(prefix="accelc-tiles-") as folder:
-        wants = {}
+        names, wants = [a for a in sys.argv[2:] if a != "--all"], {}
+        schedules = [t for t in models.tiles() if not names or t[0] in names][::1 if names or "--all" in sys.argv else 12]
         for name in models.NO_BULK:
             onnx.save(onnx.parser.parse_model(models.text(name)), f"{folder}/{name}.onnx")
             line = [command, f"{folder}/{name}.onnx", "-o", "-", "--emit=kernels", "--target=cuda", "--gpu=sm_90a", "--sched=wgmma"]
             assert "schedule: wgmma" not in subprocess.run(line, check=True, capture_output=True, text=True).stdout, f"{name}: wgmma takes it"
-        for name, schedule, precision in list(models.tiles())[::1 if "--all" in sys.argv else 12]:
+        for name, schedule, precision in schedules:
             path = f"{folder}/{name}.onnx"
             if name not in wants:
                 onnx.save(onnx.parser.parse_model(models.text(name)), path)
