@@ -48,7 +48,8 @@ TILES = {
     "wgmma_channels": "m (float16[70, 72] w, float16[B, 72, 320] x) => (float16[B, 70, 320] y) { y = MatMul(w, x) }",
     "wgmma_heads": """m (float16[B, 3, N, 64] x, float16[192, 200] w, float16[200] b) => (float16[B, N, 200] y) <int64[3] s = {0, 0, 192}> {
         t = Transpose<perm = [0, 2, 1, 3]>(x) f = Reshape(t, s) p = MatMul(f, w) y = Add(p, b) }""",
-    "wgmma_levels": """m (float16[136, 3, 136] x, float16[136, 232] w) => (float16[3, 128, 232] y) <int64[1] s = {0}, int64[1] e = {128}, int64[1] a = {2}> {
+    "wgmma_levels": """m (float16[136, 3, 136] x, float16[136, 232] w) => (float16[3, 128, 232] y)
+        <int64[1] s = {0}, int64[1] e = {128}, int64[1] a = {2}> {
         f = Slice(x, s, e, a) y = Einsum<equation = "kab,kn->abn">(f, w) }""",
     "wgmma_whole": "m (float[N, 104] x, float[140, 104] w, float[140] b) => (float[N, 140] y) { y = Gemm<transB = 1>(x, w, b) }",
     "wgmma_integer": "m (uint8[N, 272] x, int8[150, 272] w) => (int32[N, 150] y) { t = Transpose<perm = [1, 0]>(w) y = MatMulInteger(x, t) }",
