@@ -70,11 +70,12 @@ static void strip_begin(Nest *n, int st, Point *p) {
 static void strip_rows(Nest *n, int st, Point *p) {
     const Stage *s = &n->k->stage[st];
     const Rows *r = n->rows;
+    const bool reverse = s->kind == ST_SCAN && ((const ScanAttr *)s->node->attr)->reverse;
     LVal acc[K_RES], before[K_RES];
     strip_access(n, st, n->rows->sums, p, acc, false);
     for (int i = 0; i < r->count; i++) {
         memcpy(before, acc, sizeof acc);
-        p->axis[r->axis] = lir_addi(n->e->l, r->row, i);
+        p->axis[r->axis] = lir_addi(n->e->l, r->row, reverse ? -i : i);
         emit_accumulate(n->e, s, acc, p);
         if (s->kind == ST_SCAN)
             for (int k = 0; k < s->nres; k++) emit_store(n->e, s, k, ((const ScanAttr *)s->node->attr)->exclusive ? before[k] : acc[k], p);
@@ -138,7 +139,7 @@ static void row_loops(Nest *n, int st, int a, Point *p, uint16_t lanes, LVal end
         lir_for_end(l, &f, NULL, NULL);
     } else {
         r->axis = a;
-        for (r->count = scan ? 1 : ROWS; r->count; r->count /= ROWS) {
+        for (r->count = ROWS; r->count; r->count /= ROWS) {
             LVal step = lir_i64(l, r->count), whole = lir_add(l, from, lir_op2(l, S_MUL, lir_op2(l, S_DIV, lir_sub(l, to, from), step), step));
             f = lir_for(l, from, whole, step, 0, NULL);
             r->row = scan && ((const ScanAttr *)s->node->attr)->reverse ? lir_sub(l, lir_addi(l, extent, -1), f.iv) : f.iv;
