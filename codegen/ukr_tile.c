@@ -9,7 +9,7 @@
 #include "ukr.h"
 
 enum { PAR_TX, PAR_UNROLL, PAR_NV };
-enum { MAX_TX = 16, MAX_UNROLL = 9, MAX_NV = 4, DEAR = 4, DEAR_TILE = 4 };
+enum { MAX_TX = 16, MAX_UNROLL = 9, MAX_NV = 4, DEAR = 4, DEAR_TILE = 4, CHAINS = 4 };
 
 typedef struct Plan { int vec, jam, red[K_AXES], nred; } Plan;
 typedef struct Find { const Kernel *k; const Stage *s; int unit[K_AXES], other[K_AXES]; bool affine; } Find;
@@ -27,6 +27,29 @@ static void note(Find *f, uint16_t buf, int rank, const Expr *at) {
 static void note_load(void *data, const ExprInfo *x) {
     Find *f = data;
     note(f, (uint16_t)x->index, f->k->buf[x->index].rank, x->arg);
+}
+
+typedef struct Rows { const Kernel *k; const Plan *p; bool own; } Rows;
+
+/* Does a point of the jammed axis read elements of its own? */
+static void note_own(void *data, const ExprInfo *x) {
+    Rows *r = data;
+    const Stage *s = &r->k->stage[0];
+    Ctx *c = r->k->c;
+    Affine a;
+    r->own = r->own && access_affine(r->k, s, (uint16_t)x->index, r->k->buf[x->index].rank, x->arg, &a) && a.has[r->p->jam];
+    for (int i = 0; i < r->p->nred && r->own; i++) {
+        int red = r->p->red[i];
+        r->own = !a.has[red] || dim_typical(c, a.coef[red]) * dim_typical(c, s->axis[red].extent) <= dim_typical(c, a.coef[r->p->jam]);
+    }
+}
+
+/* Long rows that share nothing: `nest` has as many chains side by side, and walks through memory in its order. */
+static bool better_row_by_row(const Kernel *k, const Plan *p, const Target *t) {
+    const Stage *s = &k->stage[0];
+    Rows r = {k, p, true};
+    expr_loads(k->c, s->body[0], note_own, &r);
+    return r.own && dim_typical(k->c, s->axis[p->vec].extent) >= CHAINS * target_lanes(t, reg_type(s->acc[0]));
 }
 
 static bool plan(const Kernel *k, Plan *p) {
@@ -49,8 +72,7 @@ static bool plan(const Kernel *k, Plan *p) {
 
 static bool tile_match(const Kernel *k, const Target *t) {
     Plan p;
-    (void)t;
-    return plan(k, &p);
+    return plan(k, &p) && !better_row_by_row(k, &p, t);
 }
 
 static int64_t tile_width(const Kernel *k, const Plan *p, const Target *t) {
