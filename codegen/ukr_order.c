@@ -2,14 +2,17 @@
  *
  * What is sorted are words of 64 bits. Where there is one key of at most 32 bits, a word is that key as a signed integer that orders as the
  * elements do (NaN is greater than every number, -0 equals +0; inverted if descending), and below it the position: so equal elements
- * stay in order, and comparing words is all there is. Else words are positions, and comparing them compares the elements.
- * Few words are merge sorted, bottom-up between two halves of the scratch; many keyed ones are radix sorted, a byte at a time.
+ * stay in order, and comparing words is all there is. One key of 64 bits gives 32 of them: those from the highest one in which elements differ. Where
+ * there are differences below, words that are equal but for their positions are sorted again, by comparing elements. Else words are positions, and
+ * comparing them compares the elements.
+ * Few words that are compared as numbers count how many stand before them, a vector at a time; other ones are merge sorted, bottom-up between two
+ * halves of the scratch; many are radix sorted, a byte at a time.
  *
  * topk begins with the first elements. From then on only those that beat the k-th best are taken, which is seen a vector at a time: a few best
  * stay sorted, a new one sinks to its place; many are gathered until there are 2k of them, then sorted, and the best k stay. */
 #include "special.h"
 
-enum { FEW = 512, DIGITS = 4, RADIX = 256, SINK = 64, VECTORS = 4 };
+enum { FEW = 512, DIGITS = 4, RADIX = 256, SINK = 64, VECTORS = 4, ALL = 32, COUNTED = 32 /* times the lanes of a vector of words */ };
 
 static DType key_type(Ctx *c, const Stage *s) { return reg_type(expr_info(c, s->body[0])->dtype); }
 
@@ -28,19 +31,23 @@ Order order_of(Ctx *c, const Stage *s) {
 
 /* ---- words ---- */
 
-/* v, scalar or vector, as an i32 that orders like it. */
+/* v, scalar or vector, as an i32 that orders like it, or i64 if it has 64 bits. */
 static LVal key(Order *o, LVal v) {
     Lir *l = o->x->l;
     LTy t = lir_type(l, v);
+    const bool wide = dt_bits((DType)t.dt) == 64;
+    const DType to = wide ? DT_I64 : DT_I32;
+    const int64_t most = wide ? INT64_MAX : INT32_MAX;
     LVal k;
-    if (t.dt == DT_F32) {
-        LVal nan = lir_op2(l, S_NE, v, v), bits = lir_bitcast(l, lir_add(l, v, lir_float(l, DT_F32, 0)), DT_I32); /* -0 + 0 = +0 */
-        LVal sign = lir_op2(l, S_SHR, bits, lir_int(l, DT_I32, 31));
-        k = lir_op2(l, S_XOR, bits, lir_op2(l, S_AND, sign, lir_int(l, DT_I32, INT32_MAX)));
-        k = lir_op3(l, S_SELECT, nan, lir_splat(l, lir_int(l, DT_I32, INT32_MAX), t.lanes), k);
+    if (dt_is_float((DType)t.dt)) {
+        LVal nan = lir_op2(l, S_NE, v, v), bits = lir_bitcast(l, lir_add(l, v, lir_float(l, (DType)t.dt, 0)), to); /* -0 + 0 = +0 */
+        LVal sign = lir_op2(l, S_SHR, bits, lir_int(l, to, wide ? 63 : 31));
+        k = lir_op2(l, S_XOR, bits, lir_op2(l, S_AND, sign, lir_int(l, to, most)));
+        k = lir_op3(l, S_SELECT, nan, lir_splat(l, lir_int(l, to, most), t.lanes), k);
     } else {
-        k = t.dt == DT_I32 ? v : t.dt == DT_U32 ? lir_bitcast(l, v, DT_I32) : lir_cast(l, v, DT_I32);
-        if (t.dt == DT_U32) k = lir_op2(l, S_XOR, k, lir_int(l, DT_I32, INT32_MIN));
+        bool plain = t.dt == DT_U32 || t.dt == DT_U64;
+        k = t.dt == to ? v : plain ? lir_bitcast(l, v, to) : lir_cast(l, v, to);
+        if (plain) k = lir_op2(l, S_XOR, k, lir_int(l, to, -most - 1));
     }
     return o->descending ? lir_op1(l, S_NOT, k) : k;
 }
@@ -49,9 +56,38 @@ static LVal joined(Order *o, LVal k, LVal i) {
     return op(o->x, S_OR, op(o->x, S_SHL, lir_cast(o->x->l, k, DT_I64), c64(o->x, 32)), i);
 }
 
-LVal order_word(Order *o, LVal i) { return o->keyed ? joined(o, key(o, special_value(o->x, 0, i)), i) : i; }
+/* 32 bits of a long key, as an i32 that orders like them. */
+static LVal window(Order *o, LVal k) {
+    Lir *l = o->x->l;
+    LVal bits = lir_shru(l, op(o->x, S_XOR, k, c64(o->x, INT64_MIN)), o->below);
+    return lir_op2(l, S_XOR, lir_cast(l, bits, DT_I32), lir_int(l, DT_I32, INT32_MIN));
+}
 
-LVal order_position(Order *o, LVal w) { return o->keyed ? op(o->x, S_AND, w, c64(o->x, UINT32_MAX)) : w; }
+LVal order_word(Order *o, LVal i) {
+    if (!o->keyed && !o->wide) return i;
+    LVal k = key(o, special_value(o->x, 0, i));
+    return joined(o, o->wide ? window(o, k) : k, i);
+}
+
+LVal order_position(Order *o, LVal w) { return o->keyed || o->wide ? op(o->x, S_AND, w, c64(o->x, UINT32_MAX)) : w; }
+
+/* How many bits of the long keys are below the 32 that go into words. */
+static LVal find_below(Order *o) {
+    Sp *x = o->x;
+    Lir *l = x->l;
+    LVal none = c64(x, 0), differ, below;
+    LIf some = lir_if(l, op(x, S_GT, x->n, none), 1);
+    LVal first = key(o, special_value(x, 0, none));
+    LFor f = loop(x, x->n, 1, &none);
+    LVal next = op(x, S_OR, f.c[0], op(x, S_XOR, first, key(o, special_value(x, 0, f.iv))));
+    lir_for_end(l, &f, &next, &differ);
+    lir_else(l, &some, &differ);
+    lir_endif(l, &some, &none, &differ);
+    f = loop(x, c64(x, 32), 1, &none);
+    next = lir_add(l, f.c[0], lir_cast(l, op(x, S_NE, lir_shru(l, differ, lir_addi(l, f.iv, 32)), none), DT_I64));
+    lir_for_end(l, &f, &next, &below);
+    return below;
+}
 
 /* Must a stand before b, strictly? */
 static LVal before_value(Sp *x, LVal a, LVal b, bool descending) {
@@ -65,7 +101,9 @@ static LVal before_value(Sp *x, LVal a, LVal b, bool descending) {
 
 LVal order_before(Order *o, LVal i, LVal j) {
     Sp *x = o->x;
-    if (o->keyed) return op(x, S_LT, i, j);
+    if (o->keyed || (o->wide && !o->elements)) return op(x, S_LT, i, j);
+    i = order_position(o, i);
+    j = order_position(o, j);
     LVal result = lir_bool(x->l, false);
     for (int r = o->nkeys - 1; r >= 0; r--) {
         LVal a = special_value(x, r, i), b = special_value(x, r, j);
@@ -142,10 +180,63 @@ static void radix_sort(Order *o, LVal room, LVal n, LVal cap) {
     }
 }
 
-static bool by_radix(Ctx *c, const Order *o, Dim cap) { return o->keyed && dim_hi(c, cap) > FEW; }
+/* The place of a word is how many are less than it. */
+static void count_sort(Order *o, LVal room, LVal n, LVal cap, int vectors) {
+    Sp *x = o->x;
+    Lir *l = x->l;
+    const LTy words = {DT_I64, target_lanes(x->e->t, DT_I64)};
+    LVal one = lir_splat(l, c64(x, 1), words.lanes), none = lir_splat(l, c64(x, 0), words.lanes), to = lir_ptr_add(l, room, cap, DT_I64);
+    LVal w[VECTORS], mask[VECTORS], place[VECTORS], next[VECTORS];
+    LFor f = lir_for(l, c64(x, 0), n, c64(x, (int64_t)vectors * words.lanes), 0, NULL);
+    for (int v = 0; v < vectors; v++) {
+        LVal at = lir_addi(l, f.iv, (int64_t)v * words.lanes);
+        mask[v] = lir_mask(l, lir_sub(l, n, at), words.lanes);
+        w[v] = lir_load(l, room, at, words, mask[v], 0);
+        place[v] = none;
+    }
+    LFor u = loop(x, n, (uint32_t)vectors, place);
+    LVal other = lir_splat(l, load64(x, room, u.iv), words.lanes);
+    for (int v = 0; v < vectors; v++) next[v] = lir_add(l, u.c[v], pick(x, op(x, S_LT, other, w[v]), one, none));
+    lir_for_end(l, &u, next, place);
+    for (int v = 0; v < vectors; v++) lir_scatter(l, to, place[v], w[v], mask[v]);
+    lir_for_end(l, &f, NULL, NULL);
+    f = lir_for(l, c64(x, 0), n, c64(x, words.lanes), 0, NULL);
+    mask[0] = lir_mask(l, lir_sub(l, n, f.iv), words.lanes);
+    lir_store(l, room, f.iv, lir_load(l, to, f.iv, words, mask[0], 0), mask[0], 0);
+    lir_for_end(l, &f, NULL, NULL);
+}
+
+/* Words are in order but for the bits below those that they have. */
+static void sort_ties(Order *o, LVal room, LVal n, LVal cap) {
+    Sp *x = o->x;
+    Lir *l = x->l;
+    LVal first = c64(x, 0), high = c64(x, 32), end;
+    LIf more = lir_if(l, op(x, S_GT, o->below, c64(x, 0)), 0);
+    LFor f = lir_for(l, c64(x, 1), lir_addi(l, n, 1), c64(x, 1), 1, &first);
+    LVal last = op(x, S_EQ, f.iv, n), here = load64(x, room, op(x, S_MIN, f.iv, lir_addi(l, n, -1))), before = load64(x, room, f.c[0]);
+    LVal other = op(x, S_OR, last, op(x, S_NE, op(x, S_SHR, here, high), op(x, S_SHR, before, high))), count = lir_sub(l, f.iv, f.c[0]);
+    LIf ties = lir_if(l, op(x, S_AND, other, op(x, S_GT, count, c64(x, 1))), 0);
+    o->elements = true;
+    merge_sort(o, lir_ptr_add(l, room, f.c[0], DT_I64), count, cap);
+    o->elements = false;
+    lir_else(l, &ties, NULL);
+    lir_endif(l, &ties, NULL, NULL);
+    LVal next = pick(x, other, f.iv, f.c[0]);
+    lir_for_end(l, &f, &next, &end);
+    lir_else(l, &more, NULL);
+    lir_endif(l, &more, NULL, NULL);
+}
+
+static bool by_radix(Ctx *c, const Order *o, Dim cap) { return (o->keyed || o->wide) && dim_hi(c, cap) > FEW; }
 
 static void sort_words(Order *o, LVal room, LVal n, Dim cap) {
-    (by_radix(o->x->e->c, o, cap) ? radix_sort : merge_sort)(o, room, n, emit_dim(o->x->e, cap));
+    Emit *e = o->x->e;
+    const int64_t lanes = target_lanes(e->t, DT_I64), most = dim_hi(e->c, cap);
+    LVal space = emit_dim(e, cap);
+    if ((o->keyed || o->wide) && lanes > 1 && most <= COUNTED * lanes)
+        count_sort(o, room, n, space, most > VECTORS * lanes ? VECTORS : (int)((most + lanes - 1) / lanes));
+    else (by_radix(e->c, o, cap) ? radix_sort : merge_sort)(o, room, n, space);
+    if (o->wide) sort_ties(o, room, n, space);
 }
 
 /* ---- the stages ---- */
@@ -157,10 +248,24 @@ Dim order_extent(const Stage *s) {
 /* A few best stay sorted: a new one sinks to its place. */
 static bool sinks(Ctx *c, const Stage *s) { return dim_hi(c, ((const TopkAttr *)s->node->attr)->k) <= SINK; }
 
+/* Are all elements sorted, and not the best of those so far again and again? */
+static bool sorts_all(Ctx *c, const Stage *s) {
+    return s->kind == ST_SORT || dim_hi(c, order_extent(s)) <= ALL || dim_same(c, order_extent(s), ((const TopkAttr *)s->node->attr)->k);
+}
+
+/* The order of a stage of `nest`: where all elements are sorted, long keys may be, too, by 32 of their bits. */
+static Order stage_order(Ctx *c, const Stage *s) {
+    Order o = order_of(c, s);
+    o.wide = !o.keyed && o.nkeys == 1 && dt_bits(key_type(c, s)) == 64 && sorts_all(c, s);
+    return o;
+}
+
 /* Words that are kept at once. */
 static Dim capacity(Ctx *c, const Stage *s) {
     if (s->kind == ST_SORT) return order_extent(s);
-    Dim k = ((const TopkAttr *)s->node->attr)->k, most = sinks(c, s) ? k : dim_muli(c, k, 2);
+    Dim k = ((const TopkAttr *)s->node->attr)->k;
+    if (sorts_all(c, s)) return dim_max(c, order_extent(s), k);
+    Dim most = sinks(c, s) ? k : dim_muli(c, k, 2);
     return dim_min(c, most, dim_max(c, order_extent(s), k));
 }
 
@@ -313,14 +418,15 @@ static void topk_stage(Order *o, LVal room) {
 }
 
 Dim order_scratch(Ctx *c, const Stage *s) {
-    Order o = order_of(c, s);
+    Order o = stage_order(c, s);
     Dim cap = capacity(c, s);
     int64_t more = (by_radix(c, &o, cap) ? DIGITS * RADIX : 0) + 8 * VECTORS; /* and vectors of keys */
     return dim_addi(c, dim_muli(c, cap, 2), more);
 }
 
 void order_stage(Sp *x, LVal room) {
-    Order o = order_of(x->e->c, x->s);
+    Order o = stage_order(x->e->c, x->s);
     o.x = x;
+    if (o.wide) o.below = find_below(&o);
     (x->s->kind == ST_SORT ? sort_stage : topk_stage)(&o, room);
 }

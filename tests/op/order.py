@@ -39,6 +39,12 @@ def cases(rng):
         x = (np.abs(x) if np.dtype(kind).kind == "u" else x).astype(kind)
         for k in (9, 650):
             yield case(x, k, largest=k == 9, const=(1,))
+    for n in (1, 6, 100, 700):                  # long keys: differences in 32 bits, below them as well, in one element alone, in none
+        low = rng.integers(-3, 3, n)
+        apart = np.where(np.arange(n) == n // 2, 2**62, low)
+        for x in (low * 1000, low * 2**40 + rng.integers(0, 9, n), apart, -apart, np.zeros(n, np.int64), apart.astype(np.uint64),
+                  low / 3, low * 1e300 + 1, np.where(low == 2, np.nan, np.copysign(0.0, low)), 1 + low * 2.0**-50):
+            yield case(x, n, largest=n % 4 == 0, const=(1,))
     big = np.array([0, 2**31, 2**32 - 1, 5, 2**31 - 1], np.uint32)
     yield case(big, 5, const=(1,))
     yield case(big.astype(np.int32), 5, const=(1,))
