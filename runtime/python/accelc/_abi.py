@@ -1,5 +1,6 @@
 """accelc_rt.h in ctypes, and the element types. Field order is that of the header."""
 import ctypes as c
+import functools
 
 import numpy as np
 
@@ -87,6 +88,7 @@ PACKED = {21: 4, 22: 4, 23: 4, 25: 2, 26: 2}    # bits of the types that the run
 NUMBER = {np.dtype(name): number for number, name in NATIVE.items()}
 
 
+@functools.cache
 def dtype_of(number):
     """The numpy type of an ONNX one; those that numpy lacks come from ml_dtypes."""
     if number in NATIVE:

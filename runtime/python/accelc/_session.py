@@ -5,6 +5,7 @@ come in, and outputs are written straight into arrays that the caller gets. Such
 nobody else refers to it any more, so results are never overwritten.
 """
 import ctypes as c
+import math
 import os
 import re
 import sys
@@ -21,6 +22,7 @@ from ._errors import Error
 _ndarray, _refs = np.ndarray, getattr(sys, "getrefcount", None)
 _SETS = 2                   # sets of output arrays to keep for each combination of shapes
 _KEEP_BYTES = 1 << 20       # larger ones only for the latest combination
+_FEW_BYTES = 1024           # copied twice in less time than the address of an array takes, and vectors gain little from alignment
 
 
 class Port(NamedTuple):
@@ -56,13 +58,18 @@ class _Memory(np.ndarray):
 
 def _empty(shape, dtype):
     """An array that begins at a cache line: vectors stored into others straddle two."""
-    memory = _Memory(int(np.prod(shape, dtype=np.int64)) * dtype.itemsize + 64, np.uint8)
+    memory = _Memory(math.prod(shape) * dtype.itemsize + 64, np.uint8)
     return np.ndarray(shape, dtype, memory, -memory.__array_interface__["data"][0] % 64)
+
+
+def _shape(v):
+    """The sizes of a tensor."""
+    return tuple((c.c_int64 * v.rank).from_address(v.dims)[:]) if v.rank else ()
 
 
 class _Set:
     """Output arrays and the structs that make run() write to them."""
-    __slots__ = ("arrays", "values", "address")
+    __slots__ = ("arrays", "held", "values", "address", "blank")
 
     def __init__(self, spec):
         self.arrays = tuple(None if s is None else _empty(*s) for s in spec.shapes)
@@ -70,26 +77,35 @@ class _Set:
         for v, a in zip(self.values, self.arrays):
             if a is not None:
                 v.data, v.bytes = a.__array_interface__["data"][0], a.nbytes
+        self.held = tuple(a for a in self.arrays if a is not None)
         self.address = c.addressof(self.values)
+        self.blank = None if len(self.held) == len(self.arrays) else bytes(self.values)
+
+    def renew(self):
+        """After a run that put results of its own where there are no arrays."""
+        if self.blank:
+            c.memmove(self.address, self.blank, len(self.blank))
+        return self
 
 
 class _Spec:
     """What is known of the outputs for one combination of input shapes."""
-    __slots__ = ("shapes", "whole", "bytes", "sets")
+    __slots__ = ("shapes", "whole", "known", "bytes", "sets")
 
     def __init__(self, shapes):
         self.shapes = shapes            # (shape, dtype) or None where only the run can tell
         self.whole = None not in shapes
-        self.bytes = sum(int(np.prod(s[0], dtype=np.int64)) * s[1].itemsize for s in shapes if s)
+        self.known = False              # a run has told what shapes there are
+        self.bytes = sum(math.prod(s[0]) * s[1].itemsize for s in shapes if s)
         self.sets = []
 
     def take(self):
         """A set of arrays that nobody holds."""
         for s in self.sets:
-            if self.whole and _refs and _unused(s.arrays):
-                return s
+            if _refs and _unused(s.held):
+                return s.renew()
         new = _Set(self)
-        if self.whole and self.bytes:
+        if self.bytes or not self.whole:
             if len(self.sets) == _SETS:
                 del self.sets[0]
             self.sets.append(new)
@@ -277,7 +293,7 @@ class Session:
             raise Error(self.model._api.error(self._handle).decode(errors="replace") or f"status {status}", status)
         result = {}
         for i, (v, name) in enumerate(zip(values, self._out_names)):
-            shape = tuple((c.c_int64 * v.rank).from_address(v.dims)) if v.kind == abi.TENSOR and v.rank else ()
+            shape = _shape(v) if v.kind == abi.TENSOR else ()
             if name in out and tuple(out[name].shape) != shape:
                 raise Error(f"output {name!r} has shape {shape}, the array for it {tuple(out[name].shape)}", abi.ESHAPE)
             result[name] = out[name] if name in out else _dlpack.DeviceArray(self, self._runs, i, v, shape) if v.device else self._copy(v)
@@ -333,10 +349,12 @@ class Session:
         for i, name in enumerate(self._out_names):
             a = out.arrays[i]
             result[name] = self._copy(out.values[i]) if a is None else a
-        learned = tuple((a.shape, a.dtype) if fixed else None
-                        for a, fixed in zip(result.values(), self.model._out_fixed))
-        if learned != spec.shapes and any(learned):
-            spec = self._spec = self._specs[tuple(self._shapes)] = _Spec(learned)
+        if not spec.known:
+            learned = tuple((a.shape, a.dtype) if fixed else None
+                            for a, fixed in zip(result.values(), self.model._out_fixed))
+            if any(learned):
+                spec = self._spec = self._specs[tuple(self._shapes)] = _Spec(learned)
+            spec.known = True
         return result
 
     def _copy(self, v):
@@ -347,16 +365,19 @@ class Session:
             elem = [self._copy(e) for e in (abi.Value * v.nelem).from_address(v.elem)] if v.nelem else []
             return elem if v.kind == abi.SEQUENCE else \
                 dict(zip(elem[0].tolist(), elem[1].tolist() if isinstance(elem[1], _ndarray) else elem[1]))
-        shape = tuple((c.c_int64 * v.rank).from_address(v.dims)) if v.rank else ()
+        shape = _shape(v)
         if v.dtype == abi.STRING:
             return _from_strings(v, shape)
         if v.dtype in abi.PACKED:
             packed = np.empty(v.bytes, np.uint8)
             c.memmove(packed.ctypes.data, v.data, v.bytes) if v.bytes else None
             return abi.unpack(packed, shape, v.dtype)
-        a = _empty(shape, abi.dtype_of(v.dtype))
+        dtype = abi.dtype_of(v.dtype)
+        if 0 < math.prod(shape) * dtype.itemsize <= _FEW_BYTES:
+            return np.ndarray(shape, dtype, bytearray(c.string_at(v.data, v.bytes)))
+        a = _empty(shape, dtype)
         if v.bytes:
-            c.memmove(a.ctypes.data, v.data, min(v.bytes, a.nbytes))
+            c.memmove(a.__array_interface__["data"][0], v.data, min(v.bytes, a.nbytes))
         return a
 
     def _failed(self, status, out):
@@ -369,7 +390,7 @@ class Session:
         result = {}
         for i, name in enumerate(self._out_names):
             v = out.values[i]
-            shape = tuple((c.c_int64 * v.rank).from_address(v.dims)) if v.rank else ()
+            shape = _shape(v)
             a = out.arrays[i]
             if a is None or a.shape != shape:
                 v.data = None
