@@ -2,8 +2,8 @@
  * (F_WGMMA): attention as `flash` does it (flash.h), of 16-bit operands that lie in memory as they
  * are multiplied. A block has 128 rows of one point of the batch axes: one thread of its first
  * warpgroup brings the queries and a ring of steps of keys and values, 128 of each; the two others
- * have 64 rows each. While one of them makes weights of its scores, the products of the other go
- * on.
+ * have 64 rows each, and take turns: while one of them makes weights of its scores, the products of
+ * the other go on.
  *
  * Queries and keys are panels of 64 elements, a row 128 bytes; values are panels of 64 columns, a
  * key 128 bytes. What is beyond the last element, row or key is 0. Weights stay in the registers
@@ -32,6 +32,7 @@ enum {
     NEAR = 8 /* elements of 16 bytes */
 };
 enum { FEW_REGISTERS = 40, MANY_REGISTERS = 232, BARRIER = 8, MOST_STAGES = 4, KEYS = 128 };
+enum { TURN = 3 /* barriers: of the first warpgroup, and the next of the second */ };
 typedef enum { QUERY, KEY, VALUE, OPERANDS } Operand;
 
 /* ---- what can be copied ---- */
@@ -241,6 +242,26 @@ static void give_back(const Wide *w, LVal condition, Operand o, LVal slot) {
     lir_endif(l, &i, NULL, NULL);
 }
 
+/* The warpgroups take turns with the matrix unit: whose turn it is begins the products with a step's
+ * values and the scores of the next, and while those are under way the other one, whose are over,
+ * takes exponentials. */
+static void turn_begins(const Wide *w) {
+    Lir *l = w->f.l;
+    LIf i = lir_if(l, lir_op2(l, S_EQ, w->group, lir_i64(l, 0)), 0);
+    lir_barrier_some(l, TURN, CONSUMERS * GROUP);
+    lir_else(l, &i, NULL);
+    lir_barrier_some(l, TURN + 1, CONSUMERS * GROUP);
+    lir_endif(l, &i, NULL, NULL);
+}
+static void turn_ends(const Wide *w) {
+    Lir *l = w->f.l;
+    LIf i = lir_if(l, lir_op2(l, S_EQ, w->group, lir_i64(l, 0)), 0);
+    lir_barrier_arrive(l, TURN + 1, CONSUMERS * GROUP);
+    lir_else(l, &i, NULL);
+    lir_barrier_arrive(l, TURN, CONSUMERS * GROUP);
+    lir_endif(l, &i, NULL, NULL);
+}
+
 static void scores(const Wide *w, LVal slot, LVal *s) {
     Lir *l = w->f.l;
     LVal rows = lir_muli(l, w->group, FLASH_ROWS * LINE);
@@ -266,6 +287,7 @@ static void weigh(const Wide *w, LVal slot, LVal round, LVal at, const LVal *p, 
     memcpy(v, out, (size_t)nout * sizeof *v);
     for (int k = 0; k < KEYS / STEP; k++) v[nout + k] = flash_weights(&w->f, p, k * STEP);
     lir_mbarrier_wait(l, w->mem, barrier_of(w, w->full, VALUE, slot), round);
+    turn_begins(w);
     lir_wgmma_fence(l, (uint32_t)(nout + KEYS / STEP),
                     v); /* with a loop between that and the products ptxas would add one */
     for (int k = 0; k < KEYS / STEP; k++) {
@@ -292,6 +314,7 @@ static void along_keys(Wide *w, Ring *r, FlashState *z) {
     memcpy(c, z->out, (size_t)nout * sizeof *c), memcpy(c + nout, z->m, sizeof z->m),
         memcpy(c + nout + 2, z->sum, sizeof z->sum);
     memcpy(c + nout + 4, r->at, sizeof r->at), c[nout + 6] = zero;
+    turn_begins(w);
     LFor k = lir_for(l, zero, w->steps, lir_i64(l, 1), (uint32_t)nout + 7, c);
     Ring now = {{k.c[nout + 4], k.c[nout + 5]}};
     LVal slot = now.at[0], round = now.at[1], before = k.c[nout + 6],
@@ -300,6 +323,7 @@ static void along_keys(Wide *w, Ring *r, FlashState *z) {
     f->t0 = lir_muli(l, k.iv, KEYS);
     lir_mbarrier_wait(l, w->mem, barrier_of(w, w->full, KEY, slot), round);
     scores(w, at, v);
+    turn_ends(w);
     memcpy(v + ns, k.c, (size_t)nout * sizeof *v);
     lir_wgmma_wait(l, 0, (uint32_t)(ns + nout), v);
     memcpy(z->out, v + ns, (size_t)nout * sizeof *v);
@@ -312,6 +336,7 @@ static void along_keys(Wide *w, Ring *r, FlashState *z) {
         memcpy(c + nout + 2, z->sum, sizeof z->sum);
     memcpy(c + nout + 4, now.at, sizeof now.at), c[nout + 6] = slot;
     lir_for_end(l, &k, c, c);
+    turn_ends(w);
     lir_wgmma_wait(l, 0, (uint32_t)nout, c);
     memcpy(z->out, c, (size_t)nout * sizeof *c), memcpy(z->m, c + nout, sizeof z->m),
         memcpy(z->sum, c + nout + 2, sizeof z->sum);
@@ -326,6 +351,10 @@ static void consume(Wide *w) {
     Lir *l = f->l;
     LVal zero = lir_i64(l, 0), state[3] = {zero, zero, zero};
     FlashState z;
+    LIf last = lir_if(l, lir_op2(l, S_EQ, w->group, lir_i64(l, 1)), 0);
+    lir_barrier_arrive(l, TURN, CONSUMERS * GROUP); /* the other one begins */
+    lir_else(l, &last, NULL);
+    lir_endif(l, &last, NULL, NULL);
     LFor t = lir_for(l, lir_t0(l), lir_t1(l), lir_tstep(l), 3, state);
     Ring r = {{t.c[0], t.c[1]}};
     find_task(w, t.iv);
