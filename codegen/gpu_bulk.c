@@ -14,20 +14,27 @@ static bool add_axis(Ctx *c, GpuBulk *t, GpuOf of, int index, Dim extent, Dim st
     return true;
 }
 
-/* A box has rows of one level, and k of one level or a part of the innermost one. */
-static bool boxes(const GpuProduct *x, const Side *s, GpuBulk *t) {
+/* Level `i` of k, or the reduced axis. */
+static bool add_k(const GpuProduct *x, const Side *s, GpuBulk *t, int i) {
     Ctx *c = x->k->c;
-    int size = gpu_bytes(x), nk = s->k.n;
-    *t = (GpuBulk){.n = 0};
+    if (!t->by_lines) return add_axis(c, t, OF_K, i, s->k.extent[i], s->k.coef[0][i]);
+    Dim extent = x->s->axis[x->red[i]].extent, step = s->f[0].coef[x->red[i]];
+    if (i < x->nred - 1 && dim_is(c, extent, 1)) return true;
+    return (dim_divisible(c, step, s->vec) || dim_is(c, step, t->n ? 0 : 1)) && add_axis(c, t, OF_K, x->red[i], extent, step);
+}
+
+/* A box has rows of one level, and k of one level or a part of the innermost one. */
+static bool boxes(const GpuProduct *x, const Side *s, bool by_lines, GpuBulk *t) {
+    Ctx *c = x->k->c;
+    int size = gpu_bytes(x), nk = by_lines ? x->nred : s->k.n;
+    *t = (GpuBulk){.by_lines = by_lines};
     if (s->ntest || s->row.n != 1 || (!s->near_k && size != 2)) return false;
-    if (nk > 1 && !dim_divisible(c, s->k.extent[nk - 1], GPU_LINE / size)) return false;
+    if (!by_lines && nk > 1 && !dim_divisible(c, s->k.extent[nk - 1], GPU_LINE / size)) return false;
     if (!gpu_as_dim(c, s->f[0].rest, &t->offset)) return false;
     for (int i = 0; i < 2; i++)
-        if (i == s->near_k) {
-            if (!add_axis(c, t, OF_ROWS, 0, s->row.extent[0], s->row.coef[0][0])) return false;
-        } else if (!add_axis(c, t, OF_K, nk - 1, s->k.extent[nk - 1], s->k.coef[0][nk - 1])) return false;
+        if (i == s->near_k ? !add_axis(c, t, OF_ROWS, 0, s->row.extent[0], s->row.coef[0][0]) : !add_k(x, s, t, nk - 1)) return false;
     for (int i = nk - 2; i >= 0; i--)
-        if (!add_axis(c, t, OF_K, i, s->k.extent[i], s->k.coef[0][i])) return false;
+        if (!add_k(x, s, t, i)) return false;
     for (int i = 0; i < x->nbatch; i++) {
         Dim step = s->f[0].coef[x->batch[i]];
         if (!dim_is(c, step, 0) && !add_axis(c, t, OF_BATCHES, x->batch[i], x->s->axis[x->batch[i]].extent, step)) return false;
@@ -61,7 +68,7 @@ static bool within(const Ctx *c, Dim d, int64_t lo, int64_t hi) { return dim_lo(
 static bool none_without(const Ctx *c, Dim points, Dim extent) { return dim_lo(c, extent) > 0 || dim_same(c, points, extent); }
 
 /* Are the axis' elements the channels? Those of a copy are of one tap, and zeros beyond the last one. */
-static bool as_channels(const GpuProduct *x, GpuBulkAxis *a) {
+static bool as_channels(const GpuProduct *x, bool by_lines, GpuBulkAxis *a) {
     Ctx *c = x->k->c;
     int near = x->red[x->nred - 1], k = 0, size = gpu_bytes(x);
     Dim channels = x->s->axis[near].extent;
@@ -69,7 +76,7 @@ static bool as_channels(const GpuProduct *x, GpuBulkAxis *a) {
     for (int side = 0; side < 2; side++)
         if (uses(&a->at, x->side[side].axis, x->side[side].naxis, &k)) return false;
     if (dim_divisible(c, channels, GPU_LINE / size)) return true;
-    for (int i = 0; i < x->nred - 1; i++)
+    for (int i = 0; i < x->nred - 1 && !by_lines; i++)
         if (!dim_is(c, x->s->axis[x->red[i]].extent, 1)) return false;
     a->extent = dim_add(c, a->rest, channels);
     return !uses(&a->at, x->batch, x->nbatch, &k);
@@ -129,16 +136,16 @@ static void take(GpuBulk *t, GpuBulkAxis *list, int *n, int k) {
     memmove(list + k, list + k + 1, (size_t)(--*n - k) * sizeof *list);
 }
 
-static bool windows(const GpuProduct *x, const Side *s, GpuBulk *t) {
+static bool windows(const GpuProduct *x, const Side *s, bool by_lines, GpuBulk *t) {
     Ctx *c = x->k->c;
     GpuBulkAxis list[LIR_AXES];
     ExprInfo load = *expr_info(c, s->x);
     int row;
     if (load.kind == E_CAST) load = *expr_info(c, load.arg[0]);
-    *t = (GpuBulk){.windows = true};
+    *t = (GpuBulk){.windows = true, .by_lines = by_lines};
     int n = s->near_k && !s->pad.i ? walked_axes(x, s, &load, list, &t->offset) : -1;
     for (int k = 0; k < n && !t->n; k++)
-        if (as_channels(x, &list[k])) take(t, list, &n, k);
+        if (as_channels(x, by_lines, &list[k])) take(t, list, &n, k);
     if (!t->n) return false;
     for (int k = n - 1; k >= 0; k--) /* along which there is one point */
         if (!uses(&list[k].at, s->axis, s->naxis, &row)) take(t, list, &n, k);
@@ -158,15 +165,36 @@ static bool windows(const GpuProduct *x, const Side *s, GpuBulk *t) {
     return true;
 }
 
-static bool bulk_of(GpuProduct *x, int side, GpuBulk *t) {
+static bool bulk_of(GpuProduct *x, int side, bool by_lines, GpuBulk *t) {
     Side *s = &x->side[side];
     if (s->vec * gpu_bytes(x) != 16 || x->k->buf[s->buf].align < 16) return false;
-    if (boxes(x, s, t) || windows(x, s, t)) return true;
+    if (boxes(x, s, by_lines, t) || windows(x, s, by_lines, t)) return true;
     one_level(x, s);
-    return s->vec * gpu_bytes(x) == 16 && boxes(x, s, t);
+    return s->vec * gpu_bytes(x) == 16 && boxes(x, s, by_lines, t);
 }
 
-bool gpu_bulks(GpuProduct *x, GpuBulk bulk[2]) { return bulk_of(x, 0, &bulk[0]) && bulk_of(x, 1, &bulk[1]); }
+bool gpu_bulks(GpuProduct *x, GpuBulk bulk[2]) {
+    for (int by_lines = 0; by_lines < 2; by_lines++) {
+        GpuProduct y = *x;
+        if (!bulk_of(&y, 0, by_lines, &bulk[0]) || !bulk_of(&y, 1, by_lines, &bulk[1])) continue;
+        *x = y;
+        return true;
+    }
+    return false;
+}
+
+/* Lines of the innermost k. */
+static Dim lines_of(const GpuProduct *x) {
+    return dim_ceildiv(x->k->c, x->s->axis[x->red[x->nred - 1]].extent, dim_const(x->k->c, GPU_LINE / gpu_bytes(x)));
+}
+
+Dim gpu_bulk_steps(const GpuProduct *x, const GpuBulk bulk[2]) {
+    Ctx *c = x->k->c;
+    if (!bulk[0].by_lines) return dim_ceildiv(c, gpu_depth(x), dim_const(c, GPU_LINE / gpu_bytes(x)));
+    Dim n = lines_of(x);
+    for (int i = 0; i < x->nred - 1; i++) n = dim_mul(c, n, x->s->axis[x->red[i]].extent);
+    return n;
+}
 
 /* ---- code ---- */
 
@@ -227,19 +255,33 @@ void gpu_bulk_tile(Emit *e, const GpuProduct *x, int side, GpuBulk *t, const LVa
     }
 }
 
-void gpu_bulk_load(Emit *e, const GpuProduct *x, int side, const GpuBulk *t, int rows, LVal k0, LVal mem, LVal to, LVal mbarrier) {
+/* Step `step` along k: coordinates along the reduced axes. */
+static void split_k(Emit *e, const GpuProduct *x, const GpuBulk *t, LVal step, LVal *at) {
+    Lir *l = e->l;
+    int depth = GPU_LINE / gpu_bytes(x);
+    if (!t->by_lines) {
+        gpu_split(e, x, lir_muli(l, step, depth), x->red, x->nred, at);
+        return;
+    }
+    LVal lines = emit_dim(e, lines_of(x));
+    gpu_split(e, x, lir_op2(l, S_DIV, step, lines), x->red, x->nred - 1, at);
+    at[x->red[x->nred - 1]] = lir_muli(l, lir_op2(l, S_REM, step, lines), depth);
+}
+
+void gpu_bulk_load(Emit *e, const GpuProduct *x, int side, const GpuBulk *t, int rows, LVal step, LVal mem, LVal to, LVal mbarrier) {
     Lir *l = e->l;
     const Side *s = &x->side[side];
     LVal at[LIR_AXES + LIR_WINDOW], k[K_AXES];
     memcpy(at, t->fixed, sizeof t->fixed);
     if (t->windows) {
-        gpu_split(e, x, k0, x->red, x->nred, k);
+        split_k(e, x, t, step, k);
         at[0] = lir_add(l, at[0], k[x->red[x->nred - 1]]);
         for (int d = 1; d < t->n - 1; d++) at[t->n + d - 1] = along(e, &t->axis[d].at, x->red, x->nred, k);
         lir_tensor_load(l, mem, to, t->map, at, mem, mbarrier);
         return;
     }
-    gpu_levels(e, &s->k, k0, k);
+    if (t->by_lines) split_k(e, x, t, step, k);
+    else gpu_levels(e, &s->k, lir_muli(l, step, GPU_LINE / gpu_bytes(x)), k);
     int near_rows = t->axis[0].of == OF_ROWS ? 0 : 1;
     for (int d = 0; d < t->n; d++)
         if (t->axis[d].of == OF_K) at[d] = unless_repeated(e, t->axis[d].step, k[t->axis[d].index]);

@@ -14,10 +14,12 @@
 
 enum { GPU_LINE = LIR_SWIZZLE_ROW /* bytes of k of a copy; or of rows, of which it has TALL then (16-bit types) */, GPU_TALL = 64 };
 
+/* A line is of the innermost k alone. Where that is no whole number of lines, and there are others outside of it, the last line of each ends with
+ * zeros (BY_LINES); else k is one row of indices. */
 typedef enum { OF_ROWS, OF_K, OF_BATCHES } GpuOf;
 typedef struct GpuBulkAxis {
     Dim extent, step;
-    GpuOf of;      /* of boxes: the level of the side's walk, or the batch axis */
+    GpuOf of;      /* of boxes: the level of the side's walk, by lines the reduced axis; or the batch axis */
     int index;
     Affine at;     /* of windows: the index along it, and what of that is of no axis */
     Dim rest;
@@ -25,7 +27,7 @@ typedef struct GpuBulkAxis {
 } GpuBulkAxis;
 
 typedef struct GpuBulk {
-    bool windows;
+    bool windows, by_lines; /* by_lines: both sides are, or none */
     int n;
     GpuBulkAxis axis[LIR_AXES]; /* the nearest first; of windows: channels, window axes, images */
     Dim offset;
@@ -35,10 +37,11 @@ typedef struct GpuBulk {
 
 /* Whether both sides are such operands. Outer levels of rows may become batches. */
 bool gpu_bulks(GpuProduct *x, GpuBulk bulk[2]);
+Dim gpu_bulk_steps(const GpuProduct *x, const GpuBulk bulk[2]); /* copies of a row, along k */
 /* Makes the map of a side, copies of `rows` rows and GPU_LINE bytes: map number `side` of the code. */
 void gpu_bulk_map(Emit *e, const GpuProduct *x, int side, int rows, GpuBulk *t);
 /* For a tile of results that begins at row `first` of the side, at a point of the batch axes. */
 void gpu_bulk_tile(Emit *e, const GpuProduct *x, int side, GpuBulk *t, const LVal *at, LVal first);
-/* Copies `rows` rows of it (a tile's) from k0 on to byte `to` of mem, for the mbarrier. */
-void gpu_bulk_load(Emit *e, const GpuProduct *x, int side, const GpuBulk *t, int rows, LVal k0, LVal mem, LVal to, LVal mbarrier);
+/* Copies what step `step` along k needs of it, `rows` rows (a tile's), to byte `to` of mem, for the mbarrier. */
+void gpu_bulk_load(Emit *e, const GpuProduct *x, int side, const GpuBulk *t, int rows, LVal step, LVal mem, LVal to, LVal mbarrier);
 #endif

@@ -4,10 +4,11 @@
  * others multiply, half a tile each. A stage has two mbarriers: `full` ends a phase when its bytes have come, `empty` when both have read them.
  * Sums leave by pieces of 64 x 64 through shared memory, and so through epilogues, as those of gpu_tile.h do.
  *
- * What is copied is a box of a tensor whose axes are the levels along which a side's rows and k are walked, and batches; beyond its ends there are
- * zeros. A line of shared memory is 128 bytes of k of a row; or (TURNED, 16-bit types) 64 rows of a k, where rows are the neighbours.
+ * What is copied is a tile of a tensor (gpu_bulk.h); beyond its ends there are zeros. A line of shared memory is 128 bytes of k of a row; or (TURNED,
+ * 16-bit types) 64 rows of a k, where rows are the neighbours.
  * Tiles are walked in groups of rows, so that the blocks that run together read few rows and columns.
  * Order of a sum: steps of 32 bytes of k ascending, added as the hardware does it; factors of f32 lose the bits that tf32 does not have. */
+#include <math.h>
 #include <string.h>
 
 #include "gpu_bulk.h"
@@ -63,7 +64,8 @@ static double wgmma_cost(const Kernel *k, const Sched *s, const Target *t) {
     GpuProduct x;
     GpuBulk bulk[2];
     if (!shape(k, t, &x, bulk)) return 1e30;
-    double speed = size_of(s)->speed * 2 / gpu_bytes(&x);
+    double speed = size_of(s)->speed * 2 / gpu_bytes(&x), depth = dim_typical(k->c, gpu_depth(&x));
+    speed *= fmax(depth, 1) / fmax(dim_typical(k->c, gpu_bulk_steps(&x, bulk)) * LINE / gpu_bytes(&x), 1); /* what of it is no zeros */
     return gpu_tile_cost(&x, (int)s->par[PAR_ROWS], (int)s->par[PAR_COLS], speed / 2);
 }
 
@@ -73,7 +75,7 @@ typedef struct Wg {
     GpuTiles g;            /* of a piece, as gpu_leave wants it: rows, threads, mem, tid, count, first, at */
     const Size *size;
     GpuBulk bulk[2];
-    int depth, stages, turned[2];
+    int stages, turned[2];
     int64_t slot, base[2]; /* bytes of a stage; where in it a side begins */
     LVal mem, full, empty; /* shared memory; where in it the first barriers are */
     LVal tiles[2], steps, first[2]; /* first: rows of the tile */
@@ -119,10 +121,10 @@ static void produce(Wg *w) {
     for (int side = 0; side < 2; side++) gpu_bulk_tile(e, &w->g.x, side, &w->bulk[side], w->g.at, w->first[side]);
     LFor k = lir_for(l, lir_i64(l, 0), w->steps, lir_i64(l, 1), 2, t.c);
     memcpy(r.at, k.c, sizeof r.at);
-    LVal full = barrier_at(w, w->full, r.at[0]), k0 = lir_muli(l, k.iv, w->depth), slot = lir_muli(l, r.at[0], w->slot);
+    LVal full = barrier_at(w, w->full, r.at[0]), slot = lir_muli(l, r.at[0], w->slot);
     lir_mbarrier_wait(l, w->mem, barrier_at(w, w->empty, r.at[0]), r.at[1]);
     lir_mbarrier_expect(l, w->mem, full, lir_i64(l, w->slot));
-    for (int side = 0; side < 2; side++) gpu_bulk_load(e, &w->g.x, side, &w->bulk[side], rows_of(w, side), k0, w->mem, lir_addi(l, slot, w->base[side]), full);
+    for (int side = 0; side < 2; side++) gpu_bulk_load(e, &w->g.x, side, &w->bulk[side], rows_of(w, side), k.iv, w->mem, lir_addi(l, slot, w->base[side]), full);
     ring_next(w, &r);
     lir_for_end(l, &k, r.at, r.at);
     lir_for_end(l, &t, r.at, r.at);
@@ -257,8 +259,7 @@ static void plan(Wg *w, int64_t *sums) {
     Ctx *c = e->c;
     GpuTiles *g = &w->g;
     CHECK(shape(e->k, e->t, &g->x, w->bulk));
-    Dim tasks = gpu_batches(&g->x), depth = gpu_depth(&g->x);
-    w->depth = LINE / gpu_bytes(&g->x);
+    Dim tasks = gpu_batches(&g->x);
     w->base[1] = (int64_t)rows_of(w, 0) * LINE;
     w->slot = w->base[1] + (int64_t)rows_of(w, 1) * LINE;
     *sums = w->stages * w->slot;
@@ -267,7 +268,7 @@ static void plan(Wg *w, int64_t *sums) {
     lir_resident(l);
     w->mem = lir_shared(l, 0);
     w->full = lir_i64(l, full), w->empty = lir_i64(l, empty);
-    w->steps = emit_dim(e, dim_ceildiv(c, depth, dim_const(c, w->depth)));
+    w->steps = emit_dim(e, gpu_bulk_steps(&g->x, w->bulk));
     e->code->map = NEWN(c, KMap, 2);
     for (int side = 0; side < 2; side++) {
         Dim n = gpu_rows(&g->x, side), tiles = dim_ceildiv(c, n, dim_const(c, rows_of(w, side)));

@@ -48,6 +48,8 @@ TILES = {
     "wgmma_channels": "m (float16[70, 72] w, float16[B, 72, 320] x) => (float16[B, 70, 320] y) { y = MatMul(w, x) }",
     "wgmma_heads": """m (float16[B, 3, N, 64] x, float16[192, 200] w, float16[200] b) => (float16[B, N, 200] y) <int64[3] s = {0, 0, 192}> {
         t = Transpose<perm = [0, 2, 1, 3]>(x) f = Reshape(t, s) p = MatMul(f, w) y = Add(p, b) }""",
+    "wgmma_lines": """m (float16[B, 3, N, 40] x, float16[120, 200] w, float16[200] b) => (float16[B, N, 200] y) <int64[3] s = {0, 0, 120}> {
+        t = Transpose<perm = [0, 2, 1, 3]>(x) f = Reshape(t, s) p = MatMul(f, w) y = Add(p, b) }""",
     "wgmma_levels": """m (float16[136, 3, 136] x, float16[136, 232] w) => (float16[3, 128, 232] y)
         <int64[1] s = {0}, int64[1] e = {128}, int64[1] a = {2}> {
         f = Slice(x, s, e, a) y = Einsum<equation = "kab,kn->abn">(f, w) }""",
@@ -62,6 +64,7 @@ TILES = {
         y = Conv<strides = [1, 2, 1], pads = [1, 1, 1, 1, 1, 1]>(x, w) }""",
     "windows_points": """m (float16[B, 21, 11, 72] x) => (float16[B, 11, 6, 16] y) {
         t = Transpose<perm = [0, 3, 1, 2]>(x) c = Conv<strides = [2, 2]>(t, w) y = Transpose<perm = [0, 2, 3, 1]>(c) }""",
+    "windows_lines": "m (float16[B, 72, 9, 8] x) => (float16[B, 40, 5, 8] y) { y = Conv<strides = [2, 1], pads = [1, 1, 1, 1]>(x, w) }",
     "windows_image": "m (float16[1, 64, 9, 9] x) => (float16[1, 16, 1, 9] y) { y = Conv<pads = [0, 1, 0, 1]>(x, w) }",
     "windows_whole": "m (float[B, 32, 9, 8] x) => (float[B, 40, 9, 8] y) { y = Conv<pads = [1, 1, 1, 1]>(x, w) }",
     "windows_integer": "m (uint8[B, 128, 9, 8] x) => (int32[B, 16, 9, 8] y) { y = ConvInteger<pads = [1, 1, 1, 1]>(x, w) }",
@@ -149,6 +152,7 @@ CONSTANTS = {
     "windows_line": _weights("float16", 24, 128, 5),
     "windows_volume": _weights("float16", 16, 64, 3, 3, 3),
     "windows_points": _weights("float16", 16, 72, 1, 1),
+    "windows_lines": _weights("float16", 40, 72, 3, 3),
     "windows_image": _weights("float16", 16, 64, 9, 3),
     "windows_whole": _weights("float", 40, 32, 3, 3),
     "windows_integer": _weights("int8", 16, 128, 3, 3),
