@@ -126,7 +126,7 @@ static LVal emit_node(Emit *e, const Stage *s, Expr x, const Point *p) {
         DType from = expr_info(e->c, i.arg[0])->dtype;
         LVal v = emit_typed(e, i.arg[0], emit_mode(e, s, i.arg[0], p, false));
         v = reg_to_memory(e, v, from);
-        if (from == DT_BOOL || i.dtype == DT_BOOL) return math_cast(e->l, e->t, v, from, i.dtype); /* a byte, 0 or 1 */
+        if (from == DT_BOOL) v = math_cast(e->l, e->t, v, from, DT_U8); /* a byte, 0 or 1 */
         return reg_from_memory(e, lir_bitcast(e->l, v, i.dtype), i.dtype);
     }
     case E_OP: {

@@ -157,9 +157,13 @@ bool scores_mask(Imp *m, Scores *s, Val mask, const char *what)
     Dim md[4];
     DType t = s->v.i ? dtype_of(m, s->v) : DT_F32, mt = dtype_of(m, mask);
     int r = rank_of(m, mask);
-    if (r < 1 || r > 4 || !(mt == DT_BOOL || dt_is_float(mt))) {
+    if (r < 1 || r > 4 || !(mt == DT_BOOL || dt_is_float(mt) || dt_is_int(mt))) {
         ERR(m, "E0203", "%s of rank %d and type %s", what, r, dt_name(mt));
         return false;
+    }
+    if (dt_is_int(mt)) { /* numbers to add */
+        mask = cast_to(m, mask, t);
+        mt = t;
     }
     dims_of(m, mask, md);
     Expr x = xarg(m, 0, t), low = xf(m, t, -INFINITY), idx[4];

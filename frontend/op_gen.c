@@ -111,6 +111,22 @@ void imp_constantofshape(Imp *m)
     result(m, 0, b_splat(&m->b, s, n, d));
 }
 
+/* Numbers of elements of a range from argument 0 to 1 by 2: of floats, which may be none or NaN; of integers, unsigned and exact. */
+static Expr float_steps(Imp *m, DType t)
+{
+    Expr a = expr_cast(m->c, xarg(m, 0, t), DT_F64), b = expr_cast(m->c, xarg(m, 1, t), DT_F64);
+    return X1(CEIL, X2(DIV, X2(SUB, b, a), expr_cast(m->c, xarg(m, 2, t), DT_F64)));
+}
+
+static Expr whole_steps(Imp *m, DType t)
+{
+    Expr a = xarg(m, 0, t), b = xarg(m, 1, t), d = xarg(m, 2, t), down = X2(LT, d, expr_int(m->c, t, 0));
+    Expr low = X3(SELECT, down, b, a), high = X3(SELECT, down, a, b), zero = expr_int(m->c, DT_U64, 0), one = expr_int(m->c, DT_U64, 1);
+    Expr span = X2(SUB, expr_cast(m->c, high, DT_U64), expr_cast(m->c, low, DT_U64)), by = expr_cast(m->c, d, DT_U64);
+    by = X3(SELECT, down, X2(SUB, zero, by), by);
+    return X3(SELECT, X2(LT, low, high), X2(ADD, X2(DIV, X2(SUB, span, one), by), one), zero);
+}
+
 /* start + i*delta for 0 <= i < max(ceil((limit - start) / delta), 0) */
 void imp_range(Imp *m)
 {
@@ -143,19 +159,18 @@ void imp_range(Imp *m)
         return;
     } else if (known) {
         /* exact: sizes of up to 2^64 do not fit, and neither do the results */
-        double c = ceil(((double)s[1].i - (double)s[0].i) / (double)s[2].i);
-        Dim span = dim_sub(m->c, DC(m, s[s[2].i < 0 ? 0 : 1].i), DC(m, s[s[2].i < 0 ? 1 : 0].i));
-        n = c <= 0 ? DC(m, 0) : dim_ceildiv(m->c, span, DC(m, s[2].i < 0 ? -s[2].i : s[2].i));
+        int64_t low = s[s[2].i < 0].i, high = s[s[2].i >= 0].i;
+        Dim span = dim_sub(m->c, DC(m, high), DC(m, low));
+        n = low >= high ? DC(m, 0) : dim_ceildiv(m->c, span, DC(m, s[2].i < 0 ? -s[2].i : s[2].i));
     } else if (dims && dim_is_const(m->c, e[2], &step) && step != 0 && step != INT64_MIN) {
         Dim span = step > 0 ? dim_sub(m->c, e[1], e[0]) : dim_sub(m->c, e[0], e[1]);
         n = dim_max(m->c, DC(m, 0), dim_ceildiv(m->c, span, DC(m, step < 0 ? -step : step)));
     } else {
-        DType w = DT_F64;
         Val delta_ok = map_text(m, "a != 0", 1, &in[2]);
-        Expr a = expr_cast(m->c, xarg(m, 0, t), w), b = expr_cast(m->c, xarg(m, 1, t), w);
-        Expr c = X1(CEIL, X2(DIV, X2(SUB, b, a), expr_cast(m->c, xarg(m, 2, t), w)));
+        Expr c = dt_is_float(t) ? float_steps(m, t) : whole_steps(m, t);
         b_guard_val(&m->b, delta_ok, "the step is 0");
-        b_guard_val(&m->b, map_over(m, X2(LT, c, xf(m, w, 0x1p62)), 3, in, 0, NULL), "start, limit and step do not give a number of elements");
+        b_guard_val(&m->b, map_over(m, X2(LT, c, expr_cast(m->c, XI(INT64_C(1) << 62), expr_info(m->c, c)->dtype)), 3, in, 0, NULL),
+                    "start, limit and step do not give a number of elements");
         Val count = map_over(m, X2(MAX, XI(0), expr_cast(m->c, c, DT_I64)), 3, in, 0, NULL);
         n = b_bind(&m->b, count, 0, "range", 0, DIM_INF);
     }

@@ -248,11 +248,11 @@ void imp_bitcast(Imp *m)
     DType s = dtype_of(m, m->in[0]), t = attr_dtype(m, "to", DT_NONE);
     if (!t)
         return;
-    if (s == DT_STR || t == DT_STR || dt_bits(s) != dt_bits(t) || dt_bits(s) > 64) {
+    if (s == DT_STR || t == DT_STR || dt_bits(s) != dt_bits(t)) {
         ERR(m, "E0204", "cannot take the bits of %s as %s", dt_name(s), dt_name(t));
         return;
     }
-    result(m, 0, b_map1(&m->b, expr_bitcast(m->c, xarg(m, 0, s), t), 1, m->in));
+    result(m, 0, s == t ? m->in[0] : b_map1(&m->b, expr_bitcast(m->c, xarg(m, 0, s), t), 1, m->in));
 }
 
 /* ---- two and three operands */

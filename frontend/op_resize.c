@@ -384,6 +384,8 @@ void imp_resize(Imp *m)
     }
     bool sizes = present(m, 3) && (rank_of(m, m->in[3]) != 1 || !dim_is(m->c, dim_of(m, m->in[3], 0), 0));
     bool scales = present(m, 2) && (rank_of(m, m->in[2]) != 1 || !dim_is(m->c, dim_of(m, m->in[2], 0), 0));
+    if (sizes && scales && dim_is_const(m->c, dim_of(m, m->in[3], 0), NULL))
+        scales = dim_is_const(m->c, dim_of(m, m->in[2], 0), NULL); /* of a length that the run knows: empty, since only one may be given */
     if (!sizes && !scales) {
         ERR(m, "E0205", "one of scales and sizes must be given");
         return;

@@ -116,7 +116,7 @@ static void put_small(DType t, char *p, double x) { /* f8.., f4 */
     case DT_U16: LOAD_AS(uint16_t, i, x)                                     \
     case DT_I32: LOAD_AS(int32_t, i, x)                                      \
     case DT_U32: LOAD_AS(uint32_t, i, x)                                     \
-    case DT_I64: case DT_U64: LOAD_AS(int64_t, i, x)                         \
+    case DT_I64: case DT_U64: case DT_C64: LOAD_AS(int64_t, i, x)            \
     case DT_F8E4M3: case DT_F8E4M3Z: case DT_F8E5M2: case DT_F8E5M2Z:        \
     case DT_F8E8M0: case DT_F4E2M1: LOAD_AS(unsigned char, f, from_small(t, x)) \
     default: {                                                               \
@@ -141,7 +141,7 @@ static void put_small(DType t, char *p, double x) { /* f8.., f4 */
     case DT_BOOL: STORE_AS(int8_t, s[i].i != 0)                              \
     case DT_I16: case DT_U16: STORE_AS(int16_t, s[i].i)                      \
     case DT_I32: case DT_U32: STORE_AS(int32_t, s[i].i)                      \
-    case DT_I64: case DT_U64: STORE_AS(int64_t, s[i].i)                      \
+    case DT_I64: case DT_U64: case DT_C64: STORE_AS(int64_t, s[i].i)         \
     case DT_F16: STORE_AS(uint16_t, to_f16(s[i].f))                          \
     case DT_BF16: STORE_AS(uint16_t, to_bf16(s[i].f))                        \
     case DT_F8E4M3: case DT_F8E4M3Z: case DT_F8E5M2: case DT_F8E5M2Z:        \
@@ -189,7 +189,7 @@ void cells_store(DType t, char *p, int64_t stride, const Cell *s, int64_t n) {
 Cell cell_zero(DType t) {
     static const char empty[16] = {0};
     if (dt_is_float(t)) return (Cell){.f = 0};
-    return dt_is_int(t) || t == DT_BOOL ? (Cell){.i = 0} : (Cell){.p = empty};
+    return dt_is_int(t) || t == DT_BOOL || t == DT_C64 ? (Cell){.i = 0} : (Cell){.p = empty};
 }
 Cell cell_of(Scalar s) {
     if (dt_is_float(s.t)) return (Cell){.f = s.f};

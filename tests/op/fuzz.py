@@ -134,6 +134,7 @@ def vary(options, seed, batch):
             case.const = tuple(k for k in arrays if k in case.const or d.maybe(0.2))
         if d.maybe(0.6) and all(x is None or isinstance(x, np.ndarray) for x in case.inputs):
             case.dynamic = d.dims(case.inputs)
+            case.dynamic.update({k: [0] for k in arrays if case.inputs[k].shape == (0,)})       # an absent list, as compilers can tell
         case.oracle = (case.oracle,) if isinstance(case.oracle, str) else case.oracle
         if case.bad:
             damage(d, case)

@@ -96,6 +96,8 @@ def layers(rng):
     roi = np.float32([0, 0, 0.2, -0.3, 1, 1, 1.4, 0.8])
     for opset in (11, 18):
         yield Case("Resize", [f32(rng, 1, 1, 4, 5), roi, np.zeros(0, np.float32) if opset == 11 else None, np.array([1, 1, 6, 7])], crop, opset=opset)
+    yield Case("Resize", [f32(rng, 1, 1, 4, 5), roi, np.zeros(0, np.float32), np.array([1, 1, 6, 7])], crop, opset=11,
+               dynamic={0: [1, 1, "h", "w"], 1: [8], 2: ["n"], 3: [4]})
     yield Case("TensorScatter", [f32(rng, 2, 3, 6, 4), f32(rng, 2, 3, 2, 4), np.array([1, 3])], {"axis": -2, "mode": "linear"}, opset=24,
                oracle="reference")
     yield Case("TensorScatter", [f32(rng, 2, 6, 4), f32(rng, 2, 2, 4), np.array([5, 3])], {"axis": 1, "mode": "circular"}, opset=24,
@@ -137,6 +139,13 @@ def moved(rng):
         yield case("Pad", [np.array([0, 1, 0, 0, 0, 2])], {"mode": "wrap"}, 19, lambda a: np.pad(a, [(0, 0), (1, 0), (0, 2)], "wrap"))
         yield case("ReverseSequence", [np.array([1, 2, 2])], {"batch_axis": 1, "time_axis": 0}, 10,
                    lambda a: np.stack([a[:, 0], a[::-1, 1], a[::-1, 2]], 1))
+        for opset in (13, 21):
+            yield case("Squeeze", [np.array([1])], {}, opset, lambda a: a) if x.shape[1] == 1 else \
+                Case("Squeeze", [x[:, :1], np.array([-2])], opset=opset, oracle=lambda a, _: a[:, 0])
+        yield case("Pad", [np.array([1, 2]), None, np.array([-1])], {"mode": "constant"}, 18,
+                   lambda a: np.pad(a, [(0, 0), (0, 0), (1, 2)], constant_values="" if a.dtype == object else 0))
+        yield Case("OneHot", [np.array([[1, 0], [-1, 5]]), np.array([3]), x[0, 0, :2]], {"axis": 1},
+                   oracle=lambda i, n, v: np.where(np.arange(3)[None, :, None] == np.where(i < 0, i + 3, i)[:, None], v[1], v[0]))
         yield case("CenterCropPad", [np.array([2, 1])], {"axes": [0, 2]}, 18, lambda a: a[:, :, 1:2])
         yield Case("Where", [np.array([[True], [False], [True]]), x, x[::-1].copy()], opset=9, oracle=lambda c, a, b: np.where(c, a, b))
         yield case("Scatter", [np.array([[[1, 0, 2, 0]]]), x[:1, :1]], {"axis": 1}, 9, lambda a: put(a, a[:1, :1], np.array([[[1, 0, 2, 0]]])))
@@ -192,7 +201,129 @@ def posts(rng):
                     "coefficients": f32(rng, n).tolist(), "support_vectors": vectors.tolist(), "post_transform": post})
 
 
+def single(rng):
+    """Attributes, operands and results of one version alone."""
+    x, y = f32(rng, 2, 3, 4), f32(rng, 3, 4)
+    legacy = {"consumed_inputs": [0, 0, 0, 1, 1]}
+    ops = [f32(rng, 2, 3, 4, 5), *(f32(rng, 3) for _ in range(3)), f32(rng, 3, low=0.2, high=2)]
+    norm = families.module("batchnorm")
+    for spatial in (0, 1):
+        whole = ops if spatial else [ops[0], *(f32(rng, 3, 4, 5) for _ in range(3)), f32(rng, 3, 4, 5, low=0.2, high=2)]
+        yield Case("BatchNormalization", whole, {**legacy, "spatial": spatial, "momentum": 0.6}, opset=1, nout=5,
+                   oracle=norm.trained(1e-5, 0.6, bool(spatial), True))
+        yield Case("BatchNormalization", whole, {**legacy, "spatial": spatial, "is_test": 1}, opset=6,
+                   oracle=lambda *v, n=spatial: expected(Case("BatchNormalization", v, {"spatial": n}, opset=7)))
+    for opset in (1, 6):
+        for c in (f32(rng, 5), f32(rng, 1), f32(rng, 2, 5)):
+            yield Case("Gemm", [y[:2], f32(rng, 4, 5), c], {"broadcast": 1, "alpha": 0.5, "beta": 2.0}, opset=opset, oracle=lambda a, b,
+                       c: 0.5 * (a @ b) + 2 * c)
+    for opset in (1, 6):
+        yield Case("Dropout", [x], {"is_test": 1, "ratio": 0.3}, opset=opset, nout=2, wanted=(0, 1), oracle=lambda v: [v, np.ones_like(v)])
+    for kind in (ml_dtypes.bfloat16, np.float16, np.float64):
+        yield Case("Dropout", [x.astype(kind), np.asarray(0.5, kind), np.array(False)], opset=22, nout=2, oracle=lambda v,
+                   *_: [v, np.ones(v.shape, bool)])
+        yield Case("Dropout", [x, np.asarray(0.0, kind), np.array(True)], opset=22, nout=2, oracle=lambda v, *_: [v, np.ones(v.shape, bool)])
+    yield Case("Split", [x, np.array([1, 3]).astype(np.float32)], {"axis": 2}, opset=1, nout=2, oracle=lambda v, s: [v[..., :1], v[..., 1:]])
+    for how in ({"extra_shape": [2], "shape": [3]}, {"shape": [3, 2]}):
+        yield Case("GivenTensorFill", [], {"values": [1.0, 2.0, 3.0, 4.0, 5.0, 6.0], **how}, opset=1,
+                   oracle=[np.arange(1, 7, dtype=np.float32).reshape(3, 2)])
+    yield Case("GivenTensorFill", [np.array([3])], {"values": [1.0, 2.0, 3.0, 4.0, 5.0, 6.0], "extra_shape": [2], "input_as_shape": 1}, opset=1,
+               oracle=[np.arange(1, 7, dtype=np.float32).reshape(3, 2)])
+    for kind in (np.float16, np.float64):
+        yield Case("GivenTensorFill", [np.zeros((3, 2), kind)], {"values": [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]}, opset=1,
+                   oracle=[np.arange(1, 7, dtype=np.float32).reshape(3, 2)])
+    for op, more in (("GroupNormalization", {"num_groups": 3}), ("RMSNormalization", {}), ("LayerNormalization", {}),
+                     ("SimplifiedLayerNormalization", {})):
+        v, n = f32(rng, 2, 6, 4), 6 if op[0] == "G" else 4
+        params = [f32(rng, n), f32(rng, n)][:1 if op[0] in "RS" else 2]
+        first = Case(op, [v, *params], more, opset=None if op[0] != "R" else 23, oracle="ort" if op[0] != "R" else "reference")
+        for stash, kind in ((TensorProto.DOUBLE, np.float32), (TensorProto.FLOAT16, ml_dtypes.bfloat16), (TensorProto.BFLOAT16, np.float16),
+                            (TensorProto.DOUBLE, np.float64)):
+            narrow = lambda *u: [w.astype(np.float32) for w in u]       # statistics are at least of single precision
+            yield Case(op, [w.astype(kind) for w in first.inputs], {**more, "stash_type": stash}, opset=first.opset,
+                       tol=2e-4 if np.dtype(kind).itemsize > 2 else 2e-2,
+                       oracle=lambda *u, c=first, kind=kind: [z.astype(kind) for z in expected(retyped(c, narrow(*u)))])
+    unpool, at = f32(rng, 1, 2, 2, 3), np.array([0, 3, 9, 13, 18, 21])
+    at = np.stack([at, at + 24]).reshape(1, 2, 2, 3)        # in the 4 x 6 that the window gives
+    for opset in (9, 11):
+        yield Case("MaxUnpool", [unpool, at, np.array([1, 2, 5, 7])], {"kernel_shape": [2, 2], "strides": [2, 2]}, opset=opset, oracle="reference")
+    small = at // 24 * 15 + np.array([0, 2, 4, 7, 9, 14]).reshape(2, 3)
+    yield Case("MaxUnpool", [unpool, small], {"kernel_shape": [2, 2], "strides": [2, 2], "pads": [1, 0, 0, 1]}, opset=9)
+    yield Case("MaxUnpool", [unpool, small], {"kernel_shape": [2, 2], "strides": [2, 2], "pads": [1, 0, 0, 1]}, opset=11, dynamic=True)
+    wide = np.concatenate([f32(rng, 40, scale=300), np.array([np.inf, -np.inf, 1e6, -1e6, 448, 240, 60000], np.float32)])
+    for t in FLOAT8:
+        for opset in (19, 21, 23):
+            for saturate in (0, 1):
+                yield Case("QuantizeLinear", [wide, np.float32(0.5), np.zeros((), t)], {"saturate": saturate}, opset=opset, oracle="reference")
+    yield Case("QuantizeLinear", [i32(rng, 5, low=-300, high=300), np.float32(2.5), np.uint8(7)], opset=23, oracle="reference")
+    yield Case("QuantizeLinear", [f32(rng, 5, scale=9), np.int32(3), np.uint8(7)], opset=23, oracle=lambda v, s,
+               z: np.clip(np.rint(v / 3) + 7, 0, 255).astype(np.uint8))
+    for t in (ml_dtypes.int4, ml_dtypes.uint4):
+        codes = ints(rng, 3, 5, low=0 if t == ml_dtypes.uint4 else -8, high=7).astype(t)
+        for opset in (21, 23, 25):
+            yield Case("DequantizeLinear", [codes, np.float32([0.5, 2, 3]), codes[:, 0]], {"axis": 0}, opset=opset, oracle="reference")
+    yield Case("StringNormalizer", [strings(rng, 6)], {"locale": "en_US", "case_change_action": "UPPER"}, opset=10,
+               oracle=lambda v: np.array([w.upper() for w in v], object))
+    for opset in (11, 24):
+        yield Case("TopK", [f32(rng, 3, 9), np.array([4])], {"sorted": 0, "largest": 0}, opset=opset, nout=2,
+                        # any order will do; accelc has the one
+                   oracle=lambda v, k: [np.sort(v, -1)[:, :4], np.argsort(v, -1)[:, :4]])
+    nearest = {"mode": "nearest", "coordinate_transformation_mode": "tf_half_pixel_for_nn"}
+    for opset in (13, 18, 19):
+        yield Case("Resize", [f32(rng, 1, 1, 4, 5), None, np.float32([1, 1, 1.7, 0.6])], nearest, opset=opset)
+    yield Case("GRU", recurrent.operands(rng, "GRU", 5, 3, 4, 8), {"hidden_size": 8, "linear_before_reset": 1}, opset=3, nout=2,
+               oracle=lambda *v: expected(Case("GRU", v, {"hidden_size": 8, "linear_before_reset": 1}, opset=14, nout=2)))
+    for domain in ("", "org.pytorch.aten."):
+        yield Case(domain + "ATen", [y, y[0]], {"operator": "aten::add", "overload_name": "Tensor"}, opset=1, oracle=[y + y[0]])
+    for kind in (np.float16, np.float64):
+        yield Case("GRUUnit", [f32(rng, 1, 4, 5).astype(kind), f32(rng, 1, 4, 15).astype(kind), np.array([1, 3, 2, 0], np.int32),
+                               np.array(1, np.int32)],
+                   {"drop_states": 1}, opset=1, oracle=families.module("old_ops").gruunit(1), tol=1e-3 if kind == np.float16 else 1e-9)
+    for kind in (np.int32, np.int64, np.uint32, np.uint64):
+        v = ints(rng, 3, 5, low=2, high=9, dtype=kind)      # truncated, as ONNX Runtime and NumPy do
+        for opset in (13, 18):
+            attrs, more = ({"axes": [1]}, []) if opset == 13 else ({}, [np.array([1])])
+            yield Case("ReduceLogSum", [v, *more], attrs, opset=opset, oracle=lambda a, *_: np.trunc(np.log(a.sum(1, keepdims=True))).astype(a.dtype))
+            yield Case("ReduceLogSumExp", [v, *more], attrs, opset=opset,
+                       oracle=lambda a, *_: np.trunc(np.log(np.exp(a.astype(float)).sum(1, keepdims=True))).astype(a.dtype))
+    for kind in (np.int8, np.int16, np.int32, np.int64, np.uint8, np.uint16, np.uint32, np.uint64):
+        yield Case("Erf", [ints(rng, 9, low=0 if np.dtype(kind).kind == "u" else -3, high=3, dtype=kind)], opset=9,
+                   oracle=lambda v: np.where(v.astype(float) >= 6, 1, 0).astype(v.dtype))
+
+
+def retyped(case, inputs):
+    other = copy.copy(case)
+    other.inputs = inputs
+    return other
+
+
+def masks(rng):
+    """Integers as masks of attention are numbers to add."""
+    q, k, v = f32(rng, 2, 4, 3, 8), f32(rng, 2, 2, 5, 8), f32(rng, 2, 2, 5, 6)
+    for kind in (np.int8, np.int16, np.int32, np.int64, np.uint8, np.uint16, np.uint32, np.uint64):
+        mask = ints(rng, 3, 5, low=0, high=3, dtype=kind)
+        for opset in (23, 24):
+            yield Case("Attention", [q, k, v, mask], opset=opset, oracle=lambda q, k, v,
+                       m: expected(Case("Attention", [q, k, v, m.astype(np.float32)], opset=23)))
+
+
+def scans(rng):
+    """A body that moves elements: the state is the element before."""
+    import onnx.parser
+    for name, kind in (("bool", bool), ("int8", np.int8), ("int16", np.int16), ("int32", np.int32), ("int64", np.int64), ("uint8", np.uint8),
+                       ("uint16", np.uint16),
+                       ("uint32", np.uint32), ("uint64", np.uint64), ("string", object), ("complex64", np.complex64), ("complex128", np.complex128)):
+        body = onnx.parser.parse_graph(f"late ({name}[2] state, {name}[2] x) => ({name}[2] next, {name}[2] y) "
+                                        f"{{ next = Identity (x)  y = Identity (state) }}")
+        x = strings(rng, 3, 6, 2) if kind is object else ints(rng, 3, 6, 2, low=0, high=9).astype(kind)
+        yield Case("Scan", [None, x[:, 0], x[:, 1:]], {"body": body, "num_scan_inputs": 1}, opset=8, nout=2,
+                   oracle=lambda n, s, v: [v[:, -1], np.concatenate([s[:, None], v[:, :-1]], 1)])
+
+
 def cases(rng):
+    yield from single(rng)
+    yield from masks(rng)
+    yield from scans(rng)
     yield from older(rng)
     yield from posts(rng)
     yield from attention(rng)
