@@ -62,9 +62,6 @@ void tasks_split(Emit *e, const Tasks *t, LVal task);
 bool result_is_final(Graph *g, Val v);                        /* a result of g that nothing in it reads */
 uint64_t emit_streamed(const Emit *e);                        /* buffers whose lines are written past the caches */
 
-/* emit_range.c */
-bool emit_fits_i32(const Emit *e, const Stage *s, Expr x);    /* is the i64 expression x within i32 at every point of the stage? */
-
 /* emit_table.c: is the f32 expression x a function of the low four bits of i32 expression *bits alone? entry[16]: its values. */
 bool emit_is_table(const Emit *e, Expr x, Expr *bits, Scalar *entry);
 
@@ -84,6 +81,7 @@ void special_stage(Emit *e, int st, Point *p, LVal scratch);
 typedef void (*LoadFn)(void *data, const ExprInfo *load);
 void expr_loads(Ctx *c, Expr e, LoadFn fn, void *data);       /* every E_LOAD below e, once each, inner ones too */
 int expr_operations(Ctx *c, Expr e);                          /* scalar operations of e, shared ones once, without those in addresses */
+void stage_extents(const Stage *s, Dim *extent);              /* of its axes, as index expressions want them */
 uint64_t expr_bufs(Ctx *c, Expr e);                           /* bit set of kernel buffers loaded below e */
 bool kernel_is_total(const Kernel *k);                        /* no load may fail, and no element is wider than 64 bits: what blocks of a GPU ask for */
 /* Stages after `of` that are pointwise over its parallel axes, read its results (or those of such stages) at the very point, and

@@ -57,7 +57,7 @@ static bool step_along(Emit *e, const Stage *s, Expr x, int axis, int64_t *step)
         Expr sub[K_AXES] = {{0}};
         sub[axis] = expr_op(e->c, S_ADD, expr_axis(e->c, (uint32_t)axis), expr_int(e->c, DT_I64, 1), (Expr){0});
         Dim extent[K_AXES];
-        for (int a = 0; a < s->naxis; a++) extent[a] = s->axis[a].extent;
+        stage_extents(s, extent);
         Expr diff = expr_op(e->c, S_SUB, expr_subst_axes(e->c, x, sub, s->naxis), x, (Expr){0});
         diff = expr_simplify_index(e->c, diff, extent, s->naxis);
         const ExprInfo *i = expr_info(e->c, diff);
@@ -112,7 +112,7 @@ LVal emit_address(Emit *e, const Stage *s, uint16_t buf, int rank, const Expr *a
 bool emit_always_inside(Emit *e, const Stage *s, const KBuf *b, Expr at, int d) {
     Dim extent[K_AXES];
     int64_t lo, hi;
-    for (int a = 0; a < s->naxis; a++) extent[a] = s->axis[a].extent;
+    stage_extents(s, extent);
     if (expr_range(e->c, at, extent, s->naxis, &lo, &hi) && lo >= 0 && hi < dim_lo(e->c, b->dim[d])) return true;
     const ExprInfo *axis = expr_info(e->c, at);
     return axis->kind == E_AXIS && dim_same(e->c, extent[axis->index], b->dim[d]); /* the whole of it, whatever the size */

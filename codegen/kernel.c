@@ -218,7 +218,11 @@ bool kernel_verify(const Kernel *k) {
     return true;
 }
 
-/* ---- accesses as affine functions ---- */
+/* ---- accesses ---- */
+
+void stage_extents(const Stage *s, Dim *extent) {
+    for (int a = 0; a < s->naxis; a++) extent[a] = s->axis[a].extent;
+}
 
 static void affine_of(Ctx *c, Dim offset, Affine *out) {
     memset(out, 0, sizeof *out);

@@ -36,7 +36,7 @@ bool access_in_pieces(const Kernel *k, const Stage *s, uint16_t buf, const Expr 
 /* A load that may be out of range, but not along the axis: for all pieces or none. */
 static bool whole_pieces(const Stream *x, uint16_t buf, const Expr *at) {
     Dim extent[K_AXES];
-    for (int a = 0; a < x->s->naxis; a++) extent[a] = x->s->axis[a].extent;
+    stage_extents(x->s, extent);
     for (int d = 0; d < x->k->buf[buf].rank; d++)
         if (expr_uses_axis(x->k->c, at[d], (uint32_t)x->v) && !expr_in_bounds(x->k->c, at[d], x->k->buf[buf].dim[d], extent, x->s->naxis)) return false;
     return true;
