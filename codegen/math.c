@@ -101,7 +101,7 @@ static LVal float_rem(const M *m, SOp op, LVal a, LVal b) {
 }
 
 static LVal float_minmax(const M *m, SOp op, LVal a, LVal b) {
-    /* a > b ? a : b yields b if unordered; a NaN in a must win as well */
+    /* a > b ? a : b yields b if unordered, and of two zeros; a NaN in a must win as well */
     LVal v = lir_op2(m->l, op, a, b);
     return m_sel(m, m_cmp(m, S_NE, a, a), a, v);
 }
