@@ -46,12 +46,9 @@ typedef struct Ev {
 } Ev;
 typedef bool (*EvFn)(Ev *e, const Node *n, EVal *const *in, EVal **out);
 
-/* ==== eval.c ================================================================================= */
-bool ev_fail(Ev *e, const char *code, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+/* ==== eval_value.c =========================================================================== */
 /* Scratch from malloc, for free(); NULL after a message. */
 void *ev_tmp(Ev *e, int64_t n, size_t size);
-/* false after a message when the budget is used up. */
-bool ev_spend(Ev *e, int64_t steps);
 bool ev_size(Ev *e, DType t, int rank, const int64_t *dim, int64_t *bytes); /* checked */
 int ev_width(DType t);                              /* bytes of an element (packed types: 1) */
 EVal *ev_new(Ev *e, DType t, int rank, const int64_t *dim); /* dense, uninitialised */
@@ -65,6 +62,18 @@ bool ev_is_dense(const EVal *v);
 int64_t ev_count(const EVal *v);
 /* The element at a row-major position of an integer or bool tensor. */
 int64_t ev_int(const EVal *v, int64_t flat);
+/* A value over the bytes of a tensor, which outlives it; a dense copy of a value in the arena (bytes that are not of the evaluator are
+ * shared). NULL after a message. */
+EVal *ev_from_tensor(Ev *e, const Tensor *t, int depth);
+Tensor *ev_to_tensor(Ev *e, EVal *v);
+/* The bytes of t, or of its first element. */
+const ConstData *ev_pack(Ctx *c, const Tensor *t, bool splat);
+bool ev_const(Ev *e, const Node *n, EVal *const *in, EVal **out);
+
+/* ==== eval.c ================================================================================= */
+bool ev_fail(Ev *e, const char *code, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+/* false after a message when the budget is used up. */
+bool ev_spend(Ev *e, int64_t steps);
 /* The value of a dim; a message if a symbol of it is not known. */
 bool ev_dim(Ev *e, Dim d, int64_t *out);
 bool ev_known(const Ev *e, Dim d, int64_t *out);    /* the same without a message */
@@ -74,14 +83,8 @@ bool ev_bind_type(Ev *e, const Type *t, const EVal *v, const char *what);
 /* Symbols defined inside stay known after ev_graph, and are forgotten after ev_region. */
 bool ev_graph(Ev *e, Graph *g, EVal *const *in, EVal **out);
 bool ev_region(Ev *e, Graph *g, EVal *const *in, EVal **out);
-/* A value over the bytes of a tensor, which outlives it; a dense copy of a value in the arena (bytes that are not of the evaluator are
- * shared). NULL after a message. */
-EVal *ev_from_tensor(Ev *e, const Tensor *t, int depth);
-Tensor *ev_to_tensor(Ev *e, EVal *v);
 /* v, or the optional that holds it if the type wants one. v is consumed. */
 EVal *ev_optional(Ev *e, const Type *t, EVal *v);
-/* The bytes of t, or of its first element. */
-const ConstData *ev_pack(Ctx *c, const Tensor *t, bool splat);
 
 /* ==== eval_strip.c =========================================================================== */
 typedef union Cell {

@@ -1,4 +1,4 @@
-/* expr_internal.h: what expr.c, expr_text.c and expr_index.c share. Not included by anybody else.
+/* expr_internal.h: what the files expr*.c share. Not included by anybody else.
  *
  * Expressions are rows of a table in chunks, so a `const ExprInfo *` stays valid for the life of
  * the Ctx. An argument is always interned before its user: ascending handles are a topological
@@ -15,6 +15,11 @@ typedef struct SOpInfo {
     bool commutes, associates;
 } SOpInfo;
 const SOpInfo *sop_info(SOp op);
+
+/* expr_fold.c: a simpler equal of op applied to arg (constants on the right), or none; the dim that an operation on two dims,
+ * or a dim and a constant, is, if both agree for every value. */
+Expr expr_fold_op(Ctx *c, SOp op, DType t, const Expr *arg);
+Expr expr_fold_dims(Ctx *c, SOp op, const Expr *arg);
 
 /* The nodes reachable from some roots, arguments before users, each once. */
 typedef struct ExprWalk {
