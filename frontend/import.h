@@ -135,7 +135,7 @@ void extract_see(Imp *m);                           /* remembers what is known o
 /* ==== op_math.c =================================================================================================== */
 /* a (f32 or f64) as an 8- or 4-bit float; what is too large becomes the largest number, or, without saturation, infinite or NaN. */
 Expr expr_f8(Imp *m, Expr a, DType t, bool saturate);
-/* ==== op_nn.c, shared with op_quant.c ============================================================================= */
+/* ==== op_nn.c, op_pool.c, shared with op_quant.c ============================================================================= */
 /* Convolution without bias of x by w; types may differ, accumulated in acc. Attributes are the node's. */
 Val conv(Imp *m, Val x, Val w, DType acc, DType out);
 Val conv_bias(Imp *m, Val y, Val bias);
