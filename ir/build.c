@@ -482,7 +482,10 @@ void b_guard(B *b, GuardCmp cmp, Dim x, Dim y, const char *fmt, ...) {
     GuardAttr a = {cmp, dim_pin(b->c, x), dim_pin(b->c, y), ctx_str(b->c, text)};
     b_emit(b, P_GUARD, 0, NULL, &a, 0, NULL);
     /* A region may not be reached: what it assumes does not hold outside of it. */
-    if (cmp == G_EQ && !b->g->parent) dim_unify(b->c, x, y);
+    if (b->g->parent) return;
+    if (cmp == G_EQ) dim_unify(b->c, x, y);
+    if (cmp == G_LE) dim_assume_le(b->c, x, y);
+    if (cmp == G_LT) dim_assume_le(b->c, dim_addi(b->c, x, 1), y);
 }
 
 void b_guard_val(B *b, Val cond, const char *text) {

@@ -293,6 +293,8 @@ Dim dim_canon(const Ctx *c, Dim d) {
         Dim link = t->sym.v[i.val].link;
         if (link.i) r = dim_canon(c, link);
     } else {
+        t->node.v[d.i].canon = d.i; /* unless it becomes another: its making may ask for it */
+        t->node.v[d.i].epoch = t->epoch;
         for (int k = 0; k < i.n; k++) i.arg[k] = dim_canon(c, i.arg[k]);
         r = remake(t->name.c, i.kind, i.arg);
         dim_tighten(t->name.c, r, (Range){i.lo, i.hi});
@@ -386,7 +388,7 @@ static void define(Ctx *c, Poly *p, uint32_t i) {
         if (link.i) { /* otherwise the fact is false, and its guard will say so */
             bool bound = t->sym.v[sym].info.bound;
             t->sym.v[sym].link = link;
-            t->linked |= (uint64_t)1 << (sym & 63);
+            t->linked |= (uint64_t)1 << (sym & 63) | (t->fact.n ? dim_node(c, link)->syms : 0); /* facts may be about these from now on */
             t->epoch++;
             /* The range of a bound symbol says nothing about others before the guard has run. */
             const DimInfo *m = &dim_node(c, rest->n ? rest->t[0].f[0] : link)->info;
@@ -412,6 +414,30 @@ void dim_unify(Ctx *c, Dim a, Dim b) {
         }
     }
     poly_give(c, 1);
+}
+
+/* Is d a sum of products of symbols that are not bound? */
+static bool of_inputs(const Ctx *c, Dim d) {
+    const DimNode *n = dim_node(c, d);
+    const DimInfo *i = &n->info;
+    if (i->kind == D_SYM) return !n->pinned && !dim_sym_info(c, (uint32_t)i->val)->bound;
+    if (i->kind != D_CONST && i->kind != D_ADD && i->kind != D_MUL) return false;
+    for (int k = 0; k < i->n; k++)
+        if (!of_inputs(c, i->arg[k])) return false;
+    return true;
+}
+
+void dim_assume_le(Ctx *c, Dim a, Dim b) {
+    enum { MOST = 16 }; /* each is looked at for every comparison */
+    DimTable *t = dim_table(c);
+    if (!a.i || !b.i || t->fact.n == MOST || !of_inputs(c, dim_canon(c, a)) || !of_inputs(c, dim_canon(c, b))) return;
+    Dim gap = dim_sub(c, b, a);
+    if (!gap.i || dim_is_const(c, gap, NULL)) return;
+    for (uint32_t k = 0; k < t->fact.n; k++)
+        if (dim_same(c, t->fact.v[k], gap)) return;
+    vec_push(c, &t->fact, gap);
+    t->linked |= dim_node(c, gap)->syms;
+    t->epoch++;
 }
 
 /* ==== accessors =============================================================================== */

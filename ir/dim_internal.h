@@ -8,7 +8,8 @@
  * hostile input.
  *
  * dim_unify links a symbol to a dim of other symbols. Nodes that mention a linked symbol stay in
- * the table; dim_canon() finds what they have become, and memoises it until the next link. */
+ * the table; dim_canon() finds what they have become, and memoises it until the next link. So it does
+ * for those that mention a symbol of a fact (dim_assume_le). */
 #ifndef ACCELC_DIM_INTERNAL_H
 #define ACCELC_DIM_INTERNAL_H
 #include "internal.h"
@@ -56,8 +57,10 @@ typedef struct DimTable {
     VEC(DimSym) sym;
     StrMap name;                /* symbol -> id + 1 */
     StrMap stem;                /* of dim_fresh -> last number given */
-    uint64_t linked;            /* Bloom set of linked symbols */
-    uint32_t epoch;             /* number of links */
+    uint64_t linked;            /* Bloom set of symbols that are linked or in facts */
+    uint32_t epoch;             /* number of links and facts */
+    VEC(Dim) fact;              /* sums of products of symbols that are not bound: known not to be negative */
+    bool looking;               /* a fact is being brought up to date: it may mention what it is about */
     VEC(Poly *) pool;           /* scratch, taken and given back like a stack */
     uint32_t taken;
     int relax;                  /* work left to the current range proof */

@@ -282,9 +282,21 @@ static Dim mod_const(Ctx *c, Dim a, int64_t k) {
 static Range difference(Ctx *c, Dim a, Dim b) {
     Range ra = range_of(c, a), rb = range_mul((Range){-1, -1}, range_of(c, b)),
           r = range_add(ra, rb);
+    DimTable *t = dim_table(c);
     Poly *p = poly_take(c);
-    if (poly_add(c, p, a, 1) == P_OK && poly_add(c, p, b, -1) == P_OK)
+    if (poly_add(c, p, a, 1) == P_OK && poly_add(c, p, b, -1) == P_OK) {
         r = meet(poly_range(c, p), r);
+        for (uint32_t k = 0; k < t->fact.n && !t->looking; k++) { /* p - fact <= p <= p + fact */
+            t->looking = true;
+            Dim fact = dim_canon(c, t->fact.v[k]);
+            t->looking = false;
+            Poly *less = poly_take(c), *more = poly_take(c);
+            if (poly_add_poly(c, less, p, 1) == P_OK && poly_add(c, less, fact, -1) == P_OK && poly_add_poly(c, more, p, 1) == P_OK &&
+                poly_add(c, more, fact, 1) == P_OK)
+                r = meet(r, (Range){poly_range(c, less).lo, poly_range(c, more).hi});
+            poly_give(c, 2);
+        }
+    }
     poly_give(c, 1);
     return r;
 }

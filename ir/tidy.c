@@ -106,6 +106,16 @@ static void push(Tidy *t, uint32_t node) {
     vec_push(t->c, &t->stack, (Frame){node, start, start});
 }
 
+/* A guard of sizes of graph inputs alone: it comes first, as others assume what it says wherever they are. */
+static bool comes_first(Tidy *t, const Node *n) {
+    uint32_t start = t->pred.n;
+    if (n->op != P_GUARD || n->nin) return false;
+    if (t->ndef) attr_visit(t->c, t->g, n, true, pred_dim, t);
+    bool first = t->pred.n == start;
+    t->pred.n = start;
+    return first;
+}
+
 /* Emits `root` after everything it needs. */
 static void visit(Tidy *t, uint32_t root) {
     if (t->state[root]) return;
@@ -197,6 +207,9 @@ static void tidy(Graph *g, int depth) {
     for (uint32_t k = 0; k < t->norder; k++) live[t->order[k]] = true;
     for (uint32_t k = 0; k < count; k++) t->state[k] = 0;
     t->norder = 0;
+    for (uint32_t k = 0; k < count; k++) {
+        if (live[k] && comes_first(t, g->node.v[k])) visit(t, k);
+    }
     for (uint32_t k = 0; k < count; k++) {
         if (live[k]) visit(t, k);
     }

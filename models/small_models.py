@@ -217,8 +217,8 @@ def shufflenet():
     return light("shufflenet", 5)
 
 
-# Name: what makes the model, what draws its inputs, values of its symbols. gpt2 knows POSITIONS positions: a compiler that is told that
-# sequence + past is no more (BOUNDS) sees that its causal mask covers all scores.
+# Name: what makes the model, what draws its inputs, values of its symbols. gpt2 knows POSITIONS positions, and its causal mask must cover all scores:
+# sequence + past is no more, whether a compiler is told (BOUNDS) or has to look.
 BOUNDS = {"gpt2": {"sequence": 32, "past": 64}}
 MODELS = {
     "bert": (bert, bert_feeds,

@@ -147,6 +147,33 @@ START_TEST(unify_symbols) {
 }
 END_TEST
 
+START_TEST(assumed_bounds) {
+    Dim m1 = of("min(N,96)"), m2 = of("min(N+M,96)"), other = of("min(2*N+M,96)"), less = of("lt(96,M)");
+    dim_assume_le(c, of("N+M"), dim_const(c, 96));
+    ck_assert(dim_same(c, m1, n) && dim_same(c, m2, of("N+M")));
+    ck_assert(dim_same(c, dim_sub(c, m2, m1), m));
+    ck_assert(dim_is(c, less, 0) && dim_is(c, of("lt(N,97)"), 1));
+    ck_assert_str_eq(text(other), "min(M+2*N,96)");
+    ck_assert(dim_same(c, of("max(N+100,4)"), of("N+100")));
+    dim_unify(c, n, of("M+1"));
+    ck_assert(dim_same(c, of("min(2*M,95)"), of("2*M")));
+    Dim quotient = of("floordiv(N+3,M+2)"), twice = of("ceildiv(2*N+M,3*M+1)"); /* of the same symbols, and nothing changes */
+    dim_assume_le(c, m, dim_const(c, 90));
+    ck_assert_str_eq(text(quotient), "floordiv(N+3,N+1)");
+    ck_assert_str_eq(text(twice), "ceildiv(3*N-1,3*N-2)");
+    Dim p = dim_sym(c, "P", 0, DIM_INF), q = dim_sym(c, "Q", 0, DIM_INF); /* P will be an expression of minima itself */
+    dim_assume_le(c, of("P+Q"), dim_const(c, 50));
+    dim_unify(c, p, of("min(Q,7)+max(Q,9)"));
+    ck_assert(dim_same(c, of("min(Q,51)"), q) && dim_same(c, of("min(P,51)"), p));
+    Dim b = dim_sym(c, "B", 0, DIM_INF), cut = of("min(B,8)");
+    dim_sym_mark_bound(c, (uint32_t)dim_info(c, b)->val);
+    dim_assume_le(c, b, dim_const(c, 8)); /* only known once its guard has run */
+    ck_assert(!dim_same(c, cut, b));
+    dim_assume_le(c, of("min(Q,30)"), dim_const(c, 9)); /* no sum of products */
+    ck_assert_str_eq(text(of("min(Q,9)")), "min(Q,9)");
+}
+END_TEST
+
 START_TEST(unify_equations) {
     dim_unify(c, of("N+M"), dim_const(c, 10));
     ck_assert(dim_same(c, of("N+M"), dim_const(c, 10)));
@@ -402,6 +429,7 @@ int main(void) {
     tcase_add_loop_test(t, normal_forms, 0, sizeof same / sizeof *same);
     tcase_add_test(t, ranges_and_divisors);
     tcase_add_test(t, unify_symbols);
+    tcase_add_test(t, assumed_bounds);
     tcase_add_test(t, unify_equations);
     tcase_add_test(t, unify_bound);
     tcase_add_test(t, substitute);
