@@ -26,6 +26,7 @@
  *   ACCELC_EMU_MEMORY=BYTES   of the device (1 << 32, which is also the most)
  *   ACCELC_EMU_DEVICES=N      (2)
  *   ACCELC_EMU_GRAPHS=0       streams cannot be captured (1)
+ *   ACCELC_EMU_WITHOUT=LIST   functions that old drivers do not have and this one shall not have either, separated by commas
  *   ACCELC_EMU_ARCH=90        90: compute capability 9.0
  * and by the first launch
  *   ACCELC_EMU_SEED=N         threads take turns in random orders, and give way at accesses

@@ -79,6 +79,16 @@ static long setting(const char *name, long otherwise) {
     return v && *v ? strtol(v, NULL, 0) : otherwise;
 }
 
+/* Does ACCELC_EMU_WITHOUT name the function? */
+static bool lacks(const char *name) {
+    const char *list = getenv("ACCELC_EMU_WITHOUT"), *at = list ? strstr(list, name) : NULL;
+    return at && (at[strlen(name)] == ',' || !at[strlen(name)]) && (at == list || at[-1] == ',');
+}
+/* What old drivers do not have: whoever looks `name` up finds `fake` or nothing, as the environment says at that time. */
+#define SOMETIMES(name, fake)                                                                  \
+    static __typeof__(&fake) find_##fake(void) { return lacks(#name) ? NULL : fake; }          \
+    EXPORT __typeof__(fake) name __attribute__((ifunc("find_" #fake)));
+
 static void open_memory(void) {
     pthread_mutex_lock(&lock);
     if (memory && mprotect(memory, MEMORY, PROT_READ | PROT_WRITE)) DIE("mprotect");
@@ -609,18 +619,19 @@ static bool encode(emu_map *m, Bulk b) {
     return true;
 }
 
-EXPORT int cuTensorMapEncodeTiled(emu_map *m, int type, uint32_t rank, uint64_t base, const uint64_t *extent, const uint64_t *stride,
-                                  const uint32_t *box, const uint32_t *each, int interleave, int swizzle, int promotion, int fill) {
+static int fake_TensorMapEncodeTiled(emu_map *m, int type, uint32_t rank, uint64_t base, const uint64_t *extent, const uint64_t *stride,
+                                     const uint32_t *box, const uint32_t *each, int interleave, int swizzle, int promotion, int fill) {
     int e = begin(true);
     if (e) return end(e);
     for (uint32_t d = 0; d < rank && d < EMU_AXES; d++)
         if (each[d] != 1) return end(INVALID_VALUE);
     return end(encode(m, (Bulk){type, interleave, swizzle, promotion, fill, rank, rank, base, extent, stride, box}) ? 0 : INVALID_VALUE);
 }
+SOMETIMES(cuTensorMapEncodeTiled, fake_TensorMapEncodeTiled)
 
-EXPORT int cuTensorMapEncodeIm2col(emu_map *m, int type, uint32_t rank, uint64_t base, const uint64_t *extent, const uint64_t *stride,
-                                   const int *lower, const int *upper, uint32_t channels, uint32_t points, const uint32_t *each, int interleave,
-                                   int swizzle, int promotion, int fill) {
+static int fake_TensorMapEncodeIm2col(emu_map *m, int type, uint32_t rank, uint64_t base, const uint64_t *extent, const uint64_t *stride,
+                                      const int *lower, const int *upper, uint32_t channels, uint32_t points, const uint32_t *each, int interleave,
+                                      int swizzle, int promotion, int fill) {
     static const int reach[] = {[3] = 1 << 15, [4] = 1 << 7, [5] = 1 << 4}; /* bits of a corner, which share a word */
     const uint32_t box[2] = {channels, points};
     int e = begin(true);
@@ -634,6 +645,7 @@ EXPORT int cuTensorMapEncodeIm2col(emu_map *m, int type, uint32_t rank, uint64_t
     }
     return end(each[0] == 1 && each[rank - 1] == 1 ? 0 : INVALID_VALUE);
 }
+SOMETIMES(cuTensorMapEncodeIm2col, fake_TensorMapEncodeIm2col)
 
 EXPORT int cuLaunchKernel(Handle *f, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz, unsigned shared, Handle *s,
                           void **params, void **extra) {
@@ -681,7 +693,7 @@ EXPORT int cuEventDestroy_v2(Handle *event) {
 }
 
 /* In a stream that is captured, only with flag 1 has an event a time when the graph ran. */
-EXPORT int cuEventRecordWithFlags(Handle *event, Handle *s, unsigned flags) {
+static int fake_EventRecordWithFlags(Handle *event, Handle *s, unsigned flags) {
     int e = begin(true);
     if (!e && flags > 1) e = INVALID_VALUE;
     if (e) return end(e);
@@ -691,8 +703,9 @@ EXPORT int cuEventRecordWithFlags(Handle *event, Handle *s, unsigned flags) {
     work_new(s, 0)->event = event;
     return end(0);
 }
+SOMETIMES(cuEventRecordWithFlags, fake_EventRecordWithFlags)
 
-EXPORT int cuEventRecord(Handle *event, Handle *s) { return cuEventRecordWithFlags(event, s, 0); }
+EXPORT int cuEventRecord(Handle *event, Handle *s) { return fake_EventRecordWithFlags(event, s, 0); }
 
 EXPORT int cuEventElapsedTime(float *ms, Handle *a, Handle *b) {
     int e = begin(true);
@@ -703,7 +716,7 @@ EXPORT int cuEventElapsedTime(float *ms, Handle *a, Handle *b) {
 
 /* ---- graphs ---- */
 
-EXPORT int cuStreamBeginCapture_v2(Handle *s, int mode) {
+static int fake_StreamBeginCapture_v2(Handle *s, int mode) {
     int e = begin(true);
     if (!e && !setting("ACCELC_EMU_GRAPHS", 1)) e = NOT_SUPPORTED;
     if (mode != 1) DIE("a capture concerns other threads");
@@ -715,9 +728,10 @@ EXPORT int cuStreamBeginCapture_v2(Handle *s, int mode) {
     }
     return end(e);
 }
+SOMETIMES(cuStreamBeginCapture_v2, fake_StreamBeginCapture_v2)
 
 /* A capture ends, even if the call fails. */
-EXPORT int cuStreamEndCapture(Handle *s, Handle **graph) {
+static int fake_StreamEndCapture(Handle *s, Handle **graph) {
     int e = begin(true);
     if (!handle(s, 's')->graph) DIE("a capture ends that has not begun");
     *graph = e ? NULL : s->graph;
@@ -729,8 +743,9 @@ EXPORT int cuStreamEndCapture(Handle *s, Handle **graph) {
     capturing--;
     return end(e);
 }
+SOMETIMES(cuStreamEndCapture, fake_StreamEndCapture)
 
-EXPORT int cuGraphInstantiateWithFlags(Handle **x, Handle *graph, unsigned long long flags) {
+static int fake_GraphInstantiateWithFlags(Handle **x, Handle *graph, unsigned long long flags) {
     int e = begin(true);
     if (!e && flags) e = INVALID_VALUE;
     if (e) return end(e);
@@ -742,8 +757,9 @@ EXPORT int cuGraphInstantiateWithFlags(Handle **x, Handle *graph, unsigned long 
     lives(1);
     return end(0);
 }
+SOMETIMES(cuGraphInstantiateWithFlags, fake_GraphInstantiateWithFlags)
 
-EXPORT int cuGraphLaunch(Handle *x, Handle *s) {
+static int fake_GraphLaunch(Handle *x, Handle *s) {
     int e = begin(true);
     if (e) return end(e);
     if (handle(x, 'x')->stale) DIE("a graph uses memory that was freed");
@@ -753,15 +769,17 @@ EXPORT int cuGraphLaunch(Handle *x, Handle *s) {
     counts.graphs++;
     return end(0);
 }
+SOMETIMES(cuGraphLaunch, fake_GraphLaunch)
 
-EXPORT int cuGraphExecDestroy(Handle *x) {
+static int fake_GraphExecDestroy(Handle *x) {
     int e = begin(true);
     graph_gone(handle(x, 'x'));
     lives(-1);
     return end(e);
 }
+SOMETIMES(cuGraphExecDestroy, fake_GraphExecDestroy)
 
-EXPORT int cuGraphDestroy(Handle *graph) {
+static int fake_GraphDestroy(Handle *graph) {
     int e = begin(true);
     work_drop(handle(graph, 'g'));
     graph->kind = 0;
@@ -769,6 +787,7 @@ EXPORT int cuGraphDestroy(Handle *graph) {
     lives(-1);
     return end(e);
 }
+SOMETIMES(cuGraphDestroy, fake_GraphDestroy)
 
 __attribute__((destructor)) static void at_exit(void) {
     if (counts.live) DIE("%ld contexts, streams, modules and allocations are left at exit", counts.live);

@@ -54,10 +54,10 @@ CASES = {
                   "gemv rows=1", [(0, 70), (0, 700)]),
     "mask cut out of a table": ("(float[2, 3, N, 32] q, float[2, 3, S, 32] past) => (float[2, 3, N, 32] y) <int64[4] all = {1, 1, 90, 90}, "
                                 "int64[1] zero = {0}, int64[1] two = {2}, int64[1] three = {3}, float low = {-10000}> { "
-                                "o = ConstantOfShape<value = int64[1] {1}>(all) l = Trilu<upper = 0>(o) b = Cast<to = 9>(l) k = Concat<axis = 2>(past, q) "
-                                "f = Shape<start = 2, end = 3>(past) e = Shape<start = 2, end = 3>(k) r = Slice(b, f, e, two) m = Slice(r, zero, e, three) "
-                                "t = Transpose<perm = [0, 1, 3, 2]>(k) s = MatMul(q, t) c = Where(m, s, low) p = Softmax<axis = 3>(c) y = MatMul(p, k) }",
-                                "flash rows=64", [(3, 67), (20, 0), (1, 89)]),
+                                "o = ConstantOfShape<value = int64[1] {1}>(all) l = Trilu<upper = 0>(o) b = Cast<to = 9>(l) "
+                                "k = Concat<axis = 2>(past, q) f = Shape<start = 2, end = 3>(past) e = Shape<start = 2, end = 3>(k) "
+                                "r = Slice(b, f, e, two) m = Slice(r, zero, e, three) t = Transpose<perm = [0, 1, 3, 2]>(k) s = MatMul(q, t) "
+                                "c = Where(m, s, low) p = Softmax<axis = 3>(c) y = MatMul(p, k) }", "flash rows=64", [(3, 67), (20, 0), (1, 89)]),
     "any length": ("(float[N] x, float[N] w) => (float[N] y) { y = Mul(x, w) }", "stream lanes=4", [(n, 0) for n in (0, 1, 3, 4, 1027)]),
     "broadcast": ("(float[N, 300] x, float[300] g, float[N, 1] b) => (float[N, 300] y) { a = Mul(x, g) t = Tanh(a) y = Add(t, b) }", "stream lanes=4",
                   [(5, 0)]),

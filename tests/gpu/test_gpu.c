@@ -299,14 +299,19 @@ END_TEST
 /* A run that is as an earlier one is played again: one launch of a graph. Sizes come back after others, memory of the caller's comes and
  * goes, data may change, guards fail; without graphs the same happens without them. */
 START_TEST(test_graphs) {
-    for (int graphs = 0; graphs < 2; graphs++) {
+    static const char *const without[] = {
+        NULL, NULL, "cuStreamBeginCapture_v2", "cuStreamEndCapture", "cuGraphInstantiateWithFlags", "cuGraphLaunch", "cuGraphDestroy"};
+    for (size_t way = 0; way < sizeof without / sizeof *without; way++) {
+        int graphs = way == 0;
         G g;
         Caller c;
         uint64_t z;
         accelc_value out;
         static const int64_t len[] = {N, N, 10, N, 10, 10, 500, N, 500, 500, 20, 30, 40, N, N};
         static const bool again[] = {0, 1, 0, 1, 1, 1, 0, 1, 1, 1, 0, 0, 0, 0, 1}; /* the four that were of use last are remembered */
-        setenv("ACCELC_EMU_GRAPHS", graphs ? "1" : "0", 1);
+        if (way == 1) setenv("ACCELC_EMU_GRAPHS", "0", 1);
+        else unsetenv("ACCELC_EMU_GRAPHS");
+        if (without[way]) setenv("ACCELC_EMU_WITHOUT", without[way], 1);
         caller_open(&c);
         gpu_init(&g, plan_pipe(N, 1, 10), ALL);
         ck_assert_int_eq(c.alloc(&z, N * 4), 0);
@@ -335,7 +340,7 @@ START_TEST(test_graphs) {
         caller_close(&c);
         ck_assert_int_eq(g.look()->live, 0);
     }
-    unsetenv("ACCELC_EMU_GRAPHS");
+    unsetenv("ACCELC_EMU_WITHOUT");
 }
 END_TEST
 
@@ -985,12 +990,15 @@ END_TEST
 
 /* Of several levels for GPUs the first is taken that the device has an image for which the driver does not refuse; then that for the CPU. */
 START_TEST(test_levels) {
+    enum { OLD = 1, MAPS }; /* the driver knows no maps of tensors; kernels of the first level have some, too */
     static const struct {
         const char *arch, *code;
         int device, level; /* 0 and 1: for GPUs, 2: for the CPU, 3: none */
-    } row[] = {{"90", "code", 0, 0},       {"90", "code", 1, 0},       {"80", "code", 0, 1},       {"80", "code", 2, 1}, {"100", "code", 1, 1},
-               {"90", "broken 222", 0, 1}, {"90", "broken 222", 1, 1}, {"90", "broken 999", 1, 1}, {"75", "code", 0, 2}, {"75", "code", 1, 3},
-               {"90", "code", -1, 2}};
+        int without;
+    } row[] = {{"90", "code", 0, 0, 0},       {"90", "code", 1, 0, 0},       {"80", "code", 0, 1, 0},       {"80", "code", 2, 1, 0},
+               {"100", "code", 1, 1, 0},      {"90", "broken 222", 0, 1, 0}, {"90", "broken 222", 1, 1, 0}, {"90", "broken 999", 1, 1, 0},
+               {"75", "code", 0, 2, 0},       {"75", "code", 1, 3, 0},       {"90", "code", -1, 2, 0},      {"90", "code", 0, 0, OLD},
+               {"90", "code", 0, 1, MAPS},    {"90", "code", 1, 1, MAPS}};
     for (size_t r = 0; r < sizeof row / sizeof *row; r++) {
         G g;
         accelc_value out;
@@ -1003,10 +1011,18 @@ START_TEST(test_levels) {
         gpu.image = &best, g.gpu.image = &other;
         gpu.nimage = g.gpu.nimage = 1;
         gpu.shared = notes;
+        rt_gpu_kernel kernel[KERNELS];
+        memcpy(kernel, g.row, sizeof kernel);
+        kernel[ROWS].maps = row[r].without == MAPS;
+        g.row[ROWS].maps = 0;
+        gpu.kernel = kernel;
         first.gpu = &gpu;
+        if (row[r].without) setenv("ACCELC_EMU_WITHOUT", "cuTensorMapEncodeTiled", 1);
         g.m.bundle.model = list;
-        g.m.bundle.nmodel = 3;
         setenv("ACCELC_EMU_ARCH", row[r].arch, 1);
+        g.m.bundle.nmodel = 1;
+        if (row[r].without == MAPS) expect(&g, GPU(1), ACCELC_EDEVICE, "the driver of the GPU is too old: it has no cuTensorMapEncodeTiled");
+        g.m.bundle.nmodel = 3;
         accelc_status st = model_open(&g.m, (accelc_config){.threads = 1, .device = row[r].device});
         ck_assert_int_eq(st, row[r].level == 3 ? ACCELC_EDEVICE : ACCELC_OK);
         if (st == ACCELC_OK) {
@@ -1016,6 +1032,7 @@ START_TEST(test_levels) {
         } else ck_assert_ptr_nonnull(strstr(g.m.msg, "has compute capability 7.5, the model was compiled for 8.0"));
         gpu_done(&g);
         unsetenv("ACCELC_EMU_ARCH");
+        unsetenv("ACCELC_EMU_WITHOUT");
     }
 }
 END_TEST
