@@ -2,15 +2,17 @@
 """Official ONNX backend cases, through `accelc --eval` or through compiled code: with --tasks, by an executor that runs the tasks of a phase in
 any order, with --target, for that target, each case in a process of its own.
 
-    suite_eval.py ACCELC [--variant plain|dynamic|constant|all] [--tasks N] [--target T] [--op NAME]... [--only PATTERN] [-v]
+    suite_eval.py ACCELC [--variant plain|dynamic|constant|all] [--tasks N] [--target T [--most N]] [--op NAME]... [--only PATTERN] [-v]
 
 Without --op, the cases are those whose nodes (subgraphs and functions included) are all operators that `accelc --list-ops`
 names. Cases, variants and comparison are those of bench/suite.py beside the checkout (--suite FILE). Cases that cannot pass are
-in KNOWN with the reason; they are counted apart.
+in KNOWN with the reason; they are counted apart. With --most, so are those whose kernels have more than N million points (of every stage, reduced
+axes included), which would take an emulator long; each is named with its number.
 The last line is `N passed, N failed, N known`; exit status 1 if any failed.
 """
 import argparse
 import importlib.util
+import math
 import multiprocessing.pool
 import os
 import re
@@ -172,6 +174,14 @@ def for_target(suite, target, test, variant):
     return failure and ": ".join(failure)
 
 
+def millions_of_points(accelc, target, test):
+    """Of all stages of the case's kernels, where sizes are known."""
+    path = os.path.join(test.folder, "model.onnx") if test.folder else test.light
+    r = subprocess.run([accelc, path, "-o", "-", "--emit=kernels", "--target", target], capture_output=True, text=True, errors="replace")
+    stages = re.findall(r"^  \w+ \((#0 [^)]*)\)", r.stdout, re.M)
+    return sum(math.prod(int(n) for n in re.findall(r"<(\d+)", s)) for s in stages) / 1e6
+
+
 job = None   # of the processes that main() forks: from the number of a case to the reason of its failure
 
 
@@ -187,6 +197,7 @@ def main():
     p.add_argument("--variant", choices=["plain", "dynamic", "constant", "all"], default="all")
     p.add_argument("--tasks", type=int, metavar="N", help="compiled code, N tasks in any order, instead of the evaluator")
     p.add_argument("--target", metavar="T", help="code compiled for T instead of the evaluator")
+    p.add_argument("--most", type=float, metavar="N", help="with --target: not the cases of more than N million points")
     p.add_argument("--op", action="append", help="cases that use this operator")
     p.add_argument("--only", help="regular expression that the case's category/name must contain")
     p.add_argument("--suite", default=os.path.join(here, "../../../shared/bench/suite.py"))
@@ -208,6 +219,12 @@ def main():
         if options.op or options.only or used <= known:
             cases.append(t)
     passed = failed = known_bad = 0
+    if options.most:
+        with multiprocessing.pool.ThreadPool(options.jobs) as pool:
+            sizes = pool.map(lambda t: millions_of_points(options.accelc, options.target, t), cases)
+        for t, n in [(t, n) for t, n in zip(cases, sizes) if n > options.most]:
+            print(f"not run: {t.category}/{t.name}, {n:.0f} million points")
+            cases.remove(t)
     for variant in ["plain", "dynamic", "constant"] if options.variant == "all" else [options.variant]:
         def job(i, v=variant):
             if options.target:
