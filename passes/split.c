@@ -1,7 +1,8 @@
-/* split.c: products of few tiles, for GPUs. In: contractions whose results are fewer tiles than a device has multiprocessors, over a long axis of
- * known size. Out: contractions over parts of that axis, one after the other in memory, as many as fill the device, and a sum over the parts, which
- * what follows joins. How many parts follows from the sizes alone, so results depend neither on the device nor on the grid.
- * Sizes that are symbols count with their upper bounds: where there is none, nothing is split. */
+/* split.c: products of few tiles, for GPUs. In: contractions whose results are fewer tiles than a device has multiprocessors, over a long axis.
+ * Out: contractions over parts of that axis, one after the other in memory, as many as fill the device, and a sum over the parts, which what follows
+ * joins. How many parts follows from the sizes alone, so results depend neither on the device nor on the grid.
+ * Sizes that are symbols count with their upper bounds: where there is none, nothing is split. A symbolic axis is split into whole steps, and what
+ * its last parts have too much of is padding of both factors. */
 #include <string.h>
 
 #include "internal.h"
@@ -13,8 +14,9 @@ enum { MEMORY = 2500, FLOW = 20 /* bytes a cycle: of the device; that a block ha
 
 typedef struct Sizes {
     double side[2], batches, depth; /* rows that one operand has alone; what both have; what is summed */
-    int axis;                       /* label of the longest axis that is summed, of known size */
-    int64_t longest;
+    int axis;                       /* label of the longest axis that is summed */
+    int64_t longest;                /* its size, at most */
+    bool known;
 } Sizes;
 
 static int find(const uint8_t *labels, int rank, uint8_t label) {
@@ -34,17 +36,17 @@ static bool measure(Graph *g, const Node *n, Sizes *z) {
     const ContractAttr *a = n->attr;
     const Type *t[3] = {val_type(g, n->in[0]), val_type(g, n->in[1]), val_type(g, n->out[0])};
     int rank[3] = {t[0]->rank, t[1]->rank, t[2]->rank};
-    *z = (Sizes){{1, 1}, 1, 1, -1, 0};
+    *z = (Sizes){{1, 1}, 1, 1, -1, 0, false};
     if (twice(a, rank) || rank[0] == MAX_RANK || rank[1] == MAX_RANK || rank[2] == MAX_RANK) return false;
     for (int s = 0; s < 2; s++)
         for (int d = 0; d < rank[s]; d++) {
             uint8_t label = a->label[s][d];
             bool both = find(a->label[!s], rank[!s], label) >= 0, out = find(a->label[2], rank[2], label) >= 0;
-            int64_t size, most = dim_hi(g->c, t[s]->dim[d]);
+            int64_t most = dim_hi(g->c, t[s]->dim[d]);
             if (most == DIM_INF) return false;
             if (both && s) continue;
             *(!out ? &z->depth : both ? &z->batches : &z->side[s]) *= (double)most;
-            if (!out && both && dim_is_const(g->c, t[s]->dim[d], &size) && size > z->longest) z->longest = size, z->axis = label;
+            if (!out && both && most > z->longest) z->longest = most, z->axis = label, z->known = dim_is_const(g->c, t[s]->dim[d], NULL);
         }
     return z->axis >= 0;
 }
@@ -70,7 +72,7 @@ static int64_t parts_of(const Graph *g, const Node *n, const Target *t, const Si
     double best = z->depth * step * up(blocks, MULTIPROCESSORS) * 0.75; /* what is won should be worth it */
     int64_t parts = 1;
     for (int64_t s = 2; s <= MOST_PARTS && (double)(s * LEAST) <= z->depth; s *= 2) {
-        if (z->longest % (s * STEP)) break;
+        if (z->known && z->longest % (s * STEP)) break;
         double sums = (double)s * z->side[0] * z->side[1] * z->batches;
         double time = z->depth / (double)s * step * up(blocks * (double)s, MULTIPROCESSORS) + LAUNCH + sums * 8 / MEMORY;
         if (time < best) best = time, parts = s;
@@ -79,11 +81,14 @@ static int64_t parts_of(const Graph *g, const Node *n, const Target *t, const Si
 }
 
 /* v with the axis in two: parts, and what is in one. */
-static Val parted(B *b, Val v, int axis, int64_t parts, int64_t size) {
+static Val parted(B *b, Val v, int axis, int64_t parts) {
+    Ctx *c = b->g->c;
     const Type *t = val_type(b->g, v);
-    Dim dim[MAX_RANK];
-    for (int d = 0; d <= t->rank; d++)
-        dim[d] = d == axis ? dim_const(b->g->c, parts) : d == axis + 1 ? dim_const(b->g->c, size / parts) : t->dim[d > axis ? d - 1 : d];
+    Dim dim[MAX_RANK], lo[MAX_RANK], hi[MAX_RANK], all = t->dim[axis], n = dim_const(c, parts);
+    Dim part = dim_divisible(c, all, parts) ? dim_floordiv(c, all, n) : dim_muli(c, dim_ceildiv(c, all, dim_const(c, parts * STEP)), STEP);
+    for (int d = 0; d < t->rank; d++) lo[d] = dim_const(c, 0), hi[d] = d == axis ? dim_sub(c, dim_mul(c, part, n), all) : lo[d];
+    for (int d = 0; d <= t->rank; d++) dim[d] = d == axis ? n : d == axis + 1 ? part : t->dim[d > axis ? d - 1 : d];
+    if (!dim_is(c, hi[axis], 0)) v = b_pad(b, v, lo, hi, NULL, PAD_VALUE, dt_convert((Scalar){.t = DT_I64}, (DType)t->dtype), (Val){0});
     return b_reshape(b, v, t->rank + 1, dim);
 }
 
@@ -106,7 +111,7 @@ static bool rewrite(Graph *g, Node *n, PassCtx *p) {
     Val in[2];
     for (int s = 0; s < 2; s++) {
         int axis = find(old->label[s], rank[s], (uint8_t)z.axis);
-        in[s] = parted(&b, n->in[s], axis, parts, z.longest);
+        in[s] = parted(&b, n->in[s], axis, parts);
         for (int d = 0; d <= rank[s]; d++) a.label[s][d] = d == axis ? label : old->label[s][d > axis ? d - 1 : d];
     }
     a.label[2][0] = label;

@@ -58,6 +58,8 @@ CASES = {
                                 "k = Concat<axis = 2>(past, q) f = Shape<start = 2, end = 3>(past) e = Shape<start = 2, end = 3>(k) "
                                 "r = Slice(b, f, e, two) m = Slice(r, zero, e, three) t = Transpose<perm = [0, 1, 3, 2]>(k) s = MatMul(q, t) "
                                 "c = Where(m, s, low) p = Softmax<axis = 3>(c) y = MatMul(p, k) }", "flash rows=64", [(3, 67), (20, 0), (1, 89)]),
+    "parts of a symbol": ("(float[5, S] x, float[S, 36] w, float[36] b) => (float[5, 36] y) { p = MatMul(x, w) y = Add(p, b) }", "gemv rows=\\d",
+                          [(0, 0), (0, 1), (0, 300), (0, 1111), (0, 4096)], "--dim=S=0..4096"),
     "any length": ("(float[N] x, float[N] w) => (float[N] y) { y = Mul(x, w) }", "stream lanes=4", [(n, 0) for n in (0, 1, 3, 4, 1027)]),
     "broadcast": ("(float[N, 300] x, float[300] g, float[N, 1] b) => (float[N, 300] y) { a = Mul(x, g) t = Tanh(a) y = Add(t, b) }", "stream lanes=4",
                   [(5, 0)]),
@@ -93,13 +95,13 @@ def main():
     command = os.path.abspath(sys.argv[1])
     with tempfile.TemporaryDirectory(prefix="accelc-rows-") as folder:
         path, so = f"{folder}/m.onnx", f"{folder}/m.so"
-        for number, (name, (graph, schedule, sizes)) in enumerate(CASES.items()):
+        for number, (name, (graph, schedule, sizes, *options)) in enumerate(CASES.items()):
             onnx.save(onnx.parser.parse_model(f'<ir_version: 10, opset_import: ["" : 20]>\nm {graph}'), path)
-            listing = subprocess.run([command, path, "-o", "-", "--emit=kernels", "--target=cuda"], check=True, capture_output=True, text=True).stdout
-
+            line = [command, path, "-o", "-", "--emit=kernels", "--target=cuda", *options]
+            listing = subprocess.run(line, check=True, capture_output=True, text=True).stdout
             assert re.search(rf"schedule: {schedule}\b", listing), f"{name}: not {schedule}: {listing}"
             so = f"{folder}/m{number}.so"
-            accelc.compile(path, so, "--target", "gpu-emulated")
+            accelc.compile(path, so, "--target", "gpu-emulated", *options)
             model = accelc.load(so)
             for n, s in sizes:
                 rng = np.random.default_rng(n + s)
