@@ -7,7 +7,8 @@
  * What is copied is a tile of a tensor (gpu_bulk.h); beyond its ends there are zeros. A line of shared memory is 128 bytes of k of a row; or (TURNED,
  * 16-bit types) 64 rows of a k, where rows are the neighbours.
  * Tiles are walked in groups of rows, so that the blocks that run together read few rows and columns.
- * Order of a sum: steps of 32 bytes of k ascending, added as the hardware does it; factors of f32 lose the bits that tf32 does not have. */
+ * Order of a sum: steps of 32 bytes of k ascending, added as the hardware does it; factors of f32 lose the bits that tf32 does not
+ * have, which pass `narrow` has rounded away. */
 #include <math.h>
 #include <string.h>
 

@@ -483,10 +483,14 @@ static int roots(Cone *k, Val v, int depth, Node **out, int n) {
     return n;
 }
 
-/* Weights of 16 bits before they were rounded to that. */
+/* Weights before they were rounded to 16 bits or tf32. */
 static Expr unrounded(Ctx *c, Expr p) {
     const ExprInfo *i = expr_info(c, p);
     bool rounds = i->kind == E_CAST && dt_is_half((DType)i->dtype) && expr_info(c, i->arg[0])->dtype == DT_F32;
+    if (i->kind == E_OP && i->op == S_SELECT && i->dtype == DT_F32) {
+        Expr x = i->arg[1];
+        return expr_to_tf32(c, x).i == p.i ? x : p;
+    }
     return rounds ? i->arg[0] : p;
 }
 

@@ -13,6 +13,7 @@ static inline bool is_view(const Node *n) {
 bool fold_node(Graph *g, Node *n, bool may_grow); /* fold.c: n's results become constants, if its operands are (and the bytes do not grow) */
 /* A line of --explain, if node n or one of its results has the name asked for (a value's, or the source node's). */
 void explain(PassCtx *p, const Graph *g, const Node *n, const char *fmt, ...) __attribute__((format(printf, 4, 5)));
+Expr expr_to_tf32(Ctx *c, Expr x); /* narrow.c */
 /* linear.c: the steps of g, whose node list becomes that of all regions too; storage and places are left to memplan. */
 Program *linearise(Graph *g);
 /* One prototype per pass of the table in pipeline.c. */

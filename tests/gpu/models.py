@@ -121,7 +121,7 @@ _SCHEDULES = [
     ("tiles_half_conv", _MMA[:1] + _MMA[2:], None), ("tiles", _MMA, "tf32"), ("tiles_across", _MMA, "tf32"),
     ("tiles_conv", _MMA[:1] + _MMA[2:], "bf16"),
     ("tiles_across", _MMA[2:], "f16"), ("split", _GEMM[3:4], None), ("split_conv", _GEMM[4:5], None), ("split_few", _GEMV[:1] + _MMA[3:4], None),
-    ("tiles_half", _WGMMA, None), ("wgmma_whole", _WGMMA, "tf32"),
+    ("tiles_half", _WGMMA, None), ("wgmma_whole", _WGMMA, "tf32"), ("wgmma_whole", _WGMMA[::3], "bf16"),
     *((name, _WGMMA, None) for name in TILES if name.startswith("wgmma_") and name != "wgmma_whole"),
     *((name, _WGMMA, "tf32" if name == "windows_whole" else None) for name in TILES if name.startswith("windows")),
     ("tiles_channels", _GEMM, None), ("tiles_half_channels", _MMA, None), ("tiles_bytes_channels", _MMA, None),

@@ -59,6 +59,23 @@ def check(command, folder, name, schedule, precision, wants):
     print(f"ok   {name}, {schedule}, {precision or 'as it is'}")
 
 
+def rounding(command, folder):
+    """Factors are rounded to nearest, by whatever multiplies them: three quarters of the last bit go up."""
+    path = f"{folder}/rounding.onnx"
+    onnx.save(onnx.parser.parse_model(models.text("wgmma_whole")), path)
+    for precision, bits in (("tf32", 10), ("bf16", 7), ("f16", 10)):
+        for schedule in ("mma rows=64 cols=64", "wgmma rows=128 cols=64"):
+            feeds = {"x": np.full((3, 104), 1 + 0.75 / 2**bits, np.float32), "w": np.ones((140, 104), np.float32), "b": np.zeros(140, np.float32)}
+            hopper = schedule.startswith("wgmma")
+            line = [command, path, "-o", "-", "--emit=kernels", "--target=cuda", *(["--gpu=sm_90a"] if hopper else []), "--sched", schedule,
+                    f"--precision={precision}"]
+            assert f"schedule: {schedule} " in subprocess.run(line, check=True, capture_output=True, text=True).stdout
+            with session_of(path, f"{folder}/{precision}-{hopper}.so", "--sched", schedule, f"--precision={precision}", hopper=hopper) as session:
+                y = np.asarray(session.run(feeds)["y"])
+            assert (y == 104 * (1 + 1 / 2**bits)).all(), f"{schedule}, {precision}: {y[0, 0]}"
+    print("ok   rounding")
+
+
 def main():
     command = os.path.abspath(sys.argv[1])
     with tempfile.TemporaryDirectory(prefix="accelc-tiles-") as folder:
@@ -68,6 +85,7 @@ def main():
             onnx.save(onnx.parser.parse_model(models.text(name)), f"{folder}/{name}.onnx")
             line = [command, f"{folder}/{name}.onnx", "-o", "-", "--emit=kernels", "--target=cuda", "--gpu=sm_90a", "--sched=wgmma"]
             assert "schedule: wgmma" not in subprocess.run(line, check=True, capture_output=True, text=True).stdout, f"{name}: wgmma takes it"
+        rounding(command, folder)
         for name, schedule, precision in schedules:
             path = f"{folder}/{name}.onnx"
             if name not in wants:
