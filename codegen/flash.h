@@ -15,13 +15,12 @@ typedef struct Flash {
     Attn a;
     DType type;
     int keys, d, v;         /* of a step; of a query, of a value */
-    bool quick;             /* weights by lir_exp2 */
     LVal tid, lane, warp, nkeys, nrows, row[2], at[K_AXES], t0; /* tid: of the four warps */
     LVal score;             /* where x is evaluated */
     LVal out;               /* memory for results on their way: flash_out_bytes */
     void (*meet)(const struct Flash *f); /* the four warps */
     /* of `flash` alone */
-    bool split;             /* f32 by three products */
+    bool split;             /* f32 by three products; weights are not by lir_exp2, whose last bits would show */
     GpuTiles query, key, value;
     int64_t slot;           /* bytes of a step's keys and values */
     LVal mem;

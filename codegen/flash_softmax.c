@@ -126,7 +126,7 @@ static void exponents(Flash *f, LVal *s) {
 static LVal weight(const Flash *f, LVal x, LVal base) {
     Lir *l = f->l;
     LVal log2e = f32(l, 1.4426950408889634);
-    if (!f->quick) return attn_exp(l, lir_sub(l, x, base));
+    if (f->split) return attn_exp(l, lir_sub(l, x, base));
     return lir_exp2(l, lir_fma(l, x, log2e, lir_op1(l, S_NEG, lir_mul(l, base, log2e))));
 }
 

@@ -412,7 +412,7 @@ static void plan(Wide *w) {
 }
 
 static void wgflash_build(Emit *e) {
-    Wide wide = {.f = {.e = e, .l = e->l, .keys = KEYS, .quick = true, .meet = meet},
+    Wide wide = {.f = {.e = e, .l = e->l, .keys = KEYS, .meet = meet},
                  .stages = (int)e->s->par[PAR_STAGES]},
          *w = &wide;
     Lir *l = e->l;
