@@ -35,10 +35,11 @@ Dim contract_column_tiles(const Shape *x, const Target *t, int nv);
 
 /* A task is a chunk of rows (of tiles, if contract_by_tiles) and `tiles` column tiles. depth > 0: it goes over the reduced axis in passes of so many
  * points, as the chunk's elements of A do not stay in the second-level cache otherwise; with `copies`, each copies its elements of A first: rows that lie a
- * multiple of 4096 bytes apart fall into one set of the first-level cache. */
+ * multiple of 4096 bytes apart fall into one set of the first-level cache. rows_first: B stays in the second-level cache and A does not, so all column tiles
+ * pass over a chunk before the next one. */
 typedef struct Plan {
     int64_t chunk, depth, tiles;
-    bool copies;
+    bool copies, rows_first;
 } Plan;
 Plan contract_plan(const Shape *x, const Target *t, TileRows tr, int nv);
 double contract_tile_cost(const Shape *x, const Target *t, int mr, int nv); /* cycles of the kernel in tiles of mr rows, nv vectors */

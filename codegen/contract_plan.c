@@ -24,12 +24,17 @@ bool contract_by_tiles(const Shape *x, TileRows tr, int64_t *tiles) {
     return true;
 }
 
+/* The axis that tasks cut into chunks of rows. */
+static int chunk_axis(const Shape *x) { return x->m[x->nm >= 2 ? x->nm - 2 : 0]; }
+
+static double columns(const Shape *x) { return x->nblk >= 0 ? shape_extent(x, x->nblk) * 16 : shape_extent(x, x->vec); }
+
 /* Rows (or tiles, if contract_by_tiles) per task: whole axis unless there are too few tasks to share; a multiple of the tile. */
 static int64_t chunk_rows(const Shape *x, TileRows tr, double column_tiles) {
     int64_t h;
     if (!x->nm) return 0;
-    int axis = x->nm >= 2 ? x->m[x->nm - 2] : x->m[x->nm - 1], unit = x->nm >= 2 ? tr.ty : tr.tx;
-    if (!dim_is_const(x->k->c, x->s->axis[axis].extent, &h)) return x->nm >= 2 ? 8 : (int64_t)unit * 8;
+    int unit = x->nm >= 2 ? tr.ty : tr.tx;
+    if (!dim_is_const(x->k->c, x->s->axis[chunk_axis(x)].extent, &h)) return x->nm >= 2 ? 8 : (int64_t)unit * 8;
     double others = column_tiles * shape_product(x, x->batch, x->nbatch) * shape_product(x, x->nout, x->nnout) * (x->nm > 2 ? shape_product(x, x->m, x->nm - 2) : 1);
     int64_t want = others >= 24 ? 1 : (int64_t)(24 / others) + 1, units = (h + unit - 1) / unit;
     if (contract_by_tiles(x, tr, &units)) unit = 1;
@@ -69,6 +74,27 @@ static void plan_passes(const Shape *x, const Target *t, TileRows tr, int nv, in
     *p = (Plan){.chunk = rows, .depth = deep, .tiles = n, .copies = dim_is(c, x->a.f.coef[x->red[0]], 1) && tile_collides(x, tr, nv)};
 }
 
+/* Bytes of an operand's buffer that one of its batches takes, with what lies between the elements that are read. */
+static double batch_bytes(const Shape *x, const Operand *o) {
+    const KBuf *b = &x->k->buf[o->buf];
+    double bytes = dt_bits(o->type) / 8.0;
+    for (int d = 0; d < b->rank; d++) bytes *= dim_typical(x->k->c, b->dim[d]);
+    for (int i = 0; i < x->nbatch; i++)
+        if (o->f.has[x->batch[i]]) bytes /= shape_extent(x, x->batch[i]);
+    return bytes;
+}
+
+/* Chunks of rows that stay in the second-level cache beside all of B, where all of A does not. */
+static void plan_rows_first(const Shape *x, const Target *t, TileRows tr, Plan *p) {
+    double a = batch_bytes(x, &x->a), b = columns(x) * shape_product(x, x->red, x->nred) * (x->quad >= 0 ? 4 : 1) * dt_bits(x->b.type) / 8;
+    if (!x->nm || !(a > 0.7 * t->l2) || b > 0.4 * t->l2) return; /* a of no batch is not a number */
+    double row = a / shape_product(x, x->m, x->nm > 1 ? x->nm - 1 : 1); /* of the axis that is cut */
+    int64_t tiles, unit = x->nm >= 2 ? tr.ty : tr.tx, most = (int64_t)(0.3 * t->l2 / row) / unit;
+    if (!contract_by_tiles(x, tr, &tiles)) most *= unit;
+    p->rows_first = most > 0;
+    if (p->rows_first && p->chunk > most) p->chunk = most;
+}
+
 Dim contract_column_tiles(const Shape *x, const Target *t, int nv) {
     Ctx *c = x->k->c;
     int lanes = target_lanes(t, x->s->acc[0]);
@@ -81,39 +107,49 @@ Plan contract_plan(const Shape *x, const Target *t, TileRows tr, int nv) {
     Plan p = {.tiles = 1, .chunk = chunk_rows(x, tr, dim_typical(x->k->c, count))};
     int64_t ntiles;
     if (dim_is_const(x->k->c, count, &ntiles)) plan_passes(x, t, tr, nv, ntiles, &p);
+    if (!p.depth) plan_rows_first(x, t, tr, &p);
     return p;
+}
+
+/* Cycles of a tile of `rows` points and nv vectors, one of tiles_m over the same columns, and of its stores. */
+static double tile_cycles(const Shape *x, const Target *t, TileRows r, const Plan *plan, double rows, int nv, double tiles_m) {
+    enum { CHAIN = 4, LINE = 64 };
+    double kk = shape_product(x, x->red, x->nred), deep = plan->depth ? (double)plan->depth : kk, bytes = nv * t->vbytes;
+    double acc = rows * nv, fma = acc / t->fma_per_cycle, loads = (rows + nv) / 2.0;
+    if (x->nblk < 0 && x->nred && !dim_divisible(x->k->c, x->b.f.coef[x->red[x->nred - 1]], t->vbytes / (dt_bits(x->b.type) / 8)))
+        loads += bytes / LINE / 2; /* vectors that lie across two lines are loaded twice */
+    /* Over many rows a panel of B comes from the second-level cache (40 bytes a cycle), or from beyond if it and the next one are too large. */
+    double stream = tiles_m > 1 ? bytes / (deep * bytes > 0.4 * t->l2 ? 8.0 : 40.0) : 0;
+    if (tiles_m > 1 && shape_rows_collide(x, t)) stream = bytes / 6.5;
+    double step = fma > 1.2 * loads ? fma : 1.2 * loads; /* a port is free for a load five times of six */
+    if (step < stream) step = stream;
+    if (step < CHAIN) step = CHAIN;
+    /* What does not bind still costs a little; an A beyond the second-level cache is read again for every column tile. */
+    double a_bytes = shape_product(x, x->m, x->nm) * kk * 4; /* of a quad, too */
+    bool again = a_bytes > 0.6 * t->l2 && x->nred < 3 && !plan->depth && !plan->rows_first;
+    step += 0.05 * (loads + 2 * stream) + (again ? 0.15 * rows * 4 / 7 : 0);
+    if (plan->depth) step += 2 * acc / deep + (plan->copies ? 0.2 * rows / (double)plan->tiles : 0);
+    if (x->s->acc[0] == DT_I32 && x->quad < 0) step *= 4;
+    if (x->quad >= 0 && !(t->flags & F_VNNI)) step *= 4;
+    if (!plan->copies && tile_collides(x, r, nv)) step *= 1.6;
+    return kk * step + acc * 4 + 30;
 }
 
 double contract_tile_cost(const Shape *x, const Target *t, int mr, int nv) {
     int lanes = target_lanes(t, x->s->acc[0]);
     TileRows r = contract_rows(x, mr);
     Plan plan = contract_plan(x, t, r, nv);
-    double points = shape_product(x, x->batch, x->nbatch) * shape_product(x, x->nout, x->nnout), kk = shape_product(x, x->red, x->nred);
-    double tiles_m = 1;
+    double points = shape_product(x, x->batch, x->nbatch) * shape_product(x, x->nout, x->nnout), tiles_m = 1;
     for (int i = 0; i < x->nm; i++) {
         double e = shape_extent(x, x->m[i]);
         double by = i == x->nm - 1 ? r.tx : i == x->nm - 2 ? r.ty : 1;
         tiles_m *= by > 1 ? (double)(int64_t)((e + by - 1) / by) : e;
     }
-    double cols = x->nblk >= 0 ? shape_extent(x, x->nblk) * 16 : shape_extent(x, x->vec);
-    double tiles_n = (double)(int64_t)((cols + lanes * nv - 1) / (lanes * nv));
     double last = x->nm ? shape_extent(x, x->m[x->nm - 1]) : 1; /* rows are shared out evenly: the mean tile counts */
     double wide = r.tx > 1 && last >= r.tx ? last / (double)(int64_t)((last + r.tx - 1) / r.tx) : r.tx;
     double high = x->nm > 1 ? shape_extent(x, x->m[x->nm - 2]) : 1, tall = r.ty > 1 && high >= r.ty ? high / (double)(int64_t)((high + r.ty - 1) / r.ty) : r.ty;
-    double acc = tall * wide * nv, fma = acc / t->fma_per_cycle, loads = (tall * wide + nv) / 2.0, chain = 4;
-    /* Over many rows a panel of B comes from the second-level cache (40 bytes a cycle), or from beyond if it and the next one are too large. */
-    double deep = plan.depth ? (double)plan.depth : kk, stream = tiles_m > 1 ? nv * t->vbytes / (deep * nv * t->vbytes > 0.4 * t->l2 ? 8.0 : 40.0) : 0;
-    if (tiles_m > 1 && shape_rows_collide(x, t)) stream = nv * t->vbytes / 6.5;
-    double step = fma > loads ? fma : loads;
-    if (step < stream) step = stream;
-    if (step < chain) step = chain;
-    /* What does not bind still costs a little; an A beyond the second-level cache is read again for every column tile. */
-    double a_bytes = shape_product(x, x->m, x->nm) * kk * 4; /* of a quad, too */
-    step += 0.05 * (loads + 2 * stream) + (a_bytes > 0.6 * t->l2 && x->nred < 3 && !plan.depth ? 0.15 * tall * wide * 4 / 7 : 0);
-    if (plan.depth) step += 2 * acc / deep + (plan.copies ? 0.2 * wide / (double)plan.tiles : 0);
-    if (x->s->acc[0] == DT_I32 && x->quad < 0) step *= 4;
-    if (x->quad >= 0 && !(t->flags & F_VNNI)) step *= 4;
-    if (!plan.copies && tile_collides(x, r, nv)) step *= 1.6;
-    double b_unit = x->nblk >= 0 || nv * lanes >= cols ? 1 : 1.02;
-    return points * tiles_m * tiles_n * (kk * step * b_unit + acc * 4 + 30);
+    double cols = columns(x), whole = (double)(int64_t)(cols / (nv * lanes)), left = cols - whole * nv * lanes; /* for a narrow tile at the edge */
+    double cycles = whole * tile_cycles(x, t, r, &plan, tall * wide, nv, tiles_m);
+    if (left > 0) cycles += tile_cycles(x, t, r, &plan, tall * wide, (int)((left + lanes - 1) / lanes), tiles_m);
+    return points * tiles_m * cycles;
 }

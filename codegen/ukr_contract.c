@@ -9,15 +9,16 @@
  * reduced axis of four (the quad) is contiguous in A and in B, and the columns of B are four bytes apart.
  *
  * Tasks (contract_plan.c): batch, column tiles, chunks of rows, in this order, so that a thread keeps a column panel of B in cache while it
- * walks rows. An A that is too large for the second-level cache is walked in passes: a task has several column tiles, and multiplies
- * all of them by one stretch of the reduced axis after the other, sums waiting in scratch.
- * Each element sums its products in ascending order of the reduced axes, in one chain: results do not depend on tiles or passes. */
+ * walks rows. Where A is too large for the second-level cache and B is not: batch, chunks of rows, column tiles (order 1). Where both are,
+ * A is walked in passes: a task has several column tiles, and multiplies all of them by one stretch of the reduced axis after the other,
+ * sums waiting in scratch.
+ * Each element sums its products in ascending order of the reduced axes, in one chain: results do not depend on tiles, order or passes. */
 #include <string.h>
 
 #include "contract.h"
 #include "ukr.h"
 
-enum { PAR_MR, PAR_NV, PAR_ROWS, PAR_UNROLL, PAR_PF, PAR_DEPTH, PAR_TILES };
+enum { PAR_MR, PAR_NV, PAR_ROWS, PAR_UNROLL, PAR_PF, PAR_DEPTH, PAR_TILES, PAR_ORDER };
 enum { MAX_TILE = 64 };
 
 static bool contract_match(const Kernel *k, const Target *t) {
@@ -569,14 +570,16 @@ static void contract_build(Emit *e) {
     par[PAR_ROWS] = chunk;
     par[PAR_DEPTH] = plan->depth;
     par[PAR_TILES] = plan->tiles;
+    par[PAR_ORDER] = plan->rows_first;
     int64_t tiles = 0;
     Dim length = dim_const(c, 1);
     if (x->nm) length = contract_by_tiles(x, tr, &tiles) ? dim_const(c, tiles) : x->s->axis[x->m[x->nm >= 2 ? x->nm - 2 : 0]].extent;
     LVal chunk_no, tile_no, r0 = lir_i64(l, 0), r1 = lir_i64(l, 1);
     Tasks tasks = {0};
+    if (plan->rows_first) tasks_along(&tasks, groups, &tile_no);
     tasks_along(&tasks, chunk ? dim_ceildiv(c, length, dim_const(c, chunk)) : dim_const(c, 1), &chunk_no);
     tasks_axes(&tasks, x->s, x->m, x->nm - 2, g->at);
-    tasks_along(&tasks, groups, &tile_no);
+    if (!plan->rows_first) tasks_along(&tasks, groups, &tile_no);
     tasks_axes(&tasks, x->s, x->nout, x->nnout, g->at);
     tasks_axes(&tasks, x->s, x->batch, x->nbatch, g->at);
     tasks_begin(e, &tasks);
@@ -593,4 +596,5 @@ static void contract_build(Emit *e) {
     lir_for_end(l, &t, NULL, NULL);
 }
 
-const Tmpl tmpl_contract = {"contract", "mr nv rows unroll pf depth tiles", F_SIMD, contract_match, contract_candidates, contract_cost, contract_build};
+const Tmpl tmpl_contract = {"contract", "mr nv rows unroll pf depth tiles order", F_SIMD, contract_match, contract_candidates, contract_cost,
+                            contract_build};
