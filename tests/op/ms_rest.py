@@ -1,0 +1,141 @@
+"""com.microsoft: attributes, operands, results and element types that no other family has (tests/lint/covered.py finds them)."""
+import copy
+
+import ml_dtypes
+import numpy as np
+
+import families
+
+from op_test import Case, expected, f16, f32, f64, i32, i64, ints, u8
+
+MS = "com.microsoft."
+PADS = ("SAME_UPPER", "SAME_LOWER", "VALID")
+
+
+def last(op, attrs):
+    """An operator of ai.onnx with channels last."""
+    def run(x, *rest):
+        return [np.moveaxis(y, 1, -1) for y in expected(Case(op, [np.moveaxis(x, -1, 1), *rest], attrs))]
+    return run
+
+
+def windows(rng):
+    x, w, bias = f32(rng, 2, 7, 8, 6), f32(rng, 4, 6, 3, 2), f32(rng, 4)
+    for pad in PADS:
+        attrs = {"auto_pad": pad, "strides": [2, 1], "kernel_shape": [3, 2]}
+        yield Case(MS + "NhwcConv", [x, w, bias], attrs, oracle=last("Conv", attrs))
+        yield Case(MS + "NhwcFusedConv", [x, w, bias], {**attrs, "activation": "LeakyRelu", "activation_params": [0.3]},
+                   oracle=lambda *v, a=attrs: [np.where(y < 0, np.float32(0.3) * y, y) for y in last("Conv", a)(*v)])
+        image = u8(rng, 1, 3, 7, 8)
+        yield Case(MS + "NhwcMaxPool", [np.moveaxis(image, 1, -1)], attrs, oracle=last("MaxPool", attrs))
+        yield Case(MS + "QLinearAveragePool", [image, np.float32(0.1), np.uint8(7), np.float32(0.15), np.uint8(90)], attrs, slack=1)
+        yield Case(MS + "MaxpoolWithMask", [f32(rng, 2, 3, 6, 7), i32(rng, 2, 3, 6, 7, low=1, high=2)], {"auto_pad": pad, "kernel_shape": [2, 3]})
+    grouped = {"group": 2, "dilations": [2, 1], "strides": [1, 2]}
+    yield Case(MS + "NhwcFusedConv", [x, f32(rng, 4, 3, 2, 3), bias], {**grouped, "activation": "Relu"},
+               oracle=lambda *v: [np.maximum(y, 0) for y in last("Conv", grouped)(*v)])
+    yield Case(MS + "MaxpoolWithMask", [f32(rng, 2, 3, 6, 7), i32(rng, 2, 3, 6, 7, low=1, high=2)], {"storage_order": 1, "kernel_shape": [2, 3]})
+    for attrs in ({"group": 2, "strides": [2, 2], "output_padding": [1, 0]}, {"dilations": [2, 1]}):
+        yield Case(MS + "ConvTransposeWithDynamicPads", [f32(rng, 1, 4, 5, 6), f32(rng, 4, 3, 3, 3), np.array([1, 0, 1, 1])], attrs,
+                   oracle=lambda x, w, p, a=attrs: expected(Case("ConvTranspose", [x, w], {**a, "pads": p.tolist()})))
+
+
+def products(rng):
+    a, b = f32(rng, 2, 3, 4, 5), f32(rng, 2, 3, 5, 6)
+    for ta, tb in ((1, 0), (0, 1), (1, 1)):
+        inputs = [np.ascontiguousarray(np.moveaxis(v, -2, 0)) if t else v for v, t in ((a, ta), (b, tb))]     # the rows before the batch axes
+        attrs = {"transBatchA": ta, "transBatchB": tb}
+        yield Case(MS + "FusedMatMul", inputs, attrs)
+        yield Case(MS + "FusedMatMulActivation", inputs, {**attrs, "activation": "Relu"},
+                   oracle=lambda *v, a=attrs: [np.maximum(y, 0) for y in expected(Case(MS + "FusedMatMul", v, a))])
+    yield Case(MS + "FusedMatMulActivation", [a, b], {"activation": "Tanh", "activation_gamma": 2.0, "activation_axis": 1},      # both without effect
+               oracle=lambda a, b: np.tanh(a @ b))
+    yield Case(MS + "FusedGemm", [a[0, 0], b[0, 0], f32(rng, 6)], {"activation": "Relu", "activation_gamma": 2.0},
+               oracle=lambda a, b, c: np.maximum(a @ b + c, 0))
+    for kind in (np.int32, np.int64, np.uint32, np.uint64):
+        x, y = ints(rng, 3, 4, low=0, high=9).astype(kind), ints(rng, 4, 5, low=0, high=9).astype(kind)
+        yield Case(MS + "FusedGemm", [x, y, y[0]], {"activation": "Relu"}, oracle=lambda x, y, c: x @ y + c)
+        yield Case(MS + "SampleOp", [x], oracle=lambda x: x)
+    yield Case(MS + "Range", [np.int32(3), np.int32(17), np.int32(4)])
+
+
+def norms(rng):
+    for op, extra in (("SkipLayerNormalization", 1), ("SkipSimplifiedLayerNormalization", 0)):
+        inputs = [f32(rng, 2, 5, 24), f32(rng, 2, 5, 24), f32(rng, 24), *([f32(rng, 24)] * extra)]
+
+        def statistics(x, s, *rest, extra=extra):
+            z = (x + s).astype(np.float64)
+            mean = z.mean(-1, keepdims=True) * extra
+            return [mean.astype(np.float32), (1 / np.sqrt(((z - mean)**2).mean(-1, keepdims=True) + 1e-3)).astype(np.float32)][1 - extra:]
+        yield Case(MS + op, inputs, {"epsilon": 1e-3}, nout=4, wanted=(1, 2) if extra else (2,), oracle=statistics)
+    for channels_last in (0, 1):
+        shape, skip = ((2, 4, 3, 12), (2, 4, 3, 12)) if channels_last else ((2, 12, 4, 3), (2, 12, 4, 3))
+        x, s, g, b = f32(rng, *shape), f32(rng, *skip), f32(rng, 12), f32(rng, 12)
+        yield Case(MS + "SkipGroupNorm", [x, g, b, s], {"groups": 3, "channels_last": channels_last, "activation": 0}, nout=2,
+                   oracle=group_norm(channels_last))
+    for axis in (0, 2, -1):
+        x, n = f32(rng, 3, 5, 4, scale=9), (3, 5, 4)[axis]
+        scale, zero = f32(rng, n, low=0.1, high=1), u8(rng, n, low=100, high=140)
+        yield Case(MS + "QuantizeLinear", [x, scale, zero], {"axis": axis})
+        yield Case(MS + "DequantizeLinear", [u8(rng, 3, 5, 4), scale, zero], {"axis": axis})
+    yield Case(MS + "SwiGLU", [f16(rng, 3, 8), f16(rng, 3, 8)], {"round_activation": 1}, tol=2e-3,
+               oracle=lambda g, u: (g.astype(np.float32) / (1 + np.exp(-g.astype(np.float32)))).astype(np.float16) * u)
+    embed = families.module("ms_norm").embed(rng)
+    embed.attrs = {**embed.attrs, "mask_index_type": 1}
+    plain = copy.copy(embed)
+    plain.attrs = {"epsilon": 1e-5}
+    yield plain
+
+
+def group_norm(channels_last):
+    def run(x, g, b, s):
+        z = (x + s).astype(np.float64)
+        v = np.moveaxis(z, -1, 1) if channels_last else z
+        u = v.reshape(2, 3, -1)
+        u = ((u - u.mean(-1, keepdims=True)) / np.sqrt(u.var(-1, keepdims=True) + 1e-5)).reshape(v.shape) * g[:, None, None] + b[:, None, None]
+        return [(np.moveaxis(u, 1, -1) if channels_last else u).astype(np.float32), z.astype(np.float32)]
+    return run
+
+
+def moved(rng):
+    yield Case(MS + "GatherND", [f32(rng, 3, 4, 2), i64(rng, 5, 2, low=0, high=2)])
+    x = f32(rng, 4, 6)
+    yield Case(MS + "Pad", [x, np.array([1, 2, 0, 3])], {"mode": "reflect"}, oracle=lambda x, p: np.pad(x, [(1, 0), (2, 3)], "reflect"))
+    newer = {"bilinear": "linear", "nearest": "nearest", "bicubic": "cubic"}
+    for mode in newer:
+        for padding in ("zeros", "border", "reflection"):
+            for corners in (0, 1):
+                attrs = {"mode": mode, "padding_mode": padding, "align_corners": corners}
+                yield Case(MS + "GridSample", [f32(rng, 1, 2, 5, 6), f32(rng, 1, 3, 4, 2, scale=0.7)], attrs,
+                           oracle=lambda x, g, a=attrs: expected(Case("GridSample", [x, g], {**a, "mode": newer[a["mode"]]}, opset=20,
+                                                                      oracle="reference")))
+    grid = f32(rng, 1, 3, 4, 2, scale=0.7)
+    for kind in (bool, np.int8, np.int16, np.int32, np.int64, np.uint8, np.uint16, np.uint32, np.uint64, np.float16, np.float64):
+        yield Case(MS + "GridSample", [ints(rng, 1, 2, 5, 6, low=0, high=99).astype(kind), grid], {"mode": "nearest"},
+                   oracle=lambda x, g: [y.astype(x.dtype) for y in expected(Case("GridSample", [x.astype(np.float32), g], {"mode": "nearest"},
+                                                                                 opset=16))])
+    for kind in (ml_dtypes.bfloat16, np.float16, np.float64):
+        for bad in (0, np.nan, np.inf):
+            yield Case(MS + "IsAllFinite", [np.array([1, bad, 2], kind), np.array([3], kind)], oracle=[np.array(bad == 0)])
+
+
+def attention(rng):
+    b, n, h = 4, 2, 8
+    q, k, v = f32(rng, b, 1, n * h), f32(rng, b, n, 5, h), f32(rng, b, n, 5, h)
+    yield Case(MS + "DecoderMaskedMultiHeadAttention", [q, k, v], {"num_heads": n, "scale": 0.2})
+    yield Case(MS + "DecoderMaskedMultiHeadAttention", [q, k, v], {"num_heads": n, "output_qk": 1}, nout=4, wanted=(0, 3), oracle=None)
+    linear = families.module("attn")
+    for c in list(linear.cases(rng)):
+        if c.op == "LinearAttention" and c.domain and not c.error and "scale" not in c.attrs:
+            for more in ({"chunk_size": 16}, {"scale": 0.3}):
+                other = copy.copy(c)
+                other.attrs = {**c.attrs, **more}
+                yield other
+            break
+
+
+def cases(rng):
+    yield from windows(rng)
+    yield from products(rng)
+    yield from norms(rng)
+    yield from moved(rng)
+    yield from attention(rng)
