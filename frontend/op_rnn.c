@@ -217,23 +217,31 @@ static Expr gate(Rnn *r, Args *a, Val product, int g)
 
 typedef void Step(Rnn *r, Val *next, Val *y);
 
-/* State k is e; of batches that have ended it stays. With y it is also the slice of Y, rounded, which is 0 for those. */
+/* State k is e; of batches that have ended it stays. With y it is also the slice of Y, rounded, which is 0 for those: then e is a value of its own,
+ * so that it is computed once. */
 static Val next_state(Rnn *r, Args *a, int k, Expr e, Val *y)
 {
     Imp *m = r->m;
-    Expr slice = e;
-    Val out[2];
+    Args of = *a;
+    Expr slice = e, on;
+    Val out;
+    if (y && (r->lens.i || r->type != r->wide)) {
+        maps_over(m, 1, &e, a->n, a->v, 2, r->state, &out);
+        of.n = 0;
+        slice = e = arg(r, &of, out);
+    }
     if (r->lens.i) {
-        Expr on = X2(LT, arg(r, a, r->iter), length(r, a, B_AXIS));
+        on = X2(LT, arg(r, &of, r->iter), length(r, &of, B_AXIS));
         slice = X3(SELECT, on, e, xf(m, r->wide, 0));
-        e = X3(SELECT, on, e, arg(r, a, r->old[k]));
+        e = X3(SELECT, on, e, arg(r, &of, r->old[k]));
     }
     slice = expr_cast(m->c, slice, r->type);
-    bool two = y && slice.i != e.i;
-    maps_over(m, 1 + two, (Expr[]){e, slice}, a->n, a->v, 2, r->state, out);
-    if (y)
-        *y = out[two];
-    return out[0];
+    maps_over(m, 1, &e, of.n, of.v, 2, r->state, &out);
+    if (y && slice.i != e.i)
+        maps_over(m, 1, &slice, of.n, of.v, 2, r->state, y);
+    else if (y)
+        *y = out;
+    return out;
 }
 
 /* h = f(x + h R) */

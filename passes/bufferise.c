@@ -186,6 +186,7 @@ bool pass_bufferise(Graph *g, PassCtx *p) {
     uint32_t room = g->val.n + g->out.n;
     for (uint32_t i = 0; i < g->node.n; i++) room += 4u + g->node.v[i]->nin;
     bool *taken = NEWN(g->c, bool, room), *placed = NEWN(g->c, bool, room);
+    Val *dense = NEWN(g->c, Val, room); /* the copy of a view that control nodes read */
     for (uint32_t o = 0; o < g->out.n; o++) {
         Val v = graph_resolve(g, g->out.v[o].val);
         const Node *d = val_def(g, v);
@@ -201,8 +202,12 @@ bool pass_bufferise(Graph *g, PassCtx *p) {
     for (uint32_t i = 0; i < n; i++) {
         Node *c = g->node.v[i];
         bool control = is_control(c);
-        for (int k = 0; control && k < c->nin; k++)
-            if (c->in[k].i && val_def(g, c->in[k]) && is_view(val_def(g, c->in[k]))) c->in[k] = copy_of(g, c->in[k], c->loc);
+        for (int k = 0; control && k < c->nin; k++) {
+            Val v = c->in[k].i ? graph_resolve(g, c->in[k]) : c->in[k];
+            if (!v.i || !val_def(g, v) || !is_view(val_def(g, v))) continue;
+            if (!dense[v.i].i) dense[v.i] = copy_of(g, v, c->loc);
+            c->in[k] = dense[v.i];
+        }
         if (c->op != P_CONCAT) continue;
         for (int k = 0; k < c->nin; k++) {
             Val v = graph_resolve(g, c->in[k]);

@@ -67,13 +67,13 @@ def unique(rng):
             yield Case("Unique", [f32(rng, 7, 2, 3).round()], attrs, dynamic=True, **how)
             yield Case("Unique", [i64(rng, 40, 2, low=0, high=2)], attrs, dynamic=True, const=(0,), **how)
     for kind in (np.int8, np.int16, np.int32, np.int64, np.uint8, np.uint16, np.uint32, np.uint64):
-        big = ints(rng, 60, low=-3, high=3, dtype=kind) * np.asarray(30, kind)
+        big = ints(rng, 200, low=-3, high=3, dtype=kind) * np.asarray(30, kind)
         yield Case("Unique", [big], nout=4, oracle=by_numpy(None, 1))
-    for x in (f16(rng, 50, scale=0.3).round(1), bools(rng, 9), f32(rng, 1, 1, 1), f32(rng, 0), np.float64([3, -0.0, 0.0, INF, -INF, 3]),
-              np.float32([NAN, 1, NAN, -1, 1]), np.float32(5), (f32(rng, 30) + 1j * f32(rng, 30)).round().astype(np.complex64),
+    for x in (f16(rng, 100, scale=0.3).round(1), bools(rng, 99), f32(rng, 1, 1, 1), f32(rng, 0), np.float64([3, -0.0, 0.0, INF, -INF, 3] * 20),
+              np.float32([NAN, 1, NAN, -1, 1]), np.float32([NAN, 1, NAN, -1, 1] * 20), np.float32(5), (f32(rng, 80) + 1j * f32(rng, 80)).round().astype(np.complex64),
               np.float16([6e-8, 6e-8, -6e-8, 65504, INF, 1e-4])):
         yield Case("Unique", [x], nout=4, oracle=by_numpy(None, 1))
-    yield Case("Unique", [f32(rng, 50).round().astype(ml_dtypes.bfloat16)], nout=4,
+    yield Case("Unique", [f32(rng, 90).round().astype(ml_dtypes.bfloat16)], nout=4,
                oracle=lambda x: [v.astype(ml_dtypes.bfloat16) if v.dtype.kind == "f" else v for v in by_numpy(None, 1)(x.astype(np.float32))])
     text = strings(rng, 5, 4)
     coded = lambda x: np.vectorize(lambda s: s.encode(), otypes=[object])(x)
