@@ -240,7 +240,11 @@ LVal emit_load(Emit *e, const Stage *s, const ExprInfo *x, const Point *p, LVal 
     DType mt = reg_mem_type(b->dtype);
     int64_t step;
     LVal vec, base = emit_address(e, s, bufno, rank, at, p, &step, &vec);
-    LVal v;
+    LVal v = vec.i && oob == OOB_NEVER ? emit_few(e, s, bufno, at, p) : (LVal){0};
+    if (v.i) {
+        if (inside) *inside = ok;
+        return v;
+    }
     bool whole = !inside && !(e->t->flags & F_SIMD) && p->vaxis >= 0 && step == 1 && !vec.i && !p->mask.i;
     if (whole && (ok.i ? oob == OOB_VALUE && reg_lanes(e, ok) == 1 : oob == OOB_NEVER)) return load_or_pad(e, s, x, p, ok, base);
     if (p->vaxis >= 0 && (step != 0 || vec.i)) {

@@ -29,4 +29,7 @@ LVal emit_bounds(Emit *e, const Stage *s, const KBuf *b, int rank, const Expr *a
 /* Load x at p. With `inside`: the caller has checked WHERE_POINT, and takes care of the lanes that are out of range: *inside is the mask of the
  * others, or none. */
 LVal emit_load(Emit *e, const Stage *s, const ExprInfo *x, const Point *p, LVal *inside);
+
+/* emit_few.c: the lanes of an access in range, by permuting what one vector loads; none if they read too many places */
+LVal emit_few(Emit *e, const Stage *s, uint16_t buf, const Expr *at, const Point *p);
 #endif

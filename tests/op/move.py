@@ -24,6 +24,14 @@ def cases(rng):
                 for const, dynamic in (((1, 2, 3, 4), False), ((1, 2, 3, 4), True), ((1, 2, 3), True), ((), True)):
                     yield Case("Slice", [f32(rng, 2, n), *(np.array(v, np.int64) for v in ([start], ends, [1], steps))], opset=13,
                                oracle=reference_slice, const=const, dynamic=dynamic)
+    for width, times in ((1, 40), (3, 31), (7, 9), (16, 5), (17, 4)):       # rows of a few elements, again and again; each element several times
+        for x in (f32(rng, 3, width), i32(rng, 3, width)):
+            for dynamic in (False, True):
+                yield Case("Tile", [x, np.array([2, times])], const=(1,), dynamic=dynamic, oracle=lambda x, n: [np.tile(x, n)], tol=0)
+            yield Case("Resize", [x.astype(np.float32)[None, None], None, np.array([1, 1, 2, times], np.float32)],
+                       {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"},
+                       const=(2,), dynamic=x.dtype == np.int32,
+                       oracle=lambda x, _, scales: [x.repeat(int(scales[2]), 2).repeat(int(scales[3]), 3)], tol=0)
     yield Case("OneHot", [np.array([[0, 2, -1], [-3, 3, -4]], np.int64), np.array(3, np.int64), np.array([5, 7], np.float32)], {"axis": 1},
                oracle=lambda x, depth, v: [np.where(np.arange(3)[None, :, None] == np.where(x < 0, x + 3, x)[:, None, :], v[1], v[0])])
     yield Case("Gather", [f32(rng, 3, 4), i32(rng, 2, 3, low=-3, high=2)], dynamic=True)

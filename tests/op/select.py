@@ -70,7 +70,8 @@ def unique(rng):
         big = ints(rng, 200, low=-3, high=3, dtype=kind) * np.asarray(30, kind)
         yield Case("Unique", [big], nout=4, oracle=by_numpy(None, 1))
     for x in (f16(rng, 100, scale=0.3).round(1), bools(rng, 99), f32(rng, 1, 1, 1), f32(rng, 0), np.float64([3, -0.0, 0.0, INF, -INF, 3] * 20),
-              np.float32([NAN, 1, NAN, -1, 1]), np.float32([NAN, 1, NAN, -1, 1] * 20), np.float32(5), (f32(rng, 80) + 1j * f32(rng, 80)).round().astype(np.complex64),
+              np.float32([NAN, 1, NAN, -1, 1]), np.float32([NAN, 1, NAN, -1, 1] * 20), np.float32(5),
+              (f32(rng, 80) + 1j * f32(rng, 80)).round().astype(np.complex64),
               np.float16([6e-8, 6e-8, -6e-8, 65504, INF, 1e-4])):
         yield Case("Unique", [x], nout=4, oracle=by_numpy(None, 1))
     yield Case("Unique", [f32(rng, 90).round().astype(ml_dtypes.bfloat16)], nout=4,
