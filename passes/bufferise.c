@@ -1,6 +1,7 @@
 /* bufferise.c: decides what must exist in memory, by inserting `copy` nodes ("materialise here") in front of fusion:
  * - padding read by contractions, but for those of GPUs, becomes concats of slabs, so that the producer writes into the middle of
  *   the padded buffer and only the border is filled;
+ * - a concat whose reshape is an operand of another is one of reshapes;
  * - operands of concat are written in place by their producers; what cannot be (views, inputs, constants, values placed
  *   elsewhere, results of the graph) is copied;
  * - what a scatter updates is made where its result goes, and copied there if others read it, or if it lies elsewhere;
@@ -159,6 +160,48 @@ static bool producer_can_place(Graph *g, Val v, const bool *taken) {
     return true;
 }
 
+/* A reshape of a concat, of which nobody else knows, as a concat of reshapes, if the axis stays a dim of its own: so producers write where the
+ * concat around it lies. Otherwise v. */
+static Val concat_of_reshapes(Graph *g, Val v, const uint32_t *uses, uint32_t room) {
+    Node *r = val_def(g, v), *n = r && r->op == P_RESHAPE && v.i < room && uses[v.i] == 1 ? val_def(g, graph_resolve(g, r->in[0])) : NULL;
+    if (!n || n->op != P_CONCAT || uses[graph_resolve(g, r->in[0]).i] != 1) return v;
+    const Type *from = val_type(g, n->out[0]), *to = val_type(g, v);
+    int axis = ((const AxisAttr *)n->attr)->axis, at = 0;
+    Dim before = dim_const(g->c, 1), after = before, before_to = before, after_to = before;
+    for (int d = 0; d < from->rank; d++) {
+        if (d < axis) before = dim_mul(g->c, before, from->dim[d]);
+        if (d > axis) after = dim_mul(g->c, after, from->dim[d]);
+    }
+    while (at < to->rank && !(dim_same(g->c, before_to, before) && dim_same(g->c, to->dim[at], from->dim[axis])))
+        before_to = dim_mul(g->c, before_to, to->dim[at++]);
+    for (int d = at + 1; d < to->rank; d++) after_to = dim_mul(g->c, after_to, to->dim[d]);
+    if (at == to->rank || !dim_same(g->c, after, after_to)) return v;
+    for (int k = 0; k < n->nin; k++) {
+        Val x = graph_resolve(g, n->in[k]);
+        const Node *m = val_def(g, x);
+        if (!m || is_view(m) || m->op == P_CONST || is_control(m) || x.i >= room || uses[x.i] != 1) return v;
+    }
+    B b = builder(g, n->loc);
+    Val *in = NEWN(g->c, Val, n->nin);
+    Dim dim[MAX_RANK];
+    for (int d = 0; d < to->rank; d++) dim[d] = to->dim[d];
+    for (int k = 0; k < n->nin; k++) {
+        dim[at] = val_type(g, n->in[k])->dim[axis];
+        in[k] = b_reshape(&b, n->in[k], to->rank, dim);
+    }
+    return b_concat(&b, n->nin, in, at);
+}
+
+static void nest_concats(Graph *g) {
+    const uint32_t *uses = graph_uses(g);
+    uint32_t n = g->node.n, room = g->val.n;
+    for (uint32_t i = 0; i < n; i++)
+        for (int k = 0; g->node.v[i]->op == P_CONCAT && k < g->node.v[i]->nin; k++) {
+            Val v = graph_resolve(g, g->node.v[i]->in[k]);
+            g->node.v[i]->in[k] = concat_of_reshapes(g, v, uses, room);
+        }
+}
+
 /* Elements of a tensor that the kernel of a scatter may as well copy itself. */
 enum { FEW = 1024 };
 
@@ -180,6 +223,8 @@ bool pass_bufferise(Graph *g, PassCtx *p) {
     const bool *into = read_by_contract(g, p->target);
     for (uint32_t i = 0; i < n; i++)
         if (g->node.v[i]->op == P_PAD && into[g->node.v[i]->out[0].i]) pad_to_concat(g, g->node.v[i]);
+    graph_tidy(g);
+    nest_concats(g);
     graph_tidy(g);
 
     /* Values that will lie inside another buffer, or are results. Copies are new values: leave room for them. */

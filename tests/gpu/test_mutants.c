@@ -13,7 +13,7 @@
 
 typedef enum {
     NO_BARRIER, NO_WAIT, WEAK_WAIT, NO_COMMIT, NO_ARRIVAL, NO_FENCE, ALL_VALID, COPY_ELSEWHERE, FEWER_BYTES, TURNED, OTHER_ROW, OTHER_LANE,
-    OTHER_WORD, BEYOND, MORE_ARRIVALS, FEWER_ARRIVALS, OTHER_AXIS, OTHER_OFFSET, OTHER_MAP, OTHER_K, OTHER_PANEL,
+    OTHER_WORD, BEYOND, MORE_ARRIVALS, FEWER_ARRIVALS, OTHER_AXIS, OTHER_OFFSET, OTHER_MAP, OTHER_BYTES, OTHER_K, OTHER_PANEL,
     KINDS
 } Kind;
 static const char *const kind_name[KINDS] = {
@@ -21,7 +21,7 @@ static const char *const kind_name[KINDS] = {
     "half of the bytes of a copy",
     "a matrix turned", "another row of a matrix", "another lane", "another word of shared memory", "shared memory beyond its end",
     "an mbarrier for more arrivals", "an mbarrier for fewer arrivals", "coordinates of a tile exchanged", "offsets of windows exchanged",
-    "another map", "other k of a product",
+    "another map", "other bytes expected", "other k of a product",
     "other panels of a product"};
 enum { MOST_OF_A_KIND = 4, SAMPLE = 8 }; /* but for barriers and waits, which all have their turn */
 static uint32_t every = SAMPLE;          /* one mutant in so many; 1 with --all, perhaps of one case: --all NUMBER */
@@ -65,6 +65,8 @@ static bool change(const Lir *l, LIns *i, LVal *a, Kind kind) {
         return swapped(&a[8], &a[9]);
     case OTHER_MAP:
         return i->op == L_TENSOR_LOAD && l->map.n == 2 && (i->imm ^= 1, true);
+    case OTHER_BYTES:
+        return i->op == L_MBARRIER_EXPECT && (a[2] = a[1], true);
     case OTHER_K:
         return i->op == L_WGMMA && (i->imm += i->flags & LIR_A_FRAGMENTS ? (int64_t)2048 << 32 : 32, true);
     case OTHER_PANEL:
