@@ -36,8 +36,9 @@ static int64_t chunk_rows(const Shape *x, TileRows tr, double column_tiles) {
     int unit = x->nm >= 2 ? tr.ty : tr.tx;
     if (!dim_is_const(x->k->c, x->s->axis[chunk_axis(x)].extent, &h)) return x->nm >= 2 ? 8 : (int64_t)unit * 8;
     double others = column_tiles * shape_product(x, x->batch, x->nbatch) * shape_product(x, x->nout, x->nnout) * (x->nm > 2 ? shape_product(x, x->m, x->nm - 2) : 1);
-    int64_t want = others >= 24 ? 1 : (int64_t)(24 / others) + 1, units = (h + unit - 1) / unit;
+    int64_t want = others >= 24 || others < 1 ? 1 : (int64_t)(24 / others) + 1, units = (h + unit - 1) / unit;
     if (contract_by_tiles(x, tr, &units)) unit = 1;
+    if (!units) return unit;
     int64_t chunks = want < units ? want : units;
     return (units + chunks - 1) / chunks * unit;
 }
