@@ -172,6 +172,30 @@ static int shared_axes(const Kernel *k) {
     return n;
 }
 
+/* Of each stage axis[stage] and the next become one, of each buffer dim[buf] and the next. */
+static void merge_axes(const Merge *m) {
+    Kernel *k = m->k;
+    Dims gone = {.k = k};
+    for (int b = 0; b < k->nbuf; b++) {
+        KBuf *x = &k->buf[b];
+        int d = m->dim[b];
+        if (d < 0) continue;
+        x->dim[d + 1] = dim_mul(k->c, x->dim[d], x->dim[d + 1]);
+        gone.gone[b] = 1u << d;
+    }
+    dims_gone(&gone);
+    for (int st = 0; st < k->nstage; st++) {
+        Stage *s = &k->stage[st];
+        int a = m->axis[st];
+        if (a < 0) continue;
+        Expr to[K_AXES];
+        for (int x = 0; x < s->naxis; x++) to[x] = expr_axis(k->c, (uint32_t)(x > a ? x - 1 : x));
+        map_axes(k->c, s, to);
+        s->axis[a + 1].extent = dim_mul(k->c, s->axis[a].extent, s->axis[a + 1].extent);
+        remove_axis(s, a);
+    }
+}
+
 /* Merges axes `axis` and `axis` + 1 of a stage, and what goes with them, if that changes no order and no access. */
 static bool merge_pair(Kernel *k, int stage, int axis) {
     Merge m = {.k = k, .axis = NEWN(k->c, int, k->nstage), .ok = true};
@@ -183,27 +207,8 @@ static bool merge_pair(Kernel *k, int stage, int axis) {
         for (int st = 0; st < k->nstage && m.ok; st++) merge_stage(&m, st);
     } while (m.ok && m.grown);
     for (int st = 0; st < k->nstage; st++) m.ok &= m.axis[st] < 0 || m.axis[st] >= shared || (axis + 1 < shared && m.axis[st] == axis);
-    if (!m.ok) return false;
-    Dims gone = {.k = k};
-    for (int b = 0; b < k->nbuf; b++) {
-        KBuf *x = &k->buf[b];
-        int d = m.dim[b];
-        if (d < 0) continue;
-        x->dim[d + 1] = dim_mul(k->c, x->dim[d], x->dim[d + 1]);
-        gone.gone[b] = 1u << d;
-    }
-    dims_gone(&gone);
-    for (int st = 0; st < k->nstage; st++) {
-        Stage *s = &k->stage[st];
-        int a = m.axis[st];
-        if (a < 0) continue;
-        Expr to[K_AXES];
-        for (int x = 0; x < s->naxis; x++) to[x] = expr_axis(k->c, (uint32_t)(x > a ? x - 1 : x));
-        map_axes(k->c, s, to);
-        s->axis[a + 1].extent = dim_mul(k->c, s->axis[a].extent, s->axis[a + 1].extent);
-        remove_axis(s, a);
-    }
-    return true;
+    if (m.ok) merge_axes(&m);
+    return m.ok;
 }
 
 /* ---- cutting axes ---- */
@@ -268,6 +273,74 @@ static void cut_blocks(Kernel *k, int axis, int64_t least) {
     }
 }
 
+/* ---- short rows ---- */
+
+/* The last two axes of a map, axis and the next, which has `by` points. split: buffers read along one of them alone, or neither. */
+typedef struct Short { Merge m; int axis; int64_t by; uint64_t split; bool ok, alone; } Short;
+
+static void short_access(Short *x, int buf, int rank, const Expr *at, int oob) {
+    Ctx *c = x->m.k->c;
+    const KBuf *b = &x->m.k->buf[buf];
+    const Stage *s = &x->m.k->stage[0];
+    int d = 0, last = rank - 1;
+    while (d < rank && !uses_pair(c, at[d], x->axis)) d++;
+    while (last > d && !uses_pair(c, at[last], x->axis)) last--;
+    bool pair = d + 1 < rank && last == d + 1 && is_pair(c, &at[d], x->axis) && dim_same(c, b->dim[d], s->axis[x->axis].extent) &&
+                dim_same(c, b->dim[d + 1], s->axis[x->axis + 1].extent) &&
+                dim_same(c, b->stride[d], dim_mul(c, b->stride[d + 1], b->dim[d + 1]));
+    bool one = d < rank && last == d && (at[d].i == expr_axis(c, (uint32_t)x->axis).i || at[d].i == expr_axis(c, (uint32_t)x->axis + 1).i) &&
+               dim_is(c, b->stride[d], 1) && (b->dtype == DT_F32 || b->dtype == DT_I32);
+    bool before = x->m.dim[buf] >= 0, split = x->split >> buf & 1;
+    x->ok = x->ok && oob == OOB_NEVER && (pair ? !split && (!before || x->m.dim[buf] == d) : (one || d == rank) && !before);
+    x->alone |= one && !pair;
+    if (pair) x->m.dim[buf] = d;
+    else x->split |= 1ull << buf;
+}
+
+static void short_load(void *data, const ExprInfo *i) { short_access(data, (int)i->index, i->narg - (i->oob == OOB_VALUE), i->arg, i->oob); }
+
+static Expr short_index(void *data, Ctx *c, Expr e, const ExprInfo *i, const Expr *arg) {
+    const Short *x = data;
+    Expr at[MAX_RANK], axis = expr_axis(c, (uint32_t)x->axis), by = expr_int(c, DT_I64, x->by);
+    if (i->kind != E_LOAD || !(x->split >> i->index & 1)) return i->narg ? expr_rebuild(c, i, arg) : e;
+    for (int d = 0; d < i->narg; d++) {
+        bool outer = arg[d].i == axis.i, inner = arg[d].i == expr_axis(c, (uint32_t)x->axis + 1).i;
+        at[d] = outer || inner ? expr_op(c, outer ? S_FDIV : S_MOD, axis, by, (Expr){0}) : arg[d];
+    }
+    return expr_load(c, i->index, i->dtype, i->narg, at, OOB_NEVER, (Expr){0}, 0);
+}
+
+/* What is broadcast along a dim has index 0 there. */
+static Expr still_index(void *data, Ctx *c, Expr e, const ExprInfo *i, const Expr *arg) {
+    const Kernel *k = data;
+    Expr at[MAX_RANK];
+    if (i->kind != E_LOAD || i->oob != OOB_NEVER) return i->narg ? expr_rebuild(c, i, arg) : e;
+    for (int d = 0; d < i->narg; d++) at[d] = dim_is(c, k->buf[i->index].stride[d], 0) ? expr_int(c, DT_I64, 0) : arg[d];
+    return expr_load(c, i->index, i->dtype, i->narg, at, OOB_NEVER, (Expr){0}, 0);
+}
+
+/* Rows much shorter than a vector, read along with what lies only along them, or is one element for all of a row: one axis, so that vectors are full.
+ * The lanes of the others are permutations of a few elements (emit_few.c). */
+static void merge_short(Kernel *k) {
+    enum { SHORT_ROW = 4 /* longer ones fill most of a vector */, MANY = 16 };
+    Stage *s = &k->stage[0];
+    int axis[1] = {s->naxis - 2};
+    Expr body[K_RES];
+    Short x = {.m = {.k = k, .axis = axis}, .axis = axis[0], .ok = true};
+    if (k->nstage != 1 || axis[0] < 0 || s->comb[0].i || s->axis[axis[0] + 1].kind != AX_PAR || dim_lo(k->c, s->axis[axis[0]].extent) < MANY) return;
+    if (!dim_is_const(k->c, s->axis[axis[0] + 1].extent, &x.by) || x.by < 2 || x.by > SHORT_ROW) return;
+    for (int b = 0; b < k->nbuf; b++) x.m.dim[b] = -1;
+    for (int r = 0; r < s->nres; r++) {
+        body[r] = expr_rewrite(k->c, s->body[r], still_index, k);
+        expr_loads(k->c, body[r], short_load, &x);
+        short_access(&x, s->out[r].buf, s->out[r].rank, s->out[r].at, s->out[r].oob);
+        x.ok = x.ok && x.m.dim[s->out[r].buf] >= 0 && !pair_outside_loads(k->c, s->body[r], axis[0]);
+    }
+    if (!x.ok || !x.alone) return;
+    for (int r = 0; r < s->nres; r++) s->body[r] = expr_rewrite(k->c, body[r], short_index, &x);
+    merge_axes(&x.m);
+}
+
 /* Parallel axes before reduced ones, otherwise in their order: what all stages share leads. The order of a sum stays. */
 static void parallel_first(Ctx *c, Stage *s) {
     Expr to[K_AXES];
@@ -294,4 +367,5 @@ void kernel_collapse(Kernel *k, bool parallel) {
     for (int st = 0; st < k->nstage; st++)
         for (int a = 0; a + 1 < k->stage[st].naxis;)
             if (!merge_pair(k, st, a)) a++;
+    if (!parallel) merge_short(k);
 }

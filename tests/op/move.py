@@ -32,6 +32,11 @@ def cases(rng):
                        {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"},
                        const=(2,), dynamic=x.dtype == np.int32,
                        oracle=lambda x, _, scales: [x.repeat(int(scales[2]), 2).repeat(int(scales[3]), 3)], tol=0)
+    for width in (2, 3, 4):                     # broadcast along the axis before a short one, and along that
+        for x in (f32(rng, 5, 1, width), i32(rng, 5, 1, width), i32(rng, 5, 1, width).astype(np.int64)):
+            yield Case("Expand", [x, np.array([5, 33, width])], const=(1,), oracle=lambda x, n: [np.broadcast_to(x, n)], tol=0)
+            yield Case("Mul", [np.broadcast_to(x, (5, 33, width)).copy(), x[0, 0]], tol=0)
+            yield Case("Sub", [x.reshape(-1)[:width], np.arange(50, dtype=x.dtype).reshape(50, 1)], tol=0)
     yield Case("OneHot", [np.array([[0, 2, -1], [-3, 3, -4]], np.int64), np.array(3, np.int64), np.array([5, 7], np.float32)], {"axis": 1},
                oracle=lambda x, depth, v: [np.where(np.arange(3)[None, :, None] == np.where(x < 0, x + 3, x)[:, None, :], v[1], v[0])])
     yield Case("Gather", [f32(rng, 3, 4), i32(rng, 2, 3, low=-3, high=2)], dynamic=True)
