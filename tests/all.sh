@@ -37,4 +37,4 @@ for folder in $folders; do
     echo "subdirs(\"$folder\")"
 done >"$build/build-tests/CTestTestfile.cmake"
 cd "$build/build-tests"
-exec ctest -j "$jobs" -LE '^(model|op)$' --output-on-failure "$@"
+exec ctest -j "$jobs" -LE '^(model|op|gpu)$' --output-on-failure "$@"

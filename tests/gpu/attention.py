@@ -2,7 +2,7 @@
 """Attention by products of warpgroups (template wgflash, level cuda-sm_90a): run by the look-alike of the driver, threads in random orders, against
 the evaluator; two runs with equal bits; PTX that ptxas, where it is found, takes for sm_90a without a word, with nothing in local memory.
 
-    attention.py ACCELC      (the look-alike: ACCELC_LIBCUDA)
+    attention.py ACCELC      (the look-alike: ACCELC_LIBCUDA; with ACCELC_TEST_GPU: a real GPU)
 """
 import os
 import re
@@ -42,7 +42,7 @@ def check(command, folder, name, graph, sizes):
     listing = subprocess.run([command, path, "-o", "-", "--emit=kernels", "--target=cuda", "--gpu=sm_90a"], check=True, capture_output=True,
                              text=True).stdout
     assert "schedule: wgflash rows=128 " in listing, f"{name}: {listing}"
-    accelc.compile(path, so, "--target", "gpu-emulated-sm_90a")
+    accelc.compile(path, so, *emulated.target(True))
     model = accelc.load(so)
     for of in sizes:
         rng = np.random.default_rng(1)
@@ -57,6 +57,7 @@ def check(command, folder, name, graph, sizes):
 
 
 def main():
+    emulated.skip_without(hopper=True)
     command = os.path.abspath(sys.argv[1])
     ptxas = os.environ.get("ACCELC_PTXAS") or shutil.which("ptxas", path=os.environ["PATH"] + ":/usr/local/cuda/bin")
     with tempfile.TemporaryDirectory(prefix="accelc-attention-") as folder:

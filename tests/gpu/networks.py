@@ -2,7 +2,7 @@
 """Whole networks as a GPU runs them (by the look-alike of the driver), at several sizes, against ONNX Runtime: those that
 models/small_models.py makes, with and without bounds of their symbols, the digit classifier of models/, and mnist of ../shared where that is.
 
-    networks.py ACCELC [TARGET]     gpu-emulated, or gpu-emulated-sm_90a (the look-alike: ACCELC_LIBCUDA)
+    networks.py ACCELC [--hopper]   with the kernels of sm_90a (the look-alike: ACCELC_LIBCUDA; with ACCELC_TEST_GPU: a real GPU)
 """
 import importlib.util
 import os
@@ -10,6 +10,7 @@ import sys
 import tempfile
 
 import accelc
+import emulated
 import numpy as np
 import onnx
 import onnxruntime
@@ -50,13 +51,14 @@ def check(what, got, want):
 
 
 def main():
-    command, target, options = os.path.abspath(sys.argv[1]), (sys.argv[2:] or ["gpu-emulated"])[0], onnxruntime.SessionOptions()
+    command, hopper, options = os.path.abspath(sys.argv[1]), "--hopper" in sys.argv, onnxruntime.SessionOptions()
+    emulated.skip_without(hopper)
     os.environ["ACCELC"], options.intra_op_num_threads = command, 1
     with tempfile.TemporaryDirectory(prefix="accelc-networks-") as folder:
         for number, (name, model, bounds, feeds_of, bindings) in enumerate(networks()):
             path, so = f"{folder}/{number}.onnx", f"{folder}/{number}.so"
             onnx.save(onnx.load(model) if isinstance(model, str) else model, path)
-            accelc.compile(path, so, "--target", target, *bounds)
+            accelc.compile(path, so, *emulated.target(hopper), *bounds)
             oracle = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
             with accelc.load(so).session() as session:
                 for i, binding in enumerate(bindings):

@@ -2,7 +2,7 @@
 """Kernels of templates for GPUs: rows shared by the threads of a block (rows), 16 bytes a thread (stream), of many lengths and types, by the
 look-alike of the driver, whose threads take turns in random orders: against the evaluator, and two runs with equal bits.
 
-    templates.py ACCELC      (the look-alike: ACCELC_LIBCUDA)
+    templates.py ACCELC      (the look-alike: ACCELC_LIBCUDA; with ACCELC_TEST_GPU: a real GPU)
 """
 import os
 import re
@@ -92,6 +92,7 @@ CASES = {
 
 
 def main():
+    emulated.skip_without()
     command = os.path.abspath(sys.argv[1])
     with tempfile.TemporaryDirectory(prefix="accelc-rows-") as folder:
         path, so = f"{folder}/m.onnx", f"{folder}/m.so"
@@ -101,7 +102,7 @@ def main():
             listing = subprocess.run(line, check=True, capture_output=True, text=True).stdout
             assert re.search(rf"schedule: {schedule}\b", listing), f"{name}: not {schedule}: {listing}"
             so = f"{folder}/m{number}.so"
-            accelc.compile(path, so, "--target", "gpu-emulated", *options)
+            accelc.compile(path, so, *emulated.target(), *options)
             model = accelc.load(so)
             for n, s in sizes:
                 rng = np.random.default_rng(n + s)

@@ -2,7 +2,8 @@
 """Contractions by blocks of a GPU (templates gemm, mma, wgmma, gemv, flash) in tiles of every size, run by the look-alike of the driver: against the
 evaluator, and, where sums are taken in the same order, against `nest` in every bit.
 
-    tiles.py ACCELC [--all | NAME ..]   a twelfth of the schedules, all, or those of some models (the look-alike: ACCELC_LIBCUDA)
+    tiles.py ACCELC [--all | NAME ..]   a twelfth of the schedules, all, or those of some models (the look-alike: ACCELC_LIBCUDA; with
+                                        ACCELC_TEST_GPU: a real GPU)
 """
 import os
 import subprocess
@@ -34,7 +35,7 @@ def feeds_of(path, sizes, rng):
 
 
 def session_of(path, so, *options, hopper=False):
-    accelc.compile(path, so, "--target", "gpu-emulated-sm_90a" if hopper else "gpu-emulated", *options)
+    accelc.compile(path, so, *emulated.target(hopper), *options)
     return accelc.load(so).session()
 
 
@@ -67,6 +68,8 @@ def rounding(command, folder):
         for schedule in ("mma rows=64 cols=64", "wgmma rows=128 cols=64"):
             feeds = {"x": np.full((3, 104), 1 + 0.75 / 2**bits, np.float32), "w": np.ones((140, 104), np.float32), "b": np.zeros(140, np.float32)}
             hopper = schedule.startswith("wgmma")
+            if not emulated.runs_on(hopper):
+                continue
             line = [command, path, "-o", "-", "--emit=kernels", "--target=cuda", *(["--gpu=sm_90a"] if hopper else []), "--sched", schedule,
                     f"--precision={precision}"]
             assert f"schedule: {schedule} " in subprocess.run(line, check=True, capture_output=True, text=True).stdout
@@ -77,10 +80,12 @@ def rounding(command, folder):
 
 
 def main():
+    emulated.skip_without()
     command = os.path.abspath(sys.argv[1])
     with tempfile.TemporaryDirectory(prefix="accelc-tiles-") as folder:
         names, wants = [a for a in sys.argv[2:] if a != "--all"], {}
-        schedules = [t for t in models.tiles() if not names or t[0] in names][::1 if names or "--all" in sys.argv else 12]
+        schedules = [t for t in models.tiles() if (not names or t[0] in names) and emulated.runs_on(t[1].startswith("wgmma"))]
+        schedules = schedules[::1 if names or "--all" in sys.argv else 12]
         for name in models.NO_BULK:
             onnx.save(onnx.parser.parse_model(models.text(name)), f"{folder}/{name}.onnx")
             line = [command, f"{folder}/{name}.onnx", "-o", "-", "--emit=kernels", "--target=cuda", "--gpu=sm_90a", "--sched=wgmma"]
