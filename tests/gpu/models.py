@@ -65,6 +65,7 @@ TILES = {
     "windows_points": """m (float16[B, 21, 11, 72] x) => (float16[B, 11, 6, 16] y) {
         t = Transpose<perm = [0, 3, 1, 2]>(x) c = Conv<strides = [2, 2]>(t, w) y = Transpose<perm = [0, 2, 3, 1]>(c) }""",
     "windows_lines": "m (float16[B, 72, 9, 8] x) => (float16[B, 40, 5, 8] y) { y = Conv<strides = [2, 1], pads = [1, 1, 1, 1]>(x, w) }",
+    "windows_groups": "m (float16[B, 128, 9, 8] x) => (float16[B, 32, 9, 4] y) { y = Conv<group = 2, strides = [1, 2], pads = [1, 1, 1, 1]>(x, w) }",
     "windows_image": "m (float16[1, 64, 9, 9] x) => (float16[1, 16, 1, 9] y) { y = Conv<pads = [0, 1, 0, 1]>(x, w) }",
     "windows_whole": "m (float[B, 32, 9, 8] x) => (float[B, 40, 9, 8] y) { y = Conv<pads = [1, 1, 1, 1]>(x, w) }",
     "windows_integer": "m (uint8[B, 128, 9, 8] x) => (int32[B, 16, 9, 8] y) { y = ConvInteger<pads = [1, 1, 1, 1]>(x, w) }",
@@ -153,6 +154,7 @@ CONSTANTS = {
     "windows_volume": _weights("float16", 16, 64, 3, 3, 3),
     "windows_points": _weights("float16", 16, 72, 1, 1),
     "windows_lines": _weights("float16", 40, 72, 3, 3),
+    "windows_groups": _weights("float16", 32, 64, 3, 3),
     "windows_image": _weights("float16", 16, 64, 9, 3),
     "windows_whole": _weights("float", 40, 32, 3, 3),
     "windows_integer": _weights("int8", 16, 128, 3, 3),
