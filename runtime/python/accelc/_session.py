@@ -22,7 +22,7 @@ from ._errors import Error
 _ndarray, _refs = np.ndarray, getattr(sys, "getrefcount", None)
 _SETS = 2                   # sets of output arrays to keep for each combination of shapes
 _KEEP_BYTES = 1 << 20       # larger ones only for the latest combination
-_FEW_BYTES = 1024           # copied twice in less time than the address of an array takes, and vectors gain little from alignment
+_FEW_BYTES = 2048           # copied twice in less time than the address of an array takes, and vectors gain little from alignment
 
 
 class Port(NamedTuple):
@@ -36,9 +36,9 @@ class Port(NamedTuple):
 
 
 def _unused(arrays):
-    """Whether nobody but the tuple refers to the arrays. _BASE is what getrefcount says then."""
+    """Whether nobody but the tuple refers to the arrays (or None). _BASE is what getrefcount says then."""
     for a in arrays:
-        if _refs(a) != _BASE:
+        if _refs(a) != _BASE and a is not None:
             return False
     return True
 
@@ -69,7 +69,7 @@ def _shape(v):
 
 class _Set:
     """Output arrays and the structs that make run() write to them."""
-    __slots__ = ("arrays", "held", "values", "address", "blank")
+    __slots__ = ("arrays", "values", "address", "blank")
 
     def __init__(self, spec):
         self.arrays = tuple(None if s is None else _empty(*s) for s in spec.shapes)
@@ -77,9 +77,8 @@ class _Set:
         for v, a in zip(self.values, self.arrays):
             if a is not None:
                 v.data, v.bytes = a.__array_interface__["data"][0], a.nbytes
-        self.held = tuple(a for a in self.arrays if a is not None)
         self.address = c.addressof(self.values)
-        self.blank = None if len(self.held) == len(self.arrays) else bytes(self.values)
+        self.blank = None if spec.whole else bytes(self.values)
 
     def renew(self):
         """After a run that put results of its own where there are no arrays."""
@@ -102,7 +101,7 @@ class _Spec:
     def take(self):
         """A set of arrays that nobody holds."""
         for s in self.sets:
-            if _refs and _unused(s.held):
+            if _refs and _unused(s.arrays):
                 return s.renew()
         new = _Set(self)
         if self.bytes or not self.whole:
