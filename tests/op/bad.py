@@ -410,6 +410,12 @@ def empty(rng):
             yield Case("MatMul", inputs, dynamic=dynamic, oracle=lambda a, b: [a @ b])
         yield Case("MatMul", inputs, const=(1,), oracle=lambda a, b: [a @ b])
     yield Case("MatMul", [f32(rng, 0, 4), f32(rng, 4, 5)], const=(1,), oracle=lambda a, b: [a @ b])
+    for m, k in ((0, 12), (3, 0)):
+        a, b = ints(rng, m, k, low=-9, high=9, dtype=np.int8), ints(rng, k, 17, low=-9, high=9, dtype=np.int8)
+        for const in ((0, 1), (1,)):
+            yield Case("MatMulInteger", [a, b], const=const, oracle=lambda a, b: [a.astype(np.int32) @ b.astype(np.int32)])
+            yield Case("Gemm", [f32(rng, m, k), f32(rng, k, 17)], const=const, oracle=lambda a, b: [a @ b])
+    yield Case("MatMul", [f32(rng, 0, 4, 5), f32(rng, 5, 7)], const=(0, 1), oracle=lambda a, b: [a @ b])
     yield Case("Concat", [none, f32(rng, 2, 3)], {"axis": 0}, dynamic=True)
     yield Case("Conv", [f32(rng, 0, 2, 5, 5), f32(rng, 3, 2, 3, 3)], oracle=[np.zeros((0, 3, 3, 3), np.float32)], dynamic=True)
     yield Case("MaxPool", [f32(rng, 0, 2, 5, 5)], {"kernel_shape": [2, 2]}, oracle=[np.zeros((0, 2, 4, 4), np.float32)], dynamic=True)

@@ -80,10 +80,7 @@ def norms(rng):
     yield Case(MS + "SwiGLU", [f16(rng, 3, 8), f16(rng, 3, 8)], {"round_activation": 1}, tol=2e-3,
                oracle=lambda g, u: (g.astype(np.float32) / (1 + np.exp(-g.astype(np.float32)))).astype(np.float16) * u)
     embed = families.module("ms_norm").embed(rng)
-    embed.attrs = {**embed.attrs, "mask_index_type": 1}
-    plain = copy.copy(embed)
-    plain.attrs = {"epsilon": 1e-5}
-    yield plain
+    yield changed(embed, {"mask_index_type": 1}, lambda *v: expected(retaken(embed, v)))      # of no effect
 
 
 def group_norm(channels_last):
@@ -133,7 +130,75 @@ def attention(rng):
             break
 
 
+def retaken(case, inputs):
+    other = copy.copy(case)
+    other.inputs = list(inputs)
+    return other
+
+
+def changed(case, attrs, oracle=None):
+    other = copy.copy(case)
+    other.attrs = {**case.attrs, **attrs}
+    other.oracle = oracle or case.oracle
+    return other
+
+
+# operator, attributes, whether they change nothing
+MORE = [("GatedDeltaNet", {"chunk_size": 16}, True), ("MatMulBnb4", {"training_mode": 1}, True),
+        ("RotaryEmbedding", {"is_packed_batching": 0, "scale": 1.0}, True),
+        ("WordConvEmbedding", {"char_embedding_size": 4, "conv_window_size": 2, "embedding_size": 3}, True), ("MRotaryEmbedding", {"scale": 1.0},
+                                                                                                              True),
+        ("PackedMultiHeadAttention", {"mask_filter_value": -5.0}, True), ("VarlenCausalConvWithState", {"activation": "swish"}, False)]
+
+
+def more(rng):
+    """The first case of an operator with more attributes."""
+    first = {}
+    for name in ("ms_attn", "ms_packed", "ms_bits", "ms_words"):
+        for c in families.cases(name):
+            if not c.error and c.oracle is not None:
+                first.setdefault(c.op, c)
+    for op, attrs, same in MORE:
+        yield changed(first[op], attrs, (lambda *v, c=first[op]: expected(retaken(c, v))) if same else None)
+    packed, gqa, quant = families.module("ms_packed"), families.module("ms_gqa"), families.module("ms_quant")
+    yield packed.delta(rng, gate="qwen")
+    yield gqa.gqa(rng, b=1, s=3, past=5, lens=[8], rotary=16, norm=True, oracle=gqa.normed(1e-3),
+                  attrs={"q_norm_epsilon": 1e-3, "k_norm_epsilon": 1e-3})
+    for signed in (False, True):
+        yield quant.lstm(rng, signed, activations=["HardSigmoid", "LeakyRelu", "Tanh"], activation_alpha=[0.3, 0.2], activation_beta=[0.4])
+    plain = packed.packed_attention(rng)
+    scaled = lambda x, w, b, o, e, bias=None: packed.by_mha(*np.split(x @ w + b, 3, 1), None, bias, 2, 0.3)
+    yield changed(plain, {"scale": 0.3}, scaled)
+    yield changed(plain, {"qkv_hidden_sizes": [8, 8, 8]}, lambda *v: expected(retaken(plain, v)))
+    yield changed(retaken(plain, [*plain.inputs, f32(rng, 1, 2, packed.LENGTH, packed.LENGTH)]), {"scale": 0.3}, scaled)
+    quantised = quant.attention(rng, True)
+    signed = retaken(quantised, [(quantised.inputs[0].astype(np.int16) - 128).astype(np.int8), *quantised.inputs[1:6], np.int8(0),
+                                 *quantised.inputs[7:]])
+    yield changed(signed, {}, lambda *_: expected(quantised))
+
+
+def refused(rng):
+    """What ONNX Runtime has on GPUs alone, or has no kernel for."""
+    packed = families.module("ms_packed")
+    conv = [f32(rng, 1, 3, 5), f32(rng, 3, 1, 2)]
+    for attrs in ({"ndim": 2}, {"input_channels": 2}, {"input_channel_offset": 1}, {"state_length": 4}, {"state_update_capacity": 2},
+                  {"state_channels_last": 1}):
+        yield Case(MS + "CausalConvWithState", conv, attrs, nout=2, error="channel selection")
+    varlen = packed.varlen(rng)
+    for k in (6, 7):
+        other = retaken(varlen, [*varlen.inputs, *[None] * (k - len(varlen.inputs)), f32(rng, 1)])
+        other.error = "kernel_delta"
+        yield other
+    yield Case(MS + "Attention", [f32(rng, 1, 3, 8), f32(rng, 8, 24), f32(rng, 24)], {"num_heads": 2, "do_rotary": 1, "rotary_embedding_dim": 4},
+               error="do_rotary")
+    for op, signal in (("Rfft", f32(rng, 2, 16)), ("Irfft", f32(rng, 2, 9, 2))):
+        for attrs in ({"normalized": 1}, {"onesided": 0}):
+            yield Case(MS + op, [signal], {"signal_ndim": 1, **attrs}, error="normalised")
+
+
 def cases(rng):
+    yield from more(rng)
+    yield from refused(rng)
     yield from windows(rng)
     yield from products(rng)
     yield from norms(rng)
