@@ -186,7 +186,7 @@ def self_decoder(attrs):
         for r, t in np.ndindex(len(x), p) if indirection is not None else ():
             own = r % width[0]
             chosen[:, r, :, t] = present[:, r - own + indirection[r // width[0], own, t], :, t]
-        e = q @ chosen[0].swapaxes(2, 3) / np.sqrt(q.shape[3]) + (0 if rel is None else rel)
+        e = q @ chosen[0].swapaxes(2, 3) * attrs.get("scale", 1 / np.sqrt(q.shape[3])) + (0 if rel is None else rel)
         e += 0 if mask is None else np.where(mask > 0, 0, attrs.get("mask_filter_value", -10000.0))[:, None, None]
         e = np.exp(e - e.max(-1, keepdims=True))
         y = (e / e.sum(-1, keepdims=True) @ chosen[1]).swapaxes(1, 2).reshape(len(x), 1, -1)

@@ -207,6 +207,10 @@ def whisper(rng):
     begun = np.array([[3, 5, 9], [3, 6, 8]], np.int32)
     yield search(pair, x, 9, 3)
     yield search(pair, x[:1], 8, 2, returned=1, dynamic=True)
+    yield search(pair, x, 9, 3, attrs={"early_stopping": 1, "no_repeat_ngram_size": 2})
+    yield search(pair, x, 9, 3, attrs={"vocab_size": pair.vocab})
+    some = (np.arange(pair.vocab) % 5 != 4).astype(np.int32)
+    yield search(pair, x, 9, 3, more=[one(1.3, np.float32), some, np.stack([some[::-1]] * 2)])
     yield speech(11, 3, begun)
     yield speech(11, 3, begun, one(0), None, None, one(0.6, np.float32))
     for seed in range(6):

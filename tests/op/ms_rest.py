@@ -177,6 +177,37 @@ def more(rng):
     yield changed(signed, {}, lambda *_: expected(quantised))
 
 
+def seldom(rng):
+    """Operands that are rarely there."""
+    rnn, packed, gqa, attn, words = (families.module(n) for n in ("rnn", "ms_packed", "ms_gqa", "ms_attn", "ms_words"))
+    yield rnn.attending(rng, attrs={"activations": ["HardSigmoid", "LeakyRelu", "Tanh"], "activation_alpha": [0.3, 0.2], "activation_beta": [0.4]})
+    yield rnn.attending(rng, attrs={"input_forget": 1})
+    x, y = f32(rng, 2, 3, 17), f32(rng, 2, 3, 17)
+    yield Case(MS + "GatedAdd", [x, y, f32(rng, 2, 3, 5), f32(rng, 5, 1)], oracle=lambda x, y, g, w: x + y / (1 + np.exp(-(g @ w))))
+    for wanted in ((0,), (1, 2)):
+        yield Case(MS + "MoEGroupRouter", [x[0], f32(rng, 8, scale=0.3), f32(rng, 8, 17)], {"top_k": 3}, nout=3, wanted=wanted,
+                   oracle=lambda x, b, w, n=wanted: expected(Case(MS + "MoEGroupRouter", [x @ w.T, b], {"top_k": 3}, nout=3, wanted=n)))
+    words_of, length = len(packed.WORDS), packed.LENGTH
+    gate = [f32(rng, words_of, 12), f32(rng, 12), f32(rng, 3, 3, length, length), f32(rng, 4, 8), f32(rng, 8), f32(rng, 1, 3, 1, 1), packed.OFFSETS]
+    yield Case(MS + "GatedRelativePositionBias", gate, {"num_heads": 3}, oracle=lambda q, b,
+               *rest: packed.gated_bias(packed.pad(q + b), 0, *rest[:-1]))
+    for active in (0, 1):
+        captured = packed.delta(rng, cap=2)
+        yield retaken(captured, [*captured.inputs, *[None] * (10 - len(captured.inputs)), np.array([active], np.int32)])
+    for out in (1, 2):
+        yield gqa.gqa(rng, b=1, s=3, past=5, lens=[8], rotary=16, nout=4, attrs={"qk_output": out})
+    block = gqa.sparse(rng, rotary=True, attrs={"rotary_interleaved": 1})
+    yield block
+    block = copy.copy(block)
+    block.wanted, block.oracle = (0, 1, 2), None
+    yield block
+    b, n, h, p, d = 4, 2, 8, 3, 12
+    own = [f32(rng, b, 1, d), f32(rng, d, 3 * n * h, scale=0.3), f32(rng, 3 * n * h), None, f32(rng, 2, b, n, p, h), None, np.array([p], np.int32)]
+    attrs = {"num_heads": n, "scale": 0.2}
+    yield Case(MS + "DecoderMaskedSelfAttention", own, attrs, nout=2, oracle=attn.self_decoder(attrs))
+    yield Case(MS + "Unique", [np.array([True, False, True])], nout=3, oracle=[np.array([True, False]), np.array([0, 1, 0]), np.array([2, 1])])
+
+
 def refused(rng):
     """What ONNX Runtime has on GPUs alone, or has no kernel for."""
     packed = families.module("ms_packed")
@@ -198,6 +229,7 @@ def refused(rng):
 
 def cases(rng):
     yield from more(rng)
+    yield from seldom(rng)
     yield from refused(rng)
     yield from windows(rng)
     yield from products(rng)

@@ -110,6 +110,9 @@ def samples(rng):
     yield penal
     yield sample(9, top_p=0.9, presence=np.eye(3, 37, dtype=np.int32) * np.array([[1], [0], [0]], np.int32), presence_penalty=3.0)
     yield sample(9, top_p=0.9, wide=[one(9), one(1.5, np.float32), (np.arange(37) % 3 != 0).astype(np.int32)], no_repeat_ngram_size=2)
+    some = (np.arange(37) % 5 != 4).astype(np.int32)
+    yield sample(9, top_p=0.9, wide=[None, None, None, np.stack([some, 1 - some, some]), np.array([[0, 1, 1, 1], [1] * 4, [0, 0, 1, 1]], np.int32)])
+    yield sample(9, top_p=0.9, init_decoder=gpt, vocab_size=37)
     yield Case(MS + "Sampling", [prompt, one(9)], {"decoder": gpt, "eos_token_id": 1, "pad_token_id": 0}, nout=2, error="filtered_logits")
 
 
