@@ -3,7 +3,7 @@
 
 #include "nest.h"
 
-enum { ROWS = 4, MANY_ROWS = 256 };
+enum { ROWS = 4, FEW_ROWS = 16, MANY_ROWS = 256, SCANNED = 32 << 10 };
 
 typedef struct Reads { const Kernel *k; const Stage *s; int v; bool rows; } Reads;
 
@@ -23,7 +23,8 @@ bool nest_by_rows(const Kernel *k, const Target *t, int st, int v) {
     double rows = 1, columns = dim_typical(k->c, s->axis[v].extent);
     for (int a = 0; a < s->naxis; a++) rows *= s->axis[a].kind == AX_PAR ? 1 : dim_typical(k->c, s->axis[a].extent);
     for (int i = 0; i < s->nres; i++) expr_loads(k->c, s->body[i], note_rows, &r);
-    bool far = rows >= MANY_ROWS && rows * columns * 4 > t->l2, wide = columns * 4 > JAM * t->vbytes;
+    bool scan = s->kind == ST_SCAN; /* which writes the rows as well */
+    bool far = rows >= (scan ? FEW_ROWS : MANY_ROWS) && rows * columns * 4 > (scan ? SCANNED : t->l2), wide = columns * 4 > JAM * t->vbytes;
     return r.rows && wide && (far || (s->nres > 1 && rows > ROWS));
 }
 

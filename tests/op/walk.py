@@ -18,6 +18,9 @@ def cases(rng):
             how = {"exclusive": exclusive, "reverse": reverse}
             yield Case("CumSum", [f32(rng, 3, n), np.int64(1)], how, dynamic=n == 600)
             yield Case("CumSum", [i64(rng, n, 2, low=-9, high=9), np.int64(0)], how, dynamic=n == 65)
+            if n == 65:     # whole rows, four at a time and one more
+                yield Case("CumSum", [f32(rng, n, 300), np.int64(0)], how)
+                yield Case("CumSum", [i64(rng, 2, n, 290, low=-9, high=9), np.int64(1)], how, const=(1,))
     yield Case("CumSum", [f64(rng, 2, 700, 3), np.int64(1)])
     yield Case("CumSum", [f32(rng, 70, 5000), np.int64(0)])
     yield Case("CumProd", [f32(rng, 2, 300, low=0.9, high=1.1), np.int64(1)], oracle=lambda x, a: [np.cumprod(x, 1)])
