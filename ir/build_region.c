@@ -152,6 +152,7 @@ void b_group(B *b, const char *name, Graph *body, int nin, const Val *in, Val *o
 /* ==== wrap ======================================================================================================== */
 
 enum { IN = 1 /* goes into the group */, OUT = 2 /* must not */ };
+typedef VEC(Val) Vals;
 typedef struct Wrap {
     B *b;
     Graph *g;
@@ -184,6 +185,62 @@ static void note_made(void *data, uint32_t sym) {
 
 uint32_t b_mark(B *b) { return b->g->node.n; }
 
+/* What goes in: what outs are made of; but what defines symbols stays outside, with all it needs: sizes must be known before
+ * the group. false: nothing but constants. */
+static bool choose(Wrap *w, int nout, const Val *outs) {
+    Graph *g = w->g;
+    for (uint32_t k = 0; k < w->n; k++) {
+        const Node *n = g->node.v[w->mark + k];
+        for (int r = 0; r < n->nout; r++) w->pos[n->out[r].i] = k + 1;
+    }
+    for (int r = 0; r < nout; r++) {
+        uint32_t p = outs[r].i ? pos_of(w, outs[r]) : 0;
+        if (p) vec_push(w->b->c, &w->todo, p - 1);
+    }
+    spread(w, IN);
+    for (uint32_t k = 0; k < w->n; k++) {
+        bool makes = false;
+        node_makes(w->b->c, g, g->node.v[w->mark + k], note_made, &makes);
+        if (makes) vec_push(w->b->c, &w->todo, k);
+    }
+    spread(w, OUT);
+    bool any = false;
+    for (uint32_t k = 0; k < w->n; k++) any |= w->inside[k] == IN && g->node.v[w->mark + k]->op != P_CONST;
+    return any;
+}
+
+/* n as a node of the body: what it reads from outside becomes an input (map, *in), what is read outside (uses) an output (*res). */
+static void move_in(Wrap *w, Graph *body, const Node *n, const uint32_t *uses, Val *map, Vals *in, Vals *res) {
+    Graph *g = w->g;
+    Ctx *c = w->b->c;
+    Val *x = NEWN(c, Val, n->nin + 1);
+    Type *t = NEWN(c, Type, n->nout + 1);
+    for (int i = 0; i < n->nin; i++) {
+        Val v = graph_resolve(g, n->in[i]);
+        if (v.i && !map[v.i].i) {
+            const ValInfo *from = val_info(g, v);
+            map[v.i] = graph_input(body, from->name, from->type);
+            if (from->elem) val_set_elems(body, map[v.i], from->elem);
+            vec_push(c, in, v);
+        }
+        x[i] = map[v.i];
+    }
+    for (int r = 0; r < n->nout; r++) t[r] = *val_type(g, n->out[r]);
+    Graph *region[2];
+    Node *to = graph_node(body, (PrimOp)n->op, n->nin, x, n->nout, t, n->attr, n->loc);
+    for (int r = 0, nr = node_regions(to, region); r < nr; r++) {
+        if (region[r]) region[r]->parent = body;
+    }
+    for (int r = 0; r < n->nout; r++) {
+        map[n->out[r].i] = to->out[r];
+        body->val.v[to->out[r].i].name = g->val.v[n->out[r].i].name;
+        if (uses[n->out[r].i]) {
+            graph_output(body, NULL, to->out[r]);
+            vec_push(c, res, n->out[r]);
+        }
+    }
+}
+
 void b_wrap(B *b, const char *name, uint32_t mark, int nout, Val *outs) {
     Graph *g = b->g;
     Ctx *c = b->c;
@@ -191,31 +248,11 @@ void b_wrap(B *b, const char *name, uint32_t mark, int nout, Val *outs) {
     Wrap wrap = {.b = b, .g = g, .mark = mark, .n = g->node.n - mark}, *w = &wrap;
     w->inside = NEWN(c, uint8_t, w->n + 1);
     w->pos = NEWN(c, uint32_t, g->val.n);
-    for (uint32_t k = 0; k < w->n; k++) {
-        const Node *n = g->node.v[mark + k];
-        for (int r = 0; r < n->nout; r++) w->pos[n->out[r].i] = k + 1;
-    }
-    for (int r = 0; r < nout; r++) {
-        uint32_t p = outs[r].i ? pos_of(w, outs[r]) : 0;
-        if (p) vec_push(c, &w->todo, p - 1);
-    }
-    spread(w, IN);
-    /* What defines symbols stays outside, with all it needs: sizes must be known before the group. */
-    for (uint32_t k = 0; k < w->n; k++) {
-        bool makes = false;
-        node_makes(c, g, g->node.v[mark + k], note_made, &makes);
-        if (makes) vec_push(c, &w->todo, k);
-    }
-    spread(w, OUT);
-    bool any = false;
-    for (uint32_t k = 0; k < w->n; k++) any |= w->inside[k] == IN && g->node.v[mark + k]->op != P_CONST;
-    if (!any) return;
+    if (!choose(w, nout, outs)) return;
 
-    /* The body: what goes in, with its operands from outside as inputs, and what is read outside as outputs. */
     Graph *body = graph_new(c, name, g);
     Val *map = NEWN(c, Val, g->val.n);
-    VEC(Val) in = {0};
-    VEC(Val) res = {0};
+    Vals in = {0}, res = {0};
     Node **all = ctx_dup(c, &g->node.v[mark], sizeof *all * w->n);
     uint32_t *uses = NEWN(c, uint32_t, g->val.n); /* from outside the group */
     for (uint32_t k = 0; k < w->n; k++) {
@@ -223,34 +260,7 @@ void b_wrap(B *b, const char *name, uint32_t mark, int nout, Val *outs) {
     }
     for (int r = 0; r < nout; r++) uses[graph_resolve(g, outs[r]).i]++;
     for (uint32_t k = 0; k < w->n; k++) {
-        if (w->inside[k] != IN) continue;
-        Node *n = all[k];
-        Val *x = NEWN(c, Val, n->nin + 1);
-        Type *t = NEWN(c, Type, n->nout + 1);
-        for (int i = 0; i < n->nin; i++) {
-            Val v = graph_resolve(g, n->in[i]);
-            if (v.i && !map[v.i].i) {
-                const ValInfo *from = val_info(g, v);
-                map[v.i] = graph_input(body, from->name, from->type);
-                if (from->elem) val_set_elems(body, map[v.i], from->elem);
-                vec_push(c, &in, v);
-            }
-            x[i] = map[v.i];
-        }
-        for (int r = 0; r < n->nout; r++) t[r] = *val_type(g, n->out[r]);
-        Graph *region[2];
-        Node *to = graph_node(body, (PrimOp)n->op, n->nin, x, n->nout, t, n->attr, n->loc);
-        for (int r = 0, nr = node_regions(to, region); r < nr; r++) {
-            if (region[r]) region[r]->parent = body;
-        }
-        for (int r = 0; r < n->nout; r++) {
-            map[n->out[r].i] = to->out[r];
-            body->val.v[to->out[r].i].name = g->val.v[n->out[r].i].name;
-            if (uses[n->out[r].i]) {
-                graph_output(body, NULL, to->out[r]);
-                vec_push(c, &res, n->out[r]);
-            }
-        }
+        if (w->inside[k] == IN) move_in(w, body, all[k], uses, map, &in, &res);
     }
     /* Those that stay and do not read the group come before it. */
     bool *late = NEWN(c, bool, w->n + 1);

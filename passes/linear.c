@@ -282,140 +282,176 @@ static void next_trip(Lin *f, const Node *n, Carry *carry, int nc, const Owns *o
     }
 }
 
+/* A loop being laid out: its node in the outer graph, its body, and the symbols that change from trip to trip. */
+typedef struct Loop {
+    const Node *n;
+    const Val *in, *out;
+    Graph *r;                   /* body */
+    Val *map;                   /* values of the body -> outer ones */
+    int ncarried, nstacked;
+    Carry *carry;
+    Owns own;                   /* sizes of carried values */
+    Set *stack;                 /* sizes of stacked results */
+    uint32_t nstack, segment;
+    Dim i, trip, flag;          /* rounds done; how many at most, or none; whether to go on, or none */
+} Loop;
+
+/* The carried and captured values before the first trip: entry takes the sizes that the body has other symbols for. */
+static bool loop_operands(Lin *f, Loop *p, Sets *entry) {
+    Ctx *c = f->c;
+    for (int k = 2; k < p->n->nin; k++) {
+        Val v = p->r->in.v[k].val;
+        const Type *t = val_type(p->r, v);
+        uint32_t before = entry->n;
+        if (!p->in[k].i) {
+            unsupported(f, p->n, "a loop with an absent operand");
+            return false;
+        }
+        take_dims(f, entry, t, val_type(f->g, p->in[k]));
+        if (k >= 2 + p->ncarried) {
+            p->map[v.i] = p->in[k];
+            continue;
+        }
+        for (uint32_t s = before; s < entry->n; s++) /* which carried value, which axis */
+            for (int d = 0; d < t->rank; d++)
+                if (dim_same(c, t->dim[d], entry->v[s].sym)) {
+                    vec_push(c, &p->own, (Own){t->dim[d], k - 2, d});
+                    break;
+                }
+        p->carry[k - 2].formal = *t;
+        p->carry[k - 2].val = p->map[v.i] = value(f, t, (Val){0}, (Dim){0});
+    }
+    return true;
+}
+
+/* Sizes of stacked results begin as 0. */
+static void loop_stacks(Lin *f, Loop *p, Sets *entry) {
+    uint32_t first = entry->n;
+    for (int k = p->ncarried; k < p->ncarried + p->nstacked; k++) {
+        const Type *t = val_type(f->g, p->out[k]);
+        for (int d = 0; d < t->rank; d++) {
+            bool queued = false;
+            for (uint32_t s = 0; s < entry->n; s++) queued |= dim_same(f->c, entry->v[s].sym, t->dim[d]);
+            int64_t lo = dim_lo(f->c, t->dim[d]);
+            if (!queued && is_new(f, t->dim[d])) vec_push(f->c, entry, (Set){t->dim[d], dim_const(f->c, d && lo > 0 ? lo : 0)});
+        }
+    }
+    p->nstack = entry->n - first;
+    if (p->nstack) p->stack = ctx_dup(f->c, &entry->v[first], sizeof *p->stack * p->nstack);
+}
+
+/* Behind the body: stacked results have one slice more. */
+static void loop_grow(Lin *f, Loop *p) {
+    static const char differ[] = "the slices of a stacked result have different shapes";
+    Ctx *c = f->c;
+    for (int k = p->ncarried; k < p->ncarried + p->nstacked; k++) {
+        const Type *t = val_type(f->g, p->out[k]), *x = val_type(p->r, p->r->out.v[1 + k].val);
+        for (int d = 0; d < x->rank; d++) {
+            bool known = true;
+            for (uint32_t s = 0; s < p->nstack; s++) {
+                if (!dim_same(c, p->stack[s].sym, t->dim[d + 1])) continue;
+                must_equal(f, p->n, dim_select(c, dim_eqv(c, p->i, dim_const(c, 0)), x->dim[d], t->dim[d + 1]), x->dim[d], differ);
+                p->stack[s].dim = x->dim[d];
+                known = false;
+            }
+            if (known) must_equal(f, p->n, t->dim[d + 1], x->dim[d], differ);
+        }
+        for (uint32_t s = 0; s < p->nstack; s++)
+            if (dim_same(c, p->stack[s].sym, t->dim[0])) p->stack[s].dim = dim_addi(c, p->i, 1);
+    }
+    uint32_t *given = results(p->r);
+    Set *grow = ctx_dup(c, p->stack, sizeof *p->stack * p->nstack);
+    if (p->nstack) assign(f, grow, p->nstack, p->segment, p->n->loc);
+    for (int k = p->ncarried; k < p->ncarried + p->nstacked; k++) {
+        const Type *x = val_type(p->r, p->r->out.v[1 + k].val);
+        Val from = mapped(f, p->r, p->map, p->n, p->r->out.v[1 + k].val);
+        if (ctx_errors(c)) return;
+        Dim at = dim_mul(c, p->i, type_count(c, x));
+        bool own = !p->nstack && in_place(f, p->r, given, 1 + (uint32_t)k, val_type(f->g, p->out[k])->dim + 1);
+        if (own) vec_push(c, &f->p->alias, (Alias){from, p->out[k], at});
+        else copy(f, p->n, value(f, x, p->out[k], at), from);
+    }
+}
+
+/* Behind the loop: its results are the carried values. Their sizes stay known, those of the body do not. */
+static void loop_results(Lin *f, const Loop *p, uint32_t scope) {
+    Sets result = {0};
+    for (int k = 0; k < p->ncarried; k++) take_dims(f, &result, val_type(f->g, p->out[k]), &p->carry[k].formal);
+    if (result.n) assign(f, result.v, result.n, ++f->p->nsegment, p->n->loc);
+    for (int k = 0; k < p->ncarried; k++) {
+        agree(f, p->n, val_type(f->g, p->out[k]), &p->carry[k].formal, "a carried value changes its shape");
+        vec_push(f->c, &f->p->alias, (Alias){p->out[k], p->carry[k].val, dim_const(f->c, 0)});
+    }
+    leave(f, scope);
+    for (int k = 0; k < p->ncarried + p->nstacked; k++) {
+        const Type *t = val_type(f->g, p->out[k]);
+        uint32_t sym;
+        for (int d = 0; d < t->rank; d++)
+            if (is_symbol(f, t->dim[d], &sym) && f->segment.v[sym] && !f->live.v[sym]) define(f, t->dim[d], p->segment);
+    }
+}
+
 static void do_loop(Lin *f, const Node *n, const Val *in, const Val *out) {
     const LoopAttr *a = n->attr;
     Graph *r = a->body;
     Ctx *c = f->c;
-    int nc = a->ncarried, ns = a->nscan_out;
+    Loop loop = {.n = n, .in = in, .out = out, .r = r, .ncarried = a->ncarried, .nstacked = a->nscan_out}, *p = &loop;
     Val next = graph_resolve(r, r->out.v[0].val);
     bool stops = !is_true(r, next);
     if (!in[0].i && !stops && !in[1].i) stops = true; /* for ever: cancel ends it */
     uint32_t scope = f->scope.n, head = f->p->nlabel++, end = f->p->nlabel++;
-    Dim trip = {0}, go = {0};
+    Dim go = {0};
     if (in[0].i) {
         const Dim *known = val_elems(f->g, in[0], NULL);
-        trip = known ? *known : read(f, n, in[0], "trip", INT64_MIN, DIM_INF);
+        p->trip = known ? *known : read(f, n, in[0], "trip", INT64_MIN, DIM_INF);
     }
     if (in[1].i && !is_true(f->g, in[1])) go = read(f, n, in[1], "go", 0, 1);
-    uint32_t segment = ++f->p->nsegment;
+    p->segment = ++f->p->nsegment;
+    p->i = dim_fresh(c, "i", 0, DIM_INF);
+    p->carry = NEWN(c, Carry, p->ncarried + 1);
+    p->map = NEWN(c, Val, r->val.n);
     /* Symbols of the loop: the counter, sizes of carried and captured values, sizes of stacked results. */
-    Dim i = dim_fresh(c, "i", 0, DIM_INF), flag = {0};
-    Carry *carry = NEWN(c, Carry, nc + 1);
-    Val *map = NEWN(c, Val, r->val.n);
     Sets entry = {0};
-    Owns own = {0};
     if (!is_true(r, next)) {
-        flag = dim_fresh(c, "go", 0, 1);
-        vec_push(c, &entry, (Set){flag, go.i ? go : dim_const(c, 1)});
+        p->flag = dim_fresh(c, "go", 0, 1);
+        vec_push(c, &entry, (Set){p->flag, go.i ? go : dim_const(c, 1)});
     } else if (go.i) {
-        flag = go;
+        p->flag = go;
     }
-    vec_push(c, &entry, (Set){i, dim_const(c, 0)});
-    for (int k = 2; k < n->nin; k++) {
-        Val v = r->in.v[k].val;
-        const Type *t = val_type(r, v);
-        uint32_t before = entry.n;
-        if (!in[k].i) {
-            unsupported(f, n, "a loop with an absent operand");
-            return;
-        }
-        take_dims(f, &entry, t, val_type(f->g, in[k]));
-        if (k >= 2 + nc) {
-            map[v.i] = in[k];
-            continue;
-        }
-        for (uint32_t s = before; s < entry.n; s++) /* which carried value, which axis */
-            for (int d = 0; d < t->rank; d++)
-                if (dim_same(c, t->dim[d], entry.v[s].sym)) {
-                    vec_push(c, &own, (Own){t->dim[d], k - 2, d});
-                    break;
-                }
-        carry[k - 2].formal = *t;
-        carry[k - 2].val = map[v.i] = value(f, t, (Val){0}, (Dim){0});
-    }
-    /* Sizes of stacked results begin as 0. */
-    uint32_t first_stack = entry.n;
-    for (int k = nc; k < nc + ns; k++) {
-        const Type *t = val_type(f->g, out[k]);
-        for (int d = 0; d < t->rank; d++) {
-            bool queued = false;
-            for (uint32_t s = 0; s < entry.n; s++) queued |= dim_same(c, entry.v[s].sym, t->dim[d]);
-            int64_t lo = dim_lo(c, t->dim[d]);
-            if (!queued && is_new(f, t->dim[d])) vec_push(c, &entry, (Set){t->dim[d], dim_const(c, d && lo > 0 ? lo : 0)});
-        }
-    }
-    uint32_t nstack = entry.n - first_stack;
-    Set *stack = nstack ? ctx_dup(c, &entry.v[first_stack], sizeof *stack * nstack) : NULL;
-    assign(f, entry.v, entry.n, segment, n->loc);
+    vec_push(c, &entry, (Set){p->i, dim_const(c, 0)});
+    if (!loop_operands(f, p, &entry)) return;
+    loop_stacks(f, p, &entry);
+    assign(f, entry.v, entry.n, p->segment, n->loc);
     for (int k = 2; k < n->nin; k++) {
         agree(f, n, val_type(r, r->in.v[k].val), val_type(f->g, in[k]), "the body of a loop takes another shape");
-        if (k < 2 + nc) copy(f, n, carry[k - 2].val, in[k]);
+        if (k < 2 + p->ncarried) copy(f, n, p->carry[k - 2].val, in[k]);
     }
-    for (int k = nc; k < nc + ns; k++) step(f, (Step){.kind = SP_LIVE, .to = out[k]});
+    for (int k = p->ncarried; k < p->ncarried + p->nstacked; k++) step(f, (Step){.kind = SP_LIVE, .to = out[k]});
     f->depth++;
     jump(f, SP_LABEL, head, (Dim){0});
-    if (trip.i) jump(f, SP_BRANCH, end, dim_lt(c, i, trip));
-    if (flag.i) jump(f, SP_BRANCH, end, flag);
+    if (p->trip.i) jump(f, SP_BRANCH, end, dim_lt(c, p->i, p->trip));
+    if (p->flag.i) jump(f, SP_BRANCH, end, p->flag);
     uint32_t inner = f->scope.n;
-    walk(f, r, map, i);
+    walk(f, r, p->map, p->i);
     if (ctx_errors(c)) return;
     if (stops && !is_true(r, next)) {
-        Val v = mapped(f, r, map, n, next);
+        Val v = mapped(f, r, p->map, n, next);
         if (ctx_errors(c)) return;
-        again(f, n, flag, v);
+        again(f, n, p->flag, v);
     }
-    /* Stacked results: one slice more. */
-    for (int k = nc; k < nc + ns; k++) {
-        const Type *t = val_type(f->g, out[k]), *x = val_type(r, r->out.v[1 + k].val);
-        for (int d = 0; d < x->rank; d++) {
-            bool known = true;
-            for (uint32_t s = 0; s < nstack; s++) {
-                if (!dim_same(c, stack[s].sym, t->dim[d + 1])) continue;
-                must_equal(f, n, dim_select(c, dim_eqv(c, i, dim_const(c, 0)), x->dim[d], t->dim[d + 1]), x->dim[d],
-                           "the slices of a stacked result have different shapes");
-                stack[s].dim = x->dim[d];
-                known = false;
-            }
-            if (known) must_equal(f, n, t->dim[d + 1], x->dim[d], "the slices of a stacked result have different shapes");
-        }
-        for (uint32_t s = 0; s < nstack; s++) if (dim_same(c, stack[s].sym, t->dim[0])) stack[s].dim = dim_addi(c, i, 1);
-    }
-    uint32_t *given = results(r);
-    Set *grow = ctx_dup(c, stack, sizeof *stack * nstack);
-    if (nstack) assign(f, grow, nstack, segment, n->loc);
-    for (int k = nc; k < nc + ns; k++) {
-        const Type *x = val_type(r, r->out.v[1 + k].val);
-        Val from = mapped(f, r, map, n, r->out.v[1 + k].val);
-        if (ctx_errors(c)) return;
-        Dim at = dim_mul(c, i, type_count(c, x));
-        if (!nstack && in_place(f, r, given, 1 + (uint32_t)k, val_type(f->g, out[k])->dim + 1)) vec_push(c, &f->p->alias, (Alias){from, out[k], at});
-        else copy(f, n, value(f, x, out[k], at), from);
-    }
-    for (int k = 0; k < nc; k++) {
-        carry[k].after = *val_type(r, r->out.v[1 + k].val);
-        carry[k].now = mapped(f, r, map, n, r->out.v[1 + k].val);
+    loop_grow(f, p);
+    if (ctx_errors(c)) return;
+    for (int k = 0; k < p->ncarried; k++) {
+        p->carry[k].after = *val_type(r, r->out.v[1 + k].val);
+        p->carry[k].now = mapped(f, r, p->map, n, r->out.v[1 + k].val);
     }
     if (ctx_errors(c)) return;
-    next_trip(f, n, carry, nc, &own, i, segment);
+    next_trip(f, n, p->carry, p->ncarried, &p->own, p->i, p->segment);
     leave(f, inner);
     jump(f, SP_JUMP, head, (Dim){0});
     f->depth--;
     jump(f, SP_LABEL, end, (Dim){0});
-    Sets result = {0};
-    for (int k = 0; k < nc; k++) take_dims(f, &result, val_type(f->g, out[k]), &carry[k].formal);
-    if (result.n) assign(f, result.v, result.n, ++f->p->nsegment, n->loc);
-    for (int k = 0; k < nc; k++) {
-        agree(f, n, val_type(f->g, out[k]), &carry[k].formal, "a carried value changes its shape");
-        vec_push(c, &f->p->alias, (Alias){out[k], carry[k].val, dim_const(c, 0)});
-    }
-    /* Sizes of results stay known; those of the body do not. */
-    leave(f, scope);
-    for (int k = 0; k < nc + ns; k++) {
-        const Type *t = val_type(f->g, out[k]);
-        uint32_t sym;
-        for (int d = 0; d < t->rank; d++)
-            if (is_symbol(f, t->dim[d], &sym) && f->segment.v[sym] && !f->live.v[sym]) define(f, t->dim[d], segment);
-    }
+    loop_results(f, p, scope);
 }
 
 static void control(Lin *f, Graph *r, Val *map, const Node *n) {

@@ -57,6 +57,15 @@ def help_text(accelc):
     return "```\n" + output(accelc, "--help") + "```\n"
 
 
+def undescribed():
+    """Templates of ukr.def that have no row in the table of CODEGEN.md: | `name` | for | one task |."""
+    with open(os.path.join(ROOT, "codegen/ukr.def"), encoding="utf-8") as f:
+        names = re.findall(r"^UKR\((\w+)", f.read(), re.M)
+    with open(os.path.join(ROOT, "codegen/CODEGEN.md"), encoding="utf-8") as f:
+        rows = re.findall(r"^\| `(\w+)` \|[^|]*\|[^|]*\|$", f.read(), re.M)
+    return [n for n in names if n not in rows]
+
+
 SECTIONS = {"operators": operators, "passes": passes, "help": help_text}
 
 
@@ -81,6 +90,9 @@ def main():
     if write and text != before:
         with open(README, "w", encoding="utf-8") as f:
             f.write(text)
+    for name in undescribed():
+        print(f"codegen/CODEGEN.md has no row for the template {name}")
+        wrong += 1
     for doc in ("README.md", "ir/IR.md", "codegen/CODEGEN.md"):
         path = os.path.join(ROOT, doc)
         if not os.path.exists(path):
