@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The tables of README.md that come from the compiler are up to date, and every link and file it names exists.
+"""The tables of README.md that come from the compiler are up to date, every link and file it names exists, and CODEGEN.md describes every template.
 
     docs.py ACCELC [--write]        --write brings them up to date
 """
