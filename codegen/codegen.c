@@ -75,8 +75,8 @@ static bool compile_level(Ctx *c, Level *l, const CodegenOptions *o, Buf *kernel
 
 static bool write_text(Ctx *c, const char *path, const char *s, size_t n) { return link_write_file(c, path, s, n); }
 
-/* Code of the device for every architecture of the level, and the functions that the host runs. Twins become objects of the artefact, where the look-alike of
- * the driver finds them by name (tests/gpu/emu.h). dir: a directory for temporary files, or NULL: texts alone. */
+/* Code of the device for every architecture of the level, and the functions that the host runs. Twins become objects of the artefact, where the
+ * look-alike of the driver finds them by name (tests/gpu/emu.h). dir: a directory for temporary files, or NULL: texts alone. */
 static bool compile_device(Ctx *c, Level *l, const CodegenOptions *o, const char *dir, uint32_t *nhost, Lir **host) {
     static const char twins[] = "accelc-twins";
     GpuPart *g = l->gpu;
@@ -88,7 +88,8 @@ static bool compile_device(Ctx *c, Level *l, const CodegenOptions *o, const char
         else g->device[g->ndevice++] = l->lir[f];
     }
     g->image = NEWN(c, GpuImage, 2 * o->ngpu + 1);
-    if (l->target->machine == MACHINE_EMULATED && g->ndevice) g->image[g->nimage++] = (GpuImage){target_gpu_oldest(l->target), twins, sizeof twins, RT_GPU_PTX};
+    if (l->target->machine == MACHINE_EMULATED && g->ndevice)
+        g->image[g->nimage++] = (GpuImage){target_gpu_oldest(l->target), twins, sizeof twins, RT_GPU_PTX};
     for (uint32_t a = 0; a < o->ngpu && g->ndevice && l->target->machine == MACHINE_NVPTX; a++) {
         LlvmOut out = {.kind = LLVM_PTX};
         if (target_gpu_level(o->gpu[a]) != target_gpu_level(l->target)) continue;
@@ -201,7 +202,8 @@ static bool add_objects(Ctx *c, Objects *x, const char *stem, const Target *t, u
     return true;
 }
 
-static bool write_objects(Ctx *c, const CodegenOptions *o, Level *level, uint32_t n, Weights *w, const char *path, const char *dir, CodegenStats *st) {
+static bool write_objects(Ctx *c, const CodegenOptions *o, Level *level, uint32_t n, Weights *w, const char *path, const char *dir,
+                          CodegenStats *st) {
     Objects x = {.dir = dir, .digest = hash_bytes(o->options_digest, strlen(o->options_digest), 0)};
     const char *weights = ctx_printf(c, "%s/w.o", dir);
     if (w->bytes) vec_push(c, &x.path, weights); /* first: linkers that know no large sections keep the order (elf.c) */

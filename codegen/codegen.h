@@ -28,7 +28,11 @@ typedef struct CodegenOptions {
     const char *options_digest; /* folded into desc.digest */
     const char *sched;          /* forced schedule text or NULL */
 } CodegenOptions;
-typedef struct CodegenStats { uint32_t kernels, unique_kernels; uint64_t code_bytes, weight_bytes, arena_bytes; double llvm_seconds, link_seconds; } CodegenStats;
+typedef struct CodegenStats {
+    uint32_t kernels, unique_kernels;
+    uint64_t code_bytes, weight_bytes, arena_bytes;
+    double llvm_seconds, link_seconds;
+} CodegenStats;
 /* program[t] is the model as optimised for target[t]. Writes the artefact to `path` (a temporary name chosen by the caller, who renames it);
  * text kinds are written there too. false after messages. */
 bool codegen_write(Ctx *c, Program *const *program, const CodegenOptions *o, const char *path, CodegenStats *stats);

@@ -258,7 +258,9 @@ static void cut_blocks(Kernel *k, int axis, int64_t least) {
     int64_t extent;
     for (int st = 0; st < k->nstage; st++) {
         const Stage *s = &k->stage[st];
-        if (s->naxis <= axis || s->naxis == K_AXES || s->axis[axis].kind != AX_PAR || !dim_same(k->c, s->axis[axis].extent, k->stage[0].axis[axis].extent)) return;
+        if (s->naxis <= axis || s->naxis == K_AXES || s->axis[axis].kind != AX_PAR ||
+            !dim_same(k->c, s->axis[axis].extent, k->stage[0].axis[axis].extent))
+            return;
     }
     if (!dim_is_const(k->c, k->stage[0].axis[axis].extent, &extent)) return;
     each_index(k, note_cut, &m);

@@ -22,8 +22,8 @@ typedef struct Shape {
 bool contract_shape(const Kernel *k, Shape *x);
 double shape_extent(const Shape *x, int axis);                     /* at typical sizes */
 double shape_product(const Shape *x, const int *axis, int n);      /* of extents */
-/* B is no panel, and its rows are so many steps of a large power of two that a column of them falls into few sets of the second-level cache: none stays
- * there until the next tile, and no prefetcher follows. */
+/* B is no panel, and its rows are so many steps of a large power of two that a column of them falls into few sets of the second-level cache: none
+ * stays there until the next tile, and no prefetcher follows. */
 bool shape_rows_collide(const Shape *x, const Target *t);
 
 /* Rows of a tile: ty points of the second innermost m axis times tx of the innermost one; at most mr. */
@@ -34,9 +34,9 @@ bool contract_by_tiles(const Shape *x, TileRows tr, int64_t *tiles);
 Dim contract_column_tiles(const Shape *x, const Target *t, int nv);
 
 /* A task is a chunk of rows (of tiles, if contract_by_tiles) and `tiles` column tiles. depth > 0: it goes over the reduced axis in passes of so many
- * points, as the chunk's elements of A do not stay in the second-level cache otherwise; with `copies`, each copies its elements of A first: rows that lie a
- * multiple of 4096 bytes apart fall into one set of the first-level cache. rows_first: B stays in the second-level cache and A does not, so all column tiles
- * pass over a chunk before the next one. */
+ * points, as the chunk's elements of A do not stay in the second-level cache otherwise; with `copies`, each copies its elements of A first: rows that
+ * lie a multiple of 4096 bytes apart fall into one set of the first-level cache. rows_first: B stays in the second-level cache and A does not, so
+ * all column tiles pass over a chunk before the next one. */
 typedef struct Plan {
     int64_t chunk, depth, tiles;
     bool copies, rows_first;

@@ -35,7 +35,8 @@ static int64_t chunk_rows(const Shape *x, TileRows tr, double column_tiles) {
     if (!x->nm) return 0;
     int unit = x->nm >= 2 ? tr.ty : tr.tx;
     if (!dim_is_const(x->k->c, x->s->axis[chunk_axis(x)].extent, &h)) return x->nm >= 2 ? 8 : (int64_t)unit * 8;
-    double others = column_tiles * shape_product(x, x->batch, x->nbatch) * shape_product(x, x->nout, x->nnout) * (x->nm > 2 ? shape_product(x, x->m, x->nm - 2) : 1);
+    double others = column_tiles * shape_product(x, x->batch, x->nbatch) * shape_product(x, x->nout, x->nnout);
+    if (x->nm > 2) others *= shape_product(x, x->m, x->nm - 2);
     int64_t want = others >= 24 || others < 1 ? 1 : (int64_t)(24 / others) + 1, units = (h + unit - 1) / unit;
     if (contract_by_tiles(x, tr, &units)) unit = 1;
     if (!units) return unit;
@@ -148,7 +149,8 @@ double contract_tile_cost(const Shape *x, const Target *t, int mr, int nv) {
     }
     double last = x->nm ? shape_extent(x, x->m[x->nm - 1]) : 1; /* rows are shared out evenly: the mean tile counts */
     double wide = r.tx > 1 && last >= r.tx ? last / (double)(int64_t)((last + r.tx - 1) / r.tx) : r.tx;
-    double high = x->nm > 1 ? shape_extent(x, x->m[x->nm - 2]) : 1, tall = r.ty > 1 && high >= r.ty ? high / (double)(int64_t)((high + r.ty - 1) / r.ty) : r.ty;
+    double high = x->nm > 1 ? shape_extent(x, x->m[x->nm - 2]) : 1;
+    double tall = r.ty > 1 && high >= r.ty ? high / (double)(int64_t)((high + r.ty - 1) / r.ty) : r.ty;
     double cols = columns(x), whole = (double)(int64_t)(cols / (nv * lanes)), left = cols - whole * nv * lanes; /* for a narrow tile at the edge */
     double cycles = whole * tile_cycles(x, t, r, &plan, tall * wide, nv, tiles_m);
     if (left > 0) cycles += tile_cycles(x, t, r, &plan, tall * wide, (int)((left + lanes - 1) / lanes), tiles_m);

@@ -21,7 +21,8 @@ static int quad_axis(const Shape *x) {
     int quad = -1;
     if (x->s->acc[0] != DT_I32 || x->a.type != DT_U8 || x->b.type != DT_I8) return -1;
     for (int a = 0; a < x->s->naxis; a++)
-        if (x->s->axis[a].kind == AX_RED && dim_is(c, x->s->axis[a].extent, 4) && dim_is(c, x->a.f.coef[a], 1) && dim_is(c, x->b.f.coef[a], 1)) quad = a;
+        if (x->s->axis[a].kind == AX_RED && dim_is(c, x->s->axis[a].extent, 4) && dim_is(c, x->a.f.coef[a], 1) && dim_is(c, x->b.f.coef[a], 1))
+            quad = a;
     return quad;
 }
 
@@ -71,7 +72,8 @@ static bool stores_along(const Shape *x) {
     return access_affine(k, s, s->out[0].buf, s->out[0].rank, s->out[0].at, &f) && dim_is(k->c, f.coef[vec], 1);
 }
 
-/* A tile takes rows along the two innermost m axes. Where those are short (the taps of a transposed convolution), the longest of the others comes last. */
+/* A tile takes rows along the two innermost m axes. Where those are short (the taps of a transposed convolution), the longest of the others comes
+ * last. */
 static void long_rows_last(Shape *x) {
     enum { FEW = 8 };
     int longest = 0;

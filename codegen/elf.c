@@ -91,7 +91,8 @@ bool elf_write_weights(const char *path, const char *symbol, const Weights *w, u
          put(&o, names, sizeof names) && pad_to(&o, sh_at);
     Elf64_Shdr sh[NSECTIONS] = {
         [DATA] = {.sh_type = SHT_PROGBITS, .sh_flags = SHF_ALLOC | SHF_LARGE, .sh_offset = data_at, .sh_size = data_bytes, .sh_addralign = 64},
-        [SYMTAB] = {.sh_type = SHT_SYMTAB, .sh_offset = sym_at, .sh_size = sym_bytes, .sh_link = STRTAB, .sh_info = 1, .sh_addralign = 8, .sh_entsize = sizeof(Elf64_Sym)},
+        [SYMTAB] = {.sh_type = SHT_SYMTAB, .sh_offset = sym_at, .sh_size = sym_bytes, .sh_link = STRTAB, .sh_info = 1, .sh_addralign = 8,
+                    .sh_entsize = sizeof(Elf64_Sym)},
         [STRTAB] = {.sh_type = SHT_STRTAB, .sh_offset = str_at, .sh_size = str_bytes, .sh_addralign = 1},
         [SHSTRTAB] = {.sh_type = SHT_STRTAB, .sh_offset = shstr_at, .sh_size = sizeof names, .sh_addralign = 1},
         [NOTE] = {.sh_type = SHT_PROGBITS, .sh_offset = shstr_at, .sh_addralign = 1},

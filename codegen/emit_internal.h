@@ -83,7 +83,7 @@ void expr_loads(Ctx *c, Expr e, LoadFn fn, void *data);       /* every E_LOAD be
 int expr_operations(Ctx *c, Expr e);                          /* scalar operations of e, shared ones once, without those in addresses */
 void stage_extents(const Stage *s, Dim *extent);              /* of its axes, as index expressions want them */
 uint64_t expr_bufs(Ctx *c, Expr e);                           /* bit set of kernel buffers loaded below e */
-bool kernel_is_total(const Kernel *k);                        /* no load may fail, and no element is wider than 64 bits: what blocks of a GPU ask for */
+bool kernel_is_total(const Kernel *k);                        /* no load fails, no element is wider than 64 bits: for blocks of a GPU */
 /* Stages after `of` that are pointwise over its parallel axes, read its results (or those of such stages) at the very point, and
  * otherwise only what earlier stages wrote: they can run on its accumulators. Their number is the bit. */
 uint64_t epilogue_mask(const Kernel *k, int of);

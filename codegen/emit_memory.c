@@ -1,5 +1,5 @@
-/* emit_memory.c: loads and stores at a point. One that is affine along the vector axis is of a scalar, a vector or every nth element; any other gathers
- * or scatters. */
+/* emit_memory.c: loads and stores at a point. One that is affine along the vector axis is of a scalar, a vector or every nth element; any other
+ * gathers or scatters. */
 #include <string.h>
 
 #include "emit_value.h"

@@ -5,8 +5,8 @@
  * A block computes a tile of rows[0] points of the m axes by rows[1] points of the n axes, as one row of indices each, for one point of the
  * batch axes. It walks k, all reduced axes as one row of indices, in steps of `depth`, ascending. Tiles lie in `stages` slots, filled that
  * many steps minus one ahead: by asynchronous copies where a factor is a load whose elements are those of the tile, of 16 bytes where
- * they are neighbours, of zeros where it is out of range; through registers by emit_expr otherwise. Beyond the last k both operands are 0, which changes no sum; beyond the
- * last row of a side they are 0, and the results are dropped. */
+ * they are neighbours, of zeros where it is out of range; through registers by emit_expr otherwise. Beyond the last k both operands are 0, which
+ * changes no sum; beyond the last row of a side they are 0, and the results are dropped. */
 #ifndef ACCELC_GPU_TILE_H
 #define ACCELC_GPU_TILE_H
 #include "emit_internal.h"
@@ -55,7 +55,8 @@ void gpu_swap(GpuProduct *x); /* the sides */
 /* Is it one that matrix instructions compute, of the types that both factors have, or may be rounded to on this target? Of bytes side 1 is signed. */
 bool gpu_matrix_product(const Kernel *k, const Target *t, GpuProduct *x);
 static inline int gpu_bytes(const GpuProduct *x) { return (int)dt_bits(x->side[0].type) / 8; } /* of an element */
-/* The axis of stages along which n neighbouring results, from every n-th on, are one access each, for all that is loaded and stored with them; or -1. */
+/* The axis of stages along which n neighbouring results, from every n-th on, are one access each, for all that is loaded and stored with
+ * them; or -1. */
 int gpu_together(const GpuProduct *x, int n);
 Dim gpu_rows(const GpuProduct *x, int side);
 Dim gpu_depth(const GpuProduct *x);

@@ -97,8 +97,8 @@ typedef struct Tmpl {
     double (*cost)(const Kernel *k, const Sched *s, const Target *t); /* cycles on one core at typical sizes */
     void (*build)(Emit *e);     /* emits e->l; sets e->code->tasks, scratch, grain, slack */
 } Tmpl;
-/* Lower half: choose, build, verify. forced: "NAME [PARAMETER=VALUE ..]", preferred wherever the template matches and has such a candidate; sched_check:
- * whether it is one, else a message. */
+/* Lower half: choose, build, verify. forced: "NAME [PARAMETER=VALUE ..]", preferred wherever the template matches and has such a candidate;
+ * sched_check: whether it is one, else a message. */
 KernelCode *kernel_compile(Ctx *c, const Kernel *k, const Target *t, const char *forced);
 bool sched_check(Ctx *c, const char *forced);
 void sched_print(Buf *b, const Sched *s); /* gemm mr=6 nv=2 kc=256 */
@@ -144,6 +144,6 @@ bool index_affine(const Kernel *k, const Stage *s, Expr x, Affine *out); /* the 
 
 /* math.c: expansions with documented ULP (CODEGEN.md). x: f32 or f64, any lanes. */
 LVal math_op(Lir *l, const Target *t, SOp op, DType ty, int n, const LVal *arg); /* any scalar.def op, total semantics */
-LVal math_cast(Lir *l, const Target *t, LVal v, DType from, DType to);          /* IR semantics of cast (saturation, NaN -> 0, f8, f16 without F16C ..) */
+LVal math_cast(Lir *l, const Target *t, LVal v, DType from, DType to);          /* as IR.md says: saturation, NaN -> 0, f8, f16 without F16C .. */
 LVal math_cast_rint(Lir *l, const Target *t, LVal v, int z, DType to);          /* of rint(v) + z; v is f32, |z| < 2^16, to has at most 16 bits */
 #endif

@@ -34,17 +34,18 @@ LVal lir_scratch(Lir *l);                  /* pointer, 64-byte aligned, private 
  * As with tid, tasks and scratch are the block's, and every thread comes to every barrier. Called once; what follows is of such
  * kernels alone. Their vectors are of 2, 4 or 8 lanes, and only scalars are loaded or stored under a mask. */
 void lir_block(Lir *l, uint32_t threads, uint32_t shared);
-void lir_resident(Lir *l);                 /* of such a kernel: the grid is one block for each multiprocessor at most, and blocks go from task to task */
-LVal lir_shared(Lir *l, uint32_t at);      /* pointer to byte `at` of that memory, which begins at a multiple of 1024. It and what ptr_add and ptr_bytes
-                                              make of it are for load, store, copy_async (to) and load_matrix alone: not selected, carried or mixed with others */
+void lir_resident(Lir *l); /* of such a kernel: the grid is one block for each multiprocessor at most, and blocks go from task to task */
+LVal lir_shared(Lir *l, uint32_t at);
+    /* pointer to byte `at` of that memory, which begins at a multiple of 1024. It and what ptr_add and ptr_bytes make of it are for load, store,
+       copy_async (to) and load_matrix alone: not selected, carried or mixed with others */
 /* Of the threads of a warp (32 in a row) together: all come to the same of these at the same time. */
 LVal lir_lane_xor(Lir *l, LVal v, uint32_t mask); /* the 32-bit scalar v of the thread whose number differs in the bits of mask (1..31) */
 LVal lir_load_matrix(Lir *l, LVal ptr, LVal at, bool transposed);
     /* four 8 x 8 matrices of 16-bit elements in shared memory: thread t names the 16 bytes at ptr + at (bytes, a multiple of 16) of row t % 8 of
        matrix t / 8. i32x4: of each matrix, elements t % 4 * 2 and the next of row t / 4 (transposed: of that column) */
 LVal lir_mma(Lir *l, DType in, LVal a, LVal b, LVal c);
-    /* c + a b; a i32x4, b i32x2, fragments as in the PTX manual. f16, bf16: m16n8k16, f32: m16n8k8, of a and b rounded to tf32; c f32x4. i8: m16n8k32,
-       u8: the same with u8 in a and i8 in b; c i32x4 */
+    /* c + a b; a i32x4, b i32x2, fragments as in the PTX manual. f16, bf16: m16n8k16, f32: m16n8k8, of a and b rounded to tf32; c f32x4. i8:
+       m16n8k32, u8: the same with u8 in a and i8 in b; c i32x4 */
 /* Copies of `size` (4, 8, 16) bytes from the device's memory into shared memory, beside the thread's other work: from + from_at to to + to_at, both
  * in bytes, multiples of size in the end. valid (i64, 0..size; none: size): bytes that are read; zeros are written for the others. A group is what
  * the thread has begun since the one before. When the wait is over, the thread sees what its groups brought, but for the newest `pending`; others see

@@ -273,7 +273,8 @@ static const char *check_block(const V *v, const LIns *i) {
 static bool check_mma(const V *v, const LIns *i) {
     bool whole = i->aux == DT_I8 || i->aux == DT_U8;
     if (!whole && i->aux != DT_F32 && i->aux != DT_F16 && i->aux != DT_BF16) return false;
-    return is(type_of(v, i, 0), DT_I32, 4) && is(type_of(v, i, 1), DT_I32, 2) && is(type_of(v, i, 2), whole ? DT_I32 : DT_F32, 4) && same(i->ty, type_of(v, i, 2));
+    return is(type_of(v, i, 0), DT_I32, 4) && is(type_of(v, i, 1), DT_I32, 2) && is(type_of(v, i, 2), whole ? DT_I32 : DT_F32, 4) &&
+        same(i->ty, type_of(v, i, 2));
 }
 
 static bool check_copy(const V *v, const LIns *i) {

@@ -216,7 +216,8 @@ static bool forward_node(Low *w, Node *n, Fwd *f) {
         for (int i = 0; i < n->nin; i++) {
             const Fwd *o = &f[n->in[i].i];
             const Type *ot = val_type(w->g, n->in[i]);
-            if (o->set && o->rank == x->rank && dims_equal(w, ot->rank, ot->dim, a->dim) && !memcmp(o->at, x->at, o->rank * sizeof *o->at)) args[i] = o->value;
+            if (o->set && o->rank == x->rank && dims_equal(w, ot->rank, ot->dim, a->dim) && !memcmp(o->at, x->at, o->rank * sizeof *o->at))
+                args[i] = o->value;
             else args[i] = lower_operand(w, n, a, (uint32_t)i, x->at);
         }
         w->guarded -= x->drop;

@@ -94,7 +94,8 @@ static LVal float_rem(const M *m, SOp op, LVal a, LVal b) {
     r = m_sel(&w, inf, x, r);
     r = m_sel(&w, m_cmp(&w, S_EQ, r, zero), m_copysign(&w, zero, x), r);
     if (op == S_MOD) {
-        LVal off = lir_op2(m->l, S_AND, m_cmp(&w, S_NE, r, zero), m_cmp(&w, S_LT, m_mul(&w, m_copysign(&w, m_f(&w, 1), r), m_copysign(&w, m_f(&w, 1), y)), zero));
+        LVal off = lir_op2(m->l, S_AND, m_cmp(&w, S_NE, r, zero),
+                           m_cmp(&w, S_LT, m_mul(&w, m_copysign(&w, m_f(&w, 1), r), m_copysign(&w, m_f(&w, 1), y)), zero));
         r = m_sel(&w, off, m_add(&w, r, y), r);
     }
     return in_type(m->l, r, m->ty);
@@ -260,7 +261,8 @@ static LVal f8_to_f32(const M *m, LVal v, const F8 *f) {
     LVal e = lir_shru(l, mag, m_i(m, DT_I32, f->mbits)), man = lir_op2(l, S_AND, mag, m_i(m, DT_I32, (1 << f->mbits) - 1));
     M w = *m;
     w.ty = DT_F32;
-    LVal normal = lir_bitcast(l, lir_op2(l, S_SHL, lir_op2(l, S_ADD, mag, m_i(m, DT_I32, (127 - f->bias) << f->mbits)), m_i(m, DT_I32, 23 - f->mbits)), DT_F32);
+    LVal normal = lir_op2(l, S_SHL, lir_op2(l, S_ADD, mag, m_i(m, DT_I32, (127 - f->bias) << f->mbits)), m_i(m, DT_I32, 23 - f->mbits));
+    normal = lir_bitcast(l, normal, DT_F32);
     LVal small = m_mul(&w, lir_cast(l, man, DT_F32), m_f(&w, ldexp(1, 1 - f->bias - f->mbits)));
     LVal r = m_sel(m, m_cmp(m, S_EQ, e, m_i(m, DT_I32, 0)), small, normal);
     LVal neg = m_cmp(m, S_NE, lir_op2(l, S_AND, c, sbit), m_i(m, DT_I32, 0));

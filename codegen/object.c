@@ -93,7 +93,8 @@ static LLVMValueRef port_table(Obj *x, const Graph *g, const Port *p, uint32_t n
         unsigned kind = t->kind == TY_SEQ ? ACCELC_SEQUENCE : t->kind == TY_MAP ? ACCELC_MAP : ACCELC_TENSOR;
         const Type *e = t; /* the tensors in it have a type, if not the keys */
         while (e->elem) e = e->elem;
-        LLVMValueRef f[] = {text(x, p[i].name), text(x, buf_str(&b)), c8(x, kind), c8(x, optional), c16(x, e->dtype), c32(x, t->rank > MAX_RANK ? UINT32_MAX : t->rank),
+        LLVMValueRef f[] = {text(x, p[i].name), text(x, buf_str(&b)), c8(x, kind), c8(x, optional), c16(x, e->dtype),
+                            c32(x, t->rank > MAX_RANK ? UINT32_MAX : t->rank),
                             dims(x, t), c32(x, UINT32_MAX)};
         v[i] = record(x, 8, f);
     }
@@ -164,11 +165,14 @@ static LLVMValueRef level_gpu(Obj *x, const Level *l) {
     if (!g || !g->nimage) return null_ptr(x);
     LLVMValueRef *image = NEWN(x->c, LLVMValueRef, g->nimage), *kernel = NEWN(x->c, LLVMValueRef, l->nsymbol);
     for (uint32_t i = 0; i < g->nimage; i++) {
-        LLVMValueRef f[] = {c32(x, target_gpu_arch(g->image[i].arch)), c32(x, g->image[i].kind), bytes(x, g->image[i].data, g->image[i].bytes, 16), c64(x, g->image[i].bytes)};
+        LLVMValueRef f[] = {c32(x, target_gpu_arch(g->image[i].arch)), c32(x, g->image[i].kind), bytes(x, g->image[i].data, g->image[i].bytes, 16),
+                            c64(x, g->image[i].bytes)};
         image[i] = record(x, 4, f);
     }
     for (uint32_t k = 0; k < l->nsymbol; k++) {
-        LLVMValueRef f[] = {g->host[k] ? null_ptr(x) : text(x, l->function[k]), c32(x, lir_is_resident(l->lir[k]) ? RT_GPU_RESIDENT : llvm_gpu_block(l->lir[k]) ? RT_GPU_BLOCK : RT_GPU_THREADS), c32(x, llvm_gpu_threads(l->lir[k])), c32(x, lir_shared_bytes(l->lir[k])),
+        LLVMValueRef f[] = {g->host[k] ? null_ptr(x) : text(x, l->function[k]),
+                            c32(x, lir_is_resident(l->lir[k]) ? RT_GPU_RESIDENT : llvm_gpu_block(l->lir[k]) ? RT_GPU_BLOCK : RT_GPU_THREADS),
+                            c32(x, llvm_gpu_threads(l->lir[k])), c32(x, lir_shared_bytes(l->lir[k])),
                             c32(x, llvm_gpu_guards(l->lir[k])), c32(x, lir_nmap(l->lir[k])), c64(x, g->writes[k])};
         kernel[k] = record(x, 7, f);
     }
@@ -177,7 +181,8 @@ static LLVMValueRef level_gpu(Obj *x, const Level *l) {
         ops = LLVMAddGlobal(x->m, x->i8, "accelc_rt1_gpu");
         LLVMSetVisibility(ops, LLVMHiddenVisibility);
     }
-    LLVMValueRef r[] = {c32(x, g->nimage), c32(x, l->nsymbol), table(x, g->nimage, image), table(x, l->nsymbol, kernel), ops, zeros(x, RT_GPU_SHARED, 16)};
+    LLVMValueRef r[] = {c32(x, g->nimage), c32(x, l->nsymbol), table(x, g->nimage, image), table(x, l->nsymbol, kernel), ops,
+                        zeros(x, RT_GPU_SHARED, 16)};
     return global(x, record(x, 6, r), 16);
 }
 
@@ -212,7 +217,8 @@ static void build(Obj *x, const Level *level, uint32_t nlevel, const Weights *w,
     uint64_t flags = nsym || objects ? 0 : 1;
     LLVMValueRef in = port_table(x, g, g->in.v, g->in.n), out = port_table(x, g, g->out.v, g->out.n);
     LLVMValueRef d[] = {c32(x, sizeof(accelc_desc)), text(x, o->name), text(x, o->producer), text(x, buf_str(&names)),
-                        text(x, ctx_printf(x->c, "%016llx", (unsigned long long)digest)), c32(x, g->in.n), c32(x, g->out.n), c32(x, nsym), in, out, syms,
+                        text(x, ctx_printf(x->c, "%016llx", (unsigned long long)digest)), c32(x, g->in.n), c32(x, g->out.n), c32(x, nsym), in, out,
+                        syms,
                         c64(x, w->bytes), c64(x, code_bytes), c64(x, flags)};
     LLVMValueRef desc = global(x, record(x, 14, d), 16);
     /* api and bundle refer to each other. */
@@ -220,7 +226,8 @@ static void build(Obj *x, const Level *level, uint32_t nlevel, const Weights *w,
     LLVMValueRef bundle = LLVMAddGlobal(x->m, LLVMStructTypeInContext(x->cx, bundle_fields, 6, 0), ".bundle");
     LLVMSetLinkage(bundle, LLVMPrivateLinkage);
     LLVMSetGlobalConstant(bundle, 1);
-    LLVMTypeRef create_args[] = {x->ptr, x->ptr, x->ptr, x->i64}, size_args[] = {x->ptr, x->ptr, x->ptr, x->ptr}, step_args[] = {x->i32, x->ptr, x->ptr};
+    LLVMTypeRef create_args[] = {x->ptr, x->ptr, x->ptr, x->i64}, size_args[] = {x->ptr, x->ptr, x->ptr, x->ptr};
+    LLVMTypeRef step_args[] = {x->i32, x->ptr, x->ptr};
     LLVMTypeRef any = LLVMFunctionType(x->i32, NULL, 0, 1);
     LLVMValueRef a[] = {c32(x, ACCELC_ABI), c32(x, sizeof(accelc_api)), desc,
                         thunk(x, "create", "accelc_rt1_create", bundle, 4, create_args), declare(x, "accelc_rt1_destroy", any, true),

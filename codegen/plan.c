@@ -126,7 +126,8 @@ static int32_t dim_at(Build *b, Dim d) {
     case D_SYM:
         at = b->sym_index[i.val];
         if (at >= 0) break;
-        diag(b->c, SEV_ERROR, (Loc){0}, "E0404", "size \"%s\" is used, but no input, bind or call gives it a value", dim_sym_info(b->c, (uint32_t)i.val)->name);
+        diag(b->c, SEV_ERROR, (Loc){0}, "E0404", "size \"%s\" is used, but no input, bind or call gives it a value",
+             dim_sym_info(b->c, (uint32_t)i.val)->name);
         return b->sym_index[i.val] = 0; /* said once */
     case D_POISON: ICE("a poison dim reached the plan");
     case D_SELECT: {
@@ -271,7 +272,8 @@ static bool ports(Build *b) {
 
 static void kernel_map(Build *b, const LMap *m, const KMap *k) {
     int64_t size = (int64_t)dt_bytes((DType)m->dt, 1);
-    rt_map x = {.arg = (uint16_t)k->buf, .rank = m->rank, .bytes = (uint8_t)size, .swizzled = m->swizzled, .offset = dim_at(b, dim_muli(b->c, k->offset, size))};
+    rt_map x = {.arg = (uint16_t)k->buf, .rank = m->rank, .bytes = (uint8_t)size, .swizzled = m->swizzled,
+                .offset = dim_at(b, dim_muli(b->c, k->offset, size))};
     for (int d = 0; d < m->rank; d++) {
         x.box[d] = m->box[d];
         x.extent[d] = dim_at(b, k->extent[d]);
@@ -343,7 +345,8 @@ static void bind_step(Build *b, const Step *x) {
     const SymInfo *info = dim_sym_info(b->c, (uint32_t)dim_info(b->c, x->sym)->val);
     bool open = x->hi == DIM_INF && x->lo > INT64_MIN; /* the runtime's mark for "no upper bound" */
     const char *nodes = x->kind == SP_SIZE ? loc_info(b->c, x->loc)->name : blame(b, x->loc, info->name);
-    vec_push(b->c, &b->step, (rt_step){.op = x->kind == SP_SIZE ? RT_SIZE : RT_BIND, .a = dim_at(b, x->sym), .b = buffer(b, x->from), .imm = x->index, .lo = x->lo,
+    vec_push(b->c, &b->step, (rt_step){.op = x->kind == SP_SIZE ? RT_SIZE : RT_BIND, .a = dim_at(b, x->sym), .b = buffer(b, x->from), .imm = x->index,
+                                       .lo = x->lo,
              .hi = open ? INT64_MIN : x->hi, .scratch = -1, .name = text(b, info->name), .nodes = text(b, nodes)});
 }
 
@@ -352,7 +355,8 @@ static void guard_step(Build *b, const Step *x) {
     const GuardAttr *a = n->attr;
     if (a->cmp == G_TRUE && n->nin) {
         int32_t hidden = (int32_t)b->ndim++;
-        vec_push(b->c, &b->step, (rt_step){.op = RT_BIND, .a = hidden, .b = buffer(b, n->in[0]), .lo = 0, .hi = INT64_MIN, .scratch = -1, .name = text(b, "condition")});
+        vec_push(b->c, &b->step, (rt_step){.op = RT_BIND, .a = hidden, .b = buffer(b, n->in[0]), .lo = 0, .hi = INT64_MIN, .scratch = -1,
+                                           .name = text(b, "condition")});
         add_guard(b, n, a, hidden, hidden, false);
     } else {
         bool entry = !x->inside && segment_of(b, a->a) == 0 && segment_of(b, a->b) == 0;
@@ -492,7 +496,8 @@ bool plan_build(Ctx *c, Level *l, Weights *w) {
     p.entry_guards = nentry;
     p.kernel_guard0 = b->entry.n;
     for (uint32_t g = 0; g < expr_nguards(c); g++) /* guard 0 does not exist */
-        vec_push(c, &b->entry, (rt_guard){.cmp = RT_CMP_TRUE, .a = -1, .b = -1, .msg = text(b, blame(b, expr_guard_loc(c, g), expr_guard_text(c, g)))});
+        vec_push(c, &b->entry, (rt_guard){.cmp = RT_CMP_TRUE, .a = -1, .b = -1,
+                                          .msg = text(b, blame(b, expr_guard_loc(c, g), expr_guard_text(c, g)))});
     Bytes o = {.c = c};
     bytes_put(&o, &p, sizeof p);
     p.dimop = put(&o, all.v, all.n, sizeof *all.v);

@@ -15,7 +15,8 @@ typedef struct StrConst { const char *ptr; uint64_t bytes; } StrConst;
 uint64_t weights_add(Ctx *c, Weights *w, const ConstData *d);
 
 /* The part of a level that runs on a GPU. */
-typedef struct GpuImage { const Target *arch; const void *data; size_t bytes; uint32_t kind; } GpuImage; /* kind: as rt_gpu_image has it; a text has the NUL at its end */
+/* kind: as rt_gpu_image has it; a text has the NUL at its end */
+typedef struct GpuImage { const Target *arch; const void *data; size_t bytes; uint32_t kind; } GpuImage;
 typedef struct GpuPart {
     const char **host;          /* per function: why it runs on the host, or NULL */
     uint64_t *writes;           /* per function, as KernelCode has it */

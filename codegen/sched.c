@@ -28,7 +28,9 @@ void sched_print(Buf *b, const Sched *s) {
 /* The length of the name that a forced schedule, "NAME [PARAMETER=VALUE ..]", begins with. */
 static size_t name_length(const char *forced) { return strcspn(forced, " "); }
 
-static bool names(const char *forced, const Tmpl *m) { return strlen(m->name) == name_length(forced) && !strncmp(forced, m->name, name_length(forced)); }
+static bool names(const char *forced, const Tmpl *m) {
+    return strlen(m->name) == name_length(forced) && !strncmp(forced, m->name, name_length(forced));
+}
 
 /* The values of a forced schedule: calls see(data, index of the parameter in m, value) for each until one is refused. false: refused, or no such
  * parameter, or no number. */
@@ -62,10 +64,12 @@ bool sched_check(Ctx *c, const char *forced) {
     for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
         if (!names(forced, table[i])) continue;
         if (each_value(forced, table[i], any_value, NULL)) return true;
-        diag(c, SEV_ERROR, (Loc){0}, "E0405", "--sched: '%s' is not NAME [PARAMETER=VALUE ..]; the parameters of %s are: %s", forced, table[i]->name, table[i]->params);
+        diag(c, SEV_ERROR, (Loc){0}, "E0405", "--sched: '%s' is not NAME [PARAMETER=VALUE ..]; the parameters of %s are: %s", forced, table[i]->name,
+             table[i]->params);
         return false;
     }
-    diag(c, SEV_ERROR, (Loc){0}, "E0405", "--sched: there is no template '%.*s'; accelc --list-templates names them", (int)name_length(forced), forced);
+    diag(c, SEV_ERROR, (Loc){0}, "E0405", "--sched: there is no template '%.*s'; accelc --list-templates names them", (int)name_length(forced),
+         forced);
     return false;
 }
 

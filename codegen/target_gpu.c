@@ -20,8 +20,8 @@ static const Target arch[] = {
 };
 #define NARCH (sizeof arch / sizeof arch[0])
 
-/* Levels, the best last: what programs and kernels are made for, and what prints the same kernels as twins, which run where x86-64-v3 does: it has the
- * same arithmetic. All architectures without F_WGMMA share one; their texts differ in what LLVM makes of it. */
+/* Levels, the best last: what programs and kernels are made for, and what prints the same kernels as twins, which run where x86-64-v3 does: it has
+ * the same arithmetic. All architectures without F_WGMMA share one; their texts differ in what LLVM makes of it. */
 #define TWIN "+avx2,+fma,+f16c,+bmi,+bmi2,+lzcnt,+popcnt,+cx16"
 static const struct { Target cuda, twin; } level[] = {
     {{"cuda", "+ptx78", "sm_80", FLAGS, 4, 255, L1, L2, L2, 1, MACHINE_NVPTX, SHARED},

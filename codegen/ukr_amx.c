@@ -27,7 +27,8 @@ static bool tiled(const Kernel *k, Tiled *t) {
     for (int i = 0; i < x->nred; i++) {
         int a = x->red[i];
         int64_t n;
-        if (!dim_is(c, x->a.f.coef[a], 4) || !dim_is(c, x->b.f.coef[a], LINE) || !dim_is_const(c, x->s->axis[a].extent, &n) || n % STEP || !n) continue;
+        if (!dim_is(c, x->a.f.coef[a], 4) || !dim_is(c, x->b.f.coef[a], LINE) || !dim_is_const(c, x->s->axis[a].extent, &n) || n % STEP || !n)
+            continue;
         t->k = a;
         t->steps = n / STEP;
         memmove(x->red + i, x->red + i + 1, sizeof *x->red * (size_t)(--x->nred - i));
@@ -175,7 +176,8 @@ static void reduce(Gen *g, const Block *k, int i, LVal ka, LVal kb) {
     }
     LFor f = lir_for(l, lir_i64(l, 0), last ? lir_i64(l, g->t.steps) : extent(g, x->red[i]), lir_i64(l, 1), 0, NULL);
     if (last) step(g, k, lir_add(l, ka, lir_muli(l, f.iv, A_STEP)), lir_add(l, kb, lir_muli(l, f.iv, B_STEP)));
-    else reduce(g, k, i + 1, lir_add(l, ka, lir_mul(l, f.iv, coef(g, &x->a, x->red[i]))), lir_add(l, kb, lir_mul(l, f.iv, coef(g, &x->b, x->red[i]))));
+    else reduce(g, k, i + 1, lir_add(l, ka, lir_mul(l, f.iv, coef(g, &x->a, x->red[i]))),
+                lir_add(l, kb, lir_mul(l, f.iv, coef(g, &x->b, x->red[i]))));
     lir_for_end(l, &f, NULL, NULL);
 }
 

@@ -1,8 +1,8 @@
-/* ukr_bitonic.c: template `bitonic`, for GPUs: sort and topk of a row by the threads of a block. A bitonic network (Batcher, Sorting networks and their
- * applications, 1968) in the form in which the smaller word always moves to the smaller place: pass p begins with pairs of words that mirror each
- * other in blocks of 2^(p+1), then come those at distances 2^(p-1), .. 1. Words beyond the end would be the largest, so pairs that have one are left out.
- * Words are in shared memory if they fit, else in the block's scratch. topk of a few keeps those, and takes as many others as there is room for
- * until none are left. */
+/* ukr_bitonic.c: template `bitonic`, for GPUs: sort and topk of a row by the threads of a block. A bitonic network (Batcher, Sorting networks and
+ * their applications, 1968) in the form in which the smaller word always moves to the smaller place: pass p begins with pairs of words that mirror
+ * each other in blocks of 2^(p+1), then come those at distances 2^(p-1), .. 1. Words beyond the end would be the largest, so pairs that have one
+ * are left out. Words are in shared memory if they fit, else in the block's scratch. topk of a few keeps those, and takes as many others as there
+ * is room for until none are left. */
 #include "emit_internal.h"
 #include "special.h"
 #include "ukr.h"
@@ -84,7 +84,8 @@ static void sort_room(Block *b, LVal n) {
     LVal one = c64(x, 1), zero = c64(x, 0);
     lir_barrier(l);
     LFor pass = loop(x, passes_of(x, n), 0, NULL);
-    LVal half = op(x, S_SHL, one, pass.iv), shift = lir_addi(l, pass.iv, 1), blocks = op(x, S_SHR, lir_addi(l, lir_add(l, n, lir_muli(l, half, 2)), -1), shift);
+    LVal half = op(x, S_SHL, one, pass.iv), shift = lir_addi(l, pass.iv, 1);
+    LVal blocks = op(x, S_SHR, lir_addi(l, lir_add(l, n, lir_muli(l, half, 2)), -1), shift);
     LFor p = each(b, zero, op(x, S_SHL, blocks, pass.iv));
     LVal begin = op(x, S_SHL, op(x, S_SHR, p.iv, pass.iv), shift), at = op(x, S_AND, p.iv, lir_addi(l, half, -1));
     put_in_order(b, lir_add(l, begin, at), lir_sub(l, lir_add(l, begin, lir_addi(l, lir_muli(l, half, 2), -1)), at), n);

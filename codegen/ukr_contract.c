@@ -148,7 +148,8 @@ static void step(Gen *g, const Tile *t, LVal ka, LVal kb, LVal *acc) {
     LVal from = g->plan.copies ? g->copy : g->e->ptr[x->a.buf];
     for (int v = 0; v < t->nv; v++) {
         LVal mask = t->masked && v == t->nv - 1 ? t->mask : (LVal){0};
-        b[v] = as_acc(g, lir_load(l, g->e->ptr[x->b.buf], lir_add(l, lir_add(l, t->b0, kb), col_offset(g, v)), (LTy){(uint8_t)x->b.type, (uint16_t)g->lanes}, mask, 0), x->b.type);
+        LVal at = lir_add(l, lir_add(l, t->b0, kb), col_offset(g, v));
+        b[v] = as_acc(g, lir_load(l, g->e->ptr[x->b.buf], at, (LTy){(uint8_t)x->b.type, (uint16_t)g->lanes}, mask, 0), x->b.type);
     }
     for (int r = 0; r < rows; r++) {
         if (g->volatile_a) lir_volatile_next(l);
@@ -474,7 +475,8 @@ static void column_tiles(Gen *g, TileRows tr, LVal tile_no, LVal r0, LVal r1) {
         int64_t covers = x->nblk >= 0 ? nv / unit : (int64_t)nv * g->lanes, less = x->nblk >= 0 ? covers - 1 : covers - g->lanes;
         if (is_known && !(known % size > less && known % size <= covers)) continue;
         LIf i = {0};
-        if (!is_known) i = lir_if(l, lir_op2(l, S_AND, lir_op2(l, S_GT, g->cols, lir_i64(l, less)), lir_op2(l, S_LE, g->cols, lir_i64(l, covers))), 0);
+        if (!is_known)
+            i = lir_if(l, lir_op2(l, S_AND, lir_op2(l, S_GT, g->cols, lir_i64(l, less)), lir_op2(l, S_LE, g->cols, lir_i64(l, covers))), 0);
         rows(g, tr, r0, r1, nv, x->nblk < 0 && !(is_known && known % g->lanes == 0));
         if (!is_known) {
             lir_else(l, &i, NULL);
@@ -514,7 +516,8 @@ static void passes(Gen *g, TileRows tr, LVal group, LVal ntiles, LVal r0, LVal r
     Lir *l = g->l;
     const Shape *x = &g->x;
     int64_t blocks = g->nv / g->per_block, sums = g->plan.chunk * tr.tx * g->nv * g->lanes;
-    LVal first = lir_muli(l, group, g->plan.tiles), count = lir_op2(l, S_MIN, lir_i64(l, g->plan.tiles), lir_sub(l, ntiles, first)), zero = lir_i64(l, 0);
+    LVal first = lir_muli(l, group, g->plan.tiles), count = lir_op2(l, S_MIN, lir_i64(l, g->plan.tiles), lir_sub(l, ntiles, first));
+    LVal zero = lir_i64(l, 0);
     LVal end = emit_dim(g->e, x->s->axis[x->red[0]].extent), panel = lir_muli(l, coef(g, &x->b, x->nblk), blocks), step = coef(g, &x->b, x->red[0]);
     DType type = x->s->acc[0];
     LFor f = lir_for(l, zero, lir_muli(l, count, sums), lir_i64(l, g->lanes), 0, NULL);

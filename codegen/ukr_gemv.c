@@ -5,18 +5,20 @@
  * A wide side computed from bytes that are neighbours (quantised weights, several to a byte or not, and their scales) is loaded by 16 bytes, too, and
  * each weight made from its byte in registers.
  * Order of a sum: groups of k (16 bytes, if neighbours lie along k; else one k) go to chain number mod chains; each chain ascending, products
- * fused into it; then chains are added one after the other. Weights made from 16 bytes that have one scale are a sum of their own, times the scale. */
+ * fused into it; then chains are added one after the other. Weights made from 16 bytes that have one scale are a sum of their own, times the
+ * scale. */
 #include <string.h>
 
 #include "gpu_tile.h"
 #include "ukr.h"
 
 enum { PAR_ROWS, PAR_COLS, PAR_CHAINS };
-enum { THREADS = 256, WARP = 32, VECTOR = 16 /* bytes */, MOST_ROWS = 16, MOST_WIDTH = 8, MOST_GROUP = 8, MOST_AHEAD = 4, COLUMNS = 32, MOST_PARTS = 4 };
+enum { THREADS = 256, WARP = 32, VECTOR = 16 /* bytes */, COLUMNS = 32 };
+enum { MOST_ROWS = 16, MOST_WIDTH = 8, MOST_GROUP = 8, MOST_AHEAD = 4, MOST_PARTS = 4 };
 
 /* The bytes of a wide side that is computed from them: a load, n of whose elements lie side by side along the innermost reduced axis; everything
- * else is the same for them. Across: along the innermost axis of its rows. `part`: a reduced axis that the load does not depend on, so its points are in the same byte; -1: none. The factor is x,
- * times `scale` (or none), which is the same for all weights of a group. */
+ * else is the same for them. Across: along the innermost axis of its rows. `part`: a reduced axis that the load does not depend on, so its points are
+ * in the same byte; -1: none. The factor is x, times `scale` (or none), which is the same for all weights of a group. */
 typedef struct Bytes {
     ExprInfo load;
     int n, part, nparts;
@@ -165,7 +167,8 @@ static int gemv_candidates(const Kernel *k, const Target *t, Sched *out, int max
         if (rows > 1 && rows >= 2 * dim_typical(k->c, gpu_rows(&x, few))) break;
         for (int width = 1; width <= (along ? 4 : 1) && n < max; width *= 2) {
             int cols = along ? THREADS / WARP * width : COLUMNS, chains = along ? WARP : THREADS / (COLUMNS / group);
-            if ((uint32_t)(rows * cols * chains * 4) > t->shared || (bytes && (rows > 8 || rows * (along ? width : group / 4) > 16))) continue; /* or registers run out */
+            if ((uint32_t)(rows * cols * chains * 4) > t->shared) continue;
+            if (bytes && (rows > 8 || rows * (along ? width : group / 4) > 16)) continue; /* or registers run out */
             int64_t par[] = {rows, cols, chains};
             memcpy(out[n++].par, par, sizeof par);
         }
@@ -207,7 +210,8 @@ static void load_group(const Gemv *v, int side, int index, LVal k, int n, LVal *
     Lir *l = v->l;
     const Side *s = &v->x.side[side];
     DType type = s->type, acc = v->x.s->acc[0];
-    LVal ptr = v->e->ptr[s->buf], at = lir_add(l, v->from[side][index], gpu_walked(v->e, &s->k, 0, k)), in = gpu_in_range(v->e, s, v->index[side][index], k);
+    LVal ptr = v->e->ptr[s->buf], at = lir_add(l, v->from[side][index], gpu_walked(v->e, &s->k, 0, k));
+    LVal in = gpu_in_range(v->e, s, v->index[side][index], k);
     if (n == 1) {
         LVal one = lir_load(l, ptr, at, (LTy){(uint8_t)type, 1}, in, 0);
         out[0] = type == acc ? one : math_cast(l, v->e->t, one, type, acc);
@@ -283,7 +287,9 @@ static bool few_together(const Gemv *v) {
     const Bytes *b = &v->bytes;
     Ctx *c = v->e->c;
     int inner = x->red[x->nred - 1], four = VECTOR / 4;
-    if (!s->vec || s->type != DT_F32 || expr_info(c, s->x)->kind != E_LOAD || x->k->buf[s->buf].align % VECTOR || !multiple(c, s->f[0].rest, four)) return false;
+    if (!s->vec || s->type != DT_F32 || expr_info(c, s->x)->kind != E_LOAD || x->k->buf[s->buf].align % VECTOR ||
+        !multiple(c, s->f[0].rest, four))
+        return false;
     bool ok = dim_is(c, s->f[0].coef[inner], b->nparts) && (b->part < 0 || dim_is(c, s->f[0].coef[b->part], 1));
     for (int a = 0; a < x->s->naxis; a++) ok = ok && (a == inner || a == b->part || !s->f[0].has[a] || dim_divisible(c, s->f[0].coef[a], four));
     return ok;
@@ -302,7 +308,8 @@ static void load_few(const Gemv *v, int r, const Point *p, bool together, LVal f
     for (int i = 0; i < 4 * b->nparts; i++) {
         if (together && i % 4) continue;
         if (together) {
-            LVal ptr = lir_ptr_add(l, e->ptr[s->buf], from, DT_F32), four = lir_load(l, ptr, lir_i64(l, j * b->nparts + i), (LTy){DT_F32, 4}, (LVal){0}, VECTOR);
+            LVal ptr = lir_ptr_add(l, e->ptr[s->buf], from, DT_F32);
+            LVal four = lir_load(l, ptr, lir_i64(l, j * b->nparts + i), (LTy){DT_F32, 4}, (LVal){0}, VECTOR);
             for (int q = 0; q < 4; q++) out[i + q] = lir_extract(l, four, (uint16_t)q);
             continue;
         }
@@ -356,7 +363,10 @@ static void byte_step(Gemv *v, LVal k, LVal *acc) {
     }
     for (int c = 0; c < v->width; c++) {
         LVal scale = b->scale.i ? factor_at(e, x, b->scale, &wide[c]) : (LVal){0};
-        for (int r = 0; r < v->rows; r++) acc[r * v->width + c] = b->scale.i ? lir_fma(l, sum[r * v->width + c], scale, acc[r * v->width + c]) : sum[r * v->width + c];
+        for (int r = 0; r < v->rows; r++) {
+            int at = r * v->width + c;
+            acc[at] = b->scale.i ? lir_fma(l, sum[at], scale, acc[at]) : sum[at];
+        }
     }
     emit_memo_reset(e);
 }
@@ -395,7 +405,8 @@ static void byte_row(Gemv *v, LVal k, LVal *acc) {
 static void walk(Gemv *v, LVal *acc) {
     Lir *l = v->l;
     uint32_t n = (uint32_t)(v->rows * v->width);
-    int deep = v->bytes.n ? v->bytes.across ? 1 : v->bytes.n : v->x.side[v->wide].along_k ? v->group : 1, ahead = v->bytes.n ? 1 : v->rows <= 2 ? MOST_AHEAD : v->rows <= 4 ? 2 : 1;
+    int deep = v->bytes.n ? v->bytes.across ? 1 : v->bytes.n : v->x.side[v->wide].along_k ? v->group : 1;
+    int ahead = v->bytes.n ? 1 : v->rows <= 2 ? MOST_AHEAD : v->rows <= 4 ? 2 : 1;
     int64_t stride = (int64_t)deep * v->chains, many = stride * ahead;
     LVal from = lir_muli(l, v->chain, deep), next[64], zero = lir_i64(l, 0);
     if (ahead > 1) {

@@ -165,13 +165,9 @@ static int64_t rows_together(const Nest *n, Dim row) {
 
 /* The axes of a task. */
 static void task_point(const Nest *n, LVal task, Point *p) {
-    Lir *l = n->e->l;
-    for (int a = n->prefix - 1; a >= 0; a--) {
-        if (a == 0) { p->axis[0] = task; break; }
-        LVal x = emit_dim(n->e, n->k->stage[0].axis[a].extent);
-        p->axis[a] = lir_op2(l, S_REM, task, x);
-        task = lir_op2(l, S_DIV, task, x);
-    }
+    Tasks tasks = {0};
+    tasks_points(&tasks, &n->k->stage[0], (1u << n->prefix) - 1, p);
+    tasks_split(n->e, &tasks, task);
 }
 
 static void run_stage(Nest *n, int st, const Point *p) {
@@ -230,19 +226,17 @@ void nest_run(Emit *e, int prefix, int64_t chunk) {
     place_special(&n, scratch);
     n.together = rows_together(&n, scratch);
     for (int st = 0; st < n.k->nstage; st++) n.ahead[st] = nest_ahead(&n, st);
-    Dim tasks = dim_const(e->c, 1);
-    double work = nest_cost(n.k, e->s, e->t);
-    if (chunk) tasks = dim_ceildiv(e->c, first->axis[n.chunk_axis].extent, dim_const(e->c, chunk));
-    for (int a = 0; a < n.prefix; a++) tasks = dim_mul(e->c, tasks, first->axis[a].extent);
-    e->code->tasks = tasks;
-    double per_task = work / (double)(dim_typical(e->c, tasks) > 0 ? dim_typical(e->c, tasks) : 1);
-    e->code->grain = per_task >= 4000 ? 1 : (int64_t)(4000 / (per_task + 1)) + 1;
+    Point p = {.vaxis = -1, .lanes = 1};
+    Tasks tasks = {0};
+    if (chunk) tasks_along(&tasks, dim_ceildiv(e->c, first->axis[n.chunk_axis].extent, dim_const(e->c, chunk)), &p.axis[n.chunk_axis]);
+    else tasks_points(&tasks, first, (1u << n.prefix) - 1, &p);
+    tasks_begin(e, &tasks);
+    tasks_grain(e, nest_cost(n.k, e->s, e->t));
     bool together = chunk && nest_by_rows(n.k, e->t, 0, n.chunk_axis); /* all chunks of a thread at once: longer rows */
     if (n.together > 1) e->code->scratch = dim_muli(e->c, scratch, n.together);
     LVal step = together ? lir_sub(l, lir_t1(l), lir_t0(l)) : n.together > 1 ? lir_i64(l, n.together) : lir_tstep(l);
     LFor t = lir_for(l, lir_t0(l), lir_t1(l), step, 0, NULL);
-    Point p = {.vaxis = -1, .lanes = 1};
-    task_point(&n, t.iv, &p);
+    tasks_split(e, &tasks, t.iv);
     if (chunk) {
         p.axis[n.chunk_axis] = lir_muli(l, t.iv, chunk);
         LVal end = together ? lir_muli(l, lir_t1(l), chunk) : lir_addi(l, p.axis[n.chunk_axis], chunk);

@@ -14,7 +14,8 @@
 #include "ukr.h"
 
 enum { PAR_PREFIX, PAR_THREADS, PAR_HELD, PAR_NEAR, N_PARS };
-enum { WARP = 32, LEAST = WARP, MOST = 512, EACH = 4 /* elements of a thread, if the row is not too long */, MOST_HELD = 8, NEAR = 4, SLOT = 8 /* bytes of a warp's part */,
+enum { WARP = 32, LEAST = WARP, MOST = 512, EACH = 4 /* elements of a thread, if the row is not too long */, MOST_HELD = 8, NEAR = 4,
+       SLOT = 8 /* bytes of a warp's part */,
        WIDE = 64, LONG = 256 /* points, elements of a sum, that are worth a block */ };
 
 typedef struct Row { /* a buffer in registers */
@@ -226,7 +227,8 @@ static void reduce(Rows *r, const Stage *s, int a, int split, LVal *acc, Point *
     }
     const int64_t step = a == split ? r->threads : 1;
     LVal lo = a == split ? r->tid : lir_i64(l, 0), hi = emit_dim(r->e, s->axis[a].extent), next[K_RES];
-    Parts parts = emit_parts(r->e, s, dim_hi(r->e->c, s->axis[a].extent) / step, emit_terms(r->e, s, a + 1, split, r->threads), step, &lo, &hi, s->nres, acc);
+    Parts parts = emit_parts(r->e, s, dim_hi(r->e->c, s->axis[a].extent) / step, emit_terms(r->e, s, a + 1, split, r->threads), step, &lo, &hi,
+                             s->nres, acc);
     LFor f = lir_for(l, lo, hi, lir_i64(l, step), s->nres, acc);
     memcpy(next, f.c, s->nres * sizeof *next);
     if (parts.size.each) emit_initial_all(r->e, s, s->nres, next);
@@ -257,7 +259,8 @@ static void point(Rows *r, int st, const Point *p) {
     Point q = *p, par;
     emit_memo_reset(e);
     for (int i = 0; i < s->nres; i++)
-        acc[i] = s->comb[0].i ? emit_initial(e, s, i, 1) : emit_to_acc(e, emit_expr(e, s, s->body[i], &q), expr_info(e->c, s->body[i])->dtype, s->acc[i]);
+        acc[i] = s->comb[0].i ? emit_initial(e, s, i, 1)
+            : emit_to_acc(e, emit_expr(e, s, s->body[i], &q), expr_info(e->c, s->body[i])->dtype, s->acc[i]);
     if (s->comb[0].i) reduce(r, s, 0, -1, acc, &q);
     emit_parallel_point(s, &q, &par);
     emit_epilogue(e, st, acc, &par);
@@ -436,10 +439,11 @@ static uint32_t reductions(const Kernel *k) {
 
 static void rows_build(Emit *e) {
     const Sched *c = e->s;
-    Rows r = {.e = e, .l = e->l, .prefix = (int)c->par[PAR_PREFIX], .threads = (int)c->par[PAR_THREADS], .held = (int)c->par[PAR_HELD], .near = (int)c->par[PAR_NEAR]};
+    Rows r = {.e = e, .l = e->l, .prefix = (int)c->par[PAR_PREFIX], .threads = (int)c->par[PAR_THREADS], .held = (int)c->par[PAR_HELD],
+              .near = (int)c->par[PAR_NEAR]};
     Lir *l = e->l;
     uint64_t epilogue[64];
-    Dim tasks = dim_const(e->c, 1), extent;
+    Dim extent;
     Uses uses;
     const Stage *first = &e->k->stage[0];
     lir_block(l, (uint32_t)r.threads, reductions(e->k) * (uint32_t)(r.threads / WARP) * SLOT);
@@ -452,16 +456,12 @@ static void rows_build(Emit *e) {
         for (int st = 0; st < e->k->nstage; st++) epilogue[st] = epilogue_mask(e->k, st);
         e->code->scratch = nest_temps(e, r.prefix, epilogue);
     }
-    for (int a = 0; a < r.prefix; a++) tasks = dim_mul(e->c, tasks, first->axis[a].extent);
-    e->code->tasks = tasks;
-    LFor t = lir_for(l, lir_t0(l), lir_t1(l), lir_tstep(l), 0, NULL);
     Point p = {.vaxis = -1, .lanes = 1};
-    LVal rest = t.iv;
-    for (int a = r.prefix - 1; a >= 0; a--) {
-        LVal n = emit_dim(e, first->axis[a].extent);
-        p.axis[a] = a ? lir_op2(l, S_REM, rest, n) : rest;
-        if (a) rest = lir_op2(l, S_DIV, rest, n);
-    }
+    Tasks tasks = {0};
+    tasks_points(&tasks, first, (1u << r.prefix) - 1, &p);
+    tasks_begin(e, &tasks);
+    LFor t = lir_for(l, lir_t0(l), lir_t1(l), lir_tstep(l), 0, NULL);
+    tasks_split(e, &tasks, t.iv);
     if (r.held) run_in_registers(&r, &uses, extent, &p);
     else run_in_scratch(&r, epilogue, &p);
     lir_for_end(l, &t, NULL, NULL);

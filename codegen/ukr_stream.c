@@ -38,7 +38,9 @@ static bool whole_pieces(const Stream *x, uint16_t buf, const Expr *at) {
     Dim extent[K_AXES];
     stage_extents(x->s, extent);
     for (int d = 0; d < x->k->buf[buf].rank; d++)
-        if (expr_uses_axis(x->k->c, at[d], (uint32_t)x->v) && !expr_in_bounds(x->k->c, at[d], x->k->buf[buf].dim[d], extent, x->s->naxis)) return false;
+        if (expr_uses_axis(x->k->c, at[d], (uint32_t)x->v) &&
+            !expr_in_bounds(x->k->c, at[d], x->k->buf[buf].dim[d], extent, x->s->naxis))
+            return false;
     return true;
 }
 
@@ -149,7 +151,8 @@ static void terms(Emit *e, int a, Point *p, int n, LVal *acc) {
                 continue;
             }
             emit_memo_reset(e);
-            for (int r = 0; r < s->nres; r++) nw[r] = emit_to_acc(e, emit_vec(e, s, s->body[r], &p[j]), expr_info(e->c, s->body[r])->dtype, s->acc[r]);
+            for (int r = 0; r < s->nres; r++)
+                nw[r] = emit_to_acc(e, emit_vec(e, s, s->body[r], &p[j]), expr_info(e->c, s->body[r])->dtype, s->acc[r]);
             for (int r = 0; r < s->nres; r++) out[r] = emit_combine(e, s, r, acc, nw);
             memcpy(acc, out, s->nres * sizeof *acc);
         }

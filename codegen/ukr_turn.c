@@ -49,7 +49,8 @@ static LFor walk(Turn *t, Point *p, int a, LVal a0, int b, LVal b0, LIf *in) {
     LFor f = lir_for(l, t->row, lir_i64(l, SIDE), lir_i64(l, ROWS), 0, NULL);
     p->axis[a] = lir_add(l, a0, t->lane);
     p->axis[b] = lir_add(l, b0, f.iv);
-    *in = lir_if(l, lir_op2(l, S_AND, lir_op2(l, S_LT, p->axis[a], emit_dim(t->e, s->axis[a].extent)), lir_op2(l, S_LT, p->axis[b], emit_dim(t->e, s->axis[b].extent))), 0);
+    *in = lir_if(l, lir_op2(l, S_AND, lir_op2(l, S_LT, p->axis[a], emit_dim(t->e, s->axis[a].extent)),
+                            lir_op2(l, S_LT, p->axis[b], emit_dim(t->e, s->axis[b].extent))), 0);
     emit_memo_reset(t->e);
     return f;
 }

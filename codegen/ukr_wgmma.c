@@ -1,8 +1,8 @@
-/* ukr_wgmma.c: template `wgmma`, for GPUs whose warpgroups multiply matrices in shared memory (F_WGMMA): the contractions of `mma` whose operands lie in
- * memory as they are multiplied, so that bulk copies bring them. A block has three warpgroups and stays where it is, walking tiles of results: one
- * thread of the first keeps a ring of stages filled, 128 bytes of k deep, also with what the next tile needs while this one's results leave; the two
- * others multiply, half a tile each. A stage has two mbarriers: `full` ends a phase when its bytes have come, `empty` when both have read them.
- * Sums leave by pieces of 64 x 64 through shared memory, and so through epilogues, as those of gpu_tile.h do.
+/* ukr_wgmma.c: template `wgmma`, for GPUs whose warpgroups multiply matrices in shared memory (F_WGMMA): the contractions of `mma` whose operands
+ * lie in memory as they are multiplied, so that bulk copies bring them. A block has three warpgroups and stays where it is, walking tiles of
+ * results: one thread of the first keeps a ring of stages filled, 128 bytes of k deep, also with what the next tile needs while this one's results
+ * leave; the two others multiply, half a tile each. A stage has two mbarriers: `full` ends a phase when its bytes have come, `empty` when both have
+ * read them. Sums leave by pieces of 64 x 64 through shared memory, and so through epilogues, as those of gpu_tile.h do.
  *
  * What is copied is a tile of a tensor (gpu_bulk.h); beyond its ends there are zeros. A line of shared memory is 128 bytes of k of a row; or (TURNED,
  * 16-bit types) 64 rows of a k, where rows are the neighbours.
@@ -17,7 +17,8 @@
 
 enum { PAR_ROWS, PAR_COLS, PAR_STAGES, PAR_GROUP };
 enum { GROUP = 128 /* threads */, CONSUMERS = 2, THREADS = (1 + CONSUMERS) * GROUP, LINE = GPU_LINE, STEP = 32, STEPS = LINE / STEP };
-enum { TALL = GPU_TALL /* rows of a product */, PIECE = 64 /* rows and columns that leave at once */, TURNED_STEP = 16 * LINE, BARRIER = 8, MOST_STAGES = 8 };
+enum { TALL = GPU_TALL /* rows of a product */, PIECE = 64 /* rows and columns that leave at once */, TURNED_STEP = 16 * LINE };
+enum { BARRIER = 8, MOST_STAGES = 8 };
 enum { FEW_REGISTERS = 40, MANY_REGISTERS = 232, MOST_SUMS = 32 };
 
 /* A consumer has half the rows of a tile, or half its columns. */
@@ -25,7 +26,8 @@ typedef struct Size {
     int rows, cols, part[2], group; /* group: tiles along rows, in which the blocks of a device read about as many rows as columns */
     double speed;                   /* products a cycle, relative, of 16-bit values */
 } Size;
-static const Size sizes[] = {{128, 256, {64, 256}, 16, 1000}, {256, 128, {128, 128}, 8, 1000}, {128, 192, {64, 192}, 14, 950}, {128, 128, {64, 128}, 12, 850},
+static const Size sizes[] = {{128, 256, {64, 256}, 16, 1000}, {256, 128, {128, 128}, 8, 1000}, {128, 192, {64, 192}, 14, 950},
+                             {128, 128, {64, 128}, 12, 850},
                              {64, 256, {64, 128}, 24, 750},   {128, 64, {64, 64}, 8, 620},     {64, 128, {64, 64}, 16, 600}};
 enum { N_SIZES = sizeof sizes / sizeof *sizes };
 
@@ -102,7 +104,8 @@ static void find_tile(Wg *w, LVal t) {
     GpuTiles *g = &w->g;
     LVal n[2], at[2];
     for (int side = 0; side < 2; side++) n[side] = lir_cast(l, w->tiles[side], DT_I32);
-    LVal all = lir_mul(l, n[0], n[1]), number = lir_cast(l, t, DT_I32), in = lir_op2(l, S_REM, number, all), group = lir_int(l, DT_I32, w->g.e->s->par[PAR_GROUP]);
+    LVal all = lir_mul(l, n[0], n[1]), number = lir_cast(l, t, DT_I32), in = lir_op2(l, S_REM, number, all);
+    LVal group = lir_int(l, DT_I32, w->g.e->s->par[PAR_GROUP]);
     LVal wide = lir_mul(l, n[1], group), first = lir_mul(l, lir_op2(l, S_DIV, in, wide), group), rest = lir_op2(l, S_REM, in, wide);
     LVal high = lir_op2(l, S_MIN, lir_sub(l, n[0], first), group);
     at[0] = lir_add(l, first, lir_op2(l, S_REM, rest, high));
@@ -125,7 +128,8 @@ static void produce(Wg *w) {
     LVal full = barrier_at(w, w->full, r.at[0]), slot = lir_muli(l, r.at[0], w->slot);
     lir_mbarrier_wait(l, w->mem, barrier_at(w, w->empty, r.at[0]), r.at[1]);
     lir_mbarrier_expect(l, w->mem, full, lir_i64(l, w->slot));
-    for (int side = 0; side < 2; side++) gpu_bulk_load(e, &w->g.x, side, &w->bulk[side], rows_of(w, side), k.iv, w->mem, lir_addi(l, slot, w->base[side]), full);
+    for (int side = 0; side < 2; side++)
+        gpu_bulk_load(e, &w->g.x, side, &w->bulk[side], rows_of(w, side), k.iv, w->mem, lir_addi(l, slot, w->base[side]), full);
     ring_next(w, &r);
     lir_for_end(l, &k, r.at, r.at);
     lir_for_end(l, &t, r.at, r.at);
@@ -150,7 +154,8 @@ static void multiply(const Wg *w, LVal stage, LVal *sum) {
         at[side] = lir_addi(l, lir_add(l, lir_muli(l, stage, w->slot), lir_muli(l, w->part[side], LINE)), w->base[side]);
     for (int step = 0; step < STEPS; step++)
         for (int i = 0; i < tall; i++) {
-            LProduct p = {.in = w->g.x.side[0].type, .a = w->mem, .b = w->mem, .a_turned = w->turned[0], .b_turned = w->turned[1], .b_panel = TALL * LINE};
+            LProduct p = {.in = w->g.x.side[0].type, .a = w->mem, .b = w->mem, .a_turned = w->turned[0], .b_turned = w->turned[1],
+                          .b_panel = TALL * LINE};
             p.a_at = lir_addi(l, at[0], step * (w->turned[0] ? TURNED_STEP : STEP) + (int64_t)i * TALL * LINE);
             p.b_at = lir_addi(l, at[1], step * (w->turned[1] ? TURNED_STEP : STEP));
             lir_wgmma(l, &p, (uint32_t)n, sum + i * n / 8);
@@ -189,7 +194,8 @@ static void store_piece(const Wg *w, const LVal *sum) {
     LVal lane = lir_remi(l, g->tid, 32), top = lir_add(l, lir_muli(l, lir_divi(l, g->tid, 32), 16), lir_divi(l, lane, 4));
     for (int j = 0; j < PIECE / 8; j++)
         for (int r = 0; r < 4; r++) {
-            LVal row = lir_addi(l, top, r / 2 * 8), col = lir_addi(l, lir_muli(l, lir_remi(l, lane, 4), 2), j * 8 + r % 2), v = lir_extract(l, sum[j], (uint16_t)r);
+            LVal row = lir_addi(l, top, r / 2 * 8), col = lir_addi(l, lir_muli(l, lir_remi(l, lane, 4), 2), j * 8 + r % 2);
+            LVal v = lir_extract(l, sum[j], (uint16_t)r);
             if (g->x.near && r % 2) continue;
             if (g->x.near) v = lir_insert(l, lir_splat(l, v, 2), 1, lir_extract(l, sum[j], (uint16_t)(r + 1)));
             lir_store(l, g->mem, gpu_sum_at(g, row, col), v, (LVal){0}, g->x.near ? 8 : 4);
