@@ -80,7 +80,6 @@ bool model_type(Model *m, const Onnx__TypeProto *t, const char *name, Loc loc, T
 bool model_type_known(const Onnx__TypeProto *t); /* element type and shape (rank) are there */
 Loc model_loc(Model *m,
               const char *what); /* a place that is not a node: "model.onnx: input \"x\"" */
-SrcGraph *model_subgraph(const SrcNode *n, const char *attr); /* NULL if absent */
 
 /* ==== source.c =============================================================================== */
 /* m->proto -> SrcGraph: names resolved and checked, nodes in topological order, model-local

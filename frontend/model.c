@@ -21,12 +21,6 @@ Loc model_loc(Model *m, const char *what) {
     return loc_new(m->c, &i);
 }
 
-SrcGraph *model_subgraph(const SrcNode *n, const char *attr) {
-    for (uint32_t i = 0; i < n->nattr; i++)
-        if (!strcmp(n->attr[i].name, attr) && n->attr[i].ngraph) return n->attr[i].graph[0];
-    return NULL;
-}
-
 /* ---- declared types ---- */
 
 bool model_type_known(const Onnx__TypeProto *t) {

@@ -184,12 +184,6 @@ int64_t text_int(Text *t) {
     return l.i;
 }
 
-double text_number(Text *t) {
-    Literal l = text_literal(t);
-    if (l.kind != LIT_INT && l.kind != LIT_FLOAT) text_fail(t, "expected a number");
-    return l.f;
-}
-
 const char *text_string(Text *t) {
     Literal l = {0};
     if (text_peek(t) == '"')

@@ -34,7 +34,6 @@ const char *text_name(
     bool *found); /* an identifier or quoted string; *found false if neither (NULL: an error) */
 Literal text_literal(Text *t);
 int64_t text_int(Text *t);
-double text_number(Text *t);
 const char *text_string(Text *t);
 bool text_float_word(const char *s); /* inf, infinity, nan in any case */
 #endif

@@ -6,7 +6,6 @@
 /* strides.c: strided views. A value seen as base + offset + sum index[d] * stride[d] elements. */
 typedef struct Strides { uint8_t rank; Dim dim[MAX_RANK], stride[MAX_RANK], offset; } Strides;
 Strides strides_dense(Ctx *c, const Type *t);
-bool strides_are_dense(Ctx *c, const Strides *s);
 /* The result of view node n (reshape, permute, broadcast, slice, window, copy) over an operand stored as `in`, if strides can express it
  * (a reshape that would have to merge dims that are not adjacent in memory cannot be). */
 bool strides_view(Ctx *c, const Graph *g, const Node *n, const Strides *in, Strides *out);

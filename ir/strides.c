@@ -13,15 +13,6 @@ Strides strides_dense(Ctx *c, const Type *t) {
     return s;
 }
 
-bool strides_are_dense(Ctx *c, const Strides *s) {
-    Dim below = dim_const(c, 1);
-    for (int d = s->rank - 1; d >= 0; d--) {
-        if (!dim_is(c, s->dim[d], 1) && !dim_same(c, s->stride[d], below)) return false;
-        below = dim_mul(c, below, s->dim[d]);
-    }
-    return true;
-}
-
 /* Strides of `to` (rank n) over memory described by `in`, whose elements in row-major order are the same. Works group by
  * group: runs of dims of both sides with equal products; inside a run the input must be walkable as one dim. */
 static bool restride(Ctx *c, const Strides *in, int n, const Dim *to, Dim *stride) {

@@ -168,6 +168,14 @@ static bool pads_zero(const Node *n) {
     return n->nin == 1 && (p->mode != PAD_VALUE || (dt_is_float(p->value.t) && p->value.f == 0));
 }
 
+/* Is n a pad, slice or window that moves nothing along the axes along which s, of the operand or the result, varies? */
+static bool passes(Alg *a, const Node *n, Val s, int rank) {
+    if (n->op == P_PAD ? !pads_zero(n) : n->op != P_SLICE && n->op != P_WINDOW) return false;
+    for (int d = 0; d < rank; d++)
+        if (scale_varies(a, s, d) && moves(a, n, d)) return false;
+    return true;
+}
+
 Val scale_up(Alg *a, const Node *n, Val s) {
     const Type *in = val_type(a->g, n->in[0]), *out = val_type(a->g, n->out[0]);
     int64_t dim[MAX_RANK];
@@ -183,17 +191,9 @@ Val scale_up(Alg *a, const Node *n, Val s) {
             if (dim[d] != 1 && (k < 0 || !dim_same(a->c, in->dim[k], out->dim[d]))) return (Val){0};
         }
         return reshaped(a, s, in->rank, dim + out->rank - in->rank);
-    case P_PAD:
-        if (!pads_zero(n)) return (Val){0};
-        break;
-    case P_SLICE:
-    case P_WINDOW:
-        break;
     default:
-        return (Val){0};
+        if (!passes(a, n, s, out->rank)) return (Val){0};
     }
-    for (int d = 0; d < out->rank; d++)
-        if (scale_varies(a, s, d) && moves(a, n, d)) return (Val){0};
     sizes(a, s, dim);
     return reshaped(a, s, in->rank, dim);
 }
@@ -208,17 +208,9 @@ Val scale_down(Alg *a, const Node *n, Val s) {
         return permuted(a, s, n->attr, in->rank, false);
     case P_BROADCAST:
         return scale_fit(a, s, out);
-    case P_PAD:
-        if (!pads_zero(n)) return (Val){0};
-        break;
-    case P_SLICE:
-    case P_WINDOW:
-        break;
     default:
-        return (Val){0};
+        if (!passes(a, n, s, in->rank)) return (Val){0};
     }
-    for (int d = 0; d < in->rank; d++)
-        if (scale_varies(a, s, d) && moves(a, n, d)) return (Val){0};
     sizes(a, s, dim);
     for (int d = in->rank; d < out->rank; d++) dim[d] = 1;
     return reshaped(a, s, out->rank, dim);

@@ -6,6 +6,7 @@ globals   no mutable data at file scope (in-process tests and fuzzers run the co
 size      a file is read in one sitting: 1200 lines at most, tables exempt
 text      no tabs, no white space at line ends, no path of somebody's machine, no note of work left to do; lines of C and Python
           fit 150 columns (those of a .def are rows of a table)
+calls     a function that a header declares is used
 tables    every row of every table is used by a test, or by a case of the official ONNX suite
 
     lint.py [BUILD]         BUILD: a build folder; its object files are searched for mutable data. Prints the table of sizes.
@@ -129,6 +130,23 @@ def texts():
                     yield f"{path}:{n}: {what}"
 
 
+def uncalled():
+    """Functions that a header declares and that nobody names but their declaration and their definition."""
+    text = {path: re.sub(r"/\*.*?\*/", "", read(path), flags=re.S) for path in sources("*.c", "*.h", "*.def")}
+    for path in glob.glob(os.path.join(ROOT, "tests", "**", "*.[ch]"), recursive=True):
+        text[os.path.relpath(path, ROOT)] = read(os.path.relpath(path, ROOT))
+    names = {}
+    for body in text.values():
+        for word in re.findall(r"\w+", body):
+            names[word] = names.get(word, 0) + 1
+    for path, body in text.items():
+        if not path.endswith(".h") or path.startswith("tests/"):
+            continue
+        for name in re.findall(r"^(?!typedef|static|#|return)[A-Za-z_][\w *]*?[ *](\w+)\s*\([^;{]*\)\s*(?:__attribute__\(\(.*\)\))?;", body, re.M):
+            if names[name] < 3:
+                yield f"{path}: {name} is called by nobody"
+
+
 def suite_operators():
     """Operators that the official cases use, by the source of their generators."""
     import onnx.backend.test.case as cases
@@ -171,7 +189,7 @@ def tables():
 
 
 def main():
-    checks = [("layers", layers()), ("size", sizes()), ("text", texts()), ("tables", tables())]
+    checks = [("layers", layers()), ("size", sizes()), ("text", texts()), ("calls", uncalled()), ("tables", tables())]
     if len(sys.argv) > 1:
         checks.append(("globals", mutable(sys.argv[1])))
     failed = 0
