@@ -2,8 +2,8 @@
  *
  * What is sorted are words of 64 bits. Where there is one key of at most 32 bits, a word is that key as a signed integer that orders as the
  * elements do (NaN is greater than every number, -0 equals +0; inverted if descending), and below it the position: so equal elements
- * stay in order, and comparing words is all there is. One key of 64 bits gives 32 of them: those from the highest one in which elements differ. Where
- * there are differences below, words that are equal but for their positions are sorted again, by comparing elements. Else words are positions, and
+ * stay in order, and comparing words is all there is. Of one key of 64 bits it is the distance from the least one, the 32 highest bits that any has.
+ * Where there are bits below, words that are equal but for their positions are sorted again, by comparing elements. Else words are positions, and
  * comparing them compares the elements.
  * Few words that are compared as numbers count how many stand before them, a vector at a time; other ones are merge sorted, bottom-up between two
  * halves of the scratch; many are radix sorted, a byte at a time.
@@ -56,10 +56,10 @@ static LVal joined(Order *o, LVal k, LVal i) {
     return op(o->x, S_OR, op(o->x, S_SHL, lir_cast(o->x->l, k, DT_I64), c64(o->x, 32)), i);
 }
 
-/* 32 bits of a long key, as an i32 that orders like them. */
+/* 32 bits of a long key's distance from the least one, as an i32 that orders like them. */
 static LVal window(Order *o, LVal k) {
     Lir *l = o->x->l;
-    LVal bits = lir_shru(l, op(o->x, S_XOR, k, c64(o->x, INT64_MIN)), o->below);
+    LVal bits = lir_shru(l, lir_sub(l, k, o->least), o->below);
     return lir_op2(l, S_XOR, lir_cast(l, bits, DT_I32), lir_int(l, DT_I32, INT32_MIN));
 }
 
@@ -71,22 +71,19 @@ LVal order_word(Order *o, LVal i) {
 
 LVal order_position(Order *o, LVal w) { return o->keyed || o->wide ? op(o->x, S_AND, w, c64(o->x, UINT32_MAX)) : w; }
 
-/* How many bits of the long keys are below the 32 that go into words. */
-static LVal find_below(Order *o) {
+/* The least of the long keys, and how many bits of the distances from it are below the 32 that go into words. */
+static void find_window(Order *o) {
     Sp *x = o->x;
     Lir *l = x->l;
-    LVal none = c64(x, 0), differ, below;
-    LIf some = lir_if(l, op(x, S_GT, x->n, none), 1);
-    LVal first = key(o, special_value(x, 0, none));
-    LFor f = loop(x, x->n, 1, &none);
-    LVal next = op(x, S_OR, f.c[0], op(x, S_XOR, first, key(o, special_value(x, 0, f.iv))));
-    lir_for_end(l, &f, &next, &differ);
-    lir_else(l, &some, &differ);
-    lir_endif(l, &some, &none, &differ);
+    LVal none = c64(x, 0), bound[2] = {c64(x, INT64_MAX), c64(x, INT64_MIN)};
+    LFor f = loop(x, x->n, 2, bound);
+    LVal k = key(o, special_value(x, 0, f.iv)), next[2] = {op(x, S_MIN, f.c[0], k), op(x, S_MAX, f.c[1], k)};
+    lir_for_end(l, &f, next, bound);
+    o->least = bound[0];
+    LVal range = lir_sub(l, bound[1], bound[0]);
     f = loop(x, c64(x, 32), 1, &none);
-    next = lir_add(l, f.c[0], lir_cast(l, op(x, S_NE, lir_shru(l, differ, lir_addi(l, f.iv, 32)), none), DT_I64));
-    lir_for_end(l, &f, &next, &below);
-    return below;
+    next[0] = lir_add(l, f.c[0], lir_cast(l, op(x, S_NE, lir_shru(l, range, lir_addi(l, f.iv, 32)), none), DT_I64));
+    lir_for_end(l, &f, next, &o->below);
 }
 
 /* Must a stand before b, strictly? */
@@ -427,6 +424,6 @@ Dim order_scratch(Ctx *c, const Stage *s) {
 void order_stage(Sp *x, LVal room) {
     Order o = stage_order(x->e->c, x->s);
     o.x = x;
-    if (o.wide) o.below = find_below(&o);
+    if (o.wide) find_window(&o);
     (x->s->kind == ST_SORT ? sort_stage : topk_stage)(&o, room);
 }
