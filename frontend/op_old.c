@@ -18,7 +18,8 @@ static bool fill_shape(Imp *m, Dim *d, int *n)
         return false;
     }
     if (present(m, 0) && attr_i(m, "input_as_shape")) {
-        if (!operand_dims(m, m->in[0], "shape", 0, DIM_INF, -1, d, n))
+        int hint = hint_rank(m, 0);
+        if (!operand_dims(m, m->in[0], "shape", 0, DIM_INF, hint < more ? -1 : hint - more, d, n))
             return false;
     } else if (present(m, 0)) {
         dims_of(m, m->in[0], d);

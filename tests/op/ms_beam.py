@@ -171,6 +171,7 @@ def t5(rng):
     yield search(pair, ids, 9, 3, more=[None, (np.arange(17) % 3 != 0).astype(np.int32)], pad=2)
     yield search(pair, ids, 9, 3, more=[None, None, (np.arange(17) % 4 != np.array([[0], [1]])).astype(np.int32)])
     for eos in range(2, 17, 3):
+        yield search(pair, ids, 12, 3, eos=eos, more=[None] * 5 + [one(0)])
         yield search(pair, ids, 12, 3, eos=eos, start=5, penalty=eos / 8, attrs={"early_stopping": eos % 2, "no_repeat_ngram_size": eos % 4})
     yield scored(search(pair, ids, 5, 2), 1)
     bare = Pair(rng, layers=1, hidden=False)

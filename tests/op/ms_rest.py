@@ -201,11 +201,39 @@ def seldom(rng):
     block = copy.copy(block)
     block.wanted, block.oracle = (0, 1, 2), None
     yield block
+    moe = families.module("ms_moe")
+    for kind in ("gelu", "identity"):
+        yield moe.qmoe(rng, kind=kind)
+    plain = moe.qmoe(rng, kind="silu", bits=8)
+    yield changed(plain, {"accuracy_level": 4}, lambda *v: expected(retaken(plain, v)))
+    yield changed(plain, {"expert_weight_bits": 4, "fc1_expert_weight_bits": 8, "fc2_expert_weight_bits": 8, "fc3_expert_weight_bits": 8},
+                  lambda *v: expected(retaken(plain, v)))
+    yield third(moe.qmoe(rng, bits=8, bias=True), rng, moe)
+    packed_ids = attn.rotary(rng, ids="three", op="MRotaryEmbedding", attrs={"mrope_section": [2, 1, 1]})
+    yield changed(packed_ids, {"is_packed_batching": 1}, lambda *v: expected(retaken(packed_ids, v)))
     b, n, h, p, d = 4, 2, 8, 3, 12
     own = [f32(rng, b, 1, d), f32(rng, d, 3 * n * h, scale=0.3), f32(rng, 3 * n * h), None, f32(rng, 2, b, n, p, h), None, np.array([p], np.int32)]
     attrs = {"num_heads": n, "scale": 0.2}
     yield Case(MS + "DecoderMaskedSelfAttention", own, attrs, nout=2, oracle=attn.self_decoder(attrs))
     yield Case(MS + "Unique", [np.array([True, False, True])], nout=3, oracle=[np.array([True, False]), np.array([0, 1, 0]), np.array([2, 1])])
+
+
+def third(case, rng, moe):
+    """QMoE with gates of their own, which ONNX Runtime has for GPUs alone: the floats that the codes mean, and shares of the chosen experts alone."""
+    e, inter, h = case.inputs[2].shape
+    inputs = [*case.inputs, *[None] * 14][:14]
+    inputs[8:11], inputs[13] = [u8(rng, e, inter, h), f32(rng, e, inter, low=0.01, high=0.05) / 16, f32(rng, e, inter)], u8(rng, e, inter, low=100,
+                                                                                                                            high=150)
+    other = retaken(case, inputs)
+
+    def floats(q, scale, zero=128.0):
+        return (q.astype(float) - (zero if np.isscalar(zero) else zero[..., None])) * scale[..., None]
+
+    def run(x, router, q1, s1, b1, q2, s2, b2, q3, s3, b3, z1, z2, z3):
+        router = np.where(router >= np.sort(router, -1)[:, -2:-1], router, -1e9)
+        return moe.gated("silu", 2)(x, router, floats(q1, s1), b1, floats(q2, s2), b2, floats(q3, s3, z3), b3)
+    other.oracle = run
+    return other
 
 
 def refused(rng):

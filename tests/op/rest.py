@@ -229,6 +229,8 @@ def single(rng):
                    oracle=[np.arange(1, 7, dtype=np.float32).reshape(3, 2)])
     yield Case("GivenTensorFill", [np.array([3])], {"values": [1.0, 2.0, 3.0, 4.0, 5.0, 6.0], "extra_shape": [2], "input_as_shape": 1}, opset=1,
                oracle=[np.arange(1, 7, dtype=np.float32).reshape(3, 2)])
+    yield Case("GivenTensorFill", [np.array([3])], {"values": [1.0, 2.0, 3.0, 4.0, 5.0, 6.0], "extra_shape": [2], "input_as_shape": 1}, opset=1,
+               dynamic=True, oracle=[np.arange(1, 7, dtype=np.float32).reshape(3, 2)])
     for kind in (np.float16, np.float64):
         yield Case("GivenTensorFill", [np.zeros((3, 2), kind)], {"values": [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]}, opset=1,
                    oracle=[np.arange(1, 7, dtype=np.float32).reshape(3, 2)])
