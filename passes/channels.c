@@ -1,6 +1,6 @@
 /* channels.c: channels last, for GPUs. A value [N, C, spatial..] of a convolutional net lies as [N, spatial.., C] from the first convolution to the
- * last one, and constant weights [O, C, k..] as [O, k.., C]: so what blocks multiply has 16 bytes side by side along k, and all channels of a point
- * are neighbours. Convolutions, maps, padding, pooling, concats, slices, nearest resizing and global reductions follow, and reshapes that split or
+ * last one, and weights [O, C, k..] as [O, k.., C], those that a run computes as a copy, if that pays: so what blocks multiply has 16 bytes side by
+ * side along k, and all channels of a point are neighbours. Convolutions, maps, padding, pooling, concats, slices, nearest resizing and global reductions follow, and reshapes that split or
  * join channels: groups are [N, G, C, spatial..] and [N, spatial.., G, C].
  *
  * Nodes are visited in order. `form` maps a plain value to how it lies; the plain value becomes a permuted view of that, dead unless somebody
@@ -335,6 +335,12 @@ typedef struct Labels {
 static void put(Labels *l, int label) { l->at[l->n++] = (uint8_t)label; }
 static void put_all(Labels *l, int label, int n) { for (int i = 0; i < n; i++) put(l, label + i); }
 
+static Val copied(Last *w, B *b, Val v) {
+    static const CopyAttr here = {0};
+    Type type = *val_type(w->g, v);
+    return graph_node(w->g, P_COPY, 1, &v, 1, &type, &here, b->loc)->out[0];
+}
+
 /* Weights [G, O, C, k..] as [G, O, k.., C]; with one channel per group, neighbours are neighbouring groups: [k.., C, O, G]. */
 static Val weights_last(Last *w, B *b, const Conv *v, Labels *l) {
     int perm[MAX_RANK], n = 0, group = v->grouped, s = v->spatial;
@@ -345,7 +351,8 @@ static Val weights_last(Last *w, B *b, const Conv *v, Labels *l) {
     put_all(l, L_K, s);
     perm[n++] = 1 + group, put(l, L_C);
     if (depthwise) perm[n++] = 1, put(l, L_O), perm[n++] = 0, put(l, L_G);
-    return folded(w, b_permute(b, v->w, perm));
+    Val y = folded(w, b_permute(b, v->w, perm));
+    return val_const(w->g, y) ? y : copied(w, b, y);
 }
 
 static bool run_rule(Last *w, Node *n);
@@ -366,10 +373,7 @@ static bool lead(Last *w, Val v, int spatial) {
     if (so) {
         f.v = graph_resolve(w->g, d->in[0]);
     } else {
-        static const CopyAttr here = {0};
-        Val x = b_permute(&b, v, perm);
-        Type type = *val_type(w->g, x);
-        f.v = graph_node(w->g, P_COPY, 1, &x, 1, &type, &here, b.loc)->out[0];
+        f.v = copied(w, &b, b_permute(&b, v, perm));
     }
     set_form(w, v, f);
     return true;
@@ -402,7 +406,6 @@ static Val pad_channels(Last *w, B *b, Val v, int64_t by) {
 
 /* The plain operand of a first layer as a form with `by` more channels, which weights of zero meet; poison if something else is on the way. */
 static Val first_layer(Last *w, B *b, Val v, int64_t by, int spatial) {
-    static const CopyAttr here = {0};
     static const Form form = {{0}, 1, 0};
     const Node *d = val_def(w->g, v);
     int perm[MAX_RANK], rank = val_type(w->g, v)->rank;
@@ -424,9 +427,7 @@ static Val first_layer(Last *w, B *b, Val v, int64_t by, int spatial) {
         x = first_layer(w, b, d->in[0], by, spatial);
         return x.i ? b_pad(b, x, lo, hi, NULL, PAD_VALUE, a->value, d->nin > 1 ? d->in[1] : (Val){0}) : x;
     }
-    x = b_permute(b, pad_channels(w, b, v, by), perm);
-    Type type = *val_type(w->g, x);
-    return graph_node(w->g, P_COPY, 1, &x, 1, &type, &here, b->loc)->out[0];
+    return copied(w, b, b_permute(b, pad_channels(w, b, v, by), perm));
 }
 
 /* How the operand lies, made so if that pays: a copy of planes where there are channels enough, or where a few are small. */
@@ -446,9 +447,17 @@ static Form operand(Last *w, B *b, Conv *v) {
     return made;
 }
 
+/* Weights that a run computes: a copy is worth it where each meets many points. (Without a window this may be any product.) */
+static bool worth_copying(Last *w, const Node *n, const Conv *v) {
+    enum { POINTS = 256 };
+    const Node *win = val_def(w->g, v->x);
+    return win && win->op == P_WINDOW && elements(w, n->out[0]) >= (double)(v->cout * v->groups) * POINTS;
+}
+
 static bool conv(Last *w, Node *n) {
     Conv v;
     if (!conv_match(w->g, n, &v)) return false;
+    if (!val_const(w->g, v.w) && !worth_copying(w, n, &v)) return false;
     ContractAttr a = *(const ContractAttr *)n->attr;
     int s = v.spatial, group = v.grouped, perm[MAX_RANK], m = 0;
     B b = builder(w->g, n->loc);

@@ -4,7 +4,7 @@
 #include "layout.h"
 
 bool conv_match(const Graph *g, const Node *n, Conv *v) {
-    if (n->op != P_CONTRACT || !val_const(g, n->in[1])) return false;
+    if (n->op != P_CONTRACT) return false;
     const ContractAttr *a = n->attr;
     const Type *x = val_type(g, n->in[0]), *k = val_type(g, n->in[1]), *o = val_type(g, n->out[0]);
     bool bytes = x->dtype == DT_U8 && k->dtype == DT_I8 && o->dtype == DT_I32 && a->acc == DT_I32;
@@ -28,7 +28,7 @@ bool conv_match(const Graph *g, const Node *n, Conv *v) {
 
 /* What blocks of channels have kernels for. */
 static bool match_conv(const Lay *w, const Node *n, Conv *v) {
-    if (!conv_match(w->g, n, v)) return false;
+    if (!conv_match(w->g, n, v) || !val_const(w->g, v->w)) return false;
     DType x = (DType)val_type(w->g, v->x)->dtype;
     bool f32 = val_type(w->g, v->w)->dtype == DT_F32 && val_type(w->g, n->out[0])->dtype == DT_F32 && ((const ContractAttr *)n->attr)->acc == DT_F32;
     return v->bytes || (f32 && (x == DT_F32 || x == DT_U8 || x == DT_I8));
