@@ -1,7 +1,7 @@
 /* channels.c: channels last, for GPUs. A value [N, C, spatial..] of a convolutional net lies as [N, spatial.., C] from the first convolution to the
  * last one, and weights [O, C, k..] as [O, k.., C], those that a run computes as a copy, if that pays: so what blocks multiply has 16 bytes side by
- * side along k, and all channels of a point are neighbours. Convolutions, maps, padding, pooling, concats, slices, nearest resizing and global reductions follow, and reshapes that split or
- * join channels: groups are [N, G, C, spatial..] and [N, spatial.., G, C].
+ * side along k, and all channels of a point are neighbours. Convolutions, maps, padding, pooling, concats, slices, nearest resizing and global
+ * reductions follow, and reshapes that split or join channels: groups are [N, G, C, spatial..] and [N, spatial.., G, C].
  *
  * Nodes are visited in order. `form` maps a plain value to how it lies; the plain value becomes a permuted view of that, dead unless somebody
  * needs it. A convolution whose operand is plain reads it so if it has few channels or no taps; else the operand is copied, where that pays. */
