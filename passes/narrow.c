@@ -50,7 +50,7 @@ static Val rounded(Narrow *w, Val v) {
         Val x = rounded(w, d->in[0]);
         Type t = *val_type(w->g, v);
         const void *attr = d->attr;
-        t.dtype = w->to;
+        t.dtype = (uint8_t)w->to;
         if (d->op == P_PAD) {
             PadAttr *a = ctx_dup(w->c, attr, sizeof *a);
             a->value = dt_convert(a->value, w->to);

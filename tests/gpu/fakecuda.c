@@ -85,8 +85,8 @@ static bool lacks(const char *name) {
     return at && (at[strlen(name)] == ',' || !at[strlen(name)]) && (at == list || at[-1] == ',');
 }
 /* What old drivers do not have: whoever looks `name` up finds `fake` or nothing, as the environment says at that time. */
-#define SOMETIMES(name, fake)                                                                  \
-    static __typeof__(&fake) find_##fake(void) { return lacks(#name) ? NULL : fake; }          \
+#define SOMETIMES(name, fake)                                                                               \
+    __attribute__((used)) static __typeof__(&fake) find_##fake(void) { return lacks(#name) ? NULL : fake; } \
     EXPORT __typeof__(fake) name __attribute__((ifunc("find_" #fake)));
 
 static void open_memory(void) {
