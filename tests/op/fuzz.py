@@ -52,6 +52,10 @@ ORACLE_BUGS = [
     (r"^com.microsoft.Inverse-1 \(float16", "ONNX Runtime inverts in half precision: off by 0.14 in 8.24 where the condition is 123"),
 ]
 
+# Recurrences multiply what is rounded by their weights in every step, permuted ones by up to 1000 in 33 steps: a result of ONNX Runtime was off
+# by 6e-4 from that of doubles, where accelc was off by less.
+GROWING = ("RNN", "GRU", "LSTM")
+
 # What accelc refuses by design: pattern of the message, why.
 REFUSED = [
     ("must be 1 or", "a symbol against a computed size: the size is that of the result (ir/build.c)"),
@@ -128,6 +132,8 @@ def vary(options, seed, batch):
         case.name, case.bad = f"{seed}.{batch}.{i}", options.bad
         arrays = [k for k, x in enumerate(case.inputs) if isinstance(x, np.ndarray)]
         if isinstance(case.oracle, str):
+            if case.op in GROWING:
+                case.tol = max(case.tol, 2e-3)
             case.inputs = [d.rng.permuted(x.reshape(-1)).reshape(x.shape) if k in arrays and x.dtype.name in ("float32", "float64", "float16")
                            and x.size > 1 and d.maybe(0.7) else x for k, x in enumerate(case.inputs)]
         if d.maybe(0.7):
