@@ -508,6 +508,8 @@ def check_libraries(command, folder):
 
     def needed(target, **env):
         subprocess.run([command, model, "--target", target, "-o", f"{folder}/needs.so"], check=True, env={**os.environ, **env})
+        with open(f"{folder}/needs.so", "rb") as f:
+            assert (b"cuInit" in f.read()) == ("cuda" in target), f"{target}: the runtime for GPUs goes with code for them"
         text = subprocess.run(["objdump", "-p", f"{folder}/needs.so"], check=True, capture_output=True, text=True).stdout
         return [line.split()[1] for line in text.splitlines() if "NEEDED" in line]
 

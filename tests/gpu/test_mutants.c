@@ -14,15 +14,15 @@
 typedef enum {
     NO_BARRIER, NO_WAIT, WEAK_WAIT, NO_COMMIT, NO_ARRIVAL, NO_FENCE, ALL_VALID, COPY_ELSEWHERE, FEWER_BYTES, TURNED, OTHER_ROW, OTHER_LANE,
     OTHER_WORD, BEYOND, MORE_ARRIVALS, FEWER_ARRIVALS, OTHER_AXIS, OTHER_OFFSET, OTHER_MAP, OTHER_BYTES, OTHER_K, OTHER_PANEL,
-    KINDS
+    KINDS, NOT_SWIZZLED = KINDS, RIGHT
 } Kind;
-static const char *const kind_name[KINDS] = {
+static const char *const kind_name[] = {
     "no barrier", "no wait", "a wait that is too weak", "no commit", "no arrival", "no fence", "all bytes of a copy valid", "a copy to another place",
     "half of the bytes of a copy",
     "a matrix turned", "another row of a matrix", "another lane", "another word of shared memory", "shared memory beyond its end",
     "an mbarrier for more arrivals", "an mbarrier for fewer arrivals", "coordinates of a tile exchanged", "offsets of windows exchanged",
     "another map", "other bytes expected", "other k of a product",
-    "other panels of a product"};
+    "other panels of a product", "tiles that are not swizzled"};
 enum { MOST_OF_A_KIND = 4, SAMPLE = 8 }; /* but for barriers and waits, which all have their turn */
 static uint32_t every = SAMPLE;          /* one mutant in so many; 1 with --all, perhaps of one case: --all NUMBER */
 
@@ -94,7 +94,7 @@ static bool change(const Lir *l, LIns *i, LVal *a, Kind kind) {
 typedef struct Mutant {
     Lir *l;
     Kind kind;
-    uint32_t at;
+    uint32_t at; /* instruction, or map */
 } Mutant;
 typedef VEC(Mutant) Mutants;
 
@@ -121,6 +121,18 @@ static void plant(Ctx *c, const Lir *l, Kind kind, Mutants *out) {
         memcpy(m.l->args.v + i.arg, a, i.narg * sizeof *a);
         lir_rename(m.l, ctx_printf(c, "mutant%u", out->n));
         if (lir_verify(c, m.l)) vec_push(c, out, m); /* else it is found */
+    }
+}
+
+/* Copies bring tiles as they lie in memory, while products read them swizzled. */
+static void plant_maps(Ctx *c, const Lir *l, Mutants *out) {
+    for (uint32_t k = 0; k < l->map.n; k++) {
+        if (!l->map.v[k].swizzled) continue;
+        Mutant m = {ctx_dup(c, l, sizeof *l), NOT_SWIZZLED, k};
+        m.l->map.v = ctx_dup(c, l->map.v, l->map.n * sizeof *l->map.v);
+        m.l->map.v[k].swizzled = false;
+        lir_rename(m.l, ctx_printf(c, "mutant%u", out->n));
+        vec_push(c, out, m);
     }
 }
 
@@ -240,12 +252,13 @@ static Job prepare(Ctx *c, const Case *t) {
     return j;
 }
 
-static bool run(const Job *j, const char *name, emu_kernel *k, const char *seed, bool count) {
+static bool run(Job *j, const Mutant *m, emu_kernel *k, const char *seed, bool count) {
     const Lir *l = j->code->lir;
+    for (uint32_t i = 0; i < l->map.n; i++) ((emu_map *)(void *)j->word)[i].swizzled = m->l->map.v[i].swizzled;
     uint32_t threads = lir_block_threads(l) ? lir_block_threads(l) : 256;
     memset(memory->buffer[j->out], 0xff, BUFFER);
     memset(memory->scratch, 0xff, sizeof memory->scratch);
-    return child_launch(&(emu_launch){name, k, j->word, BLOCKS, threads, lir_shared_bytes(l), memory->scratch, SCRATCH, true, on_device}, seed,
+    return child_launch(&(emu_launch){lir_name(m->l), k, j->word, BLOCKS, threads, lir_shared_bytes(l), memory->scratch, SCRATCH, true, on_device}, seed,
                         count);
 }
 
@@ -313,8 +326,9 @@ START_TEST(mutants_are_found) {
     Job j = prepare(c, t);
     lir_rename(j.code->lir, "right");
     Mutants m = {0};
-    vec_push(c, &m, (Mutant){.l = j.code->lir, .kind = KINDS});
+    vec_push(c, &m, (Mutant){.l = j.code->lir, .kind = RIGHT});
     for (int kind = 0; kind < KINDS; kind++) plant(c, j.code->lir, (Kind)kind, &m);
+    plant_maps(c, j.code->lir, &m);
     uint32_t kept = 1;
     for (uint32_t k = 1 + (uint32_t)_i % every; k < m.n; k += every) m.v[kept++] = m.v[k];
     m.n = kept;
@@ -324,20 +338,20 @@ START_TEST(mutants_are_found) {
     }
     void *twins = twins_open(c, m.n, l), *right = malloc(bytes[j.out]);
     for (int s = 0; s < SEEDS; s++) {
-        ck_assert_msg(run(&j, "right", twin_of(c, twins, l[0]), seeds[s], false), "%s", child_text);
+        ck_assert_msg(run(&j, &m.v[0], twin_of(c, twins, l[0]), seeds[s], false), "%s", child_text);
         if (!s) memcpy(right, memory->buffer[j.out], bytes[j.out]);
         check_right(&j, t, seeds[s]);
         ck_assert_msg(!memcmp(right, memory->buffer[j.out], bytes[j.out]), "%s: the order of threads matters", t->schedule);
     }
     unsigned long long turns, least;
-    ck_assert_msg(run(&j, "right", twin_of(c, twins, l[0]), NULL, true), "%s", child_text);
+    ck_assert_msg(run(&j, &m.v[0], twin_of(c, twins, l[0]), NULL, true), "%s", child_text);
     child_total("shared memory, turns", &turns, &least);
     ck_assert_msg((double)turns <= (double)least * t->turns, "%s: %llu turns of shared memory instead of %llu", t->schedule, turns, least);
     uint32_t alive = 0;
     for (uint32_t k = 1; k < m.n; k++) {
         bool found = false;
         for (int s = 0; s < SEEDS && !found; s++)
-            found = !run(&j, lir_name(l[k]), twin_of(c, twins, l[k]), seeds[s], false) || memcmp(right, memory->buffer[j.out], bytes[j.out]);
+            found = !run(&j, &m.v[k], twin_of(c, twins, l[k]), seeds[s], false) || memcmp(right, memory->buffer[j.out], bytes[j.out]);
         if (found) continue;
         alive++;
         fprintf(stderr, "%s: %%%u, %s: nobody finds that\n", t->schedule, m.v[k].at, kind_name[m.v[k].kind]);
