@@ -258,8 +258,8 @@ static bool run(Job *j, const Mutant *m, emu_kernel *k, const char *seed, bool c
     uint32_t threads = lir_block_threads(l) ? lir_block_threads(l) : 256;
     memset(memory->buffer[j->out], 0xff, BUFFER);
     memset(memory->scratch, 0xff, sizeof memory->scratch);
-    return child_launch(&(emu_launch){lir_name(m->l), k, j->word, BLOCKS, threads, lir_shared_bytes(l), memory->scratch, SCRATCH, true, on_device}, seed,
-                        count);
+    emu_launch e = {lir_name(m->l), k, j->word, BLOCKS, threads, lir_shared_bytes(l), memory->scratch, SCRATCH, true, on_device};
+    return child_launch(&e, seed, count);
 }
 
 static void check_right(const Job *j, const Case *t, const char *seed) {
