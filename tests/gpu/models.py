@@ -107,13 +107,15 @@ _GEMM = [f"gemm rows={r} cols={c}" for r, c in ((128, 128), (128, 64), (64, 128)
 _MMA = [f"mma rows={r} cols={c}" for r, c in ((128, 128), (128, 64), (64, 128), (64, 64), (32, 64))]
 _WGMMA = [f"wgmma rows={r} cols={c}" for r, c in ((128, 256), (256, 128), (128, 192), (128, 128), (64, 256), (128, 64), (64, 128))]
 _GEMV, _FLASH = ["gemv rows=1", "gemv rows=2", "gemv rows=4"], ["flash rows=64"]
-# Operands that bulk copies cannot bring: walked backwards, of rows that are not whole pieces of 16 bytes, padded.
+# Operands that bulk copies cannot bring: walked backwards, of rows that are not whole pieces of 16 bytes, padded by other values than 0.
 NO_BULK = {
     "backwards": """m (float16[4, 150, 72] x, float16[72, 136] w) => (float16[4, 150, 136] y)
         <int64[1] s = {-1}, int64[1] e = {-9}, int64[1] a = {0}> {
         z = Slice(x, s, e, a, s) y = MatMul(z, w) }""",
     "odd": "m (float16[150, 100] x, float16[100, 136] w) => (float16[150, 136] y) { y = MatMul(x, w) }",
-    "padded": "m (float16[1, 64, 20, 20] x, float16[64, 64, 3, 3] w) => (float16[1, 64, 20, 20] y) { y = Conv<pads = [1, 1, 1, 1]>(x, w) }",
+    "padded": """m (float16[1, 64, 20, 20] x, float16[64, 64, 3, 3] w) => (float16[1, 64, 20, 20] y)
+        <int64[8] p = {0, 0, 1, 1, 0, 0, 1, 1}, float two = {2}> {
+        v = Cast<to = 10>(two) z = Pad(x, p, v) y = Conv(z, w) }""",
 }
 # Schedules of these models, with --precision.
 _SCHEDULES = [
