@@ -34,12 +34,12 @@ Val matmul(Imp *m, Val a, Val b, DType acc, DType out)
         return (Val){0};
     }
     Dim ad[MAX_RANK], bd[MAX_RANK], od[MAX_RANK], na[MAX_RANK], nb[MAX_RANK];
+    Dim wa[MAX_RANK], wb[MAX_RANK]; /* na and nb, as wide as the result */
     ContractAttr at = {.label = NO_LABELS, .acc = acc, .out = out};
     int ka = ra > 1 ? ra - 2 : 0, kb = rb > 1 ? rb - 2 : 0; /* batch axes */
     int batch = ka > kb ? ka : kb, ia = 0, ib = 0, io = 0, no = 0;
     dims_of(m, a, ad);
     dims_of(m, b, bd);
-    bool wa = false, wb = false; /* a, b must be broadcast first */
     for (int i = 0; i < batch; i++) {
         Dim one = DC(m, 1), x = i < batch - ka ? one : ad[i - (batch - ka)];
         Dim y = i < batch - kb ? one : bd[i - (batch - kb)];
@@ -47,19 +47,19 @@ Val matmul(Imp *m, Val a, Val b, DType acc, DType out)
         if (both == 3 && (i < batch - ka || i < batch - kb)) /* size 1, absent on one side */
             both = i < batch - ka ? 2 : 1;
         if (both & 1) {
-            wa |= !dim_same(c, x, od[i]);
-            na[ia] = od[i];
+            na[ia] = x;
+            wa[ia] = od[i];
             at.label[0][ia++] = (uint8_t)i;
         }
         if (both & 2) {
-            wb |= !dim_same(c, y, od[i]);
-            nb[ib] = od[i];
+            nb[ib] = y;
+            wb[ib] = od[i];
             at.label[1][ib++] = (uint8_t)i;
         }
         at.label[2][io++] = (uint8_t)i;
     }
     if (ra > 1) {
-        na[ia] = ad[ra - 2];
+        na[ia] = wa[ia] = ad[ra - 2];
         at.label[0][ia++] = at.label[2][io++] = M;
     }
     Dim k = ad[ra - 1], kk = bd[rb > 1 ? rb - 2 : 0];
@@ -71,16 +71,16 @@ Val matmul(Imp *m, Val a, Val b, DType acc, DType out)
         return (Val){0};
     }
     b_guard(&m->b, G_EQ, k, kk, "the inner sizes of A and B differ");
-    na[ia] = k;
+    na[ia] = wa[ia] = k;
     at.label[0][ia++] = K;
-    nb[ib] = kk;
+    nb[ib] = wb[ib] = kk;
     at.label[1][ib++] = K;
     if (rb > 1) {
-        nb[ib] = bd[rb - 1];
+        nb[ib] = wb[ib] = bd[rb - 1];
         at.label[1][ib++] = at.label[2][io++] = N;
     }
-    Val x = wa ? b_broadcast(&m->b, a, ia, na) : reshape_to(m, a, ia, na);
-    Val y = wb ? b_broadcast(&m->b, b, ib, nb) : reshape_to(m, b, ib, nb);
+    Val x = b_broadcast(&m->b, reshape_to(m, a, ia, na), ia, wa);
+    Val y = b_broadcast(&m->b, reshape_to(m, b, ib, nb), ib, wb);
     return b_contract_attr(&m->b, &at, x, y);
 }
 
