@@ -254,8 +254,10 @@ static Expr hoist(Hoist *h, Expr e, int depth) {
     }
     bool division = i->kind == E_OP && i->op == S_DIV && h->recip && dt_is_float(i->dtype);
     if (division && (mask = narrow_reads(h, i->arg[1])) != 0) {
-        Expr r = as_operand(h, expr_op(c, S_RECIP, i->arg[1], (Expr){0}, (Expr){0}), mask);
-        if (r.i) return expr_op(c, S_MUL, hoist(h, i->arg[0], depth + 1), r, (Expr){0});
+        /* 1/x is infinite for x below 1.53e-5 in f16, but only for subnormal x in f32 and f64 */
+        DType t = (DType)i->dtype, wide = t == DT_F16 || t == DT_BF16 ? DT_F32 : t;
+        Expr r = as_operand(h, expr_op(c, S_RECIP, expr_cast(c, i->arg[1], wide), (Expr){0}, (Expr){0}), mask);
+        if (r.i) return expr_cast(c, expr_op(c, S_MUL, expr_cast(c, hoist(h, i->arg[0], depth + 1), wide), r, (Expr){0}), t);
     }
     Expr arg[3];
     for (int k = 0; k < i->narg; k++) arg[k] = hoist(h, i->arg[k], depth + 1);

@@ -45,3 +45,6 @@ def cases(rng):
     yield Case("Add", [bf16(rng, 40), bf16(rng, 40)], oracle="ort-wide")
     yield Case("Mul", [f32(rng, 1), f32(rng, 17)], dynamic=True)
     yield Case("Add", [f32(rng, 2, 3), f32(rng, 2, 4)], error="(?i)dim|size|shape|broadcast")
+    x, rows = f16(rng, 8, 64), (1 + rng.random((8, 1))).astype(np.float16)     # quotients of numbers whose reciprocals are infinite
+    tiny = np.float16(1e-5)
+    yield Case("Div", [x * tiny, rows * tiny], oracle=lambda a, b: [a / b], tol=1e-3)
