@@ -216,6 +216,17 @@ static LVal select_inside(Emit *e, const Stage *s, LVal ok, LVal v, Expr pad, co
     return lir_op3(e->l, S_SELECT, reg_widen(e, ok, w), reg_widen(e, v, w), reg_widen(e, other, w));
 }
 
+/* Whether b has elements at all: a scalar, or none where that is known. */
+static LVal has_elements(Emit *e, const Stage *s, const KBuf *b, const Point *p) {
+    Expr some = {0}, zero = expr_int(e->c, DT_I64, 0);
+    for (int d = 0; d < b->rank; d++) {
+        if (dim_lo(e->c, b->dim[d]) > 0) continue;
+        Expr one = expr_op(e->c, S_GT, expr_dim(e->c, b->dim[d]), zero, (Expr){0});
+        some = some.i ? expr_op(e->c, S_AND, some, one, (Expr){0}) : one;
+    }
+    return some.i ? emit_typed(e, some, emit_mode(e, s, some, p, true)) : (LVal){0};
+}
+
 LVal emit_load(Emit *e, const Stage *s, const ExprInfo *x, const Point *p, LVal *inside) {
     uint16_t bufno = (uint16_t)x->index;
     const KBuf *b = &e->k->buf[bufno];
@@ -224,14 +235,15 @@ LVal emit_load(Emit *e, const Stage *s, const ExprInfo *x, const Point *p, LVal 
     for (int d = 0; d < rank; d++) at[d] = x->arg[d];
     Oob oob = x->oob;
     if (e->temp[bufno]) return e->temp[bufno](e, e->temp_data[bufno], at, p);
+    LVal ok = {0};
     if (oob == OOB_CLAMP) {
         for (int d = 0; d < rank; d++) {
             Expr top = expr_dim(e->c, dim_addi(e->c, b->dim[d], -1)), zero = expr_int(e->c, DT_I64, 0);
             at[d] = expr_op(e->c, S_MAX, expr_op(e->c, S_MIN, at[d], top, (Expr){0}), zero, (Expr){0});
         }
+        ok = has_elements(e, s, b, p); /* lanes under a mask read 0 */
         oob = OOB_NEVER;
     }
-    LVal ok = {0};
     if (oob == OOB_VALUE || oob == OOB_FAIL) ok = emit_bounds(e, s, b, rank, at, p, inside ? WHERE_LANES : WHERE_ALL);
     if (oob == OOB_FAIL && ok.i) {
         fail_outside(e, ok, p, x->guard);
@@ -240,7 +252,7 @@ LVal emit_load(Emit *e, const Stage *s, const ExprInfo *x, const Point *p, LVal 
     DType mt = reg_mem_type(b->dtype);
     int64_t step;
     LVal vec, base = emit_address(e, s, bufno, rank, at, p, &step, &vec);
-    LVal v = vec.i && oob == OOB_NEVER ? emit_few(e, s, bufno, at, p) : (LVal){0};
+    LVal v = vec.i && oob == OOB_NEVER && !ok.i ? emit_few(e, s, bufno, at, p) : (LVal){0};
     if (v.i) {
         if (inside) *inside = ok;
         return v;
@@ -260,7 +272,7 @@ LVal emit_load(Emit *e, const Stage *s, const ExprInfo *x, const Point *p, LVal 
     }
     v = reg_from_memory(e, v, b->dtype);
     if (inside) {
-        *inside = ok;
+        *inside = oob == OOB_NEVER ? (LVal){0} : ok;
         return v;
     }
     return oob == OOB_VALUE && ok.i ? select_inside(e, s, ok, v, x->arg[x->narg - 1], p) : v;

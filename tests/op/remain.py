@@ -63,6 +63,11 @@ def moved(rng):
         yield Case("GridSample", [ints(rng, 2, 3, 5, 6, low=0, high=99).astype(kind), grid], {"mode": "nearest"}, opset=20,
                    oracle=lambda x, g: [y.astype(x.dtype) for y in expected(Case("GridSample", [x.astype(np.float32), g], {"mode": "nearest"},
                                                                                  opset=20))])
+    for kind in (np.float32, np.int32):     # the nearest pixel of an image that has none
+        yield Case("GridSample", [np.zeros((2, 3, 0, 1), kind), f32(rng, 2, 5, 5, 2)], {"mode": "nearest", "padding_mode": "border"}, opset=20,
+                   oracle=[np.zeros((2, 3, 5, 5), kind)], dynamic=True)
+    yield Case("GridSample", [f32(rng, 2, 3, 0, 1), f32(rng, 2, 5, 5, 2)], {"padding_mode": "border"}, oracle=[np.zeros((2, 3, 5, 5), np.float32)],
+               dynamic=True)
 
 
 def bits(rng):
