@@ -284,6 +284,8 @@ def inferred(case):
 
 
 def oracles(case):
+    if case.oracle is None:     # a family's case of which evaluator and compiled code tell the result
+        return []
     return [case.oracle] if callable(case.oracle) or isinstance(case.oracle, list) else list(case.oracle)
 
 
