@@ -113,7 +113,7 @@ def moved(case, group, kind):
     plain, other = copy.copy(case), copy.copy(case)
     plain.inputs = [number(x) if m else x for x, m in zip(case.inputs, mine)]
     other.inputs = [back(x) if m else x for x, m in zip(plain.inputs, mine)]
-    other.oracle = lambda *_: [back(y) if leaves(y)[0].dtype == base and (base.kind == "f" or outs[k] == group) else y
+    other.oracle = lambda *_: [back(y) if leaves(y)[0].dtype == base and (base.kind == "f" or outs[k] == group or isinstance(y, list)) else y
                                for y, k in zip(expected(plain), case.wanted)]
     return other
 
