@@ -5,11 +5,10 @@
 
 /* ---- boxes ---- */
 
-/* Where only the run knows that an operand is repeated along an axis, its step is 0; a box has no such axis. Nothing is walked backwards. */
-static bool may_repeat(Ctx *c, Dim step) { return dim_lo(c, step) < 1; }
+bool gpu_may_repeat(Ctx *c, Dim step) { return dim_lo(c, step) < 1; }
 
 static bool add_axis(Ctx *c, GpuBulk *t, GpuOf of, int index, Dim extent, Dim step) {
-    if (t->n == LIR_AXES || dim_lo(c, step) < 0 || (t->n < 2 && may_repeat(c, step))) return false;
+    if (t->n == LIR_AXES || dim_lo(c, step) < 0 || (t->n < 2 && gpu_may_repeat(c, step))) return false;
     t->axis[t->n++] = (GpuBulkAxis){.of = of, .index = index, .extent = extent, .step = step};
     return true;
 }
@@ -198,10 +197,36 @@ Dim gpu_bulk_steps(const GpuProduct *x, const GpuBulk bulk[2]) {
 
 /* ---- code ---- */
 
-static uint32_t argument_of(const Emit *e, uint16_t buf) {
+uint32_t gpu_argument(const Emit *e, uint16_t buf) {
     uint32_t k = 0;
     while (e->code->buf[k].i != e->k->buf[buf].val.i) k++;
     return k;
+}
+
+Dim gpu_map_step(Ctx *c, Dim step, int vec) { return gpu_may_repeat(c, step) ? dim_max(c, step, dim_const(c, vec)) : step; }
+
+LVal gpu_map_at(Emit *e, Dim step, LVal i) {
+    Lir *l = e->l;
+    if (!gpu_may_repeat(e->c, step)) return i;
+    return lir_op3(l, S_SELECT, lir_op2(l, S_EQ, emit_dim(e, step), lir_i64(l, 0)), lir_i64(l, 0), i);
+}
+
+void gpu_ring_next(Lir *l, int stages, GpuRing *r) {
+    LVal next = lir_addi(l, r->at[0], 1), around = lir_op2(l, S_EQ, next, lir_i64(l, stages));
+    r->at[0] = lir_op3(l, S_SELECT, around, lir_i64(l, 0), next);
+    r->at[1] = lir_op2(l, S_XOR, r->at[1], lir_cast(l, around, DT_I64));
+}
+
+void gpu_ring_barriers(Lir *l, LVal mem, LVal thread, LVal full, LVal empty, int n, uint32_t readers) {
+    LIf first = lir_if(l, lir_op2(l, S_EQ, thread, lir_i64(l, 0)), 0);
+    for (int i = 0; i < n; i++) {
+        lir_mbarrier_init(l, mem, lir_addi(l, full, i * GPU_MBARRIER), 1);
+        lir_mbarrier_init(l, mem, lir_addi(l, empty, i * GPU_MBARRIER), readers);
+    }
+    lir_fence_mbarriers(l);
+    lir_else(l, &first, NULL);
+    lir_endif(l, &first, NULL, NULL);
+    lir_barrier(l);
 }
 
 /* Rows of a copy. */
@@ -212,14 +237,14 @@ void gpu_bulk_map(Emit *e, const GpuProduct *x, int side, int rows, GpuBulk *t) 
     int depth = GPU_LINE / gpu_bytes(x);
     LMap m = {.dt = (uint16_t)s->type, .rank = (uint8_t)t->n, .swizzled = true, .windows = t->windows};
     KMap *own = &e->code->map[side];
-    own->buf = argument_of(e, s->buf);
+    own->buf = gpu_argument(e, s->buf);
     own->offset = t->offset;
     for (int d = 0; d < t->n; d++) {
         const GpuBulkAxis *a = &t->axis[d];
         bool k = t->windows ? d == 0 : a->of == OF_K;
         m.box[d] = (uint16_t)(d > 1 ? 1 : k ? depth : rows_at_once(s, rows)); /* of the nearest two; of all else there is one */
         own->extent[d] = a->extent;
-        own->step[d] = may_repeat(e->c, a->step) ? dim_max(e->c, a->step, dim_const(e->c, s->vec)) : a->step;
+        own->step[d] = gpu_map_step(e->c, a->step, s->vec);
         if (t->windows && d > 0 && d < t->n - 1) own->window[d - 1] = a->window;
     }
     t->map = lir_map(e->l, m);
@@ -233,12 +258,6 @@ static LVal along(Emit *e, const Affine *f, const int *axis, int n, const LVal *
     return sum;
 }
 
-static LVal unless_repeated(Emit *e, Dim step, LVal i) {
-    Lir *l = e->l;
-    if (!may_repeat(e->c, step)) return i;
-    return lir_op3(l, S_SELECT, lir_op2(l, S_EQ, emit_dim(e, step), lir_i64(l, 0)), lir_i64(l, 0), i);
-}
-
 void gpu_bulk_tile(Emit *e, const GpuProduct *x, int side, GpuBulk *t, const LVal *at, LVal first) {
     Lir *l = e->l;
     const Side *s = &x->side[side];
@@ -250,7 +269,7 @@ void gpu_bulk_tile(Emit *e, const GpuProduct *x, int side, GpuBulk *t, const LVa
             LVal from = lir_add(l, emit_dim(e, a->rest), along(e, &a->at, x->batch, x->nbatch, at));
             t->fixed[d] = lir_add(l, from, along(e, &a->at, s->axis, s->naxis, row));
         } else {
-            t->fixed[d] = a->of == OF_K ? lir_i64(l, 0) : a->of == OF_ROWS ? first : unless_repeated(e, a->step, at[a->index]);
+            t->fixed[d] = a->of == OF_K ? lir_i64(l, 0) : a->of == OF_ROWS ? first : gpu_map_at(e, a->step, at[a->index]);
         }
     }
 }
@@ -284,7 +303,7 @@ void gpu_bulk_load(Emit *e, const GpuProduct *x, int side, const GpuBulk *t, int
     else gpu_levels(e, &s->k, lir_muli(l, step, GPU_LINE / gpu_bytes(x)), k);
     int near_rows = t->axis[0].of == OF_ROWS ? 0 : 1;
     for (int d = 0; d < t->n; d++)
-        if (t->axis[d].of == OF_K) at[d] = unless_repeated(e, t->axis[d].step, k[t->axis[d].index]);
+        if (t->axis[d].of == OF_K) at[d] = gpu_map_at(e, t->axis[d].step, k[t->axis[d].index]);
     for (int row = 0; row < rows; row += rows_at_once(s, rows)) {
         at[near_rows] = lir_addi(l, t->fixed[near_rows], row);
         lir_tensor_load(l, mem, lir_addi(l, to, (int64_t)row * GPU_LINE), t->map, at, mem, mbarrier);

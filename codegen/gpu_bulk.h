@@ -35,6 +35,19 @@ typedef struct GpuBulk {
     LVal fixed[LIR_AXES]; /* coordinates of a tile of results, but for what k adds */
 } GpuBulk;
 
+/* Where only the run knows that an operand is repeated along an axis, its step is 0 then; a box has no such axis. Nothing is walked backwards. */
+bool gpu_may_repeat(Ctx *c, Dim step);
+Dim gpu_map_step(Ctx *c, Dim step, int vec);    /* of a map, which takes no 0: vec elements then */
+LVal gpu_map_at(Emit *e, Dim step, LVal i);     /* the coordinate for index i: 0 then */
+uint32_t gpu_argument(const Emit *e, uint16_t buf);
+
+/* Where a ring of stages is: the one that comes next, and the parity that its mbarrier has when it may be used. */
+typedef struct GpuRing { LVal at[2]; } GpuRing;
+void gpu_ring_next(Lir *l, int stages, GpuRing *r);
+/* Thread 0 makes n mbarriers of one arrival from byte `full` of mem on, and n for `readers` of them from `empty` on; then all threads go on. */
+void gpu_ring_barriers(Lir *l, LVal mem, LVal thread, LVal full, LVal empty, int n, uint32_t readers);
+enum { GPU_MBARRIER = 8 /* bytes */ };
+
 /* Whether both sides are such operands. Outer levels of rows may become batches. */
 bool gpu_bulks(GpuProduct *x, GpuBulk bulk[2]);
 Dim gpu_bulk_steps(const GpuProduct *x, const GpuBulk bulk[2]); /* copies of a row, along k */

@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "flash.h"
+#include "gpu_bulk.h"
 #include "ukr.h"
 
 enum { PAR_ROWS, PAR_KEYS, PAR_STAGES };
@@ -31,7 +32,7 @@ enum {
     TURNED_STEP = STEP * LINE,
     NEAR = 8 /* elements of 16 bytes */
 };
-enum { FEW_REGISTERS = 40, MANY_REGISTERS = 232, BARRIER = 8, MOST_STAGES = 4, KEYS = 128 };
+enum { FEW_REGISTERS = 40, MANY_REGISTERS = 232, MOST_STAGES = 4, KEYS = 128 };
 enum { TURN = 3 /* barriers: of the first warpgroup, and the next of the second */ };
 typedef enum { QUERY, KEY, VALUE, OPERANDS } Operand;
 
@@ -45,11 +46,8 @@ typedef struct Lies {
     Dim offset, extent[LIR_AXES], step[LIR_AXES];
 } Lies;
 
-/* Along a batch axis only the run may know that an operand is repeated: its step is 0 then. */
-static bool may_repeat(Ctx *c, Dim step) { return dim_lo(c, step) < 1; }
-
 static bool add_axis(Ctx *c, Lies *t, Dim extent, Dim step) {
-    if (t->n == LIR_AXES || (t->n == 1 && may_repeat(c, step)) ||
+    if (t->n == LIR_AXES || (t->n == 1 && gpu_may_repeat(c, step)) ||
         (t->n && !dim_divisible(c, step, NEAR)))
         return false;
     t->extent[t->n] = extent, t->step[t->n++] = step;
@@ -150,31 +148,18 @@ typedef struct Wide {
 static LVal barrier_of(const Wide *w, LVal first, Operand o, LVal slot) {
     Lir *l = w->f.l;
     return o == QUERY ? first
-                      : lir_addi(l, lir_add(l, first, lir_muli(l, slot, BARRIER)),
-                                 (o == KEY ? 1 : 1 + w->stages) * BARRIER);
-}
-
-/* Which slot comes next, and how often the ring has gone round, modulo 2. */
-typedef struct Ring {
-    LVal at[2];
-} Ring;
-static Ring next_of(const Wide *w, Ring r) {
-    Lir *l = w->f.l;
-    LVal next = lir_addi(l, r.at[0], 1), around = lir_op2(l, S_EQ, next, lir_i64(l, w->stages));
-    return (Ring){{lir_op3(l, S_SELECT, around, lir_i64(l, 0), next),
-                   lir_op2(l, S_XOR, r.at[1], lir_cast(l, around, DT_I64))}};
+                      : lir_addi(l, lir_add(l, first, lir_muli(l, slot, GPU_MBARRIER)),
+                                 (o == KEY ? 1 : 1 + w->stages) * GPU_MBARRIER);
 }
 
 static void make_map(Wide *w, Operand o) {
     Emit *e = w->f.e;
     const Lies *t = &w->lie[o];
     KMap *m = &e->code->map[o];
-    while (e->code->buf[m->buf].i != e->k->buf[t->buf].val.i) m->buf++;
+    m->buf = gpu_argument(e, t->buf);
     m->offset = t->offset;
     memcpy(m->extent, t->extent, sizeof m->extent);
-    for (int i = 0; i < t->n; i++)
-        m->step[i] = may_repeat(e->c, t->step[i]) ? dim_max(e->c, t->step[i], dim_const(e->c, NEAR))
-                                                  : t->step[i];
+    for (int i = 0; i < t->n; i++) m->step[i] = gpu_map_step(e->c, t->step[i], NEAR);
     w->map[o] = lir_map(e->l, (LMap){(uint16_t)w->f.type,
                                      (uint8_t)t->n,
                                      true,
@@ -191,12 +176,7 @@ static void bring(const Wide *w, Operand o, LVal row, LVal slot, LVal round, LVa
     lir_mbarrier_wait(l, w->mem, barrier_of(w, w->empty, o, slot),
                       lir_op2(l, S_XOR, round, lir_i64(l, 1)));
     lir_mbarrier_expect(l, w->mem, full, lir_i64(l, w->wide[o] * panel));
-    for (int i = 2; i < t->n; i++) {
-        at[i] = w->f.at[t->batch[i]];
-        if (!may_repeat(w->f.e->c, t->step[i])) continue;
-        at[i] = lir_op3(l, S_SELECT, lir_op2(l, S_EQ, emit_dim(w->f.e, t->step[i]), lir_i64(l, 0)),
-                        lir_i64(l, 0), at[i]);
-    }
+    for (int i = 2; i < t->n; i++) at[i] = gpu_map_at(w->f.e, t->step[i], w->f.at[t->batch[i]]);
     for (int p = 0; p < w->wide[o]; p++) {
         at[0] = lir_i64(l, p * ELEMENTS);
         lir_tensor_load(l, w->mem, lir_addi(l, to, p * panel), w->map[o], at, w->mem, full);
@@ -223,11 +203,11 @@ static void produce(Wide *w) {
     find_task(w, t.iv);
     bring(w, QUERY, w->q0, zero, t.c[2], zero);
     LFor k = lir_for(l, zero, w->steps, lir_i64(l, 1), 2, t.c);
-    Ring r = {{k.c[0], k.c[1]}};
+    GpuRing r = {{k.c[0], k.c[1]}};
     LVal to = lir_addi(l, lir_muli(l, r.at[0], w->slot), w->ring), row = lir_muli(l, k.iv, KEYS);
     bring(w, KEY, row, r.at[0], r.at[1], to);
     bring(w, VALUE, row, r.at[0], r.at[1], lir_addi(l, to, w->values));
-    r = next_of(w, r);
+    gpu_ring_next(l, w->stages, &r);
     lir_for_end(l, &k, r.at, state);
     state[2] = lir_op2(l, S_XOR, t.c[2], lir_i64(l, 1));
     lir_for_end(l, &t, state, state);
@@ -304,7 +284,7 @@ static void weigh(const Wide *w, LVal slot, LVal round, LVal at, const LVal *p, 
 }
 
 /* All keys; the products with the values of a step end after the scores of the next have begun. */
-static void along_keys(Wide *w, Ring *r, FlashState *z) {
+static void along_keys(Wide *w, GpuRing *r, FlashState *z) {
     Flash *f = &w->f;
     Lir *l = f->l;
     enum { N = FLASH_MOST_OUT + 7 };
@@ -316,7 +296,7 @@ static void along_keys(Wide *w, Ring *r, FlashState *z) {
     memcpy(c + nout + 4, r->at, sizeof r->at), c[nout + 6] = zero;
     turn_begins(w);
     LFor k = lir_for(l, zero, w->steps, lir_i64(l, 1), (uint32_t)nout + 7, c);
-    Ring now = {{k.c[nout + 4], k.c[nout + 5]}};
+    GpuRing now = {{k.c[nout + 4], k.c[nout + 5]}};
     LVal slot = now.at[0], round = now.at[1], before = k.c[nout + 6],
          at = lir_addi(l, lir_muli(l, slot, w->slot), w->ring);
     memcpy(z->m, k.c + nout, sizeof z->m), memcpy(z->sum, k.c + nout + 2, sizeof z->sum);
@@ -331,7 +311,7 @@ static void along_keys(Wide *w, Ring *r, FlashState *z) {
     give_back(w, lir_op2(l, S_GT, k.iv, zero), VALUE, before);
     flash_soften(f, v, z);
     weigh(w, slot, round, at, v, nout, z->out);
-    now = next_of(w, now);
+    gpu_ring_next(l, w->stages, &now);
     memcpy(c, z->out, (size_t)nout * sizeof *c), memcpy(c + nout, z->m, sizeof z->m),
         memcpy(c + nout + 2, z->sum, sizeof z->sum);
     memcpy(c + nout + 4, now.at, sizeof now.at), c[nout + 6] = slot;
@@ -356,7 +336,7 @@ static void consume(Wide *w) {
     lir_else(l, &last, NULL);
     lir_endif(l, &last, NULL, NULL);
     LFor t = lir_for(l, lir_t0(l), lir_t1(l), lir_tstep(l), 3, state);
-    Ring r = {{t.c[0], t.c[1]}};
+    GpuRing r = {{t.c[0], t.c[1]}};
     find_task(w, t.iv);
     LVal q0 = lir_add(l, w->q0, lir_muli(l, w->group, FLASH_ROWS));
     flash_thread_rows(f, q0);
@@ -375,19 +355,6 @@ static void meet(const Flash *f) {
     lir_endif(l, &i, NULL, NULL);
 }
 
-static void make_barriers(const Wide *w) {
-    Lir *l = w->f.l;
-    LIf first = lir_if(l, lir_op2(l, S_EQ, w->thread, lir_i64(l, 0)), 0);
-    for (int i = 0; i < 1 + 2 * w->stages; i++) {
-        lir_mbarrier_init(l, w->mem, lir_addi(l, w->full, i * BARRIER), 1);
-        lir_mbarrier_init(l, w->mem, lir_addi(l, w->empty, i * BARRIER), CONSUMERS);
-    }
-    lir_fence_mbarriers(l);
-    lir_else(l, &first, NULL);
-    lir_endif(l, &first, NULL, NULL);
-    lir_barrier(l);
-}
-
 /* Everything but code: tasks, shared memory, maps. */
 static void plan(Wide *w) {
     Flash *f = &w->f;
@@ -400,8 +367,8 @@ static void plan(Wide *w) {
     w->slot = slot_bytes(f->d, f->v);
     int64_t out = w->ring + w->stages * w->slot,
             full = out + CONSUMERS * (int64_t)flash_out_bytes(f),
-            empty = full + (1 + 2 * w->stages) * BARRIER;
-    lir_block(l, THREADS, (uint32_t)(empty + (1 + 2 * w->stages) * BARRIER));
+            empty = full + (1 + 2 * w->stages) * GPU_MBARRIER;
+    lir_block(l, THREADS, (uint32_t)(empty + (1 + 2 * w->stages) * GPU_MBARRIER));
     w->mem = lir_shared(l, 0), w->full = lir_i64(l, full), w->empty = lir_i64(l, empty);
     f->out = lir_ptr_bytes(l, w->mem, lir_addi(l, lir_muli(l, w->group, flash_out_bytes(f)), out));
     w->tiles = dim_ceildiv(c, flash_rows(f), dim_const(c, ROWS));
@@ -425,7 +392,7 @@ static void wgflash_build(Emit *e) {
         lir_cast(l, lir_lane_first(l, lir_cast(l, lir_divi(l, w->thread, GROUP), DT_I32)), DT_I64),
         -1);
     plan(w);
-    make_barriers(w);
+    gpu_ring_barriers(l, w->mem, w->thread, w->full, w->empty, 1 + 2 * w->stages, CONSUMERS);
     LIf role = lir_if(l, lir_op2(l, S_LT, w->group, lir_i64(l, 0)), 0);
     lir_registers(l, FEW_REGISTERS, false);
     LIf one = lir_if(l, lir_op2(l, S_EQ, w->thread, lir_i64(l, 0)), 0);

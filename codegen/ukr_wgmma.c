@@ -18,8 +18,7 @@
 enum { PAR_ROWS, PAR_COLS, PAR_STAGES, PAR_GROUP };
 enum { GROUP = 128 /* threads */, CONSUMERS = 2, THREADS = (1 + CONSUMERS) * GROUP, LINE = GPU_LINE, STEP = 32, STEPS = LINE / STEP };
 enum { TALL = GPU_TALL /* rows of a product */, PIECE = 64 /* rows and columns that leave at once */, TURNED_STEP = 16 * LINE };
-enum { BARRIER = 8, MOST_STAGES = 8 };
-enum { FEW_REGISTERS = 40, MANY_REGISTERS = 232, MOST_SUMS = 32 };
+enum { MOST_STAGES = 8, FEW_REGISTERS = 40, MANY_REGISTERS = 232, MOST_SUMS = 32 };
 
 /* A consumer has half the rows of a tile, or half its columns. */
 typedef struct Size {
@@ -50,7 +49,7 @@ static int wgmma_candidates(const Kernel *k, const Target *t, Sched *out, int ma
     int n = 0;
     if (!shape(k, t, &x, bulk)) return 0;
     for (int i = 0; i < N_SIZES && n < max; i++) {
-        int64_t left = t->shared - CONSUMERS * sums_bytes(), stages = left / ((sizes[i].rows + sizes[i].cols) * LINE + 2 * BARRIER);
+        int64_t left = t->shared - CONSUMERS * sums_bytes(), stages = left / ((sizes[i].rows + sizes[i].cols) * LINE + 2 * GPU_MBARRIER);
         int64_t par[] = {sizes[i].rows, sizes[i].cols, stages < MOST_STAGES ? stages : MOST_STAGES, sizes[i].group};
         memcpy(out[n++].par, par, sizeof par);
     }
@@ -87,16 +86,8 @@ typedef struct Wg {
 
 static int rows_of(const Wg *w, int side) { return side ? w->size->cols : w->size->rows; }
 
-/* Where the ring is: the stage that comes next, and the parity that its barrier has when it may be used. */
-typedef struct Ring { LVal at[2]; } Ring;
-static void ring_next(const Wg *w, Ring *r) {
-    Lir *l = w->g.l;
-    LVal next = lir_addi(l, r->at[0], 1), around = lir_op2(l, S_EQ, next, lir_i64(l, w->stages));
-    r->at[0] = lir_op3(l, S_SELECT, around, lir_i64(l, 0), next);
-    r->at[1] = lir_op2(l, S_XOR, r->at[1], lir_cast(l, around, DT_I64));
-}
-static Ring ring_begin(const Wg *w, int parity) { return (Ring){{lir_i64(w->g.l, 0), lir_i64(w->g.l, parity)}}; }
-static LVal barrier_at(const Wg *w, LVal first, LVal stage) { return lir_add(w->g.l, first, lir_muli(w->g.l, stage, BARRIER)); }
+static GpuRing ring_begin(const Wg *w, int parity) { return (GpuRing){{lir_i64(w->g.l, 0), lir_i64(w->g.l, parity)}}; }
+static LVal barrier_at(const Wg *w, LVal first, LVal stage) { return lir_add(w->g.l, first, lir_muli(w->g.l, stage, GPU_MBARRIER)); }
 
 /* Tile t: groups of tiles along rows, all columns of a group before the next; their numbers have 32 bits. */
 static void find_tile(Wg *w, LVal t) {
@@ -119,7 +110,7 @@ static void find_tile(Wg *w, LVal t) {
 static void produce(Wg *w) {
     Emit *e = w->g.e;
     Lir *l = e->l;
-    Ring r = ring_begin(w, 1);
+    GpuRing r = ring_begin(w, 1);
     LFor t = lir_for(l, lir_t0(l), lir_t1(l), lir_tstep(l), 2, r.at);
     find_tile(w, t.iv);
     for (int side = 0; side < 2; side++) gpu_bulk_tile(e, &w->g.x, side, &w->bulk[side], w->g.at, w->first[side]);
@@ -130,7 +121,7 @@ static void produce(Wg *w) {
     lir_mbarrier_expect(l, w->mem, full, lir_i64(l, w->slot));
     for (int side = 0; side < 2; side++)
         gpu_bulk_load(e, &w->g.x, side, &w->bulk[side], rows_of(w, side), k.iv, w->mem, lir_addi(l, slot, w->base[side]), full);
-    ring_next(w, &r);
+    gpu_ring_next(l, w->stages, &r);
     lir_for_end(l, &k, r.at, r.at);
     lir_for_end(l, &t, r.at, r.at);
 }
@@ -163,7 +154,7 @@ static void multiply(const Wg *w, LVal stage, LVal *sum) {
 }
 
 /* The sums of the tile; the stage before the newest is given back while that is multiplied. */
-static void along_depth(const Wg *w, Ring *r, LVal *sum) {
+static void along_depth(const Wg *w, GpuRing *r, LVal *sum) {
     Lir *l = w->g.l;
     uint32_t n = (uint32_t)(w->size->part[0] / TALL * w->size->part[1] / 8);
     LVal next[MOST_SUMS + 2], zero = lir_i64(l, 0), first = lir_op2(l, S_EQ, w->g.tid, zero);
@@ -178,7 +169,7 @@ static void along_depth(const Wg *w, Ring *r, LVal *sum) {
     lir_wgmma_commit(l);
     lir_wgmma_wait(l, 1, 0, NULL);
     give_back(w, lir_op2(l, S_AND, first, lir_op2(l, S_GT, k.iv, zero)), r->at[0]);
-    ring_next(w, r);
+    gpu_ring_next(l, w->stages, r);
     memcpy(next + n, r->at, sizeof r->at);
     lir_for_end(l, &k, next, next);
     lir_wgmma_wait(l, 0, n, next);
@@ -237,26 +228,13 @@ static void results(Wg *w, const LVal *sum) {
 static void consume(Wg *w) {
     Lir *l = w->g.l;
     LVal sum[MOST_SUMS];
-    Ring r = ring_begin(w, 0);
+    GpuRing r = ring_begin(w, 0);
     LFor t = lir_for(l, lir_t0(l), lir_t1(l), lir_tstep(l), 2, r.at);
     memcpy(r.at, t.c, sizeof r.at);
     find_tile(w, t.iv);
     along_depth(w, &r, sum);
     results(w, sum);
     lir_for_end(l, &t, r.at, r.at);
-}
-
-static void make_barriers(const Wg *w) {
-    Lir *l = w->g.l;
-    LIf first = lir_if(l, lir_op2(l, S_EQ, w->g.tid, lir_i64(l, 0)), 0);
-    for (int i = 0; i < w->stages; i++) {
-        lir_mbarrier_init(l, w->mem, lir_addi(l, w->full, i * BARRIER), 1);
-        lir_mbarrier_init(l, w->mem, lir_addi(l, w->empty, i * BARRIER), CONSUMERS);
-    }
-    lir_fence_mbarriers(l);
-    lir_else(l, &first, NULL);
-    lir_endif(l, &first, NULL, NULL);
-    lir_barrier(l);
 }
 
 /* Everything but code: sizes, tasks, shared memory, maps. sums: where in shared memory the pieces are. */
@@ -270,8 +248,8 @@ static void plan(Wg *w, int64_t *sums) {
     w->base[1] = (int64_t)rows_of(w, 0) * LINE;
     w->slot = w->base[1] + (int64_t)rows_of(w, 1) * LINE;
     *sums = w->stages * w->slot;
-    int64_t full = *sums + CONSUMERS * sums_bytes(), empty = full + w->stages * BARRIER;
-    lir_block(l, THREADS, (uint32_t)(empty + w->stages * BARRIER));
+    int64_t full = *sums + CONSUMERS * sums_bytes(), empty = full + w->stages * GPU_MBARRIER;
+    lir_block(l, THREADS, (uint32_t)(empty + w->stages * GPU_MBARRIER));
     lir_resident(l);
     w->mem = lir_shared(l, 0);
     w->full = lir_i64(l, full), w->empty = lir_i64(l, empty);
@@ -294,7 +272,7 @@ static void wgmma_build(Emit *e) {
     int64_t sums;
     plan(&w, &sums);
     w.g.tid = lir_tid(l);
-    make_barriers(&w);
+    gpu_ring_barriers(l, w.mem, w.g.tid, w.full, w.empty, w.stages, CONSUMERS);
     LVal group = lir_lane_first(l, lir_cast(l, lir_divi(l, w.g.tid, GROUP), DT_I32));
     LIf role = lir_if(l, lir_op2(l, S_EQ, group, lir_int(l, DT_I32, 0)), 0);
     lir_registers(l, FEW_REGISTERS, false);
