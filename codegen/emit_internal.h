@@ -6,7 +6,7 @@
 /* emit_value.c, emit_reduce.c, emit_memory.c (emit_share_loads), emit.c (emit_keep, emit_forget) */
 enum { EMIT_TEMP_SLACK = 256 };                               /* bytes behind a temporary that vectors may read: lanes under a mask are read anyway */
 DType reg_type(DType t);                                      /* type that a value of type t has in registers */
-LVal emit_to_acc(Emit *e, LVal v, DType from, DType acc);     /* register value of type `from` as accumulator type `acc` */
+LVal reg_cast(Emit *e, LVal v, DType from, DType to);         /* a register value: IR semantics of cast */
 LVal emit_combine(Emit *e, const Stage *s, int r, const LVal *acc, const LVal *nw); /* comb[r] on register values of acc types */
 /* The body at p combined into acc[nres], in place. A sum of products becomes a fused multiply-add. */
 void emit_accumulate(Emit *e, const Stage *s, LVal *acc, const Point *p);

@@ -1,8 +1,6 @@
 /* emit_reduce.c: accumulators in registers: combining, what need not be added, the lanes of one, and epilogues on them. */
 #include "emit_value.h"
 
-LVal emit_to_acc(Emit *e, LVal v, DType from, DType acc) { return reg_cast(e, v, from, acc); }
-
 LVal emit_combine(Emit *e, const Stage *s, int r, const LVal *acc, const LVal *nw) {
     ExprInfo top = *expr_info(e->c, s->comb[r]);
     if (top.kind == E_ARG) return top.index < s->nres ? acc[top.index] : nw[top.index - s->nres];

@@ -6,7 +6,6 @@
 /* emit_value.c: v is a register value, of type reg_type(t) */
 DType reg_mem_type(DType t);                                  /* type of an element in memory: packed types are unpacked to bytes in values */
 LVal reg_round(Emit *e, LVal v, DType t);                     /* to the precision of t */
-LVal reg_cast(Emit *e, LVal v, DType from, DType to);         /* IR semantics of cast */
 LVal reg_const(Emit *e, Scalar s);
 LVal reg_from_memory(Emit *e, LVal v, DType t);               /* an element of type t as it was loaded */
 LVal reg_to_memory(Emit *e, LVal v, DType t);                 /* as it is stored */

@@ -304,5 +304,5 @@ LVal gpu_factor(Emit *e, const GpuProduct *x, int side, const LVal *at, LVal row
     gpu_split(e, x, row, s->axis, s->naxis, p.axis);
     gpu_split(e, x, k, x->red, x->nred, p.axis);
     emit_memo_reset(e);
-    return emit_to_acc(e, emit_expr(e, x->s, s->x, &p), expr_info(e->c, s->x)->dtype, x->s->acc[0]);
+    return reg_cast(e, emit_expr(e, x->s, s->x, &p), expr_info(e->c, s->x)->dtype, x->s->acc[0]);
 }

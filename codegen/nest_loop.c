@@ -255,7 +255,7 @@ void nest_point(Nest *n, int st, Point *p, int red_lanes_axis, uint16_t red_lane
         emit_memo_reset(e);
         for (int r = 0; r < s->nres; r++) {
             LVal v = p->lanes > 1 ? emit_vec(e, s, s->body[r], p) : emit_expr(e, s, s->body[r], p);
-            acc[r] = emit_to_acc(e, v, expr_info(e->c, s->body[r])->dtype, s->acc[r]);
+            acc[r] = reg_cast(e, v, expr_info(e->c, s->body[r])->dtype, s->acc[r]);
         }
         emit_epilogue(e, st, acc, p);
         return;
@@ -413,7 +413,7 @@ static void lanes_map_combine(Nest *n, const Stage *s, LVal *acc, Point *p, int 
         p->lanes = (uint16_t)(wide * lanes);
         p->axis[p->vaxis] = lir_addi(l, first, u * lanes);
         emit_memo_reset(n->e);
-        LVal v = emit_to_acc(n->e, emit_vec(n->e, map, map->body[0], p), expr_info(n->e->c, map->body[0])->dtype, map->acc[0]);
+        LVal v = reg_cast(n->e, emit_vec(n->e, map, map->body[0], p), expr_info(n->e->c, map->body[0])->dtype, map->acc[0]);
         emit_epilogue(n->e, st, &v, p);
         ask_ahead(n, st, p);
         for (int h = 0; h < wide; h++) {

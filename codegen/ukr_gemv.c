@@ -277,7 +277,7 @@ static LVal byte_value(Emit *e, void *data, const Expr *at, const Point *p) {
 /* A factor, or a part of it, at a point, in the type of sums. */
 static LVal factor_at(Emit *e, const GpuProduct *x, Expr factor, const Point *p) {
     emit_memo_reset(e);
-    return emit_to_acc(e, emit_expr(e, x->s, factor, p), expr_info(e->c, factor)->dtype, x->s->acc[0]);
+    return reg_cast(e, emit_expr(e, x->s, factor, p), expr_info(e->c, factor)->dtype, x->s->acc[0]);
 }
 
 /* Do the elements of the few side that meet a group of bytes lie side by side, from a multiple of 16 bytes on? */

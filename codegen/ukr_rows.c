@@ -260,7 +260,7 @@ static void point(Rows *r, int st, const Point *p) {
     emit_memo_reset(e);
     for (int i = 0; i < s->nres; i++)
         acc[i] = s->comb[0].i ? emit_initial(e, s, i, 1)
-            : emit_to_acc(e, emit_expr(e, s, s->body[i], &q), expr_info(e->c, s->body[i])->dtype, s->acc[i]);
+            : reg_cast(e, emit_expr(e, s, s->body[i], &q), expr_info(e->c, s->body[i])->dtype, s->acc[i]);
     if (s->comb[0].i) reduce(r, s, 0, -1, acc, &q);
     emit_parallel_point(s, &q, &par);
     emit_epilogue(e, st, acc, &par);
@@ -394,7 +394,7 @@ static void held_stage(Rows *r, const Stage *s, const Point *task) {
             continue;
         }
         for (int i = 0; i < s->nres; i++)
-            value[i][j] = emit_to_acc(e, emit_expr(e, s, s->body[i], &p), expr_info(e->c, s->body[i])->dtype, s->acc[i]);
+            value[i][j] = reg_cast(e, emit_expr(e, s, s->body[i], &p), expr_info(e->c, s->body[i])->dtype, s->acc[i]);
     }
     e->aligned = 0;
     emit_memo_reset(e);

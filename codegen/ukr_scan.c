@@ -103,7 +103,7 @@ static void scan_row(Block *b, Sp *x) {
     LFor f = lir_for(l, lir_i64(l, 0), x->n, lir_i64(l, b->threads), 1, &carry);
     LVal i = lir_add(l, f.iv, b->tid), last = lir_addi(l, x->n, -1), at = op(x, S_MIN, i, last);
     if (a->reverse) at = lir_sub(l, last, at);
-    LVal v = emit_to_acc(b->e, special_value(x, 0, at), expr_info(b->e->c, b->s->body[0])->dtype, b->s->acc[0]);
+    LVal v = reg_cast(b->e, special_value(x, 0, at), expr_info(b->e->c, b->s->body[0])->dtype, b->s->acc[0]);
     LVal next = running(b, f.c[0], v, &before);
     LIf in;
     when(l, op(x, S_LT, i, x->n), &in);

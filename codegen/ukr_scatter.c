@@ -25,7 +25,7 @@ static void updates(Emit *e, const Stage *s, uint32_t rest, int a, Point *p) {
     while (a < s->naxis && !(rest >> a & 1)) a++;
     emit_memo_reset(e);
     if (a == s->naxis) {
-        LVal v = emit_to_acc(e, emit_expr(e, s, s->body[0], p), expr_info(e->c, s->body[0])->dtype, s->acc[0]);
+        LVal v = reg_cast(e, emit_expr(e, s, s->body[0], p), expr_info(e->c, s->body[0])->dtype, s->acc[0]);
         emit_store(e, s, 0, v, p);
         return;
     }

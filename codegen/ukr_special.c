@@ -17,7 +17,7 @@ void special_store(Sp *x, int r, LVal v, LVal i) {
     x->p->axis[x->axis] = i;
     emit_memo_reset(x->e);
     DType from = expr_info(x->e->c, x->s->body[r])->dtype, to = x->s->acc[r];
-    emit_store(x->e, x->s, r, from == to ? v : emit_to_acc(x->e, v, from, to), x->p);
+    emit_store(x->e, x->s, r, from == to ? v : reg_cast(x->e, v, from, to), x->p);
 }
 
 /* Results of compact and topk that are positions, whatever the body's type. */
@@ -110,7 +110,7 @@ static void random_stage(Sp *x, LVal state) {
         rest = op(x, S_DIV, rest, n);
     }
     emit_memo_reset(x->e);
-    emit_store(x->e, s, 0, emit_to_acc(x->e, v, DT_F64, s->acc[0]), x->p);
+    emit_store(x->e, s, 0, reg_cast(x->e, v, DT_F64, s->acc[0]), x->p);
     LVal used = lir_addi(l, at, WORDS);
     lir_for_end(l, &f, &used, &end);
 }

@@ -152,7 +152,7 @@ static void terms(Emit *e, int a, Point *p, int n, LVal *acc) {
             }
             emit_memo_reset(e);
             for (int r = 0; r < s->nres; r++)
-                nw[r] = emit_to_acc(e, emit_vec(e, s, s->body[r], &p[j]), expr_info(e->c, s->body[r])->dtype, s->acc[r]);
+                nw[r] = reg_cast(e, emit_vec(e, s, s->body[r], &p[j]), expr_info(e->c, s->body[r])->dtype, s->acc[r]);
             for (int r = 0; r < s->nres; r++) out[r] = emit_combine(e, s, r, acc, nw);
             memcpy(acc, out, s->nres * sizeof *acc);
         }
@@ -185,7 +185,7 @@ static void points(Emit *e, const Point *p, int u, int n) {
         for (int r = 0; r < s->nres; r++) {
             LVal *a = &acc[j * s->nres + r];
             if (s->comb[0].i) *a = emit_initial(e, s, r, p->lanes);
-            else *a = emit_to_acc(e, emit_vec(e, s, s->body[r], p), expr_info(e->c, s->body[r])->dtype, s->acc[r]);
+            else *a = reg_cast(e, emit_vec(e, s, s->body[r], p), expr_info(e->c, s->body[r])->dtype, s->acc[r]);
         }
     }
     if (s->comb[0].i) {

@@ -144,7 +144,7 @@ static void one_tile(Gen *g, const Point *at, LVal u0, LVal w0, const LVal *left
         p.axis[g->p.w] = lir_addi(l, w0, j);
         emit_memo_reset(e);
         LVal v = emit_vec(e, s, s->body[0], &p);
-        v = emit_to_acc(e, v, expr_info(e->c, s->body[0])->dtype, s->acc[0]);
+        v = reg_cast(e, v, expr_info(e->c, s->body[0])->dtype, s->acc[0]);
         emit_epilogue(e, 0, &v, &p);
         if (left) {
             lir_else(l, &some, NULL);

@@ -83,7 +83,7 @@ static void one_tile(Turn *t, Point *p, LVal u0, LVal w0) {
         e->temp[t->p.cross[c].buf] = turned;
         e->temp_data[t->p.cross[c].buf] = &t->now[c];
     }
-    LVal v = emit_to_acc(e, emit_expr(e, s, s->body[0], p), expr_info(e->c, s->body[0])->dtype, s->acc[0]);
+    LVal v = reg_cast(e, emit_expr(e, s, s->body[0], p), expr_info(e->c, s->body[0])->dtype, s->acc[0]);
     emit_epilogue(e, 0, &v, p);
     for (int c = 0; c < t->p.ncross; c++) e->temp[t->p.cross[c].buf] = NULL;
     walk_end(t, &f, &in);
