@@ -22,9 +22,12 @@ typedef struct CUstream_st *CUstream;
 typedef struct CUevent_st *CUevent;
 typedef struct CUgraph_st *CUgraph;
 typedef struct CUgraphExec_st *CUgraphExec;
+typedef struct CUlink_st *CUlink;
 enum { CU_OUT_OF_MEMORY = 2, CU_INVALID_IMAGE = 200, CU_NO_BINARY = 209, CU_INVALID_PTX = 218, CU_NO_COMPILER = 221, CU_UNSUPPORTED_PTX = 222 };
 enum { CU_CC_MAJOR = 75, CU_CC_MINOR = 76, CU_PROCESSORS = 16 }; /* attributes of a device */
 enum { CU_DYNAMIC_SHARED = 8 };                                  /* attribute of a function */
+/* Options of the compiler, what it is given, and the architecture to which the number of one is added that alone has what the text needs. */
+enum { CU_JIT_ERROR_LOG = 5, CU_JIT_ERROR_LOG_BYTES = 6, CU_JIT_TARGET = 9, CU_INPUT_PTX = 1, CU_TARGET_ONLY = 0x10000 };
 /* A DEFAULT stream and the device's default stream, where callers have most of their work, follow each other. */
 enum { CU_STREAM_DEFAULT = 0, CU_STREAM_NON_BLOCKING = 1, CU_CAPTURE_THREAD_LOCAL = 1 };
 enum { CU_EVENT_DEFAULT = 0, CU_EVENT_RECORD_EXTERNAL = 1 };
@@ -69,6 +72,11 @@ enum { CU_INTERLEAVE_NONE = 0, CU_SWIZZLE_NONE = 0, CU_SWIZZLE_128 = 3, CU_PROMO
       (CUfunction, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, CUstream, void **, void **))
 /* What old drivers lack: NULL. */
 #define CU_OPTIONAL(X)                                                                      \
+    X(driver_version, cuDriverGetVersion, (int *))                                          \
+    X(link_new, cuLinkCreate_v2, (unsigned, int *, void **, CUlink *))                      \
+    X(link_add, cuLinkAddData_v2, (CUlink, int, void *, size_t, const char *, unsigned, int *, void **)) \
+    X(link_end, cuLinkComplete, (CUlink, void **, size_t *)) /* the result lives as long as the link */ \
+    X(link_free, cuLinkDestroy, (CUlink))                                                   \
     X(event_in_graph, cuEventRecordWithFlags, (CUevent, CUstream, unsigned))                  \
     X(capture_begin, cuStreamBeginCapture_v2, (CUstream, int))                              \
     X(capture_end, cuStreamEndCapture, (CUstream, CUgraph *))                               \
@@ -103,14 +111,21 @@ typedef struct Region {
     size_t cap;
 } Region;
 
-typedef struct Shared { /* by sessions of one level of a model, on one device */
-    struct Shared *next;
+/* By sessions of one level of a model, on one device: code, and weights, of which there may be several where they are given by the caller. */
+typedef struct Code {
+    struct Code *next;
     int ordinal;
+    uint32_t users; /* weights */
+    CUmodule module;
+    CUfunction kernel[]; /* nkernel */
+} Code;
+
+typedef struct Shared {
+    struct Shared *next;
+    Code *code;
     uint32_t users;
     const void *source; /* of the weights, on the host */
-    CUmodule module;
     CUdeviceptr weights;
-    CUfunction kernel[]; /* nkernel */
 } Shared;
 
 /* Memory of the host that the device reaches without the driver's help: copies to and from the caller's memory pass through it, so
@@ -245,6 +260,10 @@ static void tape_launch(Sess *s, uint32_t step, CUfunction kernel, unsigned grid
 static void tape_move(Sess *s, CUdeviceptr to, CUdeviceptr from, size_t bytes);
 static bool gpu_replay(Sess *s);
 static void gpu_ran(Sess *s);
+
+/* rt_gpu_cache.c: an image, by the folder that keeps machine code, if there is one and nothing is in the way */
+
+static bool cache_load(Sess *s, const rt_gpu_image *m, CUmodule *module);
 
 /* rt_gpu_shared.c */
 

@@ -87,8 +87,8 @@ static accelc_status launch(Sess *s, const rt_step *st) {
     void *extra[] = {CU_PARAM_POINTER, d->parameters, CU_PARAM_SIZE, &bytes, NULL};
     d->busy = true;
     uint32_t step = (uint32_t)(st - s->step);
-    tape_launch(s, step, d->shared->kernel[st->kernel], (unsigned)blocks, k->block, k->shared, d->parameters, bytes);
-    CUresult e = launch_timed(s, step, d->shared->kernel[st->kernel], (unsigned)blocks, k->block, k->shared, d->stream, false, extra);
+    tape_launch(s, step, d->shared->code->kernel[st->kernel], (unsigned)blocks, k->block, k->shared, d->parameters, bytes);
+    CUresult e = launch_timed(s, step, d->shared->code->kernel[st->kernel], (unsigned)blocks, k->block, k->shared, d->stream, false, extra);
     if (e != 0) return broken_step(s, e, st);
     written(s, st, ON_DEVICE);
     d->last = st;

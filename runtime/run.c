@@ -41,6 +41,7 @@ static const char usage[] =
     "  --threads N             default 0: all usable CPUs\n"
     "  --executor KIND         model: as compiled (default); serial; gang, tasks: threads of this program\n"
     "  --weights FILE          for a model whose weights are kept outside\n"
+    "  --code-cache FOLDER     keeps what a GPU's driver makes of PTX, for the next process (default: $ACCELC_CUDA_CACHE, if set)\n"
     "  --map-weights           large weights stay pages of the model's file, which processes share, rather than huge pages\n"
     "\n"
     "Measuring:\n"
@@ -64,7 +65,7 @@ typedef struct {
 } Binding; /* NAME=VALUE of the command line */
 
 typedef struct {
-    const char *model, *executor, *cpu, *weights, *json;
+    const char *model, *executor, *cpu, *weights, *json, *code_cache;
     Binding in[MAX_BINDINGS], out[MAX_BINDINGS], dim[MAX_BINDINGS];
     int nin, nout, ndim;
     int64_t repeat, warmup, threads, seed, device; /* device: as in accelc_config */
@@ -177,6 +178,8 @@ static void parse(int argc, char **argv, Options *o) {
             o->json = v;
         else if (strcmp(a, "--weights") == 0)
             o->weights = v;
+        else if (strcmp(a, "--code-cache") == 0)
+            o->code_cache = v;
         else
             die(2, "there is no option %s", a);
     }
@@ -554,7 +557,8 @@ int main(int argc, char **argv) {
                        .cpu = o.cpu,
                        .seed = (uint64_t)o.seed,
                        .weights_path = o.weights,
-                       .map_weights = o.map_weights};
+                       .map_weights = o.map_weights,
+                       .code_cache = o.code_cache};
     if (strcmp(o.executor, "serial") == 0)
         c.threads = 1;
     else if (strcmp(o.executor, "gang") == 0 || strcmp(o.executor, "tasks") == 0) {

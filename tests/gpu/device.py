@@ -79,12 +79,15 @@ def command_line(so, feeds, fakecuda, emulation, folder):
     for n, x in feeds.items():
         np.save(f"{folder}/{n}.npy", x)
 
-    def call(device, lib=fakecuda):
-        line = [os.environ["ACCELC_RUN"], so, "--device", device, "--output", f"y={folder}/y.npy",
+    def call(device, lib=fakecuda, *options):
+        line = [os.environ["ACCELC_RUN"], so, "--device", device, *options, "--output", f"y={folder}/y.npy",
                 *(a for n in feeds for a in ("--input", f"{n}={folder}/{n}.npy"))]
         done = subprocess.run(line, capture_output=True, text=True, env={**os.environ, "ACCELC_LIBCUDA": lib, "ACCELC_EMU_KERNELS": emulation})
         return done.stderr or np.load(f"{folder}/y.npy")
     emulated.same(call("1"), call("cpu"), "accelc-run")
+    for _ in range(2):
+        emulated.same(call("1", fakecuda, "--code-cache", f"{folder}/code"), call("cpu"), "accelc-run with a folder for machine code")
+        assert len(os.listdir(f"{folder}/code")) == 1, os.listdir(f"{folder}/code")
     line = [os.environ["ACCELC"], "bench", so, "--device", "1", "--repeat", "2", "--json", "-",
             *(a for n in feeds for a in ("--input", f"{n}={folder}/{n}.npy"))]
     done = subprocess.run(line, capture_output=True, text=True, check=True,

@@ -12,7 +12,8 @@
  * opposite, by turns. Of mbarriers, copies of tiles and products of warpgroups (emu_hopper.c has what is found): bytes come when a phase has all
  * its arrivals, products are computed when a wait retires them, stores of tiles likewise.
  *
- * An image "broken", or "broken CODE", is refused, with CODE; one of PTX is any other.
+ * An image "broken", or "broken CODE", is refused, with CODE; one that begins as EMU_CUBIN, where it is of another device or a newer driver; one
+ * of PTX is any other. A link of a text gives such a cubin.
  *
  * What goes into a stream happens when the stream is waited for. The device's memory can be touched inside the driver's functions
  * alone: anything else is a segmentation fault. New memory is filled with ff, freed memory with dd, and what lies behind an allocation
@@ -28,6 +29,7 @@
  *   ACCELC_EMU_GRAPHS=0       streams cannot be captured (1)
  *   ACCELC_EMU_WITHOUT=LIST   functions that old drivers do not have and this one shall not have either, separated by commas
  *   ACCELC_EMU_ARCH=90        90: compute capability 9.0
+ *   ACCELC_EMU_DRIVER=13000   its version
  * and by the first launch
  *   ACCELC_EMU_SEED=N         threads take turns in random orders, and give way at accesses
  *   ACCELC_EMU_COUNT=1        after a launch, for each access of a kernel whose blocks have a known size: turns of shared memory (conflicts of
@@ -38,6 +40,7 @@
 #include <stdint.h>
 
 #define EMU_TWINS "accelc-twins"
+#define EMU_CUBIN "emu-cubin sm_%d by %d" /* compute capability, driver; the text follows */
 enum { EMU_WORDS = 136, EMU_FRAGMENTS = 128 /* where those of a begin */ };
 enum { EMU_AXES = 5, EMU_WINDOW = EMU_AXES - 2, EMU_NUMBERS = EMU_AXES + EMU_WINDOW };
 enum { EMU_INIT, EMU_ARRIVE, EMU_EXPECT, EMU_WAIT };          /* of an mbarrier */
@@ -101,6 +104,7 @@ typedef struct fakecuda_counts {
     long graphs;                              /* that were launched, ever; what they launch and copy counts as well */
     long waits;                               /* for streams, ever */
     long waiting;                             /* copies, fills and launches that are in streams now */
+    long compiled;                            /* texts, to modules or machine code, ever */
 } fakecuda_counts;
 typedef const fakecuda_counts *fakecuda_look_fn(void); /* the look-alike's fakecuda_look */
 typedef int fakecuda_depth_fn(void);                   /* fakecuda_depth: contexts on the calling thread's stack */

@@ -19,7 +19,7 @@
 
 enum {
     INVALID_VALUE = 1, OUT_OF_MEMORY = 2, NOT_INITIALIZED = 3, NO_DEVICE = 100, INVALID_DEVICE = 101, INVALID_IMAGE = 200, INVALID_CONTEXT = 201,
-    INVALID_PTX = 218, NOT_FOUND = 500, NOT_READY = 600, NOT_SUPPORTED = 801, UNKNOWN = 999
+    NO_BINARY = 209, INVALID_PTX = 218, NOT_FOUND = 500, NOT_READY = 600, NOT_SUPPORTED = 801, UNKNOWN = 999
 };
 enum { MOST_DEVICES = 4, MOST_ALLOCS = 4096, DEPTH = 16, GUARD = 256, ALIGN = 256 };
 #define MEMORY ((size_t)1 << 32)
@@ -66,7 +66,7 @@ static char *memory;
 static Handle *streams, *graphs;
 static char *kernels; /* the file that has those of texts */
 static bool initialized;
-static int devices = 2, arch = 90, fail_code, lost;
+static int devices = 2, arch = 90, version = 13000, fail_code, lost;
 static long fail_at;
 static __thread Context *stack[DEPTH];
 static __thread int depth, capturing;
@@ -135,7 +135,8 @@ static Handle *handle_new(char kind) {
 static Handle *handle(void *p, char kind) {
     Handle *h = p;
     if (!h || h->kind != kind)
-        DIE("%p is no %s", p, kind == 's' ? "stream" : kind == 'm' ? "module" : kind == 'f' ? "function" : kind == 'e' ? "event" : "graph");
+        DIE("%p is no %s", p,
+            kind == 's' ? "stream" : kind == 'm' ? "module" : kind == 'f' ? "function" : kind == 'e' ? "event" : kind == 'l' ? "link" : "graph");
     if (h->context != stack[depth - 1]) DIE("a handle of another context");
     return h;
 }
@@ -251,6 +252,7 @@ EXPORT int cuInit(unsigned flags) {
     limit = (size_t)setting("ACCELC_EMU_MEMORY", (long)MEMORY);
     devices = (int)setting("ACCELC_EMU_DEVICES", 2);
     arch = (int)setting("ACCELC_EMU_ARCH", 90);
+    version = (int)setting("ACCELC_EMU_DRIVER", 13000);
     if (limit > MEMORY || devices > MOST_DEVICES) DIE("a setting is too large");
     if (!memory) {
         memory = mmap(NULL, MEMORY, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -262,6 +264,12 @@ EXPORT int cuInit(unsigned flags) {
     }
     initialized = fail_at != 1 && devices > 0;
     return end(fail_at == 1 ? fail_code : lost ? lost : flags ? INVALID_VALUE : devices ? 0 : NO_DEVICE);
+}
+
+EXPORT int cuDriverGetVersion(int *v) {
+    int e = begin(false);
+    if (!e) *v = version;
+    return end(e);
 }
 
 EXPORT int cuGetErrorName(int e, const char **name) {
@@ -358,12 +366,21 @@ EXPORT int cuCtxPopCurrent_v2(Context **c) {
 
 /* ---- modules, functions, streams ---- */
 
+/* What refuses an image: a text that is broken; machine code of another device or of a newer driver. Counts texts that are compiled. */
+static int image_error(const char *image) {
+    int made_for, by;
+    if (strncmp(image, "broken", 6) == 0) return image[6] ? atoi(image + 7) : INVALID_PTX;
+    if (sscanf(image, EMU_CUBIN, &made_for, &by) == 2) return made_for != arch ? NO_BINARY : by > version ? INVALID_IMAGE : 0;
+    counts.compiled += strcmp(image, EMU_TWINS) != 0;
+    return 0;
+}
+
 EXPORT int cuModuleLoadDataEx(Handle **m, const void *image, unsigned n, int *option, void **value) {
     int e = begin(true);
     (void)option, (void)value, (void)n;
     bool twins = !e && strcmp(image, EMU_TWINS) == 0;
     Dl_info from = {0};
-    if (!e && strncmp(image, "broken", 6) == 0) e = ((const char *)image)[6] ? atoi((const char *)image + 7) : INVALID_PTX;
+    if (!e) e = image_error(image);
     if (twins && !dladdr(image, &from)) DIE("an image that is in no file");
     if (!e) {
         *m = handle_new('m');
@@ -384,6 +401,46 @@ EXPORT int cuModuleUnload(Handle *m) {
     }
     if (m->code) dlclose(m->code);
     free(m);
+    lives(-1);
+    return end(e);
+}
+
+/* The machine code of a text is EMU_CUBIN and the text; twins have none. */
+static int fake_LinkCreate_v2(unsigned n, const int *option, void *const *value, Handle **link) {
+    int e = begin(true);
+    for (unsigned i = 0; i < n && !e; i++)
+        if (option[i] != 9 || (uintptr_t)value[i] != 0x10000u + (unsigned)arch) e = INVALID_VALUE;
+    if (e) return end(e);
+    *link = handle_new('l');
+    lives(1);
+    return end(0);
+}
+SOMETIMES(cuLinkCreate_v2, fake_LinkCreate_v2)
+
+EXPORT int cuLinkAddData_v2(Handle *link, int type, const void *data, size_t bytes, const char *name, unsigned n, const int *option,
+                            void *const *value) {
+    int e = begin(true);
+    const char *text = data;
+    (void)option, (void)value;
+    if (!e && (type != 1 || !bytes || text[bytes - 1] || !name || n || handle(link, 'l')->name)) e = INVALID_VALUE;
+    if (!e) e = strcmp(text, EMU_TWINS) == 0 ? INVALID_PTX : image_error(text);
+    if (!e && asprintf(&link->name, EMU_CUBIN "\n%s", arch, version, text) < 0) DIE("no memory");
+    return end(e);
+}
+
+EXPORT int cuLinkComplete(Handle *link, void **code, size_t *bytes) {
+    int e = begin(true);
+    if (!e && !handle(link, 'l')->name) e = INVALID_VALUE;
+    if (!e) *code = link->name, *bytes = strlen(link->name) + 1;
+    return end(e);
+}
+
+EXPORT int cuLinkDestroy(Handle *link) {
+    int e = begin(true);
+    handle(link, 'l')->kind = 0;
+    if (link->name) memset(link->name, 0, strlen(link->name));
+    free(link->name);
+    free(link);
     lives(-1);
     return end(e);
 }

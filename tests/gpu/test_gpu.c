@@ -3,7 +3,11 @@
 #define RT_OBJECTS
 #include "rt_fixture.h"
 
+#include <dirent.h>
 #include <dlfcn.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "emu.h"
 
@@ -1092,6 +1096,244 @@ START_TEST(test_sharers) {
 }
 END_TEST
 
+/* ---- the folder of machine code ---- */
+
+/* One session's life with a pipe: the texts that were compiled for it. */
+static long compiled_by(G *g, const char *folder) {
+    accelc_value out;
+    accelc_config c = GPU(1);
+    long before = g->look()->compiled;
+    c.code_cache = folder;
+    ck_assert_msg(model_open(&g->m, c) == ACCELC_OK, "%s", g->m.msg);
+    memset(Z, 0, sizeof Z);
+    ck_assert_int_eq(pipe_run(&g->m, N, Z, sizeof Z, &out), ACCELC_OK);
+    pipe_check(X, Y, Z, N);
+    accelc_rt1_destroy(g->m.s);
+    g->m.s = NULL;
+    return g->look()->compiled - before;
+}
+
+/* Entries of the folder; `name` is the path of one that is not hidden. */
+static int entries(const char *folder, char *name, size_t n) {
+    int count = 0;
+    DIR *d = opendir(folder);
+    if (!d) return 0;
+    for (struct dirent *e; (e = readdir(d));)
+        if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0) {
+            count++;
+            ck_assert_int_ne(e->d_name[0], '.'); /* a temporary file that was left */
+            if (name) snprintf(name, n, "%s/%s", folder, e->d_name);
+        }
+    closedir(d);
+    return count;
+}
+
+static void empty(const char *folder) {
+    char name[400];
+    while (entries(folder, name, sizeof name)) ck_assert_int_eq(remove(name), 0);
+    rmdir(folder);
+}
+
+/* A model whose one image is the text. */
+static void cached_init(G *g, const rt_gpu_image *image) {
+    gpu_init(g, plan_pipe(N, 1, 10), ALL);
+    g->gpu.image = image;
+    g->gpu.nimage = 1;
+    g->m.bundle.nmodel = 1;
+}
+
+static const rt_gpu_image one_text = {80, RT_GPU_PTX, ptx, sizeof ptx};
+
+#define CACHE(var)                                   \
+    char var[] = "/tmp/accelc-cache-XXXXXX";         \
+    ck_assert_ptr_nonnull(mkdtemp(var));
+
+START_TEST(test_cache) {
+    static const char other[] = "another text of PTX";
+    const rt_gpu_image only = {RT_GPU_ONLY | 90, RT_GPU_PTX, ptx, sizeof ptx}, second = {80, RT_GPU_PTX, other, sizeof other};
+    CACHE(folder)
+    char inner[100], name[400];
+    G g;
+    snprintf(inner, sizeof inner, "%s/made", folder); /* is made when it is needed */
+    cached_init(&g, &one_text);
+    ck_assert_int_eq(compiled_by(&g, NULL), 1);
+    ck_assert_int_eq(compiled_by(&g, ""), 1);
+    ck_assert_int_eq(entries(folder, NULL, 0), 0);
+    ck_assert_int_eq(compiled_by(&g, inner), 1);
+    ck_assert_int_eq(compiled_by(&g, inner), 0);
+    setenv("ACCELC_CUDA_CACHE", inner, 1); /* the same, but whoever wants none has none */
+    ck_assert_int_eq(compiled_by(&g, NULL), 0);
+    ck_assert_int_eq(compiled_by(&g, ""), 1);
+    unsetenv("ACCELC_CUDA_CACHE");
+    ck_assert_int_eq(entries(inner, NULL, 0), 1);
+    setenv("ACCELC_EMU_DRIVER", "12040", 1); /* another driver, another device, another text: other files */
+    ck_assert_int_eq(compiled_by(&g, inner), 1);
+    unsetenv("ACCELC_EMU_DRIVER");
+    setenv("ACCELC_EMU_ARCH", "100", 1);
+    ck_assert_int_eq(compiled_by(&g, inner), 1);
+    ck_assert_int_eq(compiled_by(&g, inner), 0);
+    unsetenv("ACCELC_EMU_ARCH");
+    gpu_done(&g);
+    cached_init(&g, &second);
+    ck_assert_int_eq(compiled_by(&g, inner), 1);
+    ck_assert_int_eq(entries(inner, NULL, 0), 4);
+    gpu_done(&g);
+    cached_init(&g, &only); /* the architecture is named to the compiler */
+    ck_assert_int_eq(compiled_by(&g, inner), 0);
+    empty(inner);
+    ck_assert_int_eq(compiled_by(&g, inner), 1);
+    ck_assert_int_eq(entries(inner, name, sizeof name), 1);
+    gpu_done(&g);
+    empty(inner);
+    empty(folder);
+}
+END_TEST
+
+/* Files that are not what they should be are replaced, and do no harm. */
+START_TEST(test_cache_spoiled) {
+    CACHE(folder)
+    char name[400], good[4096], bad[4096];
+    G g;
+    cached_init(&g, &one_text);
+    ck_assert_int_eq(compiled_by(&g, folder), 1);
+    ck_assert_int_eq(entries(folder, name, sizeof name), 1);
+    FILE *f = fopen(name, "rb");
+    size_t n = fread(good, 1, sizeof good, f);
+    fclose(f);
+    ck_assert(n > 64 && n < sizeof good);
+    for (size_t i = 0; i < 2 * n; i++) { /* one byte is another, or the file ends there */
+        memcpy(bad, good, n);
+        if (i < n) bad[i] ^= 0x10;
+        f = fopen(name, "wb");
+        ck_assert_uint_eq(fwrite(bad, 1, i < n ? n : i - n, f), i < n ? n : i - n);
+        fclose(f);
+        ck_assert_int_eq(compiled_by(&g, folder), 1);
+        ck_assert_int_eq(compiled_by(&g, folder), 0);
+        ck_assert_int_eq(entries(folder, NULL, 0), 1);
+    }
+    f = fopen(name, "wb"); /* longer */
+    ck_assert(fwrite(good, 1, n, f) == n && fputc(0, f) == 0);
+    fclose(f);
+    ck_assert_int_eq(compiled_by(&g, folder), 1);
+    remove(name); /* a link, which is not followed, and gives way */
+    ck_assert_int_eq(symlink("/dev/zero", name), 0);
+    ck_assert_int_eq(compiled_by(&g, folder), 1);
+    ck_assert_int_eq(compiled_by(&g, folder), 0);
+    remove(name); /* a folder, which does not */
+    ck_assert_int_eq(mkdir(name, 0777), 0);
+    ck_assert_int_eq(compiled_by(&g, folder), 1);
+    ck_assert_int_eq(compiled_by(&g, folder), 1);
+    ck_assert_int_eq(entries(folder, NULL, 0), 1);
+    gpu_done(&g);
+    empty(folder);
+}
+END_TEST
+
+/* Without room to write, without the driver's help, with a text that it does not take: as if there were no cache. */
+START_TEST(test_cache_refused) {
+    static const char broken[] = "broken";
+    CACHE(folder)
+    char path[200], message[sizeof ((G *)0)->m.msg];
+    G g;
+    cached_init(&g, &one_text);
+    ck_assert_int_eq(compiled_by(&g, "/proc/none/there"), 1);
+    ck_assert_int_eq(compiled_by(&g, "/dev/null"), 1);
+    snprintf(path, sizeof path, "%s/read-only", folder);
+    ck_assert_int_eq(compiled_by(&g, path), 1);
+    ck_assert_int_eq(chmod(path, 0555), 0); /* root may write all the same */
+    ck_assert_int_eq(compiled_by(&g, path), 0);
+    setenv("ACCELC_EMU_ARCH", "80", 1);
+    ck_assert_int_eq(compiled_by(&g, path), 1);
+    ck_assert_int_eq(compiled_by(&g, path), geteuid() != 0);
+    unsetenv("ACCELC_EMU_ARCH");
+    chmod(path, 0777);
+    empty(path);
+    setenv("ACCELC_EMU_WITHOUT", "cuLinkCreate_v2", 1);
+    ck_assert_int_eq(compiled_by(&g, folder), 1);
+    ck_assert_int_eq(entries(folder, NULL, 0), 0);
+    unsetenv("ACCELC_EMU_WITHOUT");
+    for (int call = 1, good = 0; good < 3; call++) { /* every call fails once: the session opens, or the message is the one without a cache */
+        accelc_config c = GPU(1);
+        snprintf(path, sizeof path, "%d", call);
+        c.code_cache = folder;
+        setenv("ACCELC_EMU_FAIL", path, 1);
+        good += model_open(&g.m, c) == ACCELC_OK;
+        accelc_rt1_destroy(g.m.s);
+        g.m.s = NULL;
+        ck_assert_int_eq(g.look()->live, 0);
+    }
+    unsetenv("ACCELC_EMU_FAIL");
+    gpu_done(&g);
+    const rt_gpu_image bad = {80, RT_GPU_PTX, broken, sizeof broken};
+    cached_init(&g, &bad);
+    for (int cache = 0; cache < 2; cache++) {
+        accelc_config c = GPU(1);
+        c.code_cache = cache ? folder : "";
+        ck_assert_int_eq(model_open(&g.m, c), ACCELC_EDEVICE);
+        if (cache) ck_assert_str_eq(g.m.msg, message);
+        else memcpy(message, g.m.msg, sizeof message);
+    }
+    gpu_done(&g);
+    empty(folder);
+}
+END_TEST
+
+/* Processes that begin at the same time, several times: each is served, and whole files are left. */
+START_TEST(test_cache_processes) {
+    CACHE(folder)
+    G g;
+    cached_init(&g, &one_text);
+    for (int r = 0; r < 10; r++) {
+        pid_t child[4];
+        for (int i = 0; i < 4; i++) {
+            child[i] = fork();
+            ck_assert_int_ge(child[i], 0);
+            if (child[i] == 0) {
+                bool good = compiled_by(&g, folder) <= 1 && compiled_by(&g, folder) == 0;
+                _exit(good ? 0 : 1);
+            }
+        }
+        for (int i = 0, status; i < 4; i++) {
+            ck_assert_int_eq(waitpid(child[i], &status, 0), child[i]);
+            ck_assert(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+        }
+        ck_assert_int_eq(compiled_by(&g, folder), 0);
+        empty(folder);
+    }
+    gpu_done(&g);
+}
+END_TEST
+
+/* Weights that sessions bring themselves: each has a copy on the device, all have the code in common. */
+START_TEST(test_shared_code) {
+    G g;
+    float z[8];
+    accelc_session *s[3];
+    static _Alignas(64) float given[3][32];
+    rows_init(&g, ALL);
+    g.m.model.weights = g.model.weights = NULL;
+    for (int i = 0; i < 3; i++) {
+        long compiled = g.look()->compiled, live = g.look()->live, uploads = g.look()->uploads;
+        accelc_config c = {.threads = 1, .device = 1, .weights = given[i], .weights_bytes = sizeof given[i]};
+        for (int k = 0; k < 8; k++) given[i][16 + k] = (float)(100 * k);
+        ck_assert_msg(model_open(&g.m, c) == ACCELC_OK, "%s", g.m.msg);
+        s[i] = g.m.s;
+        ck_assert_int_eq(g.look()->uploads - uploads, 1);
+        ck_assert_int_eq(g.look()->compiled - compiled, i == 0);
+        if (i) ck_assert_int_eq(g.look()->live - live, 4); /* stream, status, stage, weights */
+    }
+    for (int i = 0; i < 3; i++) {
+        for (int k = i; k < 3; k++) {
+            g.m.s = s[k];
+            ck_assert_int_eq(rows_run(&g, z), ACCELC_OK);
+        }
+        accelc_rt1_destroy(s[i]);
+    }
+    g.m.s = NULL;
+    gpu_done(&g);
+}
+END_TEST
+
 static int steps_seen[8];
 static void on_step(void *ctx, int step, int thread, uint64_t t0, uint64_t t1) {
     (void)ctx, (void)thread;
@@ -1148,6 +1390,11 @@ static void add(TCase *c) {
     tcase_add_test(c, test_levels);
     tcase_add_test(c, test_shared);
     tcase_add_test(c, test_sharers);
+    tcase_add_test(c, test_shared_code);
+    tcase_add_test(c, test_cache);
+    tcase_add_test(c, test_cache_spoiled);
+    tcase_add_test(c, test_cache_refused);
+    tcase_add_test(c, test_cache_processes);
     tcase_add_test(c, test_profile);
 }
 

@@ -56,7 +56,8 @@ class Config(c.Structure):
                 ("weights_bytes", c.c_size_t), ("weights_path", c.c_char_p), ("arena", c.c_void_p),
                 ("arena_bytes", c.c_size_t), ("alloc", ALLOC), ("free", FREE), ("mem_ctx", c.c_void_p),
                 ("mem_limit", c.c_size_t), ("sym_max", c.POINTER(c.c_int64)), ("seed", c.c_uint64),
-                ("on_step", ON_STEP), ("prof_ctx", c.c_void_p), ("map_weights", c.c_int32)]
+                ("on_step", ON_STEP), ("prof_ctx", c.c_void_p), ("map_weights", c.c_int32),
+                ("code_cache", c.c_char_p)]
 
 
 class Api(c.Structure):

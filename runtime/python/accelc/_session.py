@@ -125,18 +125,20 @@ class Session:
     stream: a CUstream as a number (torch.cuda.Stream.cuda_stream), in which what the inputs need is in order; by default one of the session's own,
     which follows what is in the default stream.
 
-    map_weights: weights stay pages of the model's file, which processes share. Otherwise the first session copies large ones into huge pages."""
+    map_weights: weights stay pages of the model's file, which processes share. Otherwise the first session copies large ones into huge pages.
+
+    code_cache: a folder that keeps what a GPU's driver makes of PTX, for later processes; None: what ACCELC_CUDA_CACHE names, if it is set."""
 
     def __init__(self, model, threads=0, *, spin_us=0, cpu=None, weights=None, mem_limit=0, seed=0, sym_max=None,
                  on_step=None, for_each=None, memory=None, device=None,
-                 stream=None, map_weights=False):
+                 stream=None, map_weights=False, code_cache=None):
         self._handle = None
         self.model = model
         api, desc = model._api, model._desc
         config = abi.Config(size=c.sizeof(abi.Config), threads=threads, spin_us=spin_us, mem_limit=mem_limit, seed=seed,
                             device=0 if device is None else -1 if device == "cpu" else device + 1,
                             stream=stream or None, cpu=cpu.encode() if cpu else None, weights_path=os.fsencode(weights) if weights else None,
-                            map_weights=int(map_weights))
+                            map_weights=int(map_weights), code_cache=os.fsencode(code_cache) if code_cache is not None else None)
         if sym_max:
             unknown = set(sym_max) - set(model.symbols)
             if unknown:
