@@ -242,12 +242,12 @@ static void reduce(Gen *g, const Tile *t, int i, LVal ka, LVal kb, LVal *acc) {
     int64_t ext;
     bool known = dim_is_const(g->e->c, x->s->axis[axis].extent, &ext);
     if (g->plan.depth) ext = g->plan.depth;
-    if (known && ext <= 2 * u) u = (int)ext; /* short: straight-line */
-    LVal whole = known ? lir_i64(l, ext / u * u) : lir_mul(l, lir_op2(l, S_DIV, end, lir_i64(l, u)), lir_i64(l, u));
+    if (known && ext <= 2 * u) u = (int)ext; /* short: straight-line, or nothing at all */
     if (known && ext == u) {
         for (int j = 0; j < u; j++) step(g, t, lir_add(l, ka, lir_muli(l, ca, j)), lir_add(l, kb, lir_muli(l, cb, j)), acc);
         return;
     }
+    LVal whole = known ? lir_i64(l, ext / u * u) : lir_mul(l, lir_op2(l, S_DIV, end, lir_i64(l, u)), lir_i64(l, u));
     LFor f = lir_for(l, lir_i64(l, 0), whole, lir_i64(l, u), (uint32_t)n, acc);
     memcpy(next, f.c, sizeof(LVal) * (size_t)n);
     LVal fa = lir_add(l, ka, lir_mul(l, f.iv, ca)), fb = lir_add(l, kb, lir_mul(l, f.iv, cb));

@@ -1,6 +1,6 @@
 """Graphs of several nodes for the operator fuzzer: what fuses, what shares, what is written in place."""
 import numpy as np
-from op_test import Case
+from op_test import Graph
 
 UNARY = {"Relu": lambda x: np.maximum(x, 0), "Tanh": np.tanh, "Sigmoid": lambda x: 1 / (1 + np.exp(-x)), "Neg": np.negative, "Abs": np.abs,
          "Floor": np.floor, "Sin": np.sin, "Identity": lambda x: x}
@@ -230,8 +230,7 @@ def chain(d):
         c.unary("x0", c.values["x0"], 0)
     used = {o for n in c.nodes for o in n[1]}
     results = [r for n in c.nodes for r in n[2] if r not in used or d.maybe(0.1)]
-    case = Case("Chain", c.inputs, nout=len(results), opset=17, tol=1e-4, const=c.const, slack=1)
-    case.nodes, case.results, case.oracle = c.nodes, results, ("ort",)
+    case = Graph(c.inputs, c.nodes, results, tol=1e-4, const=c.const, slack=1, oracle=("ort",))
     if d.maybe(0.4):
         case.dynamic = {i: s for i, s in d.dims(c.inputs).items()}
     return case

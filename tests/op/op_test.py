@@ -131,7 +131,7 @@ class Case:
         self.const, self.dynamic, self.error, self.slack = tuple(const), dynamic, error, slack
         self.wanted = tuple(range(nout)) if wanted is None else tuple(wanted)
         self.opset = newest(self.domain, self.op) if opset is None else opset
-        self.nodes, self.results = None, ()     # of a graph of several: (operator, operands, results, attributes); the names of the outputs
+        self.nodes, self.results = None, ()     # of a Graph
         self.name = self.op         # the runner appends a number
 
     def __repr__(self):
@@ -146,6 +146,14 @@ class Case:
             return f"{' '.join(n[0] for n in self.nodes)} of {one(tuple(self.inputs))}"
         return f"{self.domain + '.' if self.domain else ''}{self.op}-{self.opset} {one(tuple(self.inputs))} {attrs}" + \
             (f" const={list(self.const)}" if self.const else "") + (" dynamic" if self.dynamic else "")
+
+
+class Graph(Case):
+    """A case of several nodes: (operator, operands, results, attributes). Inputs are named x0, x1 ..; `results` are the names of the outputs."""
+
+    def __init__(self, inputs, nodes, results, opset=17, **how):
+        super().__init__("Graph", inputs, opset=opset, nout=len(results), **how)
+        self.nodes, self.results = nodes, results
 
 
 @functools.cache
@@ -208,22 +216,32 @@ def sparse_tensor(x, name):
     return helper.make_sparse_tensor(tensor(x.reshape(-1)[at], name), tensor(at, name + "_at"), x.shape)
 
 
+def schema_of(op, opset, domain):
+    try:
+        return onnx.defs.get_schema(op, opset, domain)
+    except onnx.defs.SchemaError:
+        return None
+
+
+def node(prefix, opset, op, operands, results, attrs):
+    """A node of a Graph; prefix is that of the names."""
+    made = helper.make_node(op, [o and prefix + o for o in operands], [r and prefix + r for r in results])
+    made.attribute.extend(attribute(schema_of(op, opset, ""), k, v) for k, v in attrs.items() if v is not None)
+    return made
+
+
 def build(case, expected=None, const=None, dynamic=None, prefix=""):
     """(model, feeds): the model of a case, and its inputs by name. expected: outputs, which then get their types. prefix is that
     of all names, so that models can be joined."""
     const, dynamic = case.const if const is None else const, case.dynamic if dynamic is None else dynamic
     names = ["" if x is None else f"{prefix}x{i}" for i, x in enumerate(case.inputs)]
     outputs = [f"{prefix}y{i}" if i in case.wanted else "" for i in range(case.nout)]
-    try:
-        schema = onnx.defs.get_schema(case.op, case.opset, case.domain)
-    except onnx.defs.SchemaError:
-        schema = None
     if case.nodes:
         outputs = [prefix + r for r in case.results]
-        nodes = [helper.make_node(op, [prefix + o for o in operands], [prefix + r for r in results], **attrs)
-                 for op, operands, results, attrs in case.nodes]
+        nodes = [node(prefix, case.opset, *n) for n in case.nodes]
     else:
         nodes = [helper.make_node(case.op, names, outputs, name=prefix + "node", domain=case.domain)]
+        schema = schema_of(case.op, case.opset, case.domain)
         nodes[0].attribute.extend(attribute(schema, k, v) for k, v in case.attrs.items() if v is not None)
     free = (f"{prefix}free{i}" for i in range(1000))
     graph = onnx.GraphProto(name="case", node=nodes)

@@ -1,0 +1,11 @@
+"""Graphs of several nodes that were wrong together, where each node alone is right (most of them found by fuzz.py --only Chain)."""
+import numpy as np
+from op_test import Graph, f32
+
+
+def cases(rng):
+    x = f32(rng, 17, 17)
+    # a product over no elements whose result is stored twice, in two orders
+    yield Graph([x, f32(rng, 0, 17), *map(np.array, ([6], [6], [1]))],
+                [("Slice", ["x0", "x2", "x3", "x4"], ["cut"], {}), ("MatMul", ["cut", "x1"], ["y"], {}), ("Sin", ["y"], ["s"], {}),
+                 ("Transpose", ["s"], ["z"], {"perm": [1, 0]})], ["y", "z"], const=(2, 3, 4))
