@@ -41,6 +41,10 @@ void emit_initial_all(Emit *e, const Stage *s, uint32_t count, LVal *acc); /* of
 void emit_add_part(Emit *e, const Stage *s, uint32_t count, const LVal *sum, LVal *acc); /* acc = sum with acc */
 void emit_parts_end(Emit *e, const Stage *s, Parts *p, uint32_t count, LVal *acc);
 
+/* emit_across.c: emit_epilogue of stage 0 for `rows` neighbours along its axis `row`, whose results are acc[i * step]; first: all axes of the stage.
+ * Results that lie along the rows rather than the lanes are transposed before they are stored. */
+void emit_epilogue_rows(Emit *e, int row, const LVal *acc, int step, const Point *first, int rows);
+
 /* gpu_lane.c: v of the thread of the warp whose number differs in the bits of mask */
 LVal emit_lane_xor(Lir *l, LVal v, uint32_t mask);
 

@@ -261,85 +261,29 @@ static void reduce(Gen *g, const Tile *t, int i, LVal ka, LVal kb, LVal *acc) {
     lir_for_end(l, &f, next, acc);
 }
 
-/* Vector v of row r of a tile, as the stage's epilogues see it; stage 0 itself counts reduced axes, too. */
-static Point tile_point(Gen *g, const Tile *t, int r, int v, bool all) {
+/* Vector v of row r of a tile. */
+static Point tile_point(Gen *g, const Tile *t, int r, int v) {
     const Shape *x = &g->x;
-    Point p = {.vaxis = -1, .lanes = (uint16_t)g->lanes};
+    Point p = {.vaxis = (int8_t)x->vec, .lanes = (uint16_t)g->lanes};
     if (t->masked && v == t->nv - 1) p.mask = t->mask;
-    int np = 0;
     for (int a = 0; a < x->s->naxis; a++) {
-        if (!all && x->s->axis[a].kind != AX_PAR) continue;
         LVal c = g->at[a];
         if (x->nm > 0 && a == x->m[x->nm - 1]) c = lir_addi(g->l, c, r % t->tx);
         else if (x->nm > 1 && a == x->m[x->nm - 2]) c = lir_addi(g->l, c, r / t->tx);
         else if (a == x->nblk) c = lir_addi(g->l, c, v / g->per_block);
-        else if (a == x->vec) {
-            c = lir_addi(g->l, c, (int64_t)(x->nblk >= 0 ? v % g->per_block : v) * g->lanes);
-            p.vaxis = (int8_t)np;
-        }
-        p.axis[np++] = c;
+        else if (a == x->vec) c = lir_addi(g->l, c, (int64_t)(x->nblk >= 0 ? v % g->per_block : v) * g->lanes);
+        p.axis[a] = c;
     }
     return p;
 }
 
-/* Does the last result lie along the rows of a tile and across its vectors? *row: the axis of the last stage along which rows are. */
-static bool lies_across(const Gen *g, const Tile *t, int *row) {
-    const Shape *x = &g->x;
-    const Kernel *k = x->k;
-    const Stage *s = &k->stage[k->nstage - 1];
-    int np = 0, vec = -1;
-    Affine f;
-    if (!x->nm || t->tx < 4 || t->masked || s->nres != 1 || s->out[0].oob != OOB_NEVER || g->lanes > 16) return false;
-    for (int a = 0; a < x->s->naxis; a++) {
-        if (k->nstage > 1 && x->s->axis[a].kind != AX_PAR) continue;
-        if (a == x->vec) vec = np;
-        if (a == x->m[x->nm - 1]) *row = np;
-        np++;
-    }
-    return dt_bits(s->acc[0]) == 32 && access_affine(k, s, s->out[0].buf, s->out[0].rank, s->out[0].at, &f) &&
-           dim_is(k->c, f.coef[*row], 1) && !dim_is(k->c, f.coef[vec], 1);
-}
-
-/* Up to as many rows as lanes: their last results are transposed in registers, and stored along the rows. */
-static void store_across(Gen *g, const Tile *t, LVal *acc, int first, int rows, int v, int row) {
-    Emit *e = g->e;
-    const Kernel *k = e->k;
-    const int last = k->nstage - 1;
-    LVal value[16];
-    for (int i = 0; i < rows; i++) {
-        Point p = tile_point(g, t, first + i, v, false);
-        e->hold = (uint16_t)(k->stage[last].out[0].buf + 1);
-        e->held = &value[i];
-        emit_epilogue(e, 0, &acc[(first + i) * t->nv + v], &p);
-    }
-    e->hold = 0;
-    for (int i = rows; i < g->lanes; i++) value[i] = value[0];
-    lir_transpose(g->l, value, (uint16_t)g->lanes);
-    Point p = tile_point(g, t, first, v, last == 0);
-    LVal column = p.axis[p.vaxis];
-    int vec = p.vaxis;
-    p.vaxis = (int8_t)row;
-    if (rows < g->lanes) p.mask = lir_mask(g->l, lir_i64(g->l, rows), (uint16_t)g->lanes);
-    for (int i = 0; i < g->lanes; i++) {
-        p.axis[vec] = lir_addi(g->l, column, i);
-        emit_memo_reset(e);
-        emit_store(e, &k->stage[last], 0, value[i], &p);
-    }
-    emit_memo_reset(e);
-}
-
 static void store_tile(Gen *g, const Tile *t, LVal *acc) {
-    int row = 0;
-    if (lies_across(g, t, &row)) {
-        for (int y = 0; y < t->ty; y++)
-            for (int r = 0; r < t->tx; r += g->lanes)
-                for (int v = 0; v < t->nv; v++) store_across(g, t, acc, y * t->tx + r, t->tx - r < g->lanes ? t->tx - r : g->lanes, v, row);
-        return;
-    }
-    for (int r = 0; r < t->ty * t->tx; r++)
+    const Shape *x = &g->x;
+    const int row = x->nm ? x->m[x->nm - 1] : x->vec; /* no rows: one, of whatever axis */
+    for (int y = 0; y < t->ty; y++)
         for (int v = 0; v < t->nv; v++) {
-            Point p = tile_point(g, t, r, v, false);
-            emit_epilogue(g->e, 0, &acc[r * t->nv + v], &p);
+            Point p = tile_point(g, t, y * t->tx, v);
+            emit_epilogue_rows(g->e, row, &acc[y * t->tx * t->nv + v], t->nv, &p, t->tx);
         }
 }
 

@@ -164,12 +164,10 @@ static void one_tile(Gen *g, int tx, Point *p, LVal jam0) {
     for (int i = 0; i < tx * g->nv; i++) acc[i] = emit_initial(e, s, 0, g->lanes);
     Point q = *p;
     reduce(g, 0, tx, &q, jam0, acc);
-    for (int r = 0; r < tx; r++)
-        for (int v = 0; v < g->nv; v++) {
-            Point par, at = tile_point(g, p, jam0, r, v);
-            emit_parallel_point(s, &at, &par);
-            emit_epilogue(e, 0, &acc[r * g->nv + v], &par);
-        }
+    for (int v = 0; v < g->nv; v++) {
+        Point at = tile_point(g, p, jam0, 0, v);
+        emit_epilogue_rows(e, g->p.jam, &acc[v], g->nv, &at, tx);
+    }
 }
 
 /* Tiles along the jammed axis: q of tx, the rest one narrower (known extents); or tx, then single points. */
