@@ -1,4 +1,4 @@
-/* simplify.h: what simplify.c (moves, concats, guards, regions) and simplify_map.c (maps) share. */
+/* simplify.h: what simplify.c (moves, concats, guards, regions), simplify_map.c (maps) and least.c (bounds) share. */
 #ifndef ACCELC_PASSES_SIMPLIFY_H
 #define ACCELC_PASSES_SIMPLIFY_H
 #include "internal.h"
@@ -29,4 +29,6 @@ bool simp_replace(Simp *s, Node *n, Val v);
  * holds one element); else poison. */
 Val splat_const(B *b, Val v);
 bool simp_map(Simp *s, Node *n); /* simplify_map.c */
+/* least.c: no value of float expression e over operands in[] is below it, NaN apart; -infinity if nothing is known. */
+double simp_at_least(Simp *s, Expr e, const Val *in);
 #endif

@@ -6,9 +6,10 @@
  * - maps are composed with the maps that they read where that makes the whole cheaper: fusion joins
  * all of them anyway, but does not simplify;
  * - what depends on broadcast operands alone is computed before the broadcast, division by it
- * becomes multiplication. */
+ * becomes multiplication where the reciprocal is known to be finite. */
 #include "simplify.h"
 
+#include <float.h>
 #include <string.h>
 
 enum { MAX_IN = 12, DEPTH = 4, MAX_COST = 200, DEAR = 4, WIDE = 8 };
@@ -242,6 +243,12 @@ static uint32_t narrow_reads(Hoist *h, Expr e) {
     return r.other || (r.operands & ~h->narrow) ? 0 : r.operands;
 }
 
+/* 1/x is infinite for x below 2.9e-39 in f32, and for subnormal x in bf16 and f64 alike; reciprocals of f16 are f32. */
+static bool has_reciprocal(Hoist *h, Expr e) {
+    DType t = (DType)expr_info(h->s->c, e)->dtype;
+    return t == DT_F16 || simp_at_least(h->s, e, h->m->in) >= (t == DT_F64 ? DBL_MIN : FLT_MIN);
+}
+
 static Expr hoist(Hoist *h, Expr e, int depth) {
     Ctx *c = h->s->c;
     const ExprInfo *i = expr_info(c, e);
@@ -254,9 +261,9 @@ static Expr hoist(Hoist *h, Expr e, int depth) {
     }
     bool division = i->kind == E_OP && i->op == S_DIV && h->recip && dt_is_float(i->dtype);
     if (division && (mask = narrow_reads(h, i->arg[1])) != 0) {
-        /* 1/x is infinite for x below 1.53e-5 in f16, but only for subnormal x in f32 and f64 */
         DType t = (DType)i->dtype, wide = t == DT_F16 || t == DT_BF16 ? DT_F32 : t;
-        Expr r = as_operand(h, expr_op(c, S_RECIP, expr_cast(c, i->arg[1], wide), (Expr){0}, (Expr){0}), mask);
+        Expr r = {0};
+        if (has_reciprocal(h, i->arg[1])) r = as_operand(h, expr_op(c, S_RECIP, expr_cast(c, i->arg[1], wide), (Expr){0}, (Expr){0}), mask);
         if (r.i) return expr_cast(c, expr_op(c, S_MUL, expr_cast(c, hoist(h, i->arg[0], depth + 1), wide), r, (Expr){0}), t);
     }
     Expr arg[3];

@@ -48,3 +48,6 @@ def cases(rng):
     x, rows = f16(rng, 8, 64), (1 + rng.random((8, 1))).astype(np.float16)     # quotients of numbers whose reciprocals are infinite
     tiny = np.float16(1e-5)
     yield Case("Div", [x * tiny, rows * tiny], oracle=lambda a, b: [a / b], tol=1e-3)
+    x, rows = f32(rng, 8, 64), f32(rng, 8, 1, low=1, high=2)
+    for tiny in (1e-40, 3e-38, 1e38):
+        yield Case("Div", [x * np.float32(min(tiny, 1)), rows * np.float32(tiny)], oracle=lambda a, b: [a / b], tol=1e-4)
