@@ -282,9 +282,8 @@ void imp_compress(Imp *m)
         x = reshape_to(m, x, 1, &n);
     else if (!axis_ok(m, attr_i(m, "axis"), t.rank, &axis))
         return;
-    Dim len = dim_of(m, cond, 0);
-    b_guard(&m->b, G_LE, len, dim_of(m, x, axis), "the condition is longer than axis %d", axis);
-    Val idx = positions_of(m, cond, len, &count);
+    Dim len = dim_min(m->c, dim_of(m, cond, 0), dim_of(m, x, axis)); /* what is more than the axis has is ignored */
+    Val idx = positions_of(m, b_slice_axis(&m->b, cond, 0, DC(m, 0), len), len, &count);
     if (idx.i)
         result(m, 0, b_gather(&m->b, x, idx, axis, OOB_FAIL));
 }

@@ -1,5 +1,6 @@
 /* op_linalg.c: determinants, by elimination with partial pivoting: a loop over columns that carries all matrices of a batch. */
 #include "frontend/import.h"
+#include <math.h>
 
 #define FN(f) void imp_##f(Imp *m)
 FN(det);
@@ -10,6 +11,7 @@ static void eliminate(Imp *m, Val k, Val a, Val det, Dim batch, Dim n, DType w, 
     Dim d[3] = {batch, n, n};
     Expr b = xaxis(m, 0), row = xaxis(m, 1), col = xaxis(m, 2), kk = xarg(m, 1, DT_I64), one = xf(m, w, 1), none = xf(m, w, 0);
     Expr size = X1(ABS, load_at(m, 0, w, 3, (Expr[]){b, row, kk}));
+    size = X3(SELECT, X1(ISNAN, size), xf(m, w, INFINITY), size); /* a pivot, which the result then is as well */
     Val column = map_over(m, X3(SELECT, X2(GE, row, kk), size, xf(m, w, -1)), 2, (Val[]){a, k}, 2, d);
     Val best = b_argminmax(&m->b, column, 1, false, true, false);
     Val in[4] = {a, k, best, det};

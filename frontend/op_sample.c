@@ -1,6 +1,7 @@
 /* op_sample.c: GridSample: a map per spatial axis makes positions in pixels from the grid, and one map for all channels loads the pixels
  * around them. The grid's last axis holds coordinates in [-1, 1], the last spatial axis first. Pixels outside are 0, the border, or mirrored;
- * coordinates that are nowhere (NaN, infinitely often mirrored) count as -1, as in ONNX Runtime. */
+ * coordinates that are nowhere (NaN, infinitely often mirrored) count as -1, as in ONNX Runtime; as there, a cubic position may be outside
+ * of a border, which its pixels are not. */
 #include "frontend/import.h"
 #include <math.h>
 #include <string.h>
@@ -113,13 +114,8 @@ void imp_gridsample(Imp *m)
         if (nearest)
             x[i] = X1(RINT, x[i]);
         border(m, g, i, &lo, &hi);
-        Expr outside = X2(OR, X2(LT, x[i], lo), X2(GT, x[i], hi));
-        if (g->pad == BORDER)
-            x[i] = X3(SELECT, outside, X2(MAX, F(0), X2(MIN, x[i], X2(SUB, size, F(1)))), x[i]);
-        else if (g->pad == ZEROS) /* finite, and far enough that no tap is inside */
-            x[i] = X2(MAX, F(-4), X2(MIN, x[i], X2(ADD, size, F(4))));
-        else if (g->pad == REFLECTION)
-            x[i] = reflect(m, g, x[i], lo, hi);
+        const double margin = g->pad == BORDER && !cubic ? 0 : 4; /* finite, and far enough that all taps are outside */
+        x[i] = g->pad == REFLECTION ? reflect(m, g, x[i], lo, hi) : X2(MAX, F(-margin), X2(MIN, x[i], X2(ADD, size, F(margin - 1))));
         in[1 + i] = map_over(m, x[i], 1, &from, n + 1, gd);
         for (int k = 1; k <= n; k++)
             at[k] = xaxis(m, k + 1);

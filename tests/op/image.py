@@ -10,7 +10,16 @@ def lrn(x, size, alpha, beta, bias):
     return [x / (bias + alpha / size * square)**beta]
 
 
+def grids(rng):
+    """Cubic: of what is outside of the border its pixels are taken, not its positions, as ONNX Runtime and others do; onnx.reference does both."""
+    for align in (0, 1):
+        for padding in ("border", "zeros", "reflection"):
+            yield Case("GridSample", [f32(rng, 1, 2, 4, 5), f32(rng, 1, 3, 6, 2, scale=1.2)],
+                       {"mode": "cubic", "padding_mode": padding, "align_corners": align}, opset=20, dynamic=align == 1)
+
+
 def cases(rng):
+    yield from grids(rng)
     regions = np.array([[0, 0, 7, 5], [1.5, 2, 3.25, 8], [2, 2, 2.5, 2.25], [-3, -4, 12, 12], [5, 5, 4, 4]], np.float32)
     image = f32(rng, 2, 3, 9, 11)
     for mode in ("avg", "max"):

@@ -21,6 +21,8 @@ def cases(rng):
     swap = np.float32([[[0, 1], [1, 0]], [[0, 0], [0, 5]], [[1, 2], [2, 4]], [[0, 2], [3, 4]]])
     yield Case("Det", [swap], oracle=det, tol=1e-6)
     yield Case("Det", [np.eye(9, dtype=np.float32)[::-1].copy()], oracle=det, tol=1e-6, dynamic=True)
+    nan, up = np.float32([[np.nan, 1], [1, 0]]), np.float32([[0, np.nan], [1, np.nan]])     # no pivot is better than NaN
+    yield Case("Det", [np.stack([nan, nan[::-1], up, np.float32([[2, 3], [0, 1]])])], oracle=[np.float32([np.nan, np.nan, np.nan, 2])])
     yield Case("Det", [f32(rng, 2, 3)], error="not square")
     yield Case("Det", [f32(rng, 4)], error="rank 2 or more")
     for shape, scale in (((2, 3), 1.0), ((1, 1), 0.5), ((7, 7), 1.5)):

@@ -118,6 +118,8 @@ def moved(rng):
         for opset in (4, 13):
             yield Case("Concat", [x, x[:, :1]], {"axis": 1}, opset=opset, oracle=lambda a, b: np.concatenate([a, b], 1))
         yield Case("Compress", [x, np.array([True, False, True])], {"axis": 1}, opset=11, oracle=lambda a, c: a[:, c])
+        yield Case("Compress", [x, np.array([True, False, False, True])], {"axis": 0}, oracle=lambda a, c: a[:1], dynamic=x is words)
+        yield Case("Compress", [x, np.arange(30) % 5 != 0], oracle=lambda a, c: a.reshape(-1)[c[:24]])      # as ONNX Runtime: the rest is ignored
         yield case("Expand", [np.array([2, 1, 3, 1])], {}, 8, lambda a: np.broadcast_to(a, (2, 2, 3, 4)))
         yield case("Identity", [], {}, 1, lambda a: a)
         yield case("Reshape", [np.array([4, -1])], {}, 5, lambda a: a.reshape(4, -1))
