@@ -46,7 +46,8 @@ EXCEPTIONS = {
     ("com.microsoft.QMoE", "(attribute (use_sparse_mixer|weights_prepacked|quant_type)|operand fc[12]_(global|act)|T[12] is never float8)"):
         "refused: types of weights that ONNX Runtime has on GPUs alone",
     ("com.microsoft.GroupQueryAttention", "T_CACHE is never float8"): "refused: on GPUs alone",
-    ("com.microsoft.QMoE", "attribute (swiglu_limit_after_activation|activation_type is never (relu2|geglu))"): "MoE, which is the same code, has them",
+    ("com.microsoft.QMoE", "attribute (swiglu_limit_after_activation|activation_type is never (relu2|geglu))"):
+        "MoE, which is the same code, has them",
     ("com.microsoft.MatMulNBits", "attribute weight_prepacked"): "refused: a layout of GPUs",
     ("com.microsoft.CausalConvWithState", "(attribute (input_channel|ndim|state_)|result state_update)"): "refused: tests/op/ms_rest.py",
     ("com.microsoft.VarlenCausalConvWithState", "(operand (kernel_delta|previous_mask)|attribute (delta_offset|group_size))"):
