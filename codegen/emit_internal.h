@@ -89,7 +89,8 @@ void stage_extents(const Stage *s, Dim *extent);              /* of its axes, as
 uint64_t expr_bufs(Ctx *c, Expr e);                           /* bit set of kernel buffers loaded below e */
 bool kernel_is_total(const Kernel *k);                        /* no load fails, no element is wider than 64 bits: for blocks of a GPU */
 /* Stages after `of` that are pointwise over its parallel axes, read its results (or those of such stages) at the very point, and
- * otherwise only what earlier stages wrote: they can run on its accumulators. Their number is the bit. */
+ * otherwise only what earlier stages wrote: they can run on its accumulators. Their number is the bit. None runs twice: a stage that
+ * runs on those of an earlier one is not in the mask, and has none. */
 uint64_t epilogue_mask(const Kernel *k, int of);
 /* Merges neighbouring axes wherever every access walks them as one, and cuts those in two that accesses divide by the length of a block; parallel:
  * parallel axes come before reduced ones. Call before choosing a schedule. */

@@ -89,7 +89,8 @@ bool kernel_is_total(const Kernel *k) {
     return total;
 }
 
-uint64_t epilogue_mask(const Kernel *k, int of) {
+/* As epilogue_mask, of the stages that are not taken. */
+static uint64_t epilogue_of(const Kernel *k, int of, uint64_t taken) {
     const Stage *a = &k->stage[of];
     const KOut *out[K_BUFS] = {0};
     uint64_t mask = 0, held = 0, later = 0; /* buffers: held in registers; written after `of` by somebody else */
@@ -101,7 +102,7 @@ uint64_t epilogue_mask(const Kernel *k, int of) {
     }
     for (int st = of + 1; st < k->nstage && st < 64; st++) {
         const Stage *b = &k->stage[st];
-        bool ok = b->kind == ST_NEST && b->naxis == npar && !b->comb[0].i;
+        bool ok = b->kind == ST_NEST && b->naxis == npar && !b->comb[0].i && !(taken >> st & 1);
         for (int i = 0, p = 0; ok && i < a->naxis; i++)
             if (a->axis[i].kind == AX_PAR) ok = dim_same(k->c, b->axis[p++].extent, a->axis[i].extent);
         EpiCheck c = {k, a, held, out, true, false};
@@ -123,6 +124,13 @@ uint64_t epilogue_mask(const Kernel *k, int of) {
         if (ok) mask |= 1ull << st;
     }
     return mask;
+}
+
+uint64_t epilogue_mask(const Kernel *k, int of) {
+    uint64_t taken = 0;
+    for (int st = 0; st < of && st < 64; st++)
+        if (k->stage[st].kind == ST_NEST && !(taken >> st & 1)) taken |= epilogue_of(k, st, taken);
+    return of < 64 && taken >> of & 1 ? 0 : epilogue_of(k, of, taken);
 }
 
 double dim_typical(Ctx *c, Dim d) {

@@ -91,9 +91,11 @@ Dim nest_temps(Emit *e, int prefix, const uint64_t *epilogue) {
     Kernel *local = NEW(e->c, Kernel);
     *local = *k;
     Dim at = dim_const(e->c, 0);
-    uint64_t homeless = 0;
+    uint64_t homeless = 0, ride = 0;
     for (int st = 0; st < k->nstage; st++) {
         uint64_t reads = 0;
+        if (ride >> st & 1) continue;
+        ride |= epilogue[st];
         for (int u = st + 1; u < k->nstage; u++)
             if (!(epilogue[st] >> u & 1)) reads |= stage_reads(k, &k->stage[u]);
         uint64_t written = 0;

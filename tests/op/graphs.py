@@ -9,3 +9,7 @@ def cases(rng):
     yield Graph([x, f32(rng, 0, 17), *map(np.array, ([6], [6], [1]))],
                 [("Slice", ["x0", "x2", "x3", "x4"], ["cut"], {}), ("MatMul", ["cut", "x1"], ["y"], {}), ("Sin", ["y"], ["s"], {}),
                  ("Transpose", ["s"], ["z"], {"perm": [1, 0]})], ["y", "z"], const=(2, 3, 4))
+    # what follows from a sum beside what follows from nothing
+    yield Graph([f32(rng, 5, 17), np.array([1])],
+                [("ReduceSum", ["x0", "x1"], ["s"], {"keepdims": 0}), ("Abs", ["s"], ["a"], {}), ("Less", ["a", "a"], ["no"], {}),
+                 ("Relu", ["a"], ["y"], {})], ["a", "no", "y"], const=(1,), dynamic={0: ["n", 17]})
