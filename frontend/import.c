@@ -253,7 +253,8 @@ static void imp_init(Imp *m, Model *model, const SrcGraph *src, Graph *g)
     m->names.c = model->c;
 }
 
-/* The declared type of a graph output against what was inferred: element type, rank, and known sizes must agree. */
+/* The declared type of a graph output against what was inferred: the element type must agree. A shape that does not is worth a warning: exporters
+   guess it, and what the nodes compute is what the model means. */
 static bool output_check(Imp *m, const SrcValue *o, Val v)
 {
     const Type *t = val_type(m->b.g, v);
@@ -276,21 +277,14 @@ static bool output_check(Imp *m, const SrcValue *o, Val v)
              declared ? dt_name(declared) : "an unknown type", buf_str(&got));
         return false;
     }
-    if (!p->shape)
-        return true;
-    if (p->shape->n_dim != t->rank) {
-        diag(m->c, SEV_ERROR, loc, "E0207", "is declared with rank %zu, the graph computes %s", p->shape->n_dim,
-             buf_str(&got));
-        return false;
-    }
-    for (int i = 0; i < t->rank; i++) {
+    if (p->shape && p->shape->n_dim != t->rank)
+        diag(m->c, SEV_WARNING, loc, "W0207", "is declared with rank %zu, the graph computes %s", p->shape->n_dim, buf_str(&got));
+    for (int i = 0; p->shape && p->shape->n_dim == t->rank && i < t->rank; i++) {
         const Onnx__TensorShapeProto__Dimension *d = p->shape->dim[i];
         if (d->value_case == ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE_DIM_VALUE && d->dim_value >= 0 &&
-            dim_differ(m->c, dim_const(m->c, d->dim_value), t->dim[i])) {
-            diag(m->c, SEV_ERROR, loc, "E0207", "is declared with size %lld along axis %d, the graph computes %s",
-                 (long long)d->dim_value, i, buf_str(&got));
-            return false;
-        }
+            dim_differ(m->c, dim_const(m->c, d->dim_value), t->dim[i]))
+            diag(m->c, SEV_WARNING, loc, "W0207", "is declared with size %lld along axis %d, the graph computes %s", (long long)d->dim_value, i,
+                 buf_str(&got));
     }
     return true;
 }

@@ -108,6 +108,8 @@ text("scopes", HEAD + """g (float[2,3] x, bool p) => (float[2,3] y)
   y = If(p) <then_branch = t () => (float[2,3] u) { n2 = Neg(n)  u = Add(n2, x) },
              else_branch = e () => (float[2,3] u) { u = Mul(n, n) }> }""", {"x": X, "p": np.array(True)}, {"y": X * 2})
 
+text("declared-shapes", HEAD + """g (float[2,3] x) => (float[3] y, float[2,4] z) { y = Neg(x)  z = Add(x, x) }""", {"x": X}, {"y": -X, "z": X + X})
+
 
 def sparse(folder):
     m = model([helper.make_node("Add", ["x", "w"], ["y"])], [info("x", T.FLOAT, [2, 3])], [info("y", T.FLOAT, [2, 3])])
