@@ -226,7 +226,8 @@ void gpu_ring_barriers(Lir *l, LVal mem, LVal thread, LVal full, LVal empty, int
     lir_fence_mbarriers(l);
     lir_else(l, &first, NULL);
     lir_endif(l, &first, NULL, NULL);
-    lir_barrier(l);
+    if (lir_cluster_blocks(l) > 1) lir_cluster_barrier(l);
+    else lir_barrier(l);
 }
 
 /* Rows of a copy. */
@@ -291,12 +292,13 @@ void gpu_bulk_load(Emit *e, const GpuProduct *x, int side, const GpuBulk *t, int
     Lir *l = e->l;
     const Side *s = &x->side[side];
     LVal at[LIR_AXES + LIR_WINDOW], k[K_AXES];
+    void (*load)(Lir *, LVal, LVal, uint32_t, const LVal *, LVal, LVal) = t->to_all ? lir_tensor_load_all : lir_tensor_load;
     memcpy(at, t->fixed, sizeof t->fixed);
     if (t->windows) {
         split_k(e, x, t, step, k);
         at[0] = lir_add(l, at[0], k[x->red[x->nred - 1]]);
         for (int d = 1; d < t->n - 1; d++) at[t->n + d - 1] = along(e, &t->axis[d].at, x->red, x->nred, k);
-        lir_tensor_load(l, mem, to, t->map, at, mem, mbarrier);
+        load(l, mem, to, t->map, at, mem, mbarrier);
         return;
     }
     if (t->by_lines) split_k(e, x, t, step, k);
@@ -306,6 +308,6 @@ void gpu_bulk_load(Emit *e, const GpuProduct *x, int side, const GpuBulk *t, int
         if (t->axis[d].of == OF_K) at[d] = gpu_map_at(e, t->axis[d].step, k[t->axis[d].index]);
     for (int row = 0; row < rows; row += rows_at_once(s, rows)) {
         at[near_rows] = lir_addi(l, t->fixed[near_rows], row);
-        lir_tensor_load(l, mem, lir_addi(l, to, (int64_t)row * GPU_LINE), t->map, at, mem, mbarrier);
+        load(l, mem, lir_addi(l, to, (int64_t)row * GPU_LINE), t->map, at, mem, mbarrier);
     }
 }

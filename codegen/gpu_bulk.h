@@ -32,6 +32,7 @@ typedef struct GpuBulk {
     GpuBulkAxis axis[LIR_AXES]; /* the nearest first; of windows: channels, window axes, images */
     Dim offset;
     uint32_t map;
+    bool to_all; /* copies come to every block of the cluster */
     LVal fixed[LIR_AXES]; /* coordinates of a tile of results, but for what k adds */
 } GpuBulk;
 
@@ -44,7 +45,8 @@ uint32_t gpu_argument(const Emit *e, uint16_t buf);
 /* Where a ring of stages is: the one that comes next, and the parity that its mbarrier has when it may be used. */
 typedef struct GpuRing { LVal at[2]; } GpuRing;
 void gpu_ring_next(Lir *l, int stages, GpuRing *r);
-/* Thread 0 makes n mbarriers of one arrival from byte `full` of mem on, and n for `readers` of them from `empty` on; then all threads go on. */
+/* Thread 0 makes n mbarriers of one arrival from byte `full` of mem on, and n for `readers` of them from `empty` on; then all threads go on, of all
+ * blocks of the cluster. */
 void gpu_ring_barriers(Lir *l, LVal mem, LVal thread, LVal full, LVal empty, int n, uint32_t readers);
 enum { GPU_MBARRIER = 8 /* bytes */ };
 

@@ -224,12 +224,16 @@ Dim gpu_batches(const GpuProduct *x) { return product_of(x, x->batch, x->nbatch)
 
 static double tiles_along(double n, int by) { return (double)(int64_t)((n + by - 1) / by); }
 
+double gpu_tiles_of(const GpuProduct *x, int rows, int cols) {
+    Ctx *c = x->k->c;
+    double tiles = tiles_along(dim_typical(c, gpu_rows(x, 0)), rows) * tiles_along(dim_typical(c, gpu_rows(x, 1)), cols);
+    return tiles * dim_typical(c, gpu_batches(x));
+}
+
 double gpu_tile_cost(const GpuProduct *x, int rows, int cols, double speed) {
     enum { MULTIPROCESSORS = 132 };
     Ctx *c = x->k->c;
-    double tiles = tiles_along(dim_typical(c, gpu_rows(x, 0)), rows) * tiles_along(dim_typical(c, gpu_rows(x, 1)), cols);
-    tiles *= dim_typical(c, gpu_batches(x));
-    return tiles_along(tiles, MULTIPROCESSORS) * MULTIPROCESSORS * rows * cols * (dim_typical(c, gpu_depth(x)) + 32) / speed;
+    return tiles_along(gpu_tiles_of(x, rows, cols), MULTIPROCESSORS) * MULTIPROCESSORS * rows * cols * (dim_typical(c, gpu_depth(x)) + 32) / speed;
 }
 
 /* ---- code ---- */

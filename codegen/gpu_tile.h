@@ -63,6 +63,7 @@ Dim gpu_depth(const GpuProduct *x);
 Dim gpu_batches(const GpuProduct *x);
 /* Cycles, if all multiprocessors take tiles of that size in rounds, each with `speed` products a cycle: of all of them together. */
 double gpu_tile_cost(const GpuProduct *x, int rows, int cols, double speed);
+double gpu_tiles_of(const GpuProduct *x, int rows, int cols); /* how many */
 
 /* An index expression of no axis as a size. */
 bool gpu_as_dim(Ctx *c, Expr e, Dim *d);

@@ -34,6 +34,8 @@ LVal lir_scratch(Lir *l);                  /* pointer, 64-byte aligned, private 
  * As with tid, tasks and scratch are the block's, and every thread comes to every barrier. Called once; what follows is of such
  * kernels alone. Their vectors are of 2, 4 or 8 lanes, and only scalars are loaded or stored under a mask. */
 void lir_block(Lir *l, uint32_t threads, uint32_t shared);
+void lir_cluster(Lir *l, uint32_t n);
+    /* of such a kernel: n blocks (1 to 8), those with numbers from a multiple of n on, run at the same time and reach each other's shared memory */
 void lir_resident(Lir *l); /* of such a kernel: the grid is one block for each multiprocessor at most, and blocks go from task to task */
 LVal lir_shared(Lir *l, uint32_t at);
     /* pointer to byte `at` of that memory, which begins at a multiple of 1024. It and what ptr_add and ptr_bytes make of it are for load, store,
@@ -83,6 +85,10 @@ void lir_fence_mbarriers(Lir *l);
 void lir_mbarrier_arrive(Lir *l, LVal ptr, LVal at);
 void lir_mbarrier_expect(Lir *l, LVal ptr, LVal at, LVal bytes);  /* i64 */
 void lir_mbarrier_wait(Lir *l, LVal ptr, LVal at, LVal parity);   /* i64, 0 or 1 */
+/* Clusters. cluster_barrier: all threads of all its blocks come here, and see what the others have stored; what mbarriers a block has, others use
+ * after one, and a block that others reach ends after one. arrive_at: at the mbarrier in the same place of block `rank` (i64) of the cluster. */
+void lir_cluster_barrier(Lir *l);
+void lir_mbarrier_arrive_at(Lir *l, LVal ptr, LVal at, LVal rank);
 /* What copies and products read of shared memory, they read beside the thread's ordinary work: of what a thread has stored, they see what it stored
  * before its fence_async, if whoever starts them has met it (by a barrier) after that. They need no fence to overwrite what has been loaded, but
  * whoever starts them must know that it has been: by a barrier or an mbarrier. */
@@ -109,6 +115,8 @@ uint32_t lir_map(Lir *l, LMap m);          /* its number: they count from 0 */
 uint32_t lir_map_bytes(const LMap *m);     /* of a tile */
 static inline uint32_t lir_map_numbers(const LMap *m) { return m->windows ? 2u * m->rank - 2u : m->rank; } /* coordinates and offsets of a load */
 void lir_tensor_load(Lir *l, LVal to, LVal to_at, uint32_t map, const LVal *at, LVal mbarrier, LVal mbarrier_at);
+/* The same, to every block of the cluster: into the same place, for the mbarrier in the same place. */
+void lir_tensor_load_all(Lir *l, LVal to, LVal to_at, uint32_t map, const LVal *at, LVal mbarrier, LVal mbarrier_at);
 /* Stores in groups of the thread that begins them, as copy_async has them. Wait: until all groups but the newest `pending` are over; `read`: until
  * shared memory may be written again. Others see what was stored when the kernel is over. A thread waits for its groups before it ends. */
 void lir_tensor_store(Lir *l, LVal from, LVal from_at, uint32_t map, const LVal *at);
@@ -229,6 +237,7 @@ bool lir_may_alias(const Lir *l, uint32_t a, uint32_t b);
 uint32_t lir_block_threads(const Lir *l);         /* 0: not told */
 uint32_t lir_shared_bytes(const Lir *l);
 bool lir_is_resident(const Lir *l);
+uint32_t lir_cluster_blocks(const Lir *l); /* 1: each block is alone */
 uint32_t lir_nmap(const Lir *l);
 const LMap *lir_maps(const Lir *l);
 /* Whether an address or the rounds of a loop depend on what is loaded: then wrong contents of operands can do more than give wrong results. */

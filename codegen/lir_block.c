@@ -12,6 +12,11 @@ void lir_resident(Lir *l) {
     l->resident = true;
 }
 bool lir_is_resident(const Lir *l) { return l->resident; }
+void lir_cluster(Lir *l, uint32_t n) {
+    CHECK(l->threads % LIR_WARPGROUP == 0 && n >= 1 && n <= LIR_MOST_CLUSTER);
+    l->cluster = n;
+}
+uint32_t lir_cluster_blocks(const Lir *l) { return l->cluster ? l->cluster : 1; }
 
 LVal lir_shared(Lir *l, uint32_t at) {
     LIns i = lir_mk(L_SHARED, DT_PTR, 1);

@@ -62,6 +62,10 @@ void lir_mbarrier_expect(Lir *l, LVal ptr, LVal at, LVal bytes) {
 void lir_mbarrier_wait(Lir *l, LVal ptr, LVal at, LVal parity) {
     lir_append(l, (LIns){.op = L_MBARRIER_WAIT}, 3, (LVal[]){ptr, at, parity});
 }
+void lir_mbarrier_arrive_at(Lir *l, LVal ptr, LVal at, LVal rank) {
+    lir_append(l, (LIns){.op = L_MBARRIER_ARRIVE_AT}, 3, (LVal[]){ptr, at, rank});
+}
+void lir_cluster_barrier(Lir *l) { lir_append(l, (LIns){.op = L_CLUSTER_BARRIER}, 0, NULL); }
 void lir_fence_async(Lir *l) { lir_append(l, (LIns){.op = L_FENCE_ASYNC}, 0, NULL); }
 
 void lir_bulk_load(Lir *l, LVal to, LVal to_at, LVal from, LVal from_at, LVal bytes, LVal mbarrier,
@@ -84,13 +88,22 @@ uint32_t lir_map_bytes(const LMap *m) {
     return n;
 }
 
-void lir_tensor_load(Lir *l, LVal to, LVal to_at, uint32_t map, const LVal *at, LVal mbarrier,
-                     LVal mbarrier_at) {
+static void tensor_load(Lir *l, bool all, LVal to, LVal to_at, uint32_t map, const LVal *at,
+                        LVal mbarrier, LVal mbarrier_at) {
     LVal a[4 + LIR_AXES + LIR_WINDOW] = {to, to_at, mbarrier, mbarrier_at};
     CHECK(map < l->map.n && l->map.v[map].rank <= LIR_AXES);
     uint32_t n = lir_map_numbers(&l->map.v[map]);
     for (uint32_t d = 0; d < n; d++) a[4 + d] = at[d];
-    lir_append(l, (LIns){.op = L_TENSOR_LOAD, .imm = map}, 4 + n, a);
+    lir_append(l, (LIns){.op = L_TENSOR_LOAD, .imm = map, .flags = all}, 4 + n, a);
+}
+
+void lir_tensor_load(Lir *l, LVal to, LVal to_at, uint32_t map, const LVal *at, LVal mbarrier,
+                     LVal mbarrier_at) {
+    tensor_load(l, false, to, to_at, map, at, mbarrier, mbarrier_at);
+}
+void lir_tensor_load_all(Lir *l, LVal to, LVal to_at, uint32_t map, const LVal *at, LVal mbarrier,
+                         LVal mbarrier_at) {
+    tensor_load(l, true, to, to_at, map, at, mbarrier, mbarrier_at);
 }
 
 void lir_tensor_store(Lir *l, LVal from, LVal from_at, uint32_t map, const LVal *at) {
@@ -169,6 +182,7 @@ uint64_t lir_hopper_places(const Lir *l, const LIns *i) {
     case L_MBARRIER_ARRIVE:
     case L_MBARRIER_EXPECT:
     case L_MBARRIER_WAIT:
+    case L_MBARRIER_ARRIVE_AT:
     case L_TENSOR_STORE:
         return 1;
     case L_WGMMA:
@@ -253,12 +267,17 @@ bool lir_hopper_fits(const Lir *l, const LIns *i) {
         return places_and_numbers(l, i, 0, 1, 1) &&
                !(i->op == L_MBARRIER_WAIT && is_constant(l, l->args.v[i->arg + 2], &k) &&
                  (k < 0 || k > 1));
+    case L_MBARRIER_ARRIVE_AT:
+        return l->cluster && places_and_numbers(l, i, 0, 1, 1) &&
+               !(is_constant(l, l->args.v[i->arg + 2], &k) && (k < 0 || k >= l->cluster));
+    case L_CLUSTER_BARRIER:
+        return l->cluster;
     case L_BULK_LOAD:
         return places_and_numbers(l, i, 0, 3, 1) &&
                !(is_constant(l, l->args.v[i->arg + 6], &k) && (k < 0 || k % SIXTEEN));
     case L_TENSOR_LOAD:
     case L_TENSOR_STORE:
-        return m && map_fits(m) && (i->op == L_TENSOR_LOAD || !m->windows) &&
+        return m && map_fits(m) && (i->op == L_TENSOR_LOAD || !m->windows) && (!i->flags || l->cluster) &&
                places_and_numbers(l, i, 0, i->op == L_TENSOR_LOAD ? 2 : 1, lir_map_numbers(m));
     case L_BULK_WAIT:
         return i->imm >= 0;
@@ -385,6 +404,7 @@ void lir_hopper_print(Buf *b, const Lir *l, const LIns *i) {
     case L_MBARRIER_ARRIVE:
     case L_MBARRIER_EXPECT:
     case L_MBARRIER_WAIT:
+    case L_MBARRIER_ARRIVE_AT:
         buf_puts(b, " "), place(b, l, i, 0, 0);
         if (i->op == L_MBARRIER_INIT) buf_printf(b, " of %" PRId64, i->imm);
         if (i->narg > 2) buf_puts(b, ", "), values(b, l, i, 2, 3);
@@ -395,7 +415,7 @@ void lir_hopper_print(Buf *b, const Lir *l, const LIns *i) {
         buf_puts(b, " for "), place(b, l, i, 4, 0);
         break;
     case L_TENSOR_LOAD:
-        buf_puts(b, " "), place(b, l, i, 0, 0), buf_printf(b, " from map %" PRId64 "[", i->imm),
+        buf_puts(b, i->flags ? ".all " : " "), place(b, l, i, 0, 0), buf_printf(b, " from map %" PRId64 "[", i->imm),
             values(b, l, i, 4, 4 + l->map.v[i->imm].rank);
         if (l->map.v[i->imm].windows) buf_puts(b, "] + ["), values(b, l, i, 4 + l->map.v[i->imm].rank, i->narg);
         buf_puts(b, "] for "), place(b, l, i, 2, 0);

@@ -33,6 +33,7 @@ struct Lir {
     bool streamed;       /* lir_stream_next */
     uint32_t threads, shared; /* lir_block */
     bool resident;
+    uint32_t cluster; /* 0: none */
     VEC(LMap) map;
 };
 
@@ -67,7 +68,7 @@ static inline int64_t lir_copy_to(const LIns *i) { return (int32_t)i->aux >> 5; 
 /* lir_hopper.c: what a line says after the name; whether types and fields fit; which operands may be pointers into the block's memory, as bits; where
  * the values of a WGMMA, WGMMA_FENCE, WGMMA_WAIT end among its operands; the first misuse of sums that are under way (its instruction), or NULL. */
 enum { LIR_A_FRAGMENTS = 1, LIR_A_TURNED = 2, LIR_B_TURNED = 4, LIR_ADD = 8 };
-enum { LIR_WARPGROUP = 128 };
+enum { LIR_WARPGROUP = 128, LIR_MOST_CLUSTER = 8 };
 static inline bool lir_is_hopper(const LIns *i) { return i->op >= L_LANE_FIRST && i->op <= L_WGMMA_WAIT; }
 void lir_hopper_print(Buf *b, const Lir *l, const LIns *i);
 bool lir_hopper_fits(const Lir *l, const LIns *i);

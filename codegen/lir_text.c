@@ -147,6 +147,7 @@ void lir_print(Buf *b, const Lir *l) {
     for (uint32_t k = 0; k < l->alias.n; k++)
         buf_printf(b, " alias %u-%u", l->alias.v[k].a, l->alias.v[k].b);
     if (l->threads) buf_printf(b, " threads %u shared %u%s", l->threads, l->shared, l->resident ? " resident" : "");
+    if (l->cluster) buf_printf(b, " cluster %u", l->cluster);
     for (uint32_t k = 0; k < l->map.n; k++) {
         const LMap *m = &l->map.v[k];
         buf_printf(b, " map %s", dt_name((DType)m->dt));
@@ -484,7 +485,8 @@ uint64_t lir_hash(const Lir *l) {
 bool lir_equal(const Lir *a, const Lir *b) {
     if (a->nbuf != b->nbuf || a->ndim != b->ndim || a->ins.n != b->ins.n ||
         a->args.n != b->args.n || a->shuf.n != b->shuf.n || a->tab.n != b->tab.n ||
-        a->alias.n != b->alias.n || a->threads != b->threads || a->shared != b->shared || a->resident != b->resident || a->map.n != b->map.n)
+        a->alias.n != b->alias.n || a->threads != b->threads || a->shared != b->shared || a->resident != b->resident ||
+        a->cluster != b->cluster || a->map.n != b->map.n)
         return false;
     if (a->map.n && memcmp(a->map.v, b->map.v, a->map.n * sizeof *a->map.v)) return false;
     for (uint32_t k = 0; k < a->alias.n; k++)

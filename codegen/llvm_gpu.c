@@ -12,7 +12,7 @@
  * The twin on a CPU is void NAME_thread(const void *thread, const void *block): thread has four u32, the index in its block, the size of
  * that, the block's index in the grid, the size of that; the rest is in llvm_twin.c.
  * Maps and words are one block there. NAME_nbuf is how many words are addresses of buffers, NAME_nmap how many maps come before them (where there are
- * any), NAME_block exists for kernels of blocks. */
+ * any), NAME_block exists for kernels of blocks, NAME_cluster is how many of them run together, if it is more than one. */
 #include <stdio.h>
 #include <string.h>
 
@@ -235,6 +235,7 @@ static void twin_facts(Printer *p) {
     twin_constant(p, "nbuf", lir_nbuf(p->l));
     if (lir_nmap(p->l)) twin_constant(p, "nmap", lir_nmap(p->l));
     if (llvm_gpu_block(p->l)) twin_constant(p, "block", 1);
+    if (lir_cluster_blocks(p->l) > 1) twin_constant(p, "cluster", lir_cluster_blocks(p->l));
 }
 
 const Machine llvm_emulated = {.triple = "x86_64-unknown-linux-gnu",

@@ -155,14 +155,14 @@ static void tensor(const Printer *p, const LIns *i, LV *a) {
     bool load = i->op == L_TENSOR_LOAD;
     const LMap *m = &lir_maps(p->l)[i->imm];
     uint32_t rank = m->rank, first = load ? 2 : 1, n = 0;
-    LV x[3 + LIR_AXES + LIR_WINDOW],
+    LV x[4 + LIR_AXES + LIR_WINDOW],
         at = LLVMConstInt(LLVMInt64TypeInContext(p->cx), (uint64_t)i->imm * MAP_BYTES, 0);
     Text text = {.n = 0}, constraints = {.n = 0};
     x[n++] = LLVMBuildGEP2(p->b, LLVMInt8TypeInContext(p->cx), LLVMGetParam(p->fn, 0), &at, 1, "");
     x[n++] = address(p, a[0]);
     put(&text, "cp.async.bulk.tensor.%ud.", rank);
-    put(&text, load ? "shared::cluster.global%s.mbarrier::complete_tx::bytes [$1], [$0, {" : "global.shared::cta.bulk_group%s [$0, {",
-        m->windows ? ".im2col" : "");
+    put(&text, load ? "shared::cluster.global%s.mbarrier::complete_tx::bytes%s [$1], [$0, {" : "global.shared::cta.bulk_group%s%s [$0, {",
+        m->windows ? ".im2col" : "", i->flags ? ".multicast::cluster" : "");
     put(&constraints, "l,r");
     for (uint32_t d = 0; d < rank; d++)
         put(&text, d ? ", $%u" : "$%u", n), put(&constraints, ",r"),
@@ -174,7 +174,12 @@ static void tensor(const Printer *p, const LIns *i, LV *a) {
             put(&text, d == rank ? ", {$%u" : ", $%u", n), put(&constraints, ",h");
             x[n++] = LLVMBuildTrunc(p->b, a[first + d], LLVMInt16TypeInContext(p->cx), "");
         }
-        put(&text, m->windows ? "};" : ";");
+        if (m->windows) put(&text, "}");
+        if (i->flags) {
+            put(&text, ", $%u", n), put(&constraints, ",h");
+            x[n++] = LLVMConstInt(LLVMInt16TypeInContext(p->cx), (1u << lir_cluster_blocks(p->l)) - 1, 0);
+        }
+        put(&text, ";");
     } else {
         put(&text, "}], [$1];");
     }
@@ -195,6 +200,13 @@ static void mbarrier(const Printer *p, const LIns *i, LV *a) {
     case L_MBARRIER_EXPECT:
         x[1] = narrow(p, a[1]);
         effect(p, "mbarrier.arrive.expect_tx.shared::cta.b64 _, [$0], $1;", "r,r,~{memory}", 2, x);
+        break;
+    case L_MBARRIER_ARRIVE_AT:
+        x[1] = narrow(p, a[1]);
+        effect(p,
+               "{\n.reg .b32 there;\nmapa.shared::cluster.u32 there, $0, $1;\n"
+               "mbarrier.arrive.release.cluster.shared::cluster.b64 _, [there];\n}",
+               "r,r,~{memory}", 2, x);
         break;
     default:
         x[1] = narrow(p, a[1]);
@@ -233,6 +245,7 @@ LV llvm_hopper_together(Printer *p, const LIns *i, LV *a) {
     case L_MBARRIER_ARRIVE:
     case L_MBARRIER_EXPECT:
     case L_MBARRIER_WAIT:
+    case L_MBARRIER_ARRIVE_AT:
         mbarrier(p, i, a);
         return NULL;
     case L_BULK_LOAD:
@@ -265,6 +278,9 @@ LV llvm_hopper_together(Printer *p, const LIns *i, LV *a) {
         break;
     case L_BULK_WAIT:
         put(&text, "cp.async.bulk.wait_group%s %lld;", i->flags ? ".read" : "", (long long)i->imm);
+        break;
+    case L_CLUSTER_BARRIER:
+        put(&text, "barrier.cluster.arrive.aligned;\nbarrier.cluster.wait.aligned;");
         break;
     case L_BULK_COMMIT:
         put(&text, "cp.async.bulk.commit_group;");

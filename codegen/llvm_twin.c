@@ -11,9 +11,10 @@ enum { WORDS = 136, FRAGMENTS = 128 /* where those of a product begin */, SHARED
 typedef enum {
     H_BARRIER, H_ACCESS, H_LANE_XOR, H_LOAD_MATRIX, H_MMA, H_COPY_ASYNC, H_COPY_COMMIT, H_COPY_WAIT, H_LANE_FIRST, H_STORE_MATRIX, H_BARRIER_SOME,
     H_REGISTERS, H_MBARRIER, H_FENCE, H_BULK_LOAD, H_TENSOR, H_BULK_GROUP, H_WGMMA, H_WGMMA_ORDER,
-    H_EXP2, H_HALVES
+    H_EXP2, H_HALVES, H_CLUSTER_BARRIER
 } Hook;
-enum { INIT, ARRIVE, EXPECT, WAIT }; /* of an mbarrier */
+enum { INIT, ARRIVE, EXPECT, WAIT, ARRIVE_AT }; /* of an mbarrier */
+enum { SWIZZLED = 1, TO_ALL = 2 };              /* of a tile */
 enum { STORE = 1, SHARED = 2 }; /* how an access is made */
 
 static LLVMTypeRef pointer(const Printer *p) { return LLVMPointerTypeInContext(p->cx, 0); }
@@ -96,7 +97,11 @@ static void get_values(Printer *p, const LIns *i, uint32_t n) {
 }
 
 static void mbarrier(const Printer *p, const LIns *i, LV *a) {
-    uint32_t what = i->op == L_MBARRIER_INIT ? INIT : i->op == L_MBARRIER_ARRIVE ? ARRIVE : i->op == L_MBARRIER_EXPECT ? EXPECT : WAIT;
+    uint32_t what = i->op == L_MBARRIER_INIT     ? INIT :
+                    i->op == L_MBARRIER_ARRIVE   ? ARRIVE :
+                    i->op == L_MBARRIER_EXPECT   ? EXPECT :
+                    i->op == L_MBARRIER_WAIT     ? WAIT :
+                                                   ARRIVE_AT;
     LV x[] = {a[0], number32(p, what), i->narg > 2 ? a[1] : LLVMConstInt(pr_int(p, 64, 1), (uint64_t)i->imm, 0)};
     (void)call(p, H_MBARRIER, i, nothing(p), 3, x);
 }
@@ -106,7 +111,7 @@ static void tensor(const Printer *p, const LIns *i, LV *a) {
     bool load = i->op == L_TENSOR_LOAD;
     for (uint32_t d = 0; d < lir_map_numbers(m); d++) put(p, LLVMBuildTrunc(p->b, a[(load ? 2 : 1) + d], pr_int(p, 32, 1), ""), (int)d);
     LV x[] = {offset(p, LLVMGetParam(p->fn, 1), i->imm * MAP_BYTES), a[0], load ? a[1] : LLVMConstNull(pointer(p)), number32(p, lir_map_bytes(m)),
-              number32(p, m->swizzled)};
+              number32(p, (m->swizzled ? SWIZZLED : 0) | (i->flags ? TO_ALL : 0))};
     (void)call(p, H_TENSOR, i, nothing(p), 5, x);
 }
 
@@ -161,7 +166,10 @@ static LV hopper(Printer *p, const LIns *i, LV *a) {
     case L_MBARRIER_ARRIVE:
     case L_MBARRIER_EXPECT:
     case L_MBARRIER_WAIT:
+    case L_MBARRIER_ARRIVE_AT:
         return mbarrier(p, i, a), NULL;
+    case L_CLUSTER_BARRIER:
+        return (void)call(p, H_CLUSTER_BARRIER, i, nothing(p), 0, NULL), NULL;
     case L_FENCE_MBARRIERS:
     case L_FENCE_ASYNC:
         x[0] = number32(p, i->op - L_FENCE_MBARRIERS);

@@ -173,8 +173,9 @@ static LLVMValueRef level_gpu(Obj *x, const Level *l) {
         LLVMValueRef f[] = {g->host[k] ? null_ptr(x) : text(x, l->function[k]),
                             c32(x, lir_is_resident(l->lir[k]) ? RT_GPU_RESIDENT : llvm_gpu_block(l->lir[k]) ? RT_GPU_BLOCK : RT_GPU_THREADS),
                             c32(x, llvm_gpu_threads(l->lir[k])), c32(x, lir_shared_bytes(l->lir[k])),
-                            c32(x, llvm_gpu_guards(l->lir[k])), c32(x, lir_nmap(l->lir[k])), c64(x, g->writes[k])};
-        kernel[k] = record(x, 7, f);
+                            c32(x, llvm_gpu_guards(l->lir[k])), c32(x, lir_nmap(l->lir[k])),
+                            c32(x, lir_cluster_blocks(l->lir[k])), c32(x, 0), c64(x, g->writes[k])};
+        kernel[k] = record(x, 9, f);
     }
     LLVMValueRef ops = LLVMGetNamedGlobal(x->m, "accelc_rt1_gpu");
     if (!ops) {

@@ -55,6 +55,7 @@ typedef struct rt_gpu_kernel {
     uint32_t mode;             /* RT_GPU_THREADS, .. */
     uint32_t block, shared;    /* threads of a block; bytes of dynamic shared memory */
     uint32_t guards, maps;     /* guards 1: may leave a status; maps: that its steps have */
+    uint32_t cluster, pad;     /* blocks that run together: grids are multiples of it; 0 or 1: each is alone */
     uint64_t writes;           /* bit k: may write buffer k of its arguments; bit 63: that and all that follow. Of host kernels, too */
 } rt_gpu_kernel;
 typedef struct rt_gpu {

@@ -33,6 +33,18 @@ enum { CU_STREAM_DEFAULT = 0, CU_STREAM_NON_BLOCKING = 1, CU_CAPTURE_THREAD_LOCA
 enum { CU_EVENT_DEFAULT = 0, CU_EVENT_RECORD_EXTERNAL = 1 };
 #define CU_PARAM_POINTER ((void *)1)
 #define CU_PARAM_SIZE ((void *)2)
+typedef struct CUattribute { /* of a launch */
+    int id;
+    _Alignas(8) uint32_t value[16];
+} CUattribute;
+typedef struct CUconfig {
+    uint32_t grid[3], block[3], shared;
+    CUstream stream;
+    CUattribute *attribute;
+    uint32_t nattribute;
+} CUconfig;
+_Static_assert(sizeof(CUattribute) == 72 && sizeof(CUconfig) == 56, "as cuda.h has them");
+enum { CU_CLUSTER = 4 }; /* attribute: blocks of a cluster along x, y, z */
 typedef struct CUtensorMap { _Alignas(64) uint64_t word[16]; } CUtensorMap;
 enum { CU_UINT8 = 0, CU_UINT16 = 1, CU_UINT32 = 2, CU_UINT64 = 4 };
 enum { CU_INTERLEAVE_NONE = 0, CU_SWIZZLE_NONE = 0, CU_SWIZZLE_128 = 3, CU_PROMOTION_256 = 3, CU_FILL_ZERO = 0 };
@@ -72,6 +84,7 @@ enum { CU_INTERLEAVE_NONE = 0, CU_SWIZZLE_NONE = 0, CU_SWIZZLE_128 = 3, CU_PROMO
       (CUfunction, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, CUstream, void **, void **))
 /* What old drivers lack: NULL. */
 #define CU_OPTIONAL(X)                                                                      \
+    X(launch_ex, cuLaunchKernelEx, (const CUconfig *, CUfunction, void **, void **))        \
     X(driver_version, cuDriverGetVersion, (int *))                                          \
     X(link_new, cuLinkCreate_v2, (unsigned, int *, void **, CUlink *))                      \
     X(link_add, cuLinkAddData_v2, (CUlink, int, void *, size_t, const char *, unsigned, int *, void **)) \
@@ -142,12 +155,16 @@ typedef struct Late { /* bytes in the stage that belong elsewhere when the strea
 } Late;
 enum { LATE = 64 };
 
+typedef struct Grid { /* of a launch */
+    unsigned blocks, threads, shared, cluster; /* cluster: 0 or 1: none */
+} Grid;
+
 /* What a run put into the stream between its inputs and its results, to be put there again (rt_gpu_tape.c). */
 typedef struct Action {
     CUfunction kernel; /* NULL: a copy of `bytes` */
     CUdeviceptr to, from;
     size_t bytes, at;  /* of the parameters, which begin at word[at] */
-    unsigned grid, block, shared;
+    Grid grid;
     uint32_t step;     /* of a kernel */
 } Action;
 
@@ -241,8 +258,7 @@ static accelc_status to_host(Sess *s, int32_t r);
 
 /* rt_gpu_time.c: a launch, which is timed if the session wants to know */
 
-static CUresult launch_timed(Sess *s, uint32_t step, CUfunction kernel, unsigned grid, unsigned block, unsigned shared, CUstream stream,
-                             bool captured, void **extra);
+static CUresult launch_timed(Sess *s, uint32_t step, CUfunction kernel, const Grid *grid, CUstream stream, bool captured, void **extra);
 static void timed_graph(Sess *s, const Tape *t);
 static void timed_tell(Sess *s, bool well);
 static void timed_free(Device *d);
@@ -255,8 +271,7 @@ static void tape_close(Sess *s);
 static void tape_stop(Device *d); /* what is recorded now cannot be played again */
 /* Room for one more of `size` bytes each, or false. */
 static bool grow(Sess *s, void **list, size_t n, size_t *most, size_t more, size_t size);
-static void tape_launch(Sess *s, uint32_t step, CUfunction kernel, unsigned grid, unsigned block, unsigned shared, const uint64_t *word,
-                        size_t bytes);
+static void tape_launch(Sess *s, uint32_t step, CUfunction kernel, const Grid *grid, const uint64_t *word, size_t bytes);
 static void tape_move(Sess *s, CUdeviceptr to, CUdeviceptr from, size_t bytes);
 static bool gpu_replay(Sess *s);
 static void gpu_ran(Sess *s);

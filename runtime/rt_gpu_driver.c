@@ -60,11 +60,15 @@ static accelc_status driver_open(Driver *d, const rt_gpu *g, const accelc_config
     f->ordinal = cfg->device > 0 ? cfg->device - 1 : 0;
     accelc_status st = driver_load(d, msg, n);
     if (st != ACCELC_OK) return st;
-    for (uint32_t k = 0; k < g->nkernel && (!d->map_encode || !d->windows_encode); k++)
-        if (g->kernel[k].maps) {
-            snprintf(msg, n, "the driver of the GPU is too old: it has no %s", d->map_encode ? "cuTensorMapEncodeIm2col" : "cuTensorMapEncodeTiled");
-            return ACCELC_EDEVICE;
-        }
+    for (uint32_t k = 0; k < g->nkernel; k++) {
+        const char *lacks = NULL;
+        if (g->kernel[k].cluster > 1 && !d->launch_ex) lacks = "cuLaunchKernelEx";
+        if (g->kernel[k].maps && !d->windows_encode) lacks = "cuTensorMapEncodeIm2col";
+        if (g->kernel[k].maps && !d->map_encode) lacks = "cuTensorMapEncodeTiled";
+        if (!lacks) continue;
+        snprintf(msg, n, "the driver of the GPU is too old: it has no %s", lacks);
+        return ACCELC_EDEVICE;
+    }
     CUresult e = d->init(0);
     if (e == 0) e = d->device_count(&count);
     if (e != 0) {

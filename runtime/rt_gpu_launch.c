@@ -21,7 +21,9 @@ static int64_t blocks_of(const Device *d, const rt_gpu_kernel *k, int64_t tasks,
         most = fit < most ? fit : most;
     }
     most = most < 1 ? 1 : most;
-    return n < most ? n : most;
+    n = n < most ? n : most;
+    int64_t cluster = k->cluster > 1 ? k->cluster : 1;
+    return n < cluster ? cluster : n - n % cluster;
 }
 
 static accelc_status step_scratch(Sess *s, const rt_step *st, int64_t *each) {
@@ -87,8 +89,9 @@ static accelc_status launch(Sess *s, const rt_step *st) {
     void *extra[] = {CU_PARAM_POINTER, d->parameters, CU_PARAM_SIZE, &bytes, NULL};
     d->busy = true;
     uint32_t step = (uint32_t)(st - s->step);
-    tape_launch(s, step, d->shared->code->kernel[st->kernel], (unsigned)blocks, k->block, k->shared, d->parameters, bytes);
-    CUresult e = launch_timed(s, step, d->shared->code->kernel[st->kernel], (unsigned)blocks, k->block, k->shared, d->stream, false, extra);
+    Grid grid = {(unsigned)blocks, k->block, k->shared, k->cluster};
+    tape_launch(s, step, d->shared->code->kernel[st->kernel], &grid, d->parameters, bytes);
+    CUresult e = launch_timed(s, step, d->shared->code->kernel[st->kernel], &grid, d->stream, false, extra);
     if (e != 0) return broken_step(s, e, st);
     written(s, st, ON_DEVICE);
     d->last = st;

@@ -43,9 +43,8 @@ static void record(Sess *s, const Action *a, const uint64_t *word) {
     t->nword += n;
 }
 
-static void tape_launch(Sess *s, uint32_t step, CUfunction kernel, unsigned grid, unsigned block, unsigned shared, const uint64_t *word,
-                        size_t bytes) {
-    record(s, &(Action){.kernel = kernel, .grid = grid, .block = block, .shared = shared, .bytes = bytes, .step = step}, word);
+static void tape_launch(Sess *s, uint32_t step, CUfunction kernel, const Grid *grid, const uint64_t *word, size_t bytes) {
+    record(s, &(Action){.kernel = kernel, .grid = *grid, .bytes = bytes, .step = step}, word);
 }
 
 static void tape_move(Sess *s, CUdeviceptr to, CUdeviceptr from, size_t bytes) {
@@ -100,7 +99,7 @@ static CUresult play(Sess *s, const Tape *t, CUstream stream, bool captured) {
         const Action *a = &t->action[i];
         size_t bytes = a->bytes;
         void *extra[] = {CU_PARAM_POINTER, t->word + a->at, CU_PARAM_SIZE, &bytes, NULL};
-        e = a->kernel ? launch_timed(s, a->step, a->kernel, a->grid, a->block, a->shared, stream, captured, extra)
+        e = a->kernel ? launch_timed(s, a->step, a->kernel, &a->grid, stream, captured, extra)
                       : d->cu.move(a->to, a->from, a->bytes, stream);
     }
     return e;

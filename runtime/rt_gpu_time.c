@@ -32,12 +32,18 @@ static CUresult timed_event(const Device *d, CUevent e, CUstream stream, bool ca
     return captured ? d->cu.event_in_graph(e, stream, CU_EVENT_RECORD_EXTERNAL) : d->cu.event_put(e, stream);
 }
 
-static CUresult launch_timed(Sess *s, uint32_t step, CUfunction kernel, unsigned grid, unsigned block, unsigned shared, CUstream stream,
-                             bool captured, void **extra) {
+static CUresult launch_grid(const Device *d, CUfunction kernel, const Grid *g, CUstream stream, void **extra) {
+    if (g->cluster <= 1) return d->cu.launch(kernel, g->blocks, 1, 1, g->threads, 1, 1, g->shared, stream, NULL, extra);
+    CUattribute cluster = {CU_CLUSTER, {g->cluster, 1, 1}};
+    CUconfig c = {{g->blocks, 1, 1}, {g->threads, 1, 1}, g->shared, stream, &cluster, 1};
+    return d->cu.launch_ex(&c, kernel, NULL, extra);
+}
+
+static CUresult launch_timed(Sess *s, uint32_t step, CUfunction kernel, const Grid *grid, CUstream stream, bool captured, void **extra) {
     Device *d = s->device;
     Timed *t = s->cfg.on_step ? timed_next(s, step) : NULL;
     CUresult e = t ? timed_event(d, t->begin, stream, captured) : s->cfg.on_step ? CU_OUT_OF_MEMORY : 0;
-    if (e == 0) e = d->cu.launch(kernel, grid, 1, 1, block, 1, 1, shared, stream, NULL, extra);
+    if (e == 0) e = launch_grid(d, kernel, grid, stream, extra);
     return t && e == 0 ? timed_event(d, t->end, stream, captured) : e;
 }
 

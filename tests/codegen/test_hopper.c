@@ -324,6 +324,33 @@ static Lir *everything(Ctx *c, DType in) {
     return l;
 }
 
+/* Two blocks that bring tiles for each other. */
+static Lir *cluster(Ctx *c) {
+    Lir *l = lir_new(c, "cluster", 1, 1);
+    lir_block(l, 128, 4096);
+    lir_cluster(l, 2);
+    uint32_t map[2] = {lir_map(l, (LMap){DT_F16, 2, true, .box = {64, 8}}),
+                       lir_map(l, (LMap){DT_F16, 4, true, .box = {64, 8}, .windows = true})};
+    LVal bar = lir_shared(l, 4088), here = lir_shared(l, 0), none = at(l, 0), k[6];
+    for (int d = 0; d < 6; d++) k[d] = lir_addi(l, lir_dim(l, 0), d);
+    LIf one = lir_if(l, lir_op2(l, S_EQ, lir_tid(l), none), 0);
+    lir_mbarrier_init(l, bar, none, 2);
+    lir_fence_mbarriers(l);
+    lir_else(l, &one, NULL);
+    lir_endif(l, &one, NULL, NULL);
+    lir_cluster_barrier(l);
+    one = lir_if(l, lir_op2(l, S_EQ, lir_tid(l), none), 0);
+    lir_mbarrier_expect(l, bar, none, lir_i64(l, 4096));
+    for (int m = 0; m < 2; m++) lir_tensor_load_all(l, here, at(l, 1024 * m), map[m], k, bar, none);
+    lir_mbarrier_arrive_at(l, bar, none, lir_remi(l, lir_addi(l, lir_t0(l), 1), 2));
+    lir_else(l, &one, NULL);
+    lir_endif(l, &one, NULL, NULL);
+    lir_mbarrier_wait(l, bar, none, lir_i64(l, 0));
+    lir_cluster_barrier(l);
+    ck_assert_msg(lir_verify(c, l), "%s", ctx_messages(c));
+    return l;
+}
+
 /* ---- PTX ---- */
 
 static const struct {
@@ -362,7 +389,14 @@ static const char *const wanted[] = {
     "cvt.rn.f16x2.f32",
     "cvt.rn.bf16x2.f32",
     "stmatrix.sync.aligned.m8n8.x4.trans.shared.b16",
-    "shfl.sync.idx.b32"};
+    "shfl.sync.idx.b32",
+    "mapa.shared::cluster.u32",
+    "mbarrier.arrive.release.cluster.shared::cluster.b64 _,",
+    "barrier.cluster.arrive.aligned;",
+    "barrier.cluster.wait.aligned;",
+    "cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster",
+    "cp.async.bulk.tensor.4d.shared::cluster.global.im2col.mbarrier::complete_tx::bytes.multicast::"
+    "cluster"};
 
 static void assemble(const char *text, size_t bytes) {
     char path[] = "/tmp/accelc-hopper-XXXXXX", command[700];
@@ -381,11 +415,11 @@ static void assemble(const char *text, size_t bytes) {
 
 START_TEST(ptx_of_every_instruction) {
     Ctx *c = ctx_new();
-    Lir *l[KINDS + 1];
+    Lir *l[KINDS + 2];
     for (int k = 0; k < KINDS; k++) l[k] = everything(c, kinds[k].in);
-    l[KINDS] = gemm(c);
+    l[KINDS] = gemm(c), l[KINDS + 1] = cluster(c);
     LlvmOut out = {.kind = LLVM_PTX};
-    ck_assert_msg(llvm_compile(c, target_gpu("sm_90a"), KINDS + 1, l, &out), "%s", ctx_messages(c));
+    ck_assert_msg(llvm_compile(c, target_gpu("sm_90a"), KINDS + 2, l, &out), "%s", ctx_messages(c));
     const char *text = out.blob[0].data;
     assemble(text, out.blob[0].bytes);
     for (size_t w = 0; w < sizeof wanted / sizeof *wanted; w++)

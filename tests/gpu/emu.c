@@ -10,7 +10,9 @@
 #define HIDDEN __attribute__((visibility("hidden")))
 enum { STACK = 128 << 10, PAGE = 4096 };
 
-static const char *const state_name[] = {[READY] = "on its way",       [BARRIER] = "a barrier",          [LANE_XOR] = "lane_xor",
+static const char *const state_name[] = {[READY] = "on its way",       [BARRIER] = "a barrier",
+                                         [CLUSTER_BARRIER] = "a barrier of the cluster",
+                                         [LANE_XOR] = "lane_xor",
                                          [LANE_FIRST] = "lane_first",  [LOAD_MATRIX] = "load_matrix",    [STORE_MATRIX] = "store_matrix",
                                          [MMA] = "mma",                [WGMMA] = "wgmma",                [WGMMA_ORDER] = "what orders products",
                                          [REGISTERS] = "registers",    [FOR_REGISTERS] = "registers",    [BARRIER_SOME] = "barrier_some",
@@ -19,7 +21,7 @@ static const char *const state_name[] = {[READY] = "on its way",       [BARRIER]
 emu_block emu = {.shared = {.name = "shared memory"}, .scratch = {.name = "scratch"}};
 
 _Noreturn void emu_die(const Thread *t, uint32_t at, const char *what) {
-    fprintf(stderr, "emu: kernel %s, block %u, thread %u, %%%u: %s\n", emu.l->name, emu.block, t->t.tid, at, what);
+    fprintf(stderr, "emu: kernel %s, block %u, thread %u, %%%u: %s\n", emu.l->name, t->t.ctaid, t->t.tid, at, what);
     abort();
 }
 
@@ -47,15 +49,18 @@ __asm__(".text\n.globl emu_switch\n.hidden emu_switch\n.type emu_switch, @functi
 
 void emu_pause(Thread *t) { emu_switch(&t->sp, emu.scheduler); }
 
-static Meeting *warp_of(const Thread *t) { return &emu.warp[t->t.tid / WARP]; }
+static Meeting *warp_of(const Thread *t) { return &emu.warp[t->number / WARP]; }
 
 static void thread_ends(Thread *t) {
-    Meeting *group = &emu.group[t->t.tid / WARPGROUP];
-    const Thread *u = warp_of(t)->here ? warp_of(t)->first : group->here ? group->first : emu.all.here ? emu.all.first : NULL;
+    Meeting *group = &emu.group[t->number / WARPGROUP];
+    const Thread *u = warp_of(t)->here ? warp_of(t)->first : group->here ? group->first : emu.all[t->rank].here ? emu.all[t->rank].first :
+                      emu.cluster.here ? emu.cluster.first : NULL;
     t->state = DONE;
-    emu.done++, warp_of(t)->done++, group->done++;
+    emu.done++, warp_of(t)->done++, group->done++, emu.rank[t->rank].done++;
+    if (emu_unseen(emu.rank[t->rank].touched, t->number))
+        DIE(t, t->at, "the thread ends, and another block of the cluster may be reaching into its own");
     emu_hopper_ends(t);
-    if (u) DIE(u, u->at, "thread %u has come to its end, this one waits for it at %s", t->t.tid, state_name[u->state]);
+    if (u) DIE(u, u->at, "thread %u has come to its end, this one waits for it at %s", t->number, state_name[u->state]);
 }
 
 static void thread_main(void) {
@@ -67,7 +72,7 @@ static void thread_main(void) {
 }
 
 static void thread_begin(Thread *t) {
-    uint8_t *top = emu.stacks + (size_t)(t->t.tid + 1) * STACK;
+    uint8_t *top = emu.stacks + (size_t)(t->number + 1) * STACK;
     void (*start)(void) = thread_main;
     void *frame[8] = {0}; /* six registers, where to return to, and nothing: a function begins 8 bytes below a multiple of 16 */
     memcpy(&frame[6], &start, sizeof start);
@@ -89,7 +94,7 @@ static void shuffle(uint32_t n, bool back) {
 static _Noreturn void deadlock(void) {
     const Thread *a = NULL, *b = NULL;
     char why[2][120];
-    for (uint32_t k = 0; k < emu.l->block; k++) {
+    for (uint32_t k = 0; k < emu.threads; k++) {
         const Thread *t = &emu.thread[k];
         if (t->state == DONE) continue;
         a = a ? a : t;
@@ -107,7 +112,7 @@ static _Noreturn void deadlock(void) {
 
 /* All threads of a block, until they have ended. */
 static void take_turns(bool back) {
-    uint32_t n = emu.l->block;
+    uint32_t n = emu.threads;
     for (uint32_t k = 0; k < n; k++) thread_begin(&emu.thread[k]);
     while (emu.done < n) {
         bool any = false;
@@ -127,8 +132,8 @@ static void take_turns(bool back) {
 /* ---- meetings ---- */
 
 static void count_logs(void) {
-    for (uint32_t w = 0; w < emu.l->block && emu.counts; w += WARP)
-        emu_count_warp(&emu.thread[w].log, sizeof(Thread), emu.l->block - w < WARP ? emu.l->block - w : WARP);
+    for (uint32_t w = 0; w < emu.threads && emu.counts; w += WARP)
+        emu_count_warp(&emu.thread[w].log, sizeof(Thread), emu.threads - w < WARP ? emu.threads - w : WARP);
 }
 
 static void perform(Thread *first, State s) { /* what a warp has met for */
@@ -150,24 +155,25 @@ static void come(Meeting *m, const Thread *t) {
         DIE(t, t->at, "thread %u is at %s (%%%u), this one at %s", u->t.tid, state_name[u->state], u->at, state_name[t->state]);
 }
 
-/* All have met at a barrier. */
-static void everybody_sees(void) {
+/* All n threads from `first` on have met at a barrier. */
+static void everybody_sees(uint32_t first, uint32_t n) {
     static uint32_t all[WHO_COUNT];
     if (!emu.clocks) {
         emu.time++;
         return;
     }
     memset(all, 0, sizeof all);
-    for (uint32_t k = 0; k < emu.l->block; k++) emu_release(&emu.thread[k], all);
-    for (uint32_t k = 0; k < emu.l->block; k++) emu_acquire(&emu.thread[k], all);
+    for (uint32_t k = first; k < first + n; k++) emu_release(&emu.thread[k], all);
+    for (uint32_t k = first; k < first + n; k++) emu_acquire(&emu.thread[k], all);
 }
 
 void emu_meet(Thread *t, State s, uint32_t at) {
-    bool all = s == BARRIER, group = s == WGMMA || s == WGMMA_ORDER || s == REGISTERS;
-    uint32_t n = all ? emu.l->block : group ? WARPGROUP : WARP, first = all ? 0 : t->t.tid / n * n;
-    Meeting *m = all ? &emu.all : group ? &emu.group[first / n] : warp_of(t);
+    bool cluster = s == CLUSTER_BARRIER, all = s == BARRIER || cluster, group = s == WGMMA || s == WGMMA_ORDER || s == REGISTERS;
+    uint32_t n = cluster ? emu.threads : all ? emu.l->block : group ? WARPGROUP : WARP, first = t->number / n * n;
+    Meeting *m = cluster ? &emu.cluster : all ? &emu.all[t->rank] : group ? &emu.group[first / n] : warp_of(t);
     if (!all && emu.l->block % n) DIE(t, at, "%s in a block of %u threads", state_name[s], emu.l->block);
-    if (all ? emu.done : m->done) DIE(t, at, "threads have come to their end, this one waits for them at %s", state_name[s]);
+    uint32_t gone = cluster ? emu.done : all ? emu.rank[t->rank].done : m->done;
+    if (gone) DIE(t, at, "threads have come to their end, this one waits for them at %s", state_name[s]);
     t->state = s, t->at = at;
     come(warp_of(t), t);
     if (m != warp_of(t)) come(m, t);
@@ -179,7 +185,7 @@ void emu_meet(Thread *t, State s, uint32_t at) {
     for (uint32_t k = first; k < first + n; k += WARP) emu.warp[k / WARP].here = 0;
     m->here = 0;
     if (all)
-        everybody_sees(), count_logs();
+        everybody_sees(first, n), count_logs();
     else if (group)
         emu_hopper_perform(first / n, s);
     else
@@ -189,10 +195,20 @@ void emu_meet(Thread *t, State s, uint32_t at) {
 /* ---- memory ---- */
 
 size_t emu_place(const Thread *t, const void *p, uint32_t n, uint32_t align, uint32_t at, const char *what) {
-    ptrdiff_t x = (const uint8_t *)p - emu.shared.base;
+    size_t own = t->rank * emu.each;
+    ptrdiff_t x = (const uint8_t *)p - emu.shared.base - (ptrdiff_t)own;
     if (x < 0 || (size_t)x + n > emu.l->shared) DIE(t, at, "%s: bytes %td to %td of %zu of shared memory", what, x, x + n, emu.l->shared);
     if (x % align) DIE(t, at, "%s: byte %td of shared memory is no multiple of %u", what, x, align);
-    return (size_t)x;
+    return own + (size_t)x;
+}
+
+size_t emu_reach(const Thread *t, size_t x, uint32_t rank, uint32_t at, const char *what) {
+    if (rank >= emu.ranks) DIE(t, at, "%s: there is no block %u in a cluster of %u", what, rank, emu.ranks);
+    if (rank == t->rank) return x;
+    if (emu.rank[rank].done == emu.l->block) DIE(t, at, "%s: block %u of the cluster has come to its end", what, rank);
+    (void)emu_seen(t->number);
+    emu.rank[rank].touched = (emu.time + 1) << WHO_BITS | t->number;
+    return x - t->rank * emu.each + rank * emu.each;
 }
 
 void emu_on_device(const Thread *t, const void *p, uint32_t n, uint32_t align, uint32_t at, const char *what) {
@@ -206,7 +222,7 @@ static uint32_t mark(uint32_t who) { return (emu.time + 1) << WHO_BITS | who; }
 static void threads_of(uint32_t who, uint32_t *first, uint32_t *last) {
     uint32_t n = who < OF_WARP ? 1 : who < OF_GROUP ? WARP : WARPGROUP;
     *first = who < OF_WARP ? who : who < OF_GROUP ? (who - OF_WARP) * WARP : (who - OF_GROUP) % MOST_GROUPS * WARPGROUP;
-    *last = *first + n < emu.l->block ? *first + n : emu.l->block;
+    *last = *first + n < emu.threads ? *first + n : emu.threads;
 }
 
 /* The least set that has both, of one warpgroup. */
@@ -219,23 +235,23 @@ static uint32_t both(uint32_t a, uint32_t b) {
 
 uint32_t *emu_seen(uint32_t thread) {
     if (!emu.seen) emu_need(emu.seen = calloc((size_t)MOST_THREADS * WHO_COUNT, sizeof *emu.seen));
-    for (uint32_t t = 0; t < emu.l->block && !emu.clocks; t++) {
+    for (uint32_t t = 0; t < emu.threads && !emu.clocks; t++) {
         memset(emu.seen + (size_t)t * WHO_COUNT, 0, WHO_COUNT * sizeof *emu.seen);
-        for (uint32_t u = 0; u < emu.l->block; u++) emu.seen[(size_t)t * WHO_COUNT + u] = emu.time;
+        for (uint32_t u = 0; u < emu.threads; u++) emu.seen[(size_t)t * WHO_COUNT + u] = emu.time;
     }
     emu.clocks = true;
     return emu.seen + (size_t)thread * WHO_COUNT;
 }
 
 void emu_release(Thread *t, uint32_t *into) {
-    uint32_t *mine = emu_seen(t->t.tid);
+    uint32_t *mine = emu_seen(t->number);
     if (++emu.time >= UINT32_MAX >> (WHO_BITS + 1)) DIE(t, t->at, "the block has more releases than the emulator can count");
-    mine[t->t.tid] = emu.time;
+    mine[t->number] = emu.time;
     for (uint32_t k = 0; k < WHO_COUNT; k++) into[k] = into[k] > mine[k] ? into[k] : mine[k];
 }
 
 void emu_acquire(const Thread *t, const uint32_t *from) {
-    uint32_t *mine = emu_seen(t->t.tid);
+    uint32_t *mine = emu_seen(t->number);
     for (uint32_t k = 0; k < WHO_COUNT; k++) mine[k] = mine[k] > from[k] ? mine[k] : from[k];
 }
 
@@ -257,7 +273,7 @@ bool emu_unseen(uint32_t mark_, uint32_t who) {
     return unseen;
 }
 
-static uint32_t groups(void) { return (emu.l->block + WARPGROUP - 1) / WARPGROUP; }
+static uint32_t groups(void) { return (emu.threads + WARPGROUP - 1) / WARPGROUP; }
 
 static _Noreturn void race(const Region *s, const Thread *t, size_t k, uint32_t mark_, const char *how, uint32_t at, const char *what) {
     uint32_t other = mark_ & (WHO_COUNT - 1);
@@ -288,7 +304,7 @@ void emu_no_race(const Region *s, const Thread *t, size_t x, uint32_t n, uint32_
 }
 
 void emu_reads(Region *s, const Thread *t, size_t x, uint32_t n, uint32_t who, uint32_t at, const char *what) {
-    uint32_t last = 0, next = 0, *read = s->read[t->t.tid / WARPGROUP];
+    uint32_t last = 0, next = 0, *read = s->read[t->number / WARPGROUP];
     emu_no_race(s, t, x, n, who, false, at, what);
     for (size_t k = x; k < x + n; k++) {
         if (k == x || read[k] != last) last = read[k], next = mark(emu_unseen(last, who) ? both(last & (WHO_COUNT - 1), who) : who);
@@ -297,12 +313,13 @@ void emu_reads(Region *s, const Thread *t, size_t x, uint32_t n, uint32_t who, u
 }
 
 void emu_writes(Region *s, const Thread *t, size_t x, uint32_t n) {
-    for (size_t k = x; k < x + n; k++) s->wrote[k] = mark(t->t.tid), s->fresh[k] = (t->fences + 1) << WHO_BITS | t->t.tid;
+    for (size_t k = x; k < x + n; k++) s->wrote[k] = mark(t->number), s->fresh[k] = (t->fences + 1) << WHO_BITS | t->number;
 }
 
 /* ---- what kernels call ---- */
 
 static void hook_barrier(emu_thread *t, uint32_t at) { emu_meet(emu_of(t), BARRIER, at); }
+static void hook_cluster_barrier(emu_thread *t, uint32_t at) { emu_meet(emu_of(t), CLUSTER_BARRIER, at); }
 
 static void hook_access(emu_thread *e, const void *p, uint32_t bytes, uint32_t align, uint32_t how, uint32_t at) {
     Thread *t = emu_of(e);
@@ -319,16 +336,16 @@ static void hook_access(emu_thread *e, const void *p, uint32_t bytes, uint32_t a
         size_t each = emu.l->scratch_bytes;
         x = (size_t)((const uint8_t *)p - emu.l->scratch);
         if (x >= each * emu.l->grid) return;
-        if (x / each != emu.block || x % each + bytes > each)
+        if (x / each != t->t.ctaid || x % each + bytes > each)
             DIE(t, at, "%s: bytes %zu to %zu of the scratch of block %zu", what, x % each, x % each + bytes, x / each);
-        x %= each;
+        x = x % each + t->rank * each;
     }
     Region *s = shared ? &emu.shared : &emu.scratch;
     if (!store) {
-        emu_reads(s, t, x, bytes, t->t.tid, at, what);
+        emu_reads(s, t, x, bytes, t->number, at, what);
         return;
     }
-    emu_no_race(s, t, x, bytes, t->t.tid, true, at, what);
+    emu_no_race(s, t, x, bytes, t->number, true, at, what);
     emu_writes(s, t, x, bytes);
 }
 
@@ -344,7 +361,7 @@ static void hook_load_matrix(emu_thread *e, const void *row, uint32_t transposed
     size_t x = emu_place(t, row, 16, 16, at, "load_matrix");
     if (emu.counts) emu_count(&t->log, at, COST_SHARED, row, 16);
     t->row = row, t->mask = transposed;
-    emu_reads(&emu.shared, t, x, 16, OF_WARP + t->t.tid / WARP, at, "load_matrix"); /* others get what it names */
+    emu_reads(&emu.shared, t, x, 16, OF_WARP + t->number / WARP, at, "load_matrix"); /* others get what it names */
     emu_meet(t, LOAD_MATRIX, at);
 }
 
@@ -353,7 +370,7 @@ static void hook_store_matrix(emu_thread *e, void *row, uint32_t transposed, uin
     size_t x = emu_place(t, row, 16, 16, at, "store_matrix");
     if (emu.counts) emu_count(&t->log, at, COST_SHARED, row, 16);
     t->row = row, t->mask = transposed;
-    emu_no_race(&emu.shared, t, x, 16, t->t.tid, true, at, "store_matrix");
+    emu_no_race(&emu.shared, t, x, 16, t->number, true, at, "store_matrix");
     emu_writes(&emu.shared, t, x, 16);
     emu_meet(t, STORE_MATRIX, at);
 }
@@ -374,9 +391,9 @@ static void hook_copy_async(emu_thread *e, void *to, const void *from, uint32_t 
     size_t x = emu_place(t, to, size, size, at, "copy_async");
     if (valid < 0 || valid > size) DIE(t, at, "copy_async: %lld of %u bytes are valid", (long long)valid, size);
     if (valid) emu_on_device(t, from, (uint32_t)valid, size, at, "copy_async");
-    emu_no_race(&emu.shared, t, x, size, t->t.tid, true, at, "copy_async");
+    emu_no_race(&emu.shared, t, x, size, t->number, true, at, "copy_async");
     if (emu.counts) emu_count(&t->log, at, COST_SHARED, to, size), emu_count(&t->log, at, COST_DEVICE, from, (uint32_t)valid);
-    for (size_t k = x; k < x + size; k++) emu.shared.flight[k] = (uint16_t)(t->t.tid + 1);
+    for (size_t k = x; k < x + size; k++) emu.shared.flight[k] = (uint16_t)(t->number + 1);
     if (t->ncopy == t->cap) emu_need(t->copy = realloc(t->copy, (t->cap = t->cap * 2 + 16) * sizeof *t->copy));
     t->copy[t->ncopy++] = (Copy){to, from, size, (uint32_t)valid, t->group};
 }
@@ -416,8 +433,9 @@ static void prepare(void) { /* once */
     emu.random = seed && *seed ? strtoull(seed, NULL, 0) * 2 + 1 : 0;
     emu.counts = getenv("ACCELC_EMU_COUNT") != NULL;
     for (uint32_t t = 0; t < MOST_THREADS; t++) {
-        emu.thread[t].t = (emu_thread){.tid = t,
-                                       .barrier = hook_barrier,
+        emu.thread[t].number = t;
+        emu.thread[t].t = (emu_thread){.barrier = hook_barrier,
+                                       .cluster_barrier = hook_cluster_barrier,
                                        .access = hook_access,
                                        .lane_xor = hook_lane_xor,
                                        .load_matrix = hook_load_matrix,
@@ -446,21 +464,26 @@ static void region_begin(Region *s, uint8_t *base, size_t n) {
     s->flight = (uint16_t *)(void *)(s->fresh + (groups() + 1) * n), s->busy = s->flight + n;
 }
 
-static void run_block(uint32_t block, uint8_t *memory, bool back) {
+/* The blocks from `block` on that run together. */
+static void run_cluster(uint32_t block, uint8_t *memory, bool back) {
     const emu_launch *l = emu.l;
-    emu.block = block, emu.time = 0, emu.clocks = false, emu.done = 0, emu.all = (Meeting){0};
+    emu.time = emu.done = 0, emu.clocks = false, emu.cluster = (Meeting){0};
     memset(emu.warp, 0, sizeof emu.warp);
     memset(emu.group, 0, sizeof emu.group);
-    memset(memory, 0xff, l->shared);
-    region_begin(&emu.shared, memory, l->shared);
-    region_begin(&emu.scratch, l->scratch + block * l->scratch_bytes, l->scratch_bytes);
+    memset(emu.all, 0, sizeof emu.all);
+    memset(emu.rank, 0, sizeof emu.rank);
+    memset(memory, 0xff, emu.ranks * emu.each);
+    region_begin(&emu.shared, memory, emu.ranks * emu.each);
+    region_begin(&emu.scratch, l->scratch + block * l->scratch_bytes, emu.ranks * l->scratch_bytes);
     emu_hopper_begin();
-    for (uint32_t t = 0; t < l->block; t++) {
+    for (uint32_t t = 0; t < emu.threads; t++) {
         emu_thread *e = &emu.thread[t].t;
-        e->ntid = l->block, e->ctaid = block, e->nctaid = l->grid, e->shared = memory;
+        uint32_t rank = emu.thread[t].rank = t / l->block;
+        e->tid = t % l->block, e->ntid = l->block, e->ctaid = block + rank, e->nctaid = l->grid, e->shared = memory + rank * emu.each;
     }
+    if (emu.ranks > 1) (void)emu_seen(0);
     if (l->together) take_turns(back);
-    for (uint32_t t = 0; t < l->block && !l->together; t++) l->run(&emu.thread[back ? l->block - 1 - t : t].t, l->params);
+    for (uint32_t t = 0; t < emu.threads && !l->together; t++) l->run(&emu.thread[back ? emu.threads - 1 - t : t].t, l->params);
     emu_hopper_end();
     count_logs();
 }
@@ -468,11 +491,17 @@ static void run_block(uint32_t block, uint8_t *memory, bool back) {
 void emu_run(const emu_launch *l) {
     static unsigned launches;
     prepare();
-    uint8_t *memory = aligned_alloc(SHARED_ALIGN, l->shared / SHARED_ALIGN * SHARED_ALIGN + SHARED_ALIGN);
+    emu.l = l;
+    emu.ranks = l->cluster ? l->cluster : 1, emu.threads = l->block * emu.ranks;
+    emu.each = l->shared / SHARED_ALIGN * SHARED_ALIGN + SHARED_ALIGN;
+    if (emu.ranks > 1 && (emu.ranks > MOST_RANKS || l->grid % emu.ranks || l->block % WARPGROUP || emu.threads > MOST_THREADS || !l->together)) {
+        fprintf(stderr, "emu: kernel %s: %u blocks of %u threads in clusters of %u\n", l->name, l->grid, l->block, emu.ranks);
+        abort();
+    }
+    uint8_t *memory = aligned_alloc(SHARED_ALIGN, emu.ranks * emu.each);
     emu_need(memory);
     bool back = launches++ % 2; /* no order is promised */
-    emu.l = l;
-    for (uint32_t b = 0; b < l->grid; b++) run_block(back ? l->grid - 1 - b : b, memory, back);
+    for (uint32_t b = 0; b < l->grid; b += emu.ranks) run_cluster(back ? l->grid - emu.ranks - b : b, memory, back);
     if (emu.counts) emu_count_print(l->name);
     free(memory);
 }

@@ -43,7 +43,8 @@
 #define EMU_CUBIN "emu-cubin sm_%d by %d" /* compute capability, driver; the text follows */
 enum { EMU_WORDS = 136, EMU_FRAGMENTS = 128 /* where those of a begin */ };
 enum { EMU_AXES = 5, EMU_WINDOW = EMU_AXES - 2, EMU_NUMBERS = EMU_AXES + EMU_WINDOW };
-enum { EMU_INIT, EMU_ARRIVE, EMU_EXPECT, EMU_WAIT };          /* of an mbarrier */
+enum { EMU_INIT, EMU_ARRIVE, EMU_EXPECT, EMU_WAIT, EMU_ARRIVE_AT }; /* of an mbarrier */
+enum { EMU_SWIZZLED = 1, EMU_TO_ALL = 2 };                    /* of a tile */
 enum { EMU_FENCE_MBARRIERS, EMU_FENCE_ASYNC };
 enum { EMU_COMMIT, EMU_WAIT_ALL, EMU_WAIT_READ };             /* groups of stores */
 enum { EMU_WGMMA_FENCE, EMU_WGMMA_COMMIT, EMU_WGMMA_WAIT };
@@ -82,17 +83,18 @@ typedef struct emu_thread {
     void (*store_matrix)(struct emu_thread *t, void *row, uint32_t transposed, uint32_t at);
     void (*barrier_some)(struct emu_thread *t, uint32_t id, uint32_t threads, uint32_t wait, uint32_t at);
     void (*registers)(struct emu_thread *t, uint32_t n, uint32_t more, uint32_t at);
-    void (*mbarrier)(struct emu_thread *t, void *place, uint32_t what, int64_t v, uint32_t at); /* v: arrivals, bytes, parity */
+    void (*mbarrier)(struct emu_thread *t, void *place, uint32_t what, int64_t v, uint32_t at); /* v: arrivals, bytes, parity, block of the cluster */
     void (*fence)(struct emu_thread *t, uint32_t what, uint32_t at);
     void (*bulk_load)(struct emu_thread *t, void *to, const void *from, int64_t bytes, void *mbarrier, uint32_t at);
-    void (*tensor)(struct emu_thread *t, const emu_map *m, void *place, void *mbarrier, uint32_t bytes, uint32_t swizzled, uint32_t at);
-    /* mbarrier NULL: a store; bytes, swizzled: what the kernel takes the tile for */
+    void (*tensor)(struct emu_thread *t, const emu_map *m, void *place, void *mbarrier, uint32_t bytes, uint32_t how, uint32_t at);
+    /* mbarrier NULL: a store; bytes, EMU_SWIZZLED: what the kernel takes the tile for; EMU_TO_ALL: it comes to every block of the cluster */
     void (*bulk_group)(struct emu_thread *t, uint32_t what, uint32_t pending, uint32_t at);
     void (*wgmma)(struct emu_thread *t, const void *a, const void *b, uint32_t in, uint32_t how, uint32_t columns, uint32_t panel, uint32_t add,
                   uint32_t at);
     void (*wgmma_order)(struct emu_thread *t, uint32_t what, uint32_t pending, uint32_t words, uint32_t at);
     float (*exp2)(struct emu_thread *t, float v, uint32_t at);
     uint32_t (*halves)(struct emu_thread *t, float low, float high, uint32_t type, uint32_t at); /* type: its number in ONNX */
+    void (*cluster_barrier)(struct emu_thread *t, uint32_t at);
 } emu_thread;
 /* params: the kernel's parameter block (rt_gpu of runtime/abi.h) */
 typedef void emu_kernel(emu_thread *t, const void *params);

@@ -1,4 +1,5 @@
-/* emu_block.h: the block that runs, for emu.c (turns, meetings, memory) and emu_hopper.c (what is done beside the threads' work).
+/* emu_block.h: the block that runs, for emu.c (turns, meetings, memory) and emu_hopper.c (what is done beside the threads' work). The blocks of a
+ * cluster run as one: their threads are numbered through, and their memory lies one behind the other.
  *
  * Who has seen what: time counts releases (barriers, arrivals). Each byte of the memory that threads have together has marks of who wrote and who
  * read it last: time << 11 | who, time the one that the next release gets. A thread sees what others did before the last release of theirs that it
@@ -10,11 +11,12 @@
 enum { WARPGROUP = 128, MOST_WARPS = MOST_THREADS / WARP, MOST_GROUPS = MOST_THREADS / WARPGROUP, BARRIERS = 16 };
 /* Who: a thread; all of a warp, of a warpgroup; any of a warpgroup (who waited for its products together); what an mbarrier has announced. */
 enum { OF_WARP = MOST_THREADS, OF_GROUP = OF_WARP + MOST_WARPS, ANY_OF_GROUP = OF_GROUP + MOST_GROUPS, OF_MBARRIER = ANY_OF_GROUP + MOST_GROUPS };
+enum { MOST_RANKS = 8 };
 enum { WHO_BITS = 11, WHO_COUNT = 1 << WHO_BITS };
 enum { MOST_MBARRIERS = 256, IS_MBARRIER = UINT16_MAX /* flight: no place for anything else */ };
 
 typedef enum {
-    READY, BARRIER, LANE_XOR, LANE_FIRST, LOAD_MATRIX, STORE_MATRIX, MMA, WGMMA, WGMMA_ORDER, REGISTERS,
+    READY, BARRIER, CLUSTER_BARRIER, LANE_XOR, LANE_FIRST, LOAD_MATRIX, STORE_MATRIX, MMA, WGMMA, WGMMA_ORDER, REGISTERS,
     FOR_REGISTERS, BARRIER_SOME, MBARRIER, DONE
 } State; /* what a thread waits for the others at; from FOR_REGISTERS on: no meeting */
 
@@ -31,6 +33,7 @@ typedef struct Store { /* of a tile */
 } Store;
 typedef struct Thread {
     emu_thread t; /* what the kernel sees */
+    uint32_t number, rank; /* among those that run; of its block in the cluster */
     void *sp;
     State state;
     uint32_t at;              /* instruction where it waits */
@@ -62,12 +65,15 @@ typedef struct Meeting {
 
 typedef struct emu_block {
     const emu_launch *l;
-    uint32_t block, time, done;
+    uint32_t threads, ranks; /* that run; blocks */
+    size_t each;             /* bytes of the region from block to block */
+    uint32_t time, done;
+    struct { uint32_t done, touched; } rank[MOST_RANKS]; /* threads that have ended; mark of who reached into its memory last */
     bool clocks;
     uint32_t *seen; /* [thread][who]: the last release of a thread, the last phase of an mbarrier, that the thread has acquired */
     Region shared, scratch;
     Thread thread[MOST_THREADS], *now;
-    Meeting warp[MOST_WARPS], group[MOST_GROUPS], all; /* of each warp, and, at what they meet for, of the warpgroup or block besides */
+    Meeting warp[MOST_WARPS], group[MOST_GROUPS], all[MOST_RANKS], cluster; /* of each warp, and, at what they meet for, of all of them besides */
     uint32_t order[MOST_THREADS];
     uint8_t *stacks;
     void *scheduler;
@@ -89,9 +95,12 @@ uint32_t emu_below(uint32_t n); /* a random number */
 void emu_pause(Thread *t);      /* others have their turn */
 /* Waits until all of its warp, warpgroup or block are where it is; the last one performs what they have met for. */
 void emu_meet(Thread *t, State s, uint32_t at);
-/* The place in shared memory of bytes [p, p + n). */
+/* The place in the region of bytes [p, p + n) of the thread's block's shared memory. */
 size_t emu_place(const Thread *t, const void *p, uint32_t n, uint32_t align, uint32_t at, const char *what);
 void emu_on_device(const Thread *t, const void *p, uint32_t n, uint32_t align, uint32_t at, const char *what);
+
+/* The same place in block `rank` of the cluster, which the thread reaches. */
+size_t emu_reach(const Thread *t, size_t x, uint32_t rank, uint32_t at, const char *what);
 
 /* ---- who has seen what ---- */
 

@@ -78,12 +78,12 @@ typedef struct Group { /* a warpgroup */
 static struct {
     Mbarrier *mbarrier[MOST_MBARRIERS];
     uint32_t nmbarrier;
-    Named named[BARRIERS];
+    Named named[MOST_RANKS][BARRIERS];
     Group group[MOST_GROUPS];
-    uint32_t registers; /* that nobody has */
+    uint32_t registers[MOST_RANKS]; /* that nobody of a block has */
 } hop;
 
-static uint32_t group_of(const Thread *t) { return t->t.tid / WARPGROUP; }
+static uint32_t group_of(const Thread *t) { return t->number / WARPGROUP; }
 
 /* ---- bytes of shared memory ---- */
 
@@ -180,12 +180,11 @@ static void tile(const emu_map *m, const int32_t *at, size_t x, Tile what, const
 
 /* ---- mbarriers ---- */
 
-static Mbarrier *mbarrier_at(const Thread *t, const void *place, uint32_t at, const char *what) {
-    size_t x = emu_place(t, place, PHASE_BYTES, PHASE_BYTES, at, what);
+static Mbarrier *mbarrier_at(const Thread *t, size_t x, uint32_t at, const char *what) {
     for (uint32_t k = 0; k < hop.nmbarrier; k++) {
         Mbarrier *m = hop.mbarrier[k];
         if (m->place != x) continue;
-        if (m->init_by != t->t.tid && (!m->fenced || emu_unseen(m->init_mark, t->t.tid)))
+        if (m->init_by != t->number && (!m->fenced || emu_unseen(m->init_mark, t->number)))
             DIE(t, at,
                 "%s: the init of the mbarrier at byte %zu, by thread %u, cannot be seen here", what,
                 x, m->init_by);
@@ -211,7 +210,7 @@ static void land(Mbarrier *m) {
             memcpy(s->base + l->to, l->from, l->bytes);
         for (size_t x = l->to; x < l->to + l->bytes; x++) {
             s->wrote[x] = (m->phase + 1) << WHO_BITS | who_is(m), s->fresh[x] = 0, s->flight[x] = 0;
-            for (uint32_t g = 0; g * WARPGROUP < emu.l->block; g++) s->read[g][x] = 0;
+            for (uint32_t g = 0; g * WARPGROUP < emu.threads; g++) s->read[g][x] = 0;
         }
         m->bytes -= l->bytes;
     }
@@ -234,7 +233,7 @@ static void settle(Mbarrier *m, const Thread *t, uint32_t at) {
 
 static void mbarrier_init(Thread *t, void *place, uint32_t arrivals, uint32_t at) {
     size_t x = emu_place(t, place, PHASE_BYTES, PHASE_BYTES, at, "mbarrier_init");
-    emu_no_race(&emu.shared, t, x, PHASE_BYTES, t->t.tid, true, at, "mbarrier_init");
+    emu_no_race(&emu.shared, t, x, PHASE_BYTES, t->number, true, at, "mbarrier_init");
     if (hop.nmbarrier == MOST_MBARRIERS) DIE(t, at, "more than %d mbarriers", MOST_MBARRIERS);
     Mbarrier **m = &hop.mbarrier[hop.nmbarrier++];
     if (!*m) emu_need(*m = calloc(1, sizeof **m));
@@ -243,11 +242,11 @@ static void mbarrier_init(Thread *t, void *place, uint32_t arrivals, uint32_t at
     **m = (Mbarrier){.place = x,
                      .arrivals = arrivals,
                      .missing = arrivals,
-                     .init_by = t->t.tid,
+                     .init_by = t->number,
                      .load = load,
                      .cap = cap};
-    (void)emu_seen(t->t.tid);
-    (*m)->init_mark = (emu.time + 1) << WHO_BITS | t->t.tid;
+    (void)emu_seen(t->number);
+    (*m)->init_mark = (emu.time + 1) << WHO_BITS | t->number;
     for (size_t k = x; k < x + PHASE_BYTES; k++) emu.shared.flight[k] = IS_MBARRIER;
 }
 
@@ -255,19 +254,21 @@ static bool over(const Mbarrier *m, uint32_t parity) { return (m->phase & 1) != 
 
 static void see(const Thread *t, Mbarrier *m) {
     emu_acquire(t, m->over);
-    emu_seen(t->t.tid)[who_is(m)] = m->phase;
+    emu_seen(t->number)[who_is(m)] = m->phase;
 }
 
 static void hook_mbarrier(emu_thread *e, void *place, uint32_t what, int64_t v, uint32_t at) {
     static const char *const name[] = {"mbarrier_init", "mbarrier_arrive", "mbarrier_expect",
-                                       "mbarrier_wait"};
+                                       "mbarrier_wait", "mbarrier_arrive_at"};
     Thread *t = emu_of(e);
     if (what == EMU_INIT) {
         mbarrier_init(t, place, (uint32_t)v, at);
         return;
     }
     if (emu.random && emu_below(4) == 0) emu_pause(t);
-    Mbarrier *m = mbarrier_at(t, place, at, name[what]);
+    size_t x = emu_place(t, place, PHASE_BYTES, PHASE_BYTES, at, name[what]);
+    if (what == EMU_ARRIVE_AT) x = emu_reach(t, x, (uint32_t)v, at, name[what]);
+    Mbarrier *m = mbarrier_at(t, x, at, name[what]);
     if (what == EMU_WAIT) {
         if (v < 0 || v > 1) DIE(t, at, "mbarrier_wait: %lld is no parity", (long long)v);
         t->value = who_is(m) - OF_MBARRIER, t->mask = (uint32_t)v, t->at = at;
@@ -293,10 +294,10 @@ static void hook_mbarrier(emu_thread *e, void *place, uint32_t what, int64_t v, 
 
 /* ---- copies ---- */
 
-static void load(Thread *t, Load l, void *mbarrier, uint32_t at, const char *what) {
+static void load(Thread *t, Load l, size_t mbarrier, uint32_t at, const char *what) {
     Mbarrier *m = mbarrier_at(t, mbarrier, at, what);
-    emu_no_race(&emu.shared, t, l.to, l.bytes, t->t.tid, true, at, what);
-    for (size_t x = l.to; x < l.to + l.bytes; x++) emu.shared.flight[x] = (uint16_t)(t->t.tid + 1);
+    emu_no_race(&emu.shared, t, l.to, l.bytes, t->number, true, at, what);
+    for (size_t x = l.to; x < l.to + l.bytes; x++) emu.shared.flight[x] = (uint16_t)(t->number + 1);
     if (m->nload == m->cap)
         emu_need(m->load = realloc(m->load, (m->cap = m->cap * 2 + 8) * sizeof *m->load));
     m->load[m->nload++] = l;
@@ -313,13 +314,14 @@ static void hook_bulk_load(emu_thread *e, void *to, const void *from, int64_t by
          (Load){.to = emu_place(t, to, (uint32_t)bytes, SIXTEEN, at, "bulk_load"),
                 .from = from,
                 .bytes = (uint32_t)bytes},
-         mbarrier, at, "bulk_load");
+         emu_place(t, mbarrier, PHASE_BYTES, PHASE_BYTES, at, "bulk_load"), at, "bulk_load");
 }
 
 static void hook_tensor(emu_thread *e, const emu_map *m, void *place, void *mbarrier,
-                        uint32_t bytes, uint32_t swizzled, uint32_t at) {
+                        uint32_t bytes, uint32_t how, uint32_t at) {
     Thread *t = emu_of(e);
     const char *what = mbarrier ? "tensor_load" : "tensor_store";
+    uint32_t swizzled = how & EMU_SWIZZLED;
     if (m->is != EMU_IS_MAP) DIE(t, at, "%s: there is no map", what);
     if (tile_bytes(m) != bytes || m->swizzled != swizzled)
         DIE(t, at, "%s: the map is of another tile", what);
@@ -332,10 +334,15 @@ static void hook_tensor(emu_thread *e, const emu_map *m, void *place, void *mbar
     if (mbarrier) {
         Load l = {.to = x, .map = m, .bytes = bytes};
         memcpy(l.at, c, sizeof c);
-        load(t, l, mbarrier, at, what);
+        size_t own = emu_place(t, mbarrier, PHASE_BYTES, PHASE_BYTES, at, what);
+        for (uint32_t r = 0; r < emu.ranks; r++) {
+            if (r != t->rank && !(how & EMU_TO_ALL)) continue;
+            l.to = emu_reach(t, x, r, at, what);
+            load(t, l, emu_reach(t, own, r, at, what), at, what);
+        }
         return;
     }
-    read_here(t, x, bytes, t->t.tid, at, what);
+    read_here(t, x, bytes, t->number, at, what);
     busy(x, bytes, 1);
     if (t->nstore == t->store_cap)
         emu_need(t->store =
@@ -360,7 +367,7 @@ static void hook_bulk_group(emu_thread *e, uint32_t what, uint32_t pending, uint
         }
         busy(s.from, s.bytes, -1);
         tile(s.map, s.at, s.from, STORES, t, at);
-        emu_reads(&emu.shared, t, s.from, s.bytes, t->t.tid, at, "bulk_wait");
+        emu_reads(&emu.shared, t, s.from, s.bytes, t->number, at, "bulk_wait");
     }
     t->nstore = left;
 }
@@ -370,7 +377,7 @@ static void hook_fence(emu_thread *e, uint32_t what, uint32_t at) {
     (void)at;
     if (what == EMU_FENCE_ASYNC) t->fences++;
     for (uint32_t k = 0; k < hop.nmbarrier && what == EMU_FENCE_MBARRIERS; k++)
-        hop.mbarrier[k]->fenced |= hop.mbarrier[k]->init_by == t->t.tid;
+        hop.mbarrier[k]->fenced |= hop.mbarrier[k]->init_by == t->number;
 }
 
 /* ---- products ---- */
@@ -411,13 +418,13 @@ static void product_chunks(const Thread *t, const Product *p, ChunkFn *f, uint32
 
 static size_t operand_place(const Thread *t, uint64_t place, bool turned, uint32_t rows,
                             uint32_t panel, uint32_t at) {
-    size_t x = (size_t)(place - (uint64_t)(uintptr_t)emu.shared.base),
+    size_t own = t->rank * emu.each, x = (size_t)(place - (uint64_t)(uintptr_t)emu.shared.base) - own,
            n = turned ? (size_t)(rows - 1) / 64 * panel + STEP / 2 * ROW : (size_t)rows * ROW;
     if (turned ? x % SWIZZLE : x % SWIZZLE % STEP || x % SWIZZLE >= ROW)
         DIE(t, at, "wgmma: byte %zu of shared memory is no place of a matrix", x);
     if (x - x % SWIZZLE + n > emu.l->shared)
         DIE(t, at, "wgmma: bytes %zu to %zu of %zu of shared memory", x, x + n, emu.l->shared);
-    return x;
+    return own + x;
 }
 
 static uint32_t ticket(const Group *g, const Sum *s, uint32_t k) {
@@ -550,9 +557,10 @@ static void hook_wgmma_order(emu_thread *e, uint32_t what, uint32_t pending, uin
 /* ---- registers, barriers of some ---- */
 
 static bool give_registers(Group *g, uint32_t n) {
-    uint32_t need = (n - g->registers) * WARPGROUP;
-    if (n > g->registers && need > hop.registers) return false;
-    hop.registers -= need; /* wraps: less is more for others */
+    uint32_t need = (n - g->registers) * WARPGROUP,
+             *left = &hop.registers[(uint32_t)(g - hop.group) * WARPGROUP / emu.l->block];
+    if (n > g->registers && need > *left) return false;
+    *left -= need; /* wraps: less is more for others */
     g->registers = n;
     return true;
 }
@@ -576,12 +584,12 @@ static void hook_registers(emu_thread *e, uint32_t n, uint32_t more, uint32_t at
 static void hook_barrier_some(emu_thread *e, uint32_t id, uint32_t threads, uint32_t wait,
                               uint32_t at) {
     Thread *t = emu_of(e);
-    Named *n = &hop.named[id];
+    Named *n = &hop.named[t->rank][id];
     if (n->here && n->threads != threads)
         DIE(t, at, "barrier_some %u: of %u threads here, of %u elsewhere", id, threads, n->threads);
     n->threads = threads;
     emu_release(t, n->known);
-    n->here++, n->of_warp[t->t.tid / WARP]++;
+    n->here++, n->of_warp[t->number / WARP]++;
     t->value = id, t->mask = n->round, t->at = at;
     if (n->here == threads) {
         for (uint32_t w = 0; w < MOST_WARPS; w++)
@@ -640,7 +648,8 @@ void emu_hopper_hooks(emu_thread *t) {
 
 void emu_hopper_begin(void) {
     uint32_t each = REGISTERS_OF_ALL / emu.l->block / 8 * 8;
-    hop.nmbarrier = hop.registers = 0;
+    hop.nmbarrier = 0;
+    memset(hop.registers, 0, sizeof hop.registers);
     memset(hop.named, 0, sizeof hop.named);
     for (uint32_t g = 0; g < MOST_GROUPS; g++) {
         Group *x = &hop.group[g];
@@ -676,7 +685,7 @@ bool emu_hopper_ready(Thread *t) {
         return hop.group[group_of(t)].registers == t->value ||
                give_registers(&hop.group[group_of(t)], t->value);
     if (t->state == BARRIER_SOME) {
-        const Named *n = &hop.named[t->value];
+        const Named *n = &hop.named[t->rank][t->value];
         if (n->round == t->mask) return false;
         emu_acquire(t, n->known);
         return true;
@@ -695,5 +704,5 @@ void emu_hopper_why(const Thread *t, char *text, size_t n) {
                  m->place, m->phase, m->missing, (long long)m->bytes);
     else if (t->state == BARRIER_SOME)
         snprintf(text, n, "barrier_some %u, where %u of %u threads are", t->value,
-                 hop.named[t->value].here, hop.named[t->value].threads);
+                 hop.named[t->rank][t->value].here, hop.named[t->rank][t->value].threads);
 }

@@ -9,7 +9,7 @@
 
 enum { WARP = 32, MOST_THREADS = 1024, SHARED_ALIGN = 1024 };
 
-/* One launch: every block, in some order. What goes wrong ends the program with a message. */
+/* One launch: every cluster, in some order. What goes wrong ends the program with a message. */
 typedef struct emu_launch {
     const char *name;
     emu_kernel *run;
@@ -20,6 +20,7 @@ typedef struct emu_launch {
     size_t scratch_bytes;
     bool together;                                  /* threads of a block meet */
     bool (*on_device)(const void *p, size_t bytes); /* whether these bytes are in one allocation */
+    uint32_t cluster; /* blocks that run together, from a multiple of that on, and reach each other's memory; 0: each runs alone */
 } emu_launch;
 void emu_run(const emu_launch *l);
 

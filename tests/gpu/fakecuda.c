@@ -32,7 +32,7 @@ typedef struct Handle { /* a stream, module, function, event, graph (g) or one t
     struct Handle *next; /* functions of a module; the other streams */
     Context *context;
     emu_kernel *run;
-    uint32_t nbuf, nmap;
+    uint32_t nbuf, nmap, cluster;
     bool together; /* threads of a block meet */
     char *name;
     int shared;
@@ -49,7 +49,7 @@ typedef struct Work { /* an event, a copy, a fill with `value` (no `from`), or a
     size_t bytes; /* of the copy, or of the parameters */
     uint32_t value;
     Handle *kernel, *event; /* event: of which the time is noted */
-    unsigned grid, block, shared;
+    unsigned grid, block, shared, cluster;
     uint64_t parameter[];
 } Work;
 typedef struct {
@@ -176,7 +176,7 @@ static void run_kernel(const Work *w) {
     const uint64_t *rest = w->parameter + w->bytes / 8 - 4; /* of the block: tasks, scratch, its size, status (runtime/abi.h) */
     bool together = w->kernel->together;
     emu_run(&(emu_launch){w->kernel->name, w->kernel->run, w->parameter, w->grid, w->block, w->shared,
-                          together ? (uint8_t *)(uintptr_t)rest[1] : NULL, together ? rest[2] : 0, together, on_device});
+                          together ? (uint8_t *)(uintptr_t)rest[1] : NULL, together ? rest[2] : 0, together, on_device, w->cluster});
 }
 
 static uint64_t now_ns(void) {
@@ -463,6 +463,8 @@ EXPORT int cuModuleGetFunction(Handle **f, Handle *m, const char *name) {
         (*f)->nbuf = n ? *n : 0;
         n = symbol(code, name, "_nmap");
         (*f)->nmap = n ? *n : 0;
+        n = symbol(code, name, "_cluster");
+        (*f)->cluster = n ? *n : 1;
         (*f)->together = symbol(code, name, "_block") != NULL;
         (*f)->shared = 48 << 10;
         (*f)->name = strdup(name);
@@ -704,13 +706,14 @@ static int fake_TensorMapEncodeIm2col(emu_map *m, int type, uint32_t rank, uint6
 }
 SOMETIMES(cuTensorMapEncodeIm2col, fake_TensorMapEncodeIm2col)
 
-EXPORT int cuLaunchKernel(Handle *f, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz, unsigned shared, Handle *s,
-                          void **params, void **extra) {
+static int launch(Handle *f, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz, unsigned shared, unsigned cluster,
+                  Handle *s, void **params, void **extra) {
     int e = begin(true);
     if (e) return end(e);
     handle(f, 'f');
+    if (cluster != f->cluster) DIE("kernel %s is launched in clusters of %u instead of %u", f->name, cluster, f->cluster);
     if (params || !extra || extra[0] != (void *)1 || extra[2] != (void *)2 || extra[4]) DIE("cuLaunchKernel: one parameter block is expected");
-    if (!gx || gx > 0x7fffffff || gy != 1 || gz != 1 || !bx || bx > 1024 || by != 1 || bz != 1 || shared > (unsigned)f->shared)
+    if (!gx || gx > 0x7fffffff || gy != 1 || gz != 1 || !bx || bx > 1024 || by != 1 || bz != 1 || shared > (unsigned)f->shared || gx % cluster)
         return end(INVALID_VALUE);
     size_t bytes = *(size_t *)extra[3];
     Work *w = work_new(s, bytes);
@@ -726,9 +729,28 @@ EXPORT int cuLaunchKernel(Handle *f, unsigned gx, unsigned gy, unsigned gz, unsi
     w->grid = gx;
     w->block = bx;
     w->shared = shared;
+    w->cluster = cluster;
     counts.launches += !s->graph;
     return end(0);
 }
+
+EXPORT int cuLaunchKernel(Handle *f, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz, unsigned shared, Handle *s,
+                          void **params, void **extra) {
+    return launch(f, gx, gy, gz, bx, by, bz, shared, 1, s, params, extra);
+}
+
+typedef struct { /* CUlaunchConfig, whose attributes have 72 bytes: a number, and from byte 8 on what it is */
+    unsigned grid[3], block[3], shared;
+    Handle *stream;
+    const uint32_t (*attribute)[18];
+    unsigned nattribute;
+} Config;
+static int fake_LaunchKernelEx(const Config *c, Handle *f, void **params, void **extra) {
+    const uint32_t *a = *c->attribute;
+    if (c->nattribute != 1 || a[0] != 4 || !a[2] || a[2] > 8 || a[3] != 1 || a[4] != 1) DIE("cuLaunchKernelEx: a cluster along x is expected");
+    return launch(f, c->grid[0], c->grid[1], c->grid[2], c->block[0], c->block[1], c->block[2], c->shared, a[2], c->stream, params, extra);
+}
+SOMETIMES(cuLaunchKernelEx, fake_LaunchKernelEx)
 
 /* ---- events ---- */
 

@@ -37,6 +37,7 @@ KERNELS = [
     ("scatter", "addition", 'scatter', [], SM_80),
     ("turn", "transposition", "(float[70, 150] x) => (float[150, 70] y) { t = Transpose<perm = [1, 0]>(x) y = Neg(t) }", [], SM_80),
     ("wgmma", "f16, 128x256", "tiles_half", ["--sched=wgmma rows=128 cols=256"], HOPPER),
+    ("wgmma", "f16, 128x256, two blocks", "tiles_half", ["--sched=wgmma rows=128 cols=256 cluster=2"], HOPPER),
     ("wgmma", "tf32, 128x256", "wgmma_whole", ["--sched=wgmma rows=128 cols=256", "--precision=tf32"], HOPPER),
     ("wgflash", "f16, 128 elements", attention.CASES["wide"][0], [], HOPPER),
 ]

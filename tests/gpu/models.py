@@ -106,6 +106,7 @@ TILES = {
 _GEMM = [f"gemm rows={r} cols={c}" for r, c in ((128, 128), (128, 64), (64, 128), (64, 64), (32, 64), (64, 32))]
 _MMA = [f"mma rows={r} cols={c}" for r, c in ((128, 128), (128, 64), (64, 128), (64, 64), (32, 64))]
 _WGMMA = [f"wgmma rows={r} cols={c}" for r, c in ((128, 256), (256, 128), (128, 192), (128, 128), (64, 256), (128, 64), (64, 128))]
+_CLUSTER = [f"wgmma rows={r} cols={c} cluster=2" for r, c in ((128, 128), (128, 256), (256, 128), (64, 256), (64, 128))]
 _GEMV, _FLASH = ["gemv rows=1", "gemv rows=2", "gemv rows=4"], ["flash rows=64"]
 # Operands that bulk copies cannot bring: walked backwards, of rows that are not whole pieces of 16 bytes, padded by other values than 0.
 NO_BULK = {
@@ -124,9 +125,9 @@ _SCHEDULES = [
     ("tiles_half_conv", _MMA[:1] + _MMA[2:], None), ("tiles", _MMA, "tf32"), ("tiles_across", _MMA, "tf32"),
     ("tiles_conv", _MMA[:1] + _MMA[2:], "bf16"),
     ("tiles_across", _MMA[2:], "f16"), ("split", _GEMM[3:4], None), ("split_conv", _GEMM[4:5], None), ("split_few", _GEMV[:1] + _MMA[3:4], None),
-    ("tiles_half", _WGMMA, None), ("wgmma_whole", _WGMMA, "tf32"), ("wgmma_whole", _WGMMA[::3], "bf16"),
-    *((name, _WGMMA, None) for name in TILES if name.startswith("wgmma_") and name != "wgmma_whole"),
-    *((name, _WGMMA, "tf32" if name == "windows_whole" else None) for name in TILES if name.startswith("windows")),
+    ("tiles_half", _WGMMA + _CLUSTER, None), ("wgmma_whole", _WGMMA + _CLUSTER[:2], "tf32"), ("wgmma_whole", _WGMMA[::3], "bf16"),
+    *((name, _WGMMA + _CLUSTER[:1], None) for name in TILES if name.startswith("wgmma_") and name != "wgmma_whole"),
+    *((name, _WGMMA + _CLUSTER[-1:], "tf32" if name == "windows_whole" else None) for name in TILES if name.startswith("windows")),
     ("tiles_channels", _GEMM, None), ("tiles_half_channels", _MMA, None), ("tiles_bytes_channels", _MMA, None),
     *((name, _GEMV, None) for name in TILES if name.startswith("few")), *((name, _FLASH, None) for name in TILES if name.startswith("attention")),
     ("attention", _FLASH, "tf32"),

@@ -25,7 +25,8 @@ static bool launch(Ctx *c, void *twins, const Lir *l, int64_t dim, int64_t tasks
     for (uint32_t k = 0; k < lir_nbuf(l); k++) word[n++] = (int64_t)(uintptr_t)memory->buffer[k];
     if (lir_ndim(l)) word[n++] = dim;
     word[n++] = tasks, word[n++] = (int64_t)(uintptr_t)memory->scratch, word[n++] = SCRATCH, word[n++] = (int64_t)(uintptr_t)&status;
-    emu_launch x = {lir_name(l), twin_of(c, twins, l), word, 2, lir_block_threads(l), lir_shared_bytes(l), memory->scratch, SCRATCH, true, on_device};
+    emu_launch x = {lir_name(l), twin_of(c, twins, l), word, 2, lir_block_threads(l), lir_shared_bytes(l), memory->scratch, SCRATCH, true,
+                    on_device, lir_cluster_blocks(l)};
     return child_launch(&x, seed, count);
 }
 

@@ -54,7 +54,8 @@ static bool launch(Ctx *c, void *twins, const Lir *l, const emu_map *map, int64_
     if (lir_ndim(l)) word[n++] = dim;
     word[n++] = tasks, word[n++] = 0, word[n++] = 0, word[n++] = (int64_t)(uintptr_t)&status;
     emu_launch x = {lir_name(l),         twin_of(c, twins, l), block, 1,    lir_block_threads(l),
-                    lir_shared_bytes(l), memory->buffer[0],    0,     true, on_device};
+                    lir_shared_bytes(l), memory->buffer[0],    0,     true, on_device,
+                    lir_cluster_blocks(l)};
     bool ends = child_launch(&x, seed, false);
     free(block);
     return ends;

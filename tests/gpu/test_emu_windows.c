@@ -101,7 +101,7 @@ START_TEST(tiles_are_rows) {
         const Case *t = &cases[k];
         block.map = map_of(t);
         memcpy(block.word, (int64_t[]){(int64_t)(uintptr_t)memory->out, 1, 0, 0, (int64_t)(uintptr_t)memory->out}, sizeof block.word);
-        emu_launch x = {lir_name(l[k]), twin_of(c, twins, l[k]), &block, 1, THREADS, TILE + 8, (uint8_t *)memory->out, 0, true, on_device};
+        emu_launch x = {lir_name(l[k]), twin_of(c, twins, l[k]), &block, 1, THREADS, TILE + 8, (uint8_t *)memory->out, 0, true, on_device, 1};
         bool ends = child_launch(&x, NULL, false);
         if (t->says) {
             ck_assert_msg(!ends && strstr(child_text, t->says) != NULL, "case %d: %s", k, child_text);

@@ -29,10 +29,10 @@ static int32_t h_rows(void *const *b, const int64_t *d, int64_t t0, int64_t t1, 
 enum { ROWS = CANCEL, KERNELS };
 static const rt_kernel on_cpu[KERNELS] = {k_add, k_scale, k_flip, k_check, k_compact, k_fill, k_scratch, h_rows};
 static const rt_gpu_kernel on_gpu[KERNELS] = {
-    [ADD] = {"k_add", RT_GPU_THREADS, 32, 0, 0, 0, 1 << 2},       [SCALE] = {"k_scale", RT_GPU_THREADS, 32, 0, 0, 0, 1 << 1},
-    [FLIP] = {"k_flip", RT_GPU_THREADS, 8, 0, 0, 0, 1 << 1},      [CHECK] = {"k_check", RT_GPU_THREADS, 8, 0, 1, 0, 0},
-    [COMPACT] = {"k_compact", RT_GPU_THREADS, 4, 0, 0, 0, 3 << 1}, [FILL] = {"k_fill", RT_GPU_THREADS, 64, 0, 0, 0, 1},
-    [SCRATCH] = {"k_scratch", RT_GPU_THREADS, 4, 0, 0, 0, 1},     [ROWS] = {"k_rows", RT_GPU_BLOCK, 4, 49 << 10, 0, 1, 1 << 2},
+    [ADD] = {"k_add", RT_GPU_THREADS, 32, 0, 0, 0, 0, 0, 1 << 2},       [SCALE] = {"k_scale", RT_GPU_THREADS, 32, 0, 0, 0, 0, 0, 1 << 1},
+    [FLIP] = {"k_flip", RT_GPU_THREADS, 8, 0, 0, 0, 0, 0, 1 << 1},      [CHECK] = {"k_check", RT_GPU_THREADS, 8, 0, 1, 0, 0, 0, 0},
+    [COMPACT] = {"k_compact", RT_GPU_THREADS, 4, 0, 0, 0, 0, 0, 3 << 1}, [FILL] = {"k_fill", RT_GPU_THREADS, 64, 0, 0, 0, 0, 0, 1},
+    [SCRATCH] = {"k_scratch", RT_GPU_THREADS, 4, 0, 0, 0, 0, 0, 1},     [ROWS] = {"k_rows", RT_GPU_BLOCK, 4, 49 << 10, 0, 1, 0, 0, 1 << 2},
 };
 static const char ptx[] = "a text of PTX", too_new[] = "broken", cubin[] = "a cubin";
 static const rt_gpu_image images[] = {{RT_GPU_ONLY | 100, RT_GPU_CUBIN, cubin, sizeof cubin},
@@ -994,7 +994,7 @@ END_TEST
 
 /* Of several levels for GPUs the first is taken that the device has an image for which the driver does not refuse; then that for the CPU. */
 START_TEST(test_levels) {
-    enum { OLD = 1, MAPS }; /* the driver knows no maps of tensors; kernels of the first level have some, too */
+    enum { OLD = 1, MAPS, CLUSTERS }; /* the driver knows no maps of tensors; kernels of the first level have some, too; the same of clusters */
     static const struct {
         const char *arch, *code;
         int device, level; /* 0 and 1: for GPUs, 2: for the CPU, 3: none */
@@ -1002,7 +1002,7 @@ START_TEST(test_levels) {
     } row[] = {{"90", "code", 0, 0, 0},       {"90", "code", 1, 0, 0},       {"80", "code", 0, 1, 0},       {"80", "code", 2, 1, 0},
                {"100", "code", 1, 1, 0},      {"90", "broken 222", 0, 1, 0}, {"90", "broken 222", 1, 1, 0}, {"90", "broken 999", 1, 1, 0},
                {"75", "code", 0, 2, 0},       {"75", "code", 1, 3, 0},       {"90", "code", -1, 2, 0},      {"90", "code", 0, 0, OLD},
-               {"90", "code", 0, 1, MAPS},    {"90", "code", 1, 1, MAPS}};
+               {"90", "code", 0, 1, MAPS},    {"90", "code", 1, 1, MAPS},    {"90", "code", 0, 1, CLUSTERS}};
     for (size_t r = 0; r < sizeof row / sizeof *row; r++) {
         G g;
         accelc_value out;
@@ -1018,14 +1018,18 @@ START_TEST(test_levels) {
         rt_gpu_kernel kernel[KERNELS];
         memcpy(kernel, g.row, sizeof kernel);
         kernel[ROWS].maps = row[r].without == MAPS;
+        kernel[ROWS].cluster = row[r].without == CLUSTERS ? 2 : 0;
         g.row[ROWS].maps = 0;
         gpu.kernel = kernel;
         first.gpu = &gpu;
-        if (row[r].without) setenv("ACCELC_EMU_WITHOUT", "cuTensorMapEncodeTiled", 1);
+        const char *lacks = row[r].without == CLUSTERS ? "cuLaunchKernelEx" : "cuTensorMapEncodeTiled";
+        if (row[r].without) setenv("ACCELC_EMU_WITHOUT", lacks, 1);
         g.m.bundle.model = list;
         setenv("ACCELC_EMU_ARCH", row[r].arch, 1);
         g.m.bundle.nmodel = 1;
-        if (row[r].without == MAPS) expect(&g, GPU(1), ACCELC_EDEVICE, "the driver of the GPU is too old: it has no cuTensorMapEncodeTiled");
+        char text[100];
+        snprintf(text, sizeof text, "the driver of the GPU is too old: it has no %s", lacks);
+        if (row[r].without > OLD) expect(&g, GPU(1), ACCELC_EDEVICE, text);
         g.m.bundle.nmodel = 3;
         accelc_status st = model_open(&g.m, (accelc_config){.threads = 1, .device = row[r].device});
         ck_assert_int_eq(st, row[r].level == 3 ? ACCELC_EDEVICE : ACCELC_OK);

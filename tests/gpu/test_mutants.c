@@ -12,12 +12,14 @@
 /* ---- what is done to a kernel ---- */
 
 typedef enum {
-    NO_BARRIER, NO_WAIT, WEAK_WAIT, NO_COMMIT, NO_ARRIVAL, NO_FENCE, ALL_VALID, COPY_ELSEWHERE, FEWER_BYTES, TURNED, OTHER_ROW, OTHER_LANE,
+    NO_BARRIER, NO_WAIT, WEAK_WAIT, NO_COMMIT, NO_ARRIVAL, OTHER_BLOCK, TO_ONE, TO_ALL, NO_FENCE, ALL_VALID, COPY_ELSEWHERE, FEWER_BYTES,
+    TURNED, OTHER_ROW, OTHER_LANE,
     OTHER_WORD, BEYOND, MORE_ARRIVALS, FEWER_ARRIVALS, OTHER_AXIS, OTHER_OFFSET, OTHER_MAP, OTHER_BYTES, OTHER_K, OTHER_PANEL,
     KINDS, NOT_SWIZZLED = KINDS, RIGHT
 } Kind;
 static const char *const kind_name[] = {
-    "no barrier", "no wait", "a wait that is too weak", "no commit", "no arrival", "no fence", "all bytes of a copy valid", "a copy to another place",
+    "no barrier", "no wait", "a wait that is too weak", "no commit", "no arrival",
+    "an arrival at another block", "a tile to one block", "a tile to all blocks", "no fence", "all bytes of a copy valid", "a copy to another place",
     "half of the bytes of a copy",
     "a matrix turned", "another row of a matrix", "another lane", "another word of shared memory", "shared memory beyond its end",
     "an mbarrier for more arrivals", "an mbarrier for fewer arrivals", "coordinates of a tile exchanged", "offsets of windows exchanged",
@@ -37,13 +39,22 @@ static bool swapped(LVal *a, LVal *b) {
     return true;
 }
 
+/* The number that another arrival names. */
+static LVal other_block(const Lir *l, LVal v) {
+    for (uint32_t k = 1; k < l->ins.n; k++) {
+        const LIns *i = &l->ins.v[k];
+        if (i->op == L_MBARRIER_ARRIVE_AT && l->args.v[i->arg + 2].i != v.i) return l->args.v[i->arg + 2];
+    }
+    return (LVal){0};
+}
+
 /* Changes the instruction, whose operands are a, so, if that kind of change is one for it. */
 static bool change(const Lir *l, LIns *i, LVal *a, Kind kind) {
     LIns nothing = {.op = L_CONST, .ty = {DT_I64, 1}};
     uint32_t size = i->aux & LIR_COPY_SIZE;
     switch (kind) {
     case NO_BARRIER:
-        return (i->op == L_BARRIER || i->op == L_BARRIER_SOME) && (*i = nothing, true);
+        return (i->op == L_BARRIER || i->op == L_BARRIER_SOME || i->op == L_CLUSTER_BARRIER) && (*i = nothing, true);
     case NO_WAIT:
         return (i->op == L_COPY_WAIT || i->op == L_MBARRIER_WAIT || (i->op == L_WGMMA_WAIT && !i->narg)) && (*i = nothing, true);
     case WEAK_WAIT:
@@ -51,7 +62,13 @@ static bool change(const Lir *l, LIns *i, LVal *a, Kind kind) {
     case NO_COMMIT:
         return (i->op == L_COPY_COMMIT || i->op == L_WGMMA_COMMIT) && (*i = nothing, true);
     case NO_ARRIVAL:
-        return i->op == L_MBARRIER_ARRIVE && (*i = nothing, true);
+        return (i->op == L_MBARRIER_ARRIVE || i->op == L_MBARRIER_ARRIVE_AT) && (*i = nothing, true);
+    case OTHER_BLOCK: /* it is a constant; that of no block is none */
+        return i->op == L_MBARRIER_ARRIVE_AT && (a[2] = other_block(l, a[2]), a[2].i);
+    case TO_ONE:
+        return i->op == L_TENSOR_LOAD && i->flags && (i->flags = 0, true);
+    case TO_ALL:
+        return i->op == L_TENSOR_LOAD && l->cluster && !i->flags && (i->flags = 1, true);
     case NO_FENCE:
         return (i->op == L_FENCE_MBARRIERS || i->op == L_FENCE_ASYNC) && (*i = nothing, true);
     case MORE_ARRIVALS:
@@ -258,7 +275,8 @@ static bool run(Job *j, const Mutant *m, emu_kernel *k, const char *seed, bool c
     uint32_t threads = lir_block_threads(l) ? lir_block_threads(l) : 256;
     memset(memory->buffer[j->out], 0xff, BUFFER);
     memset(memory->scratch, 0xff, sizeof memory->scratch);
-    emu_launch e = {lir_name(m->l), k, j->word, BLOCKS, threads, lir_shared_bytes(l), memory->scratch, SCRATCH, true, on_device};
+    emu_launch e = {lir_name(m->l), k, j->word, BLOCKS, threads, lir_shared_bytes(l), memory->scratch, SCRATCH, true, on_device,
+                    lir_cluster_blocks(l)};
     return child_launch(&e, seed, count);
 }
 
@@ -305,6 +323,10 @@ static const Case cases[] = {
      1.125},
     {"wgmma rows=256 cols=128", "%x: f16[296,304], %w: f16[296,136], %b: f16[136]", "f16[304,136]", WIDE("[304,136]", "sq,sr->qr"), 1e-3, 5, 0,
      1.125},
+    {"wgmma rows=128 cols=128 cluster=2", "%x: f16[300,136], %w: f16[200,136], %b: f16[200]", "f16[300,200]", WIDE("[300,200]", "qs,rs->qr"), 1e-3, 5,
+     0, 1.125},
+    {"wgmma rows=64 cols=256 cluster=2", "%x: f16[296,200], %w: f16[296,264], %b: f16[264]", "f16[200,264]", WIDE("[200,264]", "sq,sr->qr"), 1e-3, 5,
+     0, 1.125},
     {"wgmma rows=64 cols=128", "%x: f16[2,9,12,64], %w: f16[136,3,3,64], %b: f16[136]", "f16[2,9,6,136]", WINDOWS, 2e-3, 5, 0, 1.125},
     {"gemv rows=2", "%x: f32[2,200], %w: f32[200,136]", "f32[2,136]", "%0 = contract \"qs,sr->qr\" %x, %w : f32[2,136]\nyield %0", 1e-5, 5, 0, 3},
     {"gemv rows=1", "%x: f32[1,200], %w: f32[136,200]", "f32[1,136]", "%0 = contract \"qs,rs->qr\" %x, %w : f32[1,136]\nyield %0", 1e-5, 5, 0, 3},
