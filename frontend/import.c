@@ -4,6 +4,7 @@
  * inputs and outputs of the model in its order. A node one of whose operands is poison is skipped and its results are poison, so
  * that all independent errors of a model are reported in one run. */
 #include "frontend/import.h"
+#include <ctype.h>
 #include <string.h>
 
 /* Pass 1 over the table: prototypes of the importers. */
@@ -67,6 +68,66 @@ bool row_elementwise(const SrcNode *n)
                  r->fn == imp_cast || r->fn == imp_cast_like);
 }
 
+/* How many letters are to be put in, left out or exchanged for others, capitals or not, to make b of a. */
+static int distance(const char *a, const char *b)
+{
+    enum { LONG = 64 };
+    int row[LONG], n = (int)strlen(b);
+    if (n >= LONG || strlen(a) >= LONG)
+        return LONG;
+    for (int j = 0; j <= n; j++)
+        row[j] = j;
+    for (int i = 0; a[i]; i++) {
+        int before = row[0]; /* of the shorter a and the shorter b */
+        row[0] = i + 1;
+        for (int j = 1; j <= n; j++) {
+            int other = before + (tolower((unsigned char)a[i]) != tolower((unsigned char)b[j - 1]));
+            int less = (row[j] < row[j - 1] ? row[j] : row[j - 1]) + 1;
+            before = row[j];
+            row[j] = other < less ? other : less;
+        }
+    }
+    return row[n];
+}
+
+/* What may have been meant by an operator that is not there. */
+static const char *hint_operator(Model *m, const SrcNode *n)
+{
+    const OpRow *near = NULL;
+    bool domain = false;
+    int best = 3;
+    for (int i = 0; i < NROWS; i++) {
+        const char *d = rows[i].domain[0] ? rows[i].domain : "ai.onnx";
+        if (!strcmp(rows[i].op, n->op))
+            return ctx_printf(m->c, "; domain %s has one", d);
+        if (strcmp(rows[i].domain, n->domain))
+            continue;
+        domain = true;
+        int k = distance(n->op, rows[i].op);
+        if (k < best && (size_t)k * 3 <= strlen(n->op)) {
+            best = k;
+            near = &rows[i];
+        }
+    }
+    if (!domain)
+        return ", which is not known; a function of the model can define it";
+    return near ? ctx_printf(m->c, "; %s is one", near->op) : "";
+}
+
+/* Which versions have attribute `name` that row r lacks, or else what r has. */
+static const char *hint_attribute(Model *m, const OpRow *r, const char *name)
+{
+    for (int i = 0; i < NROWS; i++)
+        if (!strcmp(rows[i].op, r->op) && !strcmp(rows[i].domain, r->domain) && row_has_attr(&rows[i], name))
+            return rows[i].since > r->since ? ctx_printf(m->c, "; %s has it since version %d", r->op, rows[i].since)
+                                            : ctx_printf(m->c, "; %s has it before version %d", r->op, r->since);
+    Buf b = {.c = m->c};
+    for (const char *s = r->attrs; *s; s += strcspn(s, " "), s += strspn(s, " "))
+        if (strncmp(s, "consumed_inputs:", 16) != 0) /* nobody gives it */
+            buf_printf(&b, "%s %.*s", b.n ? "," : "", (int)strcspn(s, ":"), s);
+    return ctx_printf(m->c, "; %s has%s", r->op, b.n ? buf_str(&b) : " none");
+}
+
 bool import_supported(Model *m, const SrcNode *n, const char **why)
 {
     const char *domain = n->domain[0] ? n->domain : "ai.onnx";
@@ -77,11 +138,11 @@ bool import_supported(Model *m, const SrcNode *n, const char **why)
             later--;
         *why = later ? ctx_printf(m->c, "%s exists since version %d of %s, the model imports version %d", n->op,
                                   later->since, domain, n->version)
-                     : ctx_printf(m->c, "no operator %s in domain %s", n->op, domain);
+                     : ctx_printf(m->c, "no operator %s in domain %s%s", n->op, domain, hint_operator(m, n));
         return false;
     }
     if (!n->domain[0] && n->version > NEWEST_OPSET) {
-        *why = ctx_printf(m->c, "version %d of %s is newer than %d, the newest known", n->version, domain,
+        *why = ctx_printf(m->c, "version %d of %s is newer than %d, the newest known: convert the model", n->version, domain,
                           NEWEST_OPSET);
         return false;
     }
@@ -91,7 +152,7 @@ bool import_supported(Model *m, const SrcNode *n, const char **why)
     }
     for (uint32_t i = 0; i < n->nattr; i++)
         if (!row_has_attr(r, n->attr[i].name)) {
-            *why = ctx_printf(m->c, "attribute %s is not supported", n->attr[i].name);
+            *why = ctx_printf(m->c, "attribute %s is not supported%s", n->attr[i].name, hint_attribute(m, r, n->attr[i].name));
             return false;
         }
     return true;

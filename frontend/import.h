@@ -57,7 +57,7 @@ bool attr_is(const Imp *m, const char *name, const char *value);
 const int64_t *attr_ints(const Imp *m, const char *name, int *n);   /* NULL and 0 if absent */
 const Onnx__TensorProto *attr_tensor(const Imp *m, const char *name);
 const SrcAttr *attr_find(const Imp *m, const char *name);
-/* Checks the node against its row: E for kinds, missing ones and bad choices. */
+/* Checks the attributes that the row has: E for kinds, missing ones and bad choices. */
 bool attrs_check(Imp *m);
 bool operands_check(Imp *m);
 bool row_has_attr(const OpRow *r, const char *name);
@@ -75,6 +75,7 @@ bool const_scalar(Imp *m, Val v, Scalar *s);        /* one element, or all equal
 /* ==== import_shape.c: axes and shape-like operands ================================================================ */
 bool axis_ok(Imp *m, int64_t axis, int rank, int *out);     /* -rank..rank-1 to 0..rank-1; E0206 */
 bool axes_ok(Imp *m, const int64_t *axis, int n, int rank, uint32_t *mask); /* duplicates are errors */
+#define DECLARE_IT "; declare the shape of the result (value_info)" /* in messages, where hint_rank helps */
 int hint_rank(const Imp *m, uint32_t k);            /* declared rank of result k, -1 if it is not declared */
 /* The elements of integer operand v as dims: known ones, else symbols bound at run time in [lo, hi]. The length is the
  * static one, else `want` (checked at run time) if >= 0. out has room for SHAPE_MAX. false after a message. */

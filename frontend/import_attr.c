@@ -114,11 +114,6 @@ bool attrs_check(Imp *m)
     Entry e;
     for (const char *s = m->row->attrs; entry_next(&s, &e);)
         ok &= attr_check(m, &e);
-    for (uint32_t i = 0; i < m->n->nattr; i++)
-        if (!row_has_attr(m->row, m->n->attr[i].name)) {
-            UNSUP(m, "attribute %s is not supported", m->n->attr[i].name);
-            ok = false;
-        }
     return ok;
 }
 

@@ -111,7 +111,7 @@ bool operand_dims(Imp *m, Val v, const char *what, int64_t lo, int64_t hi, int w
     }
     if (*n < 0) {
         if (want < 0 || want > SHAPE_MAX) {
-            UNSUP(m, "%s: its length, and so the rank of the result, is known only at run time", what);
+            UNSUP(m, "%s: its length, and so the rank of the result, is known only at run time" DECLARE_IT, what);
             return false;
         }
         b_guard(&m->b, G_EQ, t.dim[0], DC(m, want), "%s must have %d elements", what, want);

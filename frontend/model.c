@@ -97,7 +97,7 @@ static bool tensor_type(Model *m, const Onnx__TypeProto__Tensor *t, const char *
     }
     if (!t->shape) {
         diag(m->c, SEV_UNSUPPORTED, loc, "U0120",
-             "%sthe model does not declare its shape; the rank must be known", about(m, loc, name));
+             "%sthe model does not declare its shape; the rank must be known, sizes may be names", about(m, loc, name));
         return false;
     }
     if (t->shape->n_dim > MAX_RANK) {

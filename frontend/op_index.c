@@ -58,7 +58,7 @@ void imp_gathernd(Imp *m)
         int hint = hint_rank(m, 0);
         k = q - 1 + r - batch - hint;
         if (hint < 0 || k < 1 || k > r - batch) {
-            UNSUP(m, "the length of the index tuples is known only at run time");
+            UNSUP(m, "the length of the index tuples is known only at run time" DECLARE_IT);
             return;
         }
         b_guard(&m->b, G_EQ, id[q - 1], DC(m, k), "index tuples must have %lld elements", (long long)k);

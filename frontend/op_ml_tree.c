@@ -407,7 +407,8 @@ void imp_ml_treeclass(Imp *m)
     const char *post = attr_s(m, "post_transform");
     if (y.i && n == 2) {
         two_classes(m, &e, y, labels, one, has[0] != has[1], post);
-    } else if (y.i) {
+    } else if (y.i) { /* the best of the scores that are the other result, of which a class without votes has 0; ONNX Runtime's kernel leaves it out,
+                       * so that where all votes are negative its label is not that of its best score */
         result(m, 0, ml_pick(m, labels, ml_argmax(m, y)));
         result(m, 1, cast_to(m, ml_post(m, y, post), DT_F32));
     }

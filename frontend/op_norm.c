@@ -72,6 +72,7 @@ void imp_batchnorm(Imp *m)
 {
     Val x = m->in[0], p[4];
     int r = rank_of(m, x), ch = r > 1 ? 1 : 0;
+    uint32_t errors = ctx_errors(m->c);
     DType t = dtype_of(m, x), w = wide_type(t);
     bool spatial = !row_has_attr(m->row, "spatial") || attr_i(m, "spatial");
     bool training = row_has_attr(m->row, "training_mode") && attr_i(m, "training_mode");
@@ -88,8 +89,10 @@ void imp_batchnorm(Imp *m)
             return;
         }
         for (int d = 0; d < rank_of(m, p[i]); d++)
-            b_guard(&m->b, G_EQ, dim_of(m, p[i], d), dim_of(m, x, spatial ? ch : 1 + d), "one parameter per channel is expected");
+            b_guard(&m->b, G_EQ, dim_of(m, p[i], d), dim_of(m, x, spatial ? ch : 1 + d), "operand %d must hold one parameter per channel", 1 + i);
     }
+    if (ctx_errors(m->c) != errors)
+        return;
     if (training) {
         batchnorm_training(m, x, p, spatial);
         return;

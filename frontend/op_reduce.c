@@ -91,7 +91,7 @@ static void reduce_runtime(Imp *m, Red k, Val x, bool keep, bool noop)
         int hint = hint_rank(m, 0);
         out = n > 0 ? r - n : hint;
         if (out < 0 || out > r) {
-            UNSUP(m, "the number of axes, and so the rank of the result, is known only at run time");
+            UNSUP(m, "the number of axes, and so the rank of the result, is known only at run time" DECLARE_IT);
             return;
         }
     }

@@ -31,7 +31,7 @@ static bool taken_type(Imp *m, const Type *elem, int rank, Type *t)
     if (known)
         rank = elem->rank;
     if (rank < 0) {
-        UNSUP(m, "the rank of the element is not known; declare the shape of the result (value_info)");
+        UNSUP(m, "the rank of the element is not known" DECLARE_IT);
         return false;
     }
     for (int d = 0; d < rank; d++)

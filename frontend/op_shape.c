@@ -186,7 +186,7 @@ void imp_squeeze(Imp *m)
         int n = present(m, 1) ? length_of(m, m->in[1]) : -1;
         out = n >= 0 ? r - n : hint;
         if (out < 0 || out > r) {
-            UNSUP(m, "the number of axes, and so the rank of the result, is known only at run time");
+            UNSUP(m, "the number of axes, and so the rank of the result, is known only at run time" DECLARE_IT);
             return;
         }
         for (int i = 0; i < out; i++)
@@ -211,7 +211,7 @@ void imp_unsqueeze(Imp *m)
         attr_ints(m, "axes", &n);
     }
     if (n < 0 || r + n > MAX_RANK) {
-        UNSUP(m, n < 0 ? "the number of axes, and so the rank of the result, is known only at run time"
+        UNSUP(m, n < 0 ? "the number of axes, and so the rank of the result, is known only at run time" DECLARE_IT
                        : "rank above %d", MAX_RANK);
         return;
     }

@@ -271,14 +271,46 @@ static void block_free(void *data, void *ptr) {
     }
 }
 
+/* What else a file may be that is given for a model, by its first bytes; NULL: no idea. */
+static const char *other_kind(const Model *m) {
+    static const struct {
+        size_t at;
+        const char *bytes, *what;
+    } kinds[] = {
+        {0, "version https://git-lfs",
+         "a pointer of Git LFS; fetch the file itself (git lfs pull)"},
+        {0, "PK\3\4", "a ZIP archive, as PyTorch writes; export the model to ONNX"},
+        {0, "\x80\2", "a Python pickle, as PyTorch writes; export the model to ONNX"},
+        {0, "\x89HDF", "an HDF5 file, as Keras writes; convert the model to ONNX"},
+        {0, "\x1f\x8b", "compressed by gzip; unpack it"},
+        {4, "TFL3", "a model of TensorFlow Lite; convert it to ONNX"},
+        {4, "ORTM",
+         "a model in ONNX Runtime's own format; take the ONNX model that it was made of"},
+        {0, "<!", "HTML or XML"},
+        {0, "<html", "HTML"},
+        {0, "<?xml", "XML"},
+        {0, "{", "JSON or another text"},
+    };
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+        size_t n = strlen(kinds[i].bytes);
+        if (m->size >= kinds[i].at + n && !memcmp(m->map + kinds[i].at, kinds[i].bytes, n))
+            return kinds[i].what;
+    }
+    return NULL;
+}
+
 Onnx__ModelProto *wire_read(Model *m) {
     Wire w = {.base = m->map};
     Loc loc = model_loc(m, NULL);
     Onnx__ModelProto *proto = NULL;
     if (!scan(&w, &onnx__model_proto__descriptor, m->map, m->map + m->size, 0)) {
-        diag(m->c, SEV_ERROR, loc, "E0101",
-             "not an ONNX model, or a damaged one: byte %zu of %zu: %s%s%s", w.at, m->size, w.what,
-             *w.in ? ", in " : "", w.in);
+        const char *what = other_kind(m);
+        if (what)
+            diag(m->c, SEV_ERROR, loc, "E0101", "not an ONNX model but %s", what);
+        else
+            diag(m->c, SEV_ERROR, loc, "E0101",
+                 "not an ONNX model, or a damaged one: byte %zu of %zu: %s%s%s", w.at, m->size,
+                 w.what, *w.in ? ", in " : "", w.in);
     } else if (w.need > (UINT64_C(64) << 20) + 64 * (m->size - w.lifted)) {
         diag(m->c, SEV_ERROR, loc, "E0102",
              "the model would take %llu MiB of memory, which its %zu bytes do not justify",
