@@ -1,6 +1,6 @@
 /* bufferise.c: decides what must exist in memory, by inserting `copy` nodes ("materialise here") in front of fusion:
- * - padding read by contractions, but for those of GPUs, becomes concats of slabs, so that the producer writes into the middle of
- *   the padded buffer and only the border is filled;
+ * - padding read by contractions, but for constants around those of GPUs, becomes concats of slabs, so that the producer writes into the
+ *   middle of the padded buffer and only the border is filled;
  * - a concat whose reshape is an operand of another is one of reshapes;
  * - operands of concat are written in place by their producers; what cannot be (views, inputs, constants, values placed
  *   elsewhere, results of the graph) is copied;
@@ -19,46 +19,57 @@ static Val copy_of(Graph *g, Val v, Loc loc) {
     return graph_node(g, P_COPY, 1, &v, 1, &t, &here, loc)->out[0];
 }
 
-/* Values that a contraction or a claimed group reads, itself or through views. Blocks of a GPU test indices of what they multiply while they bring
- * it, 16 bytes at a time: for them padding need not exist. */
-static bool *read_by_contract(Graph *g, const Target *t) {
-    bool *into = NEWN(g->c, bool, g->val.n), tests = t && t->flags & F_BLOCKS;
+/* Values that a claimed group or (contracts) a contraction reads, itself or through views. */
+static bool *read_by_contract(Graph *g, bool contracts) {
+    bool *into = NEWN(g->c, bool, g->val.n);
     for (uint32_t i = g->node.n; i-- > 0;) {
         Node *n = g->node.v[i];
-        if ((n->op != P_CONTRACT || tests) && n->op != P_GROUP && !(is_view(n) && into[n->out[0].i])) continue;
+        if ((n->op != P_CONTRACT || !contracts) && n->op != P_GROUP && !(is_view(n) && into[n->out[0].i])) continue;
         for (int k = 0; k < n->nin; k++) into[graph_resolve(g, n->in[k]).i] = true;
     }
     return into;
 }
 
-static Val slab(B *b, const PadAttr *a, int rank, const Dim *dim, int axis, Dim size) {
-    Dim d[MAX_RANK];
-    for (int i = 0; i < rank; i++) d[i] = i == axis ? size : dim[i];
-    Expr body = expr_const(b->c, a->value);
-    Val v;
-    b_map(b, 1, &body, 0, NULL, rank, d, &v);
-    return copy_of(b->g, v, b->loc); /* a splat would be inlined again */
+static bool is_constant_pad(const Node *n) {
+    const PadAttr *a = n->attr;
+    return a->mode == PAD_VALUE && !(n->nin > 1 && n->in[1].i);
+}
+
+/* What pad n has before (or after) v along the axis; v has been padded along later ones. */
+static Val slab(B *b, const Node *n, Val v, int axis, bool after) {
+    const PadAttr *a = n->attr;
+    const Type *t = val_type(b->g, v);
+    Dim lo[MAX_RANK], hi[MAX_RANK], dim[MAX_RANK], size = after ? a->hi[axis] : a->lo[axis];
+    for (int d = 0; d < t->rank; d++) {
+        dim[d] = d == axis ? size : t->dim[d];
+        lo[d] = d == axis && !after ? size : dim_const(b->c, 0);
+        hi[d] = d == axis && after ? size : dim_const(b->c, 0);
+    }
+    Val s;
+    if (is_constant_pad(n)) {
+        Expr body = expr_const(b->c, a->value);
+        b_map(b, 1, &body, 0, NULL, t->rank, dim, &s);
+    } else {
+        s = b_pad(b, v, lo, hi, NULL, a->mode, a->value, n->nin > 1 ? n->in[1] : (Val){0});
+        s = b_slice_axis(b, s, axis, after ? t->dim[axis] : dim_const(b->c, 0), size);
+    }
+    return copy_of(b->g, s, b->loc); /* or it would be computed where it is read, again */
 }
 
 static bool pad_to_concat(Graph *g, Node *n) {
     const PadAttr *a = n->attr;
     const Type *x = val_type(g, n->in[0]);
-    if (a->mode != PAD_VALUE || a->interior || (n->nin > 1 && n->in[1].i)) return false;
+    if (a->interior) return false;
     for (int d = 0; d < x->rank; d++) if (dim_lo(g->c, a->lo[d]) < 0 || dim_lo(g->c, a->hi[d]) < 0) return false;
     B b = builder(g, n->loc);
-    Dim dim[MAX_RANK];
     Val v = n->in[0];
-    int rank = x->rank;
-    for (int d = 0; d < rank; d++) dim[d] = x->dim[d];
-    for (int d = rank - 1; d >= 0; d--) { /* innermost first: the outermost slabs are the largest and contiguous */
+    for (int d = x->rank - 1; d >= 0; d--) { /* innermost first: the outermost slabs are the largest and contiguous */
         Val part[3];
         int np = 0;
-        if (!dim_is(g->c, a->lo[d], 0)) part[np++] = slab(&b, a, rank, dim, d, a->lo[d]);
+        if (!dim_is(g->c, a->lo[d], 0)) part[np++] = slab(&b, n, v, d, false);
         part[np++] = v;
-        if (!dim_is(g->c, a->hi[d], 0)) part[np++] = slab(&b, a, rank, dim, d, a->hi[d]);
-        if (np == 1) continue;
-        v = b_concat(&b, np, part, d);
-        dim[d] = val_type(g, v)->dim[d];
+        if (!dim_is(g->c, a->hi[d], 0)) part[np++] = slab(&b, n, v, d, true);
+        if (np > 1) v = b_concat(&b, np, part, d);
     }
     graph_replace(g, n->out[0], v);
     return true;
@@ -220,9 +231,12 @@ static void place_updated(Graph *g, Node *n, const uint32_t *uses, bool *taken) 
 
 bool pass_bufferise(Graph *g, PassCtx *p) {
     uint32_t n = g->node.n;
-    const bool *into = read_by_contract(g, p->target);
-    for (uint32_t i = 0; i < n; i++)
-        if (g->node.v[i]->op == P_PAD && into[g->node.v[i]->out[0].i]) pad_to_concat(g, g->node.v[i]);
+    /* Blocks of a GPU test indices of what they multiply while they bring it, 16 bytes at a time: for them constants around it need not exist. */
+    const bool tests = p->target && p->target->flags & F_BLOCKS, *all = read_by_contract(g, true), *constants = tests ? read_by_contract(g, false) : all;
+    for (uint32_t i = 0; i < n; i++) {
+        Node *x = g->node.v[i];
+        if (x->op == P_PAD && (is_constant_pad(x) ? constants : all)[x->out[0].i]) pad_to_concat(g, x);
+    }
     graph_tidy(g);
     nest_concats(g);
     graph_tidy(g);

@@ -308,7 +308,7 @@ static Val in_window_blocks(Lay *w, B *b, Val v, int64_t block) {
         const PadAttr *a = pad->attr;
         Dim lo[MAX_RANK], hi[MAX_RANK];
         int rank = val_type(w->g, core)->rank;
-        bool plain = !a->interior && a->mode == PAD_VALUE && dim_is(w->c, a->lo[1], 0) && dim_is(w->c, a->hi[1], 0);
+        bool plain = !a->interior && dim_is(w->c, a->lo[1], 0) && dim_is(w->c, a->hi[1], 0);
         Val z = lay_in_blocks(w, b, core, block, false);
         if (block == w->block) lay_set_blocked(w, core, z, 0);
         for (int i = 0; i <= rank; i++) lo[i] = hi[i] = dim_const(w->c, 0);
@@ -316,7 +316,7 @@ static Val in_window_blocks(Lay *w, B *b, Val v, int64_t block) {
             lo[i] = a->lo[i];
             hi[i] = a->hi[i];
         }
-        y = plain ? b_pad(b, z, lo, hi, NULL, PAD_VALUE, a->value, pad->nin > 1 ? pad->in[1] : (Val){0}) : lay_in_blocks(w, b, in, block, false);
+        y = plain ? b_pad(b, z, lo, hi, NULL, a->mode, a->value, pad->nin > 1 ? pad->in[1] : (Val){0}) : lay_in_blocks(w, b, in, block, false);
     } else if (!y.i) {
         y = lay_in_blocks(w, b, in, block, false);
     }
@@ -377,6 +377,15 @@ int64_t layout_block(Lay *w) {
     return fit ? WIDE : BLOCK;
 }
 
+/* Few output channels would leave most of a block empty: of planes, pixels of a row are the lanes. */
+static bool better_in_planes(Lay *w, const Conv *v) {
+    enum { FEW = 4, ROW = 32 };
+    const Node *d = val_def(w->g, v->x);
+    if (v->bytes || v->cout > FEW || lay_blocked(w, v->x).i || !d || d->op != P_WINDOW) return false;
+    const WindowAttr *a = d->attr;
+    return a->stride[a->n - 1] == 1 && dim_lo(w->c, val_type(w->g, v->x)->dim[1 + v->spatial]) >= ROW;
+}
+
 bool layout_conv(Lay *w, Node *n) {
     Conv v;
     if (!match_conv(w, n, &v) || (w->block != BLOCK && !fits_wide(&v))) return false;
@@ -414,7 +423,7 @@ bool layout_conv(Lay *w, Node *n) {
         return true;
     }
     int64_t block;
-    if (!v.bytes && val_type(w->g, v.x)->dtype != DT_F32) return false;
+    if ((!v.bytes && val_type(w->g, v.x)->dtype != DT_F32) || better_in_planes(w, &v)) return false;
     x = windowed_input(w, &b, &v, v.x, v.cin, &block);
     if (!x.i || !pass_allow(w->p)) return false;
     bool tiles = w->p->target && (w->p->target->flags & F_AMX);

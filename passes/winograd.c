@@ -156,18 +156,17 @@ static Val matrix(Wino *w, B *b, Val *made, const float (*x)[WINO_MAX], int rows
     return *made = b_const(b, d, type_consts(w->g->c, DT_F32, 2, dim));
 }
 
-/* x with zeros after its last row and column, to whole tiles; poison if x is padded by something
- * else than a constant. */
+/* x with more padding after its last row and column, to whole tiles. */
 static Val whole_tiles(Wino *w, B *b, const Conv *v, const WinoForm *f) {
     Ctx *c = w->g->c;
     Val x = v->x;
     Node *pad = val_def(w->g, x);
+    const PadAttr *a = pad && pad->op == P_PAD ? pad->attr : NULL;
     Dim lo[5], hi[5];
     Scalar value = {.t = DT_F32};
     for (int d = 0; d < 5; d++) lo[d] = hi[d] = dim_const(c, 0);
-    if (pad && pad->op == P_PAD) {
-        const PadAttr *a = pad->attr;
-        if (a->mode != PAD_VALUE || a->interior || (pad->nin > 1 && pad->in[1].i)) return (Val){0};
+    if (a && (a->mode != PAD_VALUE || a->interior || (pad->nin > 1 && pad->in[1].i))) a = NULL; /* a value like any other */
+    if (a) {
         for (int d = 0; d < 5; d++) {
             lo[d] = a->lo[d];
             hi[d] = a->hi[d];
@@ -178,7 +177,7 @@ static Val whole_tiles(Wino *w, B *b, const Conv *v, const WinoForm *f) {
     if (!more_h && !more_w) return x;
     hi[2] = dim_addi(c, hi[2], more_h);
     hi[3] = dim_addi(c, hi[3], more_w);
-    if (pad && pad->op == P_PAD) x = graph_resolve(w->g, pad->in[0]);
+    if (a) x = graph_resolve(w->g, pad->in[0]);
     return b_pad(b, x, lo, hi, NULL, PAD_VALUE, value, (Val){0});
 }
 
