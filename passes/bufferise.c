@@ -232,7 +232,8 @@ static void place_updated(Graph *g, Node *n, const uint32_t *uses, bool *taken) 
 bool pass_bufferise(Graph *g, PassCtx *p) {
     uint32_t n = g->node.n;
     /* Blocks of a GPU test indices of what they multiply while they bring it, 16 bytes at a time: for them constants around it need not exist. */
-    const bool tests = p->target && p->target->flags & F_BLOCKS, *all = read_by_contract(g, true), *constants = tests ? read_by_contract(g, false) : all;
+    const bool tests = p->target && p->target->flags & F_BLOCKS;
+    const bool *all = read_by_contract(g, true), *constants = tests ? read_by_contract(g, false) : all;
     for (uint32_t i = 0; i < n; i++) {
         Node *x = g->node.v[i];
         if (x->op == P_PAD && (is_constant_pad(x) ? constants : all)[x->out[0].i]) pad_to_concat(g, x);

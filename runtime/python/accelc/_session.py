@@ -62,9 +62,9 @@ def _empty(shape, dtype):
     return np.ndarray(shape, dtype, memory, -memory.__array_interface__["data"][0] % 64)
 
 
-def _shape(v):
+def _shape(rank, dims):
     """The sizes of a tensor."""
-    return tuple((c.c_int64 * v.rank).from_address(v.dims)[:]) if v.rank else ()
+    return tuple((c.c_int64 * rank).from_address(dims)[:]) if rank else ()
 
 
 class _Set:
@@ -294,10 +294,10 @@ class Session:
             raise Error(self.model._api.error(self._handle).decode(errors="replace") or f"status {status}", status)
         result = {}
         for i, (v, name) in enumerate(zip(values, self._out_names)):
-            shape = _shape(v) if v.kind == abi.TENSOR else ()
+            shape = _shape(v.rank, v.dims) if v.kind == abi.TENSOR else ()
             if name in out and tuple(out[name].shape) != shape:
                 raise Error(f"output {name!r} has shape {shape}, the array for it {tuple(out[name].shape)}", abi.ESHAPE)
-            result[name] = out[name] if name in out else _dlpack.DeviceArray(self, self._runs, i, v, shape) if v.device else self._copy(v)
+            result[name] = out[name] if name in out else _dlpack.DeviceArray(self, self._runs, i, v, shape) if v.device else _copy(v)
         return result
 
     def _set_out(self, i, v, x, keep):
@@ -349,7 +349,7 @@ class Session:
         result = {}
         for i, name in enumerate(self._out_names):
             a = out.arrays[i]
-            result[name] = self._copy(out.values[i]) if a is None else a
+            result[name] = _copy(out.values[i]) if a is None else a
         if not spec.known:
             learned = tuple((a.shape, a.dtype) if fixed else None
                             for a, fixed in zip(result.values(), self.model._out_fixed))
@@ -357,29 +357,6 @@ class Session:
                 spec = self._spec = self._specs[tuple(self._shapes)] = _Spec(learned)
             spec.known = True
         return result
-
-    def _copy(self, v):
-        """A session-owned value: an array, a list, a dict, or None for nothing."""
-        if v.kind == abi.ABSENT:
-            return None
-        if v.kind != abi.TENSOR:
-            elem = [self._copy(e) for e in (abi.Value * v.nelem).from_address(v.elem)] if v.nelem else []
-            return elem if v.kind == abi.SEQUENCE else \
-                dict(zip(elem[0].tolist(), elem[1].tolist() if isinstance(elem[1], _ndarray) else elem[1]))
-        shape = _shape(v)
-        if v.dtype == abi.STRING:
-            return _from_strings(v, shape)
-        if v.dtype in abi.PACKED:
-            packed = np.empty(v.bytes, np.uint8)
-            c.memmove(packed.ctypes.data, v.data, v.bytes) if v.bytes else None
-            return abi.unpack(packed, shape, v.dtype)
-        dtype = abi.dtype_of(v.dtype)
-        if 0 < math.prod(shape) * dtype.itemsize <= _FEW_BYTES:
-            return np.ndarray(shape, dtype, bytearray(c.string_at(v.data, v.bytes)))
-        a = _empty(shape, dtype)
-        if v.bytes:
-            c.memmove(a.__array_interface__["data"][0], v.data, min(v.bytes, a.nbytes))
-        return a
 
     def _failed(self, status, out):
         """Raises the session's error, except for a buffer that was too small: fetches what run() computed."""
@@ -391,13 +368,13 @@ class Session:
         result = {}
         for i, name in enumerate(self._out_names):
             v = out.values[i]
-            shape = _shape(v)
+            shape = _shape(v.rank, v.dims)
             a = out.arrays[i]
             if a is None or a.shape != shape:
                 v.data = None
             if api.fetch(self._handle, i, c.byref(v)):
                 raise Error(api.error(self._handle).decode(errors="replace"), status)
-            result[name] = a if a is not None and a.shape == shape else self._copy(v)
+            result[name] = a if a is not None and a.shape == shape else _copy(v)
         return result
 
     def reset(self):
@@ -437,6 +414,51 @@ class Session:
 
 
 # --- values ----------------------------------------------------------------------------------------------
+
+def _copy(v):
+    """A session-owned value: an array, a list, a dict, or None for nothing."""
+    return _object(*abi.VALUE.unpack_from(v))
+
+
+def _object(kind, _owned, dtype, rank, _device, _pad, dims, data, size, elem, nelem):
+    """The same of the fields of a Value."""
+    if kind == abi.TENSOR:
+        return _array(dtype, _shape(rank, dims), data, size)
+    if kind == abi.ABSENT:
+        return None
+    parts = abi.VALUE.iter_unpack(c.string_at(elem, nelem * abi.VALUE.size)) if nelem else ()
+    if kind == abi.SEQUENCE:
+        return [_object(*part) for part in parts]
+    keys, values = parts
+    return dict(zip(_list(keys), _list(values)))
+
+
+def _list(fields):
+    """The keys or the values of a map: a list, for plain numbers without an array in between."""
+    kind, _, dtype, rank, _, _, _, data, size, _, _ = fields
+    code = abi.CODES.get(dtype) if kind == abi.TENSOR and rank == 1 else None
+    if code:
+        return memoryview(c.string_at(data, size)).cast(code).tolist()
+    x = _object(*fields)
+    return x.tolist() if isinstance(x, _ndarray) else x
+
+
+def _array(number, shape, data, size):
+    """A copy of a tensor of `size` bytes."""
+    if number == abi.STRING:
+        return _from_strings(data, size, shape)
+    if number in abi.PACKED:
+        packed = np.empty(size, np.uint8)
+        c.memmove(packed.ctypes.data, data, size) if size else None
+        return abi.unpack(packed, shape, number)
+    dtype = abi.dtype_of(number)
+    if 0 < math.prod(shape) * dtype.itemsize <= _FEW_BYTES:
+        return _ndarray(shape, dtype, bytearray(c.string_at(data, size)))
+    a = _empty(shape, dtype)
+    if size:
+        c.memmove(a.__array_interface__["data"][0], data, min(size, a.nbytes))
+    return a
+
 
 def _dense(x, want):
     """An array whose memory the runtime can read as it is, the number of its element type, what must stay alive."""
@@ -519,11 +541,11 @@ def _strings(x):
     return table, (table, blob)
 
 
-def _from_strings(v, shape):
-    count = v.bytes // c.sizeof(abi.Str)
+def _from_strings(data, size, shape):
+    count = size // c.sizeof(abi.Str)
     flat = np.empty(count, object)
     if count:
-        for i, s in enumerate((abi.Str * count).from_address(v.data)):
+        for i, s in enumerate((abi.Str * count).from_address(data)):
             flat[i] = c.string_at(s.ptr, s.len).decode(errors="replace") if s.len else ""
     return flat.reshape(shape)
 
