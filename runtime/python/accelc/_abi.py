@@ -90,7 +90,6 @@ NATIVE = {1: "float32", 2: "uint8", 3: "int8", 4: "uint16", 5: "int16", 6: "int3
           9: "bool", 10: "float16", 11: "float64", 12: "uint32", 13: "uint64", 14: "complex64", 15: "complex128"}
 EXTRA = {16: "bfloat16", 17: "float8_e4m3fn", 18: "float8_e4m3fnuz", 19: "float8_e5m2", 20: "float8_e5m2fnuz",
          21: "uint4", 22: "int4", 23: "float4_e2m1fn", 24: "float8_e8m0fnu", 25: "uint2", 26: "int2"}
-CODES = {1: "f", 2: "B", 3: "b", 4: "H", 5: "h", 6: "i", 7: "q", 9: "?", 11: "d", 12: "I", 13: "Q"}    # of memoryview
 PACKED = {21: 4, 22: 4, 23: 4, 25: 2, 26: 2}    # bits of the types that the runtime packs and numpy does not
 NUMBER = {np.dtype(name): number for number, name in NATIVE.items()}
 
@@ -109,6 +108,17 @@ def dtype_of(number):
         raise Error(f"type {EXTRA[number]} needs the package ml_dtypes", EDTYPE) from None
     except AttributeError:
         raise Error(f"this version of ml_dtypes has no type {EXTRA[number]}", EDTYPE) from None
+
+
+PLAIN = {1: c.c_float, 2: c.c_uint8, 3: c.c_int8, 4: c.c_uint16, 5: c.c_int16, 6: c.c_int32, 7: c.c_int64, 9: c.c_bool, 11: c.c_double,
+         12: c.c_uint32, 13: c.c_uint64}
+
+
+@functools.lru_cache(256)
+def vector_of(number, size):
+    """The ctypes type of `size` bytes of elements that are plain numbers, or None."""
+    element = PLAIN.get(number)
+    return element and element * (size // c.sizeof(element))
 
 
 def number_of(dtype):

@@ -436,9 +436,9 @@ def _object(kind, _owned, dtype, rank, _device, _pad, dims, data, size, elem, ne
 def _list(fields):
     """The keys or the values of a map: a list, for plain numbers without an array in between."""
     kind, _, dtype, rank, _, _, _, data, size, _, _ = fields
-    code = abi.CODES.get(dtype) if kind == abi.TENSOR and rank == 1 else None
-    if code:
-        return memoryview(c.string_at(data, size)).cast(code).tolist()
+    vector = abi.vector_of(dtype, size) if kind == abi.TENSOR and rank == 1 else None
+    if vector:
+        return vector.from_address(data)[:]
     x = _object(*fields)
     return x.tolist() if isinstance(x, _ndarray) else x
 
