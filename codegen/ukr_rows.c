@@ -16,6 +16,7 @@
 enum { PAR_PREFIX, PAR_THREADS, PAR_HELD, PAR_NEAR, N_PARS };
 enum { WARP = 32, LEAST = WARP, MOST = 512, EACH = 4 /* elements of a thread, if the row is not too long */, MOST_HELD = 8, NEAR = 4,
        SLOT = 8 /* bytes of a warp's part */,
+       ENDLESS = 512, LENGTHS = 4096 /* elements that a row may well have whose length may be as much */,
        WIDE = 64, LONG = 256 /* points, elements of a sum, that are worth a block */ };
 
 typedef struct Row { /* a buffer in registers */
@@ -161,6 +162,7 @@ static int rows_candidates(const Kernel *k, const Target *t, Sched *out, int max
     for (int st = 0; st < k->nstage; st++) {
         int v = thread_axis(k, &k->stage[st], prefix);
         double n = v >= 0 ? dim_typical(k->c, k->stage[st].axis[v].extent) : 0;
+        if (v >= 0 && dim_hi(k->c, k->stage[st].axis[v].extent) >= LENGTHS && n < ENDLESS) n = ENDLESS;
         most = n > most ? n : most;
     }
     int threads = LEAST;

@@ -1,14 +1,16 @@
 /* split.c: products of few tiles, for GPUs. In: contractions whose results are fewer tiles than a device has multiprocessors, over a long axis.
  * Out: contractions over parts of that axis, one after the other in memory, as many as fill the device, and a sum over the parts, which what follows
  * joins. How many parts follows from the sizes alone, so results depend neither on the device nor on the grid.
- * Sizes that are symbols count with their upper bounds: where there is none, nothing is split. A symbolic axis is split into whole steps, and what
- * its last parts have too much of is padding of both factors. */
+ * Sizes that are symbols count with their upper bounds. A summed axis that has none (keys of a cache that grows) counts as LONG: parts that turn out
+ * short cost little, a long sum that is not split waits for a few multiprocessors. Batches without one are few where rows are few, as in a step of a
+ * decoder; other sizes without one are many tiles, and nothing is split. A symbolic axis is split into whole steps, and what its last parts have too
+ * much of is padding of both factors. */
 #include <string.h>
 
 #include "internal.h"
 
 enum { MULTIPROCESSORS = 132, TILE = 64, FEW = 16, COLUMNS = 32 /* of a block where rows are few */, MOST_PARTS = 64 };
-enum { LEAST = 256 /* k of a part */, STEP = 16 /* elements that are copied at once, at most */ };
+enum { LEAST = 256 /* k of a part */, STEP = 16 /* elements that are copied at once, at most */, LONG = 4096 };
 enum { LAUNCH = 4000 /* cycles that one more kernel takes */ };
 enum { MEMORY = 2500, FLOW = 20 /* bytes a cycle: of the device; that a block has under way */ };
 
@@ -37,18 +39,20 @@ static bool measure(Graph *g, const Node *n, Sizes *z) {
     const Type *t[3] = {val_type(g, n->in[0]), val_type(g, n->in[1]), val_type(g, n->out[0])};
     int rank[3] = {t[0]->rank, t[1]->rank, t[2]->rank};
     *z = (Sizes){{1, 1}, 1, 1, -1, 0, false};
+    bool few = false; /* batches without a bound */
     if (twice(a, rank) || rank[0] == MAX_RANK || rank[1] == MAX_RANK || rank[2] == MAX_RANK) return false;
     for (int s = 0; s < 2; s++)
         for (int d = 0; d < rank[s]; d++) {
             uint8_t label = a->label[s][d];
             bool both = find(a->label[!s], rank[!s], label) >= 0, out = find(a->label[2], rank[2], label) >= 0;
             int64_t most = dim_hi(g->c, t[s]->dim[d]);
-            if (most == DIM_INF) return false;
             if (both && s) continue;
+            if (most == DIM_INF && out && !both) return false;
+            if (most == DIM_INF) few |= out, most = out ? 1 : LONG;
             *(!out ? &z->depth : both ? &z->batches : &z->side[s]) *= (double)most;
             if (!out && both && most > z->longest) z->longest = most, z->axis = label, z->known = dim_is_const(g->c, t[s]->dim[d], NULL);
         }
-    return z->axis >= 0;
+    return z->axis >= 0 && !(few && z->side[0] > FEW && z->side[1] > FEW);
 }
 
 /* Cycles of a block for one k. */
