@@ -119,24 +119,12 @@ static double taps_from(const Nest *n, const Stage *s, int a) {
 typedef void (*LeafFn)(Nest *n, const Stage *s, LVal *acc, Point *p, int arg);
 
 /* Loops over the reduced axes from `a` on, except `skip`; acc in, acc out: nres for each of the jammed vectors. */
-static void reduce_loops(Nest *n, const Stage *s, int a, int skip, LVal *acc, Point *p, LeafFn leaf, int arg) {
-    while (a < s->naxis && (s->axis[a].kind != AX_RED || a == skip)) a++;
-    if (a == s->naxis) {
-        leaf(n, s, acc, p, arg);
-        return;
-    }
+static void reduce_loops(Nest *n, const Stage *s, int a, int skip, LVal *acc, Point *p, LeafFn leaf, int arg);
+
+/* The loop over points lo to hi of axis a. */
+static void reduce_loop(Nest *n, const Stage *s, int a, int skip, LVal lo, LVal hi, LVal *acc, Point *p, LeafFn leaf, int arg) {
     Lir *l = n->e->l;
-    uint32_t count = s->nres * (uint32_t)n->jam, inside = p->inside;
-    LVal lo = lir_i64(l, 0), hi = emit_dim(n->e, s->axis[a].extent);
-    int64_t taps;
-    bool cut = emit_inside(n->e, s, a, p, &lo, &hi);
-    if (!cut && leaf == leaf_combine && taps_from(n, s, a) <= UNROLLED && dim_is_const(n->e->c, s->axis[a].extent, &taps)) {
-        for (int64_t i = 0; i < taps; i++) {
-            p->axis[a] = lir_i64(l, i);
-            reduce_loops(n, s, a + 1, skip, acc, p, leaf, arg);
-        }
-        return;
-    }
+    uint32_t count = s->nres * (uint32_t)n->jam;
     int64_t terms = emit_terms(n->e, s, a + 1, skip, lir_type(l, acc[0]).lanes);
     Parts parts = emit_parts(n->e, s, dim_hi(n->e->c, s->axis[a].extent), terms, 1, &lo, &hi, count, acc);
     LFor f = lir_for(l, lo, hi, lir_i64(l, 1), count, acc);
@@ -148,6 +136,38 @@ static void reduce_loops(Nest *n, const Stage *s, int a, int skip, LVal *acc, Po
     if (parts.size.each) emit_add_part(n->e, s, count, f.c, next);
     lir_for_end(l, &f, next, acc);
     emit_parts_end(n->e, s, &parts, count, acc);
+}
+
+static void reduce_unrolled(Nest *n, const Stage *s, int a, int skip, int64_t taps, LVal *acc, Point *p, LeafFn leaf, int arg) {
+    for (int64_t i = 0; i < taps; i++) {
+        p->axis[a] = lir_i64(n->e->l, i);
+        reduce_loops(n, s, a + 1, skip, acc, p, leaf, arg);
+    }
+}
+
+static void reduce_loops(Nest *n, const Stage *s, int a, int skip, LVal *acc, Point *p, LeafFn leaf, int arg) {
+    while (a < s->naxis && (s->axis[a].kind != AX_RED || a == skip)) a++;
+    if (a == s->naxis) {
+        leaf(n, s, acc, p, arg);
+        return;
+    }
+    Lir *l = n->e->l;
+    uint32_t count = s->nres * (uint32_t)n->jam, inside = p->inside;
+    LVal lo = lir_i64(l, 0), all = emit_dim(n->e, s->axis[a].extent), hi = all;
+    int64_t taps;
+    bool cut = emit_inside(n->e, s, a, p, &lo, &hi), innermost = true;
+    bool few = leaf == leaf_combine && taps_from(n, s, a) <= UNROLLED && dim_is_const(n->e->c, s->axis[a].extent, &taps);
+    for (int r = a + 1; r < s->naxis; r++) innermost = innermost && s->axis[r].kind != AX_RED;
+    if (few && !cut) reduce_unrolled(n, s, a, skip, taps, acc, p, leaf, arg);
+    else if (few && innermost) { /* most windows are not cut */
+        LVal uncut[K_RES * JAM];
+        memcpy(uncut, acc, count * sizeof *uncut);
+        LIf whole = lir_if(l, lir_op2(l, S_EQ, lir_sub(l, hi, lo), all), count);
+        reduce_unrolled(n, s, a, skip, taps, uncut, p, leaf, arg);
+        lir_else(l, &whole, uncut);
+        reduce_loop(n, s, a, skip, lo, hi, acc, p, leaf, arg);
+        lir_endif(l, &whole, acc, acc);
+    } else reduce_loop(n, s, a, skip, lo, hi, acc, p, leaf, arg);
     p->inside = inside;
 }
 
@@ -351,29 +371,23 @@ static void keep_invariants(Nest *n, int st, const Point *p, int v) {
 void nest_vector_loop(Nest *n, int st, Point *p, int v, uint16_t lanes, LVal lo, LVal hi) {
     Lir *l = n->e->l;
     Dim extent = n->k->stage[st].axis[v].extent;
-    LVal len = lir_sub(l, hi, lo);
-    LVal whole = lir_add(l, lo, lir_op2(l, S_MUL, lir_op2(l, S_DIV, len, lir_i64(l, lanes)), lir_i64(l, lanes)));
-    int64_t most = dim_hi(n->e->c, extent) / lanes, points;
+    LVal whole = lir_add(l, lo, lir_op2(l, S_MUL, lir_op2(l, S_DIV, lir_sub(l, hi, lo), lir_i64(l, lanes)), lir_i64(l, lanes)));
+    int64_t most = dim_hi(n->e->c, extent) / lanes, points = 0;
     bool known = dim_is_const(n->e->c, extent, &points) && n->chunk_axis != v && !(n->rows && points > STRIP);
     p->vaxis = (int8_t)v;
     p->lanes = lanes;
     n->jam = n->rows ? 1 : jam_of(n, &n->k->stage[st]);
     keep_invariants(n, st, p, v);
     if (n->jam > most) n->jam = known ? (int)most : 1;
-    if (n->jam > 1) {
-        LVal step = lir_i64(l, n->jam * lanes), end = lir_add(l, lo, lir_op2(l, S_MUL, lir_op2(l, S_DIV, len, step), step));
+    for (int64_t left = points / lanes; n->jam > 0; n->jam = n->jam > 2 && !known ? 2 : n->jam > 1) { /* many, two if there may be few, one */
+        if (known && left < n->jam) continue;
+        LVal step = lir_i64(l, n->jam * lanes), end = lir_add(l, lo, lir_op2(l, S_MUL, lir_op2(l, S_DIV, lir_sub(l, hi, lo), step), step));
         LFor many = lir_for(l, lo, end, step, 0, NULL);
         p->axis[v] = many.iv;
         vector(n, st, p);
         lir_for_end(l, &many, NULL, NULL);
         lo = end;
-    }
-    if (!known || (n->jam > 1 ? points / lanes % n->jam : points / lanes) > 0) {
-        n->jam = 1;
-        LFor f = lir_for(l, lo, whole, lir_i64(l, lanes), 0, NULL);
-        p->axis[v] = f.iv;
-        vector(n, st, p);
-        lir_for_end(l, &f, NULL, NULL);
+        left %= n->jam;
     }
     n->jam = 1;
     if (n->chunk_axis == v || !dim_divisible(n->e->c, extent, lanes)) vector_rest(n, st, p, v, lanes, whole, hi, known ? points % lanes : 0);

@@ -114,10 +114,9 @@ static void split(Kernel *k, int st, const Slide *w, int lanes) {
     Dim wide = dim_add(c, dim_addi(c, last, 1), dim_muli(c, dim_addi(c, whole.axis[w->red].extent, -1), dilation));
     if (dim_lo(c, par) < 1) wide = dim_mul(c, dim_min(c, par, dim_const(c, 1)), wide);
     Widen x = {.w = w, .unit = unit, .none = whole.init[0]};
-    int64_t points;
-    x.padded = last_parallel(&whole) == w->par && dim_is_const(c, wide, &points) && points % lanes && expr_info(c, whole.body[0])->kind == E_LOAD &&
+    x.padded = last_parallel(&whole) == w->par && !dim_divisible(c, wide, lanes) && expr_info(c, whole.body[0])->kind == E_LOAD &&
                expr_info(c, whole.body[0])->dtype == whole.acc[0];
-    if (x.padded) wide = dim_const(c, (points + lanes - 1) / lanes * lanes);
+    if (x.padded) wide = dim_muli(c, dim_ceildiv(c, wide, dim_const(c, lanes)), lanes);
     Expr to[K_AXES] = {{0}}, read[MAX_RANK];
     first->naxis = 0;
     first->out[0] = (KOut){.buf = temp, .oob = OOB_NEVER};
