@@ -55,20 +55,38 @@ Ahead nest_ahead(const Nest *n, int st) {
     return (Ahead){v, SOON};
 }
 
-typedef struct AskAhead { Nest *n; const Stage *s; int axis; Point at; } AskAhead;
-
-static void ask_for(void *data, const ExprInfo *x) {
-    const AskAhead *a = data;
-    Emit *e = a->n->e;
-    const KBuf *b = &e->k->buf[x->index];
+/* Asks for the lanes of an access at p, if they lie side by side along it and are apart along `axis`. */
+static void ask_for(Nest *n, const Stage *s, const Point *p, int axis, uint16_t buf, const Expr *index) {
+    Emit *e = n->e;
+    const KBuf *b = &e->k->buf[buf];
     int64_t step;
     LVal vec;
     Affine f;
-    if (b->kind != KB_IN || x->oob != OOB_NEVER || dt_bits(b->dtype) < 8) return;
-    if (!access_affine(e->k, a->s, (uint16_t)x->index, b->rank, x->arg, &f) || !f.has[a->axis] || !dim_is(e->c, f.coef[a->at.vaxis], 1)) return;
-    LVal at = emit_address(e, a->s, (uint16_t)x->index, b->rank, x->arg, &a->at, &step, &vec);
+    if (dt_bits(b->dtype) < 8 || !access_affine(e->k, s, buf, b->rank, index, &f) || !f.has[axis] || !dim_is(e->c, f.coef[p->vaxis], 1)) return;
+    LVal at = emit_address(e, s, buf, b->rank, index, p, &step, &vec);
     const int line = (int)(64 / (dt_bits(b->dtype) / 8));
-    for (int i = 0; i < a->at.lanes; i += line) lir_prefetch(e->l, e->ptr[x->index], lir_addi(e->l, at, i), b->dtype, 2);
+    for (int i = 0; i < p->lanes; i += line) lir_prefetch(e->l, e->ptr[buf], lir_addi(e->l, at, i), b->dtype, 2);
+}
+
+typedef struct AskAhead { Nest *n; const Stage *s; int axis; Point at; } AskAhead;
+
+static void ask_for_load(void *data, const ExprInfo *x) {
+    const AskAhead *a = data;
+    if (a->n->k->buf[x->index].kind == KB_IN && x->oob == OOB_NEVER) ask_for(a->n, a->s, &a->at, a->axis, (uint16_t)x->index, x->arg);
+}
+
+/* By the time that the stages after map st store a row, its lines are near. */
+static void ask_for_results(Nest *n, int st, const Point *p) {
+    const Stage *map = &n->k->stage[st];
+    for (int u = st + 1; u < n->k->nstage; u++) {
+        const Stage *s = &n->k->stage[u];
+        if (s->kind != ST_NEST || s->comb[0].i || s->naxis != map->naxis || n->axis[u] != p->vaxis || n->epilogue[st] >> u & 1) continue;
+        for (int r = 0; r < s->nres; r++) {
+            const KOut *o = &s->out[r];
+            if (n->k->buf[o->buf].kind != KB_OUT || o->oob != OOB_NEVER || n->e->streamed >> o->buf & 1) continue;
+            ask_for(n, s, p, p->vaxis, o->buf, o->at);
+        }
+    }
 }
 
 static void ask_ahead(Nest *n, int st, const Point *p) {
@@ -77,7 +95,9 @@ static void ask_ahead(Nest *n, int st, const Point *p) {
     if (!ahead->by || p->mask.i || p->vaxis < 0) return;
     a.at.axis[ahead->axis] = lir_addi(n->e->l, p->axis[ahead->axis], ahead->by);
     emit_memo_reset(n->e);
-    for (int r = 0; r < a.s->nres; r++) expr_loads(n->e->c, a.s->body[r], ask_for, &a);
+    for (int r = 0; r < a.s->nres; r++) expr_loads(n->e->c, a.s->body[r], ask_for_load, &a);
+    emit_memo_reset(n->e);
+    ask_for_results(n, st, p);
     emit_memo_reset(n->e);
 }
 
