@@ -1,5 +1,12 @@
 """Graphs of several nodes for the operator fuzzer: what fuses, what shares, what is written in place."""
+import functools
+
+import families
+import fuzz_table
 import numpy as np
+import onnx
+import op_test
+from fuzz_draw import Draw
 from op_test import Graph
 
 UNARY = {"Relu": lambda x: np.maximum(x, 0), "Tanh": np.tanh, "Sigmoid": lambda x: 1 / (1 + np.exp(-x)), "Neg": np.negative, "Abs": np.abs,
@@ -7,6 +14,24 @@ UNARY = {"Relu": lambda x: np.maximum(x, 0), "Tanh": np.tanh, "Sigmoid": lambda 
 BINARY = {"Add": np.add, "Sub": np.subtract, "Mul": np.multiply, "Max": np.maximum, "Min": np.minimum}
 REDUCE = {"ReduceSum": np.sum, "ReduceMean": np.mean, "ReduceMax": np.max, "ReduceMin": np.min}
 LIMIT = 1 << 14                 # elements of a value
+OPSETS = (17, 17, 22, onnx.defs.onnx_opset_version())
+
+
+def tame(x):
+    """Are there numbers only, among which none is very large?"""
+    return x.dtype.kind != "f" or bool((np.abs(x) < 1e6).all())
+
+
+@functools.cache
+def known(opset):
+    """(names of the table, cases of families): operators at a version of ai.onnx that have one meaning only, and ONNX Runtime as their oracle."""
+    schemas = {s.name: s for s in onnx.defs.get_all_schemas_with_history() if s.domain == "" and s.since_version <= opset}
+    mine = lambda c: c.domain == "com.microsoft" or not c.domain and c.op in schemas and op_test.schema_of(c.op, opset, "") is not None and \
+        op_test.schema_of(c.op, opset, "").since_version <= c.opset and op_test.schema_of(c.op, c.opset, "").since_version <= opset
+    plain = lambda c: c.oracle == "ort" and not c.error and not c.nodes and c.nout == len(c.wanted) and any(x is not None for x in c.inputs) and \
+        all(x is None or isinstance(x, np.ndarray) and x.size <= LIMIT and x.dtype.kind in "fiub" and tame(x) for x in c.inputs)
+    return ([n for n in fuzz_table.TABLE if n in schemas and not op_test.schema_of(n, opset, "").deprecated],
+            [c for name in families.own() for c in families.cases(name) if plain(c) and mine(c)])
 
 
 def jumps(x):
@@ -20,6 +45,7 @@ class Chain:
 
     def __init__(self, d):
         self.d, self.nodes, self.inputs, self.const, self.values = d, [], [], [], {}
+        self.tol = 1e-4
 
     def give(self, x, const=False):
         """The name of a new input or constant."""
@@ -62,7 +88,8 @@ class Chain:
         d, name = self.d, self.some()
         x = self.values[name]
         kinds = [self.unary, self.unary, self.binary, self.binary, self.where, self.reduce, self.reduce, self.softmax, self.transpose, self.reshape,
-                 self.concat, self.split, self.slice, self.pad, self.expand, self.gather, self.matmul, self.norm, self.cast, self.cumsum, self.conv]
+                 self.concat, self.split, self.slice, self.pad, self.expand, self.gather, self.matmul, self.norm, self.cast, self.cumsum, self.conv,
+                 *[self.operator] * 7]
         d.pick(*kinds)(name, x, x.ndim)
 
     def unary(self, name, x, r):
@@ -88,7 +115,7 @@ class Chain:
             return
         op, keep = self.d.pick(*REDUCE), self.d.int(0, 1)
         result = REDUCE[op](x, axis=axes, keepdims=bool(keep))
-        if op == "ReduceSum":
+        if op == "ReduceSum" or self.d.opset >= 18:
             self.node(op, [name, self.ints(axes)], [result], keepdims=keep)
         else:
             self.node(op, [name], [result], keepdims=keep, axes=list(axes))
@@ -215,14 +242,66 @@ class Chain:
             self.node("Conv", [name, self.give(w, True)], [y])
 
 
+    def operator(self, name, x, r):
+        """Any operator, on operands of its own but for one, which is a value at hand if there is one of its type and size."""
+        names, cases = known(self.d.opset)
+        if self.d.maybe(0.6):
+            op = self.d.pick(*names)
+            d = Draw(self.d.rng, "", op, self.d.opset)
+            d.edges = False
+            case = fuzz_table.TABLE[op](d)
+            oracle = case.oracle[0] if isinstance(case.oracle, tuple) else None
+        else:
+            case, oracle = self.d.pick(*cases), "ort"
+        inputs, names = list(case.inputs), [None] * len(case.inputs)
+        if oracle != "ort":
+            return
+        mine = [i for i, v in enumerate(inputs) if v is not None and v.dtype == np.float32 and v.size > 1 and i not in case.const]
+        at = self.d.pick(*mine) if mine else None
+        if at is not None:
+            found = self.some(lambda y: y.size == inputs[at].size)
+            if found is None:
+                found, = self.node("Neg", [self.give(-inputs[at])], [inputs[at]])
+            inputs[at], names[at] = self.values[found].reshape(inputs[at].shape), found
+        results = self.answer(case, inputs, at)
+        if results is None:
+            return
+        if at is not None and self.values[found].shape != inputs[at].shape:
+            names[at], = self.node("Reshape", [found, self.ints(inputs[at].shape)], [inputs[at]])
+        operands = [n or ("" if v is None else self.give(v, i in case.const)) for i, (n, v) in enumerate(zip(names, inputs))]
+        self.node(f"{case.domain}.{case.op}".lstrip("."), operands, results, **{k: v for k, v in case.attrs.items() if v is not None})
+        self.tol = max(self.tol, case.tol)
+
+    def answer(self, case, inputs, at):
+        """The results of a case on other inputs, or None if there are none, or if rounding of inputs[at] would decide about them."""
+        answers = []
+        for move in (0, 1e-5, -1e-5) if at is not None else (0,):
+            one = op_test.Case(f"{case.domain}.{case.op}".lstrip("."), list(inputs), case.attrs, self.d.opset if not case.domain else 1, case.nout)
+            if move:
+                signs = np.sign(np.random.default_rng(1).standard_normal(inputs[at].shape))
+                one.inputs[at] = (inputs[at] + move * signs * (1 + np.abs(inputs[at]))).astype(np.float32)
+            try:
+                answers.append(op_test.by_ort(one))
+            except Exception:       # many kinds
+                return None
+        if not all(isinstance(y, np.ndarray) and y.size <= LIMIT and y.ndim < 6 for y in answers[0]):
+            return None
+        try:
+            for other in answers[1:]:
+                op_test.compare(answers[0], other, 1e-3, slack=1)
+        except op_test.Different:
+            return None
+        return answers[0]
+
+
 def chain(d):
-    """A case of 3 to 14 nodes."""
+    """A case of 2 to 14 nodes."""
     c = Chain(d)
-    d.edges = False
+    d.edges, d.opset = False, d.pick(*OPSETS)
     with np.errstate(all="ignore"):
         for _ in range(d.int(1, 2)):
             c.give(d.value(np.float32, d.shape(1, 4, most=17, limit=1500)))
-        want = d.int(3, 14)
+        want = d.pick(2, 3, d.int(3, 14))
         for _ in range(40):
             if len(c.nodes) < want:
                 c.step()
@@ -230,7 +309,7 @@ def chain(d):
         c.unary("x0", c.values["x0"], 0)
     used = {o for n in c.nodes for o in n[1]}
     results = [r for n in c.nodes for r in n[2] if r not in used or d.maybe(0.1)]
-    case = Graph(c.inputs, c.nodes, results, tol=1e-4, const=c.const, slack=1, oracle=("ort",))
+    case = Graph(c.inputs, c.nodes, results, d.opset, tol=c.tol, const=c.const, slack=1, oracle=("ort",))
     if d.maybe(0.4):
-        case.dynamic = {i: s for i, s in d.dims(c.inputs).items()}
+        case.dynamic = {i: s for i, s in d.dims(c.inputs).items() if c.inputs[i].dtype != np.int64 or c.inputs[i].ndim != 1}     # no list of axes
     return case

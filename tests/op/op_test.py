@@ -149,7 +149,8 @@ class Case:
 
 
 class Graph(Case):
-    """A case of several nodes: (operator, operands, results, attributes). Inputs are named x0, x1 ..; `results` are the names of the outputs."""
+    """A case of several nodes: ("Name" or "domain.Name", operands, results, attributes). Inputs are named x0, x1 ..; `results` are the names of
+    the outputs."""
 
     def __init__(self, inputs, nodes, results, opset=17, **how):
         super().__init__("Graph", inputs, opset=opset, nout=len(results), **how)
@@ -223,10 +224,11 @@ def schema_of(op, opset, domain):
         return None
 
 
-def node(prefix, opset, op, operands, results, attrs):
+def node(prefix, opset, name, operands, results, attrs):
     """A node of a Graph; prefix is that of the names."""
-    made = helper.make_node(op, [o and prefix + o for o in operands], [r and prefix + r for r in results])
-    made.attribute.extend(attribute(schema_of(op, opset, ""), k, v) for k, v in attrs.items() if v is not None)
+    domain, _, op = name.rpartition(".")
+    made = helper.make_node(op, [o and prefix + o for o in operands], [r and prefix + r for r in results], domain=domain)
+    made.attribute.extend(attribute(schema_of(op, 1 if domain else opset, domain), k, v) for k, v in attrs.items() if v is not None)
     return made
 
 
@@ -268,7 +270,7 @@ def build(case, expected=None, const=None, dynamic=None, prefix=""):
             graph.output.append(helper.make_value_info(name, type_of(want, shape)))
         elif name:
             graph.output.append(onnx.ValueInfoProto(name=name))
-    versions = {case.domain: case.opset}
+    versions = {n.domain: 1 for n in nodes if case.nodes} | {case.domain: case.opset}
     versions.setdefault("", 22)
     wide = [x for x in case.inputs if isinstance(x, np.ndarray) and elem_type(x) > TensorProto.INT4]
     return helper.make_model(graph, opset_imports=[helper.make_opsetid(d, v) for d, v in versions.items()],
