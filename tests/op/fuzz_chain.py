@@ -3,17 +3,20 @@ import functools
 
 import families
 import fuzz_table
+import ml_dtypes
 import numpy as np
 import onnx
 import op_test
-from fuzz_draw import Draw
+from fuzz_draw import FLOAT, Draw
 from op_test import Graph
 
 UNARY = {"Relu": lambda x: np.maximum(x, 0), "Tanh": np.tanh, "Sigmoid": lambda x: 1 / (1 + np.exp(-x)), "Neg": np.negative, "Abs": np.abs,
          "Floor": np.floor, "Sin": np.sin, "Identity": lambda x: x}
+WHOLE = ("Neg", "Abs", "Identity", "Relu")      # of integers, too
 BINARY = {"Add": np.add, "Sub": np.subtract, "Mul": np.multiply, "Max": np.maximum, "Min": np.minimum}
 REDUCE = {"ReduceSum": np.sum, "ReduceMean": np.mean, "ReduceMax": np.max, "ReduceMin": np.min}
 LIMIT = 1 << 14                 # elements of a value
+KINDS = (*[np.float32] * 12, np.float64, np.float64, np.float16, ml_dtypes.bfloat16, np.int32, np.int64, np.int8)
 OPSETS = (17, 17, 22, onnx.defs.onnx_opset_version())
 
 
@@ -43,9 +46,10 @@ def jumps(x):
 class Chain:
     """Nodes as they grow, and the value of everything named."""
 
-    def __init__(self, d):
+    def __init__(self, d, kind):
         self.d, self.nodes, self.inputs, self.const, self.values = d, [], [], [], {}
-        self.tol = 1e-4
+        self.kind, self.tol = np.dtype(kind), {"float16": 1e-2, "bfloat16": 1e-1}.get(np.dtype(kind).name, 1e-4)
+        self.float = self.kind.name in FLOAT
 
     def give(self, x, const=False):
         """The name of a new input or constant."""
@@ -68,8 +72,8 @@ class Chain:
         return names
 
     def some(self, fits=lambda x: True):
-        """A floating-point value, the latest more often."""
-        found = [n for n, x in self.values.items() if x.dtype == np.float32 and fits(x)]
+        """A value of the graph's type, the latest more often."""
+        found = [n for n, x in self.values.items() if x.dtype == self.kind and fits(x)]
         return found[-1 if self.d.maybe(0.5) else self.d.int(0, len(found) - 1)] if found else None
 
     def other(self, shape):
@@ -82,18 +86,21 @@ class Chain:
         if self.d.maybe(0.6):
             return self.some(fits)
         mine = tuple(1 if self.d.maybe(0.3) else n for n in shape[self.d.int(0, len(shape)):])
-        return self.give(self.d.value(np.float32, mine, edges=False), self.d.maybe(0.8))
+        return self.give(self.d.value(self.kind, mine, edges=False), self.d.maybe(0.8))
 
     def step(self):
         d, name = self.d, self.some()
         x = self.values[name]
-        kinds = [self.unary, self.unary, self.binary, self.binary, self.where, self.reduce, self.reduce, self.softmax, self.transpose, self.reshape,
-                 self.concat, self.split, self.slice, self.pad, self.expand, self.gather, self.matmul, self.norm, self.cast, self.cumsum, self.conv,
-                 *[self.operator] * 7]
+        kinds = [self.unary, self.unary, self.binary, self.binary, self.where, self.reduce, self.reduce, self.transpose, self.reshape,
+                 self.concat, self.split, self.slice, self.pad, self.expand, self.gather]
+        if not self.d.edges:
+            kinds += [self.matmul, self.cumsum, *[self.operator] * 7]
+        if not self.d.edges and self.float:
+            kinds += [self.softmax, self.norm, self.cast, self.conv]
         d.pick(*kinds)(name, x, x.ndim)
 
     def unary(self, name, x, r):
-        op = self.d.pick(*UNARY)
+        op = self.d.pick(*(UNARY if self.float else WHOLE))
         if op != "Floor" or not jumps(x):
             self.node(op, [name], [UNARY[op](x)])
 
@@ -113,8 +120,8 @@ class Chain:
         axes = tuple(sorted({a % r for a in self.d.axes(r, 1)})) if r else ()
         if not r or not all(x.shape[a] for a in axes):
             return
-        op, keep = self.d.pick(*REDUCE), self.d.int(0, 1)
-        result = REDUCE[op](x, axis=axes, keepdims=bool(keep))
+        op, keep = self.d.pick(*(n for n in REDUCE if self.float or n != "ReduceMean")), self.d.int(0, 1)
+        result = np.asarray(REDUCE[op](x, axis=axes, keepdims=bool(keep))).astype(self.kind)
         if op == "ReduceSum" or self.d.opset >= 18:
             self.node(op, [name, self.ints(axes)], [result], keepdims=keep)
         else:
@@ -124,7 +131,7 @@ class Chain:
         if r and all(x.shape):
             axis = self.d.axis(r)
             e = np.exp(x - x.max(axis=axis, keepdims=True))
-            self.node("Softmax", [name], [e / e.sum(axis=axis, keepdims=True)], axis=axis)
+            self.node("Softmax", [name], [(e / e.sum(axis=axis, keepdims=True)).astype(self.kind)], axis=axis)
 
     def transpose(self, name, x, r):
         perm = [int(i) for i in self.d.rng.permutation(r)]
@@ -206,8 +213,8 @@ class Chain:
         if r >= 2:
             n = self.d.size(17)
             other = self.some(lambda y: y.ndim == 2 and y.shape[0] == x.shape[-1]) if self.d.maybe(0.3) else None
-            other = other or self.give(self.d.value(np.float32, (x.shape[-1], n), edges=False, scale=0.3), self.d.maybe(0.7))
-            y = x @ self.values[other]
+            other = other or self.give(self.d.value(self.kind, (x.shape[-1], n), edges=False, scale=0.3), self.d.maybe(0.7))
+            y = (x @ self.values[other]).astype(self.kind)
             if y.size <= LIMIT:
                 self.node("MatMul", [name, other], [y])
 
@@ -215,31 +222,32 @@ class Chain:
         if r and all(x.shape):
             axis = self.d.axis(r)
             axes = tuple(range(axis % r, r))
-            scale = self.give(self.d.value(np.float32, x.shape[axis % r:], edges=False), True)
+            scale = self.give(self.d.value(self.kind, x.shape[axis % r:], edges=False), True)
             m, v = x.mean(axis=axes, keepdims=True), x.var(axis=axes, keepdims=True)
-            self.node("LayerNormalization", [name, scale], [(x - m) / np.sqrt(v + 0.1) * self.values[scale]], axis=axis, epsilon=0.1)
+            self.node("LayerNormalization", [name, scale], [((x - m) / np.sqrt(v + 0.1) * self.values[scale]).astype(self.kind)], axis=axis,
+                      epsilon=0.1)
 
     def cast(self, name, x, r):
         if jumps(x):
             return
         whole, = self.node("Cast", [name], [np.clip(x, -1e6, 1e6).astype(np.int32)], to=6)
         if np.abs(x).max(initial=0) < 1e6:
-            self.node("Cast", [whole], [self.values[whole].astype(np.float32)], to=1)
+            self.node("Cast", [whole], [self.values[whole].astype(self.kind)], to=op_test.elem_type(x))
 
     def cumsum(self, name, x, r):
         if r:
             axis = self.d.int(0, r - 1)
-            self.node("CumSum", [name, self.give(np.int64(axis), True)], [np.cumsum(x, axis, dtype=np.float32)])
+            self.node("CumSum", [name, self.give(np.int64(axis), True)], [np.cumsum(x, axis, dtype=self.kind)])
 
     def conv(self, name, x, r):
         if r == 4 and all(x.shape) and x.size <= 2048:
             k = [self.d.int(1, min(3, n)) for n in x.shape[2:]]
-            w = self.d.value(np.float32, (self.d.int(1, 5), x.shape[1], *k), edges=False, scale=0.3)
-            y = np.zeros((x.shape[0], w.shape[0], x.shape[2] - k[0] + 1, x.shape[3] - k[1] + 1), np.float32)
+            w = self.d.value(self.kind, (self.d.int(1, 5), x.shape[1], *k), edges=False, scale=0.3)
+            y = np.zeros((x.shape[0], w.shape[0], x.shape[2] - k[0] + 1, x.shape[3] - k[1] + 1))
             for i in range(k[0]):
                 for j in range(k[1]):
-                    y += np.einsum("nchw,oc->nohw", x[:, :, i:i + y.shape[2], j:j + y.shape[3]], w[:, :, i, j])
-            self.node("Conv", [name, self.give(w, True)], [y])
+                    y += np.einsum("nchw,oc->nohw", x[:, :, i:i + y.shape[2], j:j + y.shape[3]].astype(np.float64), w[:, :, i, j].astype(np.float64))
+            self.node("Conv", [name, self.give(w, True)], [y.astype(self.kind)])
 
 
     def operator(self, name, x, r):
@@ -248,7 +256,7 @@ class Chain:
         if self.d.maybe(0.6):
             op = self.d.pick(*names)
             d = Draw(self.d.rng, "", op, self.d.opset)
-            d.edges = False
+            d.edges, d.likely, d.sure = False, self.kind, 0.8
             case = fuzz_table.TABLE[op](d)
             oracle = case.oracle[0] if isinstance(case.oracle, tuple) else None
         else:
@@ -256,7 +264,7 @@ class Chain:
         inputs, names = list(case.inputs), [None] * len(case.inputs)
         if oracle != "ort":
             return
-        mine = [i for i, v in enumerate(inputs) if v is not None and v.dtype == np.float32 and v.size > 1 and i not in case.const]
+        mine = [i for i, v in enumerate(inputs) if v is not None and v.dtype == self.kind and v.size > 1 and i not in case.const]
         at = self.d.pick(*mine) if mine else None
         if at is not None:
             found = self.some(lambda y: y.size == inputs[at].size)
@@ -273,13 +281,13 @@ class Chain:
         self.tol = max(self.tol, case.tol)
 
     def answer(self, case, inputs, at):
-        """The results of a case on other inputs, or None if there are none, or if rounding of inputs[at] would decide about them."""
+        """The results of a case on other inputs. None: there are none, rounding of inputs[at] would decide about them, or oracles disagree."""
         answers = []
         for move in (0, 1e-5, -1e-5) if at is not None else (0,):
             one = op_test.Case(f"{case.domain}.{case.op}".lstrip("."), list(inputs), case.attrs, self.d.opset if not case.domain else 1, case.nout)
             if move:
                 signs = np.sign(np.random.default_rng(1).standard_normal(inputs[at].shape))
-                one.inputs[at] = (inputs[at] + move * signs * (1 + np.abs(inputs[at]))).astype(np.float32)
+                one.inputs[at] = (inputs[at] + move * signs * (1 + np.abs(inputs[at]))).astype(self.kind)
             try:
                 answers.append(op_test.by_ort(one))
             except Exception:       # many kinds
@@ -291,16 +299,23 @@ class Chain:
                 op_test.compare(answers[0], other, 1e-3, slack=1)
         except op_test.Different:
             return None
+        one.inputs = inputs
+        try:
+            op_test.compare(op_test.by_reference(one), answers[0], 1e-3, slack=1)
+        except op_test.Different:
+            return None
+        except Exception:
+            pass
         return answers[0]
 
 
 def chain(d):
     """A case of 2 to 14 nodes."""
-    c = Chain(d)
-    d.edges, d.opset = False, d.pick(*OPSETS)
+    c = Chain(d, d.pick(*KINDS))
+    d.edges, d.opset = d.maybe(0.15), d.pick(*OPSETS)
     with np.errstate(all="ignore"):
         for _ in range(d.int(1, 2)):
-            c.give(d.value(np.float32, d.shape(1, 4, most=17, limit=1500)))
+            c.give(d.value(c.kind, d.shape(1, 4, most=17, limit=1500), huge=d.edges))
         want = d.pick(2, 3, d.int(3, 14))
         for _ in range(40):
             if len(c.nodes) < want:
@@ -309,7 +324,8 @@ def chain(d):
         c.unary("x0", c.values["x0"], 0)
     used = {o for n in c.nodes for o in n[1]}
     results = [r for n in c.nodes for r in n[2] if r not in used or d.maybe(0.1)]
-    case = Graph(c.inputs, c.nodes, results, d.opset, tol=c.tol, const=c.const, slack=1, oracle=("ort",))
+    case = Graph(c.inputs, c.nodes, results, d.opset, tol=c.tol, const=c.const, slack=int(c.float), oracle=None if c.kind.itemsize == 2 or d.edges else ("ort",))
     if d.maybe(0.4):
-        case.dynamic = {i: s for i, s in d.dims(c.inputs).items() if c.inputs[i].dtype != np.int64 or c.inputs[i].ndim != 1}     # no list of axes
+        lists = [i for i, x in enumerate(c.inputs) if x.dtype.kind == "i" and x.ndim == 1]      # of axes or sizes: how many decides about ranks
+        case.dynamic = d.dims(c.inputs) | {i: list(c.inputs[i].shape) for i in lists}
     return case

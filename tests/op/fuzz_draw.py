@@ -27,6 +27,7 @@ class Draw:
         self.since = self.schema.since_version if self.schema else 1
         self.zero = self.maybe(0.08)                # whether sizes may be 0
         self.edges = self.maybe(0.2)                # whether floats have infinities and NaN
+        self.likely, self.sure = np.dtype("float32"), 0.45      # a type that is drawn more often where it is allowed
 
     # --- choices ---
 
@@ -91,8 +92,7 @@ class Draw:
             allowed = [DTYPE[t] for t in sorted(formal.types) if t in DTYPE]
         if only:
             allowed = [t for t in allowed if t.name in only]
-        first = np.dtype("float32")
-        return first if first in allowed and self.maybe(0.45) else allowed[self.int(0, len(allowed) - 1)]
+        return self.likely if self.likely in allowed and self.maybe(self.sure) else allowed[self.int(0, len(allowed) - 1)]
 
     def value(self, dtype, shape, scale=1.0, low=None, high=None, edges=True, huge=False):
         """An array. Floats: normal numbers, with infinities and NaN now and then unless edges is False, with huge and tiny
