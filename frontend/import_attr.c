@@ -369,7 +369,8 @@ bool const_scalar(Imp *m, Val v, Scalar *s)
     if (val_scalar(m->b.g, v, s))
         return true;
     const Tensor *t = const_tensor(m, v);
-    if (!t || t->dtype == DT_STR || tensor_count(t) != 1)
+    bool number = t && t->dtype != DT_STR && t->dtype != DT_C64 && t->dtype != DT_C128; /* that a Scalar holds */
+    if (!number || tensor_count(t) != 1)
         return false;
     *s = dt_load(t->dtype, t->data, 0);
     return true;

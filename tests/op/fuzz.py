@@ -52,6 +52,7 @@ ORACLE_BUGS = [
     (r"^Softplus-\d+ \(float64", "log(exp(x) + 1) overflows where x is more than 709"),
     (r"^(RNN|GRU|LSTM)-\d+ .*'Softplus'", "so does ONNX Runtime's of the states of a cell, beyond 88"),
     (r"^Conv-\d+ \(float64.*(VALID|SAME)", "onnx.reference, which alone has doubles, pads by the sizes of batch and channels"),
+    (r"^Gather-\d+ \(complex.*, int\d+\[(\d+,)*0[],]", "onnx.reference gathers nothing with one axis"),
     (r"^com.microsoft.Inverse-1 \(float16", "ONNX Runtime inverts in half precision: off by 0.14 in 8.24 where the condition is 123"),
 ]
 
@@ -368,7 +369,7 @@ def run(cases, wants, options, folder, keep=None):
         elif want is None or known_bug(case):
             if evaluated is not None:
                 try:
-                    raw = [e.view(o.dtype) if e.dtype.kind == "V" else e for e, o in zip(evaluated[mine], one[mine])]
+                    raw = [as_kept(e, o.dtype) for e, o in zip(evaluated[mine], one[mine])]
                     op_test.compare(raw, one[mine], case.tol, "compiled, against evaluated", case.slack)
                 except op_test.Different as e:
                     found.append((case, str(e)))
@@ -379,6 +380,11 @@ def run(cases, wants, options, folder, keep=None):
             if why:
                 found.append((case, why))
     return found
+
+
+def as_kept(x, kind):
+    """What --eval wrote of a type that numpy lacks."""
+    return x.view(kind) if x.dtype.kind == "V" else x.astype(kind) if "int4" in kind.name else x
 
 
 def how_to_compile(case):

@@ -8,6 +8,13 @@ DTYPE = {f"tensor({k})": np.dtype(v) for k, v in {
     "float": "float32", "double": "float64", "float16": "float16", "bool": "bool",
     **{f"{u}int{n}": f"{u}int{n}" for u in ("", "u") for n in (8, 16, 32, 64)}}.items()}
 DTYPE["tensor(bfloat16)"] = np.dtype(ml_dtypes.bfloat16)
+# of operators that move elements alone
+SMALL = {f"tensor({k})": np.dtype(getattr(ml_dtypes, v)) for k, v in {
+    "float8e4m3fn": "float8_e4m3fn", "float8e4m3fnuz": "float8_e4m3fnuz", "float8e5m2": "float8_e5m2", "float8e5m2fnuz": "float8_e5m2fnuz",
+    "float4e2m1": "float4_e2m1fn", "float8e8m0": "float8_e8m0fnu", "int4": "int4", "uint4": "uint4"}.items()}
+SMALL |= {"tensor(complex64)": np.dtype("complex64"), "tensor(complex128)": np.dtype("complex128")}
+MOVING = set("Identity Reshape Flatten Transpose Squeeze Unsqueeze Concat Split Slice Expand Tile Pad Shape Size DepthToSpace SpaceToDepth Trilu Gather "
+             "GatherElements GatherND Where Compress ReverseSequence".split())
 FLOAT = ("float32", "float64", "float16", "bfloat16")
 SIZES = [1, 1, 2, 2, 3, 3, 4, 5, 6, 7, 8, 9, 13, 16, 17, 31, 33, 64]
 EDGE = [0.0, -0.0, np.inf, -np.inf, np.nan]
@@ -89,7 +96,8 @@ class Draw:
         allowed = list(DTYPE.values())
         if self.schema:
             formal = self.schema.inputs[min(operand, len(self.schema.inputs) - 1)]
-            allowed = [DTYPE[t] for t in sorted(formal.types) if t in DTYPE]
+            types = DTYPE | SMALL if self.op in MOVING else DTYPE
+            allowed = [types[t] for t in sorted(formal.types) if t in types]
         if only:
             allowed = [t for t in allowed if t.name in only]
         return self.likely if self.likely in allowed and self.maybe(self.sure) else allowed[self.int(0, len(allowed) - 1)]
@@ -98,6 +106,9 @@ class Draw:
         """An array. Floats: normal numbers, with infinities and NaN now and then unless edges is False, with huge and tiny
         ones if huge; or uniform from low to high. Integers: small ones, or from low to high."""
         dtype, rng = np.dtype(dtype), self.rng
+        if dtype in SMALL.values():
+            x = np.asarray(rng.integers(0 if dtype.name == "uint4" else -8, 15 if dtype.name == "uint4" else 7, shape, endpoint=True))
+            return (x.astype(np.float32) / (1 if "int" in dtype.name else 2)).astype(dtype)
         if dtype == bool:
             return np.asarray(rng.integers(0, 2, shape), bool)
         if dtype.name not in FLOAT:
