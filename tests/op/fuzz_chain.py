@@ -327,7 +327,8 @@ def chain(d):
         c.unary("x0", c.values["x0"], 0)
     used = {o for n in c.nodes for o in n[1]}
     results = [r for n in c.nodes for r in n[2] if r not in used or d.maybe(0.1)]
-    case = Graph(c.inputs, c.nodes, results, d.opset, tol=c.tol, const=c.const, slack=int(c.float), oracle=None if c.kind.itemsize == 2 or d.edges else ("ort",))
+    oracle = None if c.kind.itemsize == 2 or d.edges else ("ort",)
+    case = Graph(c.inputs, c.nodes, results, d.opset, tol=c.tol, const=c.const, slack=int(c.float), oracle=oracle)
     if d.maybe(0.4):
         lists = [i for i, x in enumerate(c.inputs) if x.dtype.kind == "i" and x.ndim == 1]      # of axes or sizes: how many decides about ranks
         case.dynamic = d.dims(c.inputs) | {i: list(c.inputs[i].shape) for i in lists}

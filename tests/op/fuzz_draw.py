@@ -13,8 +13,8 @@ SMALL = {f"tensor({k})": np.dtype(getattr(ml_dtypes, v)) for k, v in {
     "float8e4m3fn": "float8_e4m3fn", "float8e4m3fnuz": "float8_e4m3fnuz", "float8e5m2": "float8_e5m2", "float8e5m2fnuz": "float8_e5m2fnuz",
     "float4e2m1": "float4_e2m1fn", "float8e8m0": "float8_e8m0fnu", "int4": "int4", "uint4": "uint4"}.items()}
 SMALL |= {"tensor(complex64)": np.dtype("complex64"), "tensor(complex128)": np.dtype("complex128")}
-MOVING = set("Identity Reshape Flatten Transpose Squeeze Unsqueeze Concat Split Slice Expand Tile Pad Shape Size DepthToSpace SpaceToDepth Trilu Gather "
-             "GatherElements GatherND Where Compress ReverseSequence".split())
+MOVING = set("Identity Reshape Flatten Transpose Squeeze Unsqueeze Concat Split Slice Expand Tile Pad Shape Size DepthToSpace SpaceToDepth Trilu "
+             "Gather GatherElements GatherND Where Compress ReverseSequence".split())
 FLOAT = ("float32", "float64", "float16", "bfloat16")
 SIZES = [1, 1, 2, 2, 3, 3, 4, 5, 6, 7, 8, 9, 13, 16, 17, 31, 33, 64]
 EDGE = [0.0, -0.0, np.inf, -np.inf, np.nan]

@@ -44,4 +44,5 @@ def cases(rng):
     yield Case("Gather", [f32(rng, 3, 4), np.array([-4], np.int64)], error="index|out of range")
     yield Case("Gather", [strings(rng, 5, 2), i32(rng, 3, low=0, high=4)], const=(0,), dynamic=True, oracle=lambda x, i: [x[i]])
     z = (f32(rng, 3) + 1j * f32(rng, 3)).astype(np.complex64)
-    yield Case("Pad", [z, np.array([1, 2]), np.complex64(2 - 3j)], opset=21, const=(1, 2), oracle=lambda x, pads, v: [np.pad(x, (1, 2), constant_values=v)])
+    yield Case("Pad", [z, np.array([1, 2]), np.complex64(2 - 3j)], opset=21, const=(1, 2),
+               oracle=lambda x, pads, v: [np.pad(x, (1, 2), constant_values=v)])
