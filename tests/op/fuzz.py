@@ -25,6 +25,7 @@ import resource
 import subprocess
 import tempfile
 import time
+import traceback
 import warnings
 
 import numpy as np
@@ -413,7 +414,11 @@ _serial = iter(range(1 << 62))
 def run_batch(options, seed, batch, only, folder, tell):
     """Sends ("done", counts) at the end, and ("failed", case number, text) before."""
     tell("asks", None)          # graphs are drawn with the help of an oracle
-    cases = [c for c in draw(options, seed, batch) if only is None or c.name == f"{seed}.{batch}.{only}"]
+    try:
+        cases = [c for c in draw(options, seed, batch) if only is None or c.name == f"{seed}.{batch}.{only}"]
+    except Exception:
+        tell("failed", (f"{seed}.{batch}", "cannot be drawn", traceback.format_exc()))
+        cases = []
     if cases and cases[0].bad:
         for case in cases:
             tell("alone", case.name)

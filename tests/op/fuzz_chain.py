@@ -86,8 +86,9 @@ class Chain:
                 return np.prod(np.broadcast_shapes(x.shape, shape)) <= LIMIT
             except ValueError:
                 return False
-        if self.d.maybe(0.6):
-            return self.some(fits)
+        found = self.some(fits) if self.d.maybe(0.6) else None
+        if found:
+            return found
         mine = tuple(1 if self.d.maybe(0.3) else n for n in shape[self.d.int(0, len(shape)):])
         return self.give(self.d.value(self.kind, mine, edges=False), self.d.maybe(0.8))
 
