@@ -1,4 +1,6 @@
 /* gpu_product.c: recognises a contraction that blocks of a GPU can compute by tiles, and how its operands lie in memory (gpu_tile.h). */
+#include <math.h>
+
 #include "gpu_tile.h"
 
 enum { WORD = 4 };
@@ -224,16 +226,32 @@ Dim gpu_batches(const GpuProduct *x) { return product_of(x, x->batch, x->nbatch)
 
 static double tiles_along(double n, int by) { return (double)(int64_t)((n + by - 1) / by); }
 
-double gpu_tiles_of(const GpuProduct *x, int rows, int cols) {
+static double points(const GpuProduct *x, double more) {
     Ctx *c = x->k->c;
-    double tiles = tiles_along(dim_typical(c, gpu_rows(x, 0)), rows) * tiles_along(dim_typical(c, gpu_rows(x, 1)), cols);
-    return tiles * dim_typical(c, gpu_batches(x));
+    return dim_guess(c, gpu_rows(x, 0), more) * dim_guess(c, gpu_rows(x, 1), more) * dim_guess(c, gpu_batches(x), more);
 }
 
-double gpu_tile_cost(const GpuProduct *x, int rows, int cols, double speed) {
-    enum { MULTIPROCESSORS = 132 };
+static double tiles_of(const GpuProduct *x, int rows, int cols, double more) {
     Ctx *c = x->k->c;
-    return tiles_along(gpu_tiles_of(x, rows, cols), MULTIPROCESSORS) * MULTIPROCESSORS * rows * cols * (dim_typical(c, gpu_depth(x)) + 32) / speed;
+    double tiles = tiles_along(dim_guess(c, gpu_rows(x, 0), more), rows) * tiles_along(dim_guess(c, gpu_rows(x, 1), more), cols);
+    return tiles * dim_guess(c, gpu_batches(x), more);
+}
+double gpu_tiles_of(const GpuProduct *x, int rows, int cols) { return tiles_of(x, rows, cols, 1); }
+
+static double tiles_cost(const GpuProduct *x, int rows, int cols, double speed, double more) {
+    enum { MULTIPROCESSORS = 132, BEGINS = 32 /* k that the time before and after the loop is worth */ };
+    double depth = dim_guess(x->k->c, gpu_depth(x), more) + BEGINS;
+    return tiles_along(tiles_of(x, rows, cols, more), MULTIPROCESSORS) * MULTIPROCESSORS * rows * cols * depth / speed;
+}
+
+/* Sizes that nothing bounds may be a request's or a batch's, and small tiles lose more at large ones than large tiles at small ones: what counts is
+ * the mean, in ratios, of both. */
+double gpu_tile_cost(const GpuProduct *x, int rows, int cols, double speed) {
+    enum { MORE = 8 };
+    Ctx *c = x->k->c;
+    double usual = tiles_cost(x, rows, cols, speed, 1), large = tiles_cost(x, rows, cols, speed, MORE);
+    double work = points(x, MORE) * (dim_guess(c, gpu_depth(x), MORE) + 1), less = points(x, 1) * (dim_guess(c, gpu_depth(x), 1) + 1);
+    return usual > 0 && less > 0 ? usual * sqrt(large / usual / (work / less)) : usual;
 }
 
 /* ---- code ---- */

@@ -133,18 +133,18 @@ uint64_t epilogue_mask(const Kernel *k, int of) {
     return of < 64 && taken >> of & 1 ? 0 : epilogue_of(k, of, taken);
 }
 
-double dim_typical(Ctx *c, Dim d) {
+double dim_guess(Ctx *c, Dim d, double more) {
     int64_t v;
     if (dim_is_const(c, d, &v)) return (double)v;
     const DimInfo *i = dim_info(c, d);
     if (i->kind == D_SYM) {
         const SymInfo *s = dim_sym_info(c, (uint32_t)i->val);
         if (s->hi != DIM_INF && s->hi < 4096) return (double)s->hi;
-        return strstr(s->name, "batch") ? 1 : 128;
+        return (strstr(s->name, "batch") ? 1 : 128) * more;
     }
     DimInfo copy = *i;
     double a[3] = {0};
-    for (int k = 0; k < copy.n; k++) a[k] = dim_typical(c, copy.arg[k]);
+    for (int k = 0; k < copy.n; k++) a[k] = dim_guess(c, copy.arg[k], more);
     switch (copy.kind) {
     case D_ADD: return a[0] + a[1];
     case D_MUL: return a[0] * a[1];
@@ -157,6 +157,8 @@ double dim_typical(Ctx *c, Dim d) {
     default: return 1;
     }
 }
+
+double dim_typical(Ctx *c, Dim d) { return dim_guess(c, d, 1); }
 
 /* ---- text ---- */
 

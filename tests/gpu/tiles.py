@@ -79,6 +79,20 @@ def rounding(command, folder):
     print("ok   rounding")
 
 
+def free_sizes(command, folder):
+    """Rows that nothing bounds: tiles that lose little at a few rows, and not much at many."""
+    path = f"{folder}/free.onnx"
+    onnx.save(onnx.parser.parse_model(f"{models.HEAD}m (float16[batch, seq, 768] x, float16[768, 768] w) => "
+                                      "(float16[batch, seq, 768] y) { y = MatMul(x, w) }"), path)
+    for options, arch, schedule in (((), "sm_90a", "wgmma rows=128 cols=64"), ((), "sm_80", "mma rows=64 cols=64"),
+                                    (("--dim", "batch=1", "--dim", "seq=128"), "sm_90a", "mma rows=32 cols=64"),
+                                    (("--dim", "batch=32", "--dim", "seq=128"), "sm_90a", "wgmma rows=128 cols=192")):
+        line = [command, path, "-o", "-", "--emit=kernels", "--target=cuda", f"--gpu={arch}", *options]
+        listing = subprocess.run(line, check=True, capture_output=True, text=True).stdout
+        assert f"schedule: {schedule} " in listing, f"{options}, {arch}: no {schedule} in {listing}"
+    print("ok   free sizes")
+
+
 def main():
     emulated.skip_without()
     command = os.path.abspath(sys.argv[1])
@@ -91,6 +105,7 @@ def main():
             line = [command, f"{folder}/{name}.onnx", "-o", "-", "--emit=kernels", "--target=cuda", "--gpu=sm_90a", "--sched=wgmma"]
             assert "schedule: wgmma" not in subprocess.run(line, check=True, capture_output=True, text=True).stdout, f"{name}: wgmma takes it"
         rounding(command, folder)
+        free_sizes(command, folder)
         for name, schedule, precision in schedules:
             path = f"{folder}/{name}.onnx"
             if name not in wants:
