@@ -66,29 +66,36 @@ static LVal int_div(Lir *l, const Target *t, SOp op, LVal a, LVal b) {
     return in_type(l, r, ty);
 }
 
-/* r - trunc(r / y) * y for r >= 0, y > 0; the quotient may have been rounded up. */
+enum { REM_BITS = 24 }; /* of a quotient */
+
+/* r - trunc(r / y) * y for 0 <= r < 2^(1 + REM_BITS) y in f64, exact without FMA: the quotient, which may have been rounded up, by the upper half of
+ * y and by the rest are products of 53 bits at most; the upper half is rounded up, so what is between the two is less than y. */
 static LVal rem_step(const M *w, LVal r, LVal y) {
-    LVal rest = m_sub(w, r, m_mul(w, lir_op1(w->l, S_TRUNC, m_div(w, r, y)), y));
+    enum { HALF = 27 };
+    LVal bits = m_add(w, lir_bitcast(w->l, y, DT_I64), m_i(w, DT_I64, (1 << HALF) - 1));
+    LVal hi = lir_bitcast(w->l, lir_op2(w->l, S_AND, bits, m_i(w, DT_I64, -(1 << HALF))), DT_F64);
+    LVal q = lir_op1(w->l, S_TRUNC, m_div(w, r, y));
+    LVal rest = m_sub(w, m_sub(w, r, m_mul(w, q, hi)), m_mul(w, q, m_sub(w, y, hi)));
     return m_sel(w, m_cmp(w, S_LT, rest, m_f(w, 0)), m_add(w, rest, y), rest);
 }
 
-/* In f64. The operands of narrower types have 24 bits: 29 bits of the quotient at a time keep products exact, and ten times that is
- * the range of their exponents. f64 itself takes one step, which is exact up to a rounding of the product. */
+/* In f64, from the top of the quotient down, REM_BITS at a time, where it has more. */
 static LVal float_rem(const M *m, SOp op, LVal a, LVal b) {
-    enum { STEP = 29, STEPS = 10 };
+    const int steps = m->ty == DT_F64 ? 88 : 12; /* that many bits: the largest number has 2^2098 (f64), 2^277 (f32, bf16) times the smallest */
+    Lir *l = m->l;
     M w = *m;
     w.ty = DT_F64;
-    LVal x = in_type(m->l, a, DT_F64), y = in_type(m->l, b, DT_F64);
+    LVal x = in_type(l, a, DT_F64), y = in_type(l, b, DT_F64);
     LVal ay = m_abs(&w, y), zero = m_f(&w, 0), r = m_abs(&w, x);
-    if (m->ty == DT_F64) {
-        r = rem_step(&w, r, ay);
-    } else {
-        LVal c[2] = {r, m_mul(&w, ay, m_f(&w, ldexp(1, STEP * (STEPS - 1))))};
-        LFor f = lir_for(m->l, lir_i64(m->l, 0), lir_i64(m->l, STEPS), lir_i64(m->l, 1), 2, c);
-        LVal next[2] = {rem_step(&w, f.c[0], f.c[1]), m_mul(&w, f.c[1], m_f(&w, ldexp(1, -STEP)))};
-        lir_for_end(m->l, &f, next, c);
-        r = c[0];
-    }
+    LIf large = lir_if(l, lir_any(l, m_cmp(&w, S_GE, m_div(&w, r, ay), m_f(&w, 1 << REM_BITS))), 1);
+    LFor f = lir_for(l, lir_i64(l, 1), lir_i64(l, steps), lir_i64(l, 1), 1, &r);
+    LVal up = lir_cast(l, lir_muli(l, lir_sub(l, lir_i64(l, steps), f.iv), REM_BITS), DT_F64);
+    LVal by = lir_scalef(l, ay, lir_splat(l, up, w.lanes));
+    LVal less, next = m_sel(&w, m_cmp(&w, S_LT, by, m_f(&w, 0x1p1023)), rem_step(&w, f.c[0], by), f.c[0]);
+    lir_for_end(l, &f, &next, &less);
+    lir_else(l, &large, &less);
+    lir_endif(l, &large, &r, &r);
+    r = rem_step(&w, r, ay);
     r = m_copysign(&w, r, x);
     LVal inf = lir_op2(m->l, S_AND, m_cmp(&w, S_EQ, ay, m_f(&w, INFINITY)), m_cmp(&w, S_LT, m_abs(&w, x), m_f(&w, INFINITY)));
     r = m_sel(&w, inf, x, r);

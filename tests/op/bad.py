@@ -343,6 +343,10 @@ def floats(rng):
         yield Case(op, [special(rng, 70), special(rng, 70)], tol=1e-5, oracle="reference" if op in ("Max", "Min") else "ort", dynamic=op < "M")
     yield Case("Mod", [special(rng, 70), special(rng, 70)], {"fmod": 1}, oracle=lambda a, b: [np.fmod(a, b)])
     yield Case("Mod", [f32(rng, 300, scale=1e30), f32(rng, 300, scale=1e-30)], {"fmod": 1}, oracle=lambda a, b: [np.fmod(a, b)], tol=0)
+    wide = [(rng.standard_normal(600) * 10.0 ** rng.uniform(-320, 308, 600)) for _ in range(2)]
+    yield Case("Mod", wide, {"fmod": 1}, oracle=lambda a, b: [np.fmod(a, b)], tol=0)
+    by = wide[1] * 2.0**-30
+    yield Case("Mod", [by * rng.integers(1, 1 << 30, 600), by], {"fmod": 1}, oracle=lambda a, b: [np.fmod(a, b)], tol=0)
     for op in ("Sum", "Mean"):
         yield Case(op, [x, special(rng, 6, 24), special(rng, 24)])
     for op in ("Acos", "Asin", "Atanh", "Acosh", "Log", "Sqrt", "Tan", "Softplus", "HardSwish", "Mish", "Erf", "Exp", "Round"):

@@ -25,7 +25,7 @@ TOGETHER = [("GroupQueryAttention", {"T", "T_CACHE"}), ("MatMulNBits", {"T1", "T
 # Where another type means more than rounding: pattern of "operator types", why
 APART = [
     ("CastLike T1 double", "as a string it has more digits"),
-    ("Pow T .*|Exp T double", "beyond the range of single precision"),
+    ("Pow T .*|(Exp|Sum|Mean) T double", "beyond the range of single precision"),
     ("com.microsoft.GridSample .*", "the schema has the grid's type apart from the result's"),
     ("com.microsoft.Unique T bool", "two elements are not all different"),
     ("com.microsoft.WhisperBeamSearch F .*", "the graphs are of one type"),
