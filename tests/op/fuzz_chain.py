@@ -48,7 +48,7 @@ class Chain:
     """Nodes as they grow, and the value of everything named."""
 
     def __init__(self, d, kind):
-        self.d, self.nodes, self.inputs, self.const, self.values = d, [], [], [], {}
+        self.d, self.nodes, self.inputs, self.const, self.values, self.serial = d, [], [], [], {}, 0
         self.kind, self.tol = np.dtype(kind), {"float16": 1e-2, "bfloat16": 1e-1}.get(np.dtype(kind).name, 1e-4)
         self.float = self.kind.name in FLOAT
         # sums of huge numbers overflow in one order and not in another
@@ -96,7 +96,7 @@ class Chain:
         d, name = self.d, self.some()
         x = self.values[name]
         kinds = [self.unary, self.unary, self.binary, self.binary, self.where, self.reduce, self.reduce, self.transpose, self.reshape,
-                 self.concat, self.split, self.slice, self.pad, self.expand, self.gather]
+                 self.concat, self.split, self.slice, self.pad, self.expand, self.gather, self.branch, self.loop]
         if not self.d.edges:
             kinds += [self.matmul, self.cumsum, *[self.operator] * 7]
         if not self.d.edges and self.float:
@@ -254,6 +254,46 @@ class Chain:
             self.node("Conv", [name, self.give(w, True)], [y.astype(self.kind)])
 
 
+    def body(self, name, of):
+        """A body of one to three maps of a value, which keep its shape: (nodes, name of the result, what computes it from the value)."""
+        nodes, steps = [], []
+        for _ in range(self.d.int(1, 3)):
+            operands = [name]
+            if self.d.maybe():
+                op = self.d.pick(*(n for n in UNARY if n != "Floor" and (self.float or n in WHOLE)))
+                steps.append(UNARY[op])
+            else:
+                op = self.d.pick(*(("Add", "Sub", "Max", "Min") if self.float else BINARY))
+                other = self.some(lambda y: y.shape == of.shape) if self.d.maybe(0.6) else None
+                operands.append(other or self.give(self.d.value(self.kind, of.shape[self.d.int(0, of.ndim):], edges=False), self.d.maybe()))
+                steps.append(functools.partial(lambda f, y, x: f(x, y), BINARY[op], self.values[operands[1]]))
+            self.serial += 1
+            name = f"b{self.serial}"
+            nodes.append((op, operands, [name], {}))
+        return nodes, name, lambda x: functools.reduce(lambda v, f: f(v).astype(self.kind), steps, x)
+
+    def branch(self, name, x, r):
+        which, kind = self.give(np.asarray(self.d.maybe()), self.d.maybe(0.2)), op_test.elem_type(x)
+        (yes, y, f), (no, n, g) = self.body(name, x), self.body(name, x)
+        self.node("If", [which], [(f if self.values[which] else g)(x)], then_branch=op_test.Body([], yes, [(y, kind)]),
+                  else_branch=op_test.Body([], no, [(n, kind)]))
+
+    def loop(self, name, x, r):
+        """A value that each trip changes, and the stack of it."""
+        trips, kind = self.d.int(0 if self.d.zero else 1, 4), op_test.elem_type(x)
+        if x.size * (trips + 1) > LIMIT or r > 4:
+            return
+        self.serial += 1
+        i, go, v = (f"{k}{self.serial}" for k in ("i", "go", "v"))
+        nodes, y, f = self.body(v, x)
+        states = [x]
+        for _ in range(trips):
+            states.append(f(states[-1]))
+        body = op_test.Body([(i, 7, ()), (go, 9, ()), (v, kind)], [*nodes, ("Identity", [go], [go + "_"], {}), ("Identity", [v], [v + "_"], {})],
+                            [(go + "_", 9, ()), (y, kind), (v + "_", kind)])
+        self.node("Loop", [self.give(np.int64(trips), self.d.maybe()), "", name],
+                  [states[-1], np.stack(states[:-1]) if trips else np.zeros((0, *x.shape), self.kind)], body=body)
+
     def operator(self, name, x, r):
         """Any operator, on operands of its own but for one, which is a value at hand if there is one of its type and size."""
         names, cases = known(self.d.opset)
@@ -296,7 +336,8 @@ class Chain:
                 answers.append(op_test.by_ort(one))
             except Exception:       # many kinds
                 return None
-        if not all(isinstance(y, np.ndarray) and y.size <= LIMIT and y.ndim < 6 for y in answers[0]):
+        finite = lambda y: y.dtype.kind in "biuOUS" or np.isfinite(y.astype(np.float64)).all()      # who knows what a maximum makes of NaN
+        if not all(isinstance(y, np.ndarray) and y.size <= LIMIT and y.ndim < 6 and finite(y) for y in answers[0]):
             return None
         try:
             for other in answers[1:]:

@@ -157,6 +157,18 @@ class Graph(Case):
         self.nodes, self.results = nodes, results
 
 
+class Body:
+    """A graph as an attribute of a Graph's node; inputs and results: (name, element type[, shape])."""
+
+    def __init__(self, inputs, nodes, results):
+        self.inputs, self.nodes, self.results = inputs, nodes, results
+
+    def proto(self, prefix, opset):
+        value = lambda name, kind, shape=None: helper.make_tensor_value_info(prefix + name, kind, shape)
+        return helper.make_graph([node(prefix, opset, *n) for n in self.nodes], "body", [value(*v) for v in self.inputs],
+                                 [value(*v) for v in self.results])
+
+
 @functools.cache
 def newest_of(domain):
     return onnx.defs.onnx_opset_version() if domain == "" else \
@@ -228,7 +240,8 @@ def node(prefix, opset, name, operands, results, attrs):
     """A node of a Graph; prefix is that of the names."""
     domain, _, op = name.rpartition(".")
     made = helper.make_node(op, [o and prefix + o for o in operands], [r and prefix + r for r in results], domain=domain)
-    made.attribute.extend(attribute(schema_of(op, 1 if domain else opset, domain), k, v) for k, v in attrs.items() if v is not None)
+    attrs = {k: v.proto(prefix, opset) if isinstance(v, Body) else v for k, v in attrs.items() if v is not None}
+    made.attribute.extend(attribute(schema_of(op, 1 if domain else opset, domain), k, v) for k, v in attrs.items())
     return made
 
 
