@@ -183,7 +183,7 @@ static void project_and_attend(Imp *m, const SelfAttention *s)
         return;
     }
     if (attr_i(m, "do_rotary")) {
-        UNSUP(m, "attribute do_rotary: positions without their cosines");
+        UNSUP(m, "attribute do_rotary: ONNX Runtime has it for GPUs only; RotaryEmbedding and MultiHeadAttention do the same");
         return;
     }
     if (attr_i(m, "past_present_share_buffer") && (!past.i || !s->used.i)) {
@@ -341,7 +341,7 @@ void imp_ms_mha(Imp *m)
 {
     Att a = {.mask = operand(m, 4), .bias = operand(m, 5), .causal = attr_i(m, "unidirectional") != 0};
     if (qkv(m, &a, operand(m, 3), false))
-        multi_head(m, &a, 6, operand(m, 9), present(m, 8));
+        multi_head(m, &a, 6, operand(m, 9), present(m, 8) && (present(m, 6) || present(m, 7)));
 }
 
 void imp_ms_decoder_mha(Imp *m)

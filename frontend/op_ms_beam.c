@@ -355,7 +355,7 @@ void imp_beamsearch(Imp *m)
         return;
     }
     if (wanted(m, CROSS_QK) || (speech && attr_i(m, "decoder_output_cross_qk"))) {
-        UNSUP(m, "the result cross_qk");
+        UNSUP(m, "the result cross_qk and decoders that make it, which ONNX Runtime has for GPUs only; export the model without them");
         return;
     }
     if (!search_operands(m, &s, speech ? 3 : 2) || !operand_dim(m, m->in[3], "num_beams", 1, 4096, &s.beams) ||

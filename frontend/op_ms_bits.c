@@ -192,7 +192,7 @@ void imp_matmulnbits(Imp *m)
     if (!q.n || !q.k || !q.block || !block_size_ok(m, q.block) || !bytes_ok(m, 1, "B"))
         return;
     if (attr_i(m, "weight_prepacked")) {
-        UNSUP(m, "attribute weight_prepacked: weights in a layout of CUDA");
+        UNSUP(m, "attribute weight_prepacked: a layout of one GPU library; export the weights with weight_prepacked 0");
         return;
     }
     if (q.bits != 2 && q.bits != 4 && q.bits != 8) {

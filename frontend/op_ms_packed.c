@@ -272,17 +272,22 @@ static Val channels_second(Imp *m, Val v, bool last)
 
 void imp_ms_causalconv(Imp *m)
 {
+    static const struct { const char *name; int64_t value; } plain[] = {
+        {"ndim", 1}, {"input_channels", 0}, {"input_channel_offset", 0}, {"state_length", 0}, {"state_update_capacity", 0},
+        {"state_channels_last", -1},
+    };
     Val in = m->in[0], w = m->in[1], bias = operand(m, 2), past = operand(m, 3);
     DType t = dtype_of(m, in);
     bool last = attr_i(m, "channels_last") != 0;
     int64_t step = attr_i(m, "dilation"), window = attr_i(m, "state_window");
     int r = rank_of(m, in);
     Dim d[3], back, none = DC(m, 0), shape[MAX_RANK];
-    if (attr_i(m, "ndim") != 1 || attr_i(m, "input_channels") || attr_i(m, "input_channel_offset") || attr_i(m, "state_length") ||
-        attr_i(m, "state_update_capacity") || (attr_has(m, "state_channels_last") && attr_i(m, "state_channels_last") >= 0)) {
-        UNSUP(m, "more than one spatial dimension, channel selection and captures of states");
-        return;
-    }
+    for (size_t i = 0; i < sizeof plain / sizeof *plain; i++)
+        if (attr_i(m, plain[i].name) != plain[i].value) {
+            UNSUP(m, "attribute %s: %lld; ONNX Runtime has other values than %lld for GPUs only", plain[i].name,
+                  (long long)attr_i(m, plain[i].name), (long long)plain[i].value);
+            return;
+        }
     if ((last ? r < 3 || r == MAX_RANK : r != 3) || window < 0 || window > 8 || (past.i && rank_of(m, past) != r + (window > 0))) {
         ERR(m, "E0203", "an input of rank %d with a state of rank %d and a state_window of %lld", r, past.i ? rank_of(m, past) : r,
             (long long)window);
@@ -332,7 +337,7 @@ void imp_varlenconv(Imp *m)
     int64_t step = attr_i(m, "dilation"), cap = attr_i(m, "state_update_capacity");
     Dim d[2], back;
     if (present(m, 6) || present(m, 7)) {
-        UNSUP(m, "kernel_delta and previous_mask");
+        UNSUP(m, "operands kernel_delta and previous_mask, which ONNX Runtime has for CUDA only");
         return;
     }
     if (rank_of(m, x) != 2 || rank_of(m, state) != 3 || rank_of(m, cu) != 1 || cap < 0 || cap > 8 || (wanted(m, 2) && (!cap || !count.i))) {

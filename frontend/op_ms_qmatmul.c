@@ -147,7 +147,7 @@ void imp_qattention(Imp *m)
         return;
     }
     if (attr_i(m, "do_rotary") || attr_i(m, "past_present_share_buffer")) {
-        UNSUP(m, "attributes do_rotary and past_present_share_buffer: ONNX Runtime has them for CUDA only");
+        UNSUP(m, "attributes do_rotary and past_present_share_buffer: ONNX Runtime has them for GPUs only");
         return;
     }
     Val a = centred(m, x, present(m, 6) ? only_element(m, m->in[6]) : (Val){0}), b = centred(m, w, operand(m, 7));

@@ -70,12 +70,13 @@ bool search_gpt(Imp *m, Search *s)
     return gpt_graph_ok(m, "decoder", s->decoder, s->npast) && (!init || gpt_graph_ok(m, "init_decoder", s->init, s->npast));
 }
 
-/* An encoder is a matter of beams alone. */
+/* An encoder is a matter of beams alone: it has no effect here. */
 static bool decoder_alone(Imp *m)
 {
-    if (!attr_i(m, "model_type") && !attr_has(m, "encoder"))
+    if (!attr_i(m, "model_type"))
         return true;
-    UNSUP(m, "a model_type other than 0, and encoders");
+    UNSUP(m, "attribute model_type: %lld; this search, here and in ONNX Runtime, is of decoders alone (0); BeamSearch has encoders",
+          (long long)attr_i(m, "model_type"));
     return false;
 }
 
@@ -488,7 +489,7 @@ void imp_sampling(Imp *m)
     Val first[SEARCH_CARRIED], res[SEARCH_CARRIED], given[NOPTION], extra[NSAMPLE] = {{0}};
     Type empty = {0};
     if (wanted(m, 1)) {
-        UNSUP(m, "the result filtered_logits");
+        UNSUP(m, "the result filtered_logits, which no kernel of ONNX Runtime writes; leave it out");
         return;
     }
     for (uint32_t k = 7; k < 9; k++)

@@ -113,6 +113,7 @@ def cases(rng):
     yield mha(rng, s=1, t=1, past=6, nout=3, mask="keys")
     yield mha(rng, nout=3)
     yield mha(rng, t=7, attrs={"num_heads": 3}, error="divisible by num_heads", oracle=None)
+    yield from buffered(rng)
     yield from decoder(rng)
     yield from decoder_self(rng)
     for dynamic in (False, True):
@@ -173,6 +174,24 @@ def chunks(past, back=False):
     (b, n, most, h), x = past.shape[1:], 16 // past.itemsize
     keys = past[0].reshape((b, n, h // x, most, x) if back else (b, n, most, h // x, x)).swapaxes(2, 3)
     return np.stack([keys.reshape(b, n, most, h), past[1]])
+
+
+def buffered(rng):
+    """MultiHeadAttention with a buffer of past and present that is full up to past_sequence_length."""
+    for s in (1, 2, 3):
+        for more in ({}, {"unidirectional": 1}):
+            q, k, v = (f32(rng, 2, s, 16) for _ in range(3))
+            past, mask = [f32(rng, 2, 2, 8, 8), f32(rng, 2, 2, 8, 8)], np.array([[1, 0, 1] + [1] * s, [1, 1, 0] + [1] * s], np.int32)
+            attrs = {"num_heads": 2, **more}
+            yield Case(MS + "MultiHeadAttention", [q, k, v, f32(rng, 48), mask, f32(rng, 1, 2, s, 3 + s), *past, i32(rng, 1, low=3, high=3)], attrs, nout=3)
+            yield Case(MS + "MultiHeadAttention", [q, k, v, None, None, None, *past, i32(rng, 1, low=0, high=0)], attrs, nout=3, dynamic=True)
+    rows, past = [f32(rng, 4, 1, 16) for _ in range(3)], [f32(rng, 4, 2, 8, 8), f32(rng, 4, 2, 8, 8)]
+    for width in (1, 2, 4):
+        from_beams = i32(rng, 4 // width, width, 8, low=0, high=width - 1)
+        yield Case(MS + "MultiHeadAttention", [*rows, None, None, None, *past, i32(rng, 1, low=5, high=5), from_beams], {"num_heads": 2}, nout=3)
+    yield Case(MS + "MultiHeadAttention", [*rows, None, None, None, None, None, i32(rng, 1, low=3, high=3)], {"num_heads": 2}, nout=3)     # no past
+    yield Case(MS + "MultiHeadAttention", [*rows, None, None, None, *past, i32(rng, 1, low=8, high=8)], {"num_heads": 2}, nout=3,
+               error="buffer of past and present is full")
 
 
 def self_decoder(attrs):

@@ -186,6 +186,7 @@ def t5(rng):
     wide = Pair(rng, layers=1, vocab=6, spread=4.0)
     for least in (2, 5):
         yield search(wide, ids % 6, 10, 3, eos=4, least=least)
+    yield search(pair, ids, 9, 3, more=[None] * 4 + [np.array([[5, 6], [7, 8]], np.int32)], attrs={"init_decoder": bare.decoder()})  # without effect
     yield search(pair, ids, 1, 3, error="max_length must be larger than the prompt")
     yield search(pair, ids, 9, 3, returned=4, error="num_return_sequences is larger than num_beams")
     yield search(pair, f32(rng, 2, 5), 9, 3, error="input_ids")
@@ -229,6 +230,8 @@ def whisper(rng):
         return [*expected(Case(MS + quiet.op, quiet.inputs, quiet.attrs, nout=2)), None, None, np.exp(scores[:, 0, 7])]
     quiet.oracle = silence
     yield quiet
+    yield search(pair, x[:1], 9, 3, attrs={"init_decoder": far.decoder()}, more=[            # what has no effect without the result cross_qk
+        None, None, None, np.zeros((1, 3, 6), np.int32), None, None, np.array([[0, 1]], np.int32), np.array([[3, -1]], np.int32)])
     yield search(pair, x, 9, 3, attrs={"model_type": 1}, error="attribute model_type: expected 2, got 1")
     yield search(pair, x, 9, 3, nout=4, error="cross_qk")
     yield search(pair, x, 9, 3, more=[None] * 4 + [begun.astype(np.float32)], error="decoder_input_ids|operand")

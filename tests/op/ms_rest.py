@@ -242,7 +242,7 @@ def refused(rng):
     conv = [f32(rng, 1, 3, 5), f32(rng, 3, 1, 2)]
     for attrs in ({"ndim": 2}, {"input_channels": 2}, {"input_channel_offset": 1}, {"state_length": 4}, {"state_update_capacity": 2},
                   {"state_channels_last": 1}):
-        yield Case(MS + "CausalConvWithState", conv, attrs, nout=2, error="channel selection")
+        yield Case(MS + "CausalConvWithState", conv, attrs, nout=2, error=f"attribute {next(iter(attrs))}")
     varlen = packed.varlen(rng)
     for k in (6, 7):
         other = retaken(varlen, [*varlen.inputs, *[None] * (k - len(varlen.inputs)), f32(rng, 1)])

@@ -165,7 +165,10 @@ def cases(rng):
     yield greedy(rng, prompt, 4, gpt, error="max_length must be larger than the prompt")
     yield greedy(rng, prompt.astype(np.int64), 9, gpt, error="operand number 0: got i64")
     yield greedy(rng, prompt, 9, gpt, attrs={"no_repeat_ngram_size": -1}, error="no_repeat_ngram_size")
-    yield greedy(rng, prompt, 9, gpt, attrs={"model_type": 1}, error="a model_type other than 0")
+    yield greedy(rng, prompt, 9, gpt, attrs={"model_type": 1}, error="attribute model_type: 1; this search")
+    for op, attrs in (("GreedySearch", {}), ("Sampling", {"top_p": 0.9})):      # what has no effect
+        yield greedy(rng, prompt, 9, gpt, op=op, attrs={"encoder": wide, "decoder_start_token_id": 4, **attrs})
+    yield beam(rng, prompt, 9, 3, gpt, attrs={"encoder": wide, "decoder_start_token_id": 4})
     empty = onnx.GraphProto()
     empty.CopyFrom(gpt)
     del empty.output[1:]
