@@ -183,7 +183,8 @@ def buffered(rng):
             q, k, v = (f32(rng, 2, s, 16) for _ in range(3))
             past, mask = [f32(rng, 2, 2, 8, 8), f32(rng, 2, 2, 8, 8)], np.array([[1, 0, 1] + [1] * s, [1, 1, 0] + [1] * s], np.int32)
             attrs = {"num_heads": 2, **more}
-            yield Case(MS + "MultiHeadAttention", [q, k, v, f32(rng, 48), mask, f32(rng, 1, 2, s, 3 + s), *past, i32(rng, 1, low=3, high=3)], attrs, nout=3)
+            yield Case(MS + "MultiHeadAttention", [q, k, v, f32(rng, 48), mask, f32(rng, 1, 2, s, 3 + s), *past, i32(rng, 1, low=3, high=3)], attrs,
+                       nout=3)
             yield Case(MS + "MultiHeadAttention", [q, k, v, None, None, None, *past, i32(rng, 1, low=0, high=0)], attrs, nout=3, dynamic=True)
     rows, past = [f32(rng, 4, 1, 16) for _ in range(3)], [f32(rng, 4, 2, 8, 8), f32(rng, 4, 2, 8, 8)]
     for width in (1, 2, 4):
