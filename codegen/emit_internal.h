@@ -95,6 +95,7 @@ uint64_t epilogue_mask(const Kernel *k, int of);
 /* Merges neighbouring axes wherever every access walks them as one, and cuts those in two that accesses divide by the length of a block; parallel:
  * parallel axes come before reduced ones. Call before choosing a schedule. */
 void kernel_collapse(Kernel *k, bool parallel);
+void kernel_moves(Kernel *k);                                 /* moves.c */
 double dim_typical(Ctx *c, Dim d);                            /* the value that costs assume: 1 for a batch-like symbol with lower bound 0 .. */
 double dim_guess(Ctx *c, Dim d, double more);                 /* the same, of symbols that nothing bounds `more` times as much */
 

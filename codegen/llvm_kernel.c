@@ -190,9 +190,12 @@ static LV load(const Kernel *k, const LIns *i) {
         LLVMTypeRef vt = scalar ? LLVMVectorType(ty, 1) : ty;
         LV mask = i->narg == 3 ? value(k, a[2]) : LLVMConstAllOnes(pr_int(p, 1, i->ty.lanes));
         if (scalar) mask = one_lane(k, mask, true);
+        bool near = vec && i->flags; /* machines gather 32 bits or more */
+        if (near) vt = pr_int(p, 32, i->ty.lanes);
         v = masked(k, vec ? "llvm.masked.gather" : "llvm.masked.load", vt, ptr, i->aux, mask,
                    LLVMConstNull(vt), false);
         tag(k, v, a[0]);
+        if (near) v = LLVMBuildBitCast(p->b, LLVMBuildTrunc(p->b, v, pr_int(p, bytes * 8, i->ty.lanes), ""), ty, "");
         if (scalar) v = one_lane(k, v, false);
     }
     return is_bool ? LLVMBuildICmp(p->b, LLVMIntNE, v, LLVMConstNull(LLVMTypeOf(v)), "") : v;

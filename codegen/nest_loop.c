@@ -103,8 +103,24 @@ static void ask_ahead(Nest *n, int st, const Point *p) {
 
 /* ---- loops ---- */
 
+typedef struct Widest { Ctx *c; DType t; int nodes; } Widest;
+
+/* The widest register type in e, but for indices; DT_I32 where it is that wide or wider. */
+static void note_width(Widest *w, Expr e) {
+    enum { MOST_NODES = 128 };
+    const ExprInfo i = *expr_info(w->c, e);
+    const unsigned bits = dt_bits(reg_type(i.dtype));
+    if (++w->nodes > MOST_NODES || bits >= 32) w->t = DT_I32;
+    if (w->t == DT_I32) return;
+    if (bits > dt_bits(w->t)) w->t = reg_type(i.dtype);
+    if (i.kind == E_OP || i.kind == E_CAST || i.kind == E_BITCAST) for (int k = 0; k < i.narg; k++) note_width(w, i.arg[k]);
+    if (i.kind == E_LOAD && i.oob == OOB_VALUE) note_width(w, i.arg[i.narg - 1]);
+}
+
 DType nest_widest(const Kernel *k, const Stage *s) {
-    DType w = DT_I32;
+    Widest narrow = {.c = k->c, .t = s->kind == ST_NEST && !s->comb[0].i ? DT_U8 : DT_I32};
+    for (int r = 0; r < s->nres; r++) note_width(&narrow, s->body[r]);
+    DType w = narrow.t;
     for (int r = 0; r < s->nres; r++) {
         DType t = reg_type(s->acc[r]), b = reg_type(k->buf[s->out[r].buf].dtype);
         if (dt_bits(t) > dt_bits(w)) w = t;

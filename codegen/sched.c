@@ -101,6 +101,7 @@ KernelCode *kernel_compile(Ctx *c, const Kernel *k, const Target *t, const char 
     *own = *k;
     own->stage = ctx_dup(c, k->stage, sizeof(Stage) * k->nstage);
     kernel_collapse(own, !(t->flags & F_SIMD));
+    if (t->flags & F_SIMD) kernel_moves(own);
     KernelCode *code = NEW(c, KernelCode);
     if (!choose(own, t, forced, &code->sched, &code->cycles)) {
         diag(c, SEV_UNSUPPORTED, k->loc, "U0401", "no template can compile this (%s)", k->name);

@@ -180,7 +180,7 @@ static void run_stage(Nest *n, int st, const Point *p) {
     if (v >= 0) {
         int64_t hi = dim_hi(e->c, s->axis[v].extent);
         while (lanes > 2 && lanes / 2 >= hi) lanes /= 2;
-        if (nest_pairs(n, st) && hi >= 4 * lanes) lanes *= 2;
+        if (nest_pairs(n, st) && hi >= 4 * lanes && lanes <= target_lanes(e->t, DT_I32)) lanes *= 2;
     }
     Point q = *p;
     if (n->chunk_axis < 0) for (int a = n->prefix; a < K_AXES; a++) q.axis[a] = (LVal){0};
