@@ -43,6 +43,15 @@ static void dims_gone(Dims *m) {
 
 /* ---- size 1 ---- */
 
+/* What is broadcast along a dim has index 0 there. */
+static Expr still_index(void *data, Ctx *c, Expr e, const ExprInfo *i, const Expr *arg) {
+    const Kernel *k = data;
+    Expr at[MAX_RANK];
+    if (i->kind != E_LOAD || i->oob != OOB_NEVER) return i->narg ? expr_rebuild(c, i, arg) : e;
+    for (int d = 0; d < i->narg; d++) at[d] = dim_is(c, k->buf[i->index].stride[d], 0) ? expr_int(c, DT_I64, 0) : arg[d];
+    return expr_load(c, i->index, i->dtype, i->narg, at, OOB_NEVER, (Expr){0}, 0);
+}
+
 /* The dim stays where the index is tested. */
 static void keep_tested(Dims *m, int buf, int rank, const Expr *at, int oob) {
     Expr zero = expr_int(m->k->c, DT_I64, 0);
@@ -213,33 +222,42 @@ static bool merge_pair(Kernel *k, int stage, int axis) {
 
 /* ---- cutting axes ---- */
 
-typedef struct Cut { Ctx *c; int axis; int64_t by; bool ok; } Cut;
+typedef struct Cut { Ctx *c; int axis; Dim by; bool ok, quotient; } Cut;
 
-/* The quotient or remainder (*mod) of axis m->axis by a constant, else 0. */
-static int64_t cut_of(const Cut *m, const ExprInfo *i, bool *mod) {
-    if (i->kind != E_OP || (i->op != S_FDIV && i->op != S_MOD) || i->arg[0].i != expr_axis(m->c, (uint32_t)m->axis).i) return 0;
+/* The length of blocks, where e is the quotient or remainder (*mod) of axis m->axis by it, else none. */
+static Dim cut_of(const Cut *m, const ExprInfo *i, bool *mod) {
+    if (i->kind != E_OP || (i->op != S_FDIV && i->op != S_MOD) || i->arg[0].i != expr_axis(m->c, (uint32_t)m->axis).i) return (Dim){0};
     const ExprInfo *by = expr_info(m->c, i->arg[1]);
     *mod = i->op == S_MOD;
-    return by->kind == E_CONST ? by->val.i : 0;
+    if (by->kind == E_DIM) return (Dim){by->index};
+    return by->kind == E_CONST && by->val.i > 0 ? dim_const(m->c, by->val.i) : (Dim){0};
+}
+
+/* extent / by, if it is a whole number of blocks whatever the sizes. */
+static bool blocks_of(Ctx *c, Dim extent, Dim by, Dim *blocks) {
+    int64_t n, k;
+    if (dim_is_const(c, extent, &n) && dim_is_const(c, by, &k)) return *blocks = dim_const(c, n / k), n > k && n % k == 0;
+    *blocks = dim_floordiv(c, extent, by);
+    return blocks->i && !dim_is(c, *blocks, 1) && dim_same(c, dim_mul(c, *blocks, by), extent);
 }
 
 static Expr note_cut(void *data, Ctx *c, Expr e, const ExprInfo *i, const Expr *arg) {
     Cut *m = data;
     bool mod;
-    int64_t by = cut_of(m, i, &mod);
-    (void)c, (void)arg;
-    if (by && m->by && by != m->by) m->ok = false;
-    if (by) m->by = by;
+    Dim by = cut_of(m, i, &mod);
+    (void)arg;
+    if (by.i && m->by.i && !dim_same(c, by, m->by)) m->ok = false;
+    if (by.i) m->by = by, m->quotient |= !mod;
     return e;
 }
 
 static Expr cut_axis(void *data, Ctx *c, Expr e, const ExprInfo *i, const Expr *arg) {
     Cut *m = data;
     bool mod;
-    if (cut_of(m, i, &mod)) return expr_axis(c, (uint32_t)(m->axis + mod));
+    if (cut_of(m, i, &mod).i) return expr_axis(c, (uint32_t)(m->axis + mod));
     if (i->kind != E_AXIS || (int)i->index < m->axis) return expr_rebuild(c, i, arg);
     if ((int)i->index > m->axis) return expr_axis(c, i->index + 1);
-    return expr_op(c, S_ADD, expr_op(c, S_MUL, e, expr_int(c, DT_I64, m->by), (Expr){0}), expr_axis(c, i->index + 1), (Expr){0});
+    return expr_op(c, S_ADD, expr_op(c, S_MUL, e, expr_dim(c, m->by), (Expr){0}), expr_axis(c, i->index + 1), (Expr){0});
 }
 
 static void each_index(Kernel *k, ExprFn fn, Cut *m) {
@@ -252,25 +270,24 @@ static void each_index(Kernel *k, ExprFn fn, Cut *m) {
 }
 
 /* Where operands are read at quotient and remainder of an axis by the length of a block, that is two axes: no template knows divisions. Blocks of
- * less than `least` stay. */
+ * less than `least` stay, unless they are all the same. */
 static void cut_blocks(Kernel *k, int axis, int64_t least) {
     Cut m = {.c = k->c, .axis = axis, .ok = true};
-    int64_t extent;
+    Dim blocks;
     for (int st = 0; st < k->nstage; st++) {
         const Stage *s = &k->stage[st];
         if (s->naxis <= axis || s->naxis == K_AXES || s->axis[axis].kind != AX_PAR ||
             !dim_same(k->c, s->axis[axis].extent, k->stage[0].axis[axis].extent))
             return;
     }
-    if (!dim_is_const(k->c, k->stage[0].axis[axis].extent, &extent)) return;
     each_index(k, note_cut, &m);
-    if (!m.ok || m.by < least || extent <= m.by || extent % m.by) return;
+    if (!m.ok || !m.by.i || (m.quotient && dim_hi(k->c, m.by) < least) || !blocks_of(k->c, k->stage[0].axis[axis].extent, m.by, &blocks)) return;
     each_index(k, cut_axis, &m);
     for (int st = 0; st < k->nstage; st++) {
         Stage *s = &k->stage[st];
         memmove(&s->axis[axis + 1], &s->axis[axis], sizeof(KAxis) * (size_t)(s->naxis - axis));
-        s->axis[axis].extent = dim_const(k->c, extent / m.by);
-        s->axis[axis + 1].extent = dim_const(k->c, m.by);
+        s->axis[axis].extent = blocks;
+        s->axis[axis + 1].extent = m.by;
         s->naxis++;
     }
 }
@@ -312,34 +329,25 @@ static Expr short_index(void *data, Ctx *c, Expr e, const ExprInfo *i, const Exp
     return expr_load(c, i->index, i->dtype, i->narg, at, OOB_NEVER, (Expr){0}, 0);
 }
 
-/* What is broadcast along a dim has index 0 there. */
-static Expr still_index(void *data, Ctx *c, Expr e, const ExprInfo *i, const Expr *arg) {
-    const Kernel *k = data;
-    Expr at[MAX_RANK];
-    if (i->kind != E_LOAD || i->oob != OOB_NEVER) return i->narg ? expr_rebuild(c, i, arg) : e;
-    for (int d = 0; d < i->narg; d++) at[d] = dim_is(c, k->buf[i->index].stride[d], 0) ? expr_int(c, DT_I64, 0) : arg[d];
-    return expr_load(c, i->index, i->dtype, i->narg, at, OOB_NEVER, (Expr){0}, 0);
-}
-
 /* Rows much shorter than a vector, read along with what lies only along them, or is one element for all of a row: one axis, so that vectors are full.
  * The lanes of the others are permutations of a few elements (emit_few.c). */
 static void merge_short(Kernel *k) {
     enum { SHORT_ROW = 4 /* longer ones fill most of a vector */, MANY = 16 };
     Stage *s = &k->stage[0];
     int axis[1] = {s->naxis - 2};
-    Expr body[K_RES];
+    bool many = false;
     Short x = {.m = {.k = k, .axis = axis}, .axis = axis[0], .ok = true};
     if (k->nstage != 1 || axis[0] < 0 || s->comb[0].i || s->axis[axis[0] + 1].kind != AX_PAR || dim_lo(k->c, s->axis[axis[0]].extent) < MANY) return;
     if (!dim_is_const(k->c, s->axis[axis[0] + 1].extent, &x.by) || x.by < 2 || x.by > SHORT_ROW) return;
     for (int b = 0; b < k->nbuf; b++) x.m.dim[b] = -1;
     for (int r = 0; r < s->nres; r++) {
-        body[r] = expr_rewrite(k->c, s->body[r], still_index, k);
-        expr_loads(k->c, body[r], short_load, &x);
+        expr_loads(k->c, s->body[r], short_load, &x);
         short_access(&x, s->out[r].buf, s->out[r].rank, s->out[r].at, s->out[r].oob);
         x.ok = x.ok && x.m.dim[s->out[r].buf] >= 0 && !pair_outside_loads(k->c, s->body[r], axis[0]);
+        many |= expr_uses_axis(k->c, s->body[r], (uint32_t)axis[0]);
     }
-    if (!x.ok || !x.alone) return;
-    for (int r = 0; r < s->nres; r++) s->body[r] = expr_rewrite(k->c, body[r], short_index, &x);
+    if (!x.ok || !x.alone || !many) return; /* rows that are all the same are copied */
+    for (int r = 0; r < s->nres; r++) s->body[r] = expr_rewrite(k->c, s->body[r], short_index, &x);
     merge_axes(&x.m);
 }
 
@@ -363,6 +371,7 @@ void kernel_collapse(Kernel *k, bool parallel) {
         if (k->stage[st].kind != ST_NEST) return;
         drop_unit_axes(k->c, &k->stage[st]);
         if (parallel) parallel_first(k->c, &k->stage[st]);
+        for (int r = 0; r < k->stage[st].nres; r++) k->stage[st].body[r] = expr_rewrite(k->c, k->stage[st].body[r], still_index, k);
     }
     drop_unit_dims(k);
     for (int a = 0; a < k->stage[0].naxis; a++) cut_blocks(k, a, parallel && a + 1 < k->stage[0].naxis ? 2 : SHORT);

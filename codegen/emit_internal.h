@@ -115,5 +115,6 @@ double nest_stage_cost(const Kernel *k, const Stage *s, const Target *t); /* cyc
 /* Temporaries read by anything but an epilogue (of each stage: its epilogue_mask) live in scratch, one task's worth; bytes of that. e->k
  * becomes a copy that has their places. */
 Dim nest_temps(Emit *e, int prefix, const uint64_t *epilogue);
+void nest_points(Emit *e, int from, const Point *p);          /* the only stage, a map, along its axes from `from` on, at p of the others */
 void nest_run(Emit *e, int prefix, int64_t chunk);            /* build: the first `prefix` axes are the tasks; or chunks of the one parallel axis */
 #endif

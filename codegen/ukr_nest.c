@@ -190,6 +190,12 @@ static void run_stage(Nest *n, int st, const Point *p) {
     } else stage_loops(n, st, n->prefix, &q, v, lanes);
 }
 
+void nest_points(Emit *e, int from, const Point *p) {
+    Nest n = {.e = e, .k = e->k, .prefix = from, .chunk_axis = -1, .jam = 1, .together = 1};
+    n.axis[0] = nest_vector_axis(e->k, &e->k->stage[0], e->t, from);
+    run_stage(&n, 0, p);
+}
+
 /* The stages of the tasks from `first` on, in turns, fewer at the end. */
 static void run_rows(Nest *n, LVal first, Dim row) {
     Emit *e = n->e;
