@@ -90,7 +90,8 @@ static bool split_lanes(Emit *e, uint16_t buf, int rank, Expr *at, int vaxis, Ex
         *lanes = expr_op(e->c, S_ADD, *lanes, expr_op(e->c, S_MUL, at[d], expr_dim(e->c, b->stride[d]), (Expr){0}), (Expr){0});
         at[d] = zero;
         low = low && dim_is_const(e->c, b->stride[d], &stride) && stride > 0 && dim_hi(e->c, b->dim[d]) <= INT32_MAX &&
-              !__builtin_mul_overflow(dim_hi(e->c, b->dim[d]), stride, &span) && !__builtin_add_overflow(all, span, &all) && all <= INT32_MAX;
+              !__builtin_mul_overflow(dim_hi(e->c, b->dim[d]), stride, &span) && !__builtin_add_overflow(all, span, &all) &&
+              all <= INT32_MAX - 4; /* words around bytes */
     }
     return low;
 }
@@ -165,21 +166,12 @@ static LVal load_apart(Emit *e, LVal ptr, LVal base, int step, DType mt, uint16_
     return v;
 }
 
-/* Elements of 8 or 16 bits are the low ones of 32, which machines gather. */
-static LVal gather(Emit *e, const KBuf *b, LVal ptr, LVal idx, DType mt, LVal mask) {
-    enum { READ = 4 };
-    const int bytes = (int)dt_bits(mt) / 8;
-    if (bytes >= READ || b->kind == KB_OUT || !(e->t->flags & F_AVX2)) return lir_gather(e->l, ptr, idx, mt, mask);
-    if (b->kind == KB_IN && e->code->slack < READ - bytes) e->code->slack = READ - bytes;
-    return lir_gather_near(e->l, ptr, idx, mt, mask);
-}
-
-static LVal load_strided(Emit *e, const KBuf *b, LVal ptr, LVal base, int64_t step, DType mt, uint16_t lanes, LVal mask) {
+static LVal load_strided(Emit *e, LVal ptr, LVal base, int64_t step, DType mt, uint16_t lanes, LVal mask) {
     if (step > 1 && step <= MOST_APART && !mask.i && mt != DT_BOOL && lanes > 2 && lanes <= 64)
         return load_apart(e, ptr, base, (int)step, mt, lanes);
     DType t = step > -(1 << 24) && step < 1 << 24 ? DT_I32 : DT_I64;
     LVal idx = lir_mul(e->l, lir_iota(e->l, t, lanes), lir_splat(e->l, lir_int(e->l, t, step), lanes));
-    return gather(e, b, lir_ptr_add(e->l, ptr, base, mt), idx, mt, mask);
+    return lir_gather(e->l, lir_ptr_add(e->l, ptr, base, mt), idx, mt, mask);
 }
 
 static LVal pad_value(Emit *e, const Stage *s, Expr pad, const Point *p) {
@@ -271,9 +263,9 @@ LVal emit_load(Emit *e, const Stage *s, const ExprInfo *x, const Point *p, LVal 
     if (p->vaxis >= 0 && (step != 0 || vec.i)) {
         LVal mask = b->kind == KB_TEMP && !vec.i && step > 0 && step <= MOST_APART ? (LVal){0} : p->mask;
         if (ok.i) mask = mask.i ? lir_op2(e->l, S_AND, reg_widen(e, ok, p->lanes), mask) : reg_widen(e, ok, p->lanes);
-        if (vec.i) v = gather(e, b, lir_ptr_add(e->l, e->ptr[bufno], base, mt), vec, mt, mask);
+        if (vec.i) v = lir_gather(e->l, lir_ptr_add(e->l, e->ptr[bufno], base, mt), vec, mt, mask);
         else if (step == 1) v = lir_load(e->l, e->ptr[bufno], base, (LTy){(uint8_t)mt, p->lanes}, mask, known_align(e, mt, at, rank));
-        else v = load_strided(e, b, e->ptr[bufno], base, step, mt, p->lanes, mask);
+        else v = load_strided(e, e->ptr[bufno], base, step, mt, p->lanes, mask);
     } else if (ok.i && reg_lanes(e, ok) > 1) { /* one address, but lanes differ in being inside */
         v = lir_load(e->l, e->ptr[bufno], base, (LTy){(uint8_t)mt, 1}, lir_any(e->l, ok), 0);
     } else {

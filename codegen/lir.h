@@ -194,7 +194,6 @@ LVal lir_scalef(Lir *l, LVal x, LVal n);                /* x * 2^n for float n i
 LVal lir_load(Lir *l, LVal ptr, LVal idx, LTy ty, LVal mask, uint32_t align);
 void lir_store(Lir *l, LVal ptr, LVal idx, LVal v, LVal mask, uint32_t align);
 LVal lir_gather(Lir *l, LVal ptr, LVal idx /* i64 or i32 vector */, DType t, LVal mask);
-LVal lir_gather_near(Lir *l, LVal ptr, LVal idx, DType t, LVal mask); /* of 8 or 16 bits; 4 bytes are read for each: where there is slack */
 void lir_scatter(Lir *l, LVal ptr, LVal idx, LVal v, LVal mask); /* lanes in order: a later lane wins */
 void lir_volatile_next(Lir *l);            /* the next load must stay a separate load (keeps splats of overlapping loads unmerged) */
 void lir_stream_next(Lir *l);              /* the next store, if of whole lines without a mask, need not stay in caches */

@@ -319,9 +319,8 @@ static LVal vector_index(Lir *l, LVal *idx,
     return NIL;
 }
 
-static LVal gather(Lir *l, LVal ptr, LVal idx, DType t, LVal mask, bool near) {
+LVal lir_gather(Lir *l, LVal ptr, LVal idx, DType t, LVal mask) {
     LIns i = lir_mk(L_GATHER, t, lir_type(l, idx).lanes);
-    i.flags = near;
     i.aux = natural(elem_bytes(l, t));
     LVal one = vector_index(l, &idx, &i.imm);
     if (one.i) return lir_load(l, ptr, one, i.ty, mask, 0);
@@ -329,13 +328,6 @@ static LVal gather(Lir *l, LVal ptr, LVal idx, DType t, LVal mask, bool near) {
     mask = check_mask(l, mask, i.ty.lanes);
     if (mask.i && known_bool(l, mask, false)) return zero_of(l, i.ty);
     return lir_append(l, i, mask.i ? 3 : 2, (LVal[]){ptr, idx, mask});
-}
-
-LVal lir_gather(Lir *l, LVal ptr, LVal idx, DType t, LVal mask) { return gather(l, ptr, idx, t, mask, false); }
-
-LVal lir_gather_near(Lir *l, LVal ptr, LVal idx, DType t, LVal mask) {
-    CHECK(elem_bytes(l, t) <= 2);
-    return gather(l, ptr, idx, t, mask, true);
 }
 
 void lir_scatter(Lir *l, LVal ptr, LVal idx, LVal v, LVal mask) {

@@ -159,10 +159,10 @@ static void store(Machine *m, const Step *d, const LIns *i, const uint64_t *mask
     }
 }
 
-static void gather(Machine *m, const Step *d, const LIns *i) {
+static void gather(Machine *m, const Step *d) {
     for (uint32_t k = 0; k < d->n; k++) {
         const char *p =
-            !d->c || d->c[k] ? locate(m, d->a[0], (int64_t)d->b[k], i->flags ? 4 : d->size, 1, false) : NULL;
+            !d->c || d->c[k] ? locate(m, d->a[0], (int64_t)d->b[k], d->size, 1, false) : NULL;
         d->dst[k] = p ? read_elem(d, p) : 0;
     }
 }
@@ -393,7 +393,7 @@ static int32_t execute(Machine *m) {
             load(m, d, i);
             break;
         case L_GATHER:
-            gather(m, d, i);
+            gather(m, d);
             break;
         case L_STORE:
         case L_SCATTER:

@@ -106,7 +106,6 @@ static void print_fields(Buf *b, const Lir *l, const LIns *i) {
     case L_SCATTER:
         if (i->op == L_LOAD && i->flags) buf_puts(b, ".separate");
         if (i->op == L_STORE && i->flags) buf_puts(b, ".streamed");
-        if (i->op == L_GATHER && i->flags) buf_puts(b, ".near");
         print_address(b, l, i);
         if (i->op == L_STORE || i->op == L_SCATTER)
             buf_printf(b, ", %%%u", l->args.v[i->arg + 2].i);

@@ -172,6 +172,29 @@ static void ask(const Kernel *k, const LIns *i, LV ptr) {
         k->p.m->access(&k->p, i, ptr, i->narg > plain ? value(k, k->p.args[i->arg + plain]) : NULL, k->root[at.i] == roots(k) - 1);
 }
 
+/* Machines gather 32 bits or more. Elements of 8 or 16 are parts of words, whose addresses are multiples of 4, so no word reaches into another page
+ * than the element's. */
+static LV gather_parts(const Kernel *k, const LIns *i, LLVMTypeRef ty, unsigned bytes, LV mask) {
+    const Printer *p = &k->p;
+    const LVal *a = p->args + i->arg;
+    LV disp = i64(k, (int64_t)((uint64_t)i->imm * bytes)), idx = value(k, a[1]);
+    LLVMTypeRef i64 = LLVMInt64TypeInContext(p->cx), i8 = LLVMInt8TypeInContext(p->cx), word = LLVMInt32TypeInContext(p->cx),
+                words = pr_int(p, 32, i->ty.lanes), it = LLVMTypeOf(idx), part = LLVMGetElementType(it);
+    LV first = LLVMBuildGEP2(p->b, i8, value(k, a[0]), &disp, 1, "");
+    const unsigned in_word = bytes == 1 ? 2 : 1; /* bits of an index that say which part of a word it is */
+    LV low = LLVMBuildAnd(p->b, LLVMBuildPtrToInt(p->b, first, i64, ""), LLVMConstInt(i64, 3, 0), ""), back = LLVMBuildNeg(p->b, low, "");
+    LV base = LLVMBuildGEP2(p->b, i8, first, &back, 1, ""), skip = LLVMBuildLShr(p->b, low, LLVMConstInt(i64, bytes / 2, 0), "");
+    skip = LLVMBuildIntCast2(p->b, skip, part, false, "");
+    idx = LLVMBuildAdd(p->b, idx, pr_splat(p, skip, i->ty.lanes), "");
+    LV at = LLVMBuildAShr(p->b, idx, pr_splat(p, LLVMConstInt(part, in_word, 0), i->ty.lanes), "");
+    LV which = LLVMBuildAnd(p->b, idx, pr_splat(p, LLVMConstInt(part, (1u << in_word) - 1, 0), i->ty.lanes), "");
+    which = LLVMBuildShl(p->b, LLVMBuildIntCast2(p->b, which, words, false, ""), pr_splat(p, LLVMConstInt(word, bytes + 2, 0), i->ty.lanes), "");
+    LV v = masked(k, "llvm.masked.gather", words, LLVMBuildGEP2(p->b, word, base, &at, 1, ""), 4, mask, LLVMConstNull(words), false);
+    tag(k, v, a[0]);
+    v = LLVMBuildTrunc(p->b, LLVMBuildLShr(p->b, v, which, ""), pr_int(p, bytes * 8, i->ty.lanes), "");
+    return LLVMBuildBitCast(p->b, v, ty, "");
+}
+
 static LV load(const Kernel *k, const LIns *i) {
     const LVal *a = k->p.args + i->arg;
     const Printer *p = &k->p;
@@ -190,12 +213,13 @@ static LV load(const Kernel *k, const LIns *i) {
         LLVMTypeRef vt = scalar ? LLVMVectorType(ty, 1) : ty;
         LV mask = i->narg == 3 ? value(k, a[2]) : LLVMConstAllOnes(pr_int(p, 1, i->ty.lanes));
         if (scalar) mask = one_lane(k, mask, true);
-        bool near = vec && i->flags; /* machines gather 32 bits or more */
-        if (near) vt = pr_int(p, 32, i->ty.lanes);
-        v = masked(k, vec ? "llvm.masked.gather" : "llvm.masked.load", vt, ptr, i->aux, mask,
-                   LLVMConstNull(vt), false);
-        tag(k, v, a[0]);
-        if (near) v = LLVMBuildBitCast(p->b, LLVMBuildTrunc(p->b, v, pr_int(p, bytes * 8, i->ty.lanes), ""), ty, "");
+        if (vec && bytes < 4 && p->t->flags & F_AVX2) {
+            v = gather_parts(k, i, ty, bytes, mask);
+        } else {
+            v = masked(k, vec ? "llvm.masked.gather" : "llvm.masked.load", vt, ptr, i->aux, mask,
+                       LLVMConstNull(vt), false);
+            tag(k, v, a[0]);
+        }
         if (scalar) v = one_lane(k, v, false);
     }
     return is_bool ? LLVMBuildICmp(p->b, LLVMIntNE, v, LLVMConstNull(LLVMTypeOf(v)), "") : v;

@@ -5,7 +5,7 @@
 #include "emit_internal.h"
 #include "ukr.h"
 
-enum { SEED = 4096, TASK = 64 << 10, LONG = 4096 /* bytes of a block that is copied as well from where it comes from */ };
+enum { SEED = 4096, TASK = 64 << 10, LONG = 128 << 10 /* bytes of blocks that are no nearer than what they come from */ };
 
 typedef struct Repeat { int first, last; uint32_t axes; } Repeat; /* the repeated axes, and which are the outermost and innermost */
 

@@ -397,6 +397,26 @@ START_TEST(tiles_of_fixed_sizes) {
 }
 END_TEST
 
+/* ---- repeat: rows that are the same along an axis ---- */
+
+START_TEST(repeats) {
+    static const Size size[] = {{"N", 7}, {"M", 9}, {0}}, none[] = {{"N", 3}, {"M", 0}, {0}};
+    static const Case cases[] = {
+        {"%x: f32[40,1,3]", "f32[40,700,3]", "%0 = map { a } %x : f32[40,700,3]\nyield %0"},
+        {"%x: f32[1,5]", "f32[6000,5]", "%0 = map { a } %x : f32[6000,5]\nyield %0"},
+        {"%x: f32[5,7]", "f32[45,2100]", /* two such axes */
+         "%0 = reshape [1, 5, 1, 7] %x : f32[1,5,1,7]\n%1 = broadcast [9, 5, 300, 7] %0 : f32[9,5,300,7]\n"
+         "%2 = reshape [45, 2100] %1 : f32[45,2100]\n%3 = map { a } %2 : f32[45,2100]\nyield %3"},
+        {"%x: f32[3,1,2,1,5], %z: f32[1,1,2,1,1]", "f32[3,4,2,9,5]", "%0 = map { exp(a) + b } %x, %z : f32[3,4,2,9,5]\nyield %0"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) kernel("repeat", "", cases[i].in, cases[i].out, cases[i].body, NULL);
+    for (int i = 0; i < 2; i++)
+        kernel("repeat", "N, M", "%x: f32[N,M]", "f32[4*N,6*M]",
+               "%0 = reshape [1, N, 1, M] %x : f32[1,N,1,M]\n%1 = broadcast [4, N, 6, M] %0 : f32[4,N,6,M]\n"
+               "%2 = reshape [4*N, 6*M] %1 : f32[4*N,6*M]\n%3 = map { a } %2 : f32[4*N,6*M]\nyield %3", i ? none : size);
+}
+END_TEST
+
 START_TEST(windows) {
     static const struct {
         const char *in, *out, *body;
@@ -830,6 +850,7 @@ int main(void) {
     tcase_add_test(t, packed_weights);
     tcase_add_test(t, tiles_of_fixed_sizes);
     tcase_add_test(t, tiles_of_any_size);
+    tcase_add_test(t, repeats);
     tcase_add_test(t, windows);
     tcase_add_test(t, windows_of_any_size);
     tcase_add_test(t, contractions_of_fixed_sizes);
