@@ -306,6 +306,20 @@ static bool targets_ok(Imp *m, const Trees *e, int64_t n, const char *what)
     return true;
 }
 
+/* A leaf's first weight alone, as ONNX Runtime reads the only target there is: converters write one for each class of a forest. */
+static void first_weights(Imp *m, Trees *e)
+{
+    bool *seen = NEWN(m->c, bool, e->node.n);
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < e->weight.n; i++) {
+        Weight w = e->weight.v[i];
+        if (!seen[w.leaf])
+            e->weight.v[n++] = w;
+        seen[w.leaf] = true;
+    }
+    e->weight.n = n;
+}
+
 static bool open_trees(Imp *m, Trees *e)
 {
     memset(e, 0, sizeof *e);
@@ -344,8 +358,11 @@ void imp_ml_treereg(Imp *m)
     if (!open_trees(m, &e) || !ml_list(m, "base_values", &base))
         return;
     wider(&e, base.t);
-    if (read_listed(m, &e, "target") && targets_ok(m, &e, n, "target"))
-        regression(m, &e, n, attr_s(m, "aggregate_function"), attr_s(m, "post_transform"), &base, DT_F32);
+    if (!read_listed(m, &e, "target") || !targets_ok(m, &e, n, "target"))
+        return;
+    if (n == 1)
+        first_weights(m, &e);
+    regression(m, &e, n, attr_s(m, "aggregate_function"), attr_s(m, "post_transform"), &base, DT_F32);
 }
 
 void imp_ml_trees(Imp *m)

@@ -317,6 +317,21 @@ def classifiers(rng):
         yield one(x, trees=9, depth=4, targets=3, more={"classlabels_int64s": [4, 9, 2]})
 
 
+def repeated(rng):
+    """Leaves with several weights for one target."""
+    for targets in (1, 2):
+        for aggregate in ("SUM", "AVERAGE", "MIN", "MAX"):
+            attrs = listed(rng, 5, 3, targets=targets)
+            for name in ("treeids", "nodeids", "ids", "weights"):
+                attrs["target_" + name] = [v for v in attrs["target_" + name] for _ in range(2)]
+            attrs["target_weights"] = f32(rng, len(attrs["target_ids"]))
+            yield ml("TreeEnsembleRegressor", [f32(rng, 9, 5)], {**attrs, "aggregate_function": aggregate}, opset=3)
+    attrs = listed(rng, 5, 3, targets=3, kind="class")
+    for name in ("treeids", "nodeids", "ids", "weights"):
+        attrs["class_" + name] = [v for v in attrs["class_" + name] for _ in range(2)]
+    yield ml("TreeEnsembleClassifier", [f32(rng, 9, 5)], {**attrs, "classlabels_int64s": [4, 9, 2]}, opset=3, nout=2)
+
+
 def bad_trees(rng):
     good = listed(rng, 3, 3)
     def wrong(error, **change):
@@ -403,5 +418,6 @@ def cases(rng):
     yield from maps(rng)
     yield from regressors(rng)
     yield from classifiers(rng)
+    yield from repeated(rng)
     yield from bad_trees(rng)
     yield from ensembles(rng)
