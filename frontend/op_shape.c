@@ -9,6 +9,15 @@ FN(size); FN(depthtospace); FN(spacetodepth);
 
 void imp_identity(Imp *m) { result(m, 0, m->in[0]); }
 
+/* Is the symbol e one of the r sizes d of a tensor, so that it is not negative, whatever its expression allows? */
+static bool is_size(Ctx *c, Dim e, int r, const Dim *d)
+{
+    for (int i = 0; i < r; i++)
+        if (dim_same(c, e, d[i]))
+            return true;
+    return false;
+}
+
 /* Target dims: 0 copies the operand's (unless allowzero), one -1 is what remains. Elements that may be negative at run
  * time are decided there. What remains of no elements is undefined, unless the sizes that are 0 are known to be copies. */
 static void reshape(Imp *m, Dim *e, int n, bool allowzero)
@@ -40,7 +49,7 @@ static void reshape(Imp *m, Dim *e, int n, bool allowzero)
             ERR(m, "E0203", "shape copies axis %d of an operand of rank %d", i, r);
             return;
         }
-        maybe[i] = !fixed && dim_lo(c, e[i]) < 0;
+        maybe[i] = !fixed && dim_lo(c, e[i]) < 0 && !is_size(c, e[i], r, d);
         if (maybe[i])
             open = dim_add(c, open, dim_eqv(c, e[i], DC(m, -1)));
         if (!allowzero && i < r && (maybe[i] || (fixed && !v)))

@@ -13,3 +13,10 @@ def cases(rng):
     yield Graph([f32(rng, 5, 17), np.array([1])],
                 [("ReduceSum", ["x0", "x1"], ["s"], {"keepdims": 0}), ("Abs", ["s"], ["a"], {}), ("Less", ["a", "a"], ["no"], {}),
                  ("Relu", ["a"], ["y"], {})], ["a", "no", "y"], const=(1,), dynamic={0: ["n", 17]})
+    # results of convolutions brought to their own shapes, whose sizes are expressions that could be negative
+    nodes, v = [("Unsqueeze", ["x0", "x1"], ["v0"], {})], "v0"
+    for i in range(6):
+        nodes += [("Conv", [v, "x2"], [f"c{i}"], {"strides": [2]}), ("Shape", [f"c{i}"], [f"s{i}"], {}), ("Relu", [f"c{i}"], [f"r{i}"], {}),
+                  ("Reshape", [f"r{i}", f"s{i}"], [f"v{i + 1}"], {})]
+        v = f"v{i + 1}"
+    yield Graph([f32(rng, 2, 300), np.array([1]), f32(rng, 1, 1, 3)], nodes, [v], const=(1, 2), dynamic={0: ["n", "t"]})
