@@ -54,6 +54,7 @@ static bool compile_level(Ctx *c, Level *l, const CodegenOptions *o, Buf *kernel
         if (o->emit == EMIT_KERNELS) {
             buf_puts(kernels, "  schedule: ");
             sched_print(kernels, &code->sched);
+            if (code->product) buf_printf(kernels, "\n  product: %s", code->product);
             buf_printf(kernels, "\n  estimate: %.0f cycles\n\n", code->cycles);
         }
         uint64_t h = lir_hash(code->lir);

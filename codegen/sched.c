@@ -73,8 +73,10 @@ bool sched_check(Ctx *c, const char *forced) {
     return false;
 }
 
-static bool choose(const Kernel *k, const Target *t, const char *forced, Sched *best, double *cycles) {
-    bool found = false, had = false; /* had: what is found so far is what was forced */
+/* had: it is what was forced */
+static bool choose(const Kernel *k, const Target *t, const char *forced, Sched *best, double *cycles, bool *had) {
+    bool found = false;
+    *had = false;
     for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
         const Tmpl *m = table[i];
         if ((m->features & t->flags) != m->features || !m->match(k, t)) continue;
@@ -86,10 +88,10 @@ static bool choose(const Kernel *k, const Target *t, const char *forced, Sched *
             cand[j].tmpl = m;
             double cost = m->cost(k, &cand[j], t);
             bool wanted = forced && names(forced, m) && each_value(forced, m, has_value, &cand[j]);
-            if (wanted < had || (found && wanted == had && cost >= *cycles)) continue;
+            if (wanted < *had || (found && wanted == *had && cost >= *cycles)) continue;
             *best = cand[j];
             *cycles = cost;
-            had = wanted;
+            *had = wanted;
             found = true;
         }
     }
@@ -103,12 +105,16 @@ KernelCode *kernel_compile(Ctx *c, const Kernel *k, const Target *t, const char 
     kernel_collapse(own, !(t->flags & F_SIMD));
     if (t->flags & F_SIMD) kernel_moves(own);
     KernelCode *code = NEW(c, KernelCode);
-    if (!choose(own, t, forced, &code->sched, &code->cycles)) {
+    const char *tuned = forced ? NULL : tuned_schedule(own, t);
+    bool had = false;
+    if (tuned) choose(own, t, tuned, &code->sched, &code->cycles, &had);
+    if (!had && !choose(own, t, forced, &code->sched, &code->cycles, &had)) {
         diag(c, SEV_UNSUPPORTED, k->loc, "U0401", "no template can compile this (%s)", k->name);
         return NULL;
     }
     Emit e = {.c = c, .l = lir_new(c, k->name, 0, 0), .k = own, .s = &code->sched, .t = t, .code = code};
     code->lir = e.l;
+    code->product = tuned_key(own, t);
     emit_begin(&e);
     code->sched.tmpl->build(&e);
     kernel_work(c, k, code);

@@ -12,11 +12,11 @@
 #define SHARED (99 << 10) /* what all of them have */
 
 static const Target arch[] = {
-    {"sm_80", "+ptx78", "sm_80", FLAGS, 4, 255, L1, L2, L2, 1, MACHINE_NVPTX, 163 << 10},
-    {"sm_86", "+ptx78", "sm_86", FLAGS, 4, 255, L1, L2, L2, 1, MACHINE_NVPTX, 99 << 10},
-    {"sm_89", "+ptx78", "sm_89", FLAGS, 4, 255, L1, L2, L2, 1, MACHINE_NVPTX, 99 << 10},
-    {"sm_90", "+ptx78", "sm_90", FLAGS, 4, 255, L1, L2, L2, 1, MACHINE_NVPTX, 227 << 10},
-    {"sm_90a", "+ptx84", "sm_90a", FLAGS | F_WGMMA, 4, 255, L1, L2, L2, 1, MACHINE_NVPTX, 227 << 10},
+    {"sm_80", "+ptx78", "sm_80", FLAGS, 4, 255, L1, L2, L2, 1, MACHINE_NVPTX, 163 << 10, NULL},
+    {"sm_86", "+ptx78", "sm_86", FLAGS, 4, 255, L1, L2, L2, 1, MACHINE_NVPTX, 99 << 10, NULL},
+    {"sm_89", "+ptx78", "sm_89", FLAGS, 4, 255, L1, L2, L2, 1, MACHINE_NVPTX, 99 << 10, NULL},
+    {"sm_90", "+ptx78", "sm_90", FLAGS, 4, 255, L1, L2, L2, 1, MACHINE_NVPTX, 227 << 10, NULL},
+    {"sm_90a", "+ptx84", "sm_90a", FLAGS | F_WGMMA, 4, 255, L1, L2, L2, 1, MACHINE_NVPTX, 227 << 10, NULL},
 };
 #define NARCH (sizeof arch / sizeof arch[0])
 
@@ -24,10 +24,10 @@ static const Target arch[] = {
  * the same arithmetic. All architectures without F_WGMMA share one; their texts differ in what LLVM makes of it. */
 #define TWIN "+avx2,+fma,+f16c,+bmi,+bmi2,+lzcnt,+popcnt,+cx16"
 static const struct { Target cuda, twin; } level[] = {
-    {{"cuda", "+ptx78", "sm_80", FLAGS, 4, 255, L1, L2, L2, 1, MACHINE_NVPTX, SHARED},
-     {"gpu-emulated", TWIN, "znver3", FLAGS, 4, 16, L1, L2, L2, 1, MACHINE_EMULATED, SHARED}},
-    {{"cuda-sm_90a", "+ptx80", "sm_90a", FLAGS | F_WGMMA, 4, 255, L1, L2, L2, 1, MACHINE_NVPTX, 227 << 10},
-     {"gpu-emulated-sm_90a", TWIN, "znver3", FLAGS | F_WGMMA, 4, 16, L1, L2, L2, 1, MACHINE_EMULATED, 227 << 10}},
+    {{"cuda", "+ptx78", "sm_80", FLAGS, 4, 255, L1, L2, L2, 1, MACHINE_NVPTX, SHARED, NULL},
+     {"gpu-emulated", TWIN, "znver3", FLAGS, 4, 16, L1, L2, L2, 1, MACHINE_EMULATED, SHARED, NULL}},
+    {{"cuda-sm_90a", "+ptx80", "sm_90a", FLAGS | F_WGMMA, 4, 255, L1, L2, L2, 1, MACHINE_NVPTX, 227 << 10, NULL},
+     {"gpu-emulated-sm_90a", TWIN, "znver3", FLAGS | F_WGMMA, 4, 16, L1, L2, L2, 1, MACHINE_EMULATED, 227 << 10, NULL}},
 };
 
 const Target *target_gpu(const char *name) {

@@ -25,15 +25,15 @@
 /* Caches: what most machines of a level have. tune: schedules measured best for explicit vectors;
  * the default tunings of the levels split 512-bit operations or spill. */
 static const Target level[] = {
-    {"x86-64", V1, "x86-64", F_SIMD | F_SSE2, 16, 16, 32 << 10, 256 << 10, 1 << 20, 1, MACHINE_X86, 0},
-    {"x86-64-v3", V3, "znver3", FLAGS3, 32, 16, 32 << 10, 512 << 10, 2 << 20, 2, MACHINE_X86, 0},
+    {"x86-64", V1, "x86-64", F_SIMD | F_SSE2, 16, 16, 32 << 10, 256 << 10, 1 << 20, 1, MACHINE_X86, 0, NULL},
+    {"x86-64-v3", V3, "znver3", FLAGS3, 32, 16, 32 << 10, 512 << 10, 2 << 20, 2, MACHINE_X86, 0, NULL},
     {"x86-64-v3+avxvnni", V3 ",+avxvnni", "znver3", FLAGS3 | F_VNNI, 32, 16, 32 << 10, 1 << 20,
-     2 << 20, 2, MACHINE_X86, 0},
-    {"x86-64-v4", V4, "sapphirerapids", FLAGS3 | F_AVX512, 64, 32, 32 << 10, 1 << 20, 2 << 20, 2, MACHINE_X86, 0},
+     2 << 20, 2, MACHINE_X86, 0, NULL},
+    {"x86-64-v4", V4, "sapphirerapids", FLAGS3 | F_AVX512, 64, 32, 32 << 10, 1 << 20, 2 << 20, 2, MACHINE_X86, 0, NULL},
     {"x86-64-v4+vnni", V4 ",+avx512vnni", "sapphirerapids", FLAGS3 | F_AVX512 | F_VNNI, 64, 32,
-     32 << 10, 1 << 20, 2 << 20, 2, MACHINE_X86, 0},
+     32 << 10, 1 << 20, 2 << 20, 2, MACHINE_X86, 0, NULL},
     {"x86-64-v4+vnni+amx", V4 ",+avx512vnni,+amx-tile,+amx-int8", "sapphirerapids",
-     FLAGS3 | F_AVX512 | F_VNNI | F_AMX, 64, 32, 48 << 10, 2 << 20, 2 << 20, 2, MACHINE_X86, 0},
+     FLAGS3 | F_AVX512 | F_VNNI | F_AMX, 64, 32, 48 << 10, 2 << 20, 2 << 20, 2, MACHINE_X86, 0, NULL},
 };
 #define NLEVEL (sizeof level / sizeof level[0])
 

@@ -87,6 +87,7 @@ static const Opt options[] = {
     {"--explain", "VALUE", TEXT, AT(c.explain), "say what the passes decided about VALUE, and why"},
     {"--sched", "TEXT", TEXT, AT(c.sched),
      "prefer a template, \"NAME [PARAMETER=VALUE ..]\" as --emit=kernels prints it, for\nkernels that it can compile so"},
+    {"--tuned", "FILE", TEXT, AT(c.tuned), "schedules that were the fastest on a device, as tests/gpu/tune.py writes them"},
     {NULL, NULL, FLAG, 0, "Information"},
     {"--stats", NULL, FLAG, AT(c.stats), "print times, sizes and peak memory of the compilation"},
     {"--list-ops", NULL, FLAG, AT(list_ops),

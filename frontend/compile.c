@@ -109,6 +109,40 @@ static bool find_listed(Job *j, const char *list, const Target *(*find)(const ch
     return *n > 0;
 }
 
+static const char *read_text(Ctx *c, const char *path) {
+    bool std = !strcmp(path, "-");
+    FILE *f = std ? stdin : fopen(path, "r");
+    Buf b = {.c = c};
+    char block[1 << 12];
+    size_t n;
+    errno = 0;
+    while (f && (n = fread(block, 1, sizeof block - 1, f)) > 0) {
+        block[n] = 0;
+        if (strlen(block) != n) {
+            errno = EILSEQ;
+            break;
+        }
+        buf_puts(&b, block);
+    }
+    bool bad = !f || ferror(f) || errno;
+    if (bad) diag(c, SEV_ERROR, (Loc){0}, "E0100", "cannot read \"%s\": %s", path, strerror(errno));
+    if (f && !std) fclose(f);
+    return bad ? NULL : buf_str(&b);
+}
+
+/* What the user has measured goes with the targets that it may be of. */
+static bool find_tuned(Job *j) {
+    const char *text = j->o->tuned ? read_text(j->c, j->o->tuned) : NULL;
+    for (uint32_t t = 0; t < j->ntarget && text; t++) {
+        if (!(j->target[t]->flags & F_BLOCKS)) continue;
+        Target *own = NEW(j->c, Target);
+        *own = *j->target[t];
+        own->tuned = text;
+        j->target[t] = own;
+    }
+    return text || !j->o->tuned;
+}
+
 /* GPUs may round what is multiplied. */
 static bool find_precision(Job *j) {
     static const struct { const char *name; uint32_t flag; } precisions[] = {
@@ -149,7 +183,7 @@ static bool find_targets(Job *j) {
             if (!a || level != target_gpu_level(j->gpu[a - 1])) j->target[j->ntarget++] = level;
         }
     }
-    return find_precision(j);
+    return find_precision(j) && find_tuned(j);
 }
 
 const char *compile_name(Ctx *c, const char *path) {
@@ -160,27 +194,6 @@ const char *compile_name(Ctx *c, const char *path) {
     for (const char *dot = strrchr(s, '.'); *s && (s != dot || !b.n); s++)
         buf_printf(&b, "%c", isalnum((unsigned char)*s) && !(*s & 0x80) ? *s : '_');
     return buf_str(&b);
-}
-
-static const char *read_text(Ctx *c, const char *path) {
-    bool std = !strcmp(path, "-");
-    FILE *f = std ? stdin : fopen(path, "r");
-    Buf b = {.c = c};
-    char block[1 << 12];
-    size_t n;
-    errno = 0;
-    while (f && (n = fread(block, 1, sizeof block - 1, f)) > 0) {
-        block[n] = 0;
-        if (strlen(block) != n) {
-            errno = EILSEQ;
-            break;
-        }
-        buf_puts(&b, block);
-    }
-    bool bad = !f || ferror(f) || errno;
-    if (bad) diag(c, SEV_ERROR, (Loc){0}, "E0100", "cannot read \"%s\": %s", path, strerror(errno));
-    if (f && !std) fclose(f);
-    return bad ? NULL : buf_str(&b);
 }
 
 Graph *compile_read(Ctx *c, const CompileOptions *o, Paths *files) {

@@ -72,7 +72,7 @@ typedef struct CompileOptions {
     int level;                       /* -O */
     struct Extract *extract;         /* as in FrontendOptions */
     const char *passes, *stop_after, *dump_after, *explain,
-        *sched; /* NULL: off; stop_after "import": no pass at all */
+        *tuned, *sched; /* NULL: off; stop_after "import": no pass at all */
     bool verify_each, time_passes, stats, verbose;
     uint32_t bisect; /* UINT32_MAX: off */
 } CompileOptions;

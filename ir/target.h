@@ -21,6 +21,7 @@ typedef struct Target {
     double fma_per_cycle;   /* f32 FMA vector instructions per cycle */
     uint8_t machine;        /* MachineKind: who prints its code */
     uint32_t shared;        /* bytes of memory that the threads of a block may have together; 0 without F_BLOCKS */
+    const char *tuned;      /* rows that the user has measured (codegen/tuned.c), or NULL */
 } Target;
 static inline uint16_t target_lanes(const Target *t, DType d) {
     unsigned bits = dt_bits(d) < 8 ? 8 : dt_bits(d);

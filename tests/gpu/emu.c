@@ -18,6 +18,7 @@ static const char *const state_name[] = {[READY] = "on its way",       [BARRIER]
                                          [REGISTERS] = "registers",    [FOR_REGISTERS] = "registers",    [BARRIER_SOME] = "barrier_some",
                                          [MBARRIER] = "an mbarrier",   [DONE] = "its end"};
 
+uint64_t emu_steps;
 emu_block emu = {.shared = {.name = "shared memory"}, .scratch = {.name = "scratch"}};
 
 _Noreturn void emu_die(const Thread *t, uint32_t at, const char *what) {
@@ -174,6 +175,7 @@ void emu_meet(Thread *t, State s, uint32_t at) {
     if (!all && emu.l->block % n) DIE(t, at, "%s in a block of %u threads", state_name[s], emu.l->block);
     uint32_t gone = cluster ? emu.done : all ? emu.rank[t->rank].done : m->done;
     if (gone) DIE(t, at, "threads have come to their end, this one waits for them at %s", state_name[s]);
+    emu_steps++;
     t->state = s, t->at = at;
     come(warp_of(t), t);
     if (m != warp_of(t)) come(m, t);
@@ -324,6 +326,7 @@ static void hook_cluster_barrier(emu_thread *t, uint32_t at) { emu_meet(emu_of(t
 static void hook_access(emu_thread *e, const void *p, uint32_t bytes, uint32_t align, uint32_t how, uint32_t at) {
     Thread *t = emu_of(e);
     bool store = how & EMU_STORE;
+    emu_steps++;
     if (emu.random && emu_below(16) == 0) emu_pause(t);
     if (emu.counts) emu_count(&t->log, at, how & EMU_SHARED ? COST_SHARED : COST_DEVICE, p, bytes);
     bool shared = how & EMU_SHARED;

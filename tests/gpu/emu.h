@@ -32,6 +32,7 @@
  *   ACCELC_EMU_DRIVER=13000   its version
  * and by the first launch
  *   ACCELC_EMU_SEED=N         threads take turns in random orders, and give way at accesses
+ *   ACCELC_EMU_CLOCK=1        events tell how many loads, stores and meetings of threads there have been, a microsecond each, and no time
  *   ACCELC_EMU_COUNT=1        after a launch, for each access of a kernel whose blocks have a known size: turns of shared memory (conflicts of
  *                             banks make more of them) and sectors of the device's memory, those that it took and the least for as many bytes,
  *                             on stderr */

@@ -23,6 +23,7 @@ typedef struct emu_launch {
     uint32_t cluster; /* blocks that run together, from a multiple of that on, and reach each other's memory; 0: each runs alone */
 } emu_launch;
 void emu_run(const emu_launch *l);
+extern uint64_t emu_steps; /* loads, stores and meetings of threads so far */
 
 /* emu_matrix.c: the words of 32 threads: row[t] is the row that thread t names. */
 void emu_load_matrix(const uint8_t *const row[WARP], bool transposed, uint32_t (*const word[WARP])[EMU_WORDS]);

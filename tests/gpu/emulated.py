@@ -16,39 +16,11 @@ import models
 import numpy as np
 import onnx
 import onnx.parser
+from there import runs_on, skip_without, target  # noqa: F401: others have them from here
 
 GRIDS = [(1, 1), (3, 2), (32, 4), (256, 1), (7, 50)]    # threads of a block, blocks
 SIZE = {"N": 5, "K": 6}
 KERNELS = ["elementwise", "gather"]    # models of one kernel each, whose operands are the inputs in order
-
-
-def target(hopper=False):
-    """Options of the compiler for the look-alike; with ACCELC_TEST_GPU, for a real GPU."""
-    if os.environ.get("ACCELC_TEST_GPU"):
-        return ["--target", "cuda", "--gpu", "sm_90a" if hopper else "sm_80"]
-    return ["--target", "gpu-emulated-sm_90a" if hopper else "gpu-emulated"]
-
-
-def runs_on(hopper=False):
-    """With ACCELC_TEST_GPU, whether there is such a GPU; else True."""
-    if not os.environ.get("ACCELC_TEST_GPU"):
-        return True
-    try:
-        driver = ctypes.CDLL(os.environ.get("ACCELC_LIBCUDA") or "libcuda.so.1")
-    except OSError:
-        return False
-    device, major, minor = ctypes.c_int(), ctypes.c_int(), ctypes.c_int()
-    if driver.cuInit(0) or driver.cuDeviceGet(ctypes.byref(device), 0):
-        return False
-    if driver.cuDeviceGetAttribute(ctypes.byref(major), 75, device) or driver.cuDeviceGetAttribute(ctypes.byref(minor), 76, device):
-        return False
-    return (major.value, minor.value) == (9, 0) if hopper else major.value >= 8
-
-
-def skip_without(hopper=False):
-    if not runs_on(hopper):
-        print("skipped: there is no GPU of NVIDIA's" + (" that has sm_90a" if hopper else ""))
-        sys.exit(0)
 
 
 def feeds_of(path, rng):

@@ -103,11 +103,11 @@ TILES = {
     "attention_causal": """m (float[B, 3, N, 20] q, float[B, 3, N, 20] k, float[B, 3, N, 33] v) => (float[B, 3, N, 33] y) {
         y = Attention<is_causal = 1>(q, k, v) }""",
 }
-_GEMM = [f"gemm rows={r} cols={c}" for r, c in ((128, 128), (128, 64), (64, 128), (64, 64), (32, 64), (64, 32))]
-_MMA = [f"mma rows={r} cols={c}" for r, c in ((128, 128), (128, 64), (64, 128), (64, 64), (32, 64))]
-_WGMMA = [f"wgmma rows={r} cols={c}" for r, c in ((128, 256), (256, 128), (128, 192), (128, 128), (64, 256), (128, 64), (64, 128))]
-_CLUSTER = [f"wgmma rows={r} cols={c} cluster=2" for r, c in ((128, 128), (128, 256), (256, 128), (64, 256), (64, 128))]
-_GEMV, _FLASH = ["gemv rows=1", "gemv rows=2", "gemv rows=4"], ["flash rows=64"]
+GEMM = [f"gemm rows={r} cols={c}" for r, c in ((128, 128), (128, 64), (64, 128), (64, 64), (32, 64), (64, 32))]
+MMA = [f"mma rows={r} cols={c}" for r, c in ((128, 128), (128, 64), (64, 128), (64, 64), (32, 64))]
+WGMMA = [f"wgmma rows={r} cols={c}" for r, c in ((128, 256), (256, 128), (128, 192), (128, 128), (64, 256), (128, 64), (64, 128))]
+CLUSTER = [f"wgmma rows={r} cols={c} cluster=2" for r, c in ((128, 128), (128, 256), (256, 128), (64, 256), (64, 128))]
+GEMV, FLASH = ["gemv rows=1", "gemv rows=2", "gemv rows=4"], ["flash rows=64"]
 # Operands that bulk copies cannot bring: walked backwards, of rows that are not whole pieces of 16 bytes, padded by other values than 0.
 NO_BULK = {
     "backwards": """m (float16[4, 150, 72] x, float16[72, 136] w) => (float16[4, 150, 136] y)
@@ -120,17 +120,17 @@ NO_BULK = {
 }
 # Schedules of these models, with --precision.
 _SCHEDULES = [
-    ("tiles", _GEMM, None), ("tiles_across", _GEMM, None), ("tiles_batch", _GEMM, None), ("tiles_conv", _GEMM, None),
-    ("tiles_integer", _GEMM[::3] + _MMA[:1] + _MMA[3:], None), ("tiles_integer_across", _MMA, None), ("tiles_half", _GEMM[3:4] + _MMA, None),
-    ("tiles_half_conv", _MMA[:1] + _MMA[2:], None), ("tiles", _MMA, "tf32"), ("tiles_across", _MMA, "tf32"),
-    ("tiles_conv", _MMA[:1] + _MMA[2:], "bf16"),
-    ("tiles_across", _MMA[2:], "f16"), ("split", _GEMM[3:4], None), ("split_conv", _GEMM[4:5], None), ("split_few", _GEMV[:1] + _MMA[3:4], None),
-    ("tiles_half", _WGMMA + _CLUSTER, None), ("wgmma_whole", _WGMMA + _CLUSTER[:2], "tf32"), ("wgmma_whole", _WGMMA[::3], "bf16"),
-    *((name, _WGMMA + _CLUSTER[:1], None) for name in TILES if name.startswith("wgmma_") and name != "wgmma_whole"),
-    *((name, _WGMMA + _CLUSTER[-1:], "tf32" if name == "windows_whole" else None) for name in TILES if name.startswith("windows")),
-    ("tiles_channels", _GEMM, None), ("tiles_half_channels", _MMA, None), ("tiles_bytes_channels", _MMA, None),
-    *((name, _GEMV, None) for name in TILES if name.startswith("few")), *((name, _FLASH, None) for name in TILES if name.startswith("attention")),
-    ("attention", _FLASH, "tf32"),
+    ("tiles", GEMM, None), ("tiles_across", GEMM, None), ("tiles_batch", GEMM, None), ("tiles_conv", GEMM, None),
+    ("tiles_integer", GEMM[::3] + MMA[:1] + MMA[3:], None), ("tiles_integer_across", MMA, None), ("tiles_half", GEMM[3:4] + MMA, None),
+    ("tiles_half_conv", MMA[:1] + MMA[2:], None), ("tiles", MMA, "tf32"), ("tiles_across", MMA, "tf32"),
+    ("tiles_conv", MMA[:1] + MMA[2:], "bf16"),
+    ("tiles_across", MMA[2:], "f16"), ("split", GEMM[3:4], None), ("split_conv", GEMM[4:5], None), ("split_few", GEMV[:1] + MMA[3:4], None),
+    ("tiles_half", WGMMA + CLUSTER, None), ("wgmma_whole", WGMMA + CLUSTER[:2], "tf32"), ("wgmma_whole", WGMMA[::3], "bf16"),
+    *((name, WGMMA + CLUSTER[:1], None) for name in TILES if name.startswith("wgmma_") and name != "wgmma_whole"),
+    *((name, WGMMA + CLUSTER[-1:], "tf32" if name == "windows_whole" else None) for name in TILES if name.startswith("windows")),
+    ("tiles_channels", GEMM, None), ("tiles_half_channels", MMA, None), ("tiles_bytes_channels", MMA, None),
+    *((name, GEMV, None) for name in TILES if name.startswith("few")), *((name, FLASH, None) for name in TILES if name.startswith("attention")),
+    ("attention", FLASH, "tf32"),
 ]
 
 

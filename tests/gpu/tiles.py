@@ -93,6 +93,29 @@ def free_sizes(command, folder):
     print("ok   free sizes")
 
 
+def measured(command, folder):
+    """Rows that a user has measured decide for sizes near theirs, where the kernel can be compiled so."""
+    path, rows = f"{folder}/free.onnx", f"{folder}/rows"
+    line = [command, path, "-o", "-", "--emit=kernels", "--target=cuda", "--gpu=sm_90a", "--tuned", rows]
+    for m, row, schedule in ((4096, "sm_90a f16 1 4096 768 768 wgmma rows=64 cols=128", "wgmma rows=64 cols=128"),
+                             (3000, "sm_90a f16 1 4096 768 768 wgmma rows=64 cols=128", "wgmma rows=64 cols=128"),
+                             (4096, "sm_90a f16 1 3000 768 768 mma rows=64 cols=64\n# near\nsm_90a f16 1 4000 768 768 mma rows=128 cols=64",
+                              "mma rows=128 cols=64"),
+                             (4096, "sm_90a f16 1 1024 768 768 mma rows=64 cols=64", "wgmma rows=128 cols=192"),   # another size, type, family
+                             (4096, "sm_90a f32 1 4096 768 768 mma rows=64 cols=64", "wgmma rows=128 cols=192"),
+                             (4096, "sm_80 f16 1 4096 768 768 mma rows=64 cols=64", "wgmma rows=128 cols=192"),
+                             (4096, "sm_90a f16 1 4096 768 768 flash rows=64", "wgmma rows=128 cols=192"),          # no such kernel, no such tile
+                             (4096, "sm_90a f16 1 4096 768 768 mma rows=77", "wgmma rows=128 cols=192"),
+                             (4096, "nothing\nsm_90a f16 1 x", "wgmma rows=128 cols=192")):
+        with open(rows, "w", encoding="ascii") as f:
+            f.write(row)
+        listing = subprocess.run([*line, "--dim", "batch=1", "--dim", f"seq={m}"], check=True, capture_output=True, text=True).stdout
+        assert f"schedule: {schedule} " in listing and f"product: sm_90a f16 1 {m} 768 768\n" in listing, f"{row}: no {schedule} in {listing}"
+    done = subprocess.run([*line[:-1], f"{folder}/none"], capture_output=True, text=True)
+    assert done.returncode and "none" in done.stderr, done
+    print("ok   measured")
+
+
 def main():
     emulated.skip_without()
     command = os.path.abspath(sys.argv[1])
@@ -106,6 +129,7 @@ def main():
             assert "schedule: wgmma" not in subprocess.run(line, check=True, capture_output=True, text=True).stdout, f"{name}: wgmma takes it"
         rounding(command, folder)
         free_sizes(command, folder)
+        measured(command, folder)
         for name, schedule, precision in schedules:
             path = f"{folder}/{name}.onnx"
             if name not in wants:
