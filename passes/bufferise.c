@@ -125,8 +125,9 @@ static bool strides_in_memory(Graph *g, Val v, Strides *out) {
 }
 
 /* Is the innermost dim of operand 0 one that a product reads side by side? Bytes multiplied by four, and blocks of channels where constant weights
- * have so many rows and columns that the copy costs less than reading planes for each panel of columns. */
-static bool wants_together(const Graph *g, const Node *n) {
+ * have so many rows and columns that the copy costs less than reading planes for each panel of columns: half as many columns, where the planes do
+ * not stay in the second-level cache from panel to panel. */
+static bool wants_together(const Graph *g, const Node *n, const Target *t) {
     enum { MANY_ROWS = 128, MANY_COLUMNS = 256 };
     const ContractAttr *a = n->attr;
     const Type *x = val_type(g, n->in[0]), *w = val_type(g, n->in[1]);
@@ -140,16 +141,17 @@ static bool wants_together(const Graph *g, const Node *n) {
         if (!dim_is_const(g->c, w->dim[d], &e)) return false;
         *(reduced ? &rows : &columns) *= e;
     }
-    return rows >= MANY_ROWS && columns >= MANY_COLUMNS;
+    bool far = t && dim_is_const(g->c, type_count(g->c, x), &e) && e * (int64_t)sizeof(float) > t->l2;
+    return rows >= MANY_ROWS && columns >= (far ? MANY_COLUMNS / 2 : MANY_COLUMNS);
 }
 
 /* Where views tear these apart, a copy puts them together: of what a window looks at, for the window would repeat it. */
-static void materialise_together(Graph *g) {
+static void materialise_together(Graph *g, const Target *t) {
     uint32_t nnode = g->node.n;
     for (uint32_t i = 0; i < nnode; i++) {
         Node *n = g->node.v[i], *user = n;
         Strides s;
-        if (n->op != P_CONTRACT || !wants_together(g, n)) continue;
+        if (n->op != P_CONTRACT || !wants_together(g, n, t)) continue;
         if (!strides_in_memory(g, graph_resolve(g, n->in[0]), &s) || dim_is(g->c, s.stride[s.rank - 1], 1)) continue;
         for (Node *d = val_def(g, graph_resolve(g, n->in[0])); d && is_view(d); d = val_def(g, graph_resolve(g, d->in[0])))
             if (d->op == P_WINDOW) user = d;
@@ -283,7 +285,7 @@ bool pass_bufferise(Graph *g, PassCtx *p) {
             if (c->in[k].i && placed[graph_resolve(g, c->in[k]).i]) c->in[k] = copy_of(g, c->in[k], c->loc);
     }
     materialise_reshapes(g, placed, room);
-    materialise_together(g);
+    materialise_together(g, p->target);
     graph_tidy(g);
     return true;
 }
