@@ -12,7 +12,7 @@
 #include "lir.h"
 
 #define K_AXES 20
-#define K_RES 4
+#define K_RES MAX_FOLDED
 #define K_BUFS 64 /* sets of buffers are 64 bits */
 typedef enum { KB_IN, KB_OUT, KB_TEMP } KBufKind;
 typedef struct KBuf {

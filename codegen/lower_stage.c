@@ -171,7 +171,7 @@ void lower_special(Low *w, Node *n) {
         add_axis(w, s, x->dim[d], d == axis ? AX_SCAN : AX_PAR);
         idx[d] = expr_axis(w->c, (uint32_t)d);
     }
-    if (n->nout > K_RES || n->nin > K_RES) ICE("kernel %s: %s of %d operands", w->k->name, prim_name(n->op), n->nin);
+    CHECK(n->nout <= K_RES && n->nin <= K_RES);
     if (n->op == P_COMPACT) s->guard = expr_guard(w->c, n->loc, "more elements are set than there is room for");
     s->nres = (uint8_t)n->nout;
     for (int r = 0; r < n->nout; r++) {

@@ -195,10 +195,6 @@ static bool grad_reduce(Grad *g, const Node *n)
         Val hit = cast_to(m, b_binary(&m->b, S_EQ, x, y), w);
         Val many = cast_to(m, b_reduce1(&m->b, R_SUM, hit, a->axes, true), (DType)t.dtype);
         grad_add(g, x, map_text(m, "select(a == b, c / d, 0)", 4, (Val[]){x, y, d, many}));
-    } else if (reduce_is(m->c, a, R_PROD, (DType)t.dtype)) { /* the product of the others, without division by 0 */
-        Val zero = cast_to(m, map_text(m, "a == 0", 1, &x), (DType)t.dtype), rest = map_text(m, "select(a == 0, 1, a)", 1, &x);
-        Val p[4] = {x, b_reduce1(&m->b, R_PROD, rest, a->axes, true), b_reduce1(&m->b, R_SUM, zero, a->axes, true), d};
-        grad_add(g, x, map_text(m, "d * select(a == 0, select(c == 1, b, 0), select(c == 0, b / a, 0))", 4, p));
     } else {
         return grad_any_reduce(g, n);
     }

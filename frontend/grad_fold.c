@@ -2,12 +2,21 @@
  *
  * With the state p before an element x and the state c(p, x) after it, a and b being the derivatives of c by p and x there, and d the gradient of
  * what a scan gives for the element, the gradient h of the state before it is a (d + h'), where h' is the one before the next element; x gets
- * b (d + h'). So h is a scan backwards of the functions h' -> a h' + a d, which two numbers describe and which compose associatively. */
+ * b (d + h'). So h is a scan backwards of the functions h' -> a h' + a d, which two numbers describe and which compose associatively; a matrix
+ * and a vector for several states that depend on each other. */
 #include "frontend/grad.h"
 #include <string.h>
 
 /* What is folded: n operands along an axis, and the gradient of each result at each element (of a reduction: none but the last has one). */
-typedef struct Fold { const Node *n; int nop, axis; bool reverse, exclusive; const Expr *comb; const Scalar *init; const DType *acc; Val x[8]; } Fold;
+typedef struct Fold {
+    const Node *n;
+    int nop, axis;
+    bool reverse, exclusive;
+    const Expr *comb;
+    const Scalar *init;
+    const DType *acc;
+    Val x[MAX_FOLDED];
+} Fold;
 
 static Val like(Grad *g, Expr e, int nin, const Val *in, Val shape)
 {
@@ -15,47 +24,95 @@ static Val like(Grad *g, Expr e, int nin, const Val *in, Val shape)
     return map_over(g->m, e, nin, in, t.rank, t.dim);
 }
 
-/* For result r: h' of each element, from a and what it adds to h. */
-static Val backwards(Grad *g, const Fold *f, DType t, Val a, Val add)
+static Expr add(Imp *m, Expr a, Expr b) { return !a.i ? b : !b.i ? a : X2(ADD, a, b); }
+
+/* h' of the n states at each element, from the matrices a[n, n] and vectors v[n] of the functions h' -> a h' + v. */
+static void backwards(Imp *m, const Fold *f, DType t, int n, const Val *a, const Val *v, Val *after)
+{
+    const int size = n * n + n; /* of a function: first its matrix */
+    Val in[MAX_FOLDED], out[MAX_FOLDED];
+    Expr comb[MAX_FOLDED];
+    Scalar init[MAX_FOLDED];
+    DType acc[MAX_FOLDED];
+    memcpy(in, a, sizeof *in * (size_t)(n * n));
+    memcpy(in + n * n, v, sizeof *in * (size_t)n);
+    for (int e = 0; e < size; e++) { /* that of this element after that of the ones behind it */
+        const int row = e < n * n ? e / n : e - n * n;
+        comb[e] = e < n * n ? (Expr){0} : xarg(m, size + e, t);
+        for (int k = 0; k < n; k++) {
+            Expr behind = xarg(m, e < n * n ? k * n + e % n : n * n + k, t);
+            comb[e] = add(m, X2(MUL, behind, xarg(m, size + row * n + k, t)), comb[e]);
+        }
+        init[e] = dt_convert((Scalar){.t = DT_I64, .i = e < n * n && e / n == e % n}, t);
+        acc[e] = t;
+    }
+    b_scan(&m->b, size, in, f->axis, !f->reverse, true, comb, init, acc, out);
+    memcpy(after, out + n * n, sizeof *after * (size_t)n);
+}
+
+/* The n states `set`, n * n + n <= MAX_FOLDED, which no other one depends on. in[]: what is before each element and the elements; d and dx as
+ * for fold_back. */
+static void states_back(Grad *g, const Fold *f, int n, const int *set, Val *in, const Val *d, Val *dx)
 {
     Imp *m = g->m;
-    Expr a0 = xarg(m, 0, t), h0 = xarg(m, 1, t), a1 = xarg(m, 2, t), h1 = xarg(m, 3, t);
-    Expr comb[2] = {X2(MUL, a0, a1), X2(ADD, X2(MUL, h0, a1), h1)};
-    Scalar init[2] = {dt_convert((Scalar){.t = DT_I64, .i = 1}, t), dt_convert((Scalar){.t = DT_I64}, t)};
-    Val in[2] = {a, add}, out[2];
-    b_scan(&m->b, 2, in, f->axis, !f->reverse, true, comb, init, (DType[]){t, t}, out);
-    return out[1];
+    const int nin = 2 * f->nop;
+    DType t = f->acc[set[0]];
+    Val a[MAX_FOLDED], v[MAX_FOLDED];
+    Expr own[MAX_FOLDED], sum;
+    for (int j = 0; j < n; j++)
+        t = f->acc[set[j]] == DT_F64 ? DT_F64 : t;
+    for (int j = 0; j < n; j++) {
+        in[nin + j] = cast_to(m, d[set[j]].i ? d[set[j]] : grad_zeros(g, f->x[set[j]]), t);
+        own[j] = xarg(m, nin + j, t);
+    }
+    for (int i = 0; i < n; i++) {
+        sum = (Expr){0};
+        for (int j = 0; j < n; j++) {
+            Expr e = grad_expr(m, f->comb[set[j]], xarg(m, set[i], f->acc[set[i]]));
+            e = e.i ? expr_cast(m->c, e, t) : xf(m, t, 0);
+            a[i * n + j] = like(g, e, nin, in, f->x[0]);
+            sum = add(m, sum, X2(MUL, e, own[j]));
+        }
+        v[i] = f->exclusive ? in[nin + i] : like(g, sum, nin + n, in, f->x[0]);
+    }
+    backwards(m, f, t, n, a, v, in + nin + n);
+    for (int i = 0; i < n; i++) {
+        sum = (Expr){0};
+        for (int j = 0; j < n; j++) {
+            Expr e = grad_expr(m, f->comb[set[j]], xarg(m, f->nop + set[i], f->acc[set[i]])), after = xarg(m, nin + n + j, t);
+            if (e.i)
+                sum = add(m, sum, X2(MUL, expr_cast(m->c, e, t), f->exclusive ? after : X2(ADD, own[j], after)));
+        }
+        dx[set[i]] = sum.i ? like(g, sum, nin + 2 * n, in, f->x[0]) : (Val){0};
+    }
 }
 
 /* d: the gradients of the results at each element, none for some; dx: those of the operands, none where there is none. */
 static bool fold_back(Grad *g, const Fold *f, const Val *d, Val *dx)
 {
     Imp *m = g->m;
-    Val in[16 + 4], before[8];
-    for (int k = 0; k < f->nop; k++)
+    Val in[4 * MAX_FOLDED] = {{0}}, before[MAX_FOLDED];
+    int set[MAX_FOLDED], n = 0;
+    bool mixed = false;
+    for (int k = 0; k < f->nop; k++) {
         in[f->nop + k] = cast_to(m, f->x[k], f->acc[k]);
+        dx[k] = (Val){0};
+        if (dt_is_float(f->acc[k]))
+            set[n++] = k;
+    }
     b_scan(&m->b, f->nop, in + f->nop, f->axis, f->reverse, true, f->comb, f->init, f->acc, before);
     memcpy(in, before, sizeof *in * (size_t)f->nop);
-    const int n = 2 * f->nop;
-    for (int r = 0; r < f->nop; r++) {
-        const DType t = f->acc[r];
-        dx[r] = (Val){0};
-        if (!d[r].i || !dt_is_float(t))
-            continue;
-        for (int k = 0; k < f->nop; k++) {
-            bool mixes = k != r && dt_is_float(f->acc[k]) &&
-                         (grad_expr(m, f->comb[r], xarg(m, k, f->acc[k])).i || grad_expr(m, f->comb[r], xarg(m, f->nop + k, f->acc[k])).i);
-            if (mixes)
-                return grad_refuse(g, f->n, "a combiner of several floats");
-        }
-        Expr zero = xf(m, t, 0), a = grad_expr(m, f->comb[r], xarg(m, r, t)), b = grad_expr(m, f->comb[r], xarg(m, f->nop + r, t));
-        Expr after = xarg(m, n + 1, t), own = xarg(m, n, t);
-        in[n] = cast_to(m, d[r], t);
-        a = a.i ? a : zero;
-        in[n + 1] = backwards(g, f, t, like(g, a, n, in, f->x[r]), f->exclusive ? in[n] : like(g, X2(MUL, a, own), n + 1, in, f->x[r]));
-        if (b.i)
-            dx[r] = like(g, X2(MUL, b, f->exclusive ? after : X2(ADD, own, after)), n + 2, in, f->x[r]);
-    }
+    for (int i = 0; i < n; i++)
+        for (int j = 0; j < n; j++)
+            mixed |= i != j && (grad_expr(m, f->comb[set[j]], xarg(m, set[i], f->acc[set[i]])).i ||
+                                grad_expr(m, f->comb[set[j]], xarg(m, f->nop + set[i], f->acc[set[i]])).i);
+    if (mixed && n * n + n > MAX_FOLDED)
+        return grad_refuse(g, f->n, "a combiner of so many floats");
+    if (mixed)
+        states_back(g, f, n, set, in, d, dx);
+    for (int i = 0; i < n && !mixed; i++)
+        if (d[set[i]].i)
+            states_back(g, f, 1, set + i, in, d, dx);
     return true;
 }
 
@@ -63,9 +120,7 @@ bool grad_any_scan(Grad *g, const Node *n)
 {
     const ScanAttr *a = n->attr;
     Fold f = {n, n->nin, a->axis, a->reverse, a->exclusive, a->comb, a->init, a->acc, {{0}}};
-    Val d[8], dx[8];
-    if (n->nin > 8)
-        return grad_refuse(g, n, "a scan of so many operands");
+    Val d[MAX_FOLDED], dx[MAX_FOLDED];
     for (int k = 0; k < n->nin; k++) {
         f.x[k] = n->in[k];
         d[k] = g->adj[n->out[k].i];
@@ -100,9 +155,7 @@ bool grad_any_reduce(Grad *g, const Node *n)
             count = dim_mul(m->c, count, moved[i]);
     dim[kept] = count;
     Fold f = {n, n->nin, kept, false, false, a->comb, a->init, a->acc, {{0}}};
-    Val d[8], dx[8];
-    if (n->nin > 8)
-        return grad_refuse(g, n, "a reduction of so many operands");
+    Val d[MAX_FOLDED], dx[MAX_FOLDED];
     for (int r = 0; r < n->nin; r++) {
         f.x[r] = reshape_to(m, b_permute(&m->b, n->in[r], perm), kept + 1, dim);
         d[r] = g->adj[n->out[r].i];

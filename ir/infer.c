@@ -138,8 +138,12 @@ static bool body_ok(Inf *f, Expr e, int rank, const DType *acc, int nacc) {
     return *b.why && BAD(f, "E0303", "%s: %s", prim_name(f->op), b.why);
 }
 
+static bool few_enough(Inf *f) {
+    return f->nin <= MAX_FOLDED || BAD(f, "E0302", "%s of %d operands (at most %d)", prim_name(f->op), f->nin, MAX_FOLDED);
+}
+
 static bool combiner_ok(Inf *f, const Expr *comb, const Scalar *init, const DType *acc) {
-    if (!infer_nout(f, f->nin)) return false;
+    if (!few_enough(f) || !infer_nout(f, f->nin)) return false;
     for (int r = 0; r < f->nout; r++) {
         if (r && !like_first(f, r)) return false;
         if (!is_number((DType)f->ty[r]->dtype) || !is_number(acc[r])) {
@@ -463,7 +467,7 @@ static bool inf_scatter(Inf *f) {
 
 static bool inf_sort(Inf *f) {
     const SortAttr *a = f->attr;
-    if (!infer_nout(f, f->nin) || !axis_ok(f, a->axis, f->ty[0]->rank)) return false;
+    if (!few_enough(f) || !infer_nout(f, f->nin) || !axis_ok(f, a->axis, f->ty[0]->rank)) return false;
     if (a->nkeys < 1 || a->nkeys > f->nin) return BAD(f, "E0305", "sort: %d keys of %d operands", a->nkeys, f->nin);
     for (int r = 0; r < f->nout; r++) {
         if (!like_first(f, r)) return false;

@@ -21,6 +21,7 @@ typedef struct { uint32_t i; } Expr; /* hash-consed scalar expression; 0 = none/
 typedef struct { uint32_t i; } Val;  /* value of a Graph; 0 = poison / absent optional operand */
 typedef struct { uint32_t i; } Loc;  /* where something came from; 0 = nowhere */
 #define MAX_RANK 16
+#define MAX_FOLDED 8 /* operands of a reduction, a scan or a sort */
 
 /* ==== base.c: arena, strings, vectors, hashing ==================================================================== */
 Ctx *ctx_new(void);

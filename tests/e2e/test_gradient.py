@@ -294,11 +294,37 @@ def check_second(command, folder):
         e = ai.onnx.preview.training.Gradient <xs = ["x"], y = "d"> (x)
         f = ai.onnx.preview.training.Gradient <xs = ["t"], zs = ["x"], y = "o"> (t, p)
     }}"""
+    got = run_text(command, folder, text, {"x": X5, "p": X5 + 1})
+    return None if np.allclose(got["e"], 6 * X5) and np.allclose(got["f"], X5 + 1) else f"{got}"
+
+
+def run_text(command, folder, text, feeds):
     onnx.save(onnx.parser.parse_model(text), f"{folder}/second.onnx")
     subprocess.run([command, f"{folder}/second.onnx", "-o", f"{folder}/second.so"], check=True, capture_output=True)
     with accelc.load(f"{folder}/second.so").session() as session:
-        got = session.run({"x": X5, "p": X5 + 1})
-    return None if np.allclose(got["e"], 6 * X5) and np.allclose(got["f"], X5 + 1) else f"{got}"
+        return session.run(feeds)
+
+
+def check_second_of_folds(command, folder):
+    """The gradient of a product is a fold of two numbers that depend on each other: its own gradient against differences of it."""
+    x = np.float64([[1.5, -2, 0.5, 3], [1, 0, 2, -1]])
+    for fold in ("o = CumProd (x, i)", "o = CumProd <reverse = 1, exclusive = 1> (x, i)", "o = ReduceProd (x)"):
+        text = f"""{HEAD % 26}g (double[N, M] x) => (double[N, M] d, double[N, M] e) {{
+            i = Constant <value_int = 1> ()
+            {fold}
+            d = ai.onnx.preview.training.Gradient <xs = ["x"], y = "o"> (x)
+            e = ai.onnx.preview.training.Gradient <xs = ["x"], y = "d"> (x)
+        }}"""
+        got, want = run_text(command, folder, text, {"x": x}), np.zeros_like(x)
+        for at in np.ndindex(x.shape):
+            step = np.zeros_like(x)
+            step[at] = 1e-5
+            with accelc.load(f"{folder}/second.so").session() as session:
+                up, down = (session.run({"x": x + s})["d"].sum() for s in (step, -step))
+            want[at] = (up - down) / 2e-5
+        if not np.allclose(got["e"], want, rtol=1e-6, atol=1e-6):
+            return f"{fold}: {got['e']} instead of {want}"
+    return None
 
 
 def main():
@@ -315,6 +341,7 @@ def main():
                 failed += 1
                 print(f"FAILED {name}: {wrong}")
         wrong = check_second(command, folder)
+        wrong = wrong or check_second_of_folds(command, folder)
         if wrong:
             failed += 1
             print(f"FAILED second: {wrong}")

@@ -372,6 +372,10 @@ START_TEST(messages_say_what_does_not_fit) {
     message("E0302", "too large");
     b_splat(b, F(0), 17, val_type(g, x)->dim);
     message("E0302", "rank 17");
+    Val nine[MAX_FOLDED + 1], sorted[MAX_FOLDED + 1];
+    for (int k = 0; k <= MAX_FOLDED; k++) nine[k] = x;
+    b_sort(b, MAX_FOLDED + 1, nine, &(SortAttr){.axis = 1, .nkeys = 1}, sorted);
+    message("E0302", "sort of 9 operands (at most 8)");
     b_topk(b, x, &(TopkAttr){.axis = 1, .k = K(5)}, &x, &i);
     message("E0307", "topk: 5 elements");
     Type seq = {.kind = TY_SEQ, .elem = ctx_dup(c, val_type(g, h), sizeof(Type))};
