@@ -303,19 +303,14 @@ void imp_tile(Imp *m)
 /* Tile-1: how often, along one axis */
 void imp_tile_axis(Imp *m)
 {
-    int r = rank_of(m, m->in[0]), axis;
-    Dim rep[MAX_RANK];
-    Scalar a;
-    if (!const_scalar(m, m->in[2], &a)) {
-        UNSUP(m, "an axis known only at run time");
+    int r = rank_of(m, m->in[0]);
+    Dim rep[MAX_RANK], n;
+    Val axis = only_element(m, cast_to(m, m->in[2], DT_I64));
+    if (!axis.i || !runtime_axes(m, axis, r, 0, rep) || !operand_dim(m, cast_to(m, m->in[1], DT_I64), "tiles", 0, DIM_INF, &n))
         return;
-    }
-    if (!axis_ok(m, dt_convert(a, DT_I64).i, r, &axis))
-        return;
-    for (int i = 0; i < r; i++)
-        rep[i] = DC(m, 1);
-    if (operand_dim(m, cast_to(m, m->in[1], DT_I64), "tiles", 0, DIM_INF, &rep[axis]))
-        tile(m, m->in[0], rep);
+    for (int i = 0; i < r; i++) /* a flag as yet */
+        rep[i] = dim_addi(m->c, dim_mul(m->c, rep[i], dim_addi(m->c, n, -1)), 1);
+    tile(m, m->in[0], rep);
 }
 
 /* ---- Pad */

@@ -13,19 +13,15 @@ void imp_pad(Imp *m);
 void imp_gathernd(Imp *m);
 void imp_range(Imp *m);
 void imp_convtranspose(Imp *m);
+void imp_unsqueeze(Imp *m);
 
 /* ---- the standard's operators with looser operands */
 
 void imp_ms_expanddims(Imp *m)
 {
-    int64_t axis;
-    int n, r = rank_of(m, m->in[0]), at;
-    if (!const_ints(m, m->in[1], &axis, 1, &n)) {
-        UNSUP(m, "an axis that is known only at run time");
-        return;
-    }
-    if (r < MAX_RANK && axis_ok(m, axis, r + 1, &at))
-        result(m, 0, insert_axes(m, m->in[0], r + 1, 1u << at));
+    m->in[1] = only_element(m, m->in[1]);
+    if (m->in[1].i)
+        imp_unsqueeze(m);
 }
 
 void imp_ms_gathernd(Imp *m)

@@ -624,7 +624,7 @@ def tile(d):
     if d.since < 6:
         axis = d.int(0, len(shape) - 1)
         n = d.int(1, 3)
-        return d.case([x, np.asarray(n).astype(x.dtype), np.asarray(axis).astype(x.dtype)], always=(2,),
+        return d.case([x, np.asarray(n).astype(x.dtype), np.asarray(axis).astype(x.dtype)],
                       oracle=lambda *operands: [np.concatenate([x] * n, axis)])
     return d.case([x, d.ints([d.int(0 if d.zero else 1, 3) for _ in shape])], shapelike=(1,))
 

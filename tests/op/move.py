@@ -32,6 +32,10 @@ def cases(rng):
                        {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"},
                        const=(2,), dynamic=x.dtype == np.int32,
                        oracle=lambda x, _, scales: [x.repeat(int(scales[2]), 2).repeat(int(scales[3]), 3)], tol=0)
+    for axis in (0, 1, -1):
+        for const, dynamic in (((), True), ((2,), False), ((1, 2), False)):
+            yield Case("Tile", [f32(rng, 3, 4), np.array(3, np.int64), np.array(axis, np.int64)], opset=1, const=const, dynamic=dynamic,
+                       oracle=lambda x, n, axis: [np.concatenate([x] * int(n), axis)], tol=0)
     for width in (2, 3, 4):                     # broadcast along the axis before a short one, and along that
         for x in (f32(rng, 5, 1, width), i32(rng, 5, 1, width), i32(rng, 5, 1, width).astype(np.int64)):
             yield Case("Expand", [x, np.array([5, 33, width])], const=(1,), oracle=lambda x, n: [np.broadcast_to(x, n)], tol=0)

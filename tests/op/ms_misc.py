@@ -49,6 +49,9 @@ def cases(rng):
         yield conv_transpose(rng, dynamic=dynamic)
         yield ngrams(rng, 3, dynamic=dynamic)
     yield Case(MS + "ExpandDims", [f32(rng, 3, 4), np.array(-1, np.int32)], const=(1,))
+    for axis in (-3, 0, 1, 2):
+        yield Case(MS + "ExpandDims", [f32(rng, 3, 4), np.array(axis, np.int32)], dynamic=axis % 2 == 0)
+    yield Case(MS + "ExpandDims", [f32(rng, 3, 4), np.array([1, 2], np.int32)], error="2 elements against 1")
     yield Case(MS + "ExpandDims", [f32(rng, 3, 4), np.array(5, np.int32)], const=(1,), error="out of range")
     yield Case(MS + "Pad", [f32(rng, 3, 4), np.array([1, -1, 0, 2])], {"mode": "edge"})
     yield Case(MS + "Range", [np.array([3], np.int16), np.array([9], np.int16)])
