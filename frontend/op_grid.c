@@ -392,46 +392,52 @@ void imp_roialign(Imp *m)
     result(m, 0, cast_to(m, v, r.t));
 }
 
-/* Bounds [lo, hi) along spatial axis i (0: height) of bin `bin` of region `region`: rounded corners, both included, divided evenly. */
-static void pool_bounds(Imp *m, int i, int64_t bins, Dim size, DType t, Expr region, Expr bin, Expr *lo, Expr *hi)
+/* The bins along spatial axis i (0: height) of every region: where each begins and ends, i64[regions, bins]: rounded corners, both included, divided
+ * evenly. Returns the elements of the longest. */
+static Dim pool_bins(Imp *m, int i, int64_t bins, Dim size, DType t, Val end[2])
 {
-    Expr corner[2], scale = xf(m, DT_F32, attr_f(m, "spatial_scale")), half = xf(m, DT_F32, 0.5);
+    Dim d[2] = {dim_of(m, m->in[1], 0), DC(m, bins)};
+    Expr corner[2], scale = xf(m, DT_F32, attr_f(m, "spatial_scale")), half = xf(m, DT_F32, 0.5), region = xaxis(m, 0);
     for (int k = 0; k < 2; k++) { /* batch, x, y, x, y; halves are rounded away from zero */
-        Expr at[2] = {region, XI(2 - i + 2 * k)}, v = X2(MUL, expr_cast(m->c, load_at(m, 1, t, 2, at), DT_F32), scale);
+        Expr at[2] = {region, XI(2 - i + 2 * k)}, v = X2(MUL, expr_cast(m->c, load_at(m, 0, t, 2, at), DT_F32), scale);
         corner[k] = expr_cast(m->c, X1(TRUNC, X2(ADD, v, X3(SELECT, X2(LT, v, xf(m, DT_F32, 0)), X1(NEG, half), half))), DT_I64);
     }
-    Expr length = X2(MAX, X2(ADD, X2(SUB, corner[1], corner[0]), XI(1)), XI(1));
-    Expr step = X2(DIV, expr_cast(m->c, length, DT_F32), xf(m, DT_F32, (double)bins)), at = expr_cast(m->c, bin, DT_F32);
-    *lo = X2(ADD, expr_cast(m->c, X1(FLOOR, X2(MUL, at, step)), DT_I64), corner[0]);
-    *hi = X2(ADD, expr_cast(m->c, X1(CEIL, X2(MUL, X2(ADD, at, xf(m, DT_F32, 1)), step)), DT_I64), corner[0]);
-    *lo = X2(MIN, X2(MAX, *lo, XI(0)), xdim(m, size));
-    *hi = X2(MIN, X2(MAX, *hi, XI(0)), xdim(m, size));
+    Expr length = X2(MAX, X2(ADD, X2(SUB, corner[1], corner[0]), XI(1)), XI(1)), bin = expr_cast(m->c, xaxis(m, 1), DT_F32);
+    Expr step = X2(DIV, expr_cast(m->c, length, DT_F32), xf(m, DT_F32, (double)bins));
+    Expr bound[2] = {X1(FLOOR, X2(MUL, bin, step)), X1(CEIL, X2(MUL, X2(ADD, bin, xf(m, DT_F32, 1)), step))};
+    for (int k = 0; k < 2; k++) {
+        Expr e = X2(ADD, expr_cast(m->c, bound[k], DT_I64), corner[0]);
+        end[k] = map_over(m, X2(MIN, X2(MAX, e, XI(0)), xdim(m, size)), 1, &m->in[1], 2, d);
+    }
+    Val most = b_reduce1(&m->b, R_MAX, b_binary(&m->b, S_SUB, end[1], end[0]), 3, false);
+    return dim_min(m->c, b_bind(&m->b, map_text(m, "max(a, 0)", 1, &most), 0, "bin", 0, DIM_INF), size);
 }
 
-/* greatest element of each bin, 0 of empty ones: first over rows, [regions, channels, bins, width], then over columns */
+/* Greatest element of each bin, 0 of empty ones: first over rows, [regions, channels, bins, width], then over columns. */
 void imp_maxroipool(Imp *m)
 {
-    Val in[2] = {m->in[0], m->in[1]};
     int n;
     const int64_t *bins = attr_ints(m, "pooled_shape", &n);
-    DType t = dtype_of(m, in[0]), w = wide_type(t);
-    if (n != 2 || bins[0] < 1 || bins[1] < 1 || rank_of(m, in[0]) != 4 || rank_of(m, in[1]) != 2) {
+    DType t = dtype_of(m, m->in[0]), w = wide_type(t);
+    if (n != 2 || bins[0] < 1 || bins[1] < 1 || rank_of(m, m->in[0]) != 4 || rank_of(m, m->in[1]) != 2) {
         ERR(m, "E0203", "expected an input of rank 4, regions of rank 2 and two positive sizes as pooled_shape");
         return;
     }
-    Dim image[4], regions = dim_of(m, in[1], 0);
-    dims_of(m, in[0], image);
-    b_guard(&m->b, G_EQ, dim_of(m, in[1], 1), DC(m, 5), "regions must have 5 numbers");
-    Expr region = xaxis(m, 0), lo, hi, batch = expr_cast(m->c, load_at(m, 1, t, 2, (Expr[]){region, XI(0)}), DT_I64), least = xf(m, w, -INFINITY);
-    Expr x = expr_cast(m->c, load_at(m, 0, t, 4, (Expr[]){batch, xaxis(m, 1), xaxis(m, 4), xaxis(m, 3)}), w);
-    pool_bounds(m, 0, bins[0], image[2], t, region, xaxis(m, 2), &lo, &hi);
-    x = X3(SELECT, in_range(m, xaxis(m, 4), lo, hi), x, least);
-    Val v = map_over(m, x, 2, in, 5, (Dim[]){regions, image[1], DC(m, bins[0]), image[3], image[2]});
-    in[0] = b_reduce1(&m->b, R_MAX, v, 1u << 4, false);
-    x = load_at(m, 0, w, 4, (Expr[]){region, xaxis(m, 1), xaxis(m, 2), xaxis(m, 4)});
-    pool_bounds(m, 1, bins[1], image[3], t, region, xaxis(m, 3), &lo, &hi);
-    x = X3(SELECT, in_range(m, xaxis(m, 4), lo, hi), x, least);
-    v = map_over(m, x, 2, in, 5, (Dim[]){regions, image[1], DC(m, bins[0]), DC(m, bins[1]), image[3]});
-    v = b_reduce1(&m->b, R_MAX, v, 1u << 4, false);
+    Dim image[4], regions = dim_of(m, m->in[1], 0);
+    dims_of(m, m->in[0], image);
+    b_guard(&m->b, G_EQ, dim_of(m, m->in[1], 1), DC(m, 5), "regions must have 5 numbers");
+    Expr region = xaxis(m, 0), batch = expr_cast(m->c, load_at(m, 3, t, 2, (Expr[]){region, XI(0)}), DT_I64);
+    Val v = m->in[0];
+    for (int i = 0; i < 2; i++) {
+        Val in[4] = {v, {0}, {0}, m->in[1]};
+        Dim longest = pool_bins(m, i, bins[i], image[2 + i], t, in + 1);
+        Expr bin[2] = {region, xaxis(m, 2 + i)}, at = X2(ADD, load_at(m, 1, DT_I64, 2, bin), xaxis(m, 4));
+        Expr inside = X2(MIN, at, X2(SUB, xdim(m, image[2 + i]), XI(1)));
+        Expr x = i ? load_at(m, 0, w, 4, (Expr[]){region, xaxis(m, 1), xaxis(m, 2), inside})
+                   : expr_cast(m->c, load_at(m, 0, t, 4, (Expr[]){batch, xaxis(m, 1), inside, xaxis(m, 3)}), w);
+        x = X3(SELECT, X2(LT, at, load_at(m, 2, DT_I64, 2, bin)), x, xf(m, w, -INFINITY));
+        v = map_over(m, x, 4, in, 5, (Dim[]){regions, image[1], DC(m, bins[0]), i ? DC(m, bins[1]) : image[3], longest});
+        v = b_reduce1(&m->b, R_MAX, v, 1u << 4, false);
+    }
     result(m, 0, cast_to(m, map_text(m, "select(a == -inf, 0, a)", 1, &v), t));
 }
