@@ -106,7 +106,7 @@ static double tile_cost(const Kernel *k, const Sched *s, const Target *t) {
     if (!plan(k, &p)) return 1e30;
     double points = 1;
     for (int a = 0; a < g->naxis; a++) points *= dim_typical(k->c, g->axis[a].extent);
-    double tx = (double)s->par[PAR_TX], chain = 4 / tx;
+    double chain = CHAINS / (double)(s->par[PAR_TX] * s->par[PAR_NV]);
     double step = chain > 1 ? chain : 1, later = 0;
     for (int st = 1; st < k->nstage; st++) later += nest_stage_cost(k, &k->stage[st], t);
     return later + points / target_lanes(t, DT_F32) * step * (expr_cost(k->c, g->body[0]) > DEAR ? expr_cost(k->c, g->body[0]) / 2.0 : 1);
