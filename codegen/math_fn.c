@@ -281,7 +281,17 @@ static LVal fn_acos(const M *m, LVal x) { /* 2 atan(sqrt((1-x)/(1+x))) */
     return m_add(m, v, v);
 }
 
+/* 2^n e^r - 1 = 2^n p + (2^n - 1), p = e^r - 1: without n exactly p. Of halves, as 2^128 is none. */
+static LVal expm1_f32(const M *m, LVal x) {
+    LVal n, bits, y = lir_op2(m->l, S_MAX, m_f(m, -25), lir_op2(m->l, S_MIN, m_f(m, 89), x)); /* NaN passes */
+    LVal r = exp_reduce(m, y, &n, &bits), half = power(m, lir_op2(m->l, S_SUB, bits, m_i(m, DT_I32, 1)));
+    LVal p = m_fma(m, m_mul(m, r, r), POLY(m, r, 1 / 2., 1 / 6., 1 / 24., 1 / 120., 1 / 720., 1 / 5040.), r);
+    LVal v = m_fma(m, half, p, m_sub(m, half, m_f(m, 0.5)));
+    return m_sel(m, m_cmp(m, S_LT, m_abs(m, x), m_f(m, 0x1p-26)), x, m_add(m, v, v));
+}
+
 static LVal fn_expm1(const M *m, LVal x) { /* tanh form avoids cancellation: 2t / (1-t), t = tanh(x/2) */
+    if (m->ty == DT_F32) return expm1_f32(m, x);
     LVal t = fn_tanh(m, m_mul(m, x, m_f(m, 0.5)));
     LVal near = m_div(m, m_add(m, t, t), m_sub(m, m_f(m, 1), t));
     return m_sel(m, m_cmp(m, S_LT, m_abs(m, x), m_f(m, 1)), near, m_sub(m, fn_exp(m, x), m_f(m, 1)));
@@ -355,7 +365,7 @@ LVal math_fn(const M *m, SOp op, LVal x) {
         [S_SINH] = fn_sinh, [S_COSH] = fn_cosh, [S_ASINH] = fn_asinh, [S_ACOSH] = fn_acosh, [S_ATANH] = fn_atanh,
     };
     CHECK(fn[op]);
-    bool own = op == S_EXP || op == S_LOG || op == S_TANH || op == S_ERF || op == S_SIGMOID;
+    bool own = op == S_EXP || op == S_LOG || op == S_TANH || op == S_ERF || op == S_SIGMOID || op == S_EXPM1;
     if (m->ty == DT_F64 || own) return fn[op](m, x);
     M wide = {m->l, m->t, DT_F64, m->lanes, true};
     return lir_cast(m->l, fn[op](&wide, lir_cast(m->l, x, DT_F64)), DT_F32);

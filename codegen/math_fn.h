@@ -22,7 +22,7 @@ static inline LVal m_cmp(const M *m, SOp op, LVal a, LVal b) { return lir_op2(m-
 static inline LVal m_abs(const M *m, LVal a) { return lir_op1(m->l, S_ABS, a); }
 /* sign of s on magnitude v */
 LVal m_copysign(const M *m, LVal v, LVal s);
-/* f32: computed in f32 for exp log tanh erf sigmoid, else through f64. f64: all in f64. */
+/* f32: computed in f32 for exp expm1 log tanh erf sigmoid, else through f64. f64: all in f64. */
 LVal math_fn(const M *m, SOp op, LVal x);
 LVal math_pow(const M *m, LVal x, LVal y);
 /* math_reduce.c: for f64 x with 2^19 <= |x| < inf: n mod 4 (i64), and *r, so that x = n pi/2 + r, |r| <= pi/4. */

@@ -38,7 +38,7 @@ FUNCTIONS = {
     "sin": ("Sin", np.sin), "cos": ("Cos", np.cos), "tan": ("Tan", np.tan), "asin": ("Asin", np.arcsin), "acos": ("Acos", np.arccos),
     "atan": ("Atan", np.arctan), "sinh": ("Sinh", np.sinh), "cosh": ("Cosh", np.cosh), "asinh": ("Asinh", np.arcsinh),
     "acosh": ("Acosh", np.arccosh), "atanh": ("Atanh", np.arctanh), "sqrt": ("Sqrt", np.sqrt), "rsqrt": ("Sqrt Reciprocal", lambda x: 1 / np.sqrt(x)),
-    "pow": ("Pow", None),
+    "expm1": ("Elu", lambda x: np.where(x < 0, np.expm1(x), x)), "pow": ("Pow", None),
 }
 NO_F64 = {"erf"}        # no reference of higher precision
 FLUSHED = {"sigmoid", "exp"}
