@@ -24,7 +24,7 @@ void emit_forget(Emit *e);
 /* A result in registers, for Emit.temp: accumulator type, buffer type. It is loaded at the very point where it was computed. */
 typedef struct EmitHeld { LVal v; DType from, to; } EmitHeld;
 LVal emit_held(Emit *e, void *data, const Expr *at, const Point *p);
-LVal emit_hreduce(Emit *e, const Stage *s, LVal v);           /* lanes of accumulator 0 combined by halves (comb is one commutative operation) */
+void emit_hreduce(Emit *e, const Stage *s, LVal *acc);        /* lanes of the accumulators combined by halves, in place (comb commutes) */
 
 /* emit_parts.c: sums of floats in parts. A loop over `most` iterations that carries count accumulators, each of which gains `terms` per iteration:
  *     Parts p = emit_parts(e, s, most, terms, step, &lo, &hi, count, acc);   opens a loop over parts where the chain is long; lo, hi, acc: of a part

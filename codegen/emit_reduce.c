@@ -109,19 +109,17 @@ LVal emit_initial(Emit *e, const Stage *s, int r, uint16_t lanes) {
     return lir_splat(e->l, reg_const(e, (Scalar){.t = s->acc[r], .i = s->init[r].i}), lanes);
 }
 
-LVal emit_hreduce(Emit *e, const Stage *s, LVal v) {
-    uint16_t n = reg_lanes(e, v);
+void emit_hreduce(Emit *e, const Stage *s, LVal *acc) {
     int16_t idx[64];
-    while (n > 1) {
-        n /= 2;
-        LVal half[2];
+    for (uint16_t n = reg_lanes(e, acc[0]) / 2; n > 0; n /= 2) {
+        LVal half[2][K_RES];
         for (int h = 0; h < 2; h++) {
             for (int i = 0; i < n; i++) idx[i] = (int16_t)(i + h * n);
-            half[h] = lir_shuffle(e->l, v, v, n, idx);
+            for (int r = 0; r < s->nres; r++) half[h][r] = lir_shuffle(e->l, acc[r], acc[r], n, idx);
         }
-        v = emit_combine(e, s, 0, &half[0], &half[1]);
+        for (int r = 0; r < s->nres; r++) acc[r] = emit_combine(e, s, r, half[0], half[1]);
     }
-    return lir_type(e->l, v).lanes == 1 ? v : lir_extract(e->l, v, 0);
+    for (int r = 0; r < s->nres; r++) if (reg_lanes(e, acc[r]) > 1) acc[r] = lir_extract(e->l, acc[r], 0);
 }
 
 /* ---- epilogues: later stages on register values ---- */

@@ -161,6 +161,41 @@ bool nest_commutes(const Kernel *k, const Stage *s) {
     }
 }
 
+static bool is_arg(Ctx *c, Expr e, uint32_t index) { return expr_info(c, e)->kind == E_ARG && expr_info(c, e)->index == index; }
+
+static const ExprInfo *operation(Ctx *c, Expr e, SOp op) {
+    const ExprInfo *i = expr_info(c, e);
+    return i->kind == E_OP && i->op == op ? i : NULL;
+}
+
+/* x < y or x > y */
+static bool compares(Ctx *c, Expr e, uint32_t x, uint32_t y) {
+    const ExprInfo *i = operation(c, e, S_LT);
+    if (!i) i = operation(c, e, S_GT);
+    return i && ((is_arg(c, i->arg[0], x) && is_arg(c, i->arg[1], y)) || (is_arg(c, i->arg[0], y) && is_arg(c, i->arg[1], x)));
+}
+
+/* The greater or lesser of two pairs, the first number deciding before the second: commutes, as which of equal pairs it is does not matter. */
+static bool picks_pair(const Kernel *k, const Stage *s) {
+    Ctx *c = k->c;
+    if (s->nres != 2) return false;
+    const ExprInfo *x = operation(c, s->comb[0], S_SELECT), *y = operation(c, s->comb[1], S_SELECT);
+    if (!x || !y || x->arg[0].i != y->arg[0].i) return false;
+    for (uint32_t r = 0; r < 2; r++) if (!is_arg(c, (r ? y : x)->arg[1], r + 2) || !is_arg(c, (r ? y : x)->arg[2], r)) return false;
+    const ExprInfo *either = operation(c, x->arg[0], S_OR);
+    if (!either) return false;
+    for (int first = 0; first < 2; first++) {
+        const ExprInfo *both = operation(c, either->arg[!first], S_AND);
+        if (!both || !compares(c, either->arg[first], 0, 2)) continue;
+        for (int e = 0; e < 2; e++) {
+            const ExprInfo *same = operation(c, both->arg[e], S_EQ);
+            bool values = same && ((is_arg(c, same->arg[0], 0) && is_arg(c, same->arg[1], 2)) || (is_arg(c, same->arg[0], 2) && is_arg(c, same->arg[1], 0)));
+            if (values && compares(c, both->arg[!e], 1, 3)) return true;
+        }
+    }
+    return false;
+}
+
 int nest_vector_axis(const Kernel *k, const Stage *s, const Target *t, int first) {
     if (!(t->flags & F_SIMD)) return -1;
     for (int b = 0; b < k->nbuf; b++) if (dt_bits(k->buf[b].dtype) > 64) return -1; /* no lanes of strings */
@@ -171,7 +206,7 @@ int nest_vector_axis(const Kernel *k, const Stage *s, const Target *t, int first
         int sc = axis_score(k, s, a);
         if (sc > 0 && sc >= best_score) { best = a; best_score = sc; }
     }
-    if (last_red >= 0 && nest_commutes(k, s)) {
+    if (last_red >= 0 && (nest_commutes(k, s) || picks_pair(k, s))) {
         int sc = axis_score(k, s, last_red);
         if (sc > best_score + 2) best = last_red;
     }

@@ -216,52 +216,58 @@ static void lanes_combine(Nest *n, const Stage *s, LVal *acc, Point *p, int coun
     LVal first = p->axis[p->vaxis];
     for (int u = 0; u < count; u++) {
         p->axis[p->vaxis] = lir_addi(n->e->l, first, u * p->lanes);
-        emit_accumulate(n->e, s, &acc[u], p);
+        emit_accumulate(n->e, s, &acc[u * s->nres], p);
     }
 }
 
-/* acc[0] gains all points of the axis: main loops of U*L and L points, then a masked tail. */
+/* acc[nres] gains all points of the axis: main loops of U*L and L points, then a masked tail. */
 static void across_lanes(Nest *n, const Stage *s, LVal *acc, Point *p, int axis, LaneFn fn) {
     Lir *l = n->e->l;
     uint16_t lanes = lir_type(l, acc[0]).lanes;
-    LVal extent = emit_dim(n->e, s->axis[axis].extent), pos = lir_i64(l, 0), next[UNROLL];
+    const int nres = s->nres;
+    LVal extent = emit_dim(n->e, s->axis[axis].extent), pos = lir_i64(l, 0), next[UNROLL * K_RES];
     int unroll = dim_lo(n->e->c, s->axis[axis].extent) >= UNROLL * lanes ? UNROLL : 1;
     int64_t vectors = dim_hi(n->e->c, s->axis[axis].extent) / lanes;
     p->vaxis = (int8_t)axis;
     p->lanes = lanes;
     if (unroll > 1) {
-        LVal many[UNROLL], main = lir_op2(l, S_MUL, lir_op2(l, S_DIV, extent, lir_i64(l, unroll * lanes)), lir_i64(l, unroll * lanes));
-        many[0] = acc[0];
-        for (int u = 1; u < unroll; u++) many[u] = emit_initial(n->e, s, 0, lanes);
+        LVal many[UNROLL * K_RES], main = lir_op2(l, S_MUL, lir_op2(l, S_DIV, extent, lir_i64(l, unroll * lanes)), lir_i64(l, unroll * lanes));
+        const uint32_t count = (uint32_t)(unroll * nres);
+        memcpy(many, acc, (size_t)nres * sizeof *acc);
+        for (int u = nres; u < (int)count; u++) many[u] = emit_initial(n->e, s, u % nres, lanes);
         LVal end = main;
-        Parts parts = emit_parts(n->e, s, vectors / unroll, 1, unroll * lanes, &pos, &end, (uint32_t)unroll, many);
-        LFor f = lir_for(l, pos, end, lir_i64(l, unroll * lanes), (uint32_t)unroll, many);
-        memcpy(next, f.c, sizeof next);
+        Parts parts = emit_parts(n->e, s, vectors / unroll, 1, unroll * lanes, &pos, &end, count, many);
+        LFor f = lir_for(l, pos, end, lir_i64(l, unroll * lanes), count, many);
+        memcpy(next, f.c, count * sizeof *next);
         p->axis[axis] = f.iv;
         fn(n, s, next, p, unroll);
         lir_for_end(l, &f, next, many);
-        emit_parts_end(n->e, s, &parts, (uint32_t)unroll, many);
-        for (int u = 1; u < unroll; u++) acc[0] = u == 1 ? emit_combine(n->e, s, 0, &many[0], &many[1]) : emit_combine(n->e, s, 0, acc, &many[u]);
+        emit_parts_end(n->e, s, &parts, count, many);
+        for (int u = 1; u < unroll; u++) {
+            for (int r = 0; r < nres; r++) acc[r] = emit_combine(n->e, s, r, many, many + u * nres);
+            memcpy(many, acc, (size_t)nres * sizeof *acc);
+        }
         pos = main;
     }
     LVal whole = lir_op2(l, S_MUL, lir_op2(l, S_DIV, extent, lir_i64(l, lanes)), lir_i64(l, lanes));
     LVal end = whole;
-    Parts parts = emit_parts(n->e, s, unroll > 1 ? unroll : vectors, 1, lanes, &pos, &end, 1, acc);
-    LFor f = lir_for(l, pos, end, lir_i64(l, lanes), 1, acc);
-    next[0] = f.c[0];
+    Parts parts = emit_parts(n->e, s, unroll > 1 ? unroll : vectors, 1, lanes, &pos, &end, (uint32_t)nres, acc);
+    LFor f = lir_for(l, pos, end, lir_i64(l, lanes), (uint32_t)nres, acc);
+    memcpy(next, f.c, (size_t)nres * sizeof *next);
     p->axis[axis] = f.iv;
     fn(n, s, next, p, 1);
     lir_for_end(l, &f, next, acc);
-    emit_parts_end(n->e, s, &parts, 1, acc);
+    emit_parts_end(n->e, s, &parts, (uint32_t)nres, acc);
     if (!dim_divisible(n->e->c, s->axis[axis].extent, lanes)) {
         LVal left = lir_sub(l, extent, whole);
-        LIf i = lir_if(l, lir_op2(l, S_GT, left, lir_i64(l, 0)), 1);
+        LIf i = lir_if(l, lir_op2(l, S_GT, left, lir_i64(l, 0)), (uint32_t)nres);
         p->mask = lir_mask(l, left, lanes);
         p->axis[axis] = whole;
-        LVal sum = acc[0];
-        fn(n, s, &sum, p, 1);
-        sum = lir_op3(l, S_SELECT, p->mask, sum, acc[0]);
-        lir_else(l, &i, &sum);
+        LVal sum[K_RES];
+        memcpy(sum, acc, (size_t)nres * sizeof *acc);
+        fn(n, s, sum, p, 1);
+        for (int r = 0; r < nres; r++) sum[r] = lir_op3(l, S_SELECT, p->mask, sum[r], acc[r]);
+        lir_else(l, &i, sum);
         lir_endif(l, &i, acc, acc);
     }
     p->mask = (LVal){0};
@@ -321,7 +327,7 @@ void nest_point(Nest *n, int st, Point *p, int red_lanes_axis, uint16_t red_lane
     Point q = *p;
     if (red_lanes_axis >= 0) {
         reduce_loops(n, s, 0, red_lanes_axis, acc, &q, leaf_lanes, red_lanes_axis);
-        if (lanes > 1) acc[0] = emit_hreduce(e, s, acc[0]);
+        if (lanes > 1) emit_hreduce(e, s, acc);
     } else {
         reduce_loops(n, s, 0, -1, acc, &q, leaf_combine, 0);
     }
@@ -483,6 +489,6 @@ void nest_map_and_reduce(Nest *n, int st, Point *p) {
     keep_invariants(n, st, p, v);
     across_lanes(n, r, &acc, &q, v, lanes_map_combine);
     emit_forget(n->e);
-    acc = emit_hreduce(n->e, r, acc);
+    emit_hreduce(n->e, r, &acc);
     nest_store_reduced(n, st + 1, &acc, p);
 }
