@@ -50,8 +50,7 @@ LVal emit_dim(Emit *e, Dim d) {
 
 /* ---- vectors of indices: i64 by type, computed as i32 where every value on the way provably fits ---- */
 
-/* Is the i64 expression x within i32 at every point of the stage? */
-static bool fits_i32(const Emit *e, const Stage *s, Expr x) {
+bool emit_fits_i32(const Emit *e, const Stage *s, Expr x) {
     Dim extent[K_AXES];
     int64_t lo, hi;
     stage_extents(s, extent);
@@ -104,6 +103,11 @@ static LVal emit_table(Emit *e, const Stage *s, Expr x, const Point *p) {
     return lir_shuffle(e->l, part[0], part[1], 2 * LANES, both);
 }
 
+/* The value within i32 that is nearest to scalar v. */
+static LVal within_i32(Emit *e, LVal v) {
+    return lir_op2(e->l, S_MIN, lir_op2(e->l, S_MAX, v, lir_i64(e->l, INT32_MIN)), lir_i64(e->l, INT32_MAX));
+}
+
 static LVal emit_node(Emit *e, const Stage *s, Expr x, const Point *p) {
     ExprInfo i = *expr_info(e->c, x); /* a copy: emission may intern expressions */
     LVal looked_up = emit_table(e, s, x, p);
@@ -112,7 +116,7 @@ static LVal emit_node(Emit *e, const Stage *s, Expr x, const Point *p) {
     case E_CONST: return reg_const(e, i.val);
     case E_DIM: return emit_dim(e, (Dim){i.index});
     case E_AXIS:
-        if ((int)i.index == p->vaxis && fits_i32(e, s, x))
+        if ((int)i.index == p->vaxis && emit_fits_i32(e, s, x))
             return lir_add(e->l, lir_splat(e->l, emit_as_i32(e, p->axis[i.index]), p->lanes), lir_iota(e->l, DT_I32, p->lanes));
         if ((int)i.index == p->vaxis)
             return lir_add(e->l, lir_splat(e->l, p->axis[i.index], p->lanes), lir_iota(e->l, DT_I64, p->lanes));
@@ -127,7 +131,7 @@ static LVal emit_node(Emit *e, const Stage *s, Expr x, const Point *p) {
         bool cut = from == DT_I64 && dt_is_int(i.dtype) && dt_bits(i.dtype) <= 32; /* of the low bits alone */
         LVal v = cut && p->vaxis >= 0 ? emit_low(e, s, i.arg[0], p) : emit_mode(e, s, i.arg[0], p, false);
         if (lir_type(e->l, v).dt == DT_I32 && from == DT_I64) from = DT_I32;
-        if (reg_lanes(e, v) > 1 && i.dtype == DT_I64 && fits_i32(e, s, x)) return reg_cast(e, v, from, DT_I32);
+        if (reg_lanes(e, v) > 1 && i.dtype == DT_I64 && emit_fits_i32(e, s, x)) return reg_cast(e, v, from, DT_I32);
         return reg_cast(e, v, from, i.dtype);
     }
     case E_BITCAST: {
@@ -147,9 +151,13 @@ static LVal emit_node(Emit *e, const Stage *s, Expr x, const Point *p) {
         int first = i.op == S_SELECT;
         DType ot = expr_info(e->c, i.arg[first])->dtype;
         if (ot == DT_I64) {
-            bool narrow = w > 1 && (i.dtype != DT_I64 || fits_i32(e, s, x));
-            for (int k = first; k < i.narg && narrow; k++) narrow = fits_i32(e, s, i.arg[k]);
-            for (int k = first; k < i.narg; k++) a[k] = narrow ? emit_as_i32(e, a[k]) : emit_typed(e, i.arg[k], a[k]);
+            bool narrow = w > 1 && (i.dtype != DT_I64 || emit_fits_i32(e, s, x));
+            const bool bound = i.op == S_MIN || i.op == S_MAX; /* beyond what the result may be, it does not matter where */
+            for (int k = first; k < i.narg && narrow; k++) narrow = emit_fits_i32(e, s, i.arg[k]) || (bound && reg_lanes(e, a[k]) == 1);
+            for (int k = first; k < i.narg; k++) {
+                if (narrow && bound && reg_lanes(e, a[k]) == 1) a[k] = within_i32(e, emit_typed(e, i.arg[k], a[k]));
+                a[k] = narrow ? emit_as_i32(e, a[k]) : emit_typed(e, i.arg[k], a[k]);
+            }
             if (narrow) ot = DT_I32;
         }
         for (int k = 0; k < i.narg; k++) a[k] = reg_widen(e, a[k], w);

@@ -75,9 +75,9 @@ static void is_load(void *data, const ExprInfo *load) {
     *(bool *)data = true;
 }
 
-/* What differs between the lanes of an access, as a second offset; the rest is left in *at. true: as accesses are in range, and the dims in question
- * span less than 2^31 elements, the low 32 bits of it say all. */
-static bool split_lanes(Emit *e, uint16_t buf, int rank, Expr *at, int vaxis, Expr *lanes) {
+/* What differs between the lanes of an access, as a second offset, or may be any number, as it is loaded; the rest is left in *at. true: as accesses
+ * are in range, and the indices in question span less than 2^31 elements, the low 32 bits of it say all. */
+static bool split_lanes(Emit *e, const Stage *s, uint16_t buf, int rank, Expr *at, int vaxis, Expr *lanes) {
     const KBuf *b = &e->k->buf[buf];
     const Expr zero = expr_int(e->c, DT_I64, 0);
     int64_t all = 0, stride, span;
@@ -86,12 +86,13 @@ static bool split_lanes(Emit *e, uint16_t buf, int rank, Expr *at, int vaxis, Ex
     for (int d = 0; d < rank; d++) {
         bool loaded = false;
         expr_loads(e->c, at[d], is_load, &loaded);
-        if (dim_is(e->c, b->stride[d], 0) || (!loaded && !expr_uses_axis(e->c, at[d], (uint32_t)vaxis))) continue;
+        const bool fits = emit_fits_i32(e, s, at[d]);
+        if (dim_is(e->c, b->stride[d], 0) || ((!loaded || fits) && !expr_uses_axis(e->c, at[d], (uint32_t)vaxis))) continue;
         *lanes = expr_op(e->c, S_ADD, *lanes, expr_op(e->c, S_MUL, at[d], expr_dim(e->c, b->stride[d]), (Expr){0}), (Expr){0});
         at[d] = zero;
-        low = low && dim_is_const(e->c, b->stride[d], &stride) && stride > 0 && dim_hi(e->c, b->dim[d]) <= INT32_MAX &&
-              !__builtin_mul_overflow(dim_hi(e->c, b->dim[d]), stride, &span) && !__builtin_add_overflow(all, span, &all) &&
-              all <= INT32_MAX - 4; /* words around bytes */
+        const int64_t most = fits && dim_hi(e->c, b->dim[d]) > INT32_MAX ? INT32_MAX - 8 : dim_hi(e->c, b->dim[d]);
+        low = low && dim_is_const(e->c, b->stride[d], &stride) && stride > 0 && most <= INT32_MAX && !__builtin_mul_overflow(most, stride, &span) &&
+              !__builtin_add_overflow(all, span, &all) && all <= INT32_MAX - 4; /* words around bytes */
     }
     return low;
 }
@@ -103,7 +104,7 @@ LVal emit_address(Emit *e, const Stage *s, uint16_t buf, int rank, const Expr *a
     if (p->vaxis < 0 || step_along(e, s, off, p->vaxis, step)) return emit_mode(e, s, off, p, true);
     *step = -1;
     memcpy(rest, at, (size_t)rank * sizeof *at);
-    bool low = split_lanes(e, buf, rank, rest, p->vaxis, &lanes);
+    bool low = split_lanes(e, s, buf, rank, rest, p->vaxis, &lanes);
     *vec = reg_widen(e, low ? emit_low(e, s, lanes, p) : emit_mode(e, s, lanes, p, false), p->lanes);
     return emit_mode(e, s, offset_expr(e, buf, rank, rest), p, true);
 }

@@ -16,6 +16,7 @@ LVal reg_widen(Emit *e, LVal v, uint16_t lanes);              /* a scalar in eve
 Point emit_scalar_point(const Point *p);                      /* lane 0 */
 LVal emit_mode(Emit *e, const Stage *s, Expr x, const Point *p, bool scalar); /* x at p; scalar: at lane 0 only (addresses, invariants) */
 LVal emit_low(Emit *e, const Stage *s, Expr x, const Point *p); /* the low 32 bits of an i64 expression, as i32 */
+bool emit_fits_i32(const Emit *e, const Stage *s, Expr x);    /* is the i64 expression x within i32 at every point of the stage? */
 LVal emit_as_i32(Emit *e, LVal v);                            /* an i64 that fits, or what is i32 already */
 LVal emit_typed(Emit *e, Expr x, LVal v);                     /* v as expression x's own type */
 
