@@ -224,24 +224,43 @@ LVal emit_vec(Emit *e, const Stage *s, Expr x, const Point *p) { return reg_wide
 
 static void may_fail(void *data, const ExprInfo *load) { *(bool *)data |= load->oob == OOB_FAIL; }
 
-static void keep(Emit *e, const Stage *s, Expr x, const Point *p, int axis, uint64_t written, uint8_t *seen) {
+/* seen: by expressions of the body, below nseen; offsets are newer */
+typedef struct Keep { Emit *e; const Stage *s; const Point *p; int axis; uint64_t written; uint8_t *seen; uint32_t nseen; } Keep;
+
+static void keep(const Keep *w, Expr x) {
+    Emit *e = w->e;
     struct EmitMemo *m = e->memo;
     const ExprInfo i = *expr_info(e->c, x);
     bool fails = false;
-    if (seen[x.i] || (i.kind != E_OP && i.kind != E_CAST && i.kind != E_LOAD)) return;
-    seen[x.i] = 1;
-    if (expr_uses_axis(e->c, x, (uint32_t)axis)) {
-        for (int k = 0; k < i.narg && i.kind != E_LOAD; k++) keep(e, s, i.arg[k], p, axis, written, seen);
+    if ((x.i < w->nseen && w->seen[x.i]) || (i.kind != E_OP && i.kind != E_CAST && i.kind != E_LOAD)) return;
+    if (x.i < w->nseen) w->seen[x.i] = 1;
+    if (expr_uses_axis(e->c, x, (uint32_t)w->axis)) {
+        for (int k = 0; k < i.narg && i.kind != E_LOAD; k++) keep(w, i.arg[k]);
+        Expr offset = {0};
+        if (i.kind == E_LOAD && !e->temp[i.index]) emit_load_offsets(e, w->s, &i, w->axis, &offset);
+        if (offset.i) keep(w, offset);
         return;
     }
+    for (int k = 0; k < m->nkept; k++) if (m->kept[k].expr == x.i) return;
     expr_loads(e->c, x, may_fail, &fails);
-    if (fails || expr_bufs(e->c, x) & written || m->nkept == MOST_KEPT) return;
-    LVal v = emit_mode(e, s, x, p, true);
+    if (fails || expr_bufs(e->c, x) & w->written || m->nkept == MOST_KEPT) return;
+    LVal v = emit_mode(e, w->s, x, w->p, true);
     m->kept[m->nkept++] = (MemoEntry){.expr = x.i, .v = v};
 }
 
 void emit_keep(Emit *e, const Stage *s, const Point *p, int axis, uint64_t written) {
-    for (int r = 0; r < s->nres; r++) keep(e, s, s->body[r], p, axis, written, NEWN(e->c, uint8_t, s->body[r].i + 1));
+    for (int r = 0; r < s->nres; r++) {
+        const uint32_t n = s->body[r].i + 1;
+        const Keep w = {e, s, p, axis, written, NEWN(e->c, uint8_t, n), n};
+        keep(&w, s->body[r]);
+        keep(&w, emit_store_offset(e, &s->out[r]));
+    }
 }
 
 void emit_forget(Emit *e) { e->memo->nkept = 0; }
+
+int emit_kept(Emit *e, int n) {
+    int before = e->memo->nkept;
+    e->memo->nkept = n;
+    return before;
+}

@@ -21,6 +21,7 @@ void emit_parallel_point(const Stage *s, const Point *p, Point *out); /* p index
  * may fail, and remembered until emit_forget. */
 void emit_keep(Emit *e, const Stage *s, const Point *p, int axis, uint64_t written);
 void emit_forget(Emit *e);
+int emit_kept(Emit *e, int n);                                /* of the values that are remembered only the first n count; how many did before */
 /* A result in registers, for Emit.temp: accumulator type, buffer type. It is loaded at the very point where it was computed. */
 typedef struct EmitHeld { LVal v; DType from, to; } EmitHeld;
 LVal emit_held(Emit *e, void *data, const Expr *at, const Point *p);

@@ -109,6 +109,31 @@ LVal emit_address(Emit *e, const Stage *s, uint16_t buf, int rank, const Expr *a
     return emit_mode(e, s, offset_expr(e, buf, rank, rest), p, true);
 }
 
+/* The indices of load x: those of the nearest element, if it is clamped. */
+static void load_at(Emit *e, const ExprInfo *x, Expr *at) {
+    const KBuf *b = &e->k->buf[x->index];
+    for (int d = 0; d < b->rank; d++) {
+        at[d] = x->arg[d];
+        if (x->oob != OOB_CLAMP) continue;
+        Expr top = expr_dim(e->c, dim_addi(e->c, b->dim[d], -1)), zero = expr_int(e->c, DT_I64, 0);
+        at[d] = expr_op(e->c, S_MAX, expr_op(e->c, S_MIN, at[d], top, (Expr){0}), zero, (Expr){0});
+    }
+}
+
+void emit_load_offsets(Emit *e, const Stage *s, const ExprInfo *x, int axis, Expr *offset) {
+    const uint16_t buf = (uint16_t)x->index;
+    const int rank = e->k->buf[buf].rank;
+    Expr at[MAX_RANK], lanes;
+    int64_t step;
+    load_at(e, x, at);
+    *offset = offset_expr(e, buf, rank, at);
+    if (step_along(e, s, *offset, axis, &step)) return;
+    split_lanes(e, s, buf, rank, at, axis, &lanes);
+    *offset = offset_expr(e, buf, rank, at);
+}
+
+Expr emit_store_offset(Emit *e, const KOut *o) { return offset_expr(e, o->buf, o->rank, o->at); }
+
 /* ---- bounds ---- */
 
 bool emit_always_inside(Emit *e, const Stage *s, const KBuf *b, Expr at, int d) {
@@ -234,15 +259,11 @@ LVal emit_load(Emit *e, const Stage *s, const ExprInfo *x, const Point *p, LVal 
     const KBuf *b = &e->k->buf[bufno];
     int rank = b->rank;
     Expr at[MAX_RANK];
-    for (int d = 0; d < rank; d++) at[d] = x->arg[d];
+    load_at(e, x, at);
     Oob oob = x->oob;
-    if (e->temp[bufno]) return e->temp[bufno](e, e->temp_data[bufno], at, p);
+    if (e->temp[bufno]) return e->temp[bufno](e, e->temp_data[bufno], x->arg, p);
     LVal ok = {0};
     if (oob == OOB_CLAMP) {
-        for (int d = 0; d < rank; d++) {
-            Expr top = expr_dim(e->c, dim_addi(e->c, b->dim[d], -1)), zero = expr_int(e->c, DT_I64, 0);
-            at[d] = expr_op(e->c, S_MAX, expr_op(e->c, S_MIN, at[d], top, (Expr){0}), zero, (Expr){0});
-        }
         ok = has_elements(e, s, b, p); /* lanes under a mask read 0 */
         oob = OOB_NEVER;
     }

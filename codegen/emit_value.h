@@ -30,6 +30,10 @@ LVal emit_bounds(Emit *e, const Stage *s, const KBuf *b, int rank, const Expr *a
  * others, or none. */
 LVal emit_load(Emit *e, const Stage *s, const ExprInfo *x, const Point *p, LVal *inside);
 
+/* What the offset of load x is made of that is the same at all points along the axis, and of a store all of it. */
+void emit_load_offsets(Emit *e, const Stage *s, const ExprInfo *x, int axis, Expr *offset);
+Expr emit_store_offset(Emit *e, const KOut *o);
+
 /* emit_few.c: the lanes of an access in range, by permuting what one vector loads; none if they read too many places */
 LVal emit_few(Emit *e, const Stage *s, uint16_t buf, const Expr *at, const Point *p);
 #endif

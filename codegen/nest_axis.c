@@ -168,11 +168,14 @@ static const ExprInfo *operation(Ctx *c, Expr e, SOp op) {
     return i->kind == E_OP && i->op == op ? i : NULL;
 }
 
+static bool are_args(Ctx *c, const ExprInfo *i, uint32_t x, uint32_t y) { /* in any order */
+    return i && ((is_arg(c, i->arg[0], x) && is_arg(c, i->arg[1], y)) || (is_arg(c, i->arg[0], y) && is_arg(c, i->arg[1], x)));
+}
+
 /* x < y or x > y */
 static bool compares(Ctx *c, Expr e, uint32_t x, uint32_t y) {
     const ExprInfo *i = operation(c, e, S_LT);
-    if (!i) i = operation(c, e, S_GT);
-    return i && ((is_arg(c, i->arg[0], x) && is_arg(c, i->arg[1], y)) || (is_arg(c, i->arg[0], y) && is_arg(c, i->arg[1], x)));
+    return are_args(c, i ? i : operation(c, e, S_GT), x, y);
 }
 
 /* The greater or lesser of two pairs, the first number deciding before the second: commutes, as which of equal pairs it is does not matter. */
@@ -187,11 +190,8 @@ static bool picks_pair(const Kernel *k, const Stage *s) {
     for (int first = 0; first < 2; first++) {
         const ExprInfo *both = operation(c, either->arg[!first], S_AND);
         if (!both || !compares(c, either->arg[first], 0, 2)) continue;
-        for (int e = 0; e < 2; e++) {
-            const ExprInfo *same = operation(c, both->arg[e], S_EQ);
-            bool values = same && ((is_arg(c, same->arg[0], 0) && is_arg(c, same->arg[1], 2)) || (is_arg(c, same->arg[0], 2) && is_arg(c, same->arg[1], 0)));
-            if (values && compares(c, both->arg[!e], 1, 3)) return true;
-        }
+        for (int e = 0; e < 2; e++)
+            if (are_args(c, operation(c, both->arg[e], S_EQ), 0, 2) && compares(c, both->arg[!e], 1, 3)) return true;
     }
     return false;
 }

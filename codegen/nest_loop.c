@@ -94,11 +94,13 @@ static void ask_ahead(Nest *n, int st, const Point *p) {
     AskAhead a = {n, &n->k->stage[st], ahead->axis, *p};
     if (!ahead->by || p->mask.i || p->vaxis < 0) return;
     a.at.axis[ahead->axis] = lir_addi(n->e->l, p->axis[ahead->axis], ahead->by);
+    int kept = emit_kept(n->e, 0); /* they are of this point */
     emit_memo_reset(n->e);
     for (int r = 0; r < a.s->nres; r++) expr_loads(n->e->c, a.s->body[r], ask_for_load, &a);
     emit_memo_reset(n->e);
     ask_for_results(n, st, p);
     emit_memo_reset(n->e);
+    emit_kept(n->e, kept);
 }
 
 /* ---- loops ---- */
@@ -396,10 +398,11 @@ static void vector_rest(Nest *n, int st, Point *p, int v, uint16_t lanes, LVal f
 }
 
 /* Of a map and of the maps that ride along, whose axes are the same. */
+static bool keeps_invariants(const Nest *n, int st) { return n->k->stage[st].kind == ST_NEST && !n->k->stage[st].comb[0].i; }
+
 static void keep_invariants(Nest *n, int st, const Point *p, int v) {
-    const Stage *s = &n->k->stage[st];
     uint64_t written = 0;
-    if (s->kind != ST_NEST || s->comb[0].i || (dim_lo(n->e->c, s->axis[v].extent) < 1 && n->chunk_axis != v)) return;
+    if (!keeps_invariants(n, st)) return;
     emit_memo_reset(n->e);
     for (int pass = 0; pass < 2; pass++)
         for (int u = st; u < n->k->nstage; u++) {
@@ -416,6 +419,9 @@ void nest_vector_loop(Nest *n, int st, Point *p, int v, uint16_t lanes, LVal lo,
     LVal whole = lir_add(l, lo, lir_op2(l, S_MUL, lir_op2(l, S_DIV, lir_sub(l, hi, lo), lir_i64(l, lanes)), lir_i64(l, lanes)));
     int64_t most = dim_hi(n->e->c, extent) / lanes, points = 0;
     bool known = dim_is_const(n->e->c, extent, &points) && n->chunk_axis != v && !(n->rows && points > STRIP);
+    const bool empty = keeps_invariants(n, st) && dim_lo(n->e->c, extent) < 1 && n->chunk_axis != v; /* perhaps: nothing may be read then */
+    LIf some;
+    if (empty) some = lir_if(l, lir_op2(l, S_LT, lo, hi), 0);
     p->vaxis = (int8_t)v;
     p->lanes = lanes;
     n->jam = n->rows ? 1 : jam_of(n, &n->k->stage[st]);
@@ -434,6 +440,11 @@ void nest_vector_loop(Nest *n, int st, Point *p, int v, uint16_t lanes, LVal lo,
     n->jam = 1;
     if (n->chunk_axis == v || !dim_divisible(n->e->c, extent, lanes)) vector_rest(n, st, p, v, lanes, whole, hi, known ? points % lanes : 0);
     emit_forget(n->e);
+    if (empty) {
+        lir_else(l, &some, NULL);
+        lir_endif(l, &some, NULL, NULL);
+        emit_memo_reset(n->e);
+    }
     p->vaxis = -1;
     p->lanes = 1;
 }
@@ -486,7 +497,7 @@ void nest_map_and_reduce(Nest *n, int st, Point *p) {
     const int v = n->axis[st];
     LVal acc = emit_initial(n->e, r, 0, target_lanes(n->e->t, r->acc[0]));
     Point q = *p;
-    keep_invariants(n, st, p, v);
+    if (dim_lo(n->e->c, n->k->stage[st].axis[v].extent) > 0) keep_invariants(n, st, p, v);
     across_lanes(n, r, &acc, &q, v, lanes_map_combine);
     emit_forget(n->e);
     emit_hreduce(n->e, r, &acc);
