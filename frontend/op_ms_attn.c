@@ -140,9 +140,11 @@ static Val projected(Imp *m, Val v, Val bias, Dim start, Dim n)
 
 void self_attention(Imp *m, Val y, const Dim *n, const SelfAttention *s, DType t)
 {
-    Val past = s->past;
+    Val past = s->past, mask = s->mask;
+    if (mask.i && rank_of(m, mask) == MASK_KEYS && dim_is(m->c, dim_of(m, mask, 1), 1))
+        mask = (Val){0}; /* in ONNX Runtime a mask of one key, whatever it says, stands for none */
     Dim zero = DC(m, 0), one = DC(m, 1), start = zero;
-    Att a = {.mask = s->mask, .bias = s->bias, .causal = attr_i(m, "unidirectional") != 0, .past = zero};
+    Att a = {.mask = mask, .bias = s->bias, .causal = attr_i(m, "unidirectional") != 0, .past = zero};
     Heads *h[3] = {&a.q, &a.k, &a.v};
     for (int i = 0; i < 3; i++) {
         if (!y.i || !heads_of_rows(m, b_slice_axis(&m->b, y, 2, start, n[i]), attr_i(m, "num_heads"), "num_heads", h[i]))
