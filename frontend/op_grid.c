@@ -290,8 +290,8 @@ void imp_deformconv(Imp *m)
 /* ---- RoiAlign */
 
 typedef struct Roi {
-    Val in[7];                  /* image, regions, indices of images; if regions decide about samples: per bin along y and x of each region,
-                                   i64[R]; the first one that is looked at, i64[R, bins] */
+    Val in[9];                  /* image, regions, indices of images; if regions decide about samples: per bin along y and x of each region,
+                                   i64[R]; the first one that is looked at, i64[R, bins]; positions along each */
     DType t, w;
     double scale, shift;        /* a position in the image is scale * that of the region - shift */
     bool half;                  /* regions may be smaller than a pixel */
@@ -359,30 +359,37 @@ void imp_roialign(Imp *m)
     Sample s = {.t = r.t, .w = r.w, .lead = 2, .n = 2, .at = {wrap_index(m, load_at(m, 2, DT_I64, 1, &region), image[0]), xaxis(m, 1)}};
     d[0] = regions;
     d[1] = image[1];
+    for (int k = 3; k < 7; k++)
+        r.in[k] = r.in[0]; /* until it is known: an operand that nothing reads */
+    int base = r.ratio > 0 ? 3 : 7; /* operands before the positions along each axis, [regions, bins, samples], -1 for what is outside */
     for (int i = 0; i < 2; i++) {
         Expr from, length;
         d[2 + i] = DC(m, r.bins[i]);
         d[4 + i] = roi_samples(m, &r, i, image[2 + i]);
         roi_extent(m, &r, i, &from, &length);
-        Expr n = r.ratio > 0 ? XI(r.ratio) : load_at(m, 3 + i, DT_I64, 1, &region), k = xaxis(m, 4 + i), bin[2] = {region, xaxis(m, 2 + i)};
+        Expr n = r.ratio > 0 ? XI(r.ratio) : load_at(m, 3 + i, DT_I64, 1, &region), k = xaxis(m, 2), bin[2] = {region, xaxis(m, 1)};
         if (r.ratio <= 0)
             k = X2(ADD, k, load_at(m, 5 + i, DT_I64, 2, bin));
         Expr within = X2(DIV, X2(ADD, expr_cast(m->c, k, r.w), xf(m, r.w, 0.5)), expr_cast(m->c, n, r.w));
         Expr p = X2(ADD, from, X2(MUL, roi_step(m, &r, i, length), X2(ADD, expr_cast(m->c, bin[1], r.w), within)));
         Expr size = expr_cast(m->c, xdim(m, image[2 + i]), r.w), last = X2(SUB, size, xf(m, r.w, 1));
-        among[i] = X2(LT, k, n);
-        inside = X2(AND, inside, X2(AND, among[i], X2(AND, X2(GE, p, xf(m, r.w, -1)), X2(LE, p, size))));
+        Expr ok = X2(AND, X2(LT, k, n), X2(AND, X2(GE, p, xf(m, r.w, -1)), X2(LE, p, size)));
+        p = X3(SELECT, ok, X2(MIN, X2(MAX, p, zero), last), xf(m, r.w, -1));
+        r.in[base + i] = map_over(m, p, base, r.in, 3, (Dim[]){regions, d[2 + i], d[4 + i]});
         count = X2(MUL, count, n);
-        p = X2(MIN, X2(MAX, p, zero), last);
+        bin[1] = xaxis(m, 2 + i);
+        k = xaxis(m, 4 + i);
+        among[i] = r.ratio > 0 ? inside : X2(LT, X2(ADD, k, load_at(m, 5 + i, DT_I64, 2, bin)), n);
+        p = load_at(m, base + i, r.w, 3, (Expr[]){region, bin[1], k});
+        inside = X2(AND, inside, X2(GE, p, zero));
         Expr f = X1(FLOOR, p);
         s.low[i] = position_of(m, f);
         s.weight[i] = X2(SUB, p, f);
     }
     Expr e = X3(SELECT, inside, sample(m, &s, 0, (Expr){0}, greatest), zero);
-    int nin = r.ratio > 0 ? 3 : 7;
     if (greatest && r.ratio <= 0) /* what other regions have more of counts as the least number; no sample at all gives 0 */
         e = X3(SELECT, X2(AND, among[0], among[1]), e, xf(m, r.w, -INFINITY));
-    Val v = b_reduce1(&m->b, greatest ? R_MAX : R_SUM, map_over(m, e, nin, r.in, 6, d), 0x30, false);
+    Val v = b_reduce1(&m->b, greatest ? R_MAX : R_SUM, map_over(m, e, base + 2, r.in, 6, d), 0x30, false);
     if (greatest)
         v = r.ratio > 0 ? v : map_text(m, "select(a == -inf, 0, a)", 1, &v);
     else if (r.ratio > 0)
