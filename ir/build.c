@@ -466,6 +466,51 @@ static Known holds(B *b, GuardCmp cmp, Dim x, Dim y) {
     return dim_hi(c, gap) < less ? NO : MAYBE;
 }
 
+typedef struct Makes { uint32_t sym; bool found; } Makes;
+
+static void note_made(void *data, uint32_t sym) {
+    Makes *m = data;
+    m->found |= sym == m->sym;
+}
+
+/* Before a == b defines a symbol that a node's results have as a size: those keep it, shielded, because nothing else tells its value. Who has read
+ * them reads them reshaped to what the symbol is assumed to be. */
+static void keep_size(B *b, Dim x, Dim y) {
+    Ctx *c = b->c;
+    Graph *g = b->g;
+    Makes m = {0};
+    if (!dim_unifies(c, x, y, &m.sym) || !dim_sym_info(c, m.sym)->bound) return;
+    Node *n = NULL;
+    for (uint32_t k = g->node.n; k-- && !m.found;) {
+        n = g->node.v[k];
+        if (n->op != P_BIND && n->op != P_GROUP) node_makes(c, g, n, note_made, &m);
+    }
+    if (!m.found) return;
+    for (int r = 0; r < n->nout; r++) {
+        Val v = n->out[r];
+        const ValInfo *i = &g->val.v[v.i];
+        Type t = i->type;
+        const char *name = i->name;
+        Dim kept[MAX_RANK];
+        bool has = false;
+        for (int d = 0; t.kind == TY_TENSOR && d < t.rank; d++) {
+            has |= dim_uses_sym(c, t.dim[d], m.sym);
+            kept[d] = dim_pin(c, t.dim[d]);
+        }
+        if (!has) continue;
+        n->out[r] = graph_value(g, type_tensor(c, (DType)t.dtype, t.rank, kept), n);
+        DimsAttr a = {t.rank, t.dim};
+        Node *view = graph_node(g, P_RESHAPE, 1, &n->out[r], 1, &t, ctx_dup(c, &a, sizeof a), n->loc);
+        g->val.v[view->out[0].i].name = name;
+        graph_replace(g, v, view->out[0]);
+    }
+    if (n->op == P_LOOP) {
+        LoopAttr a = *(const LoopAttr *)n->attr;
+        if (a.iter.i) a.iter = dim_pin(c, a.iter);
+        n->attr = ctx_dup(c, &a, sizeof a);
+    }
+}
+
 void b_guard(B *b, GuardCmp cmp, Dim x, Dim y, const char *fmt, ...) {
     if (!x.i || !y.i || cmp == G_TRUE) return;
     Known k = holds(b, cmp, x, y);
@@ -483,7 +528,10 @@ void b_guard(B *b, GuardCmp cmp, Dim x, Dim y, const char *fmt, ...) {
     b_emit(b, P_GUARD, 0, NULL, &a, 0, NULL);
     /* A region may not be reached: what it assumes does not hold outside of it. */
     if (b->g->parent) return;
-    if (cmp == G_EQ) dim_unify(b->c, x, y);
+    if (cmp == G_EQ) {
+        keep_size(b, x, y);
+        dim_unify(b->c, x, y);
+    }
     if (cmp == G_LE) dim_assume_le(b->c, x, y);
     if (cmp == G_LT) dim_assume_le(b->c, dim_addi(b->c, x, 1), y);
 }

@@ -400,20 +400,31 @@ static void define(Ctx *c, Poly *p, uint32_t i) {
     poly_give(c, 1);
 }
 
-void dim_unify(Ctx *c, Dim a, Dim b) {
+/* *p: a - b, divided by what all coefficients have in common. Index of the term whose symbol a == b defines, or -1. */
+static int solve(Ctx *c, Dim a, Dim b, Poly *p) {
     a = dim_canon(c, a);
     b = dim_canon(c, b);
-    if (!a.i || !b.i || a.i == b.i) return;
+    if (!a.i || !b.i || a.i == b.i) return -1;
+    if (poly_add(c, p, a, 1) != P_OK || poly_add(c, p, b, -1) != P_OK || !p->n) return -1;
+    int64_t g = poly_content(p);
+    if (p->k % g != 0) return -1;
+    poly_scale_down(p, g);
+    return solvable(c, p);
+}
+
+void dim_unify(Ctx *c, Dim a, Dim b) {
     Poly *p = poly_take(c);
-    if (poly_add(c, p, a, 1) == P_OK && poly_add(c, p, b, -1) == P_OK && p->n) {
-        int64_t g = poly_content(p);
-        if (p->k % g == 0) {
-            poly_scale_down(p, g);
-            int i = solvable(c, p);
-            if (i >= 0) define(c, p, (uint32_t)i);
-        }
-    }
+    int i = solve(c, a, b, p);
+    if (i >= 0) define(c, p, (uint32_t)i);
     poly_give(c, 1);
+}
+
+bool dim_unifies(Ctx *c, Dim a, Dim b, uint32_t *sym) {
+    Poly *p = poly_take(c);
+    int i = solve(c, a, b, p);
+    if (i >= 0) *sym = (uint32_t)dim_node(c, p->t[i].f[0])->info.val;
+    poly_give(c, 1);
+    return i >= 0;
 }
 
 /* Is d a sum of products of symbols that are not bound? */

@@ -1,6 +1,6 @@
 """Graphs of several nodes that were wrong together, where each node alone is right (most of them found by fuzz.py --only Chain)."""
 import numpy as np
-from op_test import Graph, f32
+from op_test import Body, Graph, f32
 
 
 def cases(rng):
@@ -20,3 +20,17 @@ def cases(rng):
                   ("Reshape", [f"r{i}", f"s{i}"], [f"v{i + 1}"], {})]
         v = f"v{i + 1}"
     yield Graph([f32(rng, 2, 300), np.array([1]), f32(rng, 1, 1, 3)], nodes, [v], const=(1, 2), dynamic={0: ["n", "t"]})
+    # a size that only a branch, or the last trip, tells, and that a product fixes
+    then, other = (Body([], [("Identity", [x], [x + "_"], {})], [(x + "_", 1)]) for x in ("x1", "x2"))
+    nodes = [("If", ["x0"], ["t"], {"then_branch": then, "else_branch": other}), ("MatMul", ["t", "x3"], ["y"], {})]
+    for which in (True, False):
+        yield Graph([np.array(which), f32(rng, 2, 5), f32(rng, 2, 5 if which else 4), f32(rng, 5 if which else 4, 3)], nodes, ["y", "t"],
+                    dynamic={0: [], 1: [2, "n"], 2: [2, "m"], 3: ["k", 3]})
+    yield Graph([np.array(False), f32(rng, 2, 5), f32(rng, 2, 4), f32(rng, 5, 3)], nodes, ["y"], dynamic={0: [], 1: [2, "n"], 2: [2, "m"], 3: [5, 3]},
+                error="inner sizes")
+    longer = Body([("i", 7, ()), ("go", 9, ()), ("v", 1)],
+                  [("Identity", ["go"], ["on"], {}), ("Concat", ["v", "x1"], ["w"], {"axis": 1}), ("Add", ["x1", "x1"], ["z"], {})],
+                  [("on", 9, ()), ("w", 1), ("z", 1)])
+    yield Graph([np.array(3), f32(rng, 2, 4), f32(rng, 16, 3), f32(rng, 3, 4, 2)],
+                [("Loop", ["x0", "", "x1"], ["t", "s"], {"body": longer}), ("MatMul", ["t", "x2"], ["y"], {}), ("MatMul", ["s", "x3"], ["z"], {})],
+                ["y", "z"], dynamic={0: [], 1: [2, "n"], 2: ["k", 3], 3: ["b", "m", 2]})
