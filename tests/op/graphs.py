@@ -36,4 +36,5 @@ def cases(rng):
                 ["y", "z"], dynamic={0: [], 1: [2, "n"], 2: ["k", 3], 3: ["b", "m", 2]})
     # halves that cannot be NaN
     yield Graph([f32(rng, 1, scale=9, dtype=np.float16)],
-                [("Cast", ["x0"], ["i"], {"to": 6}), ("Cast", ["i"], ["h"], {"to": 10}), ("Relu", ["h"], ["y"], {})], ["y", "h"], oracle=lambda x: [np.maximum(np.trunc(x), 0), np.trunc(x)])
+                [("Cast", ["x0"], ["i"], {"to": 6}), ("Cast", ["i"], ["h"], {"to": 10}), ("Relu", ["h"], ["y"], {})], ["y", "h"],
+                oracle=lambda x: [np.maximum(np.trunc(x), 0), np.trunc(x)])
