@@ -149,8 +149,8 @@ static Val activate(Imp *m, Val h, Val l)
         halves(m, h, fusion == 1, &h, &l);
     static const char *const gate[] = {
         "a * sigmoid($activation_alpha * a) * (b + $activation_beta)",
-        "min(a, $swiglu_limit) * sigmoid($activation_alpha * min(a, $swiglu_limit)) * "
-        "(max(min(b, $swiglu_limit), 0.0 - $swiglu_limit) + $activation_beta)",
+        ("min(a, $swiglu_limit) * sigmoid($activation_alpha * min(a, $swiglu_limit)) * "
+         "(max(min(b, $swiglu_limit), 0.0 - $swiglu_limit) + $activation_beta)"),
         "min(a * sigmoid($activation_alpha * a), $swiglu_limit) * (max(min(b, $swiglu_limit), 0.0 - $swiglu_limit) + $activation_beta)",
     };
     bool limited = attr_has(m, "swiglu_limit"), after = attr_i(m, "swiglu_limit_after_activation") != 0;

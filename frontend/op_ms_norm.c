@@ -152,8 +152,11 @@ void imp_branchnorm(Imp *m)
     }
     int rb = n ? r + 1 : r;
     x = reshape_to(m, x, rb, bd);
-    if (scale.i && rank_of(m, scale) == 1 && !dim_same(m->c, dim_of(m, scale, 0), bd[rb - 1]))
-        scale = reshape_to(m, scale, 2, bd + rb - 2);
+    if (scale.i && rank_of(m, scale) == 1) { /* of one branch or of all of them */
+        Dim size = dim_of(m, scale, 0), run = bd[rb - 1], lines[2] = {dim_floordiv(m->c, size, run), run};
+        b_guard(&m->b, G_EQ, dim_mod(m->c, size, run), DC(m, 0), "scale must have the elements of one branch, or of all of them");
+        scale = reshape_to(m, scale, 2, lines);
+    }
     Val y = b_binary(&m->b, S_DIV, x, root_mean_square(m, x, 1u << (rb - 1)));
     result(m, 0, cast_to(m, reshape_to(m, affine(m, y, scale, (Val){0}), r, d), dtype_of(m, m->in[0])));
 }

@@ -89,7 +89,7 @@ void imp_batchnorm(Imp *m)
             return;
         }
         for (int d = 0; d < rank_of(m, p[i]); d++)
-            b_guard(&m->b, G_EQ, dim_of(m, p[i], d), dim_of(m, x, spatial ? ch : 1 + d), "operand %d must hold one parameter per channel", 1 + i);
+            b_guard(&m->b, G_EQ, dim_of(m, p[i], d), dim_of(m, x, spatial ? ch : 1 + d), "operand %d must have one element per channel", 1 + i);
     }
     if (ctx_errors(m->c) != errors)
         return;

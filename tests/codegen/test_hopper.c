@@ -395,8 +395,7 @@ static const char *const wanted[] = {
     "barrier.cluster.arrive.aligned;",
     "barrier.cluster.wait.aligned;",
     "cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster",
-    "cp.async.bulk.tensor.4d.shared::cluster.global.im2col.mbarrier::complete_tx::bytes.multicast::"
-    "cluster"};
+    "cp.async.bulk.tensor.4d.shared::cluster.global.im2col.mbarrier::complete_tx::bytes.multicast::cluster"};
 
 static void assemble(const char *text, size_t bytes) {
     char path[] = "/tmp/accelc-hopper-XXXXXX", command[700];

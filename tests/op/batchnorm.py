@@ -39,5 +39,5 @@ def cases(rng):
     yield Case("BatchNormalization", operands(rng, f64(rng, 2, 3, 4), (3,), f64), opset=15, tol=1e-12)
     yield Case("BatchNormalization", operands(rng, f16(rng, 2, 3, 4), (3,), f16), opset=15, oracle="ort-wide")
     yield Case("BatchNormalization", operands(rng, bf16(rng, 2, 3, 4), (3,), bf16), opset=15, oracle="ort-wide")
-    yield Case("BatchNormalization", ops[:4] + [f32(rng, 4)], opset=15, error="one parameter per channel")
+    yield Case("BatchNormalization", ops[:4] + [f32(rng, 4)], opset=15, error="one element per channel")
     yield Case("BatchNormalization", ops[:4] + [f32(rng, 3, 1)], opset=15, error="expected rank 1, got 2")

@@ -76,6 +76,11 @@ def cases(rng):
         yield Case(MS + "BranchwiseRMSNorm", [kind(rng, 3, 4, 16), kind(rng, 64)], {"epsilon": 1e-2}, tol=2e-3)
         yield Case(MS + "BranchwiseRMSNorm", [kind(rng, 3, 4, 16), f32(rng, 4, 16)], tol=2e-3, dynamic=True)
     yield Case(MS + "BranchwiseRMSNorm", [f32(rng, 3, 64), f32(rng, 16)], {"num_branches": 4})
+    for n in (16, 64):
+        yield Case(MS + "BranchwiseRMSNorm", [f32(rng, 3, 64), f32(rng, n)], {"num_branches": 4}, dynamic=True)
+        yield Case(MS + "BranchwiseRMSNorm", [f32(rng, 3, 4, 16), f32(rng, n)], const=(1,), dynamic=True)
+        yield Case(MS + "BranchwiseRMSNorm", [f32(rng, 3, 64), f32(rng, n)], {"num_branches": 4}, const=(1,), dynamic=True)
+    yield Case(MS + "BranchwiseRMSNorm", [f32(rng, 3, 64), f32(rng, 32)], {"num_branches": 4}, error="broadcast|scale")
     yield Case(MS + "BranchwiseRMSNorm", [f32(rng, 3, 64)], {"num_branches": 4})
     for kind in (f32, f16):
         for act in ("silu", "swish", "sigmoid"):
