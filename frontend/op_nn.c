@@ -93,6 +93,8 @@ bool geo_read(Imp *m, Val x, const Dim *kernel, Geo *g)
         b_guard(&m->b, G_LE, g->ext[i], padded, "the kernel is larger than the padded image along axis %d", i);
         Dim span = dim_sub(c, padded, g->ext[i]);
         g->out[i] = dim_addi(c, dim_floordiv(c, span, s), 1);
+        if (!m->b.g->parent) /* the guard says so */
+            dim_assume_le(c, DC(m, 1), g->out[i]);
         if (ceil_mode && g->stride[i] > 1) {
             /* a last window counts if it starts inside the image or the padding in front of it */
             Dim up = dim_addi(c, dim_ceildiv(c, span, s), 1);

@@ -297,7 +297,8 @@ Dim dim_canon(const Ctx *c, Dim d) {
         t->node.v[d.i].epoch = t->epoch;
         for (int k = 0; k < i.n; k++) i.arg[k] = dim_canon(c, i.arg[k]);
         r = remake(t->name.c, i.kind, i.arg);
-        dim_tighten(t->name.c, r, (Range){i.lo, i.hi});
+        /* An operand that a fact made of min, max .. has not become smaller by that: the fact's guard would prove itself. */
+        if (i.kind < D_MIN || dim_node(c, r)->info.kind == i.kind) dim_tighten(t->name.c, r, (Range){i.lo, i.hi});
     }
     t->node.v[r.i].canon = t->node.v[d.i].canon = r.i;
     t->node.v[r.i].epoch = t->node.v[d.i].epoch = t->epoch;
@@ -427,11 +428,12 @@ bool dim_unifies(Ctx *c, Dim a, Dim b, uint32_t *sym) {
     return i >= 0;
 }
 
-/* Is d a sum of products of symbols that are not bound? */
+/* Is d made of symbols that are not bound by sums, products and divisions by constants? */
 static bool of_inputs(const Ctx *c, Dim d) {
     const DimNode *n = dim_node(c, d);
     const DimInfo *i = &n->info;
     if (i->kind == D_SYM) return !n->pinned && !dim_sym_info(c, (uint32_t)i->val)->bound;
+    if (i->kind == D_FLOORDIV) return of_inputs(c, i->arg[0]) && dim_node(c, i->arg[1])->info.kind == D_CONST;
     if (i->kind != D_CONST && i->kind != D_ADD && i->kind != D_MUL) return false;
     for (int k = 0; k < i->n; k++)
         if (!of_inputs(c, i->arg[k])) return false;

@@ -59,7 +59,7 @@ typedef struct DimTable {
     StrMap stem;                /* of dim_fresh -> last number given */
     uint64_t linked;            /* Bloom set of symbols that are linked or in facts */
     uint32_t epoch;             /* number of links and facts */
-    VEC(Dim) fact;              /* sums of products of symbols that are not bound: known not to be negative */
+    VEC(Dim) fact;              /* of symbols that are not bound (of_inputs): known not to be negative */
     bool looking;               /* a fact is being brought up to date: it may mention what it is about */
     VEC(Poly *) pool;           /* scratch, taken and given back like a stack */
     uint32_t taken;

@@ -467,7 +467,8 @@ static bool sides(Ctx *c, const Poly *p, Dim *left, Dim *right) {
 Dim dim_eqv(Ctx *c, Dim a, Dim b) {
     if (!links(c, &a, &b)) return (Dim){0};
     if (a.i == b.i) return dim_const(c, 1);
-    if (dim_differ(c, a, b)) return dim_const(c, 0);
+    Range r = difference(c, a, b);
+    if (r.lo > 0 || r.hi < 0 || dim_differ(c, a, b)) return dim_const(c, 0);
     Poly *p = poly_take(c);
     if (poly_add(c, p, a, 1) == P_OK && poly_add(c, p, b, -1) == P_OK && p->n) {
         int64_t g = poly_content(p); /* it divides k, or they would differ */

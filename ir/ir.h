@@ -145,7 +145,8 @@ Dim dim_parse(Ctx *c, const char **s);               /* the same grammar; unknow
  * dim_same(a, b) holds if one side was a lone symbol. Rewrites nothing already interned; canonical form follows links. */
 void dim_unify(Ctx *c, Dim a, Dim b);
 bool dim_unifies(Ctx *c, Dim a, Dim b, uint32_t *sym); /* whether it would define a symbol, and which */
-/* The same of a <= b, if both are sums of products of symbols of graph inputs: min, max and comparisons of sizes use it. */
+/* The same of a <= b, if both are sums of products, and quotients by constants, of symbols of graph inputs: min, max and comparisons
+ * of sizes use it. */
 void dim_assume_le(Ctx *c, Dim a, Dim b);
 /* d with its bound symbols shielded from dim_unify, before or after: what BIND's symbol and the dims of a GUARD must be, or
  * unification would make the guard compare a thing with itself. (Input symbols are checked where inputs enter.) */

@@ -171,6 +171,11 @@ START_TEST(assumed_bounds) {
     ck_assert(!dim_same(c, cut, b));
     dim_assume_le(c, of("min(Q,30)"), dim_const(c, 9)); /* no sum of products */
     ck_assert_str_eq(text(of("min(Q,9)")), "min(Q,9)");
+    dim_sym(c, "T", 0, DIM_INF); /* what a convolution makes of T is not empty */
+    Dim made = of("floordiv(T,20)-1"), positive = of("max(floordiv(T,20)-1,0)"), empty = of("eq(floordiv(T,20)-1,0)");
+    dim_assume_le(c, dim_const(c, 1), made);
+    ck_assert(dim_same(c, positive, made) && dim_is(c, empty, 0));
+    ck_assert_int_eq(dim_lo(c, made), -1); /* the guard is not proven by itself */
 }
 END_TEST
 

@@ -84,8 +84,8 @@ def cases(rng):
         yield attention(rng, mask=mask)
         yield attention(rng, mask=mask, attrs={"unidirectional": 1, "mask_filter_value": -50.0}, dynamic=True)
     yield attention(rng, bias=False, attrs={"scale": 0.4})
-    for rows in (1, 2):                         # a mask of one key stands for none
-        yield Case(MS + "Attention", [f32(rng, 2, 5, 16), f32(rng, 16, 48), f32(rng, 48), i32(rng, rows, 1, low=0, high=1)], {"num_heads": 2})
+    for n in (1, 2):                            # a mask of one key stands for none
+        yield Case(MS + "Attention", [f32(rng, 2, 5, 16), f32(rng, 16, 48), f32(rng, 48), i32(rng, n, 1, low=0, high=1)], {"num_heads": 2})
     yield attention(rng, hv=12)
     yield attention(rng, past=3, nout=2)
     yield attention(rng, past=3, nout=2, mask="keys", attrs={"unidirectional": 1})
