@@ -315,11 +315,17 @@ static Expr note_checked(void *data, Ctx *c, Expr e, const ExprInfo *i, const Ex
     return e;
 }
 
-/* Is something that n reads at indices which are checked at run time made in group gi? It must be in memory for that. */
-static bool needs_stored(Fuse *f, const Node *n, uint32_t gi) {
+/* Operands that n reads at indices which are checked at run time, by bit: they must be in memory for that. A map of more than 64 starts its own
+ * group. */
+static uint64_t checked_operands(Fuse *f, const Node *n) {
     const MapAttr *a = n->attr;
-    uint64_t checked = n->op == P_GATHER; /* operands, by bit; a map of more than 64 starts its own group */
+    uint64_t checked = n->op == P_GATHER;
     for (int r = 0; n->op == P_MAP && r < n->nout; r++) expr_rewrite(f->c, a->body[r], note_checked, &checked);
+    return checked;
+}
+
+static bool needs_stored(Fuse *f, const Node *n, uint32_t gi) {
+    uint64_t checked = checked_operands(f, n);
     for (uint32_t k = 0; k < n->nin && k < 64; k++)
         if (checked >> k & 1 && n->in[k].i && group_of(f, n->in[k]) == gi) return true;
     return false;
@@ -361,10 +367,23 @@ typedef struct Body { Graph *g; Val *map; VEC(Val) in; } Body; /* map: outer val
 
 static Val import_value(Fuse *f, Body *b, uint32_t gi, Val v);
 
+static Val import_memory(Fuse *f, Body *b, Val v) {
+    vec_push(f->c, &b->in, v);
+    return graph_input(b->g, NULL, *val_type(f->g, v));
+}
+
+/* Operand k of n, which has those operands checked: a constant among them is no immediate. */
+static Val import_operand(Fuse *f, Body *b, uint32_t gi, const Node *n, uint32_t k, uint64_t checked) {
+    Val v = graph_resolve(f->g, n->in[k]);
+    const Node *d = val_def(f->g, v);
+    return k < 64 && checked >> k & 1 && d && d->op == P_CONST ? import_memory(f, b, v) : import_value(f, b, gi, v);
+}
+
 static Node *clone_node(Fuse *f, Body *b, uint32_t gi, Node *n) {
     Val in[64], *args = n->nin <= 64 ? in : NEWN(f->c, Val, n->nin);
     Type *t = NEWN(f->c, Type, n->nout);
-    for (int k = 0; k < n->nin; k++) args[k] = n->in[k].i ? import_value(f, b, gi, n->in[k]) : (Val){0};
+    const uint64_t checked = checked_operands(f, n);
+    for (uint32_t k = 0; k < n->nin; k++) args[k] = n->in[k].i ? import_operand(f, b, gi, n, k, checked) : (Val){0};
     for (int r = 0; r < n->nout; r++) t[r] = *val_type(f->g, n->out[r]);
     Node *m = graph_node(b->g, n->op, n->nin, args, n->nout, t, n->attr, n->loc);
     for (int r = 0; r < n->nout; r++) b->map[n->out[r].i] = m->out[r];
@@ -385,8 +404,7 @@ static Val import_value(Fuse *f, Body *b, uint32_t gi, Val v) {
         b->map[v.i] = t->rank ? b_broadcast(&bb, x, t->rank, t->dim) : x;
     } else {
         CHECK(f->group[v.i] != gi || !gi);
-        b->map[v.i] = graph_input(b->g, NULL, *val_type(f->g, v));
-        vec_push(f->c, &b->in, v);
+        b->map[v.i] = import_memory(f, b, v);
     }
     return b->map[v.i];
 }
