@@ -1045,6 +1045,19 @@ START_TEST(test_levels) {
 }
 END_TEST
 
+/* Destroys sessions s[n] in turn; those that are left still run. */
+static void close_in_turn(G *g, accelc_session **s, int n, float *z) {
+    for (int i = 0; i < n; i++) {
+        for (int k = i; k < n; k++) {
+            g->m.s = s[k];
+            ck_assert_int_eq(rows_run(g, z), ACCELC_OK);
+        }
+        accelc_rt1_destroy(s[i]);
+    }
+    g->m.s = NULL;
+    gpu_done(g);
+}
+
 /* The first session on a device loads code and weights, the last one frees them. */
 START_TEST(test_shared) {
     G g;
@@ -1064,15 +1077,7 @@ START_TEST(test_shared) {
     ck_assert_int_eq(live[2] - live[1], 3); /* stream, status, stage */
     ck_assert_int_eq(live[3] - live[2], 6); /* context, module, weights as well */
     ck_assert_int_eq(live[4] - live[3], 3);
-    for (int i = 0; i < 4; i++) {
-        for (int k = i; k < 4; k++) {
-            g.m.s = s[k];
-            ck_assert_int_eq(rows_run(&g, z), ACCELC_OK);
-        }
-        accelc_rt1_destroy(s[i]);
-    }
-    g.m.s = NULL;
-    gpu_done(&g);
+    close_in_turn(&g, s, 4, z);
 }
 END_TEST
 
@@ -1326,15 +1331,7 @@ START_TEST(test_shared_code) {
         ck_assert_int_eq(g.look()->compiled - compiled, i == 0);
         if (i) ck_assert_int_eq(g.look()->live - live, 4); /* stream, status, stage, weights */
     }
-    for (int i = 0; i < 3; i++) {
-        for (int k = i; k < 3; k++) {
-            g.m.s = s[k];
-            ck_assert_int_eq(rows_run(&g, z), ACCELC_OK);
-        }
-        accelc_rt1_destroy(s[i]);
-    }
-    g.m.s = NULL;
-    gpu_done(&g);
+    close_in_turn(&g, s, 3, z);
 }
 END_TEST
 
