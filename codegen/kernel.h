@@ -78,7 +78,7 @@ typedef struct KernelCode {
     KMap *map;                  /* lir_nmap(lir) */
     int64_t slack;              /* bytes that loads may read beyond the end of any operand (never written) */
     double cycles;              /* estimated, whole kernel, at typical sizes */
-    const char *product;        /* tuned_key, or NULL */
+    const char *product;        /* as tuned_schedule tells it */
     const Work *work; uint32_t nwork; /* for tools that measure */
 } KernelCode;
 
@@ -102,9 +102,9 @@ typedef struct Tmpl {
  * sched_check: whether it is one, else a message. */
 KernelCode *kernel_compile(Ctx *c, const Kernel *k, const Target *t, const char *forced);
 bool sched_check(Ctx *c, const char *forced);
-/* tuned.c: the sizes of a product by blocks of a GPU, as rows of measurements have them; the schedule of the nearest row. NULL: none. */
-const char *tuned_key(const Kernel *k, const Target *t);
-const char *tuned_schedule(const Kernel *k, const Target *t);
+/* tuned.c: the schedule of the nearest row, or NULL. *product: the sizes of a product by blocks of a GPU, as rows of measurements have them; NULL: it
+ * is none. */
+const char *tuned_schedule(const Kernel *k, const Target *t, const char **product);
 void sched_print(Buf *b, const Sched *s); /* gemm mr=6 nv=2 kc=256 */
 
 /* emit.c, emit_memory.c, emit_reduce.c: the hooks. A Point is where a stage's body is evaluated: one value per axis, one axis possibly vectorised. */

@@ -105,16 +105,15 @@ KernelCode *kernel_compile(Ctx *c, const Kernel *k, const Target *t, const char 
     kernel_collapse(own, !(t->flags & F_SIMD));
     if (t->flags & F_SIMD) kernel_moves(own);
     KernelCode *code = NEW(c, KernelCode);
-    const char *tuned = forced ? NULL : tuned_schedule(own, t);
+    const char *tuned = tuned_schedule(own, t, &code->product);
     bool had = false;
-    if (tuned) choose(own, t, tuned, &code->sched, &code->cycles, &had);
+    if (tuned && !forced) choose(own, t, tuned, &code->sched, &code->cycles, &had);
     if (!had && !choose(own, t, forced, &code->sched, &code->cycles, &had)) {
         diag(c, SEV_UNSUPPORTED, k->loc, "U0401", "no template can compile this (%s)", k->name);
         return NULL;
     }
     Emit e = {.c = c, .l = lir_new(c, k->name, 0, 0), .k = own, .s = &code->sched, .t = t, .code = code};
     code->lir = e.l;
-    code->product = tuned_key(own, t);
     emit_begin(&e);
     code->sched.tmpl->build(&e);
     kernel_work(c, k, code);

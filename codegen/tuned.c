@@ -36,12 +36,6 @@ static bool key_of(const Kernel *k, const Target *t, Key *key) {
     return true;
 }
 
-const char *tuned_key(const Kernel *k, const Target *t) {
-    Key y;
-    if (!key_of(k, t, &y)) return NULL;
-    return ctx_printf(k->c, "%s %s %.0f %.0f %.0f %.0f", y.family, y.type, y.size[0], y.size[1], y.size[2], y.size[3]);
-}
-
 /* A line as a row: its schedule and how far it is from the key; or NULL. */
 static const char *row_of(const char *line, const Key *key, double *far) {
     char family[16], type[24];
@@ -69,11 +63,13 @@ static void nearest(Ctx *c, const char *text, const Key *key, const char **best,
     }
 }
 
-const char *tuned_schedule(const Kernel *k, const Target *t) {
+const char *tuned_schedule(const Kernel *k, const Target *t, const char **product) {
     const char *best = NULL;
     double far = INFINITY;
     Key key;
+    *product = NULL;
     if (!key_of(k, t, &key)) return NULL;
+    *product = ctx_printf(k->c, "%s %s %.0f %.0f %.0f %.0f", key.family, key.type, key.size[0], key.size[1], key.size[2], key.size[3]);
     nearest(k->c, t->tuned, &key, &best, &far);
     if (!best) nearest(k->c, measured, &key, &best, &far);
     return best;
