@@ -312,7 +312,8 @@ static void roi_extent(Imp *m, const Roi *r, int i, Expr *from, Expr *length)
         *length = X2(MAX, *length, xf(m, r->w, 1));
 }
 
-/* Samples of bin `bin` are at from + step * (bin + (k + 0.5) / n), k < n. */
+/* Sample k < n of bin `bin` is at from + bin * step + (k + 0.5) * step / n, rounded in this order as ONNX Runtime does: a rounding decides
+ * whether a sample on the border counts. */
 static Expr roi_step(Imp *m, const Roi *r, int i, Expr length) { return X2(DIV, length, xf(m, r->w, (double)r->bins[i])); }
 
 /* Samples per bin that are looked at, a dimension: sampling_ratio, or the size of a bin rounded up, different for every region; the most of
@@ -370,8 +371,8 @@ void imp_roialign(Imp *m)
         Expr n = r.ratio > 0 ? XI(r.ratio) : load_at(m, 3 + i, DT_I64, 1, &region), k = xaxis(m, 2), bin[2] = {region, xaxis(m, 1)};
         if (r.ratio <= 0)
             k = X2(ADD, k, load_at(m, 5 + i, DT_I64, 2, bin));
-        Expr within = X2(DIV, X2(ADD, expr_cast(m->c, k, r.w), xf(m, r.w, 0.5)), expr_cast(m->c, n, r.w));
-        Expr p = X2(ADD, from, X2(MUL, roi_step(m, &r, i, length), X2(ADD, expr_cast(m->c, bin[1], r.w), within)));
+        Expr step = roi_step(m, &r, i, length), within = X2(MUL, X2(ADD, expr_cast(m->c, k, r.w), xf(m, r.w, 0.5)), step);
+        Expr p = X2(ADD, X2(ADD, from, X2(MUL, expr_cast(m->c, bin[1], r.w), step)), X2(DIV, within, expr_cast(m->c, n, r.w)));
         Expr size = expr_cast(m->c, xdim(m, image[2 + i]), r.w), last = X2(SUB, size, xf(m, r.w, 1));
         Expr ok = X2(AND, X2(LT, k, n), X2(AND, X2(GE, p, xf(m, r.w, -1)), X2(LE, p, size)));
         p = X3(SELECT, ok, X2(MIN, X2(MAX, p, zero), last), xf(m, r.w, -1));

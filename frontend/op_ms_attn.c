@@ -138,13 +138,28 @@ static Val projected(Imp *m, Val v, Val bias, Dim start, Dim n)
 
 /* ---- Attention: the products with the weights come first */
 
+/* A mask [B, T] for the queries and keys: in ONNX Runtime one of one key, [B, 1] or [1, 1], whatever it says, stands for none. */
+static Val mask_or_none(Imp *m, Val mask, Dim batch, Dim keys)
+{
+    if (!mask.i || rank_of(m, mask) != MASK_KEYS)
+        return mask;
+    DType t = dtype_of(m, mask);
+    Dim rows = dim_of(m, mask, 0), one = DC(m, 1), none = dim_eqv(m->c, dim_of(m, mask, 1), one);
+    if (dim_is(m->c, none, 0))
+        return mask;
+    b_guard(&m->b, G_EQ, rows, dim_select(m->c, dim_mul(m->c, none, dim_eqv(m->c, rows, one)), one, batch), "the mask does not fit the batch");
+    if (dim_is(m->c, none, 1))
+        return (Val){0};
+    b_guard(&m->b, G_EQ, dim_of(m, mask, 1), dim_select(m->c, none, one, keys), "the mask does not fit the keys");
+    Expr seen = expr_int(m->c, t, 1), at[2] = {xaxis(m, 0), xaxis(m, 1)}, said = expr_load(m->c, 0, t, 2, at, OOB_VALUE, seen, 0);
+    return map_over(m, X3(SELECT, X2(EQ, xdim(m, none), XI(1)), seen, said), 1, &mask, 2, (Dim[]){batch, keys});
+}
+
 void self_attention(Imp *m, Val y, const Dim *n, const SelfAttention *s, DType t)
 {
-    Val past = s->past, mask = s->mask;
-    if (mask.i && rank_of(m, mask) == MASK_KEYS && dim_is(m->c, dim_of(m, mask, 1), 1))
-        mask = (Val){0}; /* in ONNX Runtime a mask of one key, whatever it says, stands for none */
+    Val past = s->past;
     Dim zero = DC(m, 0), one = DC(m, 1), start = zero;
-    Att a = {.mask = mask, .bias = s->bias, .causal = attr_i(m, "unidirectional") != 0, .past = zero};
+    Att a = {.bias = s->bias, .causal = attr_i(m, "unidirectional") != 0, .past = zero};
     Heads *h[3] = {&a.q, &a.k, &a.v};
     for (int i = 0; i < 3; i++) {
         if (!y.i || !heads_of_rows(m, b_slice_axis(&m->b, y, 2, start, n[i]), attr_i(m, "num_heads"), "num_heads", h[i]))
@@ -170,6 +185,7 @@ void self_attention(Imp *m, Val y, const Dim *n, const SelfAttention *s, DType t
         if (wanted(m, 1))
             result(m, 1, b_concat(&m->b, 2, now, 0));
     }
+    a.mask = mask_or_none(m, s->mask, a.q.batch, a.k.len);
     result(m, 0, attention(m, &a, t));
 }
 

@@ -85,7 +85,11 @@ def cases(rng):
         yield attention(rng, mask=mask, attrs={"unidirectional": 1, "mask_filter_value": -50.0}, dynamic=True)
     yield attention(rng, bias=False, attrs={"scale": 0.4})
     for n in (1, 2):                            # a mask of one key stands for none
-        yield Case(MS + "Attention", [f32(rng, 2, 5, 16), f32(rng, 16, 48), f32(rng, 48), i32(rng, n, 1, low=0, high=1)], {"num_heads": 2})
+        for dynamic in (False, True):
+            yield Case(MS + "Attention", [f32(rng, 2, 5, 16), f32(rng, 16, 48), f32(rng, 48), i32(rng, n, 1, low=0, high=1)], {"num_heads": 2},
+                       dynamic=dynamic)
+    yield Case(MS + "Attention", [f32(rng, 3, 5, 16), f32(rng, 16, 48), f32(rng, 48), i32(rng, 2, 1)], {"num_heads": 2}, dynamic=True, error="batch")
+    yield Case(MS + "Attention", [f32(rng, 1, 5, 16), f32(rng, 16, 48), f32(rng, 48), i32(rng, 1, 4)], {"num_heads": 2}, dynamic=True, error="keys")
     yield attention(rng, hv=12)
     yield attention(rng, past=3, nout=2)
     yield attention(rng, past=3, nout=2, mask="keys", attrs={"unidirectional": 1})
