@@ -995,7 +995,7 @@ def loss(d):
 @gen("HannWindow HammingWindow BlackmanWindow")
 def window_of(d):
     return d.case([np.asarray(d.int(2, 20), d.pick(np.int32, np.int64))], {"periodic": d.opt(0, 1), "output_datatype": d.opt(1, 11)}, tol=1e-5,
-                  oracle=("reference", "ort"), shapelike=(0,))
+                  oracle=("reference", "ort"), shapelike=(0,), slack=1)  # sums of numbers near 1, which may be 0
 
 
 @gen("DFT")
