@@ -397,9 +397,9 @@ static void vector_rest(Nest *n, int st, Point *p, int v, uint16_t lanes, LVal f
     lir_for_end(l, &f, NULL, NULL);
 }
 
-/* Of a map and of the maps that ride along, whose axes are the same. */
 static bool keeps_invariants(const Nest *n, int st) { return n->k->stage[st].kind == ST_NEST && !n->k->stage[st].comb[0].i; }
 
+/* Of a map and of the maps that ride along, whose axes are the same. */
 static void keep_invariants(Nest *n, int st, const Point *p, int v) {
     uint64_t written = 0;
     if (!keeps_invariants(n, st)) return;
