@@ -48,9 +48,10 @@ static LVal sums_across(Lir *l, LVal *v, int lanes) {
             lo[j] = (int16_t)(j & h ? lanes + j - h : j);
             hi[j] = (int16_t)(j & h ? lanes + j : j + h);
         }
-        for (int i = 0; i < h; i++)
-            v[i] = lir_add(l, lir_shuffle(l, v[i], v[i + h], (uint16_t)lanes, lo),
-                           lir_shuffle(l, v[i], v[i + h], (uint16_t)lanes, hi));
+        for (int i = 0; i < h; i++) {
+            LVal low = lir_shuffle(l, v[i], v[i + h], (uint16_t)lanes, lo);
+            v[i] = lir_add(l, low, lir_shuffle(l, v[i], v[i + h], (uint16_t)lanes, hi));
+        }
     }
     return v[0];
 }

@@ -67,8 +67,8 @@ LVal attn_exp(Lir *l, LVal d) {
         lir_op2(l, S_SHL, lir_bitcast(l, z, DT_I32), lir_splat(l, lir_int(l, DT_I32, 23), lanes));
     LVal pow2 =
         lir_bitcast(l, lir_add(l, n, lir_splat(l, lir_int(l, DT_I32, 0x3f800000), lanes)), DT_F32);
-    return lir_op3(l, S_SELECT, lir_op2(l, S_LT, t, least), lir_splat(l, lir_float(l, DT_F32, 0), lanes),
-                   lir_mul(l, p, pow2));
+    LVal below = lir_op2(l, S_LT, t, least);
+    return lir_op3(l, S_SELECT, below, lir_splat(l, lir_float(l, DT_F32, 0), lanes), lir_mul(l, p, pow2));
 }
 
 typedef struct Row {

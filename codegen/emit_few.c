@@ -28,7 +28,8 @@ typedef struct Row { LVal ptr, at; DType type; uint16_t lanes; } Row; /* a row f
 /* table[which] for the first `count` elements from `first` on */
 static LVal look_up(Emit *e, const Row *r, LVal first, LVal count, LVal which) {
     Lir *l = e->l;
-    LVal v = lir_load(l, r->ptr, lir_add(l, r->at, first), (LTy){(uint8_t)r->type, r->lanes}, lir_mask(l, count, r->lanes), 0);
+    LVal at = lir_add(l, r->at, first);
+    LVal v = lir_load(l, r->ptr, at, (LTy){(uint8_t)r->type, r->lanes}, lir_mask(l, count, r->lanes), 0);
     if (r->type == DT_F32) return lir_permute_var(l, v, which);
     return lir_bitcast(l, lir_permute_var(l, lir_bitcast(l, v, DT_F32), which), r->type);
 }
@@ -62,9 +63,10 @@ LVal emit_few(Emit *e, const Stage *s, uint16_t buf, const Expr *at, const Point
     for (int i = 0; i < rank; i++) row[i] = i == d ? expr_int(e->c, DT_I64, 0) : at[i];
     r.at = emit_address(e, s, buf, rank, row, p, &step, &vec);
     if (!by) which = lir_splat(l, emit_as_i32(e, emit_low(e, s, at[d], p)), p->lanes);
+    LVal count = emit_dim(e, by ? s->axis[p->vaxis].extent : b->dim[d]);
     for (int h = 0; h < halves; h++) {
-        if (by) part[h] = quotients(e, &r, lir_addi(l, p->axis[p->vaxis], h * r.lanes), emit_dim(e, s->axis[p->vaxis].extent), by);
-        else part[h] = look_up(e, &r, lir_i64(l, 0), emit_dim(e, b->dim[d]), halves > 1 ? lir_shuffle(l, which, which, r.lanes, lane[h]) : which);
+        if (by) part[h] = quotients(e, &r, lir_addi(l, p->axis[p->vaxis], h * r.lanes), count, by);
+        else part[h] = look_up(e, &r, lir_i64(l, 0), count, halves > 1 ? lir_shuffle(l, which, which, r.lanes, lane[h]) : which);
     }
     return halves > 1 ? lir_shuffle(l, part[0], part[1], p->lanes, lane[0]) : part[0];
 }

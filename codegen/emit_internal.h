@@ -53,7 +53,7 @@ LVal emit_lane_xor(Lir *l, LVal v, uint32_t mask);
  *     Tasks t = {0};
  *     tasks_along(&t, blocks, &block);  tasks_points(&t, s, axes, &p);      the coordinates
  *     tasks_begin(e, &t);  tasks_grain(e, cycles);                          e->code->tasks; grain: of cycles, that all tasks take
- *     LFor f = lir_for(l, lir_t0(l), lir_t1(l), ..);  tasks_split(e, &t, f.iv); */
+ *     LFor f = lir_for_tasks(l, ..);  tasks_split(e, &t, f.iv); */
 enum { TASK_COORDINATES = K_AXES + 4 };
 typedef struct Tasks { int n; Dim count[TASK_COORDINATES]; LVal *at[TASK_COORDINATES]; } Tasks;
 void tasks_along(Tasks *t, Dim count, LVal *at);

@@ -240,7 +240,8 @@ static LVal select_inside(Emit *e, const Stage *s, LVal ok, LVal v, Expr pad, co
     LVal other = pad_value(e, s, pad, p);
     uint16_t w = reg_lanes(e, ok) > reg_lanes(e, v) ? reg_lanes(e, ok) : reg_lanes(e, v);
     if (reg_lanes(e, other) > w) w = reg_lanes(e, other);
-    return lir_op3(e->l, S_SELECT, reg_widen(e, ok, w), reg_widen(e, v, w), reg_widen(e, other, w));
+    ok = reg_widen(e, ok, w), v = reg_widen(e, v, w);
+    return lir_op3(e->l, S_SELECT, ok, v, reg_widen(e, other, w));
 }
 
 /* Whether b has elements at all: a scalar, or none where that is known. */
@@ -333,8 +334,7 @@ void emit_store(Emit *e, const Stage *s, int r, LVal v, const Point *p) {
     if (vec.i) lir_scatter(e->l, lir_ptr_add(e->l, e->ptr[o->buf], base, reg_mem_type(b->dtype)), vec, v, mask);
     else if (step == 1) lir_store(e->l, e->ptr[o->buf], base, v, mask, known_align(e, reg_mem_type(b->dtype), o->at, o->rank));
     else {
-        LVal idx = lir_add(e->l, lir_splat(e->l, base, p->lanes),
-                           lir_mul(e->l, lir_iota(e->l, DT_I64, p->lanes), lir_splat(e->l, lir_i64(e->l, step), p->lanes)));
-        lir_scatter(e->l, e->ptr[o->buf], idx, v, mask);
+        LVal by = lir_mul(e->l, lir_iota(e->l, DT_I64, p->lanes), lir_splat(e->l, lir_i64(e->l, step), p->lanes));
+        lir_scatter(e->l, e->ptr[o->buf], lir_add(e->l, lir_splat(e->l, base, p->lanes), by), v, mask);
     }
 }

@@ -29,7 +29,7 @@ LVal reg_cast(Emit *e, LVal v, DType from, DType to) {
         if (to == DT_F8E5M2) { /* has infinities, but conversion saturates */
             LVal top = lir_splat(e->l, lir_float(e->l, DT_F32, FLT_MAX), lir_type(e->l, wide).lanes);
             LVal inf = math_op(e->l, e->t, S_ISINF, DT_F32, 1, &wide);
-            LVal end = lir_op3(e->l, S_SELECT, lir_op2(e->l, S_GT, wide, lir_float(e->l, DT_F32, 0)), top, lir_op1(e->l, S_NEG, top));
+            LVal up = lir_op2(e->l, S_GT, wide, lir_float(e->l, DT_F32, 0)), end = lir_op3(e->l, S_SELECT, up, top, lir_op1(e->l, S_NEG, top));
             wide = lir_op3(e->l, S_SELECT, inf, end, wide);
         }
         return reg_round(e, wide, to);

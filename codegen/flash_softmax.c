@@ -165,8 +165,8 @@ LVal flash_weights(const Flash *f, const LVal *p, int k) {
     LVal a = {0};
     for (uint16_t i = 0; i < 4; i++) {
         LVal from = p[k / FLASH_MATRIX + i / 2];
-        LVal word = lir_halves(l, f->type, lir_extract(l, from, (uint16_t)(i % 2 * 2)),
-                               lir_extract(l, from, (uint16_t)(i % 2 * 2 + 1)));
+        LVal low = lir_extract(l, from, (uint16_t)(i % 2 * 2));
+        LVal word = lir_halves(l, f->type, low, lir_extract(l, from, (uint16_t)(i % 2 * 2 + 1)));
         a = i ? lir_insert(l, a, i, word) : lir_splat(l, word, 4);
     }
     return a;
@@ -176,8 +176,7 @@ LVal flash_weights(const Flash *f, const LVal *p, int k) {
 
 void flash_thread_rows(Flash *f, LVal q0) {
     Lir *l = f->l;
-    LVal row =
-             lir_add(l, lir_add(l, q0, lir_muli(l, f->warp, FLASH_TALL)), lir_divi(l, f->lane, 4)),
+    LVal first = lir_add(l, q0, lir_muli(l, f->warp, FLASH_TALL)), row = lir_add(l, first, lir_divi(l, f->lane, 4)),
          last = lir_addi(l, f->nrows, -1);
     for (int w = 0; w < 2; w++)
         f->row[w] = lir_op2(l, S_MIN, lir_addi(l, row, w * FLASH_MATRIX), last);
@@ -205,8 +204,7 @@ void flash_leave(Flash *f, LVal q0, FlashState *z) {
     const Stage *pv = &f->a.k->stage[f->a.pv];
     int nout = flash_round_up(f->v, FLASH_TALL) / FLASH_MATRIX,
         pitch = flash_round_up(f->v, FLASH_TALL) + PAD, wide = 1;
-    LVal row0 = lir_add(l, lir_muli(l, f->warp, FLASH_TALL), lir_divi(l, f->lane, 4)),
-         zero = f32(l, 0);
+    LVal first = lir_muli(l, f->warp, FLASH_TALL), row0 = lir_add(l, first, lir_divi(l, f->lane, 4)), zero = f32(l, 0);
     LVal none = lir_op2(l, S_EQ, f->nkeys, lir_i64(l, 0));
     for (int w = 0; w < 2; w++) {
         for (uint32_t mask = 1; mask < 4; mask *= 2)

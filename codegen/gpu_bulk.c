@@ -267,7 +267,8 @@ void gpu_bulk_tile(Emit *e, const GpuProduct *x, int side, GpuBulk *t, const LVa
     for (int d = 0; d < t->n; d++) {
         const GpuBulkAxis *a = &t->axis[d];
         if (t->windows) {
-            LVal from = lir_add(l, emit_dim(e, a->rest), along(e, &a->at, x->batch, x->nbatch, at));
+            LVal from = emit_dim(e, a->rest);
+            from = lir_add(l, from, along(e, &a->at, x->batch, x->nbatch, at));
             t->fixed[d] = lir_add(l, from, along(e, &a->at, s->axis, s->naxis, row));
         } else {
             t->fixed[d] = a->of == OF_K ? lir_i64(l, 0) : a->of == OF_ROWS ? first : gpu_map_at(e, a->step, at[a->index]);

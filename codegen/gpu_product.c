@@ -304,8 +304,10 @@ static LVal narrowed(Lir *l, const Test *t, LVal index) { return t->narrow ? lir
 
 void gpu_tested(Emit *e, const GpuProduct *x, int side, const LVal *at, LVal row, LVal index[GPU_TESTS]) {
     const Side *s = &x->side[side];
-    for (int t = 0; t < s->ntest; t++)
-        index[t] = narrowed(e->l, &s->test[t], lir_add(e->l, gpu_base(e, x, side, 1 + t, at), gpu_walked(e, &s->row, 1 + t, row)));
+    for (int t = 0; t < s->ntest; t++) {
+        LVal base = gpu_base(e, x, side, 1 + t, at);
+        index[t] = narrowed(e->l, &s->test[t], lir_add(e->l, base, gpu_walked(e, &s->row, 1 + t, row)));
+    }
 }
 
 LVal gpu_in_range(Emit *e, const Side *s, const LVal index[GPU_TESTS], LVal k) {

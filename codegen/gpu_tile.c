@@ -26,8 +26,9 @@ LVal gpu_tile_at(const GpuTiles *g, int side, LVal row, LVal k) {
     bool along_k = g->x.side[side].along_k;
     LVal line = along_k ? row : k, at = lir_muli(l, along_k ? k : row, esize(g)), start = lir_muli(l, line, line_bytes(g, side));
     if (g->swizzle[side]) {
-        LVal chunk = lir_op2(l, S_XOR, lir_divi(l, at, CHUNK), swizzle(g, side, line));
-        at = lir_add(l, lir_muli(l, chunk, CHUNK), lir_remi(l, at, CHUNK));
+        LVal in = lir_remi(l, at, CHUNK), chunk = lir_divi(l, at, CHUNK);
+        chunk = lir_op2(l, S_XOR, chunk, swizzle(g, side, line));
+        at = lir_add(l, lir_muli(l, chunk, CHUNK), in);
     }
     return lir_add(l, lir_addi(l, start, g->base[side]), at);
 }
@@ -38,7 +39,8 @@ LVal gpu_sum_at(const GpuTiles *g, LVal row, LVal col) {
     Lir *l = g->l;
     if (!g->x.near) return lir_add(l, lir_muli(l, col, g->rows[0] + SUM_PAD), row);
     LVal move = lir_muli(l, lir_op2(l, S_AND, row, lir_i64(l, 3)), 8);
-    return lir_add(l, lir_muli(l, row, g->rows[1]), lir_op2(l, S_XOR, col, move));
+    LVal line = lir_muli(l, row, g->rows[1]);
+    return lir_add(l, line, lir_op2(l, S_XOR, col, move));
 }
 
 int64_t gpu_tiles_bytes(const int rows[2], int size, int depth, int stages) {
@@ -255,7 +257,7 @@ void gpu_tiles_build(GpuTiles *g, const GpuCore *core) {
     core->prepare(g, core->data);
     DType type = g->x.s->acc[0];
     LVal zero = lir_splat(l, gpu_zero(l, type), (uint16_t)core->lanes);
-    LFor t = lir_for(l, lir_t0(l), lir_t1(l), lir_tstep(l), 0, NULL);
+    LFor t = lir_for_tasks(l, lir_tstep(l), 0, NULL);
     LVal rest = t.iv, acc[64];
     for (int side = 0; side < 2; side++) { /* blocks that run together share rows of side 1 */
         LVal n = emit_dim(e, tiles[side]);

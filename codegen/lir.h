@@ -212,6 +212,7 @@ void lir_tile_dot4(Lir *l, int sum, int u8, int s8);
 /* Structure. for iv in [lo, hi) by step (> 0): carried values c[] start as init[], become next[] at the end. */
 typedef struct LFor { LVal iv; LVal c[64]; uint32_t n, ins; } LFor;
 LFor lir_for(Lir *l, LVal lo, LVal hi, LVal step, uint32_t n, const LVal *init);
+LFor lir_for_tasks(Lir *l, LVal step, uint32_t n, const LVal *init); /* from t0 to t1 */
 void lir_for_end(Lir *l, LFor *f, const LVal *next, LVal *result);   /* result[n]: values after the loop */
 typedef struct LIf { uint32_t ins, n; } LIf;
 LIf lir_if(Lir *l, LVal cond, uint32_t n);

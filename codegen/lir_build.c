@@ -23,7 +23,7 @@ static bool is_ins(const Lir *l, LVal v, LOp op) { return l->ins.v[v.i].op == op
  * result. */
 static LVal round_to_odd(Lir *l, LVal v) {
     LVal f = lir_cast(l, v, DT_F32), d = lir_cast(l, f, DT_F64), b = lir_bitcast(l, f, DT_I32);
-    LVal over = lir_op2(l, S_GT, lir_op1(l, S_ABS, d), lir_op1(l, S_ABS, v));
+    LVal rounded = lir_op1(l, S_ABS, d), over = lir_op2(l, S_GT, rounded, lir_op1(l, S_ABS, v));
     LVal odd = lir_op2(l, S_OR, lir_sub(l, b, lir_cast(l, over, DT_I32)), lir_int(l, DT_I32, 1));
     return lir_bitcast(l, lir_op3(l, S_SELECT, lir_op2(l, S_NE, d, v), odd, b), DT_F32);
 }
@@ -448,6 +448,11 @@ LFor lir_for(Lir *l, LVal lo, LVal hi, LVal step, uint32_t n, const LVal *init) 
     region_open(l, f.ins);
     results(l, L_CARRY, f.ins, n, init, f.c);
     return f;
+}
+
+LFor lir_for_tasks(Lir *l, LVal step, uint32_t n, const LVal *init) {
+    LVal t0 = lir_t0(l), t1 = lir_t1(l);
+    return lir_for(l, t0, t1, step, n, init);
 }
 
 static void check_results(const Lir *l, uint32_t n, const LVal *v, const LVal *like) {

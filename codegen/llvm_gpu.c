@@ -66,7 +66,7 @@ static LV special_register(const Printer *p, Register r) {
 }
 
 static LV thread(const Printer *p) {
-    LV start = LLVMBuildMul(p->b, special_register(p, R_CTAID), special_register(p, R_NTID), "");
+    LV block = special_register(p, R_CTAID), start = LLVMBuildMul(p->b, block, special_register(p, R_NTID), "");
     return LLVMBuildAdd(p->b, start, special_register(p, R_TID), "");
 }
 
@@ -93,9 +93,10 @@ static LV parameter(Printer *p, const LIns *i) {
         return block ? special_register(p, R_CTAID) : thread(p);
     case L_T1:
         return word(p, i64, word_at(p, W_TASKS));
-    case L_TSTEP:
-        if (block) return special_register(p, R_NCTAID);
-        return LLVMBuildMul(p->b, special_register(p, R_NTID), special_register(p, R_NCTAID), "");
+    case L_TSTEP: {
+        LV blocks = special_register(p, R_NCTAID);
+        return block ? blocks : LLVMBuildMul(p->b, special_register(p, R_NTID), blocks, "");
+    }
     case L_TID:
         return special_register(p, R_TID);
     case L_NTID:
@@ -103,7 +104,8 @@ static LV parameter(Printer *p, const LIns *i) {
     case L_SHARED:
         return p->m == &llvm_nvptx ? llvm_ptx_shared(p, i->imm) : llvm_twin_shared(p, i->imm);
     default: {
-        LV at = LLVMBuildMul(p->b, block ? special_register(p, R_CTAID) : thread(p), word(p, i64, word_at(p, W_SCRATCH_BYTES)), "");
+        LV at = block ? special_register(p, R_CTAID) : thread(p);
+        at = LLVMBuildMul(p->b, at, word(p, i64, word_at(p, W_SCRATCH_BYTES)), "");
         return LLVMBuildGEP2(p->b, pr_int(p, 8, 1), word(p, pointer(p), word_at(p, W_SCRATCH)), &at, 1, "");
     }
     }

@@ -317,8 +317,8 @@ static LV f16_to_f32(const Printer *p, LTy t, LV h) { /* t: f32 x lanes; h: i16 
     LV special = LLVMBuildOr(p->b, m, num(p, it, 0x7f800000), "");
     LV quiet = LLVMBuildSelect(p->b, LLVMBuildICmp(p->b, LLVMIntUGT, a, num(p, it, 0x7c00), ""),
                                num(p, it, 0x400000), num(p, it, 0), "");
-    LV r = LLVMBuildSelect(p->b, LLVMBuildICmp(p->b, LLVMIntUGE, a, num(p, it, 0x7c00), ""),
-                           LLVMBuildOr(p->b, special, quiet, ""), finite, "");
+    special = LLVMBuildOr(p->b, special, quiet, "");
+    LV r = LLVMBuildSelect(p->b, LLVMBuildICmp(p->b, LLVMIntUGE, a, num(p, it, 0x7c00), ""), special, finite, "");
     LV sign = LLVMBuildShl(p->b, LLVMBuildXor(p->b, w, a, ""), num(p, it, 16), "");
     return as_float(p, LLVMBuildOr(p->b, r, sign, ""), t);
 }
@@ -357,8 +357,8 @@ static LV f32_to_bf16(const Printer *p, LTy t, LV x) {
     LV u = as_int(p, x, t),
        odd = LLVMBuildAnd(p->b, LLVMBuildLShr(p->b, u, num(p, it, 16), ""), num(p, it, 1), "");
     LV r = LLVMBuildAdd(p->b, LLVMBuildAdd(p->b, u, num(p, it, 0x7fff), ""), odd, "");
-    r = LLVMBuildSelect(p->b, LLVMBuildFCmp(p->b, LLVMRealUNO, x, x, ""),
-                        LLVMBuildOr(p->b, u, num(p, it, 0x400000), ""), r, "");
+    LV nan = LLVMBuildOr(p->b, u, num(p, it, 0x400000), "");
+    r = LLVMBuildSelect(p->b, LLVMBuildFCmp(p->b, LLVMRealUNO, x, x, ""), nan, r, "");
     return LLVMBuildTrunc(p->b, LLVMBuildLShr(p->b, r, num(p, it, 16), ""), pr_int(p, 16, t.lanes),
                           "");
 }
@@ -542,7 +542,8 @@ LV pr_pure(Printer *p, const LIns *i) {
     case L_INSERT:
         return LLVMBuildInsertElement(p->b, a[0], a[1], lane, "");
     case L_SHUFFLE:
-        return shuffle(p, to_vector(p, a[0]), to_vector(p, a[1]), n, lir_shuffles(p->l) + i->aux);
+        a[0] = to_vector(p, a[0]), a[1] = to_vector(p, a[1]);
+        return shuffle(p, a[0], a[1], n, lir_shuffles(p->l) + i->aux);
     case L_PERMUTE:
         return permute(p, i->ty, a[0], a[1]);
     case L_HREDUCE:

@@ -146,7 +146,8 @@ static LV dot4_madd(const Printer *p, uint32_t w, LV *a) {
     for (int k = 0; k < 2; k++)
         even[k] = LLVMBuildBitCast(p->b, even[k], i32, ""),
         odd[k] = LLVMBuildBitCast(p->b, odd[k], i32, "");
-    return LLVMBuildAdd(p->b, LLVMBuildAdd(p->b, a[0], madd(p, w, even), ""), madd(p, w, odd), "");
+    LV sum = LLVMBuildAdd(p->b, a[0], madd(p, w, even), "");
+    return LLVMBuildAdd(p->b, sum, madd(p, w, odd), "");
 }
 
 static LV dot4(const Printer *p, LTy t, LV *a) {

@@ -58,7 +58,8 @@ static LVal int_div(Lir *l, const Target *t, SOp op, LVal a, LVal b) {
     else if (op == S_REM || u64) r = op == S_FDIV ? q : m_sel(&m, none, zero, rem);
     else {
         /* the remainder's sign differs from the divisor's: one step down */
-        LVal off = lir_op2(l, S_AND, m_cmp(&m, S_NE, rem, zero), m_cmp(&m, S_LT, lir_op2(l, S_XOR, rem, y), zero));
+        LVal some = m_cmp(&m, S_NE, rem, zero), off = m_cmp(&m, S_LT, lir_op2(l, S_XOR, rem, y), zero);
+        off = lir_op2(l, S_AND, some, off);
         off = lir_op2(l, S_AND, off, lir_op1(l, S_NOT, none));
         if (op == S_FDIV) r = m_sub(&m, q, m_sel(&m, off, m_i(&m, wide, 1), zero));
         else r = m_sel(&m, none, zero, m_sel(&m, off, m_add(&m, rem, y), rem));
@@ -75,8 +76,9 @@ static LVal rem_step(const M *w, LVal r, LVal y) {
     LVal bits = m_add(w, lir_bitcast(w->l, y, DT_I64), m_i(w, DT_I64, (1 << HALF) - 1));
     LVal hi = lir_bitcast(w->l, lir_op2(w->l, S_AND, bits, m_i(w, DT_I64, -(1 << HALF))), DT_F64);
     LVal q = lir_op1(w->l, S_TRUNC, m_div(w, r, y));
-    LVal rest = m_sub(w, m_sub(w, r, m_mul(w, q, hi)), m_mul(w, q, m_sub(w, y, hi)));
-    return m_sel(w, m_cmp(w, S_LT, rest, m_f(w, 0)), m_add(w, rest, y), rest);
+    LVal most = m_sub(w, r, m_mul(w, q, hi)), rest = m_sub(w, most, m_mul(w, q, m_sub(w, y, hi)));
+    LVal below = m_cmp(w, S_LT, rest, m_f(w, 0));
+    return m_sel(w, below, m_add(w, rest, y), rest);
 }
 
 /* In f64, from the top of the quotient down, REM_BITS at a time, where it has more. */
@@ -91,18 +93,21 @@ static LVal float_rem(const M *m, SOp op, LVal a, LVal b) {
     LFor f = lir_for(l, lir_i64(l, 1), lir_i64(l, steps), lir_i64(l, 1), 1, &r);
     LVal up = lir_cast(l, lir_muli(l, lir_sub(l, lir_i64(l, steps), f.iv), REM_BITS), DT_F64);
     LVal by = lir_scalef(l, ay, lir_splat(l, up, w.lanes));
-    LVal less, next = m_sel(&w, m_cmp(&w, S_LT, by, m_f(&w, 0x1p1023)), rem_step(&w, f.c[0], by), f.c[0]);
+    LVal finite = m_cmp(&w, S_LT, by, m_f(&w, 0x1p1023)), less, next = m_sel(&w, finite, rem_step(&w, f.c[0], by), f.c[0]);
     lir_for_end(l, &f, &next, &less);
     lir_else(l, &large, &less);
     lir_endif(l, &large, &r, &r);
     r = rem_step(&w, r, ay);
     r = m_copysign(&w, r, x);
-    LVal inf = lir_op2(m->l, S_AND, m_cmp(&w, S_EQ, ay, m_f(&w, INFINITY)), m_cmp(&w, S_LT, m_abs(&w, x), m_f(&w, INFINITY)));
+    LVal inf = m_cmp(&w, S_EQ, ay, m_f(&w, INFINITY));
+    inf = lir_op2(m->l, S_AND, inf, m_cmp(&w, S_LT, m_abs(&w, x), m_f(&w, INFINITY)));
     r = m_sel(&w, inf, x, r);
-    r = m_sel(&w, m_cmp(&w, S_EQ, r, zero), m_copysign(&w, zero, x), r);
+    LVal none = m_cmp(&w, S_EQ, r, zero);
+    r = m_sel(&w, none, m_copysign(&w, zero, x), r);
     if (op == S_MOD) {
-        LVal off = lir_op2(m->l, S_AND, m_cmp(&w, S_NE, r, zero),
-                           m_cmp(&w, S_LT, m_mul(&w, m_copysign(&w, m_f(&w, 1), r), m_copysign(&w, m_f(&w, 1), y)), zero));
+        LVal some = m_cmp(&w, S_NE, r, zero), sign = m_copysign(&w, m_f(&w, 1), r);
+        LVal off = m_cmp(&w, S_LT, m_mul(&w, sign, m_copysign(&w, m_f(&w, 1), y)), zero);
+        off = lir_op2(m->l, S_AND, some, off);
         r = m_sel(&w, off, m_add(&w, r, y), r);
     }
     return in_type(m->l, r, m->ty);
@@ -125,7 +130,8 @@ static LVal int_pow(const M *m, LVal x, LVal y) { /* by squaring; negative expon
     if (!dt_is_signed(m->ty)) return c[0];
     LVal inverse = m_sel(m, m_cmp(m, S_EQ, x, one), one, zero);
     LVal minus = m_i(m, m->ty, -1), odd_y = m_cmp(m, S_NE, lir_op2(l, S_AND, y, one), zero);
-    inverse = m_sel(m, m_cmp(m, S_EQ, x, minus), m_sel(m, odd_y, minus, one), inverse);
+    LVal unit = m_cmp(m, S_EQ, x, minus);
+    inverse = m_sel(m, unit, m_sel(m, odd_y, minus, one), inverse);
     return m_sel(m, m_cmp(m, S_LT, y, zero), inverse, c[0]);
 }
 
@@ -133,7 +139,8 @@ static LVal pow_op(const M *m, LVal x, LVal y) {
     if (!dt_is_float(m->ty)) return int_pow(m, x, y);
     M w = *m;
     w.ty = DT_F64;
-    return in_type(m->l, math_pow(&w, in_type(m->l, x, DT_F64), in_type(m->l, y, DT_F64)), m->ty);
+    x = in_type(m->l, x, DT_F64), y = in_type(m->l, y, DT_F64);
+    return in_type(m->l, math_pow(&w, x, y), m->ty);
 }
 
 static LVal shift(const M *m, SOp op, LVal a, LVal b) {
@@ -149,7 +156,8 @@ static LVal sign_op(const M *m, LVal x) {
     LVal zero = f ? m_f(m, 0) : m_i(m, m->ty, 0), one = f ? m_f(m, 1) : m_i(m, m->ty, 1);
     if (!f && !dt_is_signed(m->ty)) return m_sel(m, m_cmp(m, S_EQ, x, zero), zero, one);
     LVal minus = f ? m_f(m, -1) : m_i(m, m->ty, -1);
-    return m_sel(m, m_cmp(m, S_GT, x, zero), one, m_sel(m, m_cmp(m, S_LT, x, zero), minus, x));
+    LVal rest = m_sel(m, m_cmp(m, S_LT, x, zero), minus, x);
+    return m_sel(m, m_cmp(m, S_GT, x, zero), one, rest);
 }
 
 LVal math_op(Lir *l, const Target *t, SOp op, DType ty, int n, const LVal *a) {
@@ -323,7 +331,8 @@ static LVal f32_to_e8m0(const M *m, LVal v) {
     LVal mag = lir_op2(l, S_AND, lir_bitcast(l, v, DT_I32), m_i(m, DT_I32, INT32_MAX)), zero = m_i(m, DT_I32, 0);
     LVal e = lir_shru(l, mag, m_i(m, DT_I32, 23)), man = lir_op2(l, S_AND, mag, m_i(m, DT_I32, 0x7fffff));
     LVal c = m_add(m, e, m_sel(m, m_cmp(m, S_NE, man, zero), m_i(m, DT_I32, 1), zero));
-    c = m_sel(m, m_cmp(m, S_LE, mag, m_i(m, DT_I32, 0x00400000)), zero, lir_op2(l, S_MIN, c, m_i(m, DT_I32, 0xfe)));
+    c = lir_op2(l, S_MIN, c, m_i(m, DT_I32, 0xfe));
+    c = m_sel(m, m_cmp(m, S_LE, mag, m_i(m, DT_I32, 0x00400000)), zero, c);
     return lir_cast(l, m_sel(m, m_cmp(m, S_GT, mag, m_i(m, DT_I32, 0x7f800000)), m_i(m, DT_I32, 0xff), c), DT_U8);
 }
 

@@ -62,11 +62,13 @@ static LVal exp_f32(const M *m, LVal x) {
     LVal n, bits, flushed = m_cmp(m, S_LT, x, m_f(m, least_exp)), zero = m_f(m, 0);
     if (m->t->flags & F_AVX512) {
         LVal r = exp_reduce(m, lir_op2(m->l, S_MIN, m_f(m, 89), x) /* NaN passes */, &n, &bits);
-        return m_sel(m, lir_op1(m->l, S_NOT, flushed), lir_scalef(m->l, POLY(m, r, 1, 1, EXP_F32), n), zero);
+        LVal y = lir_scalef(m->l, POLY(m, r, 1, 1, EXP_F32), n);
+        return m_sel(m, lir_op1(m->l, S_NOT, flushed), y, zero);
     }
     LVal r = exp_reduce(m, x, &n, &bits), y = lir_bitcast(m->l, POLY(m, r, 1, 1, EXP_F32), DT_I32);
     y = lir_bitcast(m->l, lir_op2(m->l, S_ADD, y, exponent(m, bits)), DT_F32);
-    return m_sel(m, m_cmp(m, S_LE, x, m_f(m, most_exp)), m_sel(m, flushed, zero, y), m_add(m, x, m_f(m, INFINITY)));
+    LVal inside = m_cmp(m, S_LE, x, m_f(m, most_exp)), beyond = m_add(m, x, m_f(m, INFINITY));
+    return m_sel(m, inside, m_sel(m, flushed, zero, y), beyond);
 }
 
 static LVal fn_exp(const M *m, LVal x) {
@@ -85,7 +87,8 @@ static LVal fn_exp(const M *m, LVal x) {
     LVal bad = m_cmp(m, S_NE, x, x); /* keep the conversion of n in range */
     half = m_sel(m, bad, m_f(m, 0), half);
     LVal rest = m_sel(m, bad, m_f(m, 0), m_sub(m, n, half));
-    return m_mul(m, m_mul(m, y, pow2(m, half)), pow2(m, rest));
+    y = m_mul(m, y, pow2(m, half));
+    return m_mul(m, y, pow2(m, rest));
 }
 
 /* 1 / x for f32 x in [1, 2^125], NaN for NaN: a division of 16 lanes takes as long as 32 products, one of 8 lanes hides behind its neighbours. From a
@@ -119,13 +122,13 @@ static LVal fn_log(const M *m, LVal x) {
     LVal r, g = m_sub(m, v, m_f(m, 1));
     if (f) {
         LVal p = POLY(m, g, -0.499999909, 0.333333089, -0.25001404, 0.200029488, -0.166134899, 0.141654497, -0.1319333, 0.129894612, -0.0784110465);
-        LVal t = m_fma(m, m_mul(m, g, g), p, m_mul(m, k, m_f(m, -2.12194440054690583e-4)));
+        LVal low = m_mul(m, k, m_f(m, -2.12194440054690583e-4)), t = m_fma(m, m_mul(m, g, g), p, low);
         r = m_fma(m, k, m_f(m, 0.693359375), m_add(m, g, t));
     } else {
         LVal s = m_div(m, g, m_add(m, g, m_f(m, 2))), z = m_mul(m, s, s);
         LVal q = POLY(m, z, 0.66666666666666663, 0.40000000000000885, 0.2857142857079823, 0.22222222392819571, 0.18181795531944753,
                       0.15386245136385424, 0.13268637835009001, 0.13087949654809949);
-        LVal t = m_fma(m, m_mul(m, s, z), q, m_mul(m, k, m_f(m, 0x1.a39ef35793c76p-33)));
+        LVal low = m_mul(m, k, m_f(m, 0x1.a39ef35793c76p-33)), t = m_fma(m, m_mul(m, s, z), q, low);
         r = m_fma(m, k, m_f(m, 0x1.62e42fee00000p-1), m_add(m, m_add(m, s, s), t));
     }
     r = m_sel(m, m_cmp(m, S_EQ, x, m_f(m, INFINITY)), x, r);
@@ -204,7 +207,8 @@ static LVal sigmoid_f32(const M *m, LVal x) {
     LVal minus = lir_op1(m->l, S_NEG, m_abs(m, x)), least = m_f(m, least_exp), one = m_f(m, 1);
     LVal e = exp_inside(m, lir_op2(m->l, S_MAX, least, minus)); /* NaN passes */
     e = m_sel(m, lir_op1(m->l, S_NOT, m_cmp(m, S_LT, minus, least)), e, m_f(m, 0)); /* as in exp_f32 */
-    return m_mul(m, m_sel(m, m_cmp(m, S_LT, x, m_f(m, 0)), e, one), reciprocal(m, m_add(m, one, e)));
+    LVal part = m_sel(m, m_cmp(m, S_LT, x, m_f(m, 0)), e, one);
+    return m_mul(m, part, reciprocal(m, m_add(m, one, e)));
 }
 
 static LVal fn_sigmoid(const M *m, LVal x) {
@@ -228,7 +232,8 @@ static LVal quadrant(const M *m, LVal x, LVal *r) {
     LVal lr, ln = math_reduce(m, x, &lr);
     lir_else(m->l, &branch, (LVal[]){m_sel(m, large, ln, small[0]), m_sel(m, large, lr, v)});
     lir_endif(m->l, &branch, small, out);
-    *r = m_sel(m, m_cmp(m, S_LT, a, m_f(m, INFINITY)), out[1], m_sub(m, x, x)); /* Inf and NaN give NaN */
+    LVal finite = m_cmp(m, S_LT, a, m_f(m, INFINITY));
+    *r = m_sel(m, finite, out[1], m_sub(m, x, x)); /* Inf and NaN give NaN */
     return out[0];
 }
 
@@ -239,7 +244,8 @@ static void sin_cos(const M *m, LVal x, LVal *s, LVal *c) {
     LVal cp = POLY(m, z, 0.041666666666666664, -0.0013888888888888887, 2.4801587301584513e-05, -2.7557319221298925e-07,
                    2.0876755755139453e-09, -1.1470455215277946e-11, 4.745538999591975e-14);
     LVal sr = m_fma(m, m_mul(m, r, z), sp, r);
-    LVal cr = m_fma(m, m_mul(m, z, z), cp, m_sub(m, m_f(m, 1), m_mul(m, z, m_f(m, 0.5))));
+    LVal cr = m_sub(m, m_f(m, 1), m_mul(m, z, m_f(m, 0.5)));
+    cr = m_fma(m, m_mul(m, z, z), cp, cr);
     LVal one = m_i(m, DT_I64, 1), two = m_i(m, DT_I64, 2), zero = m_i(m, DT_I64, 0);
     LVal odd = m_cmp(m, S_NE, lir_op2(m->l, S_AND, n, one), zero);
     LVal sneg = m_cmp(m, S_NE, lir_op2(m->l, S_AND, n, two), zero);
@@ -251,14 +257,19 @@ static void sin_cos(const M *m, LVal x, LVal *s, LVal *c) {
 
 static LVal fn_sin(const M *m, LVal x) { LVal s, c; sin_cos(m, x, &s, &c); return m_sel(m, m_cmp(m, S_EQ, x, m_f(m, 0)), x, s); }
 static LVal fn_cos(const M *m, LVal x) { LVal s, c; sin_cos(m, x, &s, &c); return c; }
-static LVal fn_tan(const M *m, LVal x) { LVal s, c; sin_cos(m, x, &s, &c); return m_sel(m, m_cmp(m, S_EQ, x, m_f(m, 0)), x, m_div(m, s, c)); }
+static LVal fn_tan(const M *m, LVal x) {
+    LVal s, c;
+    sin_cos(m, x, &s, &c);
+    LVal t = m_div(m, s, c);
+    return m_sel(m, m_cmp(m, S_EQ, x, m_f(m, 0)), x, t);
+}
 
 static LVal fn_atan(const M *m, LVal x) {
     LVal a = m_abs(m, x), one = m_f(m, 1);
     LVal inv = m_cmp(m, S_GT, a, one);
     LVal t = m_sel(m, inv, m_div(m, m_f(m, -1), a), a); /* atan(a) = pi/2 + atan(-1/a) */
     LVal at = m_abs(m, t), mid = m_cmp(m, S_GT, at, m_f(m, 0.41421356237309503));
-    LVal u = m_div(m, m_sub(m, at, one), m_add(m, at, one)); /* atan(t) = pi/4 + atan((t-1)/(t+1)) */
+    LVal less = m_sub(m, at, one), u = m_div(m, less, m_add(m, at, one)); /* atan(t) = pi/4 + atan((t-1)/(t+1)) */
     LVal r = m_sel(m, mid, u, at), z = m_mul(m, r, r);
     LVal p = POLY(m, z, -0.33333333333333331, 0.19999999999999815, -0.14285714285662485, 0.11111111105396369, -0.090909087647128198,
                   0.076922966794830211, -0.066664300403707577, 0.05878985051627645, -0.052308458768206605, 0.045532921662029074,
@@ -267,16 +278,17 @@ static LVal fn_atan(const M *m, LVal x) {
     v = m_sel(m, mid, m_add(m, m_f(m, 0.78539816339744828), v), v);
     v = m_copysign(m, v, t);
     v = m_sel(m, inv, m_add(m, m_f(m, 1.5707963267948966), v), v);
-    return m_sel(m, m_cmp(m, S_EQ, x, x), m_copysign(m, v, x), x);
+    v = m_copysign(m, v, x);
+    return m_sel(m, m_cmp(m, S_EQ, x, x), v, x);
 }
 
 static LVal fn_asin(const M *m, LVal x) { /* atan(x / sqrt((1-x)(1+x))) */
-    LVal d = lir_op1(m->l, S_SQRT, m_mul(m, m_sub(m, m_f(m, 1), x), m_add(m, m_f(m, 1), x)));
+    LVal less = m_sub(m, m_f(m, 1), x), d = lir_op1(m->l, S_SQRT, m_mul(m, less, m_add(m, m_f(m, 1), x)));
     return fn_atan(m, m_div(m, x, d));
 }
 
 static LVal fn_acos(const M *m, LVal x) { /* 2 atan(sqrt((1-x)/(1+x))) */
-    LVal q = lir_op1(m->l, S_SQRT, m_div(m, m_sub(m, m_f(m, 1), x), m_add(m, m_f(m, 1), x)));
+    LVal less = m_sub(m, m_f(m, 1), x), q = lir_op1(m->l, S_SQRT, m_div(m, less, m_add(m, m_f(m, 1), x)));
     LVal v = fn_atan(m, q);
     return m_add(m, v, v);
 }
@@ -285,22 +297,25 @@ static LVal fn_acos(const M *m, LVal x) { /* 2 atan(sqrt((1-x)/(1+x))) */
 static LVal expm1_f32(const M *m, LVal x) {
     LVal n, bits, y = lir_op2(m->l, S_MAX, m_f(m, -25), lir_op2(m->l, S_MIN, m_f(m, 89), x)); /* NaN passes */
     LVal r = exp_reduce(m, y, &n, &bits), half = power(m, lir_op2(m->l, S_SUB, bits, m_i(m, DT_I32, 1)));
-    LVal p = m_fma(m, m_mul(m, r, r), POLY(m, r, 1 / 2., 1 / 6., 1 / 24., 1 / 120., 1 / 720., 1 / 5040.), r);
+    LVal p = POLY(m, r, 1 / 2., 1 / 6., 1 / 24., 1 / 120., 1 / 720., 1 / 5040.);
+    p = m_fma(m, m_mul(m, r, r), p, r);
     LVal v = m_fma(m, half, p, m_sub(m, half, m_f(m, 0.5)));
-    return m_sel(m, m_cmp(m, S_LT, m_abs(m, x), m_f(m, 0x1p-26)), x, m_add(m, v, v));
+    LVal tiny = m_cmp(m, S_LT, m_abs(m, x), m_f(m, 0x1p-26));
+    return m_sel(m, tiny, x, m_add(m, v, v));
 }
 
 static LVal fn_expm1(const M *m, LVal x) { /* tanh form avoids cancellation: 2t / (1-t), t = tanh(x/2) */
     if (m->ty == DT_F32) return expm1_f32(m, x);
     LVal t = fn_tanh(m, m_mul(m, x, m_f(m, 0.5)));
-    LVal near = m_div(m, m_add(m, t, t), m_sub(m, m_f(m, 1), t));
-    return m_sel(m, m_cmp(m, S_LT, m_abs(m, x), m_f(m, 1)), near, m_sub(m, fn_exp(m, x), m_f(m, 1)));
+    LVal twice = m_add(m, t, t), near = m_div(m, twice, m_sub(m, m_f(m, 1), t)), far = m_sub(m, fn_exp(m, x), m_f(m, 1));
+    return m_sel(m, m_cmp(m, S_LT, m_abs(m, x), m_f(m, 1)), near, far);
 }
 
 static LVal fn_log1p(const M *m, LVal x) { /* Kahan: log(u) * x / (u - 1), u = 1 + x */
     LVal u = m_add(m, m_f(m, 1), x), d = m_sub(m, u, m_f(m, 1));
     LVal exact = m_cmp(m, S_EQ, d, m_f(m, 0));
-    LVal v = m_div(m, m_mul(m, fn_log(m, u), x), m_sel(m, exact, m_f(m, 1), d));
+    LVal v = m_mul(m, fn_log(m, u), x);
+    v = m_div(m, v, m_sel(m, exact, m_f(m, 1), d));
     LVal large = m_cmp(m, S_GT, m_abs(m, x), m_f(m, 1e10));
     v = m_sel(m, exact, x, v);
     v = m_sel(m, m_cmp(m, S_EQ, x, m_f(m, -1)), m_f(m, -INFINITY), v);
@@ -318,7 +333,8 @@ static LVal fn_sinh(const M *m, LVal x) {
 static LVal fn_cosh(const M *m, LVal x) {
     LVal h = fn_exp(m, m_mul(m, m_abs(m, x), m_f(m, 0.5))), e = m_mul(m, h, h);
     LVal big = m_mul(m, m_mul(m, h, m_f(m, 0.5)), h);
-    return m_sel(m, m_cmp(m, S_GT, m_abs(m, x), m_f(m, 20)), big, m_mul(m, m_f(m, 0.5), m_add(m, e, m_div(m, m_f(m, 1), e))));
+    LVal v = m_mul(m, m_f(m, 0.5), m_add(m, e, m_div(m, m_f(m, 1), e)));
+    return m_sel(m, m_cmp(m, S_GT, m_abs(m, x), m_f(m, 20)), big, v);
 }
 
 static LVal fn_asinh(const M *m, LVal x) { /* log1p(a + a^2 / (1 + sqrt(a^2 + 1))) */
@@ -331,14 +347,14 @@ static LVal fn_asinh(const M *m, LVal x) { /* log1p(a + a^2 / (1 + sqrt(a^2 + 1)
 
 static LVal fn_acosh(const M *m, LVal x) {
     LVal t = m_sub(m, x, m_f(m, 1));
-    LVal v = fn_log1p(m, m_add(m, t, lir_op1(m->l, S_SQRT, m_add(m, m_add(m, t, t), m_mul(m, t, t)))));
+    LVal twice = m_add(m, t, t), v = fn_log1p(m, m_add(m, t, lir_op1(m->l, S_SQRT, m_add(m, twice, m_mul(m, t, t)))));
     LVal big = m_add(m, fn_log(m, x), m_f(m, 0.69314718055994529));
     v = m_sel(m, m_cmp(m, S_LT, x, m_f(m, 1)), m_f(m, NAN), v); /* the root may overflow there */
     return m_sel(m, m_cmp(m, S_GT, x, m_f(m, 1e100)), big, v);
 }
 
 static LVal fn_atanh(const M *m, LVal x) { /* of |x|: log1p loses its digits near -1 */
-    LVal a = m_abs(m, x), v = fn_log1p(m, m_div(m, m_add(m, a, a), m_sub(m, m_f(m, 1), a)));
+    LVal a = m_abs(m, x), twice = m_add(m, a, a), v = fn_log1p(m, m_div(m, twice, m_sub(m, m_f(m, 1), a)));
     return m_copysign(m, m_mul(m, m_f(m, 0.5), v), x);
 }
 
@@ -349,12 +365,14 @@ LVal math_pow(const M *m, LVal x, LVal y) { /* f64: exp(y log |x|) with the spec
     LVal even = m_cmp(m, S_EQ, lir_op1(m->l, S_FLOOR, hy), hy);
     LVal odd = lir_op2(m->l, S_AND, whole, lir_op1(m->l, S_NOT, even));
     r = m_sel(m, odd, m_copysign(m, r, x), r);
-    LVal bad = lir_op2(m->l, S_AND, lir_op2(m->l, S_AND, m_cmp(m, S_LT, x, zero), lir_op1(m->l, S_NOT, whole)),
-                       m_cmp(m, S_LT, a, m_f(m, INFINITY)));
+    LVal negative = m_cmp(m, S_LT, x, zero), finite = m_cmp(m, S_LT, a, m_f(m, INFINITY));
+    LVal bad = lir_op2(m->l, S_AND, lir_op2(m->l, S_AND, negative, lir_op1(m->l, S_NOT, whole)), finite);
     r = m_sel(m, bad, m_f(m, NAN), r);
-    r = m_sel(m, lir_op2(m->l, S_OR, m_cmp(m, S_NE, x, x), m_cmp(m, S_NE, y, y)), m_add(m, x, y), r);
-    LVal unit = lir_op2(m->l, S_OR, m_cmp(m, S_EQ, y, zero), m_cmp(m, S_EQ, x, one));
-    unit = lir_op2(m->l, S_OR, unit, lir_op2(m->l, S_AND, m_cmp(m, S_EQ, a, one), m_cmp(m, S_EQ, m_abs(m, y), m_f(m, INFINITY))));
+    LVal nan_x = m_cmp(m, S_NE, x, x), nan = lir_op2(m->l, S_OR, nan_x, m_cmp(m, S_NE, y, y));
+    r = m_sel(m, nan, m_add(m, x, y), r);
+    LVal one_x = m_cmp(m, S_EQ, x, one), one_a = m_cmp(m, S_EQ, a, one), inf_y = m_cmp(m, S_EQ, m_abs(m, y), m_f(m, INFINITY));
+    LVal unit = lir_op2(m->l, S_OR, m_cmp(m, S_EQ, y, zero), one_x);
+    unit = lir_op2(m->l, S_OR, unit, lir_op2(m->l, S_AND, one_a, inf_y));
     return m_sel(m, unit, one, r);
 }
 

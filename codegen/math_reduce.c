@@ -21,7 +21,8 @@ static LVal low(const Int *i, LVal a) { return op(i, S_AND, a, num(i, 0xffffffff
 
 /* a's bits moved up by n in [0, 63], those of b following. */
 static LVal funnel(const Int *i, LVal a, LVal b, LVal n) {
-    LVal rest = lir_shru(i->l, shr(i, b, 1), op(i, S_SUB, num(i, 63), n));
+    LVal rest = shr(i, b, 1);
+    rest = lir_shru(i->l, rest, op(i, S_SUB, num(i, 63), n));
     return op(i, S_OR, op(i, S_SHL, a, n), rest);
 }
 
@@ -47,7 +48,8 @@ LVal math_reduce(const M *m, LVal x, LVal *r) {
         q[j] = op(&i, S_MUL, mh, w[j]);
     }
     for (int c = FRACTION; c > 0; c--) {
-        LVal sum = op(&i, S_ADD, op(&i, S_ADD, low(&i, p[c - 1]), shr(&i, p[c], 32)), op(&i, S_ADD, low(&i, q[c]), carry));
+        LVal sum = low(&i, p[c - 1]), with = op(&i, S_ADD, low(&i, q[c]), carry);
+        sum = op(&i, S_ADD, op(&i, S_ADD, sum, shr(&i, p[c], 32)), with);
         if (c + 1 < LIMBS) sum = op(&i, S_ADD, sum, shr(&i, q[c + 1], 32));
         limb[c] = low(&i, sum);
         carry = shr(&i, sum, 32);
@@ -57,7 +59,8 @@ LVal math_reduce(const M *m, LVal x, LVal *r) {
     /* two bits of n; the fraction as a signed number, so that it is at most 1/2 */
     LVal n = shr(&i, high, 62), f = funnel(&i, high, rest, num(&i, 2)), g = shl(&i, rest, 2);
     n = op(&i, S_ADD, n, shr(&i, f, 63));
-    LVal v = m_add(m, m_mul(m, lir_cast(m->l, f, DT_F64), m_f(m, 0x1p-64)), m_mul(m, lir_cast(m->l, shr(&i, g, 11), DT_F64), m_f(m, 0x1p-117)));
+    LVal v = m_mul(m, lir_cast(m->l, f, DT_F64), m_f(m, 0x1p-64));
+    v = m_add(m, v, m_mul(m, lir_cast(m->l, shr(&i, g, 11), DT_F64), m_f(m, 0x1p-117)));
     *r = m_copysign(m, m_f(m, 1), x);
     *r = m_mul(m, *r, m_mul(m, v, m_f(m, 1.5707963267948966)));
     LVal negative = m_cmp(m, S_LT, x, m_f(m, 0));

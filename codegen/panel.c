@@ -110,7 +110,8 @@ static void pack_column(Emit *e, const Pack *p, LVal k, LVal mask) {
     at.vaxis = (int8_t)p->src->n;
     at.lanes = (uint16_t)p->lanes;
     at.mask = mask;
-    lir_store(l, p->dst, lir_muli(l, k, p->width), value(e, p->src, &at), (LVal){0}, 0);
+    LVal line = lir_muli(l, k, p->width);
+    lir_store(l, p->dst, line, value(e, p->src, &at), (LVal){0}, 0);
 }
 
 /* One vector of columns at every k. */

@@ -175,9 +175,10 @@ static void reduce(Gen *g, const Block *k, int i, LVal ka, LVal kb) {
         return;
     }
     LFor f = lir_for(l, lir_i64(l, 0), last ? lir_i64(l, g->t.steps) : extent(g, x->red[i]), lir_i64(l, 1), 0, NULL);
-    if (last) step(g, k, lir_add(l, ka, lir_muli(l, f.iv, A_STEP)), lir_add(l, kb, lir_muli(l, f.iv, B_STEP)));
-    else reduce(g, k, i + 1, lir_add(l, ka, lir_mul(l, f.iv, coef(g, &x->a, x->red[i]))),
-                lir_add(l, kb, lir_mul(l, f.iv, coef(g, &x->b, x->red[i]))));
+    ka = lir_add(l, ka, last ? lir_muli(l, f.iv, A_STEP) : lir_mul(l, f.iv, coef(g, &x->a, x->red[i])));
+    kb = lir_add(l, kb, last ? lir_muli(l, f.iv, B_STEP) : lir_mul(l, f.iv, coef(g, &x->b, x->red[i])));
+    if (last) step(g, k, ka, kb);
+    else reduce(g, k, i + 1, ka, kb);
     lir_for_end(l, &f, NULL, NULL);
 }
 
@@ -248,7 +249,8 @@ static void columns(Gen *g, LVal pair, LVal q0, LVal q1) {
         row_blocks(g, q0, q1, 2);
         return;
     }
-    LIf two = lir_if(l, lir_op2(l, S_LT, lir_addi(l, g->at[x->nblk], 1), emit_dim(g->e, n)), 0);
+    LVal next = lir_addi(l, g->at[x->nblk], 1);
+    LIf two = lir_if(l, lir_op2(l, S_LT, next, emit_dim(g->e, n)), 0);
     row_blocks(g, q0, q1, 2);
     lir_else(l, &two, NULL);
     row_blocks(g, q0, q1, 1);
@@ -277,11 +279,13 @@ static void amx_build(Emit *e) {
     g->width = emit_dim(e, width);
     g->rows = lir_op2(l, S_MIN, lir_i64(l, e->s->par[PAR_ROWS]), g->width);
     g->across = emit_dim(e, dim_ceildiv(c, width, dim_const(c, ROWS)));
-    LIf any = lir_if(l, lir_op2(l, S_LT, lir_t0(l), lir_t1(l)), 0);
+    LVal t0 = lir_t0(l);
+    LIf any = lir_if(l, lir_op2(l, S_LT, t0, lir_t1(l)), 0);
     lir_tiles(l, g->rows);
-    LFor t = lir_for(l, lir_t0(l), lir_t1(l), lir_i64(l, 1), 0, NULL);
+    LFor t = lir_for_tasks(l, lir_i64(l, 1), 0, NULL);
     tasks_split(e, &tasks, t.iv);
-    LVal q0 = lir_muli(l, chunk_no, chunk), q1 = lir_op2(l, S_MIN, lir_addi(l, q0, chunk), emit_dim(e, tiles));
+    LVal q0 = lir_muli(l, chunk_no, chunk), q1 = lir_addi(l, q0, chunk);
+    q1 = lir_op2(l, S_MIN, q1, emit_dim(e, tiles));
     columns(g, pair, q0, q1);
     lir_for_end(l, &t, NULL, NULL);
     lir_tiles_end(l);

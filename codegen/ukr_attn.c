@@ -246,9 +246,10 @@ void attn_store(AttnGen *g, const AttnOut *t, const LVal *acc) {
             if (!exact) full.mask = lir_mask(l, lir_sub(l, g->vcols, col), (uint16_t)g->lanes);
             emit_parallel_point(pv, &full, &p);
             LVal y = lir_mul(l, acc[i * t->nv + v], scale);
-            if (g->a.zero_nan)
-                y = lir_op3(l, S_SELECT, lir_op2(l, S_NE, scale, scale),
-                            attn_splat(g, attn_f32(g, 0)), y);
+            if (g->a.zero_nan) {
+                LVal nan = lir_op2(l, S_NE, scale, scale);
+                y = lir_op3(l, S_SELECT, nan, attn_splat(g, attn_f32(g, 0)), y);
+            }
             emit_epilogue(g->e, g->a.pv, &y, &p);
         }
     }
@@ -447,7 +448,8 @@ static void all_rows(Gen *g) {
 /* Takes `bytes` of scratch. */
 static LVal reserve(Gen *g, Dim *at, Dim floats) {
     Ctx *c = g->e->c;
-    LVal p = lir_ptr_bytes(g->l, lir_scratch(g->l), emit_dim(g->e, *at));
+    LVal p = lir_scratch(g->l);
+    p = lir_ptr_bytes(g->l, p, emit_dim(g->e, *at));
     *at =
         dim_add(c, *at, dim_muli(c, dim_ceildiv(c, dim_muli(c, floats, 4), dim_const(c, 64)), 64));
     return p;
@@ -507,7 +509,7 @@ static void attention_build(Emit *e) {
     tasks_grain(e, attention_cost(e->k, e->s, e->t));
     e->temp[g->a.score] = score_value;
     e->temp_data[g->a.score] = g;
-    LFor t = lir_for(l, lir_t0(l), lir_t1(l), lir_i64(l, 1), 0, NULL);
+    LFor t = lir_for_tasks(l, lir_i64(l, 1), 0, NULL);
     for (int a = 0; a < K_AXES; a++) g->at[a] = lir_i64(l, 0);
     tasks_split(e, &tasks, t.iv);
     g->r0 = lir_muli(l, block, g->rows);

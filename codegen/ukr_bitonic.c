@@ -56,7 +56,8 @@ static void put_in_order(Block *b, LVal lo, LVal hi, LVal n) {
     LIf there = lir_if(l, op(x, S_LT, hi, n), 0);
     LVal first = load64(x, b->room, lo), second = load64(x, b->room, hi), wrong = order_before(&b->o, second, first);
     if (!b->o.keyed) {
-        LVal equal = op(x, S_AND, lir_op1(l, S_NOT, order_before(&b->o, first, second)), op(x, S_LT, second, first));
+        LVal equal = lir_op1(l, S_NOT, order_before(&b->o, first, second));
+        equal = op(x, S_AND, equal, op(x, S_LT, second, first));
         wrong = op(x, S_OR, wrong, equal);
     }
     LIf swap = lir_if(l, wrong, 0);
@@ -88,13 +89,15 @@ static void sort_room(Block *b, LVal n) {
     LVal blocks = op(x, S_SHR, lir_addi(l, lir_add(l, n, lir_muli(l, half, 2)), -1), shift);
     LFor p = each(b, zero, op(x, S_SHL, blocks, pass.iv));
     LVal begin = op(x, S_SHL, op(x, S_SHR, p.iv, pass.iv), shift), at = op(x, S_AND, p.iv, lir_addi(l, half, -1));
-    put_in_order(b, lir_add(l, begin, at), lir_sub(l, lir_add(l, begin, lir_addi(l, lir_muli(l, half, 2), -1)), at), n);
+    LVal low = lir_add(l, begin, at), high = lir_sub(l, lir_add(l, begin, lir_addi(l, lir_muli(l, half, 2), -1)), at);
+    put_in_order(b, low, high, n);
     lir_for_end(l, &p, NULL, NULL);
     lir_barrier(l);
     LFor step = loop(x, pass.iv, 0, NULL);
     LVal by = lir_addi(l, lir_sub(l, pass.iv, step.iv), -1), far = op(x, S_SHL, one, by), next = lir_addi(l, by, 1);
     p = each(b, zero, op(x, S_SHL, blocks, pass.iv));
-    LVal low = lir_add(l, op(x, S_SHL, op(x, S_SHR, p.iv, by), next), op(x, S_AND, p.iv, lir_addi(l, far, -1)));
+    begin = op(x, S_SHL, op(x, S_SHR, p.iv, by), next);
+    low = lir_add(l, begin, op(x, S_AND, p.iv, lir_addi(l, far, -1)));
     put_in_order(b, low, lir_add(l, low, far), n);
     lir_for_end(l, &p, NULL, NULL);
     lir_barrier(l);
@@ -106,7 +109,8 @@ static void sort_room(Block *b, LVal n) {
 static void take(Block *b, LVal from, LVal to, LVal at) {
     Lir *l = b->x.l;
     LFor f = each(b, from, to);
-    store64(&b->x, b->room, lir_add(l, at, lir_sub(l, f.iv, from)), order_word(&b->o, f.iv));
+    LVal place = lir_add(l, at, lir_sub(l, f.iv, from));
+    store64(&b->x, b->room, place, order_word(&b->o, f.iv));
     lir_for_end(l, &f, NULL, NULL);
 }
 
@@ -158,7 +162,7 @@ static void bitonic_build(Emit *e) {
     tasks_points(&tasks, s, ~(1u << b.x.axis), &p);
     tasks_begin(e, &tasks);
     b.x.n = emit_dim(e, n);
-    LFor t = lir_for(l, lir_t0(l), lir_t1(l), lir_tstep(l), 0, NULL);
+    LFor t = lir_for_tasks(l, lir_tstep(l), 0, NULL);
     tasks_split(e, &tasks, t.iv);
     if (s->kind == ST_SORT) sort_row(&b);
     else topk_row(&b, words ? lir_i64(l, words) : b.x.n);

@@ -124,7 +124,8 @@ static void step_quads(Gen *g, const Tile *t, LVal ka, LVal kb, LVal *acc) {
     Lir *l = g->l;
     LVal b[16];
     for (int v = 0; v < t->nv; v++) {
-        LVal at = lir_add(l, lir_add(l, t->b0, kb), col_offset(g, v));
+        LVal at = lir_add(l, t->b0, kb);
+        at = lir_add(l, at, col_offset(g, v));
         b[v] = load_quads(g, &g->x.b, at, (uint16_t)g->lanes, t->masked && v == t->nv - 1 ? t->mask : (LVal){0});
     }
     for (int r = 0; r < t->ty * t->tx; r++) {
@@ -148,7 +149,8 @@ static void step(Gen *g, const Tile *t, LVal ka, LVal kb, LVal *acc) {
     LVal from = g->plan.copies ? g->copy : g->e->ptr[x->a.buf];
     for (int v = 0; v < t->nv; v++) {
         LVal mask = t->masked && v == t->nv - 1 ? t->mask : (LVal){0};
-        LVal at = lir_add(l, lir_add(l, t->b0, kb), col_offset(g, v));
+        LVal at = lir_add(l, t->b0, kb);
+        at = lir_add(l, at, col_offset(g, v));
         b[v] = as_acc(g, lir_load(l, g->e->ptr[x->b.buf], at, (LTy){(uint8_t)x->b.type, (uint16_t)g->lanes}, mask, 0), x->b.type);
     }
     for (int r = 0; r < rows; r++) {
@@ -186,8 +188,10 @@ static void prefetch_pass(Gen *g, const Tile *t, LVal kb) {
     int64_t want = (4 * blocks + g->plan.chunk - 1) / g->plan.chunk;
     int lines = want > 2 ? 4 : (int)want;
     LVal at = lir_muli(l, g->tile_no, piece / 4 * lines), block = lir_op2(l, S_DIV, at, lir_i64(l, piece));
-    at = lir_add(l, lir_op2(l, S_REM, at, lir_i64(l, piece)), lir_mul(l, block, coef(g, &g->x.b, g->x.nblk)));
-    at = lir_add(l, lir_add(l, at, g->next), lir_muli(l, lir_op2(l, S_SHR, lir_sub(l, kb, lir_muli(l, g->from, 16)), lir_i64(l, 2)), lines));
+    at = lir_op2(l, S_REM, at, lir_i64(l, piece));
+    at = lir_add(l, at, lir_mul(l, block, coef(g, &g->x.b, g->x.nblk)));
+    at = lir_add(l, at, g->next);
+    at = lir_add(l, at, lir_muli(l, lir_op2(l, S_SHR, lir_sub(l, kb, lir_muli(l, g->from, 16)), lir_i64(l, 2)), lines));
     for (int i = 0; i < lines; i++) lir_prefetch(l, g->e->ptr[g->x.b.buf], lir_addi(l, at, line * i), g->x.b.type, 2);
 }
 
@@ -213,9 +217,18 @@ static void prefetch(Gen *g, const Tile *t, LVal kb) {
     }
     int line = (int)(64 / (dt_bits(x->b.type) / 8)); /* elements; four steps of k are four lines of every panel */
     int64_t panel = red * t->nv * g->lanes * line / 16;
-    LVal at = lir_add(l, lir_add(l, t->b0, lir_i64(l, panel)), lir_muli(l, row, panel / m / line * line));
+    LVal at = lir_addi(l, t->b0, panel);
+    at = lir_add(l, at, lir_muli(l, row, panel / m / line * line));
     at = lir_add(l, at, lir_muli(l, lir_op2(l, S_SHR, kb, lir_i64(l, 2)), lines));
     for (int i = 0; i < lines; i++) lir_prefetch(l, g->e->ptr[x->b.buf], lir_addi(l, at, line * i), x->b.type, 2);
+}
+
+/* n steps side by side; ca, cb: how far one is from the next */
+static void steps(Gen *g, const Tile *t, int n, LVal ka, LVal ca, LVal kb, LVal cb, LVal *acc) {
+    for (int j = 0; j < n; j++) {
+        LVal a = lir_add(g->l, ka, lir_muli(g->l, ca, j)), b = lir_add(g->l, kb, lir_muli(g->l, cb, j));
+        step(g, t, a, b, acc);
+    }
 }
 
 /* Loops over reduced axes i.. ; ka, kb: element offsets so far. The innermost axis is unrolled. */
@@ -234,7 +247,8 @@ static void reduce(Gen *g, const Tile *t, int i, LVal ka, LVal kb, LVal *acc) {
     if (i + 1 < x->nred) {
         LFor f = lir_for(l, lir_i64(l, 0), end, lir_i64(l, 1), (uint32_t)n, acc);
         memcpy(next, f.c, sizeof(LVal) * (size_t)n);
-        reduce(g, t, i + 1, lir_add(l, ka, lir_mul(l, f.iv, ca)), lir_add(l, kb, lir_mul(l, f.iv, cb)), next);
+        ka = lir_add(l, ka, lir_mul(l, f.iv, ca)), kb = lir_add(l, kb, lir_mul(l, f.iv, cb));
+        reduce(g, t, i + 1, ka, kb, next);
         lir_for_end(l, &f, next, acc);
         return;
     }
@@ -244,7 +258,7 @@ static void reduce(Gen *g, const Tile *t, int i, LVal ka, LVal kb, LVal *acc) {
     if (g->plan.depth) ext = g->plan.depth;
     if (known && ext <= 2 * u) u = (int)ext; /* short: straight-line, or nothing at all */
     if (known && ext == u) {
-        for (int j = 0; j < u; j++) step(g, t, lir_add(l, ka, lir_muli(l, ca, j)), lir_add(l, kb, lir_muli(l, cb, j)), acc);
+        steps(g, t, u, ka, ca, kb, cb, acc);
         return;
     }
     LVal whole = known ? lir_i64(l, ext / u * u) : lir_mul(l, lir_op2(l, S_DIV, end, lir_i64(l, u)), lir_i64(l, u));
@@ -252,12 +266,13 @@ static void reduce(Gen *g, const Tile *t, int i, LVal ka, LVal kb, LVal *acc) {
     memcpy(next, f.c, sizeof(LVal) * (size_t)n);
     LVal fa = lir_add(l, ka, lir_mul(l, f.iv, ca)), fb = lir_add(l, kb, lir_mul(l, f.iv, cb));
     if (u == g->unroll) prefetch(g, t, fb);
-    for (int j = 0; j < u; j++) step(g, t, lir_add(l, fa, lir_muli(l, ca, j)), lir_add(l, fb, lir_muli(l, cb, j)), next);
+    steps(g, t, u, fa, ca, fb, cb, next);
     lir_for_end(l, &f, next, acc);
     if (known && ext % u == 0) return;
     f = lir_for(l, whole, end, lir_i64(l, 1), (uint32_t)n, acc);
     memcpy(next, f.c, sizeof(LVal) * (size_t)n);
-    step(g, t, lir_add(l, ka, lir_mul(l, f.iv, ca)), lir_add(l, kb, lir_mul(l, f.iv, cb)), next);
+    fa = lir_add(l, ka, lir_mul(l, f.iv, ca)), fb = lir_add(l, kb, lir_mul(l, f.iv, cb));
+    step(g, t, fa, fb, next);
     lir_for_end(l, &f, next, acc);
 }
 
@@ -419,8 +434,10 @@ static void column_tiles(Gen *g, TileRows tr, LVal tile_no, LVal r0, LVal r1) {
         int64_t covers = x->nblk >= 0 ? nv / unit : (int64_t)nv * g->lanes, less = x->nblk >= 0 ? covers - 1 : covers - g->lanes;
         if (is_known && !(known % size > less && known % size <= covers)) continue;
         LIf i = {0};
-        if (!is_known)
-            i = lir_if(l, lir_op2(l, S_AND, lir_op2(l, S_GT, g->cols, lir_i64(l, less)), lir_op2(l, S_LE, g->cols, lir_i64(l, covers))), 0);
+        if (!is_known) {
+            LVal more = lir_op2(l, S_GT, g->cols, lir_i64(l, less));
+            i = lir_if(l, lir_op2(l, S_AND, more, lir_op2(l, S_LE, g->cols, lir_i64(l, covers))), 0);
+        }
         rows(g, tr, r0, r1, nv, x->nblk < 0 && !(is_known && known % g->lanes == 0));
         if (!is_known) {
             lir_else(l, &i, NULL);
@@ -435,7 +452,8 @@ static LVal first_row(Gen *g, TileRows tr, LVal no) {
     int64_t w, tiles;
     CHECK(dim_is_const(g->e->c, g->x.s->axis[g->x.m[0]].extent, &w) && contract_by_tiles(&g->x, tr, &tiles));
     LVal big = lir_i64(g->l, tiles - (tiles * tr.tx - w));
-    return lir_add(g->l, lir_muli(g->l, no, tr.tx - 1), lir_op2(g->l, S_MIN, no, big));
+    big = lir_op2(g->l, S_MIN, no, big);
+    return lir_add(g->l, lir_muli(g->l, no, tr.tx - 1), big);
 }
 
 /* The rows of the task up to tile r1, of this pass, side by side. */
@@ -531,12 +549,13 @@ static void contract_build(Emit *e) {
     tasks_axes(&tasks, x->s, x->batch, x->nbatch, g->at);
     tasks_begin(e, &tasks);
     tasks_grain(e, contract_cost(e->k, e->s, e->t));
-    LFor t = lir_for(l, lir_t0(l), lir_t1(l), lir_i64(l, 1), 0, NULL);
+    LFor t = lir_for_tasks(l, lir_i64(l, 1), 0, NULL);
     for (int a = 0; a < K_AXES; a++) g->at[a] = lir_i64(l, 0);
     tasks_split(e, &tasks, t.iv);
     if (chunk) {
         r0 = lir_muli(l, chunk_no, chunk);
-        r1 = lir_op2(l, S_MIN, lir_addi(l, r0, chunk), emit_dim(e, length));
+        r1 = lir_addi(l, r0, chunk);
+        r1 = lir_op2(l, S_MIN, r1, emit_dim(e, length));
     }
     if (plan->depth) passes(g, tr, tile_no, emit_dim(e, ntiles), r0, r1);
     else column_tiles(g, tr, tile_no, r0, r1);

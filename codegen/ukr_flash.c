@@ -109,7 +109,8 @@ static Terms terms(const Flash *f, LVal v) {
     for (uint16_t i = 0; i < n; i++) {
         LVal x = lir_extract(l, v, i), high = lir_op2(l, S_AND, x, lir_int(l, DT_I32, ~0x1fff));
         part[0][i] = high;
-        part[1][i] = lir_bitcast(l, lir_sub(l, lir_bitcast(l, x, DT_F32), lir_bitcast(l, high, DT_F32)), DT_I32);
+        x = lir_bitcast(l, x, DT_F32);
+        part[1][i] = lir_bitcast(l, lir_sub(l, x, lir_bitcast(l, high, DT_F32)), DT_I32);
     }
     LVal out[2];
     for (int p = 0; p < 2; p++) {
@@ -120,7 +121,9 @@ static Terms terms(const Flash *f, LVal v) {
 }
 
 static LVal pair(Lir *l, LVal v, int at) {
-    return v.i ? lir_insert(l, lir_splat(l, lir_extract(l, v, (uint16_t)at), 2), 1, lir_extract(l, v, (uint16_t)(at + 1))) : v;
+    if (!v.i) return v;
+    LVal both = lir_splat(l, lir_extract(l, v, (uint16_t)at), 2);
+    return lir_insert(l, both, 1, lir_extract(l, v, (uint16_t)(at + 1)));
 }
 
 static LVal multiply(const Flash *f, Terms a, Terms b, LVal c) {
@@ -229,7 +232,7 @@ static void flash_build(Emit *e) {
     Dim tiles = dim_ceildiv(c, flash_rows(f), dim_const(c, ROWS)), tasks = tiles;
     for (int i = 0; i < a->nbatch; i++) tasks = dim_mul(c, tasks, e->k->stage[a->max].axis[a->batch[i]].extent);
     e->code->tasks = tasks;
-    LFor t = lir_for(l, lir_t0(l), lir_t1(l), lir_tstep(l), 0, NULL);
+    LFor t = lir_for_tasks(l, lir_tstep(l), 0, NULL);
     LVal n = emit_dim(e, tiles), q0 = lir_muli(l, lir_op2(l, S_REM, t.iv, n), ROWS), early[GPU_MOST_COPIES];
     GpuProduct x = {.k = a->k, .s = &a->k->stage[a->max]};
     for (int i = 0; i < K_AXES; i++) f->at[i] = lir_i64(l, 0);

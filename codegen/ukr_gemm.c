@@ -72,7 +72,7 @@ static void read_rows(const GpuTiles *g, const Gemm *m, int side, LVal slot, LVa
     bool along_k = g->x.side[side].along_k;
     if (along_k && j) return;
     for (int r = 0; r < n; r += along_k ? 1 : 4) {
-        LVal four = load4(g, lir_add(l, slot, gpu_tile_at(g, side, row_of(g, m, side, i + r), lir_addi(l, k, j))));
+        LVal row = row_of(g, m, side, i + r), four = load4(g, lir_add(l, slot, gpu_tile_at(g, side, row, lir_addi(l, k, j))));
         for (int q = 0; q < 4; q++) *(along_k ? &v[r][q] : &v[r + q][j]) = lir_extract(l, four, (uint16_t)q);
     }
 }
@@ -119,8 +119,10 @@ static void gemm_prepare(GpuTiles *g, void *data) {
     Lir *l = g->l;
     LVal warps = lir_i64(l, m->pitch[1] / WARP_COLS), warp = lir_op2(l, S_DIV, g->tid, lir_i64(l, WARP_ROWS * WARP_COLS));
     LVal lane = lir_op2(l, S_REM, g->tid, lir_i64(l, WARP_ROWS * WARP_COLS)), cols = lir_i64(l, WARP_COLS);
-    m->at[0] = lir_add(l, lir_muli(l, lir_op2(l, S_DIV, warp, warps), WARP_ROWS), lir_op2(l, S_DIV, lane, cols));
-    m->at[1] = lir_add(l, lir_muli(l, lir_op2(l, S_REM, warp, warps), WARP_COLS), lir_op2(l, S_REM, lane, cols));
+    m->at[0] = lir_muli(l, lir_op2(l, S_DIV, warp, warps), WARP_ROWS);
+    m->at[0] = lir_add(l, m->at[0], lir_op2(l, S_DIV, lane, cols));
+    m->at[1] = lir_muli(l, lir_op2(l, S_REM, warp, warps), WARP_COLS);
+    m->at[1] = lir_add(l, m->at[1], lir_op2(l, S_REM, lane, cols));
 }
 
 static void gemm_build(Emit *e) {

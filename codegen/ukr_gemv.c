@@ -453,7 +453,8 @@ static void leave(Gemv *v, const LVal *acc, LVal count[2]) {
     LTy one = {(uint8_t)type, 1};
     for (int r = 0; r < v->rows; r++)
         for (int c = 0; c < v->width; c++) {
-            LVal at = lir_add(l, lir_muli(l, v->chain, sums), lir_addi(l, v->place, r * v->cols + c));
+            LVal at = lir_muli(l, v->chain, sums);
+            at = lir_add(l, at, lir_addi(l, v->place, r * v->cols + c));
             lir_store(l, v->mem, at, acc[r * v->width + c], (LVal){0}, 0);
         }
     lir_barrier(l);
@@ -461,7 +462,8 @@ static void leave(Gemv *v, const LVal *acc, LVal count[2]) {
     LVal index[2], sum = lir_load(l, v->mem, f.iv, one, (LVal){0}, 0);
     index[v->few] = lir_add(l, v->first[v->few], lir_op2(l, S_DIV, f.iv, lir_i64(l, v->cols)));
     index[v->wide] = lir_add(l, v->first[v->wide], lir_op2(l, S_REM, f.iv, lir_i64(l, v->cols)));
-    LIf in = lir_if(l, lir_op2(l, S_AND, lir_op2(l, S_LT, index[0], count[0]), lir_op2(l, S_LT, index[1], count[1])), 0);
+    LVal inside = lir_op2(l, S_LT, index[0], count[0]);
+    LIf in = lir_if(l, lir_op2(l, S_AND, inside, lir_op2(l, S_LT, index[1], count[1])), 0);
     LFor c = lir_for(l, lir_i64(l, 1), lir_i64(l, v->chains), lir_i64(l, 1), 1, &sum);
     LVal more = lir_load(l, v->mem, lir_add(l, f.iv, lir_muli(l, c.iv, sums)), one, (LVal){0}, 0);
     more = lir_add(l, c.c[0], more);
@@ -505,7 +507,7 @@ static void gemv_build(Emit *e) {
         tasks = dim_mul(c, tasks, tiles[side]);
     }
     e->code->tasks = tasks;
-    LFor t = lir_for(l, lir_t0(l), lir_t1(l), lir_tstep(l), 0, NULL);
+    LFor t = lir_for_tasks(l, lir_tstep(l), 0, NULL);
     LVal rest = t.iv, acc[64];
     for (int i = 0; i < 2; i++) { /* blocks that run together read the same columns */
         int side = i ? v->wide : v->few;

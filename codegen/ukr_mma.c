@@ -110,7 +110,8 @@ static void addresses(GpuTiles *g, Mma *m) {
                 LVal row = lir_muli(l, side ? high : low, MATRIX), k = lir_muli(l, side ? low : high, per / 2);
                 if (along) row = lir_add(l, row, in);
                 else k = lir_add(l, k, in);
-                m->at[side][i][step] = gpu_tile_at(g, side, lir_add(l, m->first[side], lir_addi(l, row, i * TALL)), lir_addi(l, k, step * per));
+                row = lir_add(l, m->first[side], lir_addi(l, row, i * TALL));
+                m->at[side][i][step] = gpu_tile_at(g, side, row, lir_addi(l, k, step * per));
             }
 }
 
@@ -136,7 +137,8 @@ static LVal read_piece(GpuTiles *g, const Mma *m, int side, int i, int step, LVa
 }
 
 static LVal pair(Lir *l, LVal v, uint16_t at) {
-    return lir_insert(l, lir_splat(l, lir_extract(l, v, at), 2), 1, lir_extract(l, v, (uint16_t)(at + 1)));
+    LVal both = lir_splat(l, lir_extract(l, v, at), 2);
+    return lir_insert(l, both, 1, lir_extract(l, v, (uint16_t)(at + 1)));
 }
 
 static void mma_product(GpuTiles *g, void *data, LVal slot, LVal *acc) {
@@ -165,7 +167,7 @@ static void mma_sums(GpuTiles *g, void *data, const LVal *acc) {
                 LVal col = lir_addi(l, lir_add(l, m->first[1], lir_muli(l, lir_remi(l, m->lane, 4), 2)), j * MATRIX + r % 2);
                 LVal v = lir_extract(l, acc[i * 2 * m->n[1] + j], (uint16_t)r), at = gpu_sum_at(g, row, col);
                 if (g->x.near && r % 2) continue;
-                if (g->x.near) v = lir_insert(l, lir_splat(l, v, 2), 1, lir_extract(l, acc[i * 2 * m->n[1] + j], (uint16_t)(r + 1)));
+                if (g->x.near) v = pair(l, acc[i * 2 * m->n[1] + j], (uint16_t)r);
                 lir_store(l, g->mem, at, v, (LVal){0}, g->x.near ? 8 : 4);
             }
 }

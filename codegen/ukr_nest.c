@@ -117,7 +117,8 @@ Dim nest_temps(Emit *e, int prefix, const uint64_t *epilogue) {
             x->stride[d] = shared ? dim_const(e->c, 0) : dense;
             if (!shared) dense = dim_mul(e->c, dense, x->dim[d]);
         }
-        e->ptr[b] = lir_ptr_bytes(e->l, lir_scratch(e->l), emit_dim(e, at));
+        LVal room = lir_scratch(e->l);
+        e->ptr[b] = lir_ptr_bytes(e->l, room, emit_dim(e, at));
         DType mt = dt_is_packed(x->dtype) ? DT_U8 : x->dtype;
         Dim bytes = dim_addi(e->c, dim_muli(e->c, dense, (int64_t)dt_bits(mt) / 8), EMIT_TEMP_SLACK);
         at = dim_add(e->c, at, dim_muli(e->c, dim_ceildiv(e->c, bytes, dim_const(e->c, 64)), 64));
@@ -133,7 +134,8 @@ static void place_special(Nest *n, Dim at) {
         const Stage *s = &n->k->stage[st];
         bool strip = nest_by_rows(n->k, e->t, st, n->axis[st]);
         if (!strip && (s->kind == ST_NEST || s->kind == ST_SCAN || s->kind == ST_SCATTER)) continue;
-        n->special[st] = lir_ptr_bytes(e->l, lir_scratch(e->l), emit_dim(e, at));
+        LVal room = lir_scratch(e->l);
+        n->special[st] = lir_ptr_bytes(e->l, room, emit_dim(e, at));
         at = dim_add(e->c, at, strip ? nest_strip_bytes(e, s) : special_scratch(e->c, s));
     }
     e->code->scratch = at;
@@ -242,8 +244,8 @@ void nest_run(Emit *e, int prefix, int64_t chunk) {
     tasks_grain(e, nest_cost(n.k, e->s, e->t));
     bool together = chunk && nest_by_rows(n.k, e->t, 0, n.chunk_axis); /* all chunks of a thread at once: longer rows */
     if (n.together > 1) e->code->scratch = dim_muli(e->c, scratch, n.together);
-    LVal step = together ? lir_sub(l, lir_t1(l), lir_t0(l)) : n.together > 1 ? lir_i64(l, n.together) : lir_tstep(l);
-    LFor t = lir_for(l, lir_t0(l), lir_t1(l), step, 0, NULL);
+    LVal t0 = lir_t0(l), step = together ? lir_sub(l, lir_t1(l), t0) : n.together > 1 ? lir_i64(l, n.together) : lir_tstep(l);
+    LFor t = lir_for_tasks(l, step, 0, NULL);
     tasks_split(e, &tasks, t.iv);
     if (chunk) {
         p.axis[n.chunk_axis] = lir_muli(l, t.iv, chunk);

@@ -92,8 +92,8 @@ static LVal before_value(Sp *x, LVal a, LVal b, bool descending) {
     if (lir_type(x->l, a).dt == DT_BOOL) return op(x, S_AND, lir_op1(x->l, S_NOT, first), second);
     LVal less = op(x, S_LT, first, second);
     if (!dt_is_float(lir_type(x->l, a).dt)) return less;
-    LVal nan = op(x, S_AND, op(x, S_NE, second, second), op(x, S_EQ, first, first));
-    return op(x, S_OR, less, nan);
+    LVal number = op(x, S_EQ, first, first), nan = op(x, S_NE, second, second);
+    return op(x, S_OR, less, op(x, S_AND, nan, number));
 }
 
 LVal order_before(Order *o, LVal i, LVal j) {
@@ -129,7 +129,8 @@ static void merge_sort(Order *o, LVal room, LVal n, LVal cap) {
     LVal a = load64(x, room, lir_add(l, src, op(x, S_MIN, i, last))), b = load64(x, room, lir_add(l, src, op(x, S_MIN, j, last)));
     LVal left = op(x, S_LT, i, mid), right = op(x, S_LT, j, hi);
     LVal take = op(x, S_AND, left, lir_op1(l, S_NOT, op(x, S_AND, right, order_before(o, b, a))));
-    store64(x, room, lir_add(l, dst, k.iv), pick(x, take, a, b));
+    a = pick(x, take, a, b);
+    store64(x, room, lir_add(l, dst, k.iv), a);
     LVal t = lir_cast(l, take, DT_I64), to[2] = {lir_add(l, i, t), lir_add(l, j, lir_sub(l, one, t))};
     lir_for_end(l, &k, to, at);
     lir_for_end(l, &run, NULL, NULL);
@@ -211,7 +212,8 @@ static void sort_ties(Order *o, LVal room, LVal n, LVal cap) {
     LIf more = lir_if(l, op(x, S_GT, o->below, c64(x, 0)), 0);
     LFor f = lir_for(l, c64(x, 1), lir_addi(l, n, 1), c64(x, 1), 1, &first);
     LVal last = op(x, S_EQ, f.iv, n), here = load64(x, room, op(x, S_MIN, f.iv, lir_addi(l, n, -1))), before = load64(x, room, f.c[0]);
-    LVal other = op(x, S_OR, last, op(x, S_NE, op(x, S_SHR, here, high), op(x, S_SHR, before, high))), count = lir_sub(l, f.iv, f.c[0]);
+    here = op(x, S_SHR, here, high), before = op(x, S_SHR, before, high);
+    LVal other = op(x, S_OR, last, op(x, S_NE, here, before)), count = lir_sub(l, f.iv, f.c[0]);
     LIf ties = lir_if(l, op(x, S_AND, other, op(x, S_GT, count, c64(x, 1))), 0);
     o->elements = true;
     merge_sort(o, lir_ptr_add(l, room, f.c[0], DT_I64), count, cap);

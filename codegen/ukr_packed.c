@@ -260,8 +260,9 @@ static void reduce(Gen *g, int i, LVal index, LVal a0, TileProduct *t, LVal *acc
     LVal next[PANEL_TILE];
     LFor f = lir_for(l, lir_i64(l, 0), extent(g, axis), lir_i64(l, 1), (uint32_t)n, acc);
     memcpy(next, f.c, sizeof(LVal) * (size_t)n);
-    reduce(g, i + 1, lir_add(l, lir_mul(l, index, extent(g, axis)), f.iv),
-           lir_add(l, a0, lir_mul(l, f.iv, coef(g, axis))), t, next);
+    index = lir_add(l, lir_mul(l, index, extent(g, axis)), f.iv);
+    a0 = lir_add(l, a0, lir_mul(l, f.iv, coef(g, axis)));
+    reduce(g, i + 1, index, a0, t, next);
     lir_for_end(l, &f, next, acc);
 }
 
@@ -382,11 +383,14 @@ static void packed_build(Emit *e) {
         dim_muli(c, dim_ceildiv(c, dim_muli(c, floats, 4 * g->width), dim_const(c, 64)), 64);
     g->panel = lir_scratch(l);
     g->prows = emit_dim(e, prows);
-    LFor t = lir_for(l, lir_t0(l), lir_t1(l), lir_i64(l, 1), 0, NULL);
+    LFor t = lir_for_tasks(l, lir_i64(l, 1), 0, NULL);
     for (int a = 0; a < K_AXES; a++) g->at[a] = lir_i64(l, 0);
     tasks_split(e, &tasks, t.iv);
     LVal r0 = lir_muli(l, chunk, g->rows);
-    if (x->m >= 0) g->r1 = lir_op2(l, S_MIN, lir_addi(l, r0, g->rows), extent(g, x->m));
+    if (x->m >= 0) {
+        g->r1 = lir_addi(l, r0, g->rows);
+        g->r1 = lir_op2(l, S_MIN, g->r1, extent(g, x->m));
+    }
     g->at[x->n] = lir_muli(l, panel_no, g->width);
     g->cols = lir_op2(l, S_MIN, lir_i64(l, g->width), lir_sub(l, extent(g, x->n), g->at[x->n]));
     if (dim_divisible(c, x->s->axis[x->n].extent, g->width)) g->cols = lir_i64(l, g->width);

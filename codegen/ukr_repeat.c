@@ -72,13 +72,15 @@ static void copy(Gen *g, LVal ptr, LVal to, LVal n) {
     if (e->t->flags & F_AVX512) {
         LIf rest = lir_if(l, lir_op2(l, S_LT, whole, n), 0);
         LVal mask = lir_mask(l, lir_sub(l, n, whole), g->lanes);
-        lir_store(l, ptr, lir_add(l, to, whole), lir_load(l, ptr, whole, vector, mask, 0), mask, 0);
+        v = lir_load(l, ptr, whole, vector, mask, 0);
+        lir_store(l, ptr, lir_add(l, to, whole), v, mask, 0);
         lir_else(l, &rest, NULL);
         lir_endif(l, &rest, NULL, NULL);
         return;
     }
     f = lir_for(l, whole, n, lir_i64(l, 1), 0, NULL);
-    lir_store(l, ptr, lir_add(l, to, f.iv), lir_load(l, ptr, f.iv, one, (LVal){0}, 0), (LVal){0}, 0);
+    v = lir_load(l, ptr, f.iv, one, (LVal){0}, 0);
+    lir_store(l, ptr, lir_add(l, to, f.iv), v, (LVal){0}, 0);
     lir_for_end(l, &f, NULL, NULL);
 }
 
@@ -153,10 +155,11 @@ static void repeat_build(Emit *e) {
     tasks_points(&tasks, s, (1u << a) - 1, &p);
     tasks_begin(e, &tasks);
     tasks_grain(e, repeat_cost(e->k, e->s, e->t));
-    LFor t = lir_for(l, lir_t0(l), lir_t1(l), lir_i64(l, 1), 0, NULL);
+    LFor t = lir_for_tasks(l, lir_i64(l, 1), 0, NULL);
     tasks_split(e, &tasks, t.iv);
     p.axis[a] = lir_mul(l, p.axis[a], emit_dim(e, stretch));
-    LVal count = lir_op2(l, S_MIN, emit_dim(e, stretch), lir_sub(l, emit_dim(e, s->axis[a].extent), p.axis[a]));
+    LVal count = lir_sub(l, emit_dim(e, s->axis[a].extent), p.axis[a]);
+    count = lir_op2(l, S_MIN, count, emit_dim(e, stretch));
     fill(&g, a + 1, &p);
     copies(&g, a, &p, count);
     lir_for_end(l, &t, NULL, NULL);

@@ -462,7 +462,7 @@ static void rows_build(Emit *e) {
     Tasks tasks = {0};
     tasks_points(&tasks, first, (1u << r.prefix) - 1, &p);
     tasks_begin(e, &tasks);
-    LFor t = lir_for(l, lir_t0(l), lir_t1(l), lir_tstep(l), 0, NULL);
+    LFor t = lir_for_tasks(l, lir_tstep(l), 0, NULL);
     tasks_split(e, &tasks, t.iv);
     if (r.held) run_in_registers(&r, &uses, extent, &p);
     else run_in_scratch(&r, epilogue, &p);

@@ -68,7 +68,8 @@ static LVal running(Block *b, LVal first, LVal v, LVal *before) {
         LVal some = positive(b, lir_op2(l, S_AND, b->lane, lir_i64(l, mask - 1)));
         LVal with = mask == 1 ? other : choose(b, some, combine(b, other, lower), other);
         lower = choose(b, upper, with, lower);
-        all = choose(b, upper, combine(b, other, all), combine(b, all, other));
+        LVal after = combine(b, other, all);
+        all = choose(b, upper, after, combine(b, all, other));
     }
     int warps = b->threads / WARP;
     LTy ty = lir_type(l, v);
@@ -84,8 +85,10 @@ static LVal running(Block *b, LVal first, LVal v, LVal *before) {
         sum = w ? combine(b, sum, part) : part;
     }
     lir_barrier(l); /* the next parts may come */
-    *before = choose(b, positive(b, b->warp), combine(b, first, of_warps), first);
-    *before = choose(b, positive(b, b->lane), combine(b, *before, lower), *before);
+    LVal own = combine(b, first, of_warps);
+    *before = choose(b, positive(b, b->warp), own, first);
+    own = combine(b, *before, lower);
+    *before = choose(b, positive(b, b->lane), own, *before);
     return combine(b, first, sum);
 }
 
@@ -151,7 +154,7 @@ static void scan_build(Emit *e) {
     tasks_points(&tasks, s, ~(1u << x.axis), &p);
     tasks_begin(e, &tasks);
     x.n = emit_dim(e, s->axis[x.axis].extent);
-    LFor t = lir_for(l, lir_t0(l), lir_t1(l), lir_tstep(l), 0, NULL);
+    LFor t = lir_for_tasks(l, lir_tstep(l), 0, NULL);
     tasks_split(e, &tasks, t.iv);
     (s->kind == ST_SCAN ? scan_row : compact_row)(&b, &x);
     lir_for_end(l, &t, NULL, NULL);

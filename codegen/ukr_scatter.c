@@ -44,7 +44,7 @@ static void scatter_build(Emit *e) {
     Tasks tasks = {0};
     tasks_points(&tasks, s, own, &p);
     tasks_begin(e, &tasks);
-    LFor t = lir_for(l, lir_t0(l), lir_t1(l), lir_tstep(l), 0, NULL);
+    LFor t = lir_for_tasks(l, lir_tstep(l), 0, NULL);
     tasks_split(e, &tasks, t.iv);
     updates(e, s, ~own, 0, &p);
     lir_for_end(l, &t, NULL, NULL);

@@ -54,7 +54,10 @@ static LVal u32(Sp *x, uint32_t v) { return lir_int(x->l, DT_U32, (int64_t)v); }
 static LVal word(Sp *x, LVal state, LVal i) { return lir_load(x->l, state, i, (LTy){DT_U32, 1}, (LVal){0}, 0); }
 static LVal shr(Sp *x, LVal v, uint32_t by) { return lir_shru(x->l, v, u32(x, by)); }
 static LVal shl(Sp *x, LVal v, uint32_t by) { return op(x, S_SHL, v, u32(x, by)); }
-static LVal wrapped(Sp *x, LVal k) { return pick(x, op(x, S_GE, k, c64(x, TWISTER)), lir_addi(x->l, k, -TWISTER), k); }
+static LVal wrapped(Sp *x, LVal k) {
+    LVal beyond = op(x, S_GE, k, c64(x, TWISTER));
+    return pick(x, beyond, lir_addi(x->l, k, -TWISTER), k);
+}
 
 static void twister_seed(Sp *x, LVal state, uint32_t seed) {
     Lir *l = x->l;
@@ -69,11 +72,12 @@ static void twister_seed(Sp *x, LVal state, uint32_t seed) {
 static void twister_turn(Sp *x, LVal state) {
     Lir *l = x->l;
     LFor f = loop(x, c64(x, TWISTER), 0, NULL);
-    LVal y = op(x, S_OR, op(x, S_AND, word(x, state, f.iv), u32(x, 0x80000000u)),
-                op(x, S_AND, word(x, state, wrapped(x, lir_addi(l, f.iv, 1))), u32(x, 0x7fffffffu)));
+    LVal top = op(x, S_AND, word(x, state, f.iv), u32(x, 0x80000000u)), next = word(x, state, wrapped(x, lir_addi(l, f.iv, 1)));
+    LVal y = op(x, S_OR, top, op(x, S_AND, next, u32(x, 0x7fffffffu)));
     LVal odd = op(x, S_NE, op(x, S_AND, y, u32(x, 1)), u32(x, 0));
     LVal far = word(x, state, wrapped(x, lir_addi(l, f.iv, STEP)));
-    LVal v = op(x, S_XOR, op(x, S_XOR, far, shr(x, y, 1)), pick(x, odd, u32(x, 0x9908b0dfu), u32(x, 0)));
+    LVal v = op(x, S_XOR, far, shr(x, y, 1));
+    v = op(x, S_XOR, v, pick(x, odd, u32(x, 0x9908b0dfu), u32(x, 0)));
     lir_store(l, state, f.iv, v, (LVal){0}, 0);
     lir_for_end(l, &f, NULL, NULL);
 }

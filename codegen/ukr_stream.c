@@ -215,7 +215,7 @@ static void stream_build(Emit *e) {
         if (s->axis[a].kind == AX_PAR) tasks_along(&tasks, n, &p.axis[a]);
     }
     tasks_begin(e, &tasks);
-    LFor t = lir_for(l, lir_t0(l), lir_t1(l), lir_tstep(l), 0, NULL);
+    LFor t = lir_for_tasks(l, lir_tstep(l), 0, NULL);
     LVal n = emit_dim(e, s->axis[v].extent);
     tasks_split(e, &tasks, t.iv);
     if (many > 1) p.axis[u] = lir_muli(l, p.axis[u], many);

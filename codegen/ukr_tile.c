@@ -214,7 +214,7 @@ static void tile_build(Emit *e) {
     tasks_points(&tasks, s, others, &p);
     tasks_begin(e, &tasks);
     tasks_grain(e, tile_cost(e->k, e->s, e->t));
-    LFor t = lir_for(l, lir_t0(l), lir_t1(l), lir_i64(l, 1), 0, NULL);
+    LFor t = lir_for_tasks(l, lir_i64(l, 1), 0, NULL);
     tasks_split(e, &tasks, t.iv);
     int tx = (int)e->s->par[PAR_TX];
     bool exact = dim_divisible(c, vext, g->lanes);

@@ -167,13 +167,14 @@ static void transpose_build(Emit *e) {
     tasks_points(&tasks, s, ~(1u << g.p.u | 1u << g.p.w), &p);
     tasks_begin(e, &tasks);
     tasks_grain(e, transpose_cost(e->k, e->s, e->t));
-    LFor t = lir_for(l, lir_t0(l), lir_t1(l), lir_i64(l, 1), 0, NULL);
+    LFor t = lir_for_tasks(l, lir_i64(l, 1), 0, NULL);
     tasks_split(e, &tasks, t.iv);
     LVal w0 = lir_muli(l, strip, g.lanes);
     LVal nu = emit_dim(e, s->axis[g.p.u].extent), wleft = lir_op2(l, S_MIN, lir_sub(l, emit_dim(e, s->axis[g.p.w].extent), w0), lir_i64(l, g.lanes));
     LFor u = lir_for(l, lir_i64(l, 0), nu, lir_i64(l, g.lanes), 0, NULL);
     LVal left[2] = {lir_op2(l, S_MIN, lir_sub(l, nu, u.iv), lir_i64(l, g.lanes)), wleft};
-    LVal both = lir_op2(l, S_AND, lir_op2(l, S_EQ, left[0], lir_i64(l, g.lanes)), lir_op2(l, S_EQ, left[1], lir_i64(l, g.lanes)));
+    LVal both = lir_op2(l, S_EQ, left[0], lir_i64(l, g.lanes));
+    both = lir_op2(l, S_AND, both, lir_op2(l, S_EQ, left[1], lir_i64(l, g.lanes)));
     LIf full = lir_if(l, both, 0);
     one_tile(&g, &p, u.iv, w0, NULL);
     lir_else(l, &full, NULL);

@@ -49,8 +49,8 @@ static LFor walk(Turn *t, Point *p, int a, LVal a0, int b, LVal b0, LIf *in) {
     LFor f = lir_for(l, t->row, lir_i64(l, SIDE), lir_i64(l, ROWS), 0, NULL);
     p->axis[a] = lir_add(l, a0, t->lane);
     p->axis[b] = lir_add(l, b0, f.iv);
-    *in = lir_if(l, lir_op2(l, S_AND, lir_op2(l, S_LT, p->axis[a], emit_dim(t->e, s->axis[a].extent)),
-                            lir_op2(l, S_LT, p->axis[b], emit_dim(t->e, s->axis[b].extent))), 0);
+    LVal inside = lir_op2(l, S_LT, p->axis[a], emit_dim(t->e, s->axis[a].extent));
+    *in = lir_if(l, lir_op2(l, S_AND, inside, lir_op2(l, S_LT, p->axis[b], emit_dim(t->e, s->axis[b].extent))), 0);
     emit_memo_reset(t->e);
     return f;
 }
@@ -110,9 +110,10 @@ static void turn_build(Emit *e) {
     tasks_along(&tasks, dim_ceildiv(e->c, s->axis[t.p.w].extent, side), &w);
     tasks_points(&tasks, s, ~(1u << t.p.u | 1u << t.p.w), &p);
     tasks_begin(e, &tasks);
-    LFor f = lir_for(l, lir_t0(l), lir_t1(l), lir_tstep(l), 0, NULL);
+    LFor f = lir_for_tasks(l, lir_tstep(l), 0, NULL);
     tasks_split(e, &tasks, f.iv);
-    one_tile(&t, &p, lir_muli(l, u, SIDE), lir_muli(l, w, SIDE));
+    u = lir_muli(l, u, SIDE), w = lir_muli(l, w, SIDE);
+    one_tile(&t, &p, u, w);
     lir_for_end(l, &f, NULL, NULL);
 }
 

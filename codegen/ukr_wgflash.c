@@ -173,8 +173,8 @@ static void bring(const Wide *w, Operand o, LVal row, LVal slot, LVal round, LVa
     const Lies *t = &w->lie[o];
     int64_t panel = (o == QUERY ? ROWS : KEYS) * LINE;
     LVal full = barrier_of(w, w->full, o, slot), at[LIR_AXES] = {{0}, row};
-    lir_mbarrier_wait(l, w->mem, barrier_of(w, w->empty, o, slot),
-                      lir_op2(l, S_XOR, round, lir_i64(l, 1)));
+    LVal empty = barrier_of(w, w->empty, o, slot);
+    lir_mbarrier_wait(l, w->mem, empty, lir_op2(l, S_XOR, round, lir_i64(l, 1)));
     lir_mbarrier_expect(l, w->mem, full, lir_i64(l, w->wide[o] * panel));
     for (int i = 2; i < t->n; i++) at[i] = gpu_map_at(w->f.e, t->step[i], w->f.at[t->batch[i]]);
     for (int p = 0; p < w->wide[o]; p++) {
@@ -199,7 +199,7 @@ static void find_task(Wide *w, LVal t) {
 static void produce(Wide *w) {
     Lir *l = w->f.l;
     LVal zero = lir_i64(l, 0), state[3] = {zero, zero, zero};
-    LFor t = lir_for(l, lir_t0(l), lir_t1(l), lir_tstep(l), 3, state);
+    LFor t = lir_for_tasks(l, lir_tstep(l), 3, state);
     find_task(w, t.iv);
     bring(w, QUERY, w->q0, zero, t.c[2], zero);
     LFor k = lir_for(l, zero, w->steps, lir_i64(l, 1), 2, t.c);
@@ -335,7 +335,7 @@ static void consume(Wide *w) {
     lir_barrier_arrive(l, TURN, CONSUMERS * GROUP); /* the other one begins */
     lir_else(l, &last, NULL);
     lir_endif(l, &last, NULL, NULL);
-    LFor t = lir_for(l, lir_t0(l), lir_t1(l), lir_tstep(l), 3, state);
+    LFor t = lir_for_tasks(l, lir_tstep(l), 3, state);
     GpuRing r = {{t.c[0], t.c[1]}};
     find_task(w, t.iv);
     LVal q0 = lir_add(l, w->q0, lir_muli(l, w->group, FLASH_ROWS));

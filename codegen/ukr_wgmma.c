@@ -135,7 +135,7 @@ static void produce(Wg *w) {
     Emit *e = w->g.e;
     Lir *l = e->l;
     GpuRing r = ring_begin(w, 1);
-    LFor t = lir_for(l, lir_t0(l), lir_t1(l), lir_tstep(l), 2, r.at);
+    LFor t = lir_for_tasks(l, lir_tstep(l), 2, r.at);
     find_tile(w, t.iv);
     LVal own[2] = {lir_i64(l, 0), lir_i64(l, 0)}; /* rows before those of a side that this block brings */
     if (w->cluster > 1) own[1] = lir_muli(l, w->rank, brought(w, 1));
@@ -174,8 +174,8 @@ static void multiply(const Wg *w, LVal stage, LVal *sum) {
     Lir *l = w->g.l;
     int tall = w->size->part[0] / TALL, n = w->size->part[1];
     LVal at[2];
-    for (int side = 0; side < 2; side++)
-        at[side] = lir_addi(l, lir_add(l, lir_muli(l, stage, w->slot), lir_muli(l, w->part[side], LINE)), w->base[side]);
+    LVal slot = lir_muli(l, stage, w->slot);
+    for (int side = 0; side < 2; side++) at[side] = lir_addi(l, lir_add(l, slot, lir_muli(l, w->part[side], LINE)), w->base[side]);
     for (int step = 0; step < STEPS; step++)
         for (int i = 0; i < tall; i++) {
             LProduct p = {.in = w->g.x.side[0].type, .a = w->mem, .b = w->mem, .a_turned = w->turned[0], .b_turned = w->turned[1],
@@ -215,13 +215,14 @@ static void along_depth(const Wg *w, GpuRing *r, LVal *sum) {
 static void store_piece(const Wg *w, const LVal *sum) {
     const GpuTiles *g = &w->g;
     Lir *l = g->l;
-    LVal lane = lir_remi(l, g->tid, 32), top = lir_add(l, lir_muli(l, lir_divi(l, g->tid, 32), 16), lir_divi(l, lane, 4));
+    LVal lane = lir_remi(l, g->tid, 32), top = lir_muli(l, lir_divi(l, g->tid, 32), 16);
+    top = lir_add(l, top, lir_divi(l, lane, 4));
     for (int j = 0; j < PIECE / 8; j++)
         for (int r = 0; r < 4; r++) {
             LVal row = lir_addi(l, top, r / 2 * 8), col = lir_addi(l, lir_muli(l, lir_remi(l, lane, 4), 2), j * 8 + r % 2);
             LVal v = lir_extract(l, sum[j], (uint16_t)r);
             if (g->x.near && r % 2) continue;
-            if (g->x.near) v = lir_insert(l, lir_splat(l, v, 2), 1, lir_extract(l, sum[j], (uint16_t)(r + 1)));
+            if (g->x.near) v = lir_splat(l, v, 2), v = lir_insert(l, v, 1, lir_extract(l, sum[j], (uint16_t)(r + 1)));
             lir_store(l, g->mem, gpu_sum_at(g, row, col), v, (LVal){0}, g->x.near ? 8 : 4);
         }
 }
@@ -251,8 +252,9 @@ static void results(Wg *w, const LVal *sum) {
         lir_endif(l, &own, NULL, NULL);
     }
     meet(w);
-    g->first[0] = lir_add(l, lir_add(l, w->first[0], w->part[0]), lir_muli(l, down, TALL));
-    g->first[1] = lir_add(l, lir_add(l, w->first[1], w->part[1]), lir_muli(l, right, PIECE));
+    for (int side = 0; side < 2; side++) g->first[side] = lir_add(l, w->first[side], w->part[side]);
+    g->first[0] = lir_add(l, g->first[0], lir_muli(l, down, TALL));
+    g->first[1] = lir_add(l, g->first[1], lir_muli(l, right, PIECE));
     gpu_leave(g);
     lir_for_end(l, &p, NULL, NULL);
 }
@@ -262,7 +264,7 @@ static void consume(Wg *w) {
     Lir *l = w->g.l;
     LVal sum[MOST_SUMS];
     GpuRing r = ring_begin(w, 0);
-    LFor t = lir_for(l, lir_t0(l), lir_t1(l), lir_tstep(l), 2, r.at);
+    LFor t = lir_for_tasks(l, lir_tstep(l), 2, r.at);
     memcpy(r.at, t.c, sizeof r.at);
     find_tile(w, t.iv);
     along_depth(w, &r, sum);

@@ -260,8 +260,7 @@ static void transform_in(Gen *g) {
     LFor t = loop(g, num(g, 0), num(g, g->p.block), 1);
     LVal tile = lir_op2(l, S_MIN, lir_add(l, g->t0, t.iv), num(g, g->m.s.tiles - 1));
     LVal y = lir_op2(l, S_DIV, tile, num(g, g->m.tx)), x = lir_op2(l, S_REM, tile, num(g, g->m.tx));
-    LVal from =
-             lir_add(l, lir_add(l, first, lir_mul(l, y, step[f + 1])), lir_mul(l, x, step[f + 2])),
+    LVal row = lir_add(l, first, lir_mul(l, y, step[f + 1])), from = lir_add(l, row, lir_mul(l, x, step[f + 2])),
          to = lir_muli(l, t.iv, g->vpitch);
     LFor c = loop(g, num(g, 0), num(g, g->m.s.cb), 1);
     LVal from_c = lir_add(l, from, lir_mul(l, c.iv, step[f])),
@@ -271,8 +270,8 @@ static void transform_in(Gen *g) {
          h[MAX_POINTS], v[WINO_MAX];
     for (int j = 0; j < a; j++) { /* column j of the tile */
         for (int i = 0; i < a; i++) {
-            LVal at = lir_add(l, src,
-                              lir_add(l, lir_muli(l, step[f + 6], i), lir_muli(l, step[f + 4], j)));
+            LVal at = lir_muli(l, step[f + 6], i);
+            at = lir_add(l, src, lir_add(l, at, lir_muli(l, step[f + 4], j)));
             d[i] = lir_load(l, g->e->ptr[g->m.x], at, (LTy){DT_F32, g->lanes}, (LVal){0}, 0);
         }
         times_bt(g, d, 1, h + j, a);
@@ -309,7 +308,8 @@ static void multiply(Gen *g, int rows, int nv, int passes, LVal pass, LVal a, LV
     memcpy(next, k.c, sizeof(LVal) * (size_t)(rows * nv));
     LVal panel = lir_add(l, b, lir_muli(l, k.iv, BLOCK)), row = lir_add(l, a, k.iv);
     if (lines) {
-        LVal at = lir_add(l, lir_muli(l, k.iv, 4 * lines), lir_muli(l, pass, channels * 4 * lines));
+        LVal at = lir_muli(l, k.iv, 4 * lines);
+        at = lir_add(l, at, lir_muli(l, pass, channels * 4 * lines));
         for (int i = 0; i < lines; i++)
             lir_prefetch(l, g->e->ptr[g->m.u],
                          lir_addi(l, lir_add(l, b, at), channels * g->p.unit + i * 16), DT_F32, 2);
@@ -343,24 +343,22 @@ static void panel(Gen *g, LVal point, LVal col, int nv) {
     LVal u = lir_muli(l, point, channels * g->m.s.ob * BLOCK);
     if (g->p.unit % BLOCK == 0)
         u = lir_add(l, u, lir_muli(l, col, channels));
-    else
-        u = lir_add(l, u,
-                    lir_add(l, lir_muli(l, lir_op2(l, S_DIV, col, num(g, BLOCK)), channels * BLOCK),
-                            lir_op2(l, S_REM, col, num(g, BLOCK))));
-    LVal a = lir_muli(l, point, g->vplane),
-         to = lir_add(l, lir_muli(l, point, g->mplane), lir_sub(l, col, g->c0));
+    else {
+        LVal block = lir_muli(l, lir_op2(l, S_DIV, col, num(g, BLOCK)), channels * BLOCK);
+        u = lir_add(l, u, lir_add(l, block, lir_op2(l, S_REM, col, num(g, BLOCK))));
+    }
+    LVal a = lir_muli(l, point, g->vplane), to = lir_muli(l, point, g->mplane);
+    to = lir_add(l, to, lir_sub(l, col, g->c0));
     CHECK(small <= passes);
     LFor r = loop(g, num(g, 0), num(g, big), 1);
-    LVal at = lir_muli(l, r.iv, rows);
-    multiply(g, (int)rows, nv, (int)passes, r.iv, lir_add(l, a, lir_muli(l, at, g->vpitch)), u,
-             lir_add(l, to, lir_muli(l, at, g->mpitch)));
+    LVal at = lir_muli(l, r.iv, rows), src = lir_add(l, a, lir_muli(l, at, g->vpitch)), dst = lir_add(l, to, lir_muli(l, at, g->mpitch));
+    multiply(g, (int)rows, nv, (int)passes, r.iv, src, u, dst);
     lir_for_end(l, &r, NULL, NULL);
     if (!small) return;
     r = loop(g, num(g, 0), num(g, small), 1);
     at = lir_addi(l, lir_muli(l, r.iv, rows - 1), big * rows);
-    multiply(g, (int)rows - 1, nv, (int)passes, lir_addi(l, r.iv, big),
-             lir_add(l, a, lir_muli(l, at, g->vpitch)), u,
-             lir_add(l, to, lir_muli(l, at, g->mpitch)));
+    src = lir_add(l, a, lir_muli(l, at, g->vpitch)), dst = lir_add(l, to, lir_muli(l, at, g->mpitch));
+    multiply(g, (int)rows - 1, nv, (int)passes, lir_addi(l, r.iv, big), src, u, dst);
     lir_for_end(l, &r, NULL, NULL);
 }
 
@@ -425,7 +423,7 @@ static void wino_build(Emit *e) {
     e->code->tasks = dim_muli(e->c, g->m.n, g->p.blocks * g->p.groups);
     g->v = lir_scratch(l);
     g->mm = lir_ptr_add(l, g->v, num(g, points * g->vplane), DT_F32);
-    LFor t = loop(g, lir_t0(l), lir_t1(l), 1);
+    LFor t = lir_for_tasks(l, lir_i64(l, 1), 0, NULL);
     LVal rest = t.iv;
     g->t0 = lir_muli(l, lir_op2(l, S_REM, rest, num(g, g->p.blocks)), g->p.block);
     rest = lir_op2(l, S_DIV, rest, num(g, g->p.blocks));

@@ -246,6 +246,9 @@ static void resize(Imp *m, const Resizer *all)
     Val y = z.n ? cast_to(m, x, w) : x;
     for (int i = 0; i < z.n && y.i; i++)
         y = interpolate(m, &z, &z.side[i], y, w);
+    /* integers: ONNX Runtime truncates between two neighbours, and rounds all other sums as the specification's reference does */
+    if (y.i && z.n && !dt_is_float(t) && (z.rule.kind == CUBIC || z.rule.antialias))
+        y = map_text(m, "rint(a)", 1, &y);
     result(m, 0, cast_to(m, y, t));
 }
 

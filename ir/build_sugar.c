@@ -120,6 +120,12 @@ bool reduce_is(const Ctx *c, const ReduceAttr *a, ReduceOp op, DType t) {
                             : n.i == a->init[0].i;
 }
 
+/* x is as good as y, or better: a NaN is better than any number, and as good as another one. */
+static Expr as_good(Ctx *c, Expr x, Expr y, bool max, bool nan) {
+    Expr none = {0}, good = expr_op(c, max ? S_GE : S_LE, x, y, none);
+    return nan ? expr_op(c, S_OR, good, expr_op(c, S_NE, x, x, none), none) : good;
+}
+
 /* The pair (value, index): the better value wins, of equal ones the lower (last: higher) index. */
 Val b_argminmax(B *b, Val v, int axis, bool keep, bool max, bool last) {
     Ctx *c = b->c;
@@ -132,9 +138,9 @@ Val b_argminmax(B *b, Val v, int axis, bool keep, bool max, bool last) {
     Val in[2] = {v, {0}}, out[2];
     b_map(b, 1, &at, 0, NULL, t->rank, t->dim, &in[1]);
     Expr m = expr_arg(c, 0, d), i = expr_arg(c, 1, DT_I64), x = expr_arg(c, 2, d), j = expr_arg(c, 3, DT_I64);
-    Expr wins = expr_op(c, max ? S_GT : S_LT, x, m, none);
-    Expr tie = expr_op(c, S_AND, expr_op(c, S_EQ, x, m, none), expr_op(c, last ? S_GT : S_LT, j, i, none), none);
-    Expr take = expr_op(c, S_OR, wins, tie, none);
+    Expr good = as_good(c, x, m, max, dt_is_float(d)), tie = as_good(c, m, x, max, dt_is_float(d));
+    Expr first = expr_op(c, S_OR, expr_op(c, S_NOT, tie, none, none), expr_op(c, last ? S_GT : S_LT, j, i, none), none);
+    Expr take = expr_op(c, S_AND, good, first, none);
     Expr comb[2] = {expr_op(c, S_SELECT, take, x, m), expr_op(c, S_SELECT, take, j, i)};
     Scalar init[2] = {extreme(d, max), {.t = DT_I64, .i = 0}};
     b_reduce(b, 2, in, 1u << axis, keep, comb, init, (DType[]){d, DT_I64}, out);

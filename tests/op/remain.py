@@ -70,6 +70,32 @@ def moved(rng):
                dynamic=True)
 
 
+def unusual(rng):
+    """NaN among what is compared, products beyond the range of their integers, and integers between pixels: what the specification's reference
+    does, and ONNX Runtime does in some cases only."""
+    x = f32(rng, 8, 37)
+    for at, value in ((0, 2), np.nan), ((1, 0), np.nan), ((2, 36), np.nan), (3, np.nan), ((4, [1, 3]), np.nan), ((5, 1), np.inf), ((5, 3), np.nan):
+        x[at] = value
+    x[6], x[7] = -np.inf, np.inf
+    for kind in (np.float16, np.float32, np.float64):
+        for op in ("ArgMax", "ArgMin"):
+            for last in (0, 1):
+                for axis in (0, 1):
+                    yield Case(op, [x.astype(kind)], {"axis": axis, "select_last_index": last}, opset=13, oracle="reference")
+        yield Case("Hardmax", [x.astype(kind)], {"axis": 1}, opset=13, oracle="reference")
+        for op in ("ReduceMax", "ReduceMin"):
+            yield Case(op, [x.astype(kind), np.array([1])], opset=18, oracle="reference")
+    for kind in (np.int32, np.int64, np.uint32, np.uint64):
+        large = (ints(rng, 3, 37, low=1, high=2**30) * 2 + 1).astype(kind)
+        for op, f in (("ReduceProd", np.prod), ("ReduceSumSquare", lambda v, *a, **k: np.sum(v * v, *a, **k))):
+            yield Case(op, [large, np.array([1])], {"keepdims": 0}, opset=18, oracle=lambda v, _, f=f: f(v, 1, dtype=v.dtype))
+        yield Case("CumProd", [large, np.array(1)], opset=26, oracle=lambda v, _: np.cumprod(v, 1, dtype=v.dtype))
+    for kind in (np.uint8, np.int8, np.int32):
+        image = ints(rng, 1, 2, 8, 9, low=0 if kind is np.uint8 else -128, high=255 if kind is np.uint8 else 127).astype(kind)
+        for mode in ({"mode": "cubic"}, {"mode": "cubic", "antialias": 1}, {"mode": "linear", "antialias": 1}):
+            yield Case("Resize", [image, None, None, np.array([1, 2, 3, 13])], mode, opset=19, oracle="reference")
+
+
 def bits(rng):
     """Elements of one width are taken for each other."""
     widths = [(ml_dtypes.int2, ml_dtypes.uint2), (ml_dtypes.int4, ml_dtypes.uint4, ml_dtypes.float4_e2m1fn), (np.int8, np.uint8, bool, *SMALL[3:]),
@@ -188,6 +214,7 @@ def cases(rng):
     yield from casts(rng)
     yield from lists(rng)
     yield from moved(rng)
+    yield from unusual(rng)
     yield from bits(rng)
     yield from ranges(rng)
     yield from signals(rng)

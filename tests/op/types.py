@@ -86,6 +86,20 @@ def casts(rng):
         yield Case("Cast", [x], {"to": getattr(TensorProto, b)}, opset=25, oracle="reference")
 
 
+def beyond():
+    """Floats that no integer of the type is near: the standard leaves the result open; it is the nearest integer that there is, 0 for NaN
+    (IR.md), whether a kernel, the evaluator or the folding of constants computes it."""
+    wide = np.array([np.nan, np.inf, -np.inf, 3e9, -3e9, 300, -1, 255.5, -128.7, 1e20, -0.5, 65535.9, 2.0**31, 9.3e18, 1.9e19, -9.3e18, 127.9, 0])
+    for a in FLOATS:
+        with np.errstate(all="ignore"):
+            x = wide.astype(dtype(a))
+        for b in INTS + SMALL:
+            lo, hi = limits(b)
+            want = [0 if np.isnan(v) else lo if v <= lo else hi if v >= hi else int(v) for v in x.astype(np.float64)]
+            for const in ((), (0,)):
+                yield Case("Cast", [x], {"to": getattr(TensorProto, b)}, opset=25, oracle=[np.array(want, object).astype(dtype(b))], const=const)
+
+
 def zero_points(rng, name, shape):
     if name in FP8 + TINY:
         return np.zeros(shape, np.float32).astype(dtype(name))
@@ -160,5 +174,6 @@ def complex_moves(rng):
 def cases(rng):
     yield from complex_moves(rng)
     yield from casts(rng)
+    yield from beyond()
     yield from quantisation(rng)
     yield from rounding()
