@@ -15,6 +15,7 @@ typedef struct Shape {
     int nout[K_AXES], nnout;        /* other n axes: walked like batch */
     int red[K_AXES], nred;
     int quad;                       /* reduced axis of four bytes, or -1; not in red */
+    double more;                    /* what symbols that nothing bounds count times the usual */
 } Shape;
 
 /* The kernel is one contraction of loads that are affine in its axes, and epilogues; of two ways to see it, the one whose results
@@ -42,5 +43,6 @@ typedef struct Plan {
     bool copies, rows_first;
 } Plan;
 Plan contract_plan(const Shape *x, const Target *t, TileRows tr, int nv);
+Shape contract_large(const Shape *x);                              /* the same where sizes that nothing bounds are large */
 double contract_tile_cost(const Shape *x, const Target *t, int mr, int nv); /* cycles of the kernel in tiles of mr rows, nv vectors */
 #endif

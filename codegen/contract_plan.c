@@ -1,4 +1,6 @@
 /* contract_plan.c: tiles of template `contract`, what a task has of them, and what that costs. */
+#include <math.h>
+
 #include "contract.h"
 
 TileRows contract_rows(const Shape *x, int mr) {
@@ -26,6 +28,13 @@ bool contract_by_tiles(const Shape *x, TileRows tr, int64_t *tiles) {
 
 /* The axis that tasks cut into chunks of rows. */
 static int chunk_axis(const Shape *x) { return x->m[x->nm >= 2 ? x->nm - 2 : 0]; }
+
+Shape contract_large(const Shape *x) {
+    enum { MORE = 32 };
+    Shape large = *x;
+    large.more = MORE;
+    return large;
+}
 
 static double columns(const Shape *x) { return x->nblk >= 0 ? shape_extent(x, x->nblk) * 16 : shape_extent(x, x->vec); }
 
@@ -113,15 +122,18 @@ Plan contract_plan(const Shape *x, const Target *t, TileRows tr, int nv) {
     return p;
 }
 
-/* Cycles of a tile of `rows` points and nv vectors, one of tiles_m over the same columns, and of its stores. */
-static double tile_cycles(const Shape *x, const Target *t, TileRows r, const Plan *plan, double rows, int nv, double tiles_m) {
+/* Cycles of a tile of `rows` points and nv vectors, one of tiles_m over the same columns, and of its stores. batch: they may be
+ * more. */
+static double tile_cycles(const Shape *x, const Target *t, TileRows r, const Plan *plan, double rows, int nv, double tiles_m,
+                          bool batch) {
     enum { CHAIN = 4, LINE = 64 };
     double kk = shape_product(x, x->red, x->nred), deep = plan->depth ? (double)plan->depth : kk, bytes = nv * t->vbytes;
     double acc = rows * nv, fma = acc / t->fma_per_cycle, loads = (rows + nv) / 2.0;
     if (x->nblk < 0 && x->nred && !dim_divisible(x->k->c, x->b.f.coef[x->red[x->nred - 1]], t->vbytes / (dt_bits(x->b.type) / 8)))
         loads += bytes / LINE / 2; /* vectors that lie across two lines are loaded twice */
-    /* Over many rows a panel of B comes from the second-level cache (40 bytes a cycle), or from beyond if it and the next one are too large. */
-    double stream = tiles_m > 1 ? bytes / (deep * bytes > 0.4 * t->l2 ? 8.0 : 40.0) : 0;
+    /* Over many rows a panel of B comes from the second-level cache (40 bytes a cycle; 52 if it is read once), or from beyond if it and the next one
+     * are too large. */
+    double stream = tiles_m > 1 ? bytes / (deep * bytes > 0.4 * t->l2 ? 8.0 : 40.0) : batch ? bytes / 52 : 0;
     if (tiles_m > 1 && shape_rows_collide(x, t)) stream = bytes / 6.5;
     double step = fma > 1.2 * loads ? fma : 1.2 * loads; /* a port is free for a load five times of six */
     if (step < stream) step = stream;
@@ -137,22 +149,38 @@ static double tile_cycles(const Shape *x, const Target *t, TileRows r, const Pla
     return kk * step + acc * 4 + 30;
 }
 
-double contract_tile_cost(const Shape *x, const Target *t, int mr, int nv) {
+static double kernel_cycles(const Shape *x, const Target *t, const Plan *plan, int mr, int nv) {
     int lanes = target_lanes(t, x->s->acc[0]);
     TileRows r = contract_rows(x, mr);
-    Plan plan = contract_plan(x, t, r, nv);
+    bool unknown = x->nm && !dim_is_const(x->k->c, x->s->axis[x->m[x->nm - 1]].extent, NULL);
     double points = shape_product(x, x->batch, x->nbatch) * shape_product(x, x->nout, x->nnout), tiles_m = 1;
     for (int i = 0; i < x->nm; i++) {
         double e = shape_extent(x, x->m[i]);
         double by = i == x->nm - 1 ? r.tx : i == x->nm - 2 ? r.ty : 1;
-        tiles_m *= by > 1 ? (double)(int64_t)((e + by - 1) / by) : e;
+        bool whole = i == x->nm - 1 && unknown; /* what is left has small tiles */
+        tiles_m *= whole ? fmax(e / by, 1) : by > 1 ? ceil(e / by) : e;
     }
     double last = x->nm ? shape_extent(x, x->m[x->nm - 1]) : 1; /* rows are shared out evenly: the mean tile counts */
-    double wide = r.tx > 1 && last >= r.tx ? last / (double)(int64_t)((last + r.tx - 1) / r.tx) : r.tx;
+    double wide = unknown ? fmin(last, r.tx) : r.tx > 1 && last >= r.tx ? last / ceil(last / r.tx) : r.tx;
     double high = x->nm > 1 ? shape_extent(x, x->m[x->nm - 2]) : 1;
-    double tall = r.ty > 1 && high >= r.ty ? high / (double)(int64_t)((high + r.ty - 1) / r.ty) : r.ty;
+    double tall = r.ty > 1 && high >= r.ty ? high / ceil(high / r.ty) : r.ty;
     double cols = columns(x), whole = (double)(int64_t)(cols / (nv * lanes)), left = cols - whole * nv * lanes; /* for a narrow tile at the edge */
-    double cycles = whole * tile_cycles(x, t, r, &plan, tall * wide, nv, tiles_m);
-    if (left > 0) cycles += tile_cycles(x, t, r, &plan, tall * wide, (int)((left + lanes - 1) / lanes), tiles_m);
+    double cycles = whole * tile_cycles(x, t, r, plan, tall * wide, nv, tiles_m, unknown);
+    if (left > 0) cycles += tile_cycles(x, t, r, plan, tall * wide, (int)((left + lanes - 1) / lanes), tiles_m, unknown);
     return points * tiles_m * cycles;
+}
+
+static double work(const Shape *x) {
+    double n = 1;
+    for (int a = 0; a < x->s->naxis; a++) n *= shape_extent(x, a);
+    return n;
+}
+
+/* Sizes that nothing bounds may be a batch's, and small tiles lose more at many rows than large ones at few: what counts is the mean, in ratios, of
+ * the usual size and of the large one. */
+double contract_tile_cost(const Shape *x, const Target *t, int mr, int nv) {
+    Shape large = contract_large(x);
+    Plan plan = contract_plan(x, t, contract_rows(x, mr), nv);
+    double usual = kernel_cycles(x, t, &plan, mr, nv), times = work(&large) / work(x);
+    return times > 1 ? sqrt(usual * kernel_cycles(&large, t, &plan, mr, nv) / times) : usual;
 }

@@ -28,7 +28,7 @@ static int quad_axis(const Shape *x) {
 
 static bool classify(const Kernel *k, Shape *x, bool swapped) {
     const Stage *s = &k->stage[0];
-    *x = (Shape){.k = k, .s = s, .vec = -1, .nblk = -1};
+    *x = (Shape){.k = k, .s = s, .vec = -1, .nblk = -1, .more = 1};
     if (s->kind != ST_NEST || s->nres != 1 || !s->comb[0].i) return false;
     if (k->nstage > 1 && epilogue_mask(k, 0) != ((1ull << k->nstage) - 2)) return false;
     ExprInfo body = *expr_info(k->c, s->body[0]), comb = *expr_info(k->c, s->comb[0]);
@@ -97,7 +97,7 @@ bool contract_shape(const Kernel *k, Shape *x) {
     return first || second;
 }
 
-double shape_extent(const Shape *x, int axis) { return dim_typical(x->k->c, x->s->axis[axis].extent); }
+double shape_extent(const Shape *x, int axis) { return dim_guess(x->k->c, x->s->axis[axis].extent, x->more); }
 
 double shape_product(const Shape *x, const int *axis, int n) {
     double p = 1;

@@ -35,8 +35,9 @@ static double contract_cost(const Kernel *k, const Sched *s, const Target *t) {
 }
 
 static int contract_candidates(const Kernel *k, const Target *t, Sched *out, int max) {
-    Shape x;
+    Shape x, large;
     if (!contract_shape(k, &x)) return 0;
+    large = contract_large(&x);
     int lanes = target_lanes(t, x.s->acc[0]), regs = t->vregs, n = 0;
     static const int widths[] = {1, 2, 3, 4, 6, 8};
     for (size_t i = 0; i < sizeof widths / sizeof *widths && n < max; i++) {
@@ -48,7 +49,7 @@ static int contract_candidates(const Kernel *k, const Target *t, Sched *out, int
         if (t->vbytes == 64 && nv == 2 && mr > 14) mr = 14;
         if (mr > 28) mr = 28;
         if (mr < 1) continue;
-        double rows = shape_product(&x, x.m, x.nm);
+        double rows = shape_product(&large, x.m, x.nm);
         while (mr > 1 && mr > rows) mr--;
         if (mr * nv > MAX_TILE) continue;
         out[n].par[PAR_MR] = mr;
@@ -370,8 +371,8 @@ static void along_x(Gen *g, LVal lo, LVal hi, const Shape *x, int ty, int tx, in
         return;
     }
     LVal pos = lo;
-    static const int smaller[] = {4, 1};
-    for (int i = -1; i < 2; i++) {
+    static const int smaller[] = {5, 4, 3, 2, 1};
+    for (int i = -1; i < 5; i++) {
         int size = i < 0 ? tx : smaller[i];
         if (i >= 0 && size >= tx) continue;
         LVal end = lir_add(l, pos, lir_muli(l, lir_op2(l, S_DIV, lir_sub(l, hi, pos), lir_i64(l, size)), size));
