@@ -4,6 +4,8 @@
 #include "emit_internal.h"
 
 typedef struct Operand { Expr load; uint16_t buf; Affine f; DType type; } Operand;
+/* A dim of A that is read out of range, too, as zero: at index rest + row * step + tap * far of its `size`. */
+typedef struct Border { int row, tap; int64_t step, far; Expr rest; Dim size; } Border;
 typedef struct Shape {
     const Kernel *k;
     const Stage *s;
@@ -15,6 +17,8 @@ typedef struct Shape {
     int nout[K_AXES], nnout;        /* other n axes: walked like batch */
     int red[K_AXES], nred;
     int quad;                       /* reduced axis of four bytes, or -1; not in red */
+    Border border[K_AXES];
+    int nborder;
     double more;                    /* what symbols that nothing bounds count times the usual */
 } Shape;
 
@@ -27,10 +31,16 @@ double shape_product(const Shape *x, const int *axis, int n);      /* of extents
  * stays there until the next tile, and no prefetcher follows. */
 bool shape_rows_collide(const Shape *x, const Target *t);
 
+/* contract_border.c: the border that an index makes, if it is one. */
+bool contract_border(const Kernel *k, const Stage *s, Expr index, Dim size, Border *b);
+bool contract_border_neutral(const Shape *x);                      /* zeros there add nothing: B is finite */
+void contract_taps(Emit *e, const Shape *x, const Border *b, LVal row, LVal *lo, LVal *hi); /* the taps in range at that row */
+LVal contract_taps_end(Emit *e, const Shape *x, const Border *b, LVal row, LVal lo, LVal hi, LVal end); /* up to where they are [lo, hi) */
+
 /* Rows of a tile: ty points of the second innermost m axis times tx of the innermost one; at most mr. */
 typedef struct TileRows { int ty, tx; } TileRows;
 TileRows contract_rows(const Shape *x, int mr);
-/* A lone m axis of known extent is cut by tiles, so that their even sizes stay; how many. */
+/* A lone m axis of known extent without borders is cut by tiles, so that their even sizes stay; how many. */
 bool contract_by_tiles(const Shape *x, TileRows tr, int64_t *tiles);
 Dim contract_column_tiles(const Shape *x, const Target *t, int nv);
 

@@ -6,6 +6,7 @@
 TileRows contract_rows(const Shape *x, int mr) {
     int64_t w, h;
     if (!x->nm) return (TileRows){1, 1};
+    if (x->nborder) return (TileRows){1, mr};
     if (!dim_is_const(x->k->c, x->s->axis[x->m[x->nm - 1]].extent, &w)) return (TileRows){1, mr};
     if (!w) return (TileRows){1, 1};
     if (w >= mr || x->nm < 2 || !dim_is_const(x->k->c, x->s->axis[x->m[x->nm - 2]].extent, &h)) {
@@ -21,7 +22,7 @@ TileRows contract_rows(const Shape *x, int mr) {
 
 bool contract_by_tiles(const Shape *x, TileRows tr, int64_t *tiles) {
     int64_t w;
-    if (x->nm != 1 || !dim_is_const(x->k->c, x->s->axis[x->m[0]].extent, &w)) return false;
+    if (x->nm != 1 || x->nborder || !dim_is_const(x->k->c, x->s->axis[x->m[0]].extent, &w)) return false;
     *tiles = (w + tr.tx - 1) / tr.tx;
     return true;
 }

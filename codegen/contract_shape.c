@@ -3,14 +3,32 @@
 #include <string.h>
 
 #include "contract.h"
+#include "emit_value.h"
 
-static bool operand(const Kernel *k, const Stage *s, Expr e, Operand *o) {
+/* The dims of a load that may be out of range, where it gives zero. */
+static bool borders(const Kernel *k, const Stage *s, const ExprInfo *load, Shape *x) {
+    const KBuf *b = &k->buf[load->index];
+    if (load->oob == OOB_NEVER) return true;
+    const ExprInfo pad = *expr_info(k->c, load->arg[load->narg - 1]);
+    if (load->oob != OOB_VALUE || load->dtype != DT_F32 || pad.kind != E_CONST || pad.val.i != 0) return false;
+    for (int d = 0; d < b->rank; d++) {
+        Border *own = &x->border[x->nborder];
+        if (emit_always_inside(k->c, s, b, load->arg[d], d)) continue;
+        if (!contract_border(k, s, load->arg[d], b->dim[d], own)) return false;
+        for (int i = 0; i < x->nborder; i++) if (x->border[i].row == own->row || x->border[i].tap == own->tap) return false;
+        x->nborder++;
+    }
+    return true;
+}
+
+/* Borders of x, if any, are of this operand. */
+static bool operand(const Kernel *k, const Stage *s, Expr e, Operand *o, Shape *x) {
     ExprInfo i = *expr_info(k->c, e);
     if (i.kind == E_CAST) {
         e = i.arg[0];
         i = *expr_info(k->c, e);
     }
-    if (i.kind != E_LOAD || i.oob != OOB_NEVER) return false;
+    if (i.kind != E_LOAD || (x ? !borders(k, s, &i, x) : i.oob != OOB_NEVER)) return false;
     *o = (Operand){.load = e, .buf = (uint16_t)i.index, .type = i.dtype};
     return access_affine(k, s, o->buf, k->buf[o->buf].rank, i.arg, &o->f);
 }
@@ -36,7 +54,7 @@ static bool classify(const Kernel *k, Shape *x, bool swapped) {
     if (expr_info(k->c, comb.arg[0])->kind != E_ARG || expr_info(k->c, comb.arg[1])->kind != E_ARG) return false;
     if (s->acc[0] != DT_F32 && s->acc[0] != DT_F64 && s->acc[0] != DT_I32) return false;
     if (s->init[0].i != 0) return false; /* 0 and 0.0 */
-    if (!operand(k, s, body.arg[swapped], &x->a) || !operand(k, s, body.arg[!swapped], &x->b)) return false;
+    if (!operand(k, s, body.arg[swapped], &x->a, x) || !operand(k, s, body.arg[!swapped], &x->b, NULL)) return false;
     x->quad = quad_axis(x);
     Dim unit = dim_const(k->c, x->quad >= 0 ? 4 : 1);
     for (int a = 0; a < s->naxis; a++) {
@@ -50,6 +68,8 @@ static bool classify(const Kernel *k, Shape *x, bool swapped) {
         } else x->batch[x->nbatch++] = a;
     }
     if (x->vec < 0 || (!x->nred && x->quad < 0)) return false;
+    for (int i = 0; i < x->nborder; i++)
+        if (x->b.f.has[x->border[i].row]) return false;
     if (dim_is(k->c, s->axis[x->vec].extent, 16) && x->nnout) {
         x->nblk = x->nout[x->nnout - 1];
         x->nnout--;

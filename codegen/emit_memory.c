@@ -136,19 +136,19 @@ Expr emit_store_offset(Emit *e, const KOut *o) { return offset_expr(e, o->buf, o
 
 /* ---- bounds ---- */
 
-bool emit_always_inside(Emit *e, const Stage *s, const KBuf *b, Expr at, int d) {
+bool emit_always_inside(Ctx *c, const Stage *s, const KBuf *b, Expr at, int d) {
     Dim extent[K_AXES];
     int64_t lo, hi;
     stage_extents(s, extent);
-    if (expr_range(e->c, at, extent, s->naxis, &lo, &hi) && lo >= 0 && hi < dim_lo(e->c, b->dim[d])) return true;
-    const ExprInfo *axis = expr_info(e->c, at);
-    return axis->kind == E_AXIS && dim_same(e->c, extent[axis->index], b->dim[d]); /* the whole of it, whatever the size */
+    if (expr_range(c, at, extent, s->naxis, &lo, &hi) && lo >= 0 && hi < dim_lo(c, b->dim[d])) return true;
+    const ExprInfo *axis = expr_info(c, at);
+    return axis->kind == E_AXIS && dim_same(c, extent[axis->index], b->dim[d]); /* the whole of it, whatever the size */
 }
 
 LVal emit_bounds(Emit *e, const Stage *s, const KBuf *b, int rank, const Expr *at, const Point *p, Where where) {
     LVal all = {0};
     for (int d = 0; d < rank; d++) {
-        if (emit_always_inside(e, s, b, at[d], d)) continue;
+        if (emit_always_inside(e->c, s, b, at[d], d)) continue;
         bool differs = p->vaxis >= 0 && expr_uses_axis(e->c, at[d], (uint32_t)p->vaxis);
         if (where != WHERE_ALL && differs != (where == WHERE_LANES)) continue;
         if (where == WHERE_POINT && p->inside >> d & 1) continue;

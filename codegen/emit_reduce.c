@@ -55,7 +55,7 @@ bool emit_inside(Emit *e, const Stage *s, int axis, Point *p, LVal *lo, LVal *hi
     emit_memo_reset(e);
     for (int d = 0; d < b->rank; d++) {
         Expr coef[K_AXES], rest;
-        bool alone = expr_uses_axis(e->c, body.arg[d], (uint32_t)axis) && !emit_always_inside(e, s, b, body.arg[d], d);
+        bool alone = expr_uses_axis(e->c, body.arg[d], (uint32_t)axis) && !emit_always_inside(e->c, s, b, body.arg[d], d);
         for (int a = 0; a < s->naxis; a++)
             if ((a == p->vaxis || (s->axis[a].kind == AX_RED && a != axis)) && expr_uses_axis(e->c, body.arg[d], (uint32_t)a)) alone = false;
         if (!alone || !expr_affine(e->c, body.arg[d], s->naxis, coef, &rest) || !coef[axis].i) continue;

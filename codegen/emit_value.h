@@ -23,7 +23,7 @@ LVal emit_typed(Emit *e, Expr x, LVal v);                     /* v as expression
 /* emit_memory.c. Where: all indices, those that are the same in all lanes and not in p->inside, the others */
 typedef enum { WHERE_ALL, WHERE_POINT, WHERE_LANES } Where;
 /* Is index d of an access to b, at, in range at every point of the stage? */
-bool emit_always_inside(Emit *e, const Stage *s, const KBuf *b, Expr at, int d);
+bool emit_always_inside(Ctx *c, const Stage *s, const KBuf *b, Expr at, int d);
 /* Are the indices of an access in range: a scalar or a mask; none if they always are. */
 LVal emit_bounds(Emit *e, const Stage *s, const KBuf *b, int rank, const Expr *at, const Point *p, Where where);
 /* Load x at p. With `inside`: the caller has checked WHERE_POINT, and takes care of the lanes that are out of range: *inside is the mask of the

@@ -24,7 +24,7 @@ enum { MAX_TILE = 64 };
 static bool contract_match(const Kernel *k, const Target *t) {
     Shape x;
     (void)t;
-    return contract_shape(k, &x);
+    return contract_shape(k, &x) && contract_border_neutral(&x);
 }
 
 static int vectors_per_block(const Shape *x, const Target *t) { return 16 / target_lanes(t, x->s->acc[0]); }
@@ -69,6 +69,7 @@ typedef struct Gen {
     Lir *l;
     int lanes, nv, unroll, per_block;
     LVal at[K_AXES];                /* tile origin: coordinate of each axis */
+    LVal lo[K_AXES], hi[K_AXES];    /* of reduced axes that are taps at a border: those in range */
     LVal cols;                      /* columns left from the tile's first (unblocked n) */
     bool volatile_a;
     Plan plan;
@@ -241,15 +242,19 @@ static void reduce(Gen *g, const Tile *t, int i, LVal ka, LVal kb, LVal *acc) {
         return;
     }
     int axis = x->red[i], n = t->ty * t->tx * t->nv;
-    LVal ca = coef(g, &x->a, axis), cb = coef(g, &x->b, axis), end = emit_dim(g->e, x->s->axis[axis].extent);
+    LVal ca = coef(g, &x->a, axis), cb = coef(g, &x->b, axis), begin = lir_i64(l, 0), end = emit_dim(g->e, x->s->axis[axis].extent);
+    bool cut = false;
+    for (int b = 0; b < x->nborder; b++) cut |= x->border[b].tap == axis;
+    if (cut) begin = g->lo[axis], end = g->hi[axis];
     if (!x->a.f.has[axis]) ca = lir_i64(l, 0);
     if (!x->b.f.has[axis]) cb = lir_i64(l, 0);
     LVal next[MAX_TILE];
-    if (i + 1 < x->nred) {
-        LFor f = lir_for(l, lir_i64(l, 0), end, lir_i64(l, 1), (uint32_t)n, acc);
+    if (i + 1 < x->nred || cut) {
+        LFor f = lir_for(l, begin, end, lir_i64(l, 1), (uint32_t)n, acc);
         memcpy(next, f.c, sizeof(LVal) * (size_t)n);
         ka = lir_add(l, ka, lir_mul(l, f.iv, ca)), kb = lir_add(l, kb, lir_mul(l, f.iv, cb));
-        reduce(g, t, i + 1, ka, kb, next);
+        if (i + 1 < x->nred) reduce(g, t, i + 1, ka, kb, next);
+        else step(g, t, ka, kb, next);
         lir_for_end(l, &f, next, acc);
         return;
     }
@@ -343,7 +348,49 @@ static void tile(Gen *g, int ty, int tx, int nv, bool masked) {
     lir_endif(g->l, &last, NULL, NULL);
 }
 
-/* for pos in [lo, hi) by size: tiles of `size` points along axis; what is left is handed to smaller sizes. */
+/* for pos in [pos, hi) by size: tiles of `size` points along axis; what is left is handed to smaller sizes. */
+static void tiles_between(Gen *g, LVal pos, LVal hi, int ty, int tx, int nv, bool masked) {
+    Lir *l = g->l;
+    int axis = g->x.m[g->x.nm - 1];
+    static const int smaller[] = {5, 4, 3, 2, 1};
+    for (int i = -1; i < 5; i++) {
+        int size = i < 0 ? tx : smaller[i];
+        if (i >= 0 && size >= tx) continue;
+        LVal end = lir_add(l, pos, lir_muli(l, lir_op2(l, S_DIV, lir_sub(l, hi, pos), lir_i64(l, size)), size));
+        LFor f = lir_for(l, pos, end, lir_i64(l, size), 0, NULL);
+        g->at[axis] = f.iv;
+        tile(g, ty, size, nv, masked);
+        lir_for_end(l, &f, NULL, NULL);
+        pos = end;
+        if (tx == 1) break;
+    }
+}
+
+/* The same in stretches of points that have the same taps: at most as many as each tap begins and ends, and one. */
+static void between_borders(Gen *g, LVal pos, LVal hi, int tx, int nv, bool masked) {
+    Lir *l = g->l;
+    const Shape *x = &g->x;
+    const Border *along = NULL;
+    int axis = x->m[x->nm - 1];
+    int64_t taps = 0;
+    for (int i = 0; i < x->nborder; i++) {
+        const Border *b = &x->border[i];
+        if (b->row == axis) along = b;
+        else contract_taps(g->e, x, b, g->at[b->row], &g->lo[b->tap], &g->hi[b->tap]);
+    }
+    if (along) CHECK(dim_is_const(g->e->c, x->s->axis[along->tap].extent, &taps));
+    LFor f = lir_for(l, lir_i64(l, 0), lir_i64(l, 2 * taps + 1), lir_i64(l, 1), 1, &pos);
+    LVal end = hi;
+    if (along) {
+        LVal *from = &g->lo[along->tap], *to = &g->hi[along->tap];
+        contract_taps(g->e, x, along, f.c[0], from, to);
+        end = contract_taps_end(g->e, x, along, f.c[0], *from, *to, hi);
+    }
+    tiles_between(g, f.c[0], end, 1, tx, nv, masked);
+    lir_for_end(l, &f, &end, &pos);
+}
+
+/* Tiles along the innermost m axis. */
 static void along_x(Gen *g, LVal lo, LVal hi, const Shape *x, int ty, int tx, int nv, bool masked) {
     Lir *l = g->l;
     if (!x->nm) {
@@ -352,8 +399,12 @@ static void along_x(Gen *g, LVal lo, LVal hi, const Shape *x, int ty, int tx, in
     }
     int axis = x->m[x->nm - 1];
     int64_t w;
-    bool known = dim_is_const(g->e->c, x->s->axis[axis].extent, &w);
-    if (known) { /* big tiles of tx, then small ones of tx - 1; a lone m axis is walked from tile lo to tile hi */
+    if (x->nborder) {
+        between_borders(g, lo, hi, tx, nv, masked);
+        return;
+    }
+    /* Known: big tiles of tx, then small ones of tx - 1; a lone m axis is walked from tile lo to tile hi. */
+    if (dim_is_const(g->e->c, x->s->axis[axis].extent, &w)) {
         int64_t tiles = (w + tx - 1) / tx, small = tiles * tx - w, big = tiles - small;
         bool part = x->nm == 1;
         LVal cut = lir_i64(l, big), from = part ? lo : lir_i64(l, 0), to = part ? hi : lir_i64(l, tiles);
@@ -370,19 +421,7 @@ static void along_x(Gen *g, LVal lo, LVal hi, const Shape *x, int ty, int tx, in
         lir_for_end(l, &f, NULL, NULL);
         return;
     }
-    LVal pos = lo;
-    static const int smaller[] = {5, 4, 3, 2, 1};
-    for (int i = -1; i < 5; i++) {
-        int size = i < 0 ? tx : smaller[i];
-        if (i >= 0 && size >= tx) continue;
-        LVal end = lir_add(l, pos, lir_muli(l, lir_op2(l, S_DIV, lir_sub(l, hi, pos), lir_i64(l, size)), size));
-        LFor f = lir_for(l, pos, end, lir_i64(l, size), 0, NULL);
-        g->at[axis] = f.iv;
-        tile(g, ty, size, nv, masked);
-        lir_for_end(l, &f, NULL, NULL);
-        pos = end;
-        if (tx == 1) break;
-    }
+    tiles_between(g, lo, hi, ty, tx, nv, masked);
 }
 
 /* The rows of a task: [r0, r1) along the chunked m axis, all of the inner ones. */

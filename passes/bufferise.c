@@ -1,6 +1,6 @@
 /* bufferise.c: decides what must exist in memory, by inserting `copy` nodes ("materialise here") in front of fusion:
- * - padding read by contractions, but for constants around those of GPUs, becomes concats of slabs, so that the producer writes into the
- *   middle of the padded buffer and only the border is filled;
+ * - padding read by contractions, but for constants around those of GPUs and zeros between taps far apart, becomes concats of slabs, so that
+ *   the producer writes into the middle of the padded buffer and only the border is filled;
  * - a concat whose reshape is an operand of another is one of reshapes;
  * - operands of concat are written in place by their producers; what cannot be (views, inputs, constants, values placed
  *   elsewhere, results of the graph) is copied;
@@ -9,6 +9,7 @@
  * - channels that products read together lie side by side;
  * - results of the graph and operands of control nodes are values of their own.
  * After this pass every view chain from a materialised value is a strided view, a pad, or a broadcast. */
+#include "ir/const.h"
 #include "ir/storage.h"
 
 #include "internal.h"
@@ -33,6 +34,40 @@ static bool *read_by_contract(Graph *g, bool contracts) {
 static bool is_constant_pad(const Node *n) {
     const PadAttr *a = n->attr;
     return a->mode == PAD_VALUE && !(n->nin > 1 && n->in[1].i);
+}
+
+/* Does product n read zeros of the pad through a window whose taps are far apart along all padded axes? Template `contract` ends its loops at such a
+ * border, and its rows are long enough between the places where a tap begins or ends; what is stored might be many times the image. */
+static bool ends_at_border(const Graph *g, const Node *n, const Node *pad) {
+    enum { FAR = 8 };
+    const PadAttr *p = pad->attr;
+    const ConstData *weights = val_const(g, n->in[1]);
+    const Node *w = val_def(g, graph_resolve(g, n->in[0]));
+    const Type *x = val_type(g, pad->out[0]);
+    while (w && is_view(w) && w->op != P_WINDOW && w->op != P_PAD) w = val_def(g, graph_resolve(g, w->in[0]));
+    if (!w || w->op != P_WINDOW || graph_resolve(g, w->in[0]).i != pad->out[0].i) return false;
+    if (x->dtype != DT_F32 || p->value.i || !weights || !const_is_finite(weights)) return false;
+    const WindowAttr *a = w->attr;
+    for (int d = 0; d < x->rank; d++) {
+        bool far = dim_is(g->c, p->lo[d], 0) && dim_is(g->c, p->hi[d], 0);
+        for (int i = 0; i < a->n; i++) far |= a->axis[i] == d && a->dilation[i] >= FAR && dim_is_const(g->c, a->size[i], NULL);
+        if (!far) return false;
+    }
+    return true;
+}
+
+/* Pads that only such products read. */
+static bool *border_pads(Graph *g) {
+    bool *stays = NEWN(g->c, bool, g->val.n);
+    const uint32_t *uses = graph_uses(g);
+    for (uint32_t i = 0; i < g->node.n; i++) {
+        const Node *n = g->node.v[i], *d = n;
+        if (n->op != P_CONTRACT) continue;
+        do d = val_def(g, graph_resolve(g, d->in[0]));
+        while (d && is_view(d) && d->op != P_PAD && uses[d->out[0].i] == 1);
+        if (d && d->op == P_PAD && uses[d->out[0].i] == 1 && is_constant_pad(d) && ends_at_border(g, n, d)) stays[d->out[0].i] = true;
+    }
+    return stays;
 }
 
 /* What pad n has before (or after) v along the axis; v has been padded along later ones. */
@@ -236,9 +271,10 @@ bool pass_bufferise(Graph *g, PassCtx *p) {
     /* Blocks of a GPU test indices of what they multiply while they bring it, 16 bytes at a time: for them constants around it need not exist. */
     const bool tests = p->target && p->target->flags & F_BLOCKS;
     const bool *all = read_by_contract(g, true), *constants = tests ? read_by_contract(g, false) : all;
+    const bool *ends = border_pads(g);
     for (uint32_t i = 0; i < n; i++) {
         Node *x = g->node.v[i];
-        if (x->op == P_PAD && (is_constant_pad(x) ? constants : all)[x->out[0].i]) pad_to_concat(g, x);
+        if (x->op == P_PAD && (is_constant_pad(x) ? constants : all)[x->out[0].i] && !ends[x->out[0].i]) pad_to_concat(g, x);
     }
     graph_tidy(g);
     nest_concats(g);

@@ -68,6 +68,20 @@ def quantised(rng):
         yield Case(MS + "QLinearConv", conv, {"auto_pad": pad, "kernel_shape": [2, 3], "strides": [2, 1]}, slack=1)
 
 
+def far_taps(rng):
+    """Convolutions whose taps see padding alone for much of the image: rows are cut where a tap leaves it."""
+    for image, channels, attrs in [((2, 32, 13, 29), 48, {"dilations": [12, 12], "pads": [12] * 4}),
+                                   ((1, 16, 9, 40), 16, {"dilations": [8, 20], "pads": [8, 20, 4, 20], "strides": [2, 1]}),
+                                   ((1, 16, 9, 61), 16, {"dilations": [8, 9], "pads": [8, 18, 8, 0], "strides": [1, 3]}),
+                                   ((3, 16, 50), 32, {"dilations": [9], "pads": [18, 0]}),
+                                   ((1, 16, 7, 7), 16, {"dilations": [36, 36], "pads": [36] * 4}),
+                                   ((1, 3, 20, 33), 16, {"dilations": [8, 11], "pads": [8, 11, 8, 11]}),
+                                   ((1, 16, 5, 9, 18), 16, {"dilations": [8] * 3, "pads": [8] * 6})]:
+        weights = f32(rng, channels, image[1], *[3] * len(attrs["dilations"]))
+        for dynamic in (False, True):
+            yield Case("Conv", [f32(rng, *image), weights, f32(rng, channels)], attrs, const=(1, 2), dynamic=dynamic)
+
+
 def layers(rng):
     x, w = f32(rng, 1, 2, 5, 4), f32(rng, 2, 3, 3, 2)
     for opset in (1, 11):
@@ -333,5 +347,6 @@ def cases(rng):
     yield from attention(rng)
     yield from casts(rng)
     yield from quantised(rng)
+    yield from far_taps(rng)
     yield from layers(rng)
     yield from moved(rng)
