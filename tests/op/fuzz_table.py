@@ -869,7 +869,7 @@ def affinegrid(d):
 @gen("Col2Im")
 def col2im(d):
     image, block = [d.int(4, 8), d.int(4, 8)], [d.int(1, 3), d.int(1, 3)]
-    dil, pads, strides = [d.int(1, 2), 1], [d.int(0, 1) for _ in range(4)], [d.int(1, 2), d.int(1, 2)]
+    dil, pads, strides = [d.int(1, 2 if 2 * (block[0] - 1) < image[0] else 1), 1], [d.int(0, 1) for _ in range(4)], [d.int(1, 2), d.int(1, 2)]
     count = int(np.prod([(image[i] + pads[i] + pads[i + 2] - dil[i] * (block[i] - 1) - 1) // strides[i] + 1 for i in range(2)]))
     return d.case([d.value(d.dtype(), (d.int(1, 2), d.int(1, 3) * int(np.prod(block)), count), edges=False), d.ints(image), d.ints(block)],
                   {"dilations": dil, "pads": pads, "strides": strides}, shapelike=(1, 2))
