@@ -161,7 +161,7 @@ def clip(d):
 def cast(d):
     kind, to = d.dtype(), d.pick(*DTYPE.values())
     whole = to.name not in FLOAT
-    x = d.value(kind, d.shape(), scale=d.pick(1.0, 30.0), low=0 if whole and to.kind == "u" else None, high=100 if whole and to.kind == "u" else None,
+    x = d.value(kind, d.shape(), scale=d.pick(1.0, 20.0), low=0 if whole and to.kind == "u" else None, high=100 if whole and to.kind == "u" else None,
                 edges=to.name in FLOAT or to == bool, huge=not whole)
     from onnx import helper
     number = helper.np_dtype_to_tensor_dtype(to)
