@@ -64,7 +64,7 @@ void tasks_grain(Emit *e, double cycles);
 void tasks_split(Emit *e, const Tasks *t, LVal task);
 
 /* emit_stream.c */
-bool result_is_final(Graph *g, Val v);                        /* a result of g that nothing in it reads */
+bool result_is_final(Graph *g, const struct Storage *storage, Val v); /* a result of g that nothing in it reads, or a part of one */
 uint64_t emit_streamed(const Emit *e);                        /* buffers whose lines are written past the caches */
 
 /* emit_table.c: is the f32 expression x a function of the low four bits of i32 expression *bits alone? entry[16]: its values. */

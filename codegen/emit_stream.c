@@ -4,13 +4,15 @@
  * is there. A result of the whole model that no kernel reads, of more than a core's share of the caches, is written by stores that do neither: they
  * take 1.1 times as long where everything would fit, and a third or less where it does not (16 MB: 0.7 ms for 0.6 to 3 ms). */
 #include "emit_internal.h"
+#include "ir/storage.h"
 
 enum { SHARE = 3 }; /* second-level caches */
 
 static void note_read(void *data, const ExprInfo *x) { *(uint64_t *)data |= 1ull << x->index; }
 
-bool result_is_final(Graph *g, Val v) {
+bool result_is_final(Graph *g, const Storage *storage, Val v) {
     v = graph_resolve(g, v);
+    if (storage[v.i].kind == ST_VIEW && graph_uses(g)[v.i] == 1) v = storage[v.i].root; /* read by what it is a part of, or what updates it there */
     for (uint32_t o = 0; o < g->out.n; o++)
         if (graph_resolve(g, g->out.v[o].val).i == v.i) return graph_uses(g)[v.i] == 1;
     return false;

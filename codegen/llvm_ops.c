@@ -302,12 +302,14 @@ static LV scalar_op(const Printer *p, SOp op, LTy t,
 
 /* ---- conversions ----------------------------------------------------------------------------- */
 
+/* What comes of it is fenced: LLVM would rather compare and round halves, for which CPUs have no vectors. */
 static LV f16_to_f32(const Printer *p, LTy t, LV h) { /* t: f32 x lanes; h: i16 */
     LTy it = like(t, DT_I32);
     if (p->t->flags & F_F16C) {
         LLVMTypeRef half = LLVMHalfTypeInContext(p->cx);
         h = LLVMBuildBitCast(p->b, h, t.lanes > 1 ? LLVMVectorType(half, t.lanes) : half, "");
-        return LLVMBuildFPExt(p->b, h, pr_type(p, t), "");
+        h = LLVMBuildFPExt(p->b, h, pr_type(p, t), "");
+        return p->t->flags & F_SIMD ? intrinsic_same(p, "llvm.arithmetic.fence", 1, &h) : h;
     }
     LV w = LLVMBuildZExt(p->b, h, pr_type(p, it), ""),
        a = LLVMBuildAnd(p->b, w, num(p, it, 0x7fff), "");

@@ -56,14 +56,7 @@ static void leave(Printer *p, LV status) {
 
 /* ---- values ---- */
 
-static bool was_narrow(LV x) {
-    if (!LLVMIsAFPExtInst(x)) return false;
-    LLVMTypeKind k = LLVMGetTypeKind(LLVMTypeOf(LLVMGetOperand(x, 0)));
-    return k == LLVMHalfTypeKind || k == LLVMBFloatTypeKind;
-}
-
-/* Whole registers take the instruction itself: as comparison and selection it would be merged with what makes NaN win. So does a number that was of
- * 16 bits: LLVM would compare and select those, and where none can be NaN call fmaxf. */
+/* Whole registers take the instruction itself: as comparison and selection it would be merged with what makes NaN win. */
 static LV float_minmax(const Printer *p, SOp op, LTy t, LV *a) {
     char name[48];
     bool f64 = t.dt == DT_F64, max = op == S_MAX;
@@ -79,12 +72,6 @@ static LV float_minmax(const Printer *p, SOp op, LTy t, LV *a) {
     if (bits == 128) {
         snprintf(name, sizeof name, "llvm.x86.sse%s.%s.p%c", f64 ? "2" : "", max ? "max" : "min", f64 ? 'd' : 's');
         return pr_intrinsic(p, name, 0, NULL, 2, a);
-    }
-    if (bits == 32 && (was_narrow(a[0]) || was_narrow(a[1]))) {
-        LV v[2], first = LLVMConstInt(LLVMInt32TypeInContext(p->cx), 0, 0), none = LLVMGetUndef(LLVMVectorType(LLVMTypeOf(a[0]), 4));
-        for (int k = 0; k < 2; k++) v[k] = LLVMBuildInsertElement(p->b, none, a[k], first, "");
-        LV y = pr_intrinsic(p, max ? "llvm.x86.sse.max.ss" : "llvm.x86.sse.min.ss", 0, NULL, 2, v);
-        return LLVMBuildExtractElement(p->b, y, first, "");
     }
     return NULL; /* comparison and selection: one instruction, too */
 }

@@ -91,7 +91,7 @@ static void alias_results(Low *w) {
             v = w->target[o] = x;
         }
         if (w->buf[v.i]) ICE("kernel %s: two results are one value, or a result is an operand", w->k->name);
-        w->k->buf[b].final = result_is_final(w->outer, w->group->out[o]);
+        w->k->buf[b].final = result_is_final(w->outer, w->storage, w->group->out[o]);
         w->buf[v.i] = (uint16_t)(b + 1);
     }
 }

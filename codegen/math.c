@@ -200,19 +200,6 @@ LVal math_op(Lir *l, const Target *t, SOp op, DType ty, int n, const LVal *a) {
 
 /* ---- casts ---- */
 
-/* f32 to an integer of at most 16 bits: all bounds are f32. max and min give their second operand if unordered, so NaN
- * becomes the lower bound, which is 0 for unsigned types. */
-static LVal narrow_int(const M *m, LVal v, DType to) {
-    unsigned bits = dt_bits(to);
-    bool sg = dt_is_signed(to);
-    double lo = sg ? -ldexp(1, (int)bits - 1) : 0, hi = ldexp(1, (int)bits - (sg ? 1 : 0)) - 1;
-    M w = *m;
-    w.ty = DT_F32;
-    LVal x = lir_op2(m->l, S_MIN, lir_op2(m->l, S_MAX, v, m_f(&w, lo)), m_f(&w, hi));
-    if (sg) x = m_sel(&w, m_cmp(&w, S_NE, v, v), m_f(&w, 0), x);
-    return in_type(m->l, lir_cast(m->l, x, DT_I32), dt_is_packed(to) ? (sg ? DT_I8 : DT_U8) : to);
-}
-
 /* Adding 1.5 * 2^23 rounds to even and leaves the integer in the low bits. z is added there, too: all of it but one moves no tie. */
 LVal math_cast_rint(Lir *l, const Target *t, LVal v, int z, DType to) {
     unsigned bits = dt_bits(to);
@@ -227,32 +214,29 @@ LVal math_cast_rint(Lir *l, const Target *t, LVal v, int z, DType to) {
     return in_type(l, x, dt_is_packed(to) ? (sg ? DT_I8 : DT_U8) : to);
 }
 
+/* Between the least and the greatest value that fits: max and min give their second operand if unordered, so NaN becomes the lower bound, which is 0
+ * for unsigned types. Where the greatest integer is no float, the greatest float below it stands for it until it is an integer. */
 static LVal float_to_int(const M *m, LVal v, DType to) {
-    if (lir_type(m->l, v).dt == DT_F32 && dt_bits(to) <= 16) return narrow_int(m, v, to);
+    Lir *l = m->l;
+    const DType from = lir_type(l, v).dt, reg = dt_is_packed(to) ? (dt_is_signed(to) ? DT_I8 : DT_U8) : to;
+    const int bits = (int)dt_bits(to), digits = from == DT_F32 ? 24 : 53;
+    const bool sg = dt_is_signed(to), exact = bits - sg <= digits;
+    const double lo = sg ? -ldexp(1, bits - 1) : 0, end = ldexp(1, bits - sg);
     M w = *m;
-    w.ty = DT_F64; /* every integer bound up to 2^53 is exact; 64-bit bounds are powers of two */
-    LVal x = lir_op1(m->l, S_TRUNC, in_type(m->l, v, DT_F64));
-    unsigned bits = dt_bits(to);
-    bool sg = dt_is_signed(to);
-    double lo = sg ? -ldexp(1, (int)bits - 1) : 0, hi = ldexp(1, (int)bits - (sg ? 1 : 0)) - (bits < 64 ? 1 : 0);
-    LVal nan = m_cmp(&w, S_NE, x, x), low = m_cmp(&w, S_LT, x, m_f(&w, lo)), high = m_cmp(&w, S_GE, x, m_f(&w, hi));
-    LVal safe = m_sel(&w, lir_op2(m->l, S_OR, nan, lir_op2(m->l, S_OR, low, high)), m_f(&w, 0), x);
-    LVal i, min, max;
-    DType reg = dt_is_packed(to) ? (sg ? DT_I8 : DT_U8) : to;
+    w.ty = from;
+    LVal x = lir_op2(l, S_MIN, lir_op2(l, S_MAX, v, m_f(&w, lo)), m_f(&w, exact ? end - 1 : end - ldexp(end, -digits))), i;
+    if (sg && exact) x = m_sel(&w, m_cmp(&w, S_NE, v, v), m_f(&w, 0), x);
     if (to == DT_U64) { /* halves above 2^63 */
-        LVal top = m_cmp(&w, S_GE, safe, m_f(&w, 0x1p63));
-        LVal low63 = m_sel(&w, top, m_sub(&w, safe, m_f(&w, 0x1p63)), safe);
-        i = lir_cast(m->l, low63, DT_I64);
-        i = lir_op2(m->l, S_XOR, i, m_sel(&w, top, m_i(m, DT_I64, INT64_MIN), m_i(m, DT_I64, 0)));
-        i = lir_cast(m->l, i, DT_U64);
+        LVal top = m_cmp(&w, S_GE, x, m_f(&w, 0x1p63));
+        i = lir_cast(l, m_sel(&w, top, m_sub(&w, x, m_f(&w, 0x1p63)), x), DT_I64);
+        i = lir_op2(l, S_XOR, i, m_sel(&w, top, m_i(m, DT_I64, INT64_MIN), m_i(m, DT_I64, 0)));
     } else {
-        i = lir_cast(m->l, safe, bits > 31 ? DT_I64 : DT_I32);
-        i = in_type(m->l, i, reg);
+        i = lir_cast(l, x, bits - sg > 31 ? DT_I64 : DT_I32);
     }
-    min = m_i(m, reg, sg ? (bits == 64 ? INT64_MIN : -(1ll << (bits - 1))) : 0);
-    max = m_i(m, reg, bits == 64 ? (sg ? INT64_MAX : -1) : sg ? (1ll << (bits - 1)) - 1 : (1ll << bits) - 1);
-    i = m_sel(m, low, min, m_sel(m, high, max, i));
-    return i;
+    i = in_type(l, i, reg);
+    if (exact) return i;
+    i = m_sel(m, m_cmp(&w, S_GE, v, m_f(&w, end)), m_i(m, reg, bits == 64 ? (sg ? INT64_MAX : -1) : (1ll << (bits - sg)) - 1), i);
+    return sg ? m_sel(m, m_cmp(&w, S_NE, v, v), m_i(m, reg, 0), i) : i;
 }
 
 typedef struct F8 { int ebits, mbits, bias; bool inf; int max; /* largest finite code */ int nan; bool fnuz; } F8;
