@@ -195,7 +195,8 @@ Kernel *kernel_lower(Ctx *c, Graph *outer, const Node *group, const Storage *sto
         } else if (lower_is_root(n)) {
             lower_special(w, n);
         } else if (wants_home(w, n, reach, into_contract)) {
-            for (int r = 0; r < n->nout; r++) lower_pointwise(w, n->out[r], n->out[r]);
+            for (int r = 0; r < n->nout; r++)
+                if (!w->made[n->out[r].i]) lower_pointwise(w, n->out[r], n->out[r]);
         }
     }
     for (uint32_t o = 0; o < w->g->out.n; o++)

@@ -37,6 +37,7 @@ void lower_unflatten(Low *w, Expr flat, int rank, const Dim *dim, Expr *idx);
 Expr lower_inside(Low *w, Expr i, Dim n); /* 0 <= i < n where not provable; none if it always holds */
 Expr lower_load(Low *w, uint16_t buf, const Expr *idx, Oob oob, Expr pad, uint32_t guard); /* an element of a kernel buffer */
 Expr lower_operand(Low *w, const Node *n, const MapAttr *a, uint32_t k, const Expr *idx); /* operand k of a map, at a point of its domain */
+Expr lower_map_load(Low *w, const Node *n, const ExprInfo *i, const Expr *arg); /* load i of the body of map n, its arguments at the point */
 Expr lower_value(Low *w, Val v, const Expr *idx); /* an element of a value of the body, as loads of buffers that are made */
 
 /* lower_stage.c: a stage for a node of the body. */

@@ -89,6 +89,14 @@ static Expr load_at(Low *w, Val v, const Expr *idx, Oob oob, Expr pad, uint32_t 
     return expr_op(w->c, S_SELECT, ok, in, pad);
 }
 
+Expr lower_map_load(Low *w, const Node *n, const ExprInfo *i, const Expr *arg) {
+    const Val v = n->in[i->index];
+    const int rank = val_type(w->g, v)->rank;
+    Expr at[MAX_RANK];
+    for (int d = 0; d < rank; d++) at[d] = tidy(w, arg[d]);
+    return load_at(w, v, at, i->oob, i->oob == OOB_VALUE ? arg[i->narg - 1] : (Expr){0}, i->guard);
+}
+
 typedef struct MapCtx { Low *w; const Node *n; const MapAttr *a; const Expr *idx; } MapCtx;
 
 Expr lower_operand(Low *w, const Node *n, const MapAttr *a, uint32_t k, const Expr *idx) {
@@ -104,13 +112,7 @@ static Expr map_rewrite(void *data, Ctx *c, Expr e, const ExprInfo *i, const Exp
     (void)e;
     if (i->kind == E_ARG) return lower_operand(m->w, m->n, m->a, i->index, m->idx);
     if (i->kind == E_AXIS) return m->idx[i->index];
-    if (i->kind == E_LOAD) {
-        const Type *t = val_type(m->w->g, m->n->in[i->index]);
-        Expr at[MAX_RANK];
-        for (int d = 0; d < t->rank; d++) at[d] = tidy(m->w, newarg[d]);
-        Expr pad = i->oob == OOB_VALUE ? newarg[i->narg - 1] : (Expr){0};
-        return load_at(m->w, m->n->in[i->index], at, i->oob, pad, i->guard);
-    }
+    if (i->kind == E_LOAD) return lower_map_load(m->w, m->n, i, newarg);
     return expr_rebuild(c, i, newarg);
 }
 

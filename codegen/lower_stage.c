@@ -196,6 +196,25 @@ static bool dims_equal(Low *w, int n, const Dim *a, const Dim *b) {
     return true;
 }
 
+/* Map n where x is its point; ok: it can be had from there. */
+typedef struct FwdMap { Low *w; const Node *n; const Fwd *f, *x; bool ok; } FwdMap;
+
+static Expr map_at(void *data, Ctx *c, Expr e, const ExprInfo *i, const Expr *newarg) {
+    FwdMap *m = data;
+    const MapAttr *a = m->n->attr;
+    const Fwd *x = m->x, *o = i->kind == E_ARG || i->kind == E_LOAD ? &m->f[m->n->in[i->index].i] : NULL;
+    if (i->kind == E_AXIS) return x->at[i->index];
+    if (!o) return expr_rebuild(c, i, newarg);
+    if (i->kind == E_LOAD) {
+        m->ok &= !o->set && !(x->drop && i->oob == OOB_FAIL); /* a point that is dropped must not fail */
+        return m->ok ? lower_map_load(m->w, m->n, i, newarg) : e;
+    }
+    if (!o->set) return lower_operand(m->w, m->n, a, i->index, x->at);
+    const Type *t = val_type(m->w->g, m->n->in[i->index]);
+    m->ok &= o->rank == x->rank && dims_equal(m->w, t->rank, t->dim, a->dim) && !memcmp(o->at, x->at, o->rank * sizeof *o->at);
+    return o->value;
+}
+
 static bool forward_node(Low *w, Node *n, Fwd *f) {
     int from = -1;
     for (int i = 0; i < n->nin; i++)
@@ -210,22 +229,11 @@ static bool forward_node(Low *w, Node *n, Fwd *f) {
         const MapAttr *a = n->attr;
         if (xt->rank != a->rank || !dims_equal(w, a->rank, xt->dim, a->dim)) return false;
         memcpy(y.at, x->at, sizeof y.at);
-        Expr args[32];
-        if (n->nin > 32 || n->nout != 1) return false;
+        FwdMap m = {w, n, f, x, true};
         w->guarded += x->drop; /* points that the store drops may lie outside of the other operands */
-        for (int i = 0; i < n->nin; i++) {
-            const Fwd *o = &f[n->in[i].i];
-            const Type *ot = val_type(w->g, n->in[i]);
-            if (o->set && o->rank == x->rank && dims_equal(w, ot->rank, ot->dim, a->dim) && !memcmp(o->at, x->at, o->rank * sizeof *o->at))
-                args[i] = o->value;
-            else args[i] = lower_operand(w, n, a, (uint32_t)i, x->at);
-        }
+        y.value = expr_rewrite(w->c, a->body[0], map_at, &m);
         w->guarded -= x->drop;
-        Expr body = expr_subst_axes(w->c, a->body[0], x->at, a->rank);
-        bool loads = false; /* of operands that are only set at another point */
-        for (int i = 0; i < n->nin && !loads; i++) loads = f[n->in[i].i].set && args[i].i != f[n->in[i].i].value.i;
-        if (loads) return false;
-        y.value = expr_subst_args(w->c, body, args, n->nin);
+        if (!m.ok) return false;
         break;
     }
     case P_RESHAPE: {
@@ -259,18 +267,6 @@ static bool forward_node(Low *w, Node *n, Fwd *f) {
     }
     f[n->out[0].i] = y;
     return true;
-}
-
-static Expr note_load(void *data, Ctx *c, Expr e, const ExprInfo *i, const Expr *newarg) {
-    (void)c, (void)newarg;
-    if (i->kind == E_LOAD) *(bool *)data = true;
-    return e;
-}
-
-static bool map_has_loads(Ctx *c, Expr e) {
-    bool any = false;
-    expr_rewrite(c, e, note_load, &any);
-    return any;
 }
 
 static void find_ready(Low *w) {
@@ -313,7 +309,6 @@ void lower_epilogue(Low *w, Node *root, uint32_t root_stage) {
         Node *n = w->g->node.v[i];
         if (n == root) { after = true; continue; }
         if (!after || lower_is_root(n) || n->nout != 1) continue;
-        if (n->op == P_MAP && map_has_loads(w->c, ((const MapAttr *)n->attr)->body[0])) continue;
         forward_node(w, n, f);
     }
     for (uint32_t o = 0; o < w->g->out.n; o++) {

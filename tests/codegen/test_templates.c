@@ -524,6 +524,12 @@ START_TEST(contractions_of_fixed_sizes) {
          "%1 = reshape [23, 64] %0 : f32[23,64]\n"
          "%2 = slice start [0, 0] size [23, 50] step [1, 1] %1 : f32[23,50]\n"
          "%3 = map { tanh(a + b) } %2, %c : f32[23,50]\nyield %3"},
+        /* the same, of which a map reads what lies at coordinates of its own */
+        {"%a: f32[23,30], %b: f32[4,30,16], %c: f32[3,2,50]", "f32[23,50]",
+         "%0 = contract \"mk,bki->mbi\" %a, %b : f32[23,4,16]\n"
+         "%1 = reshape [23, 64] %0 : f32[23,64]\n"
+         "%2 = slice start [0, 0] size [23, 50] step [1, 1] %1 : f32[23,50]\n"
+         "%3 = map { tanh(a + load(1, 2, 1, #1)) * load.value(1, 0, 0, #1 - 3; 0.5) } %2, %c : f32[23,50]\nyield %3"},
         /* convolutions: blocked, of planes, of groups */
         {"%x: f32[2,2,6,9,16], %w: f32[3,2,3,3,16,16], %b: f32[1,3,1,1,16]", "f32[2,3,4,7,16]",
          "%0 = window axes [2, 3] size [3, 3] stride [1, 1] dilation [1, 1] %x : "
