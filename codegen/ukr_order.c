@@ -9,10 +9,14 @@
  * halves of the scratch; many are radix sorted, a byte at a time.
  *
  * topk begins with the first elements. From then on only those that beat the k-th best are taken, which is seen a vector at a time: a few best
- * stay sorted, a new one sinks to its place; many are gathered until there are 2k of them, then sorted, and the best k stay. */
+ * stay sorted, in registers if they fit, and a new one sinks to its place; many are gathered until there are 2k of them, then sorted, and the best k
+ * stay. */
+#include <string.h>
+
 #include "special.h"
 
 enum { FEW = 512, DIGITS = 4, RADIX = 256, SINK = 64, VECTORS = 4, ALL = 32, COUNTED = 32 /* times the lanes of a vector of words */ };
+enum { LIST = 16 /* vectors that are a list of the best */, LANES = 8 /* of a vector of words, at most */, SPARE = 4 * LANES };
 
 static DType key_type(Ctx *c, const Stage *s) { return reg_type(expr_info(c, s->body[0])->dtype); }
 
@@ -71,14 +75,33 @@ LVal order_word(Order *o, LVal i) {
 
 LVal order_position(Order *o, LVal w) { return o->keyed || o->wide ? op(o->x, S_AND, w, c64(o->x, UINT32_MAX)) : w; }
 
+/* The keys of `lanes` elements from position i on, of those that the mask (or none) has. */
+static LVal key_vector(Order *o, LVal i, LVal mask, uint16_t lanes) {
+    Sp *x = o->x;
+    Point *p = x->p, scalar = *p;
+    p->vaxis = (int8_t)x->axis;
+    p->lanes = lanes;
+    p->mask = mask;
+    p->axis[x->axis] = i;
+    emit_memo_reset(x->e);
+    LVal k = key(o, emit_vec(x->e, x->s, x->s->body[0], p));
+    *p = scalar;
+    emit_memo_reset(x->e);
+    return k;
+}
+
 /* The least of the long keys, and how many bits of the distances from it are below the 32 that go into words. */
 static void find_window(Order *o) {
     Sp *x = o->x;
     Lir *l = x->l;
-    LVal none = c64(x, 0), bound[2] = {c64(x, INT64_MAX), c64(x, INT64_MIN)};
-    LFor f = loop(x, x->n, 2, bound);
-    LVal k = key(o, special_value(x, 0, f.iv)), next[2] = {op(x, S_MIN, f.c[0], k), op(x, S_MAX, f.c[1], k)};
+    const uint16_t lanes = target_lanes(x->e->t, DT_I64);
+    LVal none = c64(x, 0), most = lir_splat(l, c64(x, INT64_MAX), lanes), least = lir_splat(l, c64(x, INT64_MIN), lanes), bound[2] = {most, least};
+    LFor f = lir_for(l, none, x->n, c64(x, lanes), 2, bound);
+    LVal mask = lanes > 1 ? lir_mask(l, lir_sub(l, x->n, f.iv), lanes) : (LVal){0};
+    LVal k = lanes > 1 ? key_vector(o, f.iv, mask, lanes) : key(o, special_value(x, 0, f.iv));
+    LVal next[2] = {op(x, S_MIN, f.c[0], mask.i ? pick(x, mask, k, most) : k), op(x, S_MAX, f.c[1], mask.i ? pick(x, mask, k, least) : k)};
     lir_for_end(l, &f, next, bound);
+    if (lanes > 1) bound[0] = lir_hreduce(l, S_MIN, bound[0]), bound[1] = lir_hreduce(l, S_MAX, bound[1]);
     o->least = bound[0];
     LVal range = lir_sub(l, bound[1], bound[0]);
     f = loop(x, c64(x, 32), 1, &none);
@@ -252,20 +275,29 @@ static bool sorts_all(Ctx *c, const Stage *s) {
     return s->kind == ST_SORT || dim_hi(c, order_extent(s)) <= ALL || dim_same(c, order_extent(s), ((const TopkAttr *)s->node->attr)->k);
 }
 
-/* The order of a stage of `nest`: where all elements are sorted, long keys may be, too, by 32 of their bits. */
-static Order stage_order(Ctx *c, const Stage *s) {
+/* Vectors of words, or of long keys (as many again are their positions), that are the list of the best; 0: the best are elsewhere. */
+static int list_vectors(Ctx *c, const Stage *s, bool wide, int lanes) {
+    if (s->kind == ST_SORT || lanes == 1 || !sinks(c, s)) return 0;
+    const int64_t k = dim_hi(c, ((const TopkAttr *)s->node->attr)->k), n = (k + lanes - 1) / lanes;
+    if (sorts_all(c, s) && (!wide || n > 2)) return 0;
+    return n * (1 + wide) <= LIST ? (int)n : 0;
+}
+
+/* The order of a stage for vectors of `lanes` words: long keys are sorted by 32 of their bits where all elements are sorted or they are vectors. */
+static Order stage_order(Ctx *c, const Stage *s, int lanes) {
     Order o = order_of(c, s);
-    o.wide = !o.keyed && o.nkeys == 1 && dt_bits(key_type(c, s)) == 64 && sorts_all(c, s);
+    o.wide = !o.keyed && o.nkeys == 1 && dt_bits(key_type(c, s)) == 64 && (lanes > 1 || sorts_all(c, s));
+    o.list = list_vectors(c, s, o.wide, lanes);
     return o;
 }
 
-/* Words that are kept at once. */
+/* Words that are kept at once, for which there is room twice; a list of all elements may need SPARE words more. */
 static Dim capacity(Ctx *c, const Stage *s) {
     if (s->kind == ST_SORT) return order_extent(s);
     Dim k = ((const TopkAttr *)s->node->attr)->k;
     if (sorts_all(c, s)) return dim_max(c, order_extent(s), k);
-    Dim most = sinks(c, s) ? k : dim_muli(c, k, 2);
-    return dim_min(c, most, dim_max(c, order_extent(s), k));
+    if (sinks(c, s)) return dim_const(c, 2 * ((dim_hi(c, k) + LANES - 1) / LANES * LANES));
+    return dim_min(c, dim_muli(c, k, 2), dim_max(c, order_extent(s), k));
 }
 
 static void take_words(Order *o, LVal room, LVal from, LVal to) {
@@ -284,7 +316,21 @@ static void sort_stage(Order *o, LVal room) {
     lir_for_end(x->l, &f, NULL, NULL);
 }
 
-typedef struct Held { LVal count, worst; } Held; /* words in the room; the k-th best of them when they were last sorted */
+/* Words in the room; the k-th best of them when they were last sorted, or its key where elements come as vectors; the list. */
+typedef struct Held { LVal v[2 + LIST]; } Held;
+enum { COUNT, WORST, BEST };
+
+static uint32_t held(const Order *o) { return BEST + (uint32_t)(o->list * (1 + o->wide)); }
+static bool by_vectors(Order *o) { return (o->keyed || o->wide) && target_lanes(o->x->e->t, DT_I64) > 1; }
+static DType key_dtype(const Order *o) { return o->wide ? DT_I64 : DT_I32; }
+static LVal word_key(Order *o, LVal w) { return lir_cast(o->x->l, op(o->x, S_SHR, w, c64(o->x, 32)), DT_I32); }
+
+/* What the others have to beat, of sorted words. */
+static LVal worst_of(Order *o, LVal room, LVal k) {
+    LVal w = load64(o->x, room, lir_addi(o->x->l, k, -1));
+    if (!by_vectors(o)) return w;
+    return o->wide ? key(o, special_value(o->x, 0, order_position(o, w))) : word_key(o, w);
+}
 
 static LVal sink(Order *o, LVal room, LVal k, LVal w) {
     Sp *x = o->x;
@@ -295,34 +341,94 @@ static LVal sink(Order *o, LVal room, LVal k, LVal w) {
     LVal next = pick(x, first, there, f.c[0]);
     store64(x, room, f.iv, pick(x, first, f.c[0], there));
     lir_for_end(x->l, &f, &next, &rest);
-    return load64(x, room, lir_addi(x->l, k, -1));
+    return worst_of(o, room, k);
 }
 
-/* Takes w if it beats the k-th; sorts when the room is full. */
-static Held offer(Order *o, LVal room, LVal k, Held h, LVal w) {
+/* A new element in the list, of which the first `filled` are elements (none: all are). Each stays, or is the new one, or the one before it. */
+static void list_sink(Order *o, LVal *list, LVal key, LVal i, LVal filled) {
+    Sp *x = o->x;
+    Lir *l = x->l;
+    const uint16_t lanes = target_lanes(x->e->t, DT_I64);
+    const int n = o->list;
+    int16_t by_one[LANES];
+    for (int j = 0; j < lanes; j++) by_one[j] = (int16_t)(lanes - 1 + j);
+    LVal least = lir_splat(l, c64(x, INT64_MIN), lanes), one = lir_splat(l, o->wide ? key : joined(o, key, i), lanes), at = lir_splat(l, i, lanes);
+    for (int v = n - 1; v >= 0; v--) {
+        LVal here = list[v], before = lir_shuffle(l, v ? list[v - 1] : least, here, lanes, by_one);
+        if (!o->wide) {
+            list[v] = op(x, S_MIN, here, op(x, S_MAX, before, one));
+            continue;
+        }
+        LVal stays = op(x, S_LE, here, one), passed = op(x, S_LE, before, one);
+        if (filled.i) {
+            LVal number = lir_add(l, lir_iota(l, DT_I64, lanes), lir_splat(l, c64(x, (int64_t)v * lanes), lanes)), all = lir_splat(l, filled, lanes);
+            stays = op(x, S_AND, stays, op(x, S_LT, number, all));
+            passed = op(x, S_AND, passed, op(x, S_LE, number, all));
+        }
+        LVal position = list[n + v], above = lir_shuffle(l, v ? list[n + v - 1] : least, position, lanes, by_one);
+        list[v] = pick(x, stays, here, pick(x, passed, one, before));
+        list[n + v] = pick(x, stays, position, pick(x, passed, at, above));
+    }
+}
+
+static void list_store(Order *o, LVal room, const LVal *list) {
+    const uint16_t lanes = target_lanes(o->x->e->t, DT_I64);
+    for (int v = 0; v < o->list * (1 + o->wide); v++) lir_store(o->x->l, room, c64(o->x, (int64_t)v * lanes), list[v], (LVal){0}, 0);
+}
+
+/* The key of the k-th in the list. */
+static LVal list_worst(Order *o, LVal room, LVal k, const LVal *list) {
+    Sp *x = o->x;
+    const uint16_t lanes = target_lanes(x->e->t, DT_I64);
+    int64_t n;
+    LVal w;
+    if (lir_is_const(x->l, k, &n)) w = n ? lir_extract(x->l, list[(n - 1) / lanes], (uint16_t)((n - 1) % lanes)) : c64(x, 0);
+    else {
+        list_store(o, room, list);
+        w = load64(x, room, lir_addi(x->l, k, -1));
+    }
+    return o->wide ? w : word_key(o, w);
+}
+
+/* The first k elements as a list. */
+static Held list_begin(Order *o, LVal room, LVal k) {
+    Sp *x = o->x;
+    Lir *l = x->l;
+    const uint32_t n = held(o) - BEST;
+    Held h = {{k}};
+    for (uint32_t v = 0; v < n; v++) h.v[BEST + v] = lir_splat(l, c64(x, INT64_MAX), target_lanes(x->e->t, DT_I64));
+    LFor f = loop(x, k, n, &h.v[BEST]);
+    list_sink(o, f.c, key(o, special_value(x, 0, f.iv)), f.iv, f.iv);
+    lir_for_end(l, &f, f.c, &h.v[BEST]);
+    h.v[WORST] = list_worst(o, room, k, &h.v[BEST]);
+    return h;
+}
+
+/* Takes element i if it beats the k-th; sorts when the room is full. Its key, where elements come as vectors. */
+static Held offer(Order *o, LVal room, LVal k, Held h, LVal key, LVal i) {
     Sp *x = o->x;
     Lir *l = x->l;
     Dim cap = capacity(x->e->c, x->s);
-    LVal none[2] = {h.count, h.worst}, some[2], sorted[2], result[2];
-    LIf in = lir_if(l, order_before(o, w, h.worst), 2);
-    if (sinks(x->e->c, x->s)) {
-        some[0] = h.count;
-        some[1] = sink(o, room, k, w);
-        lir_else(l, &in, some);
-        lir_endif(l, &in, none, result);
-        return (Held){result[0], result[1]};
+    Held some = h;
+    LVal w = key.i ? (LVal){0} : order_word(o, i);
+    LIf in = lir_if(l, key.i ? op(x, S_LT, key, h.v[WORST]) : order_before(o, w, h.v[WORST]), held(o));
+    if (o->list) {
+        list_sink(o, &some.v[BEST], key, i, (LVal){0});
+        some.v[WORST] = list_worst(o, room, k, &some.v[BEST]);
+    } else if (sinks(x->e->c, x->s) && key.i == 0) {
+        some.v[WORST] = sink(o, room, k, w);
+    } else {
+        if (key.i) w = joined(o, o->wide ? window(o, key) : key, i);
+        store64(x, room, h.v[COUNT], w);
+        LVal count = lir_addi(l, h.v[COUNT], 1), grown[2] = {count, h.v[WORST]};
+        LIf full = lir_if(l, op(x, S_EQ, count, emit_dim(x->e, cap)), 2);
+        sort_words(o, room, count, cap);
+        lir_else(l, &full, (LVal[]){k, worst_of(o, room, k)});
+        lir_endif(l, &full, grown, some.v);
     }
-    store64(x, room, h.count, w);
-    LVal count = lir_addi(l, h.count, 1), grown[2] = {count, h.worst};
-    LIf full = lir_if(l, op(x, S_EQ, count, emit_dim(x->e, cap)), 2);
-    sort_words(o, room, count, cap);
-    sorted[0] = k;
-    sorted[1] = load64(x, room, lir_addi(l, k, -1));
-    lir_else(l, &full, sorted);
-    lir_endif(l, &full, grown, some);
-    lir_else(l, &in, some);
-    lir_endif(l, &in, none, result);
-    return (Held){result[0], result[1]};
+    lir_else(l, &in, some.v);
+    lir_endif(l, &in, h.v, some.v);
+    return some;
 }
 
 /* The keys of VECTORS vectors from position i on, stored at `keys`; true if one of them beats `worst`. What lies beyond the `left`
@@ -330,22 +436,15 @@ static Held offer(Order *o, LVal room, LVal k, Held h, LVal w) {
 static LVal look(Order *o, LVal keys, LVal i, LVal left, LVal worst, uint16_t lanes) {
     Sp *x = o->x;
     Lir *l = x->l;
-    Point *p = x->p, scalar = *p;
-    LVal any = {0};
-    p->vaxis = (int8_t)x->axis;
-    p->lanes = lanes;
+    LVal any = {0}, mask = {0}, most = lir_splat(l, lir_int(l, key_dtype(o), o->wide ? INT64_MAX : INT32_MAX), lanes);
     for (int u = 0; u < VECTORS; u++) {
-        if (left.i) p->mask = lir_mask(l, lir_addi(l, left, -u * lanes), lanes);
-        p->axis[x->axis] = lir_addi(l, i, u * lanes);
-        emit_memo_reset(x->e);
-        LVal k = key(o, emit_vec(x->e, x->s, x->s->body[0], p));
-        if (left.i) k = lir_op3(l, S_SELECT, p->mask, k, lir_splat(l, lir_int(l, DT_I32, INT32_MAX), lanes));
+        if (left.i) mask = lir_mask(l, lir_addi(l, left, -u * lanes), lanes);
+        LVal k = key_vector(o, lir_addi(l, i, u * lanes), mask, lanes);
+        if (left.i) k = pick(x, mask, k, most);
         lir_store(l, keys, c64(x, u * lanes), k, (LVal){0}, 0);
         LVal beats = op(x, S_LT, k, worst);
         any = any.i ? op(x, S_OR, any, beats) : beats;
     }
-    *p = scalar;
-    emit_memo_reset(x->e);
     return lir_any(l, any);
 }
 
@@ -353,79 +452,98 @@ static LVal look(Order *o, LVal keys, LVal i, LVal left, LVal worst, uint16_t la
 static Held offer_vectors(Order *o, LVal room, LVal k, Held h, LVal from, LVal keys) {
     Sp *x = o->x;
     Lir *l = x->l;
-    uint16_t lanes = target_lanes(x->e->t, DT_F32);
+    const DType type = key_dtype(o);
+    const uint16_t lanes = target_lanes(x->e->t, type);
+    const uint32_t n = held(o);
     int block = VECTORS * lanes;
-    LVal carried[2] = {h.count, h.worst}, result[2], any;
-    LFor f = lir_for(l, from, x->n, c64(x, block), 2, carried);
-    LVal left = lir_sub(l, x->n, f.iv), worst = lir_splat(l, lir_cast(l, op(x, S_SHR, f.c[1], c64(x, 32)), DT_I32), lanes);
+    LVal any;
+    Held r;
+    LFor f = lir_for(l, from, x->n, c64(x, block), n, h.v);
+    LVal left = lir_sub(l, x->n, f.iv), worst = lir_splat(l, f.c[WORST], lanes);
     LIf whole = lir_if(l, op(x, S_GE, left, c64(x, block)), 1);
     any = look(o, keys, f.iv, (LVal){0}, worst, lanes);
     lir_else(l, &whole, &any);
     any = look(o, keys, f.iv, left, worst, lanes);
     lir_endif(l, &whole, &any, &any);
-    LIf some = lir_if(l, any, 2);
-    LFor v = lir_for(l, c64(x, 0), c64(x, block), c64(x, lanes), 2, f.c);
-    LVal vector = lir_load(l, keys, v.iv, (LTy){DT_I32, lanes}, (LVal){0}, 0);
-    worst = lir_splat(l, lir_cast(l, op(x, S_SHR, v.c[1], c64(x, 32)), DT_I32), lanes);
-    LIf here = lir_if(l, lir_any(l, op(x, S_LT, vector, worst)), 2);
-    LFor lane = lir_for(l, v.iv, lir_addi(l, v.iv, lanes), c64(x, 1), 2, v.c);
-    LVal one = lir_load(l, keys, lane.iv, (LTy){DT_I32, 1}, (LVal){0}, 0);
-    h = offer(o, room, k, (Held){lane.c[0], lane.c[1]}, joined(o, one, lir_add(l, f.iv, lane.iv)));
-    lir_for_end(l, &lane, (LVal[]){h.count, h.worst}, result);
-    lir_else(l, &here, result);
-    lir_endif(l, &here, v.c, result);
-    lir_for_end(l, &v, result, result);
-    lir_else(l, &some, result);
-    lir_endif(l, &some, f.c, result);
-    lir_for_end(l, &f, result, carried);
-    return (Held){carried[0], carried[1]};
+    LIf some = lir_if(l, any, n);
+    LFor v = lir_for(l, c64(x, 0), c64(x, block), c64(x, lanes), n, f.c);
+    LVal vector = lir_load(l, keys, v.iv, (LTy){(uint8_t)type, lanes}, (LVal){0}, 0);
+    worst = lir_splat(l, v.c[WORST], lanes);
+    LIf here = lir_if(l, lir_any(l, op(x, S_LT, vector, worst)), n);
+    LFor lane = lir_for(l, v.iv, lir_addi(l, v.iv, lanes), c64(x, 1), n, v.c);
+    LVal one = lir_load(l, keys, lane.iv, (LTy){(uint8_t)type, 1}, (LVal){0}, 0);
+    memcpy(r.v, lane.c, n * sizeof *r.v);
+    r = offer(o, room, k, r, one, lir_add(l, f.iv, lane.iv));
+    lir_for_end(l, &lane, r.v, r.v);
+    lir_else(l, &here, r.v);
+    lir_endif(l, &here, v.c, r.v);
+    lir_for_end(l, &v, r.v, r.v);
+    lir_else(l, &some, r.v);
+    lir_endif(l, &some, f.c, r.v);
+    lir_for_end(l, &f, r.v, h.v);
+    return h;
 }
 
 static Held offer_words(Order *o, LVal room, LVal k, Held h, LVal from) {
     Sp *x = o->x;
-    LVal carried[2] = {h.count, h.worst};
-    LFor f = lir_for(x->l, from, x->n, c64(x, 1), 2, carried);
-    h = offer(o, room, k, (Held){f.c[0], f.c[1]}, order_word(o, f.iv));
-    lir_for_end(x->l, &f, (LVal[]){h.count, h.worst}, carried);
-    return (Held){carried[0], carried[1]};
+    LFor f = lir_for(x->l, from, x->n, c64(x, 1), 2, h.v);
+    h = offer(o, room, k, (Held){{f.c[COUNT], f.c[WORST]}}, (LVal){0}, f.iv);
+    lir_for_end(x->l, &f, h.v, h.v);
+    return h;
+}
+
+/* The list, in the room, and the way to the positions in it. */
+static LVal list_stage(Order *o, LVal room, LVal k, LVal keys) {
+    Held h = offer_vectors(o, room, k, list_begin(o, room, k), k, keys);
+    list_store(o, room, &h.v[BEST]);
+    return o->wide ? lir_ptr_add(o->x->l, room, c64(o->x, (int64_t)o->list * target_lanes(o->x->e->t, DT_I64)), DT_I64) : room;
+}
+
+static void gather_stage(Order *o, LVal room, LVal k, LVal keys) {
+    Sp *x = o->x;
+    Lir *l = x->l;
+    Ctx *c = x->e->c;
+    Dim cap = capacity(c, x->s);
+    LVal first = op(x, S_MIN, x->n, emit_dim(x->e, cap));
+    take_words(o, room, c64(x, 0), first);
+    sort_words(o, room, first, cap);
+    LIf more = lir_if(l, op(x, S_LT, first, x->n), 0); /* then there are at least k */
+    Held h = {{k, worst_of(o, room, k)}};
+    h = by_vectors(o) ? offer_vectors(o, room, k, h, first, keys) : offer_words(o, room, k, h, first);
+    if (by_vectors(o) || !sinks(c, x->s)) sort_words(o, room, h.v[COUNT], cap);
+    lir_else(l, &more, NULL);
+    lir_endif(l, &more, NULL, NULL);
 }
 
 static void topk_stage(Order *o, LVal room) {
     Sp *x = o->x;
     Lir *l = x->l;
     Ctx *c = x->e->c;
-    const TopkAttr *a = x->s->node->attr;
     Dim cap = capacity(c, x->s);
-    LVal k = emit_dim(x->e, a->k), first = op(x, S_MIN, x->n, emit_dim(x->e, cap));
-    LVal keys = lir_ptr_add(l, room, emit_dim(x->e, dim_addi(c, dim_muli(c, cap, 2), by_radix(c, o, cap) ? DIGITS * RADIX : 0)), DT_I64);
+    LVal k = emit_dim(x->e, ((const TopkAttr *)x->s->node->attr)->k), from = room;
+    LVal keys = lir_ptr_add(l, room, emit_dim(x->e, dim_addi(c, dim_muli(c, cap, 2), (by_radix(c, o, cap) ? DIGITS * RADIX : 0) + SPARE)), DT_I64);
     LIf some = lir_if(l, op(x, S_GT, k, c64(x, 0)), 0);
-    take_words(o, room, c64(x, 0), first);
-    sort_words(o, room, first, cap);
-    LIf more = lir_if(l, op(x, S_LT, first, x->n), 0); /* then there are at least k */
-    Held h = {k, load64(x, room, lir_addi(l, k, -1))};
-    h = o->keyed && target_lanes(x->e->t, DT_F32) > 1 ? offer_vectors(o, room, k, h, first, keys) : offer_words(o, room, k, h, first);
-    if (!sinks(c, x->s)) sort_words(o, room, h.count, cap);
-    lir_else(l, &more, NULL);
-    lir_endif(l, &more, NULL, NULL);
-    lir_else(l, &some, NULL);
-    lir_endif(l, &some, NULL, NULL);
+    if (o->list) from = list_stage(o, room, k, keys);
+    else gather_stage(o, room, k, keys);
     LFor f = loop(x, k, 0, NULL);
-    LVal i = order_position(o, load64(x, room, f.iv));
+    LVal w = load64(x, from, f.iv), i = o->list && o->wide ? w : order_position(o, w);
     special_store(x, 0, special_value(x, 0, i), f.iv);
     special_store_position(x, 1, i, f.iv);
     lir_for_end(l, &f, NULL, NULL);
+    lir_else(l, &some, NULL);
+    lir_endif(l, &some, NULL, NULL);
 }
 
 Dim order_scratch(Ctx *c, const Stage *s) {
-    Order o = stage_order(c, s);
+    Order o = stage_order(c, s, LANES);
     Dim cap = capacity(c, s);
-    int64_t more = (by_radix(c, &o, cap) ? DIGITS * RADIX : 0) + 8 * VECTORS; /* and vectors of keys */
+    int64_t more = (by_radix(c, &o, cap) ? DIGITS * RADIX : 0) + SPARE + 8 * VECTORS; /* and vectors of keys */
     return dim_addi(c, dim_muli(c, cap, 2), more);
 }
 
 void order_stage(Sp *x, LVal room) {
-    Order o = stage_order(x->e->c, x->s);
+    Order o = stage_order(x->e->c, x->s, target_lanes(x->e->t, DT_I64));
     o.x = x;
-    if (o.wide) find_window(&o);
+    if (o.wide && !o.list) find_window(&o);
     (x->s->kind == ST_SORT ? sort_stage : topk_stage)(&o, room);
 }
