@@ -424,9 +424,18 @@ static int64_t size(const Sess *s, const rt_step *st) {
 
 /* ---- outputs ---- */
 
+/* The elements of v, theirs, and so on. */
+static size_t descendants(const rt_value *v) {
+    bool leaf = v->kind == ACCELC_TENSOR || v->kind == ACCELC_ABSENT;
+    size_t n = leaf ? 0 : (size_t)v->nelem;
+    for (int64_t i = 0; !leaf && i < v->nelem; i++) n += descendants(v->elem[i]);
+    return n;
+}
+
 /* v as the caller sees it: all of it, down to the elements, in memory of the session or of the
- * model. */
-static bool give(Sess *s, rt_value *v, accelc_value *a) {
+ * model. What is below it comes from *room, level by level: a caller can read the parts of many
+ * maps at once. */
+static bool give(Sess *s, rt_value *v, accelc_value *a, accelc_value **room) {
     *a = (accelc_value){.kind = v->kind, .owned = 1};
     if (v->kind == ACCELC_ABSENT) return true;
     if (v->kind == ACCELC_TENSOR) {
@@ -447,19 +456,20 @@ static bool give(Sess *s, rt_value *v, accelc_value *a) {
     }
     a->dtype = v->dtype;
     a->nelem = (size_t)v->nelem;
-    a->elem = pool_get(s, a->nelem * sizeof *a->elem);
-    for (size_t i = 0; a->elem && i < a->nelem; i++)
-        if (!give(s, v->elem[i], &a->elem[i])) return false;
-    return a->elem != NULL;
+    a->elem = *room;
+    *room += a->nelem;
+    for (size_t i = 0; i < a->nelem; i++)
+        if (!give(s, v->elem[i], &a->elem[i], room)) return false;
+    return true;
 }
 
 static accelc_status finish(Sess *s, uint32_t port) {
     const char *name = s->str + s->out[port].name;
     rt_value *v = s->value[s->out[port].buf];
-    accelc_value *a = pool_get(s, sizeof *a);
     if (!v) return fail(s, ACCELC_EDATA, "output \"%s\" has no value", name);
+    accelc_value *a = pool_get(s, (1 + descendants(v)) * sizeof *a), *room = a + 1;
     s->taken[port].src = a;
-    return a && give(s, v, a) ? ACCELC_OK : no_memory(s, "output ", name);
+    return a && give(s, v, a, &room) ? ACCELC_OK : no_memory(s, "output ", name);
 }
 
 __attribute__((weak, visibility("hidden")))

@@ -2,6 +2,7 @@
 
     python -m unittest tests/runtime/test_py.py
 """
+import ctypes as c
 import gc
 import json
 import os
@@ -23,7 +24,7 @@ sys.path.insert(0, os.path.join(RUNTIME, "python"))
 import numpy as np  # noqa: E402
 
 import accelc  # noqa: E402
-from accelc import _abi as abi, _dlpack  # noqa: E402
+from accelc import _abi as abi, _dlpack, _session  # noqa: E402
 
 CC = os.environ.get("CC", "cc")
 FOLDER = None
@@ -184,6 +185,29 @@ class Sessions(unittest.TestCase):
             self.assertEqual(out["Q"].astype(int).tolist(), q.astype(int).tolist())
             np.testing.assert_array_equal(out["B"].astype(np.float32), b.astype(np.float32))
         self.assertEqual(list(s.run({"s": text.astype("U"), "q": q, "b": b})["S"]), list(text))
+
+    def test_many_maps(self):                   # of the same kind, which are read together, and of any other
+        def value(kind, x=None, parts=None, n=0):
+            v = abi.Value(kind=kind)
+            if x is not None:
+                sizes.append(np.array(x.shape))
+                v.dtype, v.rank, v.dims, v.data, v.bytes = abi.number_of(x.dtype), 1, sizes[-1].ctypes.data, x.ctypes.data, x.nbytes
+            v.elem, v.nelem = parts or 0, n
+            return v
+
+        def maps(pairs):
+            flat = (abi.Value * (2 * len(pairs)))(*[value(abi.TENSOR, x) for pair in pairs for x in pair])
+            rows = (abi.Value * len(pairs))(*[value(abi.MAP, None, c.addressof(flat[i]), 2) for i in range(0, len(flat), 2)])
+            return _session._copy(value(abi.SEQUENCE, None, c.addressof(rows), len(rows)))
+
+        sizes = []
+        n, keys, other = 3 * _session._MANY, np.array([7, -2]), np.array([[7, -2]] * 99)
+        x = np.arange(4 * n, dtype=np.float32).reshape(-1, 2)
+        for pairs in ([(keys, r) for r in x[:n]], list(zip(other, x[:n])), list(zip(x[:n], other)), [(keys, x[3])] * n,
+                      [(keys, r) for r in x[:2 * n:2]], [(keys, r) for r in x[n:0:-1]], [(keys, r) for r in x[:n]] + [(keys[:1], x[n, :1])],
+                      list(zip(other, x.astype(np.float64)))[:n], [(keys[:0], x[0, :0])] * n,
+                      [(keys, r) for r in x[:n - 1]] + [(keys, other[0])]):
+            self.assertEqual(maps(pairs), [dict(zip(k.tolist(), v.tolist())) for k, v in pairs])
 
     def test_config(self):
         steps = []
