@@ -167,7 +167,10 @@ static LVal emit_node(Emit *e, const Stage *s, Expr x, const Point *p) {
         }
         return reg_round(e, math_op(e->l, e->t, i.op, reg_type(ot), i.narg, a), i.dtype);
     }
-    case E_ARG: case E_NONE: break;
+    case E_NONE: /* of a size whose expression is too large: that has been said */
+        if (ctx_errors(e->c)) ctx_fatal(e->c, "kernel %s: no code without that size", e->k->name);
+        break;
+    case E_ARG: break;
     }
     ICE("kernel %s: an expression of kind %d cannot be emitted", e->k->name, i.kind);
 }

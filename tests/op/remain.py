@@ -176,6 +176,28 @@ def probit(p):
     return [(np.sqrt(2) * np.copysign(np.sqrt(np.sqrt(v * v - log / 0.147) - v), x)).astype(p.dtype)]
 
 
+def optimizers(rng):
+    """One step of training, of one tensor and of two; the first step is a case of its own."""
+    train = "ai.onnx.preview.training."
+    for kind in (np.float32, np.float64):
+        for shapes in ([(3,)], [(2, 3), ()]):
+            for step in (0, 7):
+                def like(low, kind=kind, shapes=shapes):
+                    return [f32(rng, *s, low=low, high=2).astype(kind) for s in shapes]
+                first = [np.array(0.1, kind), np.array(step)]
+                few = [*like(-2), *like(-2), *like(0)]
+                yield Case(train + "Adagrad", [*first, *few], {"decay_factor": 0.1, "epsilon": 1e-3, "norm_coefficient": 0.01}, nout=2 * len(shapes),
+                           oracle="reference")
+                for mode in ("standard", "nesterov"):
+                    yield Case(train + "Momentum", [*first, *few], {"alpha": 0.9, "beta": 0.4, "mode": mode, "norm_coefficient": 0.01},
+                               nout=2 * len(shapes), oracle="reference")
+                adam = Case(train + "Adam", [*first, *few, *like(0)], {"alpha": 0.8, "beta": 0.95, "epsilon": 1e-3, "norm_coefficient": 0.01,
+                                                                       "norm_coefficient_post": 0.02}, nout=3 * len(shapes), oracle="reference")
+                wide = expected(adam)       # the reference returns double
+                adam.oracle = [y.astype(kind) for y in wide]
+                yield adam
+
+
 def learned(rng):
     ml = families.module("ml")
     text = np.array(["a", "none", "c"], object)
@@ -218,4 +240,5 @@ def cases(rng):
     yield from bits(rng)
     yield from ranges(rng)
     yield from signals(rng)
+    yield from optimizers(rng)
     yield from learned(rng)
