@@ -182,6 +182,8 @@ static MemoEntry *memo_of(Emit *e, Expr x, uint32_t mode) {
 /* Sums and products need no more of their operands. */
 LVal emit_low(Emit *e, const Stage *s, Expr x, const Point *p) {
     enum { LOW = 3 };
+    for (int k = 0; k < e->memo->nkept; k++)
+        if (e->memo->kept[k].expr == x.i) return emit_as_i32(e, e->memo->kept[k].v);
     const ExprInfo i = *expr_info(e->c, x);
     const DType from = i.narg ? expr_info(e->c, i.arg[0])->dtype : i.dtype;
     if (i.kind == E_CAST && (from == DT_BOOL || (dt_is_int(from) && dt_bits(from) <= 32)))
@@ -230,6 +232,20 @@ static void may_fail(void *data, const ExprInfo *load) { *(bool *)data |= load->
 /* seen: by expressions of the body, below nseen; offsets are newer */
 typedef struct Keep { Emit *e; const Stage *s; const Point *p; int axis; uint64_t written; uint8_t *seen; uint32_t nseen; } Keep;
 
+static void keep(const Keep *w, Expr x);
+
+static void keep_indices(const Keep *w, const ExprInfo *load) {
+    Expr at[MAX_RANK], offset;
+    if (w->axis == w->p->vaxis) {
+        emit_load_offsets(w->e, w->s, load, w->axis, &offset);
+        keep(w, offset);
+        return;
+    }
+    emit_load_at(w->e, load, at);
+    for (int d = 0; d < w->e->k->buf[load->index].rank; d++) keep(w, at[d]);
+    if (load->oob == OOB_VALUE) keep(w, load->arg[load->narg - 1]);
+}
+
 static void keep(const Keep *w, Expr x) {
     Emit *e = w->e;
     struct EmitMemo *m = e->memo;
@@ -239,15 +255,13 @@ static void keep(const Keep *w, Expr x) {
     if (x.i < w->nseen) w->seen[x.i] = 1;
     if (expr_uses_axis(e->c, x, (uint32_t)w->axis)) {
         for (int k = 0; k < i.narg && i.kind != E_LOAD; k++) keep(w, i.arg[k]);
-        Expr offset = {0};
-        if (i.kind == E_LOAD && !e->temp[i.index]) emit_load_offsets(e, w->s, &i, w->axis, &offset);
-        if (offset.i) keep(w, offset);
+        if (i.kind == E_LOAD && !e->temp[i.index]) keep_indices(w, &i);
         return;
     }
     for (int k = 0; k < m->nkept; k++) if (m->kept[k].expr == x.i) return;
     expr_loads(e->c, x, may_fail, &fails);
     if (fails || expr_bufs(e->c, x) & w->written || m->nkept == MOST_KEPT) return;
-    LVal v = emit_mode(e, w->s, x, w->p, true);
+    LVal v = emit_mode(e, w->s, x, w->p, w->p->vaxis < 0 || !expr_uses_axis(e->c, x, (uint32_t)w->p->vaxis));
     m->kept[m->nkept++] = (MemoEntry){.expr = x.i, .v = v};
 }
 
@@ -258,6 +272,30 @@ void emit_keep(Emit *e, const Stage *s, const Point *p, int axis, uint64_t writt
         keep(&w, s->body[r]);
         keep(&w, emit_store_offset(e, &s->out[r]));
     }
+}
+
+typedef struct Columns { Emit *e; const Stage *s; const Point *p; int row; } Columns;
+
+static void find_near(void *data, const ExprInfo *x) {
+    const Columns *w = data;
+    const KBuf *b = &w->e->k->buf[x->index];
+    const int v = w->p->vaxis;
+    Expr at[MAX_RANK];
+    bool row = false;
+    emit_load_at(w->e, x, at);
+    for (int d = 0; d < b->rank; d++) row |= expr_uses_axis(w->e->c, at[d], (uint32_t)v) && expr_uses_axis(w->e->c, at[d], (uint32_t)w->row);
+    if (row || w->e->temp[x->index]) return;
+    if (x->oob == OOB_VALUE || x->oob == OOB_FAIL) emit_bounds(w->e, w->s, b, b->rank, at, w->p, WHERE_LANES);
+    emit_near(w->e, w->s, (uint16_t)x->index, at, x->oob == OOB_CLAMP ? emit_has_elements(w->e, w->s, b, w->p) : (LVal){0}, w->p);
+}
+
+/* What is found here is found again in the loop, where equal values are one. */
+void emit_keep_columns(Emit *e, const Stage *s, const Point *p, int row) {
+    Columns w = {e, s, p, row};
+    emit_memo_reset(e);
+    emit_keep(e, s, p, row, 0);
+    for (int r = 0; r < s->nres && p->vaxis >= 0; r++) expr_loads(e->c, s->body[r], find_near, &w);
+    emit_memo_reset(e);
 }
 
 void emit_forget(Emit *e) { e->memo->nkept = 0; }

@@ -1,7 +1,8 @@
 /* emit_few.c: a vector whose lanes read few places. In: an access that is no constant step along the vector axis; out: its lanes, from one load and a
  * permutation of it, where a gather would go to memory for every lane:
  * - a row of no more elements than lanes, whatever the index (the columns of a tile that is repeated);
- * - the quotient of the axis by a constant (pixels shown several times). */
+ * - the quotient of the axis by a constant (pixels shown several times);
+ * - with e->near, elements that the run finds within a register of each other (rows that are resized or reflected), or else it gathers. */
 #include "emit_value.h"
 
 /* The only dim of b whose index differs between lanes, if its elements are neighbours; else -1. */
@@ -45,22 +46,97 @@ static LVal quotients(Emit *e, const Row *r, LVal from, LVal end, int64_t by) {
     return look_up(e, r, first, count, lir_bitcast(l, which, DT_I32));
 }
 
-LVal emit_few(Emit *e, const Stage *s, uint16_t buf, const Expr *at, const Point *p) {
+/* ---- near each other, as it turns out ---- */
+
+static DType moved_type(DType t) { return dt_bits(t) == 8 ? DT_U8 : dt_bits(t) == 16 ? DT_U16 : DT_F32; }
+
+/* Lanes from * of the vector on, as many as a register has; those beyond its end are the first of them. */
+static LVal part_of(Emit *e, LVal v, int from, uint16_t lanes) {
+    int16_t idx[64];
+    const int n = reg_lanes(e, v);
+    for (int i = 0; i < lanes; i++) idx[i] = (int16_t)(from + i < n ? from + i : from);
+    return lanes == n ? v : lir_shuffle(e->l, v, v, lanes, idx);
+}
+
+Near emit_near(Emit *e, const Stage *s, uint16_t buf, const Expr *at, LVal ok, const Point *p) {
+    const KBuf *b = &e->k->buf[buf];
+    const unsigned bits = dt_bits(b->dtype);
+    const bool types = b->dtype != DT_BOOL && (bits == 32 || (e->t->flags & F_AVX512 && (bits == 8 || bits == 16)));
+    Lir *l = e->l;
+    Near n = {.dim = -1};
+    if (!e->near || p->vaxis < 0 || !types || !(e->t->flags & F_AVX2) || (n.dim = lane_dim(e, b, at, p->vaxis)) < 0) return n;
+    n.lanes = (uint16_t)(e->t->vbytes * 8u / bits);
+    const int parts = (p->lanes + n.lanes - 1) / n.lanes;
+    if (parts > NEAR_PARTS || p->lanes > 64 || p->lanes < 4 || (p->lanes > n.lanes && p->lanes % n.lanes)) return n;
+    const bool low = dim_hi(e->c, b->dim[n.dim]) <= INT32_MAX || emit_fits_i32(e, s, at[n.dim]);
+    n.which = low ? emit_as_i32(e, emit_low(e, s, at[n.dim], p)) : emit_expr(e, s, at[n.dim], p);
+    if (reg_lanes(e, n.which) != p->lanes) return n;
+    LVal known = p->mask.i ? lir_op3(l, S_SELECT, p->mask, n.which, lir_splat(l, lir_extract(l, n.which, 0), p->lanes)) : n.which;
+    for (int i = 0; i < parts; i++) {
+        LVal x = part_of(e, known, i * n.lanes, n.lanes);
+        n.first[i] = lir_hreduce(l, S_MIN, x);
+        n.from_first[i] = lir_sub(l, x, lir_splat(l, n.first[i], n.lanes));
+        LVal far = lir_any(l, lir_op1(l, S_NOT, lir_ltu(l, n.from_first[i], lir_splat(l, lir_int(l, low ? DT_I32 : DT_I64, n.lanes), n.lanes))));
+        n.all = n.all.i ? lir_op2(l, S_AND, n.all, lir_op1(l, S_NOT, far)) : lir_op1(l, S_NOT, far);
+        n.first[i] = lir_cast(l, n.first[i], DT_I64);
+        n.mask[i] = lir_mask(l, lir_sub(l, emit_dim(e, b->dim[n.dim]), n.first[i]), n.lanes);
+        n.from_first[i] = lir_cast(l, n.from_first[i], bits < 32 ? moved_type(b->dtype) : DT_I32);
+    }
+    if (ok.i) n.all = lir_op2(l, S_AND, n.all, ok);
+    n.parts = parts;
+    n.type = moved_type(b->dtype);
+    return n;
+}
+
+/* The lanes, if all are near; else they are gathered. */
+static LVal load_near(Emit *e, const KBuf *b, const Near *n, LVal ptr, LVal row, LVal ok, const Point *p) {
+    Lir *l = e->l;
+    const DType mt = reg_mem_type(b->dtype);
+    LVal part[NEAR_PARTS], v;
+    LIf near = lir_if(l, n->all, 1);
+    for (int i = 0; i < n->parts; i++) {
+        LVal x = lir_load(l, ptr, lir_add(l, row, n->first[i]), (LTy){(uint8_t)mt, n->lanes}, n->mask[i], 0);
+        if (mt != n->type) x = lir_bitcast(l, x, n->type);
+        part[i] = lir_permute_var(l, x, n->from_first[i]);
+    }
+    for (int count = n->parts; count > 1; count /= 2)
+        for (int i = 0; i < count / 2; i++) {
+            int16_t both[64];
+            const uint16_t lanes = (uint16_t)(2 * reg_lanes(e, part[2 * i]));
+            for (int k = 0; k < lanes; k++) both[k] = (int16_t)k;
+            part[i] = lir_shuffle(l, part[2 * i], part[2 * i + 1], lanes, both);
+        }
+    v = part_of(e, part[0], 0, p->lanes);
+    if (mt != n->type) v = lir_bitcast(l, v, mt);
+    lir_else(l, &near, &v);
+    LVal mask = p->mask;
+    if (ok.i) mask = mask.i ? lir_op2(l, S_AND, reg_widen(e, ok, p->lanes), mask) : reg_widen(e, ok, p->lanes);
+    LVal far = lir_gather(l, lir_ptr_add(l, ptr, row, mt), n->which, mt, mask);
+    lir_endif(l, &near, &far, &v);
+    return reg_from_memory(e, v, b->dtype);
+}
+
+LVal emit_few(Emit *e, const Stage *s, uint16_t buf, const Expr *at, LVal ok, const Point *p) {
     enum { MOST = 16 };
     const KBuf *b = &e->k->buf[buf];
     const int rank = b->rank, d = lane_dim(e, b, at, p->vaxis);
     Lir *l = e->l;
     Row r = {.ptr = e->ptr[buf], .type = b->dtype, .lanes = e->t->vbytes / 4};
     const int halves = p->lanes / r.lanes; /* of a vector of two registers, or one */
-    if (d < 0 || (r.type != DT_F32 && r.type != DT_I32) || !(e->t->flags & F_AVX2) || p->lanes % r.lanes || halves > 2) return (LVal){0};
-    const int64_t by = quotient_by(e, at[d], p->vaxis);
-    if (!by && dim_hi(e->c, b->dim[d]) > r.lanes) return (LVal){0};
+    const Near near = emit_near(e, s, buf, at, ok, p);
     Expr row[MAX_RANK];
     int64_t step;
     LVal vec, part[2], which = {0};
+    for (int i = 0; i < rank; i++) row[i] = i == d ? expr_int(e->c, DT_I64, 0) : at[i];
+    if (near.parts) {
+        r.at = emit_address(e, s, buf, rank, row, p, &step, &vec);
+        return load_near(e, b, &near, r.ptr, r.at, ok, p);
+    }
+    if (ok.i || d < 0 || (r.type != DT_F32 && r.type != DT_I32) || !(e->t->flags & F_AVX2) || p->lanes % r.lanes || halves > 2) return (LVal){0};
+    const int64_t by = quotient_by(e, at[d], p->vaxis);
+    if (!by && dim_hi(e->c, b->dim[d]) > r.lanes) return (LVal){0};
     int16_t lane[2][2 * MOST];
     for (int i = 0; i < 2 * MOST; i++) lane[0][i] = (int16_t)i, lane[1][i] = (int16_t)(i + r.lanes);
-    for (int i = 0; i < rank; i++) row[i] = i == d ? expr_int(e->c, DT_I64, 0) : at[i];
     r.at = emit_address(e, s, buf, rank, row, p, &step, &vec);
     if (!by) which = lir_splat(l, emit_as_i32(e, emit_low(e, s, at[d], p)), p->lanes);
     LVal count = emit_dim(e, by ? s->axis[p->vaxis].extent : b->dim[d]);

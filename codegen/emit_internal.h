@@ -20,6 +20,9 @@ void emit_parallel_point(const Stage *s, const Point *p, Point *out); /* p index
 /* Before a loop along the axis that runs at least once: what s computes there without it is computed now, at p, unless it reads `written` buffers or
  * may fail, and remembered until emit_forget. */
 void emit_keep(Emit *e, const Stage *s, const Point *p, int axis, uint64_t written);
+/* The same before a loop along `row`, which is not the axis of p's lanes, in vectors: indices of elements, bounds and where lanes are near are found
+ * once for all its points. */
+void emit_keep_columns(Emit *e, const Stage *s, const Point *p, int row);
 void emit_forget(Emit *e);
 int emit_kept(Emit *e, int n);                                /* of the values that are remembered only the first n count; how many did before */
 /* A result in registers, for Emit.temp: accumulator type, buffer type. It is loaded at the very point where it was computed. */

@@ -109,8 +109,7 @@ LVal emit_address(Emit *e, const Stage *s, uint16_t buf, int rank, const Expr *a
     return emit_mode(e, s, offset_expr(e, buf, rank, rest), p, true);
 }
 
-/* The indices of load x: those of the nearest element, if it is clamped. */
-static void load_at(Emit *e, const ExprInfo *x, Expr *at) {
+void emit_load_at(Emit *e, const ExprInfo *x, Expr *at) {
     const KBuf *b = &e->k->buf[x->index];
     for (int d = 0; d < b->rank; d++) {
         at[d] = x->arg[d];
@@ -125,7 +124,7 @@ void emit_load_offsets(Emit *e, const Stage *s, const ExprInfo *x, int axis, Exp
     const int rank = e->k->buf[buf].rank;
     Expr at[MAX_RANK], lanes;
     int64_t step;
-    load_at(e, x, at);
+    emit_load_at(e, x, at);
     *offset = offset_expr(e, buf, rank, at);
     if (step_along(e, s, *offset, axis, &step)) return;
     split_lanes(e, s, buf, rank, at, axis, &lanes);
@@ -244,8 +243,7 @@ static LVal select_inside(Emit *e, const Stage *s, LVal ok, LVal v, Expr pad, co
     return lir_op3(e->l, S_SELECT, ok, v, reg_widen(e, other, w));
 }
 
-/* Whether b has elements at all: a scalar, or none where that is known. */
-static LVal has_elements(Emit *e, const Stage *s, const KBuf *b, const Point *p) {
+LVal emit_has_elements(Emit *e, const Stage *s, const KBuf *b, const Point *p) {
     Expr some = {0}, zero = expr_int(e->c, DT_I64, 0);
     for (int d = 0; d < b->rank; d++) {
         if (dim_lo(e->c, b->dim[d]) > 0) continue;
@@ -260,12 +258,12 @@ LVal emit_load(Emit *e, const Stage *s, const ExprInfo *x, const Point *p, LVal 
     const KBuf *b = &e->k->buf[bufno];
     int rank = b->rank;
     Expr at[MAX_RANK];
-    load_at(e, x, at);
+    emit_load_at(e, x, at);
     Oob oob = x->oob;
     if (e->temp[bufno]) return e->temp[bufno](e, e->temp_data[bufno], x->arg, p);
     LVal ok = {0};
     if (oob == OOB_CLAMP) {
-        ok = has_elements(e, s, b, p); /* lanes under a mask read 0 */
+        ok = emit_has_elements(e, s, b, p); /* lanes under a mask read 0 */
         oob = OOB_NEVER;
     }
     if (oob == OOB_VALUE || oob == OOB_FAIL) ok = emit_bounds(e, s, b, rank, at, p, inside ? WHERE_LANES : WHERE_ALL);
@@ -273,10 +271,11 @@ LVal emit_load(Emit *e, const Stage *s, const ExprInfo *x, const Point *p, LVal 
         fail_outside(e, ok, p, x->guard);
         ok = (LVal){0}; /* lanes beyond the mask are covered by p->mask below */
     }
+    if (oob == OOB_FAIL) oob = OOB_NEVER;
     DType mt = reg_mem_type(b->dtype);
     int64_t step;
     LVal vec, base = emit_address(e, s, bufno, rank, at, p, &step, &vec);
-    LVal v = vec.i && oob == OOB_NEVER && !ok.i ? emit_few(e, s, bufno, at, p) : (LVal){0};
+    LVal v = vec.i && oob == OOB_NEVER ? emit_few(e, s, bufno, at, ok, p) : (LVal){0};
     if (v.i) {
         if (inside) *inside = ok;
         return v;

@@ -34,6 +34,22 @@ LVal emit_load(Emit *e, const Stage *s, const ExprInfo *x, const Point *p, LVal 
 void emit_load_offsets(Emit *e, const Stage *s, const ExprInfo *x, int axis, Expr *offset);
 Expr emit_store_offset(Emit *e, const KOut *o);
 
-/* emit_few.c: the lanes of an access in range, by permuting what one vector loads; none if they read too many places */
-LVal emit_few(Emit *e, const Stage *s, uint16_t buf, const Expr *at, const Point *p);
+/* The indices of load x: those of the nearest element, if it is clamped. */
+void emit_load_at(Emit *e, const ExprInfo *x, Expr *at);
+
+/* emit_few.c: the lanes of an access in range, by permuting what one vector loads; none if they read too many places. ok: a scalar, whether there is
+ * anything to read, or none. */
+LVal emit_few(Emit *e, const Stage *s, uint16_t buf, const Expr *at, LVal ok, const Point *p);
+/* With e->near: lanes of an access that may turn out to be near; types 0: they do not ask. */
+enum { NEAR_PARTS = 4 };
+typedef struct Near {
+    DType type;                 /* of an element as it is moved */
+    uint16_t lanes;             /* of a register */
+    int parts, dim;             /* registers of the vector; which index differs */
+    LVal which, all;            /* indices; are all near, and is there anything to read? */
+    LVal first[NEAR_PARTS], from_first[NEAR_PARTS], mask[NEAR_PARTS]; /* of each part: the least, where the others are from there, what may be read */
+} Near;
+Near emit_near(Emit *e, const Stage *s, uint16_t buf, const Expr *at, LVal ok, const Point *p);
+/* Whether b has elements at all: a scalar, or none where that is known. */
+LVal emit_has_elements(Emit *e, const Stage *s, const KBuf *b, const Point *p);
 #endif

@@ -125,6 +125,7 @@ struct Emit {
     struct EmitShared *shared;                      /* emit_share_loads */
     LVal *held; uint16_t hold;                      /* emit_store leaves the value for buffer hold - 1 in *held; its caller stores it */
     uint64_t streamed;                              /* results that are not to stay in caches: emit_stream.c */
+    bool near;                                      /* lanes that gather look whether they are neighbours first, as many rows share the answer */
 };
 void emit_begin(Emit *e);                           /* parameters: collects Dims used by the kernel as lir_dim arguments */
 LVal emit_dim(Emit *e, Dim d);                      /* i64 */

@@ -182,7 +182,7 @@ LVal lir_extract(Lir *l, LVal v, uint16_t lane);
 LVal lir_insert(Lir *l, LVal v, uint16_t lane, LVal s);
 LVal lir_shuffle(Lir *l, LVal a, LVal b, uint16_t lanes, const int16_t *idx); /* idx into a ++ b; -1 undefined */
 void lir_transpose(Lir *l, LVal *v, uint16_t n);        /* n vectors of n lanes (a power of two, at most 64): v[j][i] = v[i][j] */
-LVal lir_permute_var(Lir *l, LVal table, LVal idx);     /* table[idx & (lanes-1)], idx i32 vector (vpermps); table f32 */
+LVal lir_permute_var(Lir *l, LVal table, LVal idx);     /* table[idx & (lanes-1)]: of f32 by i32 (vpermps), u16 by u16, u8 by u8 */
 LVal lir_hreduce(Lir *l, SOp op, LVal v);               /* ADD MUL MIN MAX AND OR: fixed tree, halves first: v[i] op v[i+n/2] ... */
 LVal lir_mask(Lir *l, LVal n, uint16_t lanes);          /* lane i active iff i < n (n i64) */
 LVal lir_any(Lir *l, LVal mask);                        /* scalar bool: any lane set */

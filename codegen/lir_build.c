@@ -182,10 +182,13 @@ void lir_transpose(Lir *l, LVal *v, uint16_t n) {
     }
 }
 
+bool lir_permutes(DType table, DType idx) {
+    return table == DT_F32 ? idx == DT_I32 : idx == table && (table == DT_U16 || table == DT_U8);
+}
+
 LVal lir_permute_var(Lir *l, LVal table, LVal idx) {
     LTy ty = lir_type(l, table), it = lir_type(l, idx);
-    CHECK(ty.dt == DT_F32 && it.dt == DT_I32 && ty.lanes == it.lanes &&
-          (ty.lanes & (ty.lanes - 1)) == 0);
+    CHECK(lir_permutes((DType)ty.dt, (DType)it.dt) && ty.lanes == it.lanes && (ty.lanes & (ty.lanes - 1)) == 0);
     if (ty.lanes == 1) return table;
     return lir_pure(l, lir_mk(L_PERMUTE, ty.dt, ty.lanes), 2, (LVal[]){table, idx});
 }

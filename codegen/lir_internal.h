@@ -42,6 +42,7 @@ struct Lir {
 enum { LIR_TILES = 8, LIR_TILE_ROWS = 16, LIR_TILE_PITCH = 64 };
 enum { LC_FLOAT = 1, LC_INT = 2, LC_BOOL = 4, LC_PTR = 8, LC_OTHER = 16, LC_CMP = 32 };
 extern const uint8_t lir_sop_class[S_COUNT];
+bool lir_permutes(DType table, DType idx); /* what lir_permute_var takes */
 unsigned lir_class(DType t);
 int lir_sop_args(SOp op);
 unsigned lir_bits(DType t);           /* of a lane in memory: 8, 16, 32, 64 (bool 8); 0: none */

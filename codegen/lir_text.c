@@ -342,7 +342,7 @@ static bool check_types(const V *v, const LIns *i) {
             if (v->l->shuf.v[i->aux + k] >= 2 * a.lanes) return false;
         return true;
     case L_PERMUTE:
-        return same(a, i->ty) && is(b, DT_I32, n);
+        return same(a, i->ty) && lir_permutes((DType)a.dt, (DType)b.dt) && b.lanes == n;
     case L_HREDUCE:
         return is(i->ty, a.dt, 1) && (a.lanes & (a.lanes - 1)) == 0;
     case L_MASK:

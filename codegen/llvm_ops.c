@@ -442,7 +442,7 @@ static LV permute(const Printer *p, LTy t, LV table, LV idx) {
     LV r = p->m->permute ? p->m->permute(p, t, table, idx) : NULL;
     if (r) return r;
     uint32_t n = t.lanes;
-    LTy it = like(t, DT_I32);
+    LTy it = t.dt == DT_F32 ? like(t, DT_I32) : t;
     r = LLVMGetPoison(pr_type(p, t));
     idx = LLVMBuildAnd(p->b, idx, num(p, it, n - 1), "");
     for (uint32_t k = 0; k < n; k++) {

@@ -76,9 +76,32 @@ static LV float_minmax(const Printer *p, SOp op, LTy t, LV *a) {
     return NULL; /* comparison and selection: one instruction, too */
 }
 
+/* Bytes `at`, numbers in halves of a register, of a register. */
+static LV bytes_in_halves(const Printer *p, LV table, LV at) {
+    LLVMTypeRef i16 = pr_int(p, 16, 1);
+    LV one = pr_splat(p, LLVMConstInt(i16, 1, 0), 32), three = pr_splat(p, LLVMConstInt(i16, 3, 0), 32);
+    LV shift = LLVMBuildShl(p->b, LLVMBuildAnd(p->b, at, one, ""), three, "");
+    LV half = pr_intrinsic(p, "llvm.x86.avx512.permvar.hi.512", 0, NULL, 2, (LV[]){table, LLVMBuildLShr(p->b, at, one, "")});
+    return LLVMBuildLShr(p->b, half, shift, "");
+}
+
+/* Of 64 bytes: what has no instruction at all levels is two permutations of halves, for even and odd lanes. */
+static LV permute_bytes(const Printer *p, LV table, LV idx) {
+    LLVMTypeRef halves = pr_int(p, 16, 32), i16 = pr_int(p, 16, 1);
+    LV low = pr_splat(p, LLVMConstInt(i16, 255, 0), 32), eight = pr_splat(p, LLVMConstInt(i16, 8, 0), 32);
+    table = LLVMBuildBitCast(p->b, table, halves, "");
+    idx = LLVMBuildBitCast(p->b, idx, halves, "");
+    LV even = LLVMBuildAnd(p->b, bytes_in_halves(p, table, LLVMBuildAnd(p->b, idx, low, "")), low, "");
+    LV odd = LLVMBuildShl(p->b, bytes_in_halves(p, table, LLVMBuildLShr(p->b, idx, eight, "")), eight, "");
+    return LLVMBuildBitCast(p->b, LLVMBuildOr(p->b, even, odd, ""), pr_int(p, 8, 64), "");
+}
+
 static LV permute(const Printer *p, LTy t, LV table, LV idx) {
     uint32_t n = t.lanes;
     bool avx = p->t->flags & F_AVX2, avx512 = p->t->flags & F_AVX512;
+    if (avx512 && t.dt == DT_U16 && n == 32) return pr_intrinsic(p, "llvm.x86.avx512.permvar.hi.512", 0, NULL, 2, (LV[]){table, idx});
+    if (avx512 && t.dt == DT_U8 && n == 64) return permute_bytes(p, table, idx);
+    if (t.dt != DT_F32) return NULL;
     if (avx512 && n == 16)
         return pr_intrinsic(p, "llvm.x86.avx512.permvar.sf.512", 0, NULL, 2, (LV[]){table, idx});
     if (avx && n == 8)

@@ -356,6 +356,7 @@ static bool masked_types(const Kernel *k) {
 
 static void vector(Nest *n, int st, Point *p) {
     if (n->rows) n->rows->fn(n, st, p);
+    else if (n->columns) nest_column(n, st, p);
     else {
         ask_ahead(n, st, p);
         nest_point(n, st, p, -1, 1);
@@ -397,7 +398,7 @@ static void vector_rest(Nest *n, int st, Point *p, int v, uint16_t lanes, LVal f
     lir_for_end(l, &f, NULL, NULL);
 }
 
-static bool keeps_invariants(const Nest *n, int st) { return n->k->stage[st].kind == ST_NEST && !n->k->stage[st].comb[0].i; }
+static bool keeps_invariants(const Nest *n, int st) { return n->k->stage[st].kind == ST_NEST && !n->k->stage[st].comb[0].i && !n->columns; }
 
 /* Of a map and of the maps that ride along, whose axes are the same. */
 static void keep_invariants(Nest *n, int st, const Point *p, int v) {

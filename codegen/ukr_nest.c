@@ -12,7 +12,7 @@
 
 #include "nest.h"
 
-enum { PAR_PREFIX, PAR_CHUNK, N_PARS };
+enum { PAR_PREFIX, PAR_CHUNK, PAR_ROWS };
 enum { CHUNK = 2048, CHUNK_OF_CHAINS = 512 };
 
 /* Parallel axes from `a` on; the vector axis innermost. */
@@ -59,6 +59,7 @@ static int nest_candidates(const Kernel *k, const Target *t, Sched *out, int max
         if (prefix > 0 && v >= 0 && v < prefix) prefix = v;
         if (out[0].par[PAR_CHUNK]) prefix = 0;
         out[0].par[PAR_PREFIX] = prefix;
+        out[0].par[PAR_ROWS] = nest_columns_rows(k, t, prefix);
     }
     return 1;
 }
@@ -174,7 +175,7 @@ static void task_point(const Nest *n, LVal task, Point *p) {
     tasks_split(n->e, &tasks, task);
 }
 
-static void run_stage(Nest *n, int st, const Point *p) {
+void nest_stage(Nest *n, int st, const Point *p) {
     Emit *e = n->e;
     const Stage *s = &n->k->stage[st];
     int v = n->axis[st];
@@ -195,7 +196,7 @@ static void run_stage(Nest *n, int st, const Point *p) {
 void nest_points(Emit *e, int from, const Point *p) {
     Nest n = {.e = e, .k = e->k, .prefix = from, .chunk_axis = -1, .jam = 1, .together = 1};
     n.axis[0] = nest_vector_axis(e->k, &e->k->stage[0], e->t, from);
-    run_stage(&n, 0, p);
+    nest_stage(&n, 0, p);
 }
 
 /* The stages of the tasks from `first` on, in turns, fewer at the end. */
@@ -212,7 +213,7 @@ static void run_rows(Nest *n, LVal first, Dim row) {
         task_point(n, lir_add(l, first, f.iv), &p);
         for (int b = 0; b < n->k->nbuf; b++)
             if (n->k->buf[b].kind == KB_TEMP && home[b].i) e->ptr[b] = lir_ptr_bytes(l, home[b], lir_mul(l, f.iv, emit_dim(e, row)));
-        run_stage(n, st, &p);
+        nest_stage(n, st, &p);
         lir_for_end(l, &f, NULL, NULL);
     }
     memcpy(e->ptr, home, sizeof home);
@@ -256,12 +257,15 @@ void nest_run(Emit *e, int prefix, int64_t chunk) {
     for (int st = 0; st < n.k->nstage; st++) {
         if (n.done[st]) continue;
         mark_done(&n, st);
-        run_stage(&n, st, &p);
+        nest_stage(&n, st, &p);
     }
     lir_for_end(l, &t, NULL, NULL);
 }
 
-static void nest_build(Emit *e) { nest_run(e, (int)e->s->par[PAR_PREFIX], e->s->par[PAR_CHUNK]); }
+static void nest_build(Emit *e) {
+    if (e->s->par[PAR_ROWS]) nest_by_columns(e, e->s->par[PAR_ROWS]);
+    else nest_run(e, (int)e->s->par[PAR_PREFIX], e->s->par[PAR_CHUNK]);
+}
 
-const Tmpl tmpl_nest = {"nest", "prefix chunk", 0, nest_match, nest_candidates, nest_cost, nest_build};
+const Tmpl tmpl_nest = {"nest", "prefix chunk rows", 0, nest_match, nest_candidates, nest_cost, nest_build};
 

@@ -2,7 +2,7 @@
  * inside of such an axis is short. A block of the result is computed once, by `nest`, and then copied from the result itself: by doubling until it is
  * SEED bytes long, then as a whole, so that vectors are full whatever the length of a row. Axes inside of each other are repeated in turn.
  * Tasks: a point of the axes outside of the first such axis, and a stretch of that one, whose first block it computes. */
-#include "emit_internal.h"
+#include "nest.h"
 #include "ukr.h"
 
 enum { SEED = 4096, TASK = 64 << 10, LONG = 128 << 10 /* bytes of blocks that are no nearer than what they come from */ };
@@ -39,10 +39,10 @@ static bool find_repeats(const Kernel *k, Repeat *r) {
 static bool repeat_match(const Kernel *k, const Target *t) {
     Repeat r;
     int64_t block;
-    (void)t;
     if (!find_repeats(k, &r)) return false;
     const KBuf *b = &k->buf[k->stage[0].out[0].buf];
-    return !dim_is_const(k->c, block_of(k->c, &k->stage[0], r.last + 1), &block) || block * dt_bits(b->dtype) / 8 < LONG;
+    if (dim_is_const(k->c, block_of(k->c, &k->stage[0], r.last + 1), &block)) return block * dt_bits(b->dtype) / 8 < LONG;
+    return !nest_columns_rows(k, t, k->stage[0].naxis - 1);
 }
 
 static int repeat_candidates(const Kernel *k, const Target *t, Sched *out, int max) {

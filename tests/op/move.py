@@ -47,6 +47,15 @@ def cases(rng):
     yield Case("Gather", [f32(rng, 3, 4), np.array([0, 3], np.int64)], error="index|out of range")
     yield Case("Gather", [f32(rng, 3, 4), np.array([-4], np.int64)], error="index|out of range")
     yield Case("Gather", [strings(rng, 5, 2), i32(rng, 3, low=0, high=4)], const=(0,), dynamic=True, oracle=lambda x, i: [x[i]])
+    for type in (np.uint8, np.float16, np.float32, np.int64):   # columns at places that rows share: near each other, or not
+        x = rng.integers(0, 100, (11, 150)).astype(type)
+        near = np.sort(rng.integers(0, 150, 210))
+        for at in (near, near[::-1].copy(), rng.permutation(210) % 150):
+            yield Case("Gather", [x, at], {"axis": 1}, dynamic=True, tol=0, oracle=lambda x, at: [x[:, at]])
+        for mode in ("reflect", "edge", "wrap"):
+            for dynamic in (False, True):
+                yield Case("Pad", [x, np.array([2, 9, 1, 70])], {"mode": mode}, opset=19, const=(1,), dynamic=dynamic, tol=0,
+                           oracle=lambda x, pads, mode=mode: [np.pad(x, ((2, 1), (9, 70)), mode)])
     z = (f32(rng, 3) + 1j * f32(rng, 3)).astype(np.complex64)
     yield Case("Pad", [z, np.array([1, 2]), np.complex64(2 - 3j)], opset=21, const=(1, 2),
                oracle=lambda x, pads, v: [np.pad(x, (1, 2), constant_values=v)])
