@@ -34,8 +34,10 @@ bool shape_rows_collide(const Shape *x, const Target *t);
 /* contract_border.c: the border that an index makes, if it is one. */
 bool contract_border(const Kernel *k, const Stage *s, Expr index, Dim size, Border *b);
 bool contract_border_neutral(const Shape *x);                      /* zeros there add nothing: B is finite */
-void contract_taps(Emit *e, const Shape *x, const Border *b, LVal row, LVal *lo, LVal *hi); /* the taps in range at that row */
-LVal contract_taps_end(Emit *e, const Shape *x, const Border *b, LVal row, LVal lo, LVal hi, LVal end); /* up to where they are [lo, hi) */
+/* The taps in range, [lo[tap], hi[tap]), of all borders but the one along the innermost m axis, which is returned: of that one, from `row` up to the
+ * row that is returned, at most `end`. */
+const Border *contract_taps_across(Emit *e, const Shape *x, const LVal *at, LVal *lo, LVal *hi);
+LVal contract_taps_along(Emit *e, const Shape *x, const Border *b, LVal row, LVal end, LVal *lo, LVal *hi);
 
 /* Rows of a tile: ty points of the second innermost m axis times tx of the innermost one; at most mr. */
 typedef struct TileRows { int ty, tx; } TileRows;

@@ -37,23 +37,45 @@ static LVal index_of(Emit *e, const Shape *x, const Border *b, LVal row) {
     Point p = {.vaxis = -1, .lanes = 1};
     for (int a = 0; a < K_AXES; a++) p.axis[a] = lir_i64(e->l, 0);
     emit_memo_reset(e);
-    return lir_add(e->l, emit_expr(e, x->s, b->rest, &p), lir_muli(e->l, row, b->step));
+    LVal rest = emit_expr(e, x->s, b->rest, &p);
+    return lir_add(e->l, rest, lir_muli(e->l, row, b->step));
 }
 
-void contract_taps(Emit *e, const Shape *x, const Border *b, LVal row, LVal *lo, LVal *hi) {
+/* The taps in range at that row. */
+static void taps_at(Emit *e, const Shape *x, const Border *b, LVal row, LVal *lo, LVal *hi) {
     Lir *l = e->l;
-    LVal below = lir_op1(l, S_NEG, index_of(e, x, b, row)), taps = emit_dim(e, x->s->axis[b->tap].extent);
-    *lo = lir_op2(l, S_MIN, steps_to(l, below, b->far), taps);
-    *hi = lir_op2(l, S_MIN, steps_to(l, lir_add(l, emit_dim(e, b->size), below), b->far), taps);
+    LVal below = lir_op1(l, S_NEG, index_of(e, x, b, row)), above = lir_add(l, below, emit_dim(e, b->size));
+    LVal taps = emit_dim(e, x->s->axis[b->tap].extent);
+    below = steps_to(l, below, b->far);
+    above = steps_to(l, above, b->far);
+    *lo = lir_op2(l, S_MIN, below, taps);
+    *hi = lir_op2(l, S_MIN, above, taps);
 }
 
-LVal contract_taps_end(Emit *e, const Shape *x, const Border *b, LVal row, LVal lo, LVal hi, LVal end) {
+const Border *contract_taps_across(Emit *e, const Shape *x, const LVal *at, LVal *lo, LVal *hi) {
+    const Border *along = NULL;
+    for (int i = 0; i < x->nborder; i++) {
+        const Border *b = &x->border[i];
+        if (b->row == x->m[x->nm - 1]) along = b;
+        else taps_at(e, x, b, at[b->row], &lo[b->tap], &hi[b->tap]);
+    }
+    return along;
+}
+
+/* The row from which on tap t's index is in range (or beyond it), `below` being what tap 0's lacks at row `from`; end if nobody asks. */
+static LVal reaches(Lir *l, const Border *b, LVal from, LVal below, LVal t, LVal asked, LVal end) {
+    LVal left = lir_sub(l, below, lir_muli(l, t, b->far)), n = steps_to(l, left, b->step);
+    return lir_op3(l, S_SELECT, asked, lir_add(l, from, n), end);
+}
+
+LVal contract_taps_along(Emit *e, const Shape *x, const Border *b, LVal row, LVal end, LVal *lo, LVal *hi) {
     Lir *l = e->l;
-    LVal zero = lir_i64(l, 0), below = lir_op1(l, S_NEG, index_of(e, x, b, row));
-    /* The tap before the first one comes into range, or the last one leaves it. */
-    LVal enters = steps_to(l, lir_sub(l, below, lir_muli(l, lir_addi(l, lo, -1), b->far)), b->step);
-    LVal leaves = steps_to(l, lir_sub(l, lir_add(l, emit_dim(e, b->size), below), lir_muli(l, lir_addi(l, hi, -1), b->far)), b->step);
-    enters = lir_op3(l, S_SELECT, lir_op2(l, S_GT, lo, zero), lir_add(l, row, enters), end);
-    leaves = lir_op3(l, S_SELECT, lir_op2(l, S_GT, hi, zero), lir_add(l, row, leaves), end);
-    return lir_op2(l, S_MIN, end, lir_op2(l, S_MIN, enters, leaves));
+    LVal zero = lir_i64(l, 0), *first = &lo[b->tap], *last = &hi[b->tap];
+    taps_at(e, x, b, row, first, last);
+    LVal below = lir_op1(l, S_NEG, index_of(e, x, b, row)), above = lir_add(l, below, emit_dim(e, b->size));
+    LVal some_before = lir_op2(l, S_GT, *first, zero), some = lir_op2(l, S_GT, *last, zero);
+    LVal enters = reaches(l, b, row, below, lir_addi(l, *first, -1), some_before, end);
+    LVal leaves = reaches(l, b, row, above, lir_addi(l, *last, -1), some, end);
+    enters = lir_op2(l, S_MIN, enters, leaves);
+    return lir_op2(l, S_MIN, end, enters);
 }

@@ -369,23 +369,11 @@ static void tiles_between(Gen *g, LVal pos, LVal hi, int ty, int tx, int nv, boo
 /* The same in stretches of points that have the same taps: at most as many as each tap begins and ends, and one. */
 static void between_borders(Gen *g, LVal pos, LVal hi, int tx, int nv, bool masked) {
     Lir *l = g->l;
-    const Shape *x = &g->x;
-    const Border *along = NULL;
-    int axis = x->m[x->nm - 1];
+    const Border *along = contract_taps_across(g->e, &g->x, g->at, g->lo, g->hi);
     int64_t taps = 0;
-    for (int i = 0; i < x->nborder; i++) {
-        const Border *b = &x->border[i];
-        if (b->row == axis) along = b;
-        else contract_taps(g->e, x, b, g->at[b->row], &g->lo[b->tap], &g->hi[b->tap]);
-    }
-    if (along) CHECK(dim_is_const(g->e->c, x->s->axis[along->tap].extent, &taps));
+    if (along) CHECK(dim_is_const(g->e->c, g->x.s->axis[along->tap].extent, &taps));
     LFor f = lir_for(l, lir_i64(l, 0), lir_i64(l, 2 * taps + 1), lir_i64(l, 1), 1, &pos);
-    LVal end = hi;
-    if (along) {
-        LVal *from = &g->lo[along->tap], *to = &g->hi[along->tap];
-        contract_taps(g->e, x, along, f.c[0], from, to);
-        end = contract_taps_end(g->e, x, along, f.c[0], *from, *to, hi);
-    }
+    LVal end = along ? contract_taps_along(g->e, &g->x, along, f.c[0], hi, g->lo, g->hi) : hi;
     tiles_between(g, f.c[0], end, 1, tx, nv, masked);
     lir_for_end(l, &f, &end, &pos);
 }
