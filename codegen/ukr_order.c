@@ -99,7 +99,9 @@ static void find_window(Order *o) {
     LFor f = lir_for(l, none, x->n, c64(x, lanes), 2, bound);
     LVal mask = lanes > 1 ? lir_mask(l, lir_sub(l, x->n, f.iv), lanes) : (LVal){0};
     LVal k = lanes > 1 ? key_vector(o, f.iv, mask, lanes) : key(o, special_value(x, 0, f.iv));
-    LVal next[2] = {op(x, S_MIN, f.c[0], mask.i ? pick(x, mask, k, most) : k), op(x, S_MAX, f.c[1], mask.i ? pick(x, mask, k, least) : k)};
+    LVal low = mask.i ? pick(x, mask, k, most) : k, high = mask.i ? pick(x, mask, k, least) : k, next[2];
+    next[0] = op(x, S_MIN, f.c[0], low);
+    next[1] = op(x, S_MAX, f.c[1], high);
     lir_for_end(l, &f, next, bound);
     if (lanes > 1) bound[0] = lir_hreduce(l, S_MIN, bound[0]), bound[1] = lir_hreduce(l, S_MAX, bound[1]);
     o->least = bound[0];
@@ -361,7 +363,7 @@ static void list_sink(Order *o, LVal *list, LVal key, LVal i, LVal filled) {
         }
         LVal stays = op(x, S_LE, here, one), passed = op(x, S_LE, before, one);
         if (filled.i) {
-            LVal number = lir_add(l, lir_iota(l, DT_I64, lanes), lir_splat(l, c64(x, (int64_t)v * lanes), lanes)), all = lir_splat(l, filled, lanes);
+            LVal number = lir_addi(l, lir_iota(l, DT_I64, lanes), (int64_t)v * lanes), all = lir_splat(l, filled, lanes);
             stays = op(x, S_AND, stays, op(x, S_LT, number, all));
             passed = op(x, S_AND, passed, op(x, S_LE, number, all));
         }
