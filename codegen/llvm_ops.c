@@ -174,27 +174,15 @@ static bool is_float_zero(LV v) {
     return true;
 }
 
-static bool is_fabs(LV x) {
-    static const char name[] = "llvm.fabs";
-    return LLVMIsACallInst(x) && LLVMGetIntrinsicID(LLVMGetCalledValue(x)) == LLVMLookupIntrinsicID(name, sizeof name - 1);
-}
-
-/* InstCombine would compare the 16 bits that a number, or its magnitude, comes from. CPUs do that one by one. */
-static LV kept_wide(const Printer *p, LV x) {
-    LV from = is_fabs(x) ? LLVMGetOperand(x, 0) : x;
-    if (!(p->t->flags & F_SIMD) || !LLVMIsAFPExtInst(from)) return x;
-    LLVMTypeRef t = LLVMTypeOf(LLVMGetOperand(from, 0));
-    if (LLVMGetTypeKind(t) == LLVMVectorTypeKind) t = LLVMGetElementType(t);
-    return LLVMGetTypeKind(t) == LLVMHalfTypeKind ? intrinsic_same(p, "llvm.arithmetic.fence", 1, &x) : x;
-}
-
 /* |x| > 0 is x != 0. LLVM knows, but InstCombine of LLVM 19 takes isnan(|x|) ? |x| : |x| > 0 ? |x| : 0 for one that asks x > 0. */
 static LV float_compare(const Printer *p, LLVMRealPredicate by, LV x, LV y) {
-    if (by == LLVMRealOGT && is_fabs(x) && is_float_zero(y)) {
+    static const char fabs_name[] = "llvm.fabs";
+    if (by == LLVMRealOGT && LLVMIsACallInst(x) && is_float_zero(y) &&
+        LLVMGetIntrinsicID(LLVMGetCalledValue(x)) == LLVMLookupIntrinsicID(fabs_name, sizeof fabs_name - 1)) {
         by = LLVMRealONE;
         x = LLVMGetOperand(x, 0);
     }
-    return LLVMBuildFCmp(p->b, by, kept_wide(p, x), kept_wide(p, y), "");
+    return LLVMBuildFCmp(p->b, by, x, y, "");
 }
 
 static LV float_minmax(const Printer *p, SOp op, LTy t, LV *a) {
