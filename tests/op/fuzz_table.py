@@ -337,6 +337,8 @@ def window(d, spatial, sizes, dilated=True):
     attrs = {"strides": d.opt([d.int(1, 3) for _ in sizes]), "dilations": dilations}
     if d.maybe(0.3):
         attrs["auto_pad"] = d.pick("SAME_UPPER", "SAME_LOWER", "VALID", "NOTSET")
+        if attrs["auto_pad"].startswith("SAME"):
+            attrs["dilations"] = None       # of which ONNX Runtime's sizes of padding know nothing
         if attrs["strides"]:                # ONNX Runtime crops in front where a stride steps over all of a SAME window
             attrs["strides"] = [min(s, k) for s, k in zip(attrs["strides"], kernel)]
     else:
@@ -357,8 +359,6 @@ def conv(d):
     d.zero = False
     spatial = d.shape(1, 3, most=17, limit=300)
     kernel, attrs = window(d, len(spatial), spatial)
-    if attrs.get("auto_pad", "").startswith("SAME"):
-        attrs["dilations"] = None
     d.edges = d.edges and not attrs["dilations"]        # onnx.reference multiplies by the zeros between taps
     inputs = [d.value(kind, (d.pick(1, 1, 2), cin, *spatial)), d.value(kind, (cout, cin // group, *kernel), edges=False)]
     if d.maybe():
