@@ -28,18 +28,31 @@ static void ends(Imp *m, const Geo *g, Dim *hi)
         hi[i] = dim_add(m->c, g->hi[i], g->extra[i]);
 }
 
-/* The flat position of each element of x: row-major, or with the first spatial axis fastest (storage_order 1). */
+/* The flat position of each element of x */
 static Val positions(Imp *m, Val x, const Geo *g)
 {
-    bool column = row_has_attr(m->row, "storage_order") && attr_i(m, "storage_order");
     Dim d[MAX_RANK];
     dims_of(m, x, d);
-    Expr e = X2(ADD, X2(MUL, xaxis(m, 0), xdim(m, d[1])), xaxis(m, 1));
-    for (int i = 0; i < g->n; i++) {
-        int a = 2 + (column ? g->n - 1 - i : i);
+    Expr e = xaxis(m, 0);
+    for (int a = 1; a < g->n + 2; a++)
         e = X2(ADD, X2(MUL, e, xdim(m, d[a])), xaxis(m, a));
-    }
     return map_over(m, e, 0, NULL, g->n + 2, d);
+}
+
+/* The same positions in x where the first spatial axis is the fastest (storage_order 1); -1 stays. */
+static Val by_columns(Imp *m, Val at, Val x, const Geo *g)
+{
+    Dim d[MAX_RANK], size[MAX_RANK];
+    Expr rest = xarg(m, 0, DT_I64), along[SPATIAL];
+    dims_of(m, at, d);
+    dims_of(m, x, size);
+    for (int i = g->n - 1; i >= 0; i--) {
+        along[i] = X2(MOD, rest, xdim(m, size[2 + i]));
+        rest = X2(FDIV, rest, xdim(m, size[2 + i]));
+    }
+    for (int i = g->n - 1; i >= 0; i--)
+        rest = X2(ADD, X2(MUL, rest, xdim(m, size[2 + i])), along[i]);
+    return map_over(m, X3(SELECT, X2(LT, xarg(m, 0, DT_I64), XI(0)), XI(-1), rest), 1, &at, g->n + 2, d);
 }
 
 Val pool_windows(Imp *m, Val x, Scalar pad)
@@ -67,14 +80,15 @@ Val max_pool(Imp *m, Val x, Val *indices)
         return b_reduce1(&m->b, R_MAX, in[0], mask, false);
     Scalar none = {.t = DT_I64, .i = -1};
     in[1] = geo_windows(m, pad_ends(m, positions(m, x, &g), g.n, g.lo, hi, none), 2, &g);
-    /* the first greatest element; padding (position -1) never wins over an element */
+    /* the first greatest element of a row-major walk in either order of storage; padding (position -1) never wins over an element */
     Expr av = xarg(m, 0, t), ai = xarg(m, 1, DT_I64), bv = xarg(m, 2, t), bi = xarg(m, 3, DT_I64);
     Expr better = X2(AND, X2(GE, bi, XI(0)), X2(OR, X2(GT, bv, av), X2(LT, ai, XI(0))));
     Expr earlier = X2(AND, X2(AND, X2(EQ, bv, av), X2(LT, bi, ai)), X2(GE, bi, XI(0)));
     Expr take = X2(OR, better, earlier);
     Expr comb[2] = {X3(SELECT, take, bv, av), X3(SELECT, take, bi, ai)};
     b_reduce(&m->b, 2, in, mask, false, comb, (Scalar[]){lowest(t), none}, (DType[]){t, DT_I64}, out);
-    *indices = out[1];
+    bool columns = row_has_attr(m->row, "storage_order") && attr_i(m, "storage_order");
+    *indices = columns ? by_columns(m, out[1], x, &g) : out[1];
     return out[0];
 }
 

@@ -58,3 +58,5 @@ def cases(rng):
         yield Case("MaxPool", [f32(rng, *shape).astype(np.float64)], attrs)
         yield Case("MaxPool", [f16(rng, *shape)], attrs)
         yield Case("MaxPool", [f32(rng, *shape)], attrs, nout=2)
+        equal = rng.integers(0, 3, shape).astype(np.uint8)         # the first of a row-major walk counts in either order of storage
+        yield Case("MaxPool", [equal], {**attrs, "storage_order": 1}, nout=2, dynamic=True)
