@@ -8,6 +8,7 @@
 #include "emit_value.h"
 
 enum { MEMO_SLOTS = 4096, MOST_KEPT = 32 };
+enum { ONE = 1, LANES, LOW }; /* modes: a scalar, a vector, the low 32 bits of one */
 typedef struct MemoEntry { uint32_t expr, mode, stamp; LVal v; } MemoEntry;
 struct EmitMemo { MemoEntry e[MEMO_SLOTS], kept[MOST_KEPT]; uint32_t stamp; int nkept; };
 
@@ -89,18 +90,18 @@ static bool rounded(const Emit *e, Expr v, Expr *x, int *z) {
 
 /* Entries of a table, 16 lanes at a time; no value where x is none, or lanes are too few. */
 static LVal emit_table(Emit *e, const Stage *s, Expr x, const Point *p) {
-    enum { LANES = 16 };
+    enum { ENTRIES = 16 };
     Expr bits;
-    Scalar entry[LANES];
-    int16_t lane[LANES], both[2 * LANES];
-    if (p->vaxis < 0 || p->lanes % LANES || p->lanes > 2 * LANES || !emit_is_table(e, x, &bits, entry)) return (LVal){0};
-    LVal table = lir_table(e->l, DT_F32, LANES, entry), at = reg_widen(e, emit_mode(e, s, bits, p, false), p->lanes), part[2];
-    if (p->lanes == LANES) return lir_permute_var(e->l, table, at);
+    Scalar entry[ENTRIES];
+    int16_t lane[ENTRIES], both[2 * ENTRIES];
+    if (p->vaxis < 0 || p->lanes % ENTRIES || p->lanes > 2 * ENTRIES || !emit_is_table(e, x, &bits, entry)) return (LVal){0};
+    LVal table = lir_table(e->l, DT_F32, ENTRIES, entry), at = reg_widen(e, emit_mode(e, s, bits, p, false), p->lanes), part[2];
+    if (p->lanes == ENTRIES) return lir_permute_var(e->l, table, at);
     for (int h = 0; h < 2; h++) {
-        for (int i = 0; i < LANES; i++) lane[i] = both[i + h * LANES] = (int16_t)(i + h * LANES);
-        part[h] = lir_permute_var(e->l, table, lir_shuffle(e->l, at, at, LANES, lane));
+        for (int i = 0; i < ENTRIES; i++) lane[i] = both[i + h * ENTRIES] = (int16_t)(i + h * ENTRIES);
+        part[h] = lir_permute_var(e->l, table, lir_shuffle(e->l, at, at, ENTRIES, lane));
     }
-    return lir_shuffle(e->l, part[0], part[1], 2 * LANES, both);
+    return lir_shuffle(e->l, part[0], part[1], 2 * ENTRIES, both);
 }
 
 /* The value within i32 that is nearest to scalar v. */
@@ -181,7 +182,6 @@ static MemoEntry *memo_of(Emit *e, Expr x, uint32_t mode) {
 
 /* Sums and products need no more of their operands. */
 LVal emit_low(Emit *e, const Stage *s, Expr x, const Point *p) {
-    enum { LOW = 3 };
     for (int k = 0; k < e->memo->nkept; k++)
         if (e->memo->kept[k].expr == x.i) return emit_as_i32(e, e->memo->kept[k].v);
     const ExprInfo i = *expr_info(e->c, x);
@@ -201,19 +201,19 @@ LVal emit_low(Emit *e, const Stage *s, Expr x, const Point *p) {
 
 LVal emit_mode(Emit *e, const Stage *s, Expr x, const Point *p, bool scalar) {
     Point q;
-    for (int k = 0; k < e->memo->nkept; k++)
-        if (e->memo->kept[k].expr == x.i) return e->memo->kept[k].v;
     if (p->vaxis < 0) scalar = true;
     else if (!scalar && !expr_uses_axis(e->c, x, (uint32_t)p->vaxis)) {
         bool plain = true; /* an invariant expression is one scalar, unless its loads must see the lane mask or a register home */
         for (uint32_t k = 0; k < e->k->nbuf; k++) if (e->temp[k]) plain = false;
         scalar = plain;
     }
+    for (int k = 0; k < e->memo->nkept; k++)
+        if (e->memo->kept[k].expr == x.i && !(scalar && e->memo->kept[k].mode == LANES)) return e->memo->kept[k].v;
     if (scalar && p->vaxis >= 0) {
         q = emit_scalar_point(p);
         p = &q;
     }
-    uint32_t mode = scalar ? 1 : 2;
+    uint32_t mode = scalar ? ONE : LANES;
     MemoEntry *m = memo_of(e, x, mode);
     if (m->stamp == e->memo->stamp && m->expr == x.i && m->mode == mode) return m->v;
     LVal v = emit_node(e, s, x, p);
@@ -261,8 +261,9 @@ static void keep(const Keep *w, Expr x) {
     for (int k = 0; k < m->nkept; k++) if (m->kept[k].expr == x.i) return;
     expr_loads(e->c, x, may_fail, &fails);
     if (fails || expr_bufs(e->c, x) & w->written || m->nkept == MOST_KEPT) return;
-    LVal v = emit_mode(e, w->s, x, w->p, w->p->vaxis < 0 || !expr_uses_axis(e->c, x, (uint32_t)w->p->vaxis));
-    m->kept[m->nkept++] = (MemoEntry){.expr = x.i, .v = v};
+    const bool one = w->p->vaxis < 0 || !expr_uses_axis(e->c, x, (uint32_t)w->p->vaxis);
+    LVal v = emit_mode(e, w->s, x, w->p, one);
+    m->kept[m->nkept++] = (MemoEntry){.expr = x.i, .mode = one ? ONE : LANES, .v = v};
 }
 
 void emit_keep(Emit *e, const Stage *s, const Point *p, int axis, uint64_t written) {

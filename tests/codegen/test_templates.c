@@ -494,6 +494,22 @@ START_TEST(tiles_of_any_size) {
 }
 END_TEST
 
+/* ---- nest: maps whose columns are dear ---- */
+
+/* What a column computes once is a vector: positions that are the beginning of a vector, too, and stay a scalar there. */
+START_TEST(maps_by_columns) {
+    static const Case cases[] = {
+        {"%a: f32[30,70], %b: f32[60]", "f32[30,60]",
+         "%0 = map { load(0, #0, #1 + 10) * exp(tanh(load(1, #1))) } %a, %b : f32[30,60]\nyield %0"},
+        {"%a: f32[30,70], %b: f32[70]", "f32[30,60]",
+         "%0 = map { load(0, #0, #1 + 10) * exp(tanh(load(1, #1 + 10))) + f32(#1 + 10) } %a, %b : f32[30,60]\nyield %0"},
+        {"%a: f32[30,70], %b: f32[60]", "f32[30,60]",
+         "%0 = map { load(0, #0, mod(#1, 2) * 30 + fdiv(#1, 2)) * exp(tanh(load(1, #1))) } %a, %b : f32[30,60]\nyield %0"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) kernel("nest", "", cases[i].in, cases[i].out, cases[i].body, NULL);
+}
+END_TEST
+
 /* ---- contract: products with columns along a vector axis ---- */
 
 START_TEST(contractions_of_fixed_sizes) {
@@ -884,6 +900,7 @@ int main(void) {
     tcase_add_test(t, repeats);
     tcase_add_test(t, windows);
     tcase_add_test(t, windows_of_any_size);
+    tcase_add_test(t, maps_by_columns);
     tcase_add_test(t, contractions_of_fixed_sizes);
     tcase_add_test(t, contractions_of_any_size);
     tcase_add_test(t, transposes);
