@@ -378,6 +378,9 @@ class Different(Exception):
     pass
 
 
+SUBNORMAL = 2.0 ** -126     # below which exp of float32 is 0 in compiled code
+
+
 def difference(want, got, tol, slack=0):
     """None, or how two arrays of the same type and shape differ."""
     if want.dtype.kind in "OUS":
@@ -392,7 +395,7 @@ def difference(want, got, tol, slack=0):
         with np.errstate(all="ignore"):
             spread = np.std(w[finite]) if finite.any() else 0.0
             spread = spread if np.isfinite(spread) else 0.0
-            near = np.abs(g - w) <= tol * (np.abs(w) + spread + slack)
+            near = np.abs(g - w) <= tol * (np.abs(w) + spread + slack) + (SUBNORMAL if tol else 0)
         bad = ~np.where(finite, near, (w == g) | (np.isnan(w) & np.isnan(g)))
     if not bad.any():
         return None
