@@ -87,7 +87,8 @@ void imp_affinegrid(Imp *m)
         Expr i = expr_cast(m->c, xaxis(m, 1 + a), w), c;
         if (attr_i(m, "align_corners")) {
             Dim last = dim_max(m->c, dim_addi(m->c, d[1 + a], -1), DC(m, 1));
-            c = X2(SUB, X2(DIV, X2(MUL, i, xf(m, w, 2)), expr_cast(m->c, xdim(m, last), w)), xf(m, w, 1));
+            Dim alone = dim_eqv(m->c, d[1 + a], DC(m, 1)), begin = dim_addi(m->c, dim_muli(m->c, alone, 2), -1); /* a lone point is at 1 */
+            c = X2(ADD, X2(DIV, X2(MUL, i, xf(m, w, 2)), expr_cast(m->c, xdim(m, last), w)), expr_cast(m->c, xdim(m, begin), w));
         } else {
             Expr twice = X2(ADD, X2(MUL, i, xf(m, w, 2)), xf(m, w, 1));
             c = X2(SUB, X2(DIV, twice, expr_cast(m->c, xdim(m, d[1 + a]), w)), xf(m, w, 1));

@@ -20,6 +20,9 @@ def grids(rng):
 
 def cases(rng):
     yield from grids(rng)
+    for n in (1, 3):                # one point along an axis
+        for dynamic in (False, True):
+            yield Case("AffineGrid", [f32(rng, 2, 2, 3), np.array([2, 1, 1, n])], {"align_corners": 1}, opset=20, dynamic=dynamic)
     regions = np.array([[0, 0, 7, 5], [1.5, 2, 3.25, 8], [2, 2, 2.5, 2.25], [-3, -4, 12, 12], [5, 5, 4, 4]], np.float32)
     image = f32(rng, 2, 3, 9, 11)
     for mode in ("avg", "max"):
