@@ -172,7 +172,8 @@ END_TEST
 
 /* Whole expressions: input, result. f32. */
 static const char *const whole[][2] = {
-    {"pow(a, 2) + 0", "a * a"},
+    {"pow(a, 2) + 0", "a * a + 0"},
+    {"recip(1 + exp(0 - a))", "sigmoid(a)"},
     {"min(max(min(max(a, 0), 6), 1), 5)", "min(max(a, 1), 5)"},
     {"recip(1 + exp(-(a * b)))", "sigmoid(a * b)"},
     {"1 / sqrt(a + 1e-05)", "rsqrt(a + 1e-05)"},
