@@ -73,7 +73,7 @@ class Chain:
 
     def node(self, op, operands, results, **attrs):
         """Adds a node; results are its values."""
-        names = [f"t{len(self.values)}_{i}" for i in range(len(results))]
+        names = [f"t{len(self.nodes)}_{i}" for i in range(len(results))]
         self.nodes.append((op, list(operands), names, attrs))
         for n, r in zip(names, results):
             self.values[n] = np.asarray(r)
@@ -296,8 +296,10 @@ class Chain:
             states.append(f(states[-1]))
         body = op_test.Body([(i, 7, ()), (go, 9, ()), (v, kind)], [*nodes, ("Identity", [go], [go + "_"], {}), ("Identity", [v], [v + "_"], {})],
                             [(go + "_", 9, ()), (y, kind), (v + "_", kind)])
-        self.node("Loop", [self.give(np.int64(trips), self.d.maybe()), "", name],
-                  [states[-1], np.stack(states[:-1]) if trips else np.zeros((0, *x.shape), self.kind)], body=body)
+        names = self.node("Loop", [self.give(np.int64(trips), self.d.maybe()), "", name],
+                          [states[-1], np.stack(states[:-1]) if trips else np.zeros((0, *x.shape), self.kind)], body=body)
+        if not trips:
+            del self.values[names[1]]       # an empty stack, whose other sizes nobody has computed
 
     def operator(self, name, x, r):
         """Any operator, on operands of its own but for one, which is a value at hand if there is one of its type and size."""
@@ -375,7 +377,7 @@ def chain(d):
     if not c.nodes:
         c.unary("x0", c.values["x0"], 0)
     used = {o for n in c.nodes for o in n[1]}
-    results = [r for n in c.nodes for r in n[2] if r not in used or d.maybe(0.1)]
+    results = [r for n in c.nodes for r in n[2] if r in c.values and (r not in used or d.maybe(0.1))]
     oracle = None if c.kind.itemsize == 2 or d.edges else ("ort",)
     case = Graph(c.inputs, c.nodes, results, d.opset, tol=c.tol, const=c.const, slack=int(c.float), oracle=oracle)
     if d.maybe(0.4):
