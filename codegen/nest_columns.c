@@ -28,13 +28,15 @@ static void note_load(void *data, const ExprInfo *x) {
     f->gathers |= row && gathers && !both;
 }
 
-/* Operations on what a column knows without its row. */
-static int column_cost(Ctx *c, Expr x, int v, int row) {
+/* Operations on what a column knows without its row, by expressions that have not been seen. */
+static int column_cost(const Find *f, Expr x, uint8_t *seen) {
+    Ctx *c = f->k->c;
     const ExprInfo i = *expr_info(c, x);
     int cost = 0;
-    if (!expr_uses_axis(c, x, (uint32_t)v)) return 0;
-    if (!expr_uses_axis(c, x, (uint32_t)row)) return expr_cost(c, x);
-    for (int k = 0; k < i.narg; k++) cost += column_cost(c, i.arg[k], v, row);
+    if (seen[x.i] || !expr_uses_axis(c, x, (uint32_t)f->v)) return 0;
+    seen[x.i] = 1;
+    if (!expr_uses_axis(c, x, (uint32_t)f->row)) return expr_cost(c, x);
+    for (int k = 0; k < i.narg; k++) cost += column_cost(f, i.arg[k], seen);
     return cost;
 }
 
@@ -48,7 +50,7 @@ int64_t nest_columns_rows(const Kernel *k, const Target *t, int prefix) {
     for (int r = 0; r < s->nres; r++) {
         if (s->out[r].oob != OOB_NEVER) return 0;
         expr_loads(k->c, s->body[r], note_load, &f);
-        cost += column_cost(k->c, s->body[r], v, v - 1);
+        cost += column_cost(&f, s->body[r], NEWN(k->c, uint8_t, s->body[r].i + 1));
     }
     return f.gathers || cost >= DEAR ? BLOCK : 0;
 }

@@ -507,6 +507,10 @@ START_TEST(maps_by_columns) {
          "%0 = map { load(0, #0, mod(#1, 2) * 30 + fdiv(#1, 2)) * exp(tanh(load(1, #1))) } %a, %b : f32[30,60]\nyield %0"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) kernel("nest", "", cases[i].in, cases[i].out, cases[i].body, NULL);
+    char deep[4096] = "%0 = map { let t0 = load(0, #0, #1 + 10); "; /* 2^64 ways to the load */
+    for (int i = 0; i < 64; i++) snprintf(deep + strlen(deep), sizeof deep - strlen(deep), "let t%d = cos(t%d) * t%d; ", i + 1, i, i);
+    strcat(deep, "t64 } %a : f32[30,60]\nyield %0");
+    kernel("nest", "", "%a: f32[30,70]", "f32[30,60]", deep, NULL);
 }
 END_TEST
 
