@@ -142,8 +142,8 @@ void imp_col2im(Imp *m)
     at[1] = X2(ADD, X2(MUL, xaxis(m, 1), xdim(m, blocks)), at[1]);
     Expr zero = expr_int(m->c, t, 0);
     Expr e = X3(SELECT, hit, expr_load(m->c, 0, t, 3, at, OOB_VALUE, zero, 0), zero);
-    Val v = map_over(m, e, 1, &x, 2 + 2 * n, d);
-    result(m, 0, b_reduce1(&m->b, R_SUM, v, ((1u << n) - 1) << (2 + n), false));
+    Val v = map_over(m, expr_cast(m->c, e, t == DT_BOOL ? DT_I32 : t), 1, &x, 2 + 2 * n, d);
+    result(m, 0, cast_to(m, b_reduce1(&m->b, R_SUM, v, ((1u << n) - 1) << (2 + n), false), t));
 }
 
 /* Elements go back to where the indices (into the flat result) say; a larger result is zero behind that. */

@@ -20,6 +20,8 @@ def grids(rng):
 
 def cases(rng):
     yield from grids(rng)
+    for kind in (bool, np.int8):    # what several blocks cover is a sum
+        yield Case("Col2Im", [rng.integers(0, 2, (1, 4, 9)).astype(kind), np.array([4, 4]), np.array([2, 2])], opset=18, oracle="reference")
     for n in (1, 3):                # one point along an axis
         for dynamic in (False, True):
             yield Case("AffineGrid", [f32(rng, 2, 2, 3), np.array([2, 1, 1, n])], {"align_corners": 1}, opset=20, dynamic=dynamic)
