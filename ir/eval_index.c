@@ -48,9 +48,10 @@ bool ev_gather(Ev *e, const Node *n, EVal *const *in, EVal **out) {
     int64_t count = idx ? ev_count(idx) : 0, size = in[0]->dim[axis];
     int64_t bytes = inner * ev_width(in[0]->dtype), *at = ev_tmp(e, count, sizeof *at);
     bool ok = x && idx && y && at;
-    for (int64_t i = 0; ok && i < count; i++)
+    const bool reads = outer && bytes; /* a result without elements has no index that counts */
+    for (int64_t i = 0; ok && reads && i < count; i++)
         ok = resolve(e, (Oob)a->oob, ev_int(idx, i), size, &at[i]);
-    for (int64_t o = 0; ok && bytes && o < outer; o++) {
+    for (int64_t o = 0; ok && reads && o < outer; o++) {
         char *to = y->base + o * count * bytes;
         const char *from = x->base + o * size * bytes;
         for (int64_t i = 0; i < count; i++, to += bytes) {

@@ -426,6 +426,7 @@ def empty(rng):
     yield Case("Conv", [f32(rng, 0, 2, 5, 5), f32(rng, 3, 2, 3, 3)], oracle=[np.zeros((0, 3, 3, 3), np.float32)], dynamic=True)
     yield Case("MaxPool", [f32(rng, 0, 2, 5, 5)], {"kernel_shape": [2, 2]}, oracle=[np.zeros((0, 2, 4, 4), np.float32)], dynamic=True)
     yield Case("Gather", [none, i64(rng, 0)], {"axis": 0}, dynamic=True)
+    yield Case("Gather", [f32(rng, 2, 0), np.array([[33]])], oracle=[np.zeros((1, 1, 0), np.float32)], dynamic=True)
     yield Case("Gather", [f32(rng, 3), np.int64(-3)], dynamic=True)
     yield Case("ScatterND", [f32(rng, 3), np.zeros((0, 1), np.int64), f32(rng, 0)], dynamic=True, oracle=lambda a, i, u: [a])
     yield Case("ScatterElements", [f32(rng, 3), n64(-1, -3), f32(rng, 2)], dynamic=True)
