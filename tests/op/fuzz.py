@@ -65,6 +65,7 @@ GROWING = ("RNN", "GRU", "LSTM")
 # What accelc refuses by design: pattern of the message, why.
 REFUSED = [
     ("must be 1 or", "a symbol against a computed size: the size is that of the result (ir/build.c)"),
+    (r"product of -?\d+ and -?\d+ overflows", "sizes that no tensor has, of one without elements; the evaluator never multiplies them"),
 ]
 
 
