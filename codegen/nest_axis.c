@@ -161,49 +161,8 @@ bool nest_commutes(const Kernel *k, const Stage *s) {
     }
 }
 
-static bool is_arg(Ctx *c, Expr e, uint32_t index) { return expr_info(c, e)->kind == E_ARG && expr_info(c, e)->index == index; }
-
-static const ExprInfo *operation(Ctx *c, Expr e, SOp op) {
-    const ExprInfo *i = expr_info(c, e);
-    return i->kind == E_OP && i->op == op ? i : NULL;
-}
-
-static bool are_args(Ctx *c, const ExprInfo *i, uint32_t x, uint32_t y) { /* in any order */
-    return i && ((is_arg(c, i->arg[0], x) && is_arg(c, i->arg[1], y)) || (is_arg(c, i->arg[0], y) && is_arg(c, i->arg[1], x)));
-}
-
-/* x < y or x > y */
-static bool compares(Ctx *c, Expr e, uint32_t x, uint32_t y) {
-    const ExprInfo *i = operation(c, e, S_LT);
-    return are_args(c, i ? i : operation(c, e, S_GT), x, y);
-}
-
-/* x is as good as y: not less (max) or not greater, or no number at all. */
-static bool as_good(Ctx *c, Expr e, uint32_t x, uint32_t y, bool max) {
-    const ExprInfo *either = operation(c, e, S_OR), *nan = either ? operation(c, either->arg[1], S_NE) : NULL;
-    if (either && !(nan && is_arg(c, nan->arg[0], x) && is_arg(c, nan->arg[1], x))) return false;
-    const ExprInfo *i = operation(c, either ? either->arg[0] : e, max ? S_GE : S_LE);
-    return i && is_arg(c, i->arg[0], x) && is_arg(c, i->arg[1], y);
-}
-
-static bool is_worse(Ctx *c, Expr e, uint32_t x, uint32_t y, bool max) { /* of integers that is a comparison of its own */
-    const ExprInfo *no = operation(c, e, S_NOT), *i = operation(c, e, max ? S_LT : S_GT);
-    return no ? as_good(c, no->arg[0], x, y, max) : i && is_arg(c, i->arg[0], x) && is_arg(c, i->arg[1], y);
-}
-
-/* The better of two pairs, the first number deciding before the second: commutes, as which of equal pairs it is does not matter. */
-static bool picks_pair(const Kernel *k, const Stage *s) {
-    Ctx *c = k->c;
-    if (s->nres != 2) return false;
-    const ExprInfo *x = operation(c, s->comb[0], S_SELECT), *y = operation(c, s->comb[1], S_SELECT);
-    if (!x || !y || x->arg[0].i != y->arg[0].i) return false;
-    for (uint32_t r = 0; r < 2; r++) if (!is_arg(c, (r ? y : x)->arg[1], r + 2) || !is_arg(c, (r ? y : x)->arg[2], r)) return false;
-    const ExprInfo *both = operation(c, x->arg[0], S_AND), *first = both ? operation(c, both->arg[1], S_OR) : NULL;
-    if (!first || !compares(c, first->arg[1], 1, 3)) return false;
-    for (int max = 0; max < 2; max++)
-        if (as_good(c, both->arg[0], 2, 0, max) && is_worse(c, first->arg[0], 0, 2, max)) return true;
-    return false;
-}
+/* The better of two pairs: commutes, as which of equal pairs it is does not matter. */
+static bool picks_pair(const Kernel *k, const Stage *s) { return s->nres == 2 && picks_best(k->c, s->acc[0], s->comb); }
 
 int nest_vector_axis(const Kernel *k, const Stage *s, const Target *t, int first) {
     if (!(t->flags & F_SIMD)) return -1;

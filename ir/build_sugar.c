@@ -126,7 +126,25 @@ static Expr as_good(Ctx *c, Expr x, Expr y, bool max, bool nan) {
     return nan ? expr_op(c, S_OR, good, expr_op(c, S_NE, x, x, none), none) : good;
 }
 
-/* The pair (value, index): the better value wins, of equal ones the lower (last: higher) index. */
+/* Of the pairs (value, index) the better value wins, of equal ones the lower (last: higher) index. */
+static void pick_best(Ctx *c, DType t, bool max, bool last, Expr comb[2]) {
+    Expr m = expr_arg(c, 0, t), i = expr_arg(c, 1, DT_I64), x = expr_arg(c, 2, t), j = expr_arg(c, 3, DT_I64), none = {0};
+    Expr good = as_good(c, x, m, max, dt_is_float(t)), tie = as_good(c, m, x, max, dt_is_float(t));
+    Expr first = expr_op(c, S_OR, expr_op(c, S_NOT, tie, none, none), expr_op(c, last ? S_GT : S_LT, j, i, none), none);
+    Expr take = expr_op(c, S_AND, good, first, none);
+    comb[0] = expr_op(c, S_SELECT, take, x, m);
+    comb[1] = expr_op(c, S_SELECT, take, j, i);
+}
+
+bool picks_best(Ctx *c, DType t, const Expr comb[2]) {
+    for (int k = 0; k < 4; k++) {
+        Expr own[2];
+        pick_best(c, t, k & 1, k >> 1, own);
+        if (own[0].i == comb[0].i && own[1].i == comb[1].i) return true;
+    }
+    return false;
+}
+
 Val b_argminmax(B *b, Val v, int axis, bool keep, bool max, bool last) {
     Ctx *c = b->c;
     if (axis < 0 || axis >= MAX_RANK) axis = MAX_RANK;
@@ -134,14 +152,10 @@ Val b_argminmax(B *b, Val v, int axis, bool keep, bool max, bool last) {
     v = b_cast(b, v, acc_type((DType)val_type(b->g, v)->dtype)); /* a type that has infinities */
     const Type *t = val_type(b->g, v);
     DType d = (DType)t->dtype;
-    Expr at = expr_axis(c, (uint32_t)axis), none = {0};
+    Expr at = expr_axis(c, (uint32_t)axis), comb[2];
     Val in[2] = {v, {0}}, out[2];
     b_map(b, 1, &at, 0, NULL, t->rank, t->dim, &in[1]);
-    Expr m = expr_arg(c, 0, d), i = expr_arg(c, 1, DT_I64), x = expr_arg(c, 2, d), j = expr_arg(c, 3, DT_I64);
-    Expr good = as_good(c, x, m, max, dt_is_float(d)), tie = as_good(c, m, x, max, dt_is_float(d));
-    Expr first = expr_op(c, S_OR, expr_op(c, S_NOT, tie, none, none), expr_op(c, last ? S_GT : S_LT, j, i, none), none);
-    Expr take = expr_op(c, S_AND, good, first, none);
-    Expr comb[2] = {expr_op(c, S_SELECT, take, x, m), expr_op(c, S_SELECT, take, j, i)};
+    pick_best(c, d, max, last, comb);
     Scalar init[2] = {extreme(d, max), {.t = DT_I64, .i = 0}};
     b_reduce(b, 2, in, 1u << axis, keep, comb, init, (DType[]){d, DT_I64}, out);
     return out[1];
