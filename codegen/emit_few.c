@@ -50,7 +50,7 @@ static LVal quotients(Emit *e, const Row *r, LVal from, LVal end, int64_t by) {
 
 static DType moved_type(DType t) { return dt_bits(t) == 8 ? DT_U8 : dt_bits(t) == 16 ? DT_U16 : DT_F32; }
 
-/* Lanes from * of the vector on, as many as a register has; those beyond its end are the first of them. */
+/* Lanes of the vector from that one on, as many as a register has; those beyond its end are the first of them. */
 static LVal part_of(Emit *e, LVal v, int from, uint16_t lanes) {
     int16_t idx[64];
     const int n = reg_lanes(e, v);
@@ -77,7 +77,8 @@ Near emit_near(Emit *e, const Stage *s, uint16_t buf, const Expr *at, LVal ok, c
         n.first[i] = lir_hreduce(l, S_MIN, x);
         n.from_first[i] = lir_sub(l, x, lir_splat(l, n.first[i], n.lanes));
         LVal far = lir_any(l, lir_op1(l, S_NOT, lir_ltu(l, n.from_first[i], lir_splat(l, lir_int(l, low ? DT_I32 : DT_I64, n.lanes), n.lanes))));
-        n.all = n.all.i ? lir_op2(l, S_AND, n.all, lir_op1(l, S_NOT, far)) : lir_op1(l, S_NOT, far);
+        LVal near = lir_op1(l, S_NOT, far);
+        n.all = n.all.i ? lir_op2(l, S_AND, n.all, near) : near;
         n.first[i] = lir_cast(l, n.first[i], DT_I64);
         n.mask[i] = lir_mask(l, lir_sub(l, emit_dim(e, b->dim[n.dim]), n.first[i]), n.lanes);
         n.from_first[i] = lir_cast(l, n.from_first[i], bits < 32 ? moved_type(b->dtype) : DT_I32);

@@ -40,7 +40,7 @@ void emit_load_at(Emit *e, const ExprInfo *x, Expr *at);
 /* emit_few.c: the lanes of an access in range, by permuting what one vector loads; none if they read too many places. ok: a scalar, whether there is
  * anything to read, or none. */
 LVal emit_few(Emit *e, const Stage *s, uint16_t buf, const Expr *at, LVal ok, const Point *p);
-/* With e->near: lanes of an access that may turn out to be near; types 0: they do not ask. */
+/* With e->near: lanes of an access that may turn out to be near; parts 0: they do not ask. */
 enum { NEAR_PARTS = 4 };
 typedef struct Near {
     DType type;                 /* of an element as it is moved */
