@@ -59,7 +59,7 @@ ORACLE_BUGS = [
 ]
 with open("/proc/cpuinfo") as _f:
     if "vnni" not in _f.read():
-        ORACLE_BUGS.append((r"^com.microsoft.(Q|DynamicQ|MatMulI)\w+-1 .*\bint8\[", "ONNX Runtime saturates sums of two products of uint8 and int8"))
+        ORACLE_BUGS.append((r"\b(Q|DynamicQ|\w+Integer)\w*\b.* \(.*\bint8\[", "ONNX Runtime saturates sums of two products of uint8 and int8"))
 
 # Recurrences multiply what is rounded by their weights in every step, permuted ones by up to 1000 in 33 steps: a result of ONNX Runtime was off
 # by 6e-4 from that of doubles, where accelc was off by less.
