@@ -117,7 +117,7 @@ class Case:
               inputs (None where absent) that returns a list, or the list; None: the evaluator and compiled code against each other
     const     indices of inputs that are initializers
     dynamic   all sizes of inputs are symbols; or a dict: number of an input -> its sizes, numbers and symbols
-    wanted    indices of the outputs that have names; the others are ""
+    wanted    indices of the outputs that the model gives; others have no names, if they are optional
     slack     what integers may differ by, as the scales of 8-bit values are rounded more than once; of floats: times tol
     error     a regular expression: compiling or running must fail with a message that has it; an oracle that is a list declares the results
     """
@@ -236,6 +236,12 @@ def schema_of(op, opset, domain):
         return None
 
 
+def unused(schema, i, prefix):
+    """The name of an output that the case does not want: it has one if the standard says that it is always there."""
+    always = schema and i < len(schema.outputs) and schema.outputs[i].option == onnx.defs.OpSchema.FormalParameterOption.Single
+    return f"{prefix}unused{i}" if always else ""
+
+
 def node(prefix, opset, name, operands, results, attrs):
     """A node of a Graph; prefix is that of the names."""
     domain, _, op = name.rpartition(".")
@@ -255,8 +261,9 @@ def build(case, expected=None, const=None, dynamic=None, prefix=""):
         outputs = [prefix + r for r in case.results]
         nodes = [node(prefix, case.opset, *n) for n in case.nodes]
     else:
-        nodes = [helper.make_node(case.op, names, outputs, name=prefix + "node", domain=case.domain)]
         schema = schema_of(case.op, case.opset, case.domain)
+        made = [o or unused(schema, i, prefix) for i, o in enumerate(outputs)]
+        nodes = [helper.make_node(case.op, names, made, name=prefix + "node", domain=case.domain)]
         nodes[0].attribute.extend(attribute(schema, k, v) for k, v in case.attrs.items() if v is not None)
     free = (f"{prefix}free{i}" for i in range(1000))
     graph = onnx.GraphProto(name="case", node=nodes)
