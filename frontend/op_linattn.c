@@ -13,8 +13,9 @@ enum { QUERY, KEY, VALUE, DECAY, BETA, VALID };
 typedef struct Lin {
     Imp *m;
     DType w;                            /* in which all is computed */
-    Dim batch, len, kv, heads, many;    /* key heads = heads * many / group; one of many and group is 1 */
-    Dim group, k, v;                    /* sizes of keys and values */
+    Dim batch, len, kv, heads, many;    /* kv, the heads of values and states, = heads * many; one of many and group is 1 */
+    Dim group, keys;                    /* queries = heads * group; keys: heads of keys, each for kv / keys states */
+    Dim k, v;                           /* sizes of keys and values */
     bool decays, corrects;
     int window;                         /* states that are kept, 0: only the last */
     bool deltas;                        /* what tokens added to the state is wanted, too */
@@ -25,6 +26,17 @@ static Val unpack(Lin *l, Val v, Dim n, Dim size)
 {
     Imp *m = l->m;
     return reshape_to(m, cast_to(m, v, l->w), 4, (Dim[]){l->batch, l->len, n, size});
+}
+
+/* [B, T, n, K] once for each state */
+static Val each_state(Lin *l, Val v, Dim n)
+{
+    Imp *m = l->m;
+    if (!v.i || dim_same(m->c, n, l->kv))
+        return v;
+    Dim d[5] = {l->batch, l->len, n, dim_floordiv(m->c, l->kv, dim_max(m->c, n, DC(m, 1))), l->k};
+    v = b_broadcast(&m->b, insert_axes(m, v, 5, 1u << 3), 5, d);
+    return reshape_to(m, v, 4, (Dim[]){d[0], d[1], l->kv, l->k});
 }
 
 /* One token. in: q [B, T, Hq, K], k [B, T, H, K], v [B, T, H, V], decay [B, T, H, K or 1], beta [B, T, H or 1, 1], valid i64[B]:
@@ -116,7 +128,7 @@ static bool sizes(Lin *l)
 {
     Imp *m = l->m;
     int64_t nq = attr_i(m, "q_num_heads"), nk = attr_i(m, "kv_num_heads");
-    bool inverse = row_has_attr(m->row, "state_window"); /* that standard lets query heads be shared */
+    bool inverse = row_has_attr(m->row, "state_window"); /* that standard lets heads of queries and of keys be shared */
     if (nq < 1 || nk < 1 || (nq % nk && (!inverse || nk % nq))) {
         ERR(m, "E0202", "%lld query heads are no multiple of %lld key heads", (long long)nq, (long long)nk);
         return false;
@@ -137,7 +149,10 @@ static bool sizes(Lin *l)
     l->k = dim_floordiv(m->c, d[2], n);
     l->v = dim_floordiv(m->c, dim_of(m, m->in[2], 2), kv);
     b_guard(&m->b, G_EQ, dim_mod(m->c, d[2], n), DC(m, 0), "the size of the queries must be divisible by q_num_heads");
-    b_guard(&m->b, G_EQ, dim_mul(m->c, l->k, kv), dim_of(m, m->in[1], 2), "queries and keys must have heads of one size");
+    l->keys = inverse ? dim_floordiv(m->c, dim_of(m, m->in[1], 2), dim_max(m->c, l->k, DC(m, 1))) : kv;
+    b_guard(&m->b, G_EQ, dim_mul(m->c, l->k, l->keys), dim_of(m, m->in[1], 2), "queries and keys must have heads of one size");
+    b_guard(&m->b, G_EQ, dim_mul(m->c, l->keys, dim_floordiv(m->c, kv, dim_max(m->c, l->keys, DC(m, 1)))), kv,
+            "kv_num_heads must be a multiple of the heads of keys");
     b_guard(&m->b, G_EQ, dim_mul(m->c, l->v, kv), dim_of(m, m->in[2], 2), "the size of the values must be divisible by kv_num_heads");
     return true;
 }
@@ -182,8 +197,8 @@ void imp_linearattention(Imp *m)
     if (!sizes(&l))
         return;
     Dim one = DC(m, 1);
-    Val in[TOKENS] = {unpack(&l, m->in[0], dim_mul(m->c, l.heads, l.group), l.k), unpack(&l, m->in[1], l.kv, l.k),
-                 unpack(&l, m->in[2], l.kv, l.v)};
+    Val in[TOKENS] = {unpack(&l, m->in[0], dim_mul(m->c, l.heads, l.group), l.k), each_state(&l, unpack(&l, m->in[1], l.keys, l.k), l.keys),
+                        unpack(&l, m->in[2], l.kv, l.v)};
     if (l.decays) { /* per head, or per element of the key */
         Dim width = dim_of(m, m->in[4], 2), each = dim_floordiv(m->c, width, l.kv);
         b_guard(&m->b, G_EQ, width, dim_mul(m->c, each, l.kv), "the size of decay must be divisible by kv_num_heads");
@@ -247,18 +262,6 @@ static Val query_heads(Packed *p, Val v)
         return v;
     Val sum = b_reduce1(&m->b, R_SUM, map_text(m, "a * a", 1, &v), 1u << 3, true);
     return map_text(m, "a / sqrt(b + 1e-12)", 2, (Val[]){v, sum});
-}
-
-/* [B, S, Hq, K] once for each head of values */
-static Val shared_heads(Packed *p, Val v)
-{
-    Imp *m = p->l.m;
-    Lin *l = &p->l;
-    if (!v.i || dim_same(m->c, p->hq, l->kv))
-        return v;
-    Dim d[5] = {l->batch, l->len, p->hq, dim_floordiv(m->c, l->kv, p->hq), l->k};
-    v = b_broadcast(&m->b, insert_axes(m, v, 5, 1u << 3), 5, d);
-    return reshape_to(m, v, 4, (Dim[]){d[0], d[1], l->kv, l->k});
 }
 
 /* The sizes, from the operands' shapes; packed rows are taken apart into in[0..2]. */
@@ -418,8 +421,8 @@ void imp_gateddeltanet(Imp *m)
     l->heads = l->kv;
     l->group = l->many = one;
     keys = query_heads(&p, in[KEY]);
-    in[QUERY] = shared_heads(&p, query_heads(&p, in[QUERY]));
-    in[KEY] = shared_heads(&p, keys);
+    in[QUERY] = each_state(l, query_heads(&p, in[QUERY]), p.hq);
+    in[KEY] = each_state(l, keys, p.hq);
     in[VALUE] = by_entry(&p, in[VALUE], 2, (Dim[]){l->kv, l->v});
     if (l->decays) {
         Val decay = m->in[D_DECAY];

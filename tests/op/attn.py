@@ -8,9 +8,9 @@ from op_test import Case, by_reference, f16, f32, f64
 MS = "com.microsoft.LinearAttention"
 
 
-def linear(rng, rule, b=2, t=5, hq=4, hkv=4, k=8, v=6, past=False, decay="key", beta="head", kind=np.float32, state=None, **how):
+def linear(rng, rule, b=2, t=5, hq=4, hkv=4, hk=None, k=8, v=6, past=False, decay="key", beta="head", kind=np.float32, state=None, **how):
     attrs = how.pop("attrs", {})
-    keys = f32(rng, b, t, hkv, k)
+    keys = f32(rng, b, t, hk or hkv, k)
     keys = (keys / np.linalg.norm(keys, axis=-1, keepdims=True)).reshape(b, t, -1).astype(kind)
     inputs = [f32(rng, b, t, hq * k, dtype=kind), keys, f32(rng, b, t, hkv * v, dtype=kind),
               f32(rng, b, hkv, k, v, dtype=state or kind) if past else None,
@@ -71,10 +71,14 @@ def cases(rng):
     for rule in ("linear", "gated", "delta", "gated_delta"):
         yield linear(rng, rule, op=MS, oracle="ort", hq=4, hkv=2, past=True)
         yield linear(rng, rule, op=MS, oracle="ort", hq=2, hkv=4, dynamic=True, decay="head")
+        yield linear(rng, rule, op=MS, oracle="ort", hq=2, hkv=4, hk=2, past=True)
+        yield linear(rng, rule, op=MS, oracle="ort", hq=8, hkv=4, hk=1, dynamic=True)
         yield linear(rng, rule, op=MS, oracle=windowed(rule), t=2, attrs={"state_window": 3})
         past = linear(rng, rule, op=MS, oracle=windowed(rule), t=5, past=True, attrs={"state_window": 3})
         past.inputs[3] = np.stack([past.inputs[3] * k for k in (2, 3, 1)])
         yield past
+    yield linear(rng, "gated", op=MS, hq=4, hkv=4, hk=3, error="kv_num_heads must be a multiple of the heads of keys", oracle=None)
+    yield linear(rng, "gated", hq=4, hkv=4, hk=2, error="queries and keys must have heads of one size", oracle=None)
     yield flex(rng)
     yield flex(rng, hq=6, hkv=2, dynamic=True)
     yield flex(rng, kind=f64, attrs={"scale": 0.25}, tol=1e-9)
