@@ -58,6 +58,7 @@ static Dim symbolic(Ctx *c, SOp op, DType t, const Dim *x) {
     Dim a = x[0], b = x[1];
     bool ok = small(c, a) && (!b.i || small(c, b)), two = b.i != 0;
     bool ratio = two && ok && dim_lo(c, b) > 0, positive = dim_lo(c, a) >= 0;
+    bool near = ratio && dim_lo(c, a) > -dim_lo(c, b); /* a negative a is less than b: the quotient is 0, as of (n - 1) / 2 */
     switch (op) {
     case S_ADD: return ok ? dim_add(c, a, b) : UNKNOWN;
     case S_SUB: return ok ? dim_sub(c, a, b) : UNKNOWN;
@@ -67,7 +68,8 @@ static Dim symbolic(Ctx *c, SOp op, DType t, const Dim *x) {
     case S_DIV: {
         int64_t by;
         bool exact = ratio && dim_is_const(c, b, &by) && dim_divisible(c, a, by);
-        return ratio && (positive || exact) ? dim_floordiv(c, a, b) : UNKNOWN;
+        return ratio && (positive || exact) ? dim_floordiv(c, a, b)
+               : ratio && near ? dim_floordiv(c, dim_max(c, a, dim_const(c, 0)), b) : UNKNOWN;
     }
     case S_REM: return ratio && positive ? dim_mod(c, a, b) : UNKNOWN;
     case S_MIN: return dim_is(c, a, INT64_MAX) ? b : dim_is(c, b, INT64_MAX) ? a : dim_min(c, a, b);

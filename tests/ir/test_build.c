@@ -121,6 +121,9 @@ START_TEST(elements_through_every_carrier) {
     elem_is(b_select(b, wild, INTS(1, 1, 1), s), 0, S("N"));
     Val half = b_binary(b, S_DIV, s, b_scalar(b, (Scalar){.t = DT_I64, .i = 2}));
     elem_is(half, 0, dim_floordiv(c, S("N"), K(2)));
+    /* truncated, -1 / 2 is 0 */
+    Val fewer = b_binary(b, S_SUB, s, INTS(1, 1, 1));
+    elem_is(b_binary(b, S_DIV, fewer, INTS(2, 2, 2)), 0, dim_floordiv(c, dim_max(c, dim_addi(c, S("N"), -1), K(0)), K(2)));
     elem_is(b_binary(b, S_MIN, s, INTS(INT64_MAX, INT64_MAX, 3)), 0, S("N"));
     elem_is(b_dim_scalar(b, S("N")), 0, S("N"));
     /* Range(0, 4): a map over coordinates */
@@ -144,6 +147,7 @@ START_TEST(unknown_elements_stay_unknown) {
     Val s = b_shape(b, INPUT(DT_F32, S("N")));
     ck_assert_ptr_null(val_elems(g, b_binary(b, S_ADD, s, INTS(INT64_MAX)), NULL));
     ck_assert_ptr_null(val_elems(g, b_binary(b, S_DIV, INTS(5), s), NULL)); /* N may be 0 */
+    ck_assert_ptr_null(val_elems(g, b_binary(b, S_DIV, b_binary(b, S_SUB, s, INTS(2)), INTS(2)), NULL));
     no_messages();
 }
 END_TEST
