@@ -579,12 +579,18 @@ def _strings(x):
     return table, (table, blob)
 
 
+# str of UTF-8 in place, without bytes in between
+_decode = c.PYFUNCTYPE(c.py_object, c.c_void_p, c.c_ssize_t, c.c_char_p)(("PyUnicode_DecodeUTF8", c.pythonapi))
+
+
 def _from_strings(data, size, shape):
-    count = size // c.sizeof(abi.Str)
-    flat = np.empty(count, object)
-    if count:
-        for i, s in enumerate((abi.Str * count).from_address(data)):
-            flat[i] = c.string_at(s.ptr, s.len).decode(errors="replace") if s.len else ""
+    """An object array. Elements that lie in one place, as the labels of a classifier do, are one str."""
+    flat = np.empty(size // c.sizeof(abi.Str), object)
+    if size:
+        words = (c.c_size_t * (2 * len(flat))).from_address(data)[:]
+        places = list(zip(words[::2], words[1::2]))
+        texts = {p: _decode(*p, b"replace") if p[1] else "" for p in set(places)}
+        flat[:] = [texts[p] for p in places]
     return flat.reshape(shape)
 
 
