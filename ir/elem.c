@@ -2,7 +2,8 @@
  *
  * In: a node to be made. Out: the elements of its result as dims, if all of them follow from known elements of its
  * operands. Shape -> Gather -> Unsqueeze -> Concat -> Reshape thus gives a reshape with symbolic dims. Arithmetic on
- * symbols assumes that sizes fit their element type (a size of 2^31 in an i32); on constants it wraps as scalars do. */
+ * symbols assumes that sizes fit their element type (a size of 2^31 in an i32), and that no size that divides its multiple is 0; on
+ * constants it wraps as scalars do. */
 #include "graph_internal.h"
 #include <string.h>
 
@@ -53,6 +54,12 @@ static Dim to_bool(Ctx *c, Dim x) {
 
 static Dim flip(Ctx *c, Dim x) { return dim_sub(c, dim_const(c, 1), x); }
 
+/* Is a a multiple of the size b whatever its symbols are, as all anchors are of all positions? */
+static bool multiple(Ctx *c, Dim a, Dim b, bool ok) {
+    int64_t v;
+    return ok && !dim_is_const(c, b, &v) && dim_lo(c, b) >= 0 && dim_is(c, dim_mod(c, a, b), 0);
+}
+
 /* A scalar operation on integers or bools of which at least one is not constant. */
 static Dim symbolic(Ctx *c, SOp op, DType t, const Dim *x) {
     Dim a = x[0], b = x[1];
@@ -63,11 +70,12 @@ static Dim symbolic(Ctx *c, SOp op, DType t, const Dim *x) {
     case S_ADD: return ok ? dim_add(c, a, b) : UNKNOWN;
     case S_SUB: return ok ? dim_sub(c, a, b) : UNKNOWN;
     case S_MUL: return ok ? dim_mul(c, a, b) : UNKNOWN;
-    case S_FDIV: return ratio ? dim_floordiv(c, a, b) : UNKNOWN;
+    case S_FDIV: return ratio || multiple(c, a, b, ok && two) ? dim_floordiv(c, a, b) : UNKNOWN;
     case S_MOD: return ratio ? dim_mod(c, a, b) : UNKNOWN;
     case S_DIV: {
         int64_t by;
         bool exact = ratio && dim_is_const(c, b, &by) && dim_divisible(c, a, by);
+        if (multiple(c, a, b, ok && two)) return dim_floordiv(c, a, b);
         return ratio && (positive || exact) ? dim_floordiv(c, a, b)
                : ratio && near ? dim_floordiv(c, dim_max(c, a, dim_const(c, 0)), b) : UNKNOWN;
     }

@@ -124,6 +124,9 @@ START_TEST(elements_through_every_carrier) {
     /* truncated, -1 / 2 is 0 */
     Val fewer = b_binary(b, S_SUB, s, INTS(1, 1, 1));
     elem_is(b_binary(b, S_DIV, fewer, INTS(2, 2, 2)), 0, dim_floordiv(c, dim_max(c, dim_addi(c, S("N"), -1), K(0)), K(2)));
+    /* 9 anchors at each of all positions, by the positions */
+    Dim all = dim_add(c, dim_mul(c, S("N"), S("M")), dim_floordiv(c, S("N"), K(2)));
+    elem_is(b_binary(b, S_DIV, b_dim_scalar(b, dim_muli(c, all, 9)), b_dim_scalar(b, all)), 0, K(9));
     elem_is(b_binary(b, S_MIN, s, INTS(INT64_MAX, INT64_MAX, 3)), 0, S("N"));
     elem_is(b_dim_scalar(b, S("N")), 0, S("N"));
     /* Range(0, 4): a map over coordinates */
