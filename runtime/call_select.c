@@ -35,24 +35,70 @@ static bool overlaps(const Box *a, const Box *b, float limit)
     return both > 0 && a->area > 0 && b->area > 0 && all > 0 && both / all > limit;
 }
 
-/* Higher scores first, of equal ones the lower index; NaN is below every number. */
-static bool precedes(const float *score, int64_t i, int64_t j)
+/* Higher scores first, of equal ones the lower index; NaN is below every number. 0 if the score is not above the floor, unless all stay. Without
+ * branches, as what scores are is hard to guess. */
+static uint64_t score_key(float score, uint32_t i, uint32_t all, float floor)
 {
-    float a = score[i], b = score[j];
-    return a > b || (b != b && a == a) || (!(a < b) && (a == b || a != a) && i < j);
+    uint32_t bits, stays = 0 - (all | (uint32_t)(score > floor));
+    score += 0.0f; /* -0 is +0 */
+    memcpy(&bits, &score, sizeof bits);
+    bits ^= (0 - (bits >> 31)) | 1u << 31;
+    bits &= (0 - (uint32_t)(score == score)) & stays;
+    return (uint64_t)bits << 32 | (~i & stays);
 }
 
-static void sift(const float *score, int64_t *heap, int64_t n, int64_t at)
+/* The highest of many keys, again and again: level 0 has all keys, each higher one the highest of every FAN of the level below, the last one a group.
+ * Which that is, no branch asks. */
+enum { FAN = 16, LEVELS = 8 };
+typedef struct Best { uint64_t *level[LEVELS]; int top; } Best;
+
+static uint64_t higher(uint64_t a, uint64_t b) { return a > b ? a : b; }
+static uint64_t highest_of_four(const uint64_t *v) { return higher(higher(v[0], v[1]), higher(v[2], v[3])); }
+
+static uint64_t highest(const uint64_t *group)
 {
-    int64_t v = heap[at];
-    for (int64_t k; (k = 2 * at + 1) < n; at = k) {
-        if (k + 1 < n && precedes(score, heap[k + 1], heap[k]))
-            k++;
-        if (!precedes(score, heap[k], v))
-            break;
-        heap[at] = heap[k];
+    return higher(higher(highest_of_four(group), highest_of_four(group + 4)), higher(highest_of_four(group + 8), highest_of_four(group + 12)));
+}
+
+static int64_t groups(int64_t n) { return (n + FAN - 1) / FAN; }
+
+static bool best_room(rt_call *c, Best *b, int64_t n)
+{
+    for (b->top = 0;; b->top++, n = groups(n)) {
+        int64_t room = groups(n) * FAN;
+        uint64_t *v = b->level[b->top] = call_alloc(c, room, sizeof *v);
+        if (!v)
+            return false;
+        memset(v + n, 0, (size_t)(room - n) * sizeof *v);
+        if (n <= FAN)
+            return true;
     }
-    heap[at] = v;
+}
+
+/* Groups by a number of elements that compilers know: they make vectors of them. */
+static void score_keys(uint64_t *restrict key, const float *restrict score, int64_t n, uint32_t all, float floor)
+{
+    int64_t i = 0;
+    for (; i + FAN <= n; i += FAN)
+        for (int k = 0; k < FAN; k++)
+            key[i + k] = score_key(score[i + k], (uint32_t)i + (uint32_t)k, all, floor);
+    for (; i < n; i++)
+        key[i] = score_key(score[i], (uint32_t)i, all, floor);
+}
+
+static void best_of_all(Best *b, int64_t n)
+{
+    for (int k = 0; k < b->top; k++, n = groups(n))
+        for (int64_t g = 0; g < groups(n); g++)
+            b->level[k + 1][g] = highest(b->level[k] + g * FAN);
+}
+
+/* Key `at` of level 0 leaves. */
+static void best_leaves(Best *b, int64_t at)
+{
+    b->level[0][at] = 0;
+    for (int k = 0; k < b->top; k++, at /= FAN)
+        b->level[k + 1][at / FAN] = highest(b->level[k] + at / FAN * FAN);
 }
 
 typedef struct Triples { int64_t *v, n, room; } Triples;
@@ -74,7 +120,7 @@ static bool triple(rt_call *c, Triples *t, int64_t a, int64_t b, int64_t k)
 
 /* (boxes f32[b,n,4], scores f32[b,k,n], most i64, limit f32, least f32 or absent, centred i64) -> i64[m,3]: batch, class and
  * index of the boxes that stay. Of each class, in order of score, a box above `least` stays unless it overlaps one that stayed
- * before; at most `most`. A heap gives them in order, so that those never looked at cost little. */
+ * before; at most `most`. Those never looked at cost little. */
 CALL_FN(suppress_boxes)
 {
     const rt_value *boxes = tensor_operand(c, 0, DT_F32), *scores = tensor_operand(c, 1, DT_F32);
@@ -86,27 +132,27 @@ CALL_FN(suppress_boxes)
     int64_t nb = scores->dims[0], nk = scores->dims[1], n = scores->dims[2];
     if (boxes->rank != 3 || scores->rank != 3 || boxes->dims[0] != nb || boxes->dims[1] != n || boxes->dims[2] != 4)
         return call_fail(c, "boxes and scores have different sizes");
+    if (n > INT32_MAX)
+        return call_fail(c, "%lld boxes are too many", (long long)n);
     most = most < 0 ? 0 : most < n ? most : n;
-    int64_t *heap = call_alloc(c, n, sizeof *heap);
     Box *kept = call_alloc(c, most, sizeof *kept);
+    Best best;
     Triples out = {0};
-    if (!heap || !kept)
+    if (!kept || !best_room(c, &best, n))
         return false;
     float iou = *(const float *)limit->data, floor = least ? *(const float *)least->data : 0;
     for (int64_t g = 0; g < nb * nk && most; g++) {
         const float *score = (const float *)scores->data + g * n, *box = (const float *)boxes->data + g / nk * n * 4;
-        int64_t left = 0, stayed = 0;
-        for (int64_t i = 0; i < n; i++) {
-            heap[left] = i;
-            left += !least || score[i] > floor;
-        }
-        for (int64_t i = left / 2; i-- > 0;)
-            sift(score, heap, left, i);
-        while (left && stayed < most) {
-            int64_t i = heap[0], k = 0;
+        int64_t stayed = 0;
+        score_keys(best.level[0], score, n, !least, floor);
+        best_of_all(&best, n);
+        while (stayed < most) {
+            uint64_t key = highest(best.level[best.top]);
+            int64_t i = (uint32_t)~key, k = 0;
+            if (!key)
+                break;
+            best_leaves(&best, i);
             Box b = box_at(box + 4 * i, centred != 0);
-            heap[0] = heap[--left];
-            sift(score, heap, left, 0);
             while (k < stayed && !overlaps(&b, &kept[k], iou))
                 k++;
             if (k < stayed)

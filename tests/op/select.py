@@ -38,6 +38,7 @@ def suppression(rng):
     bad[0, 0, 3], bad[0, 0, 4] = INF, -INF
     yield Case("NonMaxSuppression", [boxes(rng, 1, 12), bad, np.int64(12), np.float32(0.3), np.float32(-10)])
     yield Case("NonMaxSuppression", [boxes(rng, 1, 500), f32(rng, 1, 4, 500, low=0, high=1), np.int64(50), np.float32(0.2), np.float32(0.3)])
+    yield Case("NonMaxSuppression", [boxes(rng, 1, 5000), f32(rng, 1, 1, 5000), np.int64(300), np.float32(0.4)])
     b, s = boxes(rng, 1, 4), f32(rng, 1, 1, 4)
     yield Case("NonMaxSuppression", [b, s, np.int64(4), np.float32(1.5)], error=r"iou_threshold must be in \[0, 1\]")
     yield Case("NonMaxSuppression", [b[..., :3], s, np.int64(4)], error="four numbers")
