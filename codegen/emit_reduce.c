@@ -1,4 +1,6 @@
 /* emit_reduce.c: accumulators in registers: combining, what need not be added, the lanes of one, and epilogues on them. */
+#include <string.h>
+
 #include "emit_value.h"
 
 LVal emit_combine(Emit *e, const Stage *s, int r, const LVal *acc, const LVal *nw) {
@@ -72,6 +74,18 @@ bool emit_inside(Emit *e, const Stage *s, int axis, Point *p, LVal *lo, LVal *hi
 
 /* ---- accumulators ---- */
 
+/* Chains ascend along an axis: where that alone is reduced, and is the index of pairs of which the best is sought, what comes next has the higher
+ * one, and the combiner need not look. */
+static void ascend(const Emit *e, Stage *s) {
+    int reduced = 0;
+    Picks p;
+    if (s->nres != 2 || s->kind != ST_NEST || !picks_best(e->c, s->comb, s->acc[1], &p)) return;
+    const ExprInfo *i = expr_info(e->c, s->body[1]);
+    if (i->kind == E_CAST) i = expr_info(e->c, i->arg[0]);
+    for (int a = 0; a < s->naxis; a++) reduced += s->axis[a].kind == AX_RED;
+    if (i->kind == E_AXIS && s->axis[i->index].kind == AX_RED && reduced == 1) memcpy(s->comb, p.after, sizeof p.after);
+}
+
 void emit_accumulate(Emit *e, const Stage *s, LVal *acc, const Point *p) {
     emit_memo_reset(e);
     ExprInfo body = *expr_info(e->c, s->body[0]);
@@ -101,7 +115,9 @@ void emit_accumulate(Emit *e, const Stage *s, LVal *acc, const Point *p) {
         LVal v = p->lanes > 1 ? emit_vec(e, s, s->body[r], p) : emit_expr(e, s, s->body[r], p);
         nw[r] = reg_cast(e, v, expr_info(e->c, s->body[r])->dtype, s->acc[r]);
     }
-    for (int r = 0; r < s->nres; r++) out[r] = emit_combine(e, s, r, acc, nw);
+    Stage next = *s;
+    ascend(e, &next);
+    for (int r = 0; r < s->nres; r++) out[r] = emit_combine(e, &next, r, acc, nw);
     for (int r = 0; r < s->nres; r++) acc[r] = out[r];
 }
 

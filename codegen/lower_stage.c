@@ -42,6 +42,18 @@ static void set_out(Low *w, Stage *s, int r, Val v, const Expr *at) {
     for (int d = 0; d < s->out[r].rank; d++) s->out[r].at[d] = at[d];
 }
 
+/* Beside values of at most 32 bits, the index of the best one has 32, where all indices do. */
+static void narrow_index(Low *w, Stage *s) {
+    int64_t lo, hi;
+    Picks p;
+    if (s->nres != 2 || s->acc[1] != DT_I64 || dt_bits(s->acc[0]) > 32 || !picks_best(w->c, s->comb, DT_I32, &p)) return;
+    if (!expr_range(w->c, s->body[1], w->extent, w->naxis, &lo, &hi) || lo < INT32_MIN || hi > INT32_MAX) return;
+    if (s->init[1].i < INT32_MIN || s->init[1].i > INT32_MAX) return;
+    s->acc[1] = s->init[1].t = DT_I32;
+    s->body[1] = expr_cast(w->c, s->body[1], DT_I32);
+    memcpy(s->comb, p.comb, sizeof p.comb);
+}
+
 void lower_reduce(Low *w, Node *n) {
     const ReduceAttr *a = n->attr;
     const Type *x = val_type(w->g, n->in[0]);
@@ -63,6 +75,7 @@ void lower_reduce(Low *w, Node *n) {
         s->init[r] = a->init[r];
         s->body[r] = expr_cast(w->c, lower_value(w, n->in[r], idx), a->acc[r]);
     }
+    narrow_index(w, s);
     for (int r = 0; r < n->nout; r++) set_out(w, &w->stages.v[w->stages.n - 1], r, n->out[r], out);
 }
 

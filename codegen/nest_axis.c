@@ -125,13 +125,15 @@ static void score_load(void *data, const ExprInfo *x) {
     score_access(a, (uint16_t)x->index, a->k->buf[x->index].rank, x->arg);
 }
 
-/* Every access of the stage, as it lies along the axis. scatter: the results among other and indirect. */
+/* Every access of the stage, as it lies along the axis. scatter: the results among other and indirect. Results that are stored once for many elements
+ * count as one. */
 static AxisScore score_accesses(const Kernel *k, const Stage *s, int axis) {
     AxisScore a = {.k = k, .s = s, .axis = axis};
+    const bool reduces = s->kind == ST_NEST && s->comb[0].i;
     for (int r = 0; r < s->nres; r++) {
         expr_loads(k->c, s->body[r], score_load, &a);
         int loads = a.other + a.indirect;
-        if (s->axis[axis].kind == AX_PAR) score_access(&a, s->out[r].buf, s->out[r].rank, s->out[r].at);
+        if (s->axis[axis].kind == AX_PAR && !(reduces && r)) score_access(&a, s->out[r].buf, s->out[r].rank, s->out[r].at);
         a.scatter += a.other + a.indirect - loads;
     }
     return a;
@@ -162,7 +164,10 @@ bool nest_commutes(const Kernel *k, const Stage *s) {
 }
 
 /* The better of two pairs: commutes, as which of equal pairs it is does not matter. */
-static bool picks_pair(const Kernel *k, const Stage *s) { return s->nres == 2 && picks_best(k->c, s->acc[0], s->comb); }
+static bool picks_pair(const Kernel *k, const Stage *s) {
+    Picks p;
+    return s->nres == 2 && picks_best(k->c, s->comb, s->acc[1], &p);
+}
 
 int nest_vector_axis(const Kernel *k, const Stage *s, const Target *t, int first) {
     if (!(t->flags & F_SIMD)) return -1;

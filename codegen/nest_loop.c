@@ -120,13 +120,14 @@ static void note_width(Widest *w, Expr e) {
 }
 
 DType nest_widest(const Kernel *k, const Stage *s) {
-    Widest narrow = {.c = k->c, .t = s->kind == ST_NEST && !s->comb[0].i ? DT_U8 : DT_I32};
+    const bool reduces = s->kind == ST_NEST && s->comb[0].i; /* results are stored once for many elements */
+    Widest narrow = {.c = k->c, .t = s->kind == ST_NEST && !reduces ? DT_U8 : DT_I32};
     for (int r = 0; r < s->nres; r++) note_width(&narrow, s->body[r]);
     DType w = narrow.t;
     for (int r = 0; r < s->nres; r++) {
         DType t = reg_type(s->acc[r]), b = reg_type(k->buf[s->out[r].buf].dtype);
         if (dt_bits(t) > dt_bits(w)) w = t;
-        if (dt_bits(b) > dt_bits(w)) w = b;
+        if (dt_bits(b) > dt_bits(w) && !reduces) w = b;
     }
     return w;
 }

@@ -126,21 +126,26 @@ static Expr as_good(Ctx *c, Expr x, Expr y, bool max, bool nan) {
     return nan ? expr_op(c, S_OR, good, expr_op(c, S_NE, x, x, none), none) : good;
 }
 
-/* Of the pairs (value, index) the better value wins, of equal ones the lower (last: higher) index. */
-static void pick_best(Ctx *c, DType t, bool max, bool last, Expr comb[2]) {
-    Expr m = expr_arg(c, 0, t), i = expr_arg(c, 1, DT_I64), x = expr_arg(c, 2, t), j = expr_arg(c, 3, DT_I64), none = {0};
-    Expr good = as_good(c, x, m, max, dt_is_float(t)), tie = as_good(c, m, x, max, dt_is_float(t));
-    Expr first = expr_op(c, S_OR, expr_op(c, S_NOT, tie, none, none), expr_op(c, last ? S_GT : S_LT, j, i, none), none);
-    Expr take = expr_op(c, S_AND, good, first, none);
+/* Of the pairs (value, index) the better value wins, of equal ones the lower (last: higher) index. after: all indices of the second pair are higher
+ * than that of the first, so only values need be compared. */
+static void pick_best(Ctx *c, DType t, DType index, bool max, bool last, bool after, Expr comb[2]) {
+    Expr m = expr_arg(c, 0, t), i = expr_arg(c, 1, index), x = expr_arg(c, 2, t), j = expr_arg(c, 3, index), none = {0};
+    Expr good = as_good(c, x, m, max, dt_is_float(t)), better = expr_op(c, S_NOT, as_good(c, m, x, max, dt_is_float(t)), none, none);
+    Expr first = expr_op(c, S_OR, better, expr_op(c, last ? S_GT : S_LT, j, i, none), none);
+    Expr take = !after ? expr_op(c, S_AND, good, first, none) : last ? good : better;
     comb[0] = expr_op(c, S_SELECT, take, x, m);
     comb[1] = expr_op(c, S_SELECT, take, j, i);
 }
 
-bool picks_best(Ctx *c, DType t, const Expr comb[2]) {
+bool picks_best(Ctx *c, const Expr comb[2], DType index, Picks *out) {
+    const DType t = expr_info(c, comb[0])->dtype, own = expr_info(c, comb[1])->dtype;
     for (int k = 0; k < 4; k++) {
-        Expr own[2];
-        pick_best(c, t, k & 1, k >> 1, own);
-        if (own[0].i == comb[0].i && own[1].i == comb[1].i) return true;
+        Picks p;
+        pick_best(c, t, own, k & 1, k >> 1, false, p.comb);
+        if (p.comb[0].i != comb[0].i || p.comb[1].i != comb[1].i) continue;
+        pick_best(c, t, index, k & 1, k >> 1, false, out->comb);
+        pick_best(c, t, index, k & 1, k >> 1, true, out->after);
+        return true;
     }
     return false;
 }
@@ -155,7 +160,7 @@ Val b_argminmax(B *b, Val v, int axis, bool keep, bool max, bool last) {
     Expr at = expr_axis(c, (uint32_t)axis), comb[2];
     Val in[2] = {v, {0}}, out[2];
     b_map(b, 1, &at, 0, NULL, t->rank, t->dim, &in[1]);
-    pick_best(c, d, max, last, comb);
+    pick_best(c, d, DT_I64, max, last, false, comb);
     Scalar init[2] = {extreme(d, max), {.t = DT_I64, .i = 0}};
     b_reduce(b, 2, in, 1u << axis, keep, comb, init, (DType[]){d, DT_I64}, out);
     return out[1];

@@ -376,7 +376,10 @@ typedef enum { R_SUM, R_PROD, R_MAX, R_MIN, R_AND, R_OR } ReduceOp;
 Val b_reduce1(B *b, ReduceOp op, Val v, uint32_t axes, bool keep);        /* accumulates f16/bf16/f8 in f32, ints in own type */
 bool reduce_is(const Ctx *c, const ReduceAttr *a, ReduceOp op, DType t);  /* one result, that combiner */
 Val b_argminmax(B *b, Val v, int axis, bool keep, bool max, bool last);   /* i64 */
-bool picks_best(Ctx *c, DType t, const Expr comb[2]);   /* the combiner of such a reduction of values of type t, and their indices */
+/* Is this the combiner of such a reduction? Then the one of values and indices of type `index`, and the one that may take its place where the second
+ * pair's index is the higher one. */
+typedef struct Picks { Expr comb[2], after[2]; } Picks;
+bool picks_best(Ctx *c, const Expr comb[2], DType index, Picks *out);
 Val b_contract(B *b, const char *spec, Val x, Val y, DType acc, DType out); /* "mk,kn->mn"; letters a-zA-F */
 Val b_contract_attr(B *b, const ContractAttr *a, Val x, Val y);
 void b_scan(B *b, int n, const Val *in, int axis, bool reverse, bool exclusive, const Expr *comb, const Scalar *init, const DType *acc, Val *out);

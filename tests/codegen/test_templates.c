@@ -9,6 +9,7 @@
 
 #include "codegen/codegen.h"
 #include "codegen/emit_internal.h"
+#include "codegen/nest.h"
 #include "ir/storage.h"
 
 typedef struct Size {
@@ -814,6 +815,29 @@ START_TEST(nests_of_any_size) {
 }
 END_TEST
 
+#define BEST "select(and(or(c >= a, c != c), or(not(or(a >= c, a != a)), d < b)), "
+#define LAST_BEST "select(and(or(c >= a, c != c), or(not(or(a >= c, a != a)), d > b)), "
+
+static void best_pairs(const char *best, const char *in, const char *out, const char *index, int axis, const char *domain) {
+    char body[1024];
+    snprintf(body, sizeof body,
+             "%%0 = map { #%d } : i64[%s]\n%%q = map { min(max(f32(i32(a * 3)), -3), 3) } %%x : f32[%s]\n"
+             "%%1, %%2 = reduce [%d] { %sc, a), %sd, b) } init -inf, 0 acc f32, i64 %%q, %%0 : %s, %s\n%%3 = map { f32(a) } %%2 : %s\nyield %%3",
+             axis, domain, domain, axis, best, best, out, index, out);
+    kernel("nest", "", in, out, body, NULL);
+}
+
+/* Of many equal values the first or the last one, along lanes and across them. */
+START_TEST(nests_that_pick_the_best) {
+    static const char *const best[] = {BEST, LAST_BEST};
+    for (int k = 0; k < 2; k++) {
+        best_pairs(best[k], "%x: f32[5,301]", "f32[5]", "i64[5]", 1, "5,301");
+        best_pairs(best[k], "%x: f32[301,45]", "f32[45]", "i64[45]", 0, "301,45");
+        best_pairs(best[k], "%x: f32[6,9001]", "f32[9001]", "i64[9001]", 0, "6,9001");
+    }
+}
+END_TEST
+
 /* Which axes are left: `want`, lines of the collapsed kernel in order. */
 static void collapsed(const char *in, const char *out, const char *body, const char *const *want) {
     char text[2048];
@@ -852,6 +876,24 @@ START_TEST(collapsing) {
     /* an index that may miss a dim of size 1 is still tested */
     collapsed("%x: f32[1,6]", "f32[3,6]", "%0 = pad lo [1, 0] hi [1, 0] value 2 %x : f32[3,6]\n%1 = map { a + 1 } %0 : f32[3,6]\nyield %1",
               (const char *[]){"in   0: f32[1,6]", "nest (#0 <3, #1 <6)", NULL});
+}
+END_TEST
+
+/* Beside values of 32 bits, indices have as many, and rows that lie along them are read so. */
+START_TEST(narrow_indices) {
+#define PAIRS(t) "%0 = map { #1 } : i64[16,300]\n%1, %2 = reduce [1] { " BEST "c, a), " BEST "d, b) } init -inf, 0 acc " t ", i64 %x, %0 : " \
+                 t "[16], i64[16]\nyield %2"
+    collapsed("%x: f32[16,300]", "i64[16]", PAIRS("f32"), (const char *[]){"= f32 select", "= i32 select", NULL});
+    collapsed("%x: f64[16,300]", "i64[16]", PAIRS("f64"), (const char *[]){"= f64 select", "= i64 select", NULL});
+    Ctx *c = ctx_new();
+    const char *text = "graph @t (%x: f32[16,300]) -> (%y: i64[16]) {\n  %y = group \"kernel\" %x : i64[16] (%x: f32[16,300]) {\n" PAIRS("f32")
+                       "\n  }\n  return %y\n}\n";
+    Graph *g = graph_parse(c, text, "test.ir");
+    ck_assert_msg(g != NULL, "%s", ctx_messages(c));
+    Kernel *k = kernel_lower(c, g, kernel_of(g), NEWN(c, Storage, g->val.n));
+    ck_assert_int_eq(nest_vector_axis(k, &k->stage[0], target_find("x86-64-v3"), 0), 1);
+    ck_assert_int_eq(nest_widest(k, &k->stage[0]), DT_I32);
+    ctx_free(c);
 }
 END_TEST
 
@@ -914,5 +956,7 @@ int main(void) {
     tcase_add_test(t, contractions_in_passes);
     tcase_add_test(t, nests_of_fixed_sizes);
     tcase_add_test(t, nests_of_any_size);
+    tcase_add_test(t, nests_that_pick_the_best);
+    tcase_add_test(t, narrow_indices);
     return run_suite(s);
 }

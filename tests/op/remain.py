@@ -83,6 +83,10 @@ def unusual(rng):
                 for axis in (0, 1):
                     yield Case(op, [x.astype(kind)], {"axis": axis, "select_last_index": last}, opset=13, oracle="reference")
         yield Case("Hardmax", [x.astype(kind)], {"axis": 1}, opset=13, oracle="reference")
+    ties = rng.integers(0, 4, (6, 301))
+    for kind in (np.float16, np.float32, np.float64, np.uint8, np.int8, np.int32, np.int64):
+        for op, last, axis in ("ArgMax", 0, 0), ("ArgMax", 0, 1), ("ArgMax", 1, 1), ("ArgMin", 0, 1), ("ArgMin", 1, 0), ("ArgMin", 1, 1):
+            yield Case(op, [ties.astype(kind)], {"axis": axis, "select_last_index": last}, opset=13, oracle="reference")
         for op in ("ReduceMax", "ReduceMin"):
             yield Case(op, [x.astype(kind), np.array([1])], opset=18, oracle="reference")
     for kind in (np.int32, np.int64, np.uint32, np.uint64):
