@@ -214,6 +214,20 @@ LVal math_cast_rint(Lir *l, const Target *t, LVal v, int z, DType to) {
     return in_type(l, x, dt_is_packed(to) ? (sg ? DT_I8 : DT_U8) : to);
 }
 
+/* The integer part of x, which fits. AVX2 has an instruction for that, but not of lanes: they are two halves of 32 bits, the lower one not negative,
+ * and each is in the low bits of a float that is large enough. */
+static LVal to_i64(const M *m, LVal x) {
+    Lir *l = m->l;
+    if (m->lanes == 1 || !(m->t->flags & F_AVX2) || m->t->flags & F_AVX512) return lir_cast(l, x, DT_I64);
+    M w = *m;
+    w.ty = DT_F64;
+    LVal whole = lir_op1(l, S_TRUNC, in_type(l, x, DT_F64)), high = lir_op1(l, S_FLOOR, m_mul(&w, whole, m_f(&w, 0x1p-32)));
+    LVal low = m_add(&w, m_fma(&w, high, m_f(&w, -0x1p32), whole), m_f(&w, 0x1p52));
+    low = lir_op2(l, S_XOR, lir_bitcast(l, low, DT_I64), m_i(&w, DT_I64, 0x433ll << 52));
+    high = lir_bitcast(l, m_add(&w, high, m_f(&w, 0x1.8p52)), DT_I64);
+    return lir_op2(l, S_OR, lir_op2(l, S_SHL, high, m_i(&w, DT_I64, 32)), low);
+}
+
 /* Between the least and the greatest value that fits: max and min give their second operand if unordered, so NaN becomes the lower bound, which is 0
  * for unsigned types. Where the greatest integer is no float, the greatest float below it stands for it until it is an integer. */
 static LVal float_to_int(const M *m, LVal v, DType to) {
@@ -228,10 +242,10 @@ static LVal float_to_int(const M *m, LVal v, DType to) {
     if (sg && exact) x = m_sel(&w, m_cmp(&w, S_NE, v, v), m_f(&w, 0), x);
     if (to == DT_U64) { /* halves above 2^63 */
         LVal top = m_cmp(&w, S_GE, x, m_f(&w, 0x1p63));
-        i = lir_cast(l, m_sel(&w, top, m_sub(&w, x, m_f(&w, 0x1p63)), x), DT_I64);
+        i = to_i64(&w, m_sel(&w, top, m_sub(&w, x, m_f(&w, 0x1p63)), x));
         i = lir_op2(l, S_XOR, i, m_sel(&w, top, m_i(m, DT_I64, INT64_MIN), m_i(m, DT_I64, 0)));
     } else {
-        i = lir_cast(l, x, bits - sg > 31 ? DT_I64 : DT_I32);
+        i = bits - sg > 31 ? to_i64(&w, x) : lir_cast(l, x, DT_I32);
     }
     i = in_type(l, i, reg);
     if (exact) return i;

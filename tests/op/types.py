@@ -101,6 +101,20 @@ def beyond():
                            oracle=[wrapped(want, b) if b in SMALL else want.astype(dtype(b))])
 
 
+def large(rng):
+    """Integers of all sizes, in lanes."""
+    size = np.repeat(np.arange(1, 64), 3)
+    x = np.ldexp(rng.uniform(0.5, 1, size.size), size)
+    x = np.concatenate([x, -x, [2.0**31, 2.0**32, 2.0**32 - 1, 2.0**53 - 1, -(2.0**31), -(2.0**32), -(2.0**32) - 1, -(2.0**63), -0.75, 0.75]])
+    for a in ("FLOAT", "DOUBLE"):
+        for b in ("INT64", "UINT64", "UINT32"):
+            v = x.astype(dtype(a))
+            lo, hi = limits(b)
+            v = v[(v.astype(np.float64) >= lo) & (v.astype(np.float64) < hi)]
+            yield Case("Cast", [v], {"to": getattr(TensorProto, b)}, opset=25,
+                       oracle=[np.array([int(e) for e in v.astype(np.float64)], object).astype(dtype(b))])
+
+
 def zero_points(rng, name, shape):
     if name in FP8 + TINY:
         return np.zeros(shape, np.float32).astype(dtype(name))
@@ -176,5 +190,6 @@ def cases(rng):
     yield from complex_moves(rng)
     yield from casts(rng)
     yield from beyond()
+    yield from large(rng)
     yield from quantisation(rng)
     yield from rounding()
