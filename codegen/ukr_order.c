@@ -175,9 +175,10 @@ static LVal bucket(Sp *x, LVal w, int digit) {
 static void radix_sort(Order *o, LVal room, LVal n, LVal cap) {
     Sp *x = o->x;
     Lir *l = x->l;
-    LVal count = lir_ptr_add(l, room, lir_muli(l, cap, 2), DT_I64), one = c64(x, 1), sum = c64(x, 0);
-    LFor f = loop(x, c64(x, DIGITS * RADIX), 0, NULL);
-    store64(x, count, f.iv, c64(x, 0));
+    const uint16_t lanes = target_lanes(x->e->t, DT_I64);
+    LVal count = lir_ptr_add(l, room, lir_muli(l, cap, 2), DT_I64), one = c64(x, 1), none = lir_splat(l, c64(x, 0), lanes), sum[DIGITS], next[DIGITS];
+    LFor f = lir_for(l, c64(x, 0), c64(x, DIGITS * RADIX), c64(x, lanes), 0, NULL);
+    lir_store(l, count, f.iv, none, (LVal){0}, 0);
     lir_for_end(l, &f, NULL, NULL);
     f = loop(x, n, 0, NULL);
     LVal w = load64(x, room, f.iv);
@@ -186,12 +187,14 @@ static void radix_sort(Order *o, LVal room, LVal n, LVal cap) {
         store64(x, count, b, lir_add(l, load64(x, count, b), one));
     }
     lir_for_end(l, &f, NULL, NULL);
+    for (int d = 0; d < DIGITS; d++) sum[d] = c64(x, 0);
+    f = loop(x, c64(x, RADIX), DIGITS, sum);
     for (int d = 0; d < DIGITS; d++) {
-        f = lir_for(l, c64(x, d * RADIX), c64(x, (d + 1) * RADIX), one, 1, &sum);
-        LVal here = load64(x, count, f.iv), next = lir_add(l, f.c[0], here), end;
-        store64(x, count, f.iv, f.c[0]);
-        lir_for_end(l, &f, &next, &end);
+        LVal at = lir_addi(l, f.iv, d * RADIX), here = load64(x, count, at);
+        next[d] = lir_add(l, f.c[d], here);
+        store64(x, count, at, f.c[d]);
     }
+    lir_for_end(l, &f, next, sum);
     for (int d = 0; d < DIGITS; d++) {
         LVal src = d % 2 ? cap : c64(x, 0), dst = d % 2 ? c64(x, 0) : cap;
         f = loop(x, n, 0, NULL);
