@@ -29,18 +29,37 @@ void special_store_position(Sp *x, int r, LVal v, LVal i) {
 
 /* ---- compact ---- */
 
+/* Elements from .. to - 1, `found` of those before are set. sure: there is room for all of them, so that each may be stored where the next one goes
+ * if it is not set: which are is hard to guess. */
+static LVal compact_points(Sp *x, LVal from, LVal to, LVal found, LVal bound, bool sure) {
+    Lir *l = x->l;
+    LFor f = lir_for(l, from, to, c64(x, 1), 1, &found);
+    LVal v = special_value(x, 0, f.iv), set = lir_type(l, v).dt == DT_BOOL ? v : op(x, S_NE, v, lir_int(l, lir_type(l, v).dt, 0));
+    if (sure) special_store_position(x, 0, f.iv, f.c[0]);
+    else {
+        LIf i = lir_if(l, set, 0);
+        lir_fail_if(l, op(x, S_GE, f.c[0], bound), x->s->guard);
+        special_store_position(x, 0, f.iv, f.c[0]);
+        lir_else(l, &i, NULL);
+        lir_endif(l, &i, NULL, NULL);
+    }
+    LVal next = lir_add(l, f.c[0], lir_cast(l, set, DT_I64));
+    lir_for_end(l, &f, &next, &found);
+    return found;
+}
+
 static void compact_stage(Sp *x) {
+    enum { STRETCH = 64 };
     const CompactAttr *a = x->s->node->attr;
     Lir *l = x->l;
     LVal bound = emit_dim(x->e, a->bound), found = c64(x, 0);
-    LFor f = loop(x, x->n, 1, &found);
-    LVal v = special_value(x, 0, f.iv), set = lir_type(l, v).dt == DT_BOOL ? v : op(x, S_NE, v, lir_int(l, lir_type(l, v).dt, 0));
-    LIf i = lir_if(l, set, 0);
-    lir_fail_if(l, op(x, S_GE, f.c[0], bound), x->s->guard);
-    special_store_position(x, 0, f.iv, f.c[0]);
-    lir_else(l, &i, NULL);
-    lir_endif(l, &i, NULL, NULL);
-    LVal next = lir_add(l, f.c[0], lir_cast(l, set, DT_I64));
+    LFor f = lir_for(l, c64(x, 0), x->n, c64(x, STRETCH), 1, &found);
+    LVal to = op(x, S_MIN, lir_addi(l, f.iv, STRETCH), x->n), next;
+    LIf room = lir_if(l, op(x, S_LE, lir_addi(l, f.c[0], STRETCH), bound), 1);
+    next = compact_points(x, f.iv, to, f.c[0], bound, true);
+    lir_else(l, &room, &next);
+    next = compact_points(x, f.iv, to, f.c[0], bound, false);
+    lir_endif(l, &room, &next, &next);
     lir_for_end(l, &f, &next, &found);
     special_store_position(x, 1, found, c64(x, 0));
     f = lir_for(l, found, bound, c64(x, 1), 0, NULL);
