@@ -172,111 +172,86 @@ CALL_FN(suppress_boxes)
 
 #define ORDER(a, b) (((a) > (b)) - ((a) < (b)))
 
-/* NaN is equal to itself and above every number. */
-static int order_f64(double a, double b) { return a != a || b != b ? (a != a) - (b != b) : ORDER(a, b); }
-
-/* f16 and bf16 have few bits of exponent and mantissa, but the order of f32's. */
-static double narrow(uint16_t h, int exponent_bits)
+/* Keys order as elements do, and are the same for equal ones: NaN is equal to itself and above every number, -0 is +0. */
+static uint64_t key_of_float(uint64_t bits, uint64_t infinity, uint64_t sign)
 {
-    int m = 15 - exponent_bits, bias = (1 << (exponent_bits - 1)) - 1, e = h >> m & ((1 << exponent_bits) - 1);
-    double f = h & ((1 << m) - 1), scale = 1;
-    if (e == (1 << exponent_bits) - 1)
-        return f != 0 ? __builtin_nan("") : h >> 15 ? -__builtin_inf() : __builtin_inf();
-    f = e ? f + (1 << m) : f;
-    for (int k = (e ? e : 1) - bias - m; k; k += k < 0 ? 1 : -1)
-        scale *= k < 0 ? 0.5 : 2;
-    return (h >> 15 ? -f : f) * scale;
+    uint64_t size = bits & (sign - 1);
+    return size > infinity ? UINT64_MAX : bits & sign && size ? ~bits & (2 * sign - 1) : size | sign;
 }
 
-static int order(int dtype, const void *p, const void *q, int64_t i, int64_t j)
+static uint64_t key_of(int dtype, const void *p, int64_t i)
 {
-#define ITEM(t, at) ((const t *)at)
+    const uint64_t sign = 1ull << 63;
+#define ITEM(t) ((const t *)p)[i]
     switch (dtype) {
-    case DT_F32: return order_f64((double)ITEM(float, p)[i], (double)ITEM(float, q)[j]);
-    case DT_F64: return order_f64(ITEM(double, p)[i], ITEM(double, q)[j]);
-    case DT_F16: return order_f64(narrow(ITEM(uint16_t, p)[i], 5), narrow(ITEM(uint16_t, q)[j], 5));
-    case DT_BF16: return order_f64(narrow(ITEM(uint16_t, p)[i], 8), narrow(ITEM(uint16_t, q)[j], 8));
-    case DT_C64: {
-        int o = order(DT_F32, p, q, 2 * i, 2 * j);
-        return o ? o : order(DT_F32, p, q, 2 * i + 1, 2 * j + 1);
-    }
-    case DT_C128: {
-        int o = order(DT_F64, p, q, 2 * i, 2 * j);
-        return o ? o : order(DT_F64, p, q, 2 * i + 1, 2 * j + 1);
-    }
-    case DT_STR: {
-        const accelc_str *a = &ITEM(accelc_str, p)[i], *b = &ITEM(accelc_str, q)[j];
-        size_t n = a->len < b->len ? a->len : b->len;
-        int o = n ? memcmp(a->ptr, b->ptr, n) : 0;
-        return o ? o : ORDER(a->len, b->len);
-    }
-    case DT_I8: return ORDER(ITEM(int8_t, p)[i], ITEM(int8_t, q)[j]);
-    case DT_I16: return ORDER(ITEM(int16_t, p)[i], ITEM(int16_t, q)[j]);
-    case DT_U16: return ORDER(ITEM(uint16_t, p)[i], ITEM(uint16_t, q)[j]);
-    case DT_I32: return ORDER(ITEM(int32_t, p)[i], ITEM(int32_t, q)[j]);
-    case DT_U32: return ORDER(ITEM(uint32_t, p)[i], ITEM(uint32_t, q)[j]);
-    case DT_I64: return ORDER(ITEM(int64_t, p)[i], ITEM(int64_t, q)[j]);
-    case DT_U64: return ORDER(ITEM(uint64_t, p)[i], ITEM(uint64_t, q)[j]);
-    default: return ORDER(ITEM(uint8_t, p)[i], ITEM(uint8_t, q)[j]);
+    case DT_F32: case DT_C64: return key_of_float(ITEM(uint32_t), 0xffull << 23, 1ull << 31);
+    case DT_F64: case DT_C128: return key_of_float(ITEM(uint64_t), 0x7ffull << 52, sign);
+    case DT_F16: return key_of_float(ITEM(uint16_t), 0x1f << 10, 1 << 15);
+    case DT_BF16: return key_of_float(ITEM(uint16_t), 0xff << 7, 1 << 15);
+    case DT_I8: return (uint64_t)ITEM(int8_t) ^ sign;
+    case DT_I16: return (uint64_t)ITEM(int16_t) ^ sign;
+    case DT_U16: return ITEM(uint16_t);
+    case DT_I32: return (uint64_t)ITEM(int32_t) ^ sign;
+    case DT_U32: return ITEM(uint32_t);
+    case DT_I64: return (uint64_t)ITEM(int64_t) ^ sign;
+    case DT_U64: return ITEM(uint64_t);
+    default: return ITEM(uint8_t);
     }
 #undef ITEM
 }
 
-/* A tensor as n slices along its middle axis: [outer, n, inner]. */
-typedef struct Slices { const rt_value *x; int64_t outer, n, inner; } Slices;
+/* A tensor as n slices along its middle axis: [outer, n, inner]. key: the keys of one slice after the other, `width` each; strings have none. */
+typedef struct Slices { const rt_value *x; int64_t outer, n, inner, width; uint64_t *key; } Slices;
+
+/* Complex numbers are two. */
+static bool find_keys(rt_call *c, Slices *s)
+{
+    int64_t parts = s->inner * (s->x->dtype == DT_C64 || s->x->dtype == DT_C128 ? 2 : 1);
+    s->width = s->outer * parts;
+    s->key = s->x->dtype == DT_STR ? NULL : call_alloc(c, s->n, (size_t)s->width * sizeof *s->key);
+    if (!s->key)
+        return s->x->dtype == DT_STR;
+    for (int64_t o = 0, at = 0; o < s->outer; o++)
+        for (int64_t i = 0; i < s->n; i++)
+            for (int64_t k = 0; k < parts; k++)
+                s->key[i * s->width + o * parts + k] = key_of(s->x->dtype, s->x->data, at++);
+    return true;
+}
+
+static int order_strings(const accelc_str *a, const accelc_str *b)
+{
+    size_t n = a->len < b->len ? a->len : b->len;
+    int o = n ? memcmp(a->ptr, b->ptr, n) : 0;
+    return o ? o : ORDER(a->len, b->len);
+}
 
 static int order_slices(const Slices *s, int64_t i, int64_t j)
 {
-    for (int64_t o = 0; o < s->outer; o++)
+    const accelc_str *text = s->x->data;
+    for (int64_t k = 0; s->key && k < s->width; k++) {
+        uint64_t a = s->key[i * s->width + k], b = s->key[j * s->width + k];
+        if (a != b)
+            return ORDER(a, b);
+    }
+    for (int64_t o = 0; !s->key && o < s->outer; o++)
         for (int64_t k = 0; k < s->inner; k++) {
             int64_t at = o * s->n * s->inner + k;
-            int c = order(s->x->dtype, s->x->data, s->x->data, at + i * s->inner, at + j * s->inner);
+            int c = order_strings(&text[at + i * s->inner], &text[at + j * s->inner]);
             if (c)
                 return c;
         }
     return 0;
 }
 
-/* *key orders as element i does, and is the same for equal ones; false for strings and complex numbers. */
-static bool key_of(int dtype, const void *p, int64_t i, uint64_t *key)
-{
-    const uint64_t sign = 1ull << 63;
-    double v;
-#define ITEM(t) ((const t *)p)[i]
-    switch (dtype) {
-    case DT_F32: v = (double)ITEM(float); break;
-    case DT_F64: v = ITEM(double); break;
-    case DT_F16: v = narrow(ITEM(uint16_t), 5); break;
-    case DT_BF16: v = narrow(ITEM(uint16_t), 8); break;
-    case DT_C64: case DT_C128: case DT_STR: return false;
-    case DT_I8: return *key = (uint64_t)ITEM(int8_t) ^ sign, true;
-    case DT_I16: return *key = (uint64_t)ITEM(int16_t) ^ sign, true;
-    case DT_U16: return *key = ITEM(uint16_t), true;
-    case DT_I32: return *key = (uint64_t)ITEM(int32_t) ^ sign, true;
-    case DT_U32: return *key = ITEM(uint32_t), true;
-    case DT_I64: return *key = (uint64_t)ITEM(int64_t) ^ sign, true;
-    case DT_U64: return *key = ITEM(uint64_t), true;
-    default: return *key = ITEM(uint8_t), true;
-    }
-#undef ITEM
-    v += 0.0; /* -0 is +0 */
-    memcpy(key, &v, sizeof *key);
-    *key = v != v ? UINT64_MAX : *key & sign ? ~*key : *key | sign;
-    return true;
-}
-
 typedef struct Keyed { uint64_t key; int64_t at; } Keyed;
 
-/* Positions 0 .. n-1 in order of their elements, equal ones in order of position, by the bytes in which keys differ; NULL if elements have no keys.
- * room: 4 n words. */
+/* Positions 0 .. n-1 in order of their keys, one each, equal ones in order of position, by the bytes in which keys differ. room: 4 n words. */
 static int64_t *order_by_keys(const Slices *s, int64_t *room)
 {
     Keyed *from = (Keyed *)room, *to = from + s->n;
     uint64_t differ = 0;
     for (int64_t i = 0; i < s->n; i++) {
-        from[i].at = i;
-        if (!key_of(s->x->dtype, s->x->data, i, &from[i].key))
-            return NULL;
+        from[i] = (Keyed){s->key[i], i};
         differ |= from[i].key ^ from[0].key;
     }
     for (int shift = 0; shift < 64; shift += 8) {
@@ -331,16 +306,15 @@ CALL_FN(unique)
         return false;
     if (axis >= x->rank)
         return call_fail(c, "axis %lld of a tensor of rank %d", (long long)axis, x->rank);
-    Slices s = {x, 1, axis < 0 ? call_count(x) : x->dims[axis], 1};
+    Slices s = {.x = x, .outer = 1, .n = axis < 0 ? call_count(x) : x->dims[axis], .inner = 1};
     for (int d = 0; d < x->rank && axis >= 0; d++)
         *(d < axis ? &s.outer : &s.inner) *= d == axis ? 1 : x->dims[d];
     int64_t n = s.n, u = 0, *room = call_alloc(c, n, 4 * sizeof *room), *first = call_alloc(c, n, sizeof *first);
     int64_t *rank = call_alloc(c, n, sizeof *rank);
     rt_value *inverse = c->out[1] = call_tensor(c, DT_I64, 1, &n);
-    if (!room || !first || !rank || !inverse)
+    if (!room || !first || !rank || !inverse || !find_keys(c, &s))
         return false;
-    const int64_t *at = n > FEW && s.outer * s.inner == 1 ? order_by_keys(&s, room) : NULL;
-    at = at ? at : order_positions(&s, room);
+    const int64_t *at = n > FEW && s.key && s.width == 1 ? order_by_keys(&s, room) : order_positions(&s, room);
     int64_t *group = inverse->data;
     for (int64_t i = 0; i < n; i++) { /* groups in order; the first of a group is its lowest position */
         if (!i || order_slices(&s, at[i - 1], at[i]))

@@ -77,6 +77,16 @@ def unique(rng):
         yield Case("Unique", [x], nout=4, oracle=by_numpy(None, 1))
     yield Case("Unique", [f32(rng, 90).round().astype(ml_dtypes.bfloat16)], nout=4,
                oracle=lambda x: [v.astype(ml_dtypes.bfloat16) if v.dtype.kind == "f" else v for v in by_numpy(None, 1)(x.astype(np.float32))])
+    rows = rng.integers(0, 2, (90, 3)).astype(np.float32)
+    rows[::7, 1], rows[::5, 2], rows[3] = NAN, -0.0, -INF
+    for kind in (np.float16, np.float32, np.float64, ml_dtypes.bfloat16):
+        first = {}
+        for i, r in enumerate(rows):
+            first.setdefault(str(r + 0), i)
+        order = sorted(first.values(), key=lambda i: [(v != v, 0 if v != v else v) for v in rows[i]])
+        group = [[str(rows[i] + 0) for i in order].index(str(r + 0)) for r in rows]
+        yield Case("Unique", [rows.astype(kind)], {"axis": 0}, nout=4,
+                   oracle=[rows.astype(kind)[order], np.int64(order), np.int64(group), np.bincount(group).astype(np.int64)])
     text = strings(rng, 5, 4)
     coded = lambda x: np.vectorize(lambda s: s.encode(), otypes=[object])(x)
     for order in (1, 0):
