@@ -12,9 +12,13 @@ enum { ONE = 1, LANES, LOW }; /* modes: a scalar, a vector, the low 32 bits of o
 typedef struct MemoEntry { uint32_t expr, mode, stamp; LVal v; } MemoEntry;
 struct EmitMemo { MemoEntry e[MEMO_SLOTS], kept[MOST_KEPT]; uint32_t stamp; int nkept; };
 
-void emit_begin(Emit *e) {
+void emit_memo_new(Emit *e) {
     e->memo = NEW(e->c, struct EmitMemo);
     e->memo->stamp = 1;
+}
+
+void emit_begin(Emit *e) {
+    emit_memo_new(e);
     e->streamed = emit_streamed(e);
     e->code->buf = NEWN(e->c, Val, K_BUFS);
     e->code->dim = NULL;

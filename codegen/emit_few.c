@@ -71,16 +71,21 @@ Near emit_near(Emit *e, const Stage *s, uint16_t buf, const Expr *at, LVal ok, c
     const bool low = dim_hi(e->c, b->dim[n.dim]) <= INT32_MAX || emit_fits_i32(e, s, at[n.dim]);
     n.which = low ? emit_as_i32(e, emit_low(e, s, at[n.dim], p)) : emit_expr(e, s, at[n.dim], p);
     if (reg_lanes(e, n.which) != p->lanes) return n;
+    const bool whole = dim_lo(e->c, b->dim[n.dim]) >= n.lanes; /* then what is read lies in the row */
     LVal known = p->mask.i ? lir_op3(l, S_SELECT, p->mask, n.which, lir_splat(l, lir_extract(l, n.which, 0), p->lanes)) : n.which;
     for (int i = 0; i < parts; i++) {
         LVal x = part_of(e, known, i * n.lanes, n.lanes);
         n.first[i] = lir_hreduce(l, S_MIN, x);
+        if (whole) {
+            LVal last = lir_cast(l, lir_addi(l, emit_dim(e, b->dim[n.dim]), -n.lanes), low ? DT_I32 : DT_I64);
+            n.first[i] = lir_op2(l, S_MIN, n.first[i], last);
+        }
         n.from_first[i] = lir_sub(l, x, lir_splat(l, n.first[i], n.lanes));
         LVal far = lir_any(l, lir_op1(l, S_NOT, lir_ltu(l, n.from_first[i], lir_splat(l, lir_int(l, low ? DT_I32 : DT_I64, n.lanes), n.lanes))));
         LVal near = lir_op1(l, S_NOT, far);
         n.all = n.all.i ? lir_op2(l, S_AND, n.all, near) : near;
         n.first[i] = lir_cast(l, n.first[i], DT_I64);
-        n.mask[i] = lir_mask(l, lir_sub(l, emit_dim(e, b->dim[n.dim]), n.first[i]), n.lanes);
+        if (!whole) n.mask[i] = lir_mask(l, lir_sub(l, emit_dim(e, b->dim[n.dim]), n.first[i]), n.lanes);
         n.from_first[i] = lir_cast(l, n.from_first[i], bits < 32 ? moved_type(b->dtype) : DT_I32);
     }
     if (ok.i) n.all = lir_op2(l, S_AND, n.all, ok);

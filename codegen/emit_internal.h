@@ -24,6 +24,7 @@ void emit_keep(Emit *e, const Stage *s, const Point *p, int axis, uint64_t writt
  * once for all its points. */
 void emit_keep_columns(Emit *e, const Stage *s, const Point *p, int row);
 void emit_forget(Emit *e);
+void emit_memo_new(Emit *e);                                  /* e->memo: one that remembers nothing, for points that take turns with others */
 int emit_kept(Emit *e, int n);                                /* of the values that are remembered only the first n count; how many did before */
 /* A result in registers, for Emit.temp: accumulator type, buffer type. It is loaded at the very point where it was computed. */
 typedef struct EmitHeld { LVal v; DType from, to; } EmitHeld;

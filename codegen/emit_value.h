@@ -47,7 +47,8 @@ typedef struct Near {
     uint16_t lanes;             /* of a register */
     int parts, dim;             /* registers of the vector; which index differs */
     LVal which, all;            /* indices; are all near, and is there anything to read? */
-    LVal first[NEAR_PARTS], from_first[NEAR_PARTS], mask[NEAR_PARTS]; /* of each part: the least, where the others are from there, what may be read */
+    /* of each part: where its register begins, the least or what ends the row; where the lanes are from there; what may be read, if not all */
+    LVal first[NEAR_PARTS], from_first[NEAR_PARTS], mask[NEAR_PARTS];
 } Near;
 Near emit_near(Emit *e, const Stage *s, uint16_t buf, const Expr *at, LVal ok, const Point *p);
 /* Whether b has elements at all: a scalar, or none where that is known. */

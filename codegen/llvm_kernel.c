@@ -230,10 +230,10 @@ static BB here(const Kernel *k) { return LLVMGetInsertBlock(k->p.b); }
 static void start(const Kernel *k, BB b) { LLVMPositionBuilderAtEnd(k->p.b, b); }
 static void incoming(LV phi, LV v, BB from) { LLVMAddIncoming(phi, &v, &from, 1); }
 
-/* Past the caches, if the address is that of a register's width, as such stores demand; else as any other. */
+/* Past the caches, if the address is that of a line, for what is written of one by and by (columns of rows) may leave in parts; else as any other. */
 static void stream(Kernel *k, LV v, LV ptr, const LIns *i, LVal buffer) {
     const Printer *p = &k->p;
-    unsigned width = p->t->vbytes;
+    const unsigned width = 64;
     LLVMTypeRef i64 = LLVMInt64TypeInContext(p->cx);
     LV low = LLVMBuildAnd(p->b, LLVMBuildPtrToInt(p->b, ptr, i64, ""), LLVMConstInt(i64, width - 1, 0), "");
     BB past = block(k), plain = block(k), next = block(k);

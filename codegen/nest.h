@@ -43,6 +43,7 @@ int nest_strided(const Kernel *k, const Stage *s, int axis); /* accesses that st
 int nest_scatter_axis(const Kernel *k, const Stage *s, const Target *t);
 
 /* nest_loop.c */
+Point nest_jammed(const Nest *n, const Point *p, int j);      /* the j-th of the jammed vectors of points, p being the first */
 DType nest_widest(const Kernel *k, const Stage *s);           /* of what a vector of the stage holds */
 bool nest_pairs(const Nest *n, int st);                       /* do two vectors of the map run in turns? */
 Ahead nest_ahead(const Nest *n, int st);
@@ -57,7 +58,8 @@ void nest_map_and_reduce(Nest *n, int st, Point *p);
 /* nest_columns.c: maps whose columns are dear, or gather at places that do not depend on the row */
 int64_t nest_columns_rows(const Kernel *k, const Target *t, int prefix); /* rows of a block; 0: it is no such map */
 void nest_by_columns(Emit *e, int64_t rows);
-void nest_column(Nest *n, int st, Point *p);                   /* a vector of columns of all rows of n->columns */
+int nest_columns_jam(const Nest *n, int st);                   /* vectors of columns that go from row to row together */
+void nest_column(Nest *n, int st, Point *p);                   /* n->jam vectors of columns of all rows of n->columns */
 
 /* nest_rows.c */
 bool nest_by_rows(const Kernel *k, const Target *t, int st, int v);

@@ -1,10 +1,11 @@
 /* nest_columns.c: maps of template `nest` whose columns are dear: what a column computes without its row (where a row that is resized is read, and
  * with which weights), a vector of columns computes once for a block of rows. Lanes that read other elements than neighbours look once whether one
- * vector has them all (emit_near), and are permutations of it in all rows then.
+ * vector has them all (emit_near), and are permutations of it in all rows then. Where elements are only moved, several vectors go from row to row
+ * together: memory is at its best when lines are read and written one after the other.
  * Tasks: a point of the axes before the rows, and a block of rows. */
 #include "nest.h"
 
-enum { BLOCK = 64, FEWEST = 8 /* rows */, DEAR = 8 };
+enum { BLOCK = 64, FEWEST = 8 /* rows */, DEAR = 8, TOGETHER = 16 /* vectors */ };
 
 typedef struct Find { const Kernel *k; const Stage *s; int v, row; bool gathers; } Find;
 
@@ -55,16 +56,33 @@ int64_t nest_columns_rows(const Kernel *k, const Target *t, int prefix) {
     return f.gathers || cost >= DEAR ? BLOCK : 0;
 }
 
+int nest_columns_jam(const Nest *n, int st) {
+    const Stage *s = &n->k->stage[st];
+    return s->nres == 1 && expr_info(n->e->c, s->body[0])->kind == E_LOAD ? TOGETHER : 1;
+}
+
+/* Each vector remembers what it knows of its columns in a memo of its own. */
 void nest_column(Nest *n, int st, Point *p) {
     Emit *e = n->e;
     const Columns *c = n->columns;
+    struct EmitMemo *memo[TOGETHER], *before = e->memo;
+    Point q[TOGETHER];
     e->near = true;
-    emit_keep_columns(e, &n->k->stage[st], p, c->row);
+    for (int j = 0; j < n->jam; j++) {
+        emit_memo_new(e);
+        memo[j] = e->memo;
+        q[j] = nest_jammed(n, p, j);
+        emit_keep_columns(e, &n->k->stage[st], &q[j], c->row);
+    }
     LFor f = lir_for(e->l, c->lo, c->hi, lir_i64(e->l, 1), 0, NULL);
-    p->axis[c->row] = f.iv;
-    nest_point(n, st, p, -1, 1);
+    for (int j = 0; j < n->jam; j++) {
+        e->memo = memo[j];
+        q[j].axis[c->row] = f.iv;
+        nest_point(n, st, &q[j], -1, 1);
+    }
     lir_for_end(e->l, &f, NULL, NULL);
-    emit_forget(e);
+    e->memo = before;
+    emit_memo_reset(e);
     e->near = false;
 }
 

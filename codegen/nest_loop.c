@@ -132,8 +132,7 @@ DType nest_widest(const Kernel *k, const Stage *s) {
     return w;
 }
 
-/* The j-th of the jammed vectors of points, p being the first. */
-static Point jammed(const Nest *n, const Point *p, int j) {
+Point nest_jammed(const Nest *n, const Point *p, int j) {
     Point q = *p;
     if (j) q.axis[p->vaxis] = lir_addi(n->e->l, p->axis[p->vaxis], j * p->lanes);
     return q;
@@ -142,7 +141,7 @@ static Point jammed(const Nest *n, const Point *p, int j) {
 static void leaf_combine(Nest *n, const Stage *s, LVal *acc, Point *p, int arg) {
     (void)arg;
     for (int j = 0; j < n->jam; j++) {
-        Point q = jammed(n, p, j);
+        Point q = nest_jammed(n, p, j);
         emit_accumulate(n->e, s, acc + j * s->nres, &q);
     }
 }
@@ -293,7 +292,7 @@ static void scan_stage(Nest *n, int st, Point *p) {
     memcpy(out, f.c, sizeof(LVal) * count);
     for (int j = 0; j < n->jam; j++) {
         LVal *x = out + j * s->nres;
-        Point q = jammed(n, p, j);
+        Point q = nest_jammed(n, p, j);
         emit_accumulate(e, s, x, &q);
         for (int r = 0; r < s->nres; r++) emit_store(e, s, r, a->exclusive ? f.c[j * s->nres + r] : x[r], &q);
     }
@@ -335,7 +334,7 @@ void nest_point(Nest *n, int st, Point *p, int red_lanes_axis, uint16_t red_lane
         reduce_loops(n, s, 0, -1, acc, &q, leaf_combine, 0);
     }
     for (int j = 0; j < n->jam; j++) {
-        Point vector = jammed(n, p, j);
+        Point vector = nest_jammed(n, p, j);
         nest_store_reduced(n, st, acc + j * s->nres, &vector);
     }
 }
@@ -426,9 +425,13 @@ void nest_vector_loop(Nest *n, int st, Point *p, int v, uint16_t lanes, LVal lo,
     if (empty) some = lir_if(l, lir_op2(l, S_LT, lo, hi), 0);
     p->vaxis = (int8_t)v;
     p->lanes = lanes;
-    n->jam = n->rows ? 1 : jam_of(n, &n->k->stage[st]);
+    n->jam = n->rows ? 1 : n->columns ? nest_columns_jam(n, st) : jam_of(n, &n->k->stage[st]);
     keep_invariants(n, st, p, v);
     if (n->jam > most) n->jam = known ? (int)most : 1;
+    if (n->columns && known && n->jam > 1) { /* rows in equal parts */
+        const int64_t parts = (most + n->jam - 1) / n->jam;
+        n->jam = (int)((most + parts - 1) / parts);
+    }
     for (int64_t left = points / lanes; n->jam > 0; n->jam = n->jam > 2 && !known ? 2 : n->jam > 1) { /* many, two if there may be few, one */
         if (known && left < n->jam) continue;
         LVal step = lir_i64(l, n->jam * lanes), end = lir_add(l, lo, lir_op2(l, S_MUL, lir_op2(l, S_DIV, lir_sub(l, hi, lo), step), step));

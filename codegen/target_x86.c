@@ -26,7 +26,7 @@
  * the default tunings of the levels split 512-bit operations or spill. */
 static const Target level[] = {
     {"x86-64", V1, "x86-64", F_SIMD | F_SSE2, 16, 16, 32 << 10, 256 << 10, 1 << 20, 1, MACHINE_X86, 0, NULL},
-    {"x86-64-v3", V3, "znver3", FLAGS3, 32, 16, 32 << 10, 512 << 10, 2 << 20, 2, MACHINE_X86, 0, NULL},
+    {"x86-64-v3", V3, "znver3", FLAGS3, 32, 16, 32 << 10, 512 << 10, 4 << 20, 2, MACHINE_X86, 0, NULL},
     {"x86-64-v3+avxvnni", V3 ",+avxvnni", "znver3", FLAGS3 | F_VNNI, 32, 16, 32 << 10, 1 << 20,
      2 << 20, 2, MACHINE_X86, 0, NULL},
     {"x86-64-v4", V4, "sapphirerapids", FLAGS3 | F_AVX512, 64, 32, 32 << 10, 1 << 20, 2 << 20, 2, MACHINE_X86, 0, NULL},

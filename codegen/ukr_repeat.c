@@ -5,7 +5,7 @@
 #include "nest.h"
 #include "ukr.h"
 
-enum { SEED = 4096, TASK = 64 << 10, LONG = 128 << 10 /* bytes of blocks that are no nearer than what they come from */ };
+enum { SEED = 4096, LINE = 64, TASK = 64 << 10, LONG = 128 << 10 /* bytes of blocks that are no nearer than what they come from */ };
 
 typedef struct Repeat { int first, last; uint32_t axes; } Repeat; /* the repeated axes, and which are the outermost and innermost */
 
@@ -58,30 +58,38 @@ static double repeat_cost(const Kernel *k, const Sched *s, const Target *t) {
 
 typedef struct Gen { Emit *e; Repeat r; LVal ptr; DType type; uint16_t lanes; } Gen;
 
-/* Elements 0 to n - 1 at ptr, to those from `to` on. */
+/* Elements `from` to `past` - 1 at ptr, to those from `to` on, by so many at a time. */
+static void copy_by(Gen *g, LVal ptr, LVal to, LVal from, LVal past, uint16_t lanes) {
+    Lir *l = g->e->l;
+    LFor f = lir_for(l, from, past, lir_i64(l, lanes), 0, NULL);
+    LVal v = lir_load(l, ptr, f.iv, (LTy){(uint8_t)g->type, lanes}, (LVal){0}, 0);
+    if (g->e->streamed) lir_stream_next(l);
+    lir_store(l, ptr, lir_add(l, to, f.iv), v, (LVal){0}, 0);
+    lir_for_end(l, &f, NULL, NULL);
+}
+
+/* Elements 0 to n - 1 at ptr, to those from `to` on. What passes the caches does so by whole lines. */
 static void copy(Gen *g, LVal ptr, LVal to, LVal n) {
     Emit *e = g->e;
     Lir *l = e->l;
-    const LTy vector = {(uint8_t)g->type, g->lanes}, one = {(uint8_t)g->type, 1};
-    const LVal step = lir_i64(l, g->lanes), whole = lir_op2(l, S_MUL, lir_op2(l, S_DIV, n, step), step);
-    LFor f = lir_for(l, lir_i64(l, 0), whole, step, 0, NULL);
-    LVal v = lir_load(l, ptr, f.iv, vector, (LVal){0}, 0);
-    if (e->streamed) lir_stream_next(l);
-    lir_store(l, ptr, lir_add(l, to, f.iv), v, (LVal){0}, 0);
-    lir_for_end(l, &f, NULL, NULL);
+    const LTy vector = {(uint8_t)g->type, g->lanes};
+    const uint16_t line = (uint16_t)(LINE * 8 / dt_bits(g->type)), most = e->streamed && line > g->lanes ? line : g->lanes;
+    LVal done = lir_i64(l, 0);
+    for (uint16_t lanes = most; lanes >= g->lanes; lanes /= 2) {
+        const LVal step = lir_i64(l, lanes), whole = lir_op2(l, S_MUL, lir_op2(l, S_DIV, n, step), step);
+        copy_by(g, ptr, to, done, whole, lanes);
+        done = whole;
+    }
     if (e->t->flags & F_AVX512) {
-        LIf rest = lir_if(l, lir_op2(l, S_LT, whole, n), 0);
-        LVal mask = lir_mask(l, lir_sub(l, n, whole), g->lanes);
-        v = lir_load(l, ptr, whole, vector, mask, 0);
-        lir_store(l, ptr, lir_add(l, to, whole), v, mask, 0);
+        LIf rest = lir_if(l, lir_op2(l, S_LT, done, n), 0);
+        LVal mask = lir_mask(l, lir_sub(l, n, done), g->lanes);
+        LVal v = lir_load(l, ptr, done, vector, mask, 0);
+        lir_store(l, ptr, lir_add(l, to, done), v, mask, 0);
         lir_else(l, &rest, NULL);
         lir_endif(l, &rest, NULL, NULL);
         return;
     }
-    f = lir_for(l, whole, n, lir_i64(l, 1), 0, NULL);
-    v = lir_load(l, ptr, f.iv, one, (LVal){0}, 0);
-    lir_store(l, ptr, lir_add(l, to, f.iv), v, (LVal){0}, 0);
-    lir_for_end(l, &f, NULL, NULL);
+    copy_by(g, ptr, to, done, n, 1);
 }
 
 /* The block at point p of the axes up to `a`, to the `count` - 1 blocks after it. */

@@ -515,6 +515,58 @@ START_TEST(maps_by_columns) {
 }
 END_TEST
 
+static const char *const reflected = /* n points of rows of m */
+    "%%0 = map { load(0, #0, %d - abs(%d - abs(#1 - 3))) } %%a : f32[30,%d]\nyield %%0";
+
+/* Rows of several vectors that go from row to row together, in equal parts, with rests; of less than a vector; of any size. */
+START_TEST(moves_by_columns) {
+    static const int points[] = {6, 35, 112, 118, 300, 561};
+    for (size_t i = 0; i < sizeof points / sizeof *points; i++) {
+        const int n = points[i], m = n > 6 ? n - 6 : 4;
+        char in[32], out[32], body[128];
+        snprintf(in, sizeof in, "%%a: f32[30,%d]", m);
+        snprintf(out, sizeof out, "f32[30,%d]", n);
+        snprintf(body, sizeof body, reflected, m - 1, m - 1, n);
+        kernel("nest", "", in, out, body, NULL);
+    }
+    static const int64_t wide[] = {0, 1, 7, 40, 600};
+    for (size_t i = 0; i < sizeof wide / sizeof *wide; i++) {
+        const Size size[] = {{"H", 30}, {"N", wide[i]}, {0}};
+        kernel("nest", "H, N", "%a: f32[H,N]", "f32[2*H,2*N]",
+               "%0 = reshape [H, 1, N, 1] %a : f32[H,1,N,1]\n%1 = broadcast [H, 2, N, 2] %0 : f32[H,2,N,2]\n"
+               "%2 = reshape [2*H, 2*N] %1 : f32[2*H,2*N]\n%3 = copy device 0 %2 : f32[2*H,2*N]\nyield %3", size);
+    }
+}
+END_TEST
+
+static int count(const char *text, const char *what) {
+    int n = 0;
+    while ((text = strstr(text, what))) n++, text++;
+    return n;
+}
+
+/* A row is read and stored whole, and nothing of it under a mask. */
+START_TEST(columns_together) {
+    char text[512], body[128];
+    Ctx *c = ctx_new();
+    snprintf(body, sizeof body, reflected, 105, 105, 112);
+    snprintf(text, sizeof text,
+             "graph @t (%%a: f32[30,106]) -> (%%y: f32[30,112]) {\n"
+             "%%y = group \"k\" %%a : f32[30,112] (%%a: f32[30,106]) {\n%s\n}\nreturn %%y\n}\n", body);
+    Graph *g = graph_parse(c, text, "test.ir");
+    ck_assert_msg(g != NULL, "%s\n%s", ctx_messages(c), text);
+    const Kernel *k = kernel_lower(c, g, kernel_of(g), NEWN(c, Storage, g->val.n));
+    const KernelCode *code = kernel_compile(c, k, target_find("x86-64-v3"), "nest");
+    Buf b = {.c = c};
+    lir_print(&b, code->lir);
+    const char *lir = buf_str(&b);
+    ck_assert_int_eq(count(lir, "store %"), 7);
+    ck_assert_int_eq(count(lir, " mask %"), 0);
+    ck_assert_int_eq(count(lir, "for %"), 2);
+    ctx_free(c);
+}
+END_TEST
+
 /* ---- contract: products with columns along a vector axis ---- */
 
 START_TEST(contractions_of_fixed_sizes) {
@@ -947,6 +999,8 @@ int main(void) {
     tcase_add_test(t, windows);
     tcase_add_test(t, windows_of_any_size);
     tcase_add_test(t, maps_by_columns);
+    tcase_add_test(t, moves_by_columns);
+    tcase_add_test(t, columns_together);
     tcase_add_test(t, contractions_of_fixed_sizes);
     tcase_add_test(t, contractions_of_any_size);
     tcase_add_test(t, transposes);
