@@ -117,6 +117,14 @@ static bool is_pair(Ctx *c, const Expr *at, int axis) {
 
 static bool uses_pair(Ctx *c, Expr e, int axis) { return expr_uses_axis(c, e, (uint32_t)axis) || expr_uses_axis(c, e, (uint32_t)axis + 1); }
 
+static Expr drop_load(void *data, Ctx *c, Expr e, const ExprInfo *i, const Expr *newarg) {
+    (void)data, (void)e;
+    return i->kind == E_LOAD ? expr_arg(c, 0, i->dtype) : expr_rebuild(c, i, newarg);
+}
+
+/* Does the value depend on one of the axes by more than what is loaded? An index that is loaded is an access of its own. */
+static bool pair_outside_loads(Ctx *c, Expr e, int axis) { return uses_pair(c, e, axis) && uses_pair(c, expr_rewrite(c, e, drop_load, NULL), axis); }
+
 static void merge_access(Merge *m, int buf, int rank, const Expr *at, int oob) {
     Ctx *c = m->k->c;
     const KBuf *b = &m->k->buf[buf];
@@ -132,7 +140,7 @@ static void merge_access(Merge *m, int buf, int rank, const Expr *at, int oob) {
         m->ok = false;
         return;
     }
-    while (d < rank && !uses_pair(c, at[d], *axis)) d++;
+    while (d < rank && !pair_outside_loads(c, at[d], *axis)) d++;
     if (d < rank && *dim < 0) {
         *dim = d;
         m->grown = true;
@@ -140,21 +148,13 @@ static void merge_access(Merge *m, int buf, int rank, const Expr *at, int oob) {
     if (d == rank && *dim < 0) return;
     m->ok &= d == *dim && d + 1 < rank && oob == OOB_NEVER && is_pair(c, &at[d], *axis) && dim_same(c, b->dim[d], s->axis[*axis].extent) &&
              dim_same(c, b->dim[d + 1], s->axis[*axis + 1].extent) && dim_same(c, b->stride[d], dim_mul(c, b->stride[d + 1], b->dim[d + 1]));
-    for (d += 2; m->ok && d < rank; d++) m->ok = !uses_pair(c, at[d], *axis);
+    for (d += 2; m->ok && d < rank; d++) m->ok = !pair_outside_loads(c, at[d], *axis);
 }
 
 static void merge_load(void *data, const ExprInfo *x) {
     Merge *m = data;
     if (m->ok) merge_access(m, (int)x->index, x->narg - (x->oob == OOB_VALUE), x->arg, x->oob);
 }
-
-static Expr drop_load(void *data, Ctx *c, Expr e, const ExprInfo *i, const Expr *newarg) {
-    (void)data, (void)e;
-    return i->kind == E_LOAD ? expr_arg(c, 0, i->dtype) : expr_rebuild(c, i, newarg);
-}
-
-/* Does the value depend on one of the axes by more than what is loaded? */
-static bool pair_outside_loads(Ctx *c, Expr e, int axis) { return uses_pair(c, e, axis) && uses_pair(c, expr_rewrite(c, e, drop_load, NULL), axis); }
 
 static void merge_stage(Merge *m, int st) {
     const Stage *s = &m->k->stage[st];

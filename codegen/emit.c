@@ -290,8 +290,12 @@ static void find_near(void *data, const ExprInfo *x) {
     emit_load_at(w->e, x, at);
     for (int d = 0; d < b->rank; d++) row |= expr_uses_axis(w->e->c, at[d], (uint32_t)v) && expr_uses_axis(w->e->c, at[d], (uint32_t)w->row);
     if (row || w->e->temp[x->index]) return;
-    if (x->oob == OOB_VALUE || x->oob == OOB_FAIL) emit_bounds(w->e, w->s, b, b->rank, at, w->p, WHERE_LANES);
-    emit_near(w->e, w->s, (uint16_t)x->index, at, x->oob == OOB_CLAMP ? emit_has_elements(w->e, w->s, b, w->p) : (LVal){0}, w->p);
+    LVal ok = {0};
+    if (x->oob == OOB_VALUE || x->oob == OOB_FAIL) ok = emit_bounds(w->e, w->s, b, b->rank, at, w->p, WHERE_LANES);
+    if (x->oob == OOB_CLAMP) ok = emit_has_elements(w->e, w->s, b, w->p);
+    if (x->oob == OOB_FAIL) ok = (LVal){0};
+    const Near near = emit_near(w->e, w->s, (uint16_t)x->index, at, x->oob == OOB_VALUE ? (LVal){0} : ok, w->p);
+    if (!near.parts || x->oob == OOB_VALUE) emit_apart(w->e, w->s, (uint16_t)x->index, at, ok, w->p);
 }
 
 /* What is found here is found again in the loop, where equal values are one. */

@@ -2,7 +2,8 @@
  * permutation of it, where a gather would go to memory for every lane:
  * - a row of no more elements than lanes, whatever the index (the columns of a tile that is repeated);
  * - the quotient of the axis by a constant (pixels shown several times);
- * - with e->near, elements that the run finds within a register of each other (rows that are resized or reflected), or else it gathers. */
+ * - with e->near, elements that the run finds within a register of each other (rows that are resized or reflected), or else it gathers.
+ * Where gathers are no faster than loads of the lanes, and many rows share the places, these are in scalars before the rows. */
 #include "emit_value.h"
 
 /* The only dim of b whose index differs between lanes, if its elements are neighbours; else -1. */
@@ -151,4 +152,59 @@ LVal emit_few(Emit *e, const Stage *s, uint16_t buf, const Expr *at, LVal ok, co
         else part[h] = look_up(e, &r, lir_i64(l, 0), count, halves > 1 ? lir_shuffle(l, which, which, r.lanes, lane[h]) : which);
     }
     return halves > 1 ? lir_shuffle(l, part[0], part[1], p->lanes, lane[0]) : part[0];
+}
+
+/* ---- one by one ---- */
+
+Apart emit_apart(Emit *e, const Stage *s, uint16_t buf, const Expr *at, LVal mask, const Point *p) {
+    const KBuf *b = &e->k->buf[buf];
+    Lir *l = e->l;
+    Apart a = {0};
+    Expr lane[MAX_RANK];
+    int64_t step;
+    LVal vec;
+    if (!e->near || p->vaxis < 0 || e->t->flags & F_AVX512 || !(e->t->flags & F_AVX2)) return a;
+    if (b->dtype == DT_BOOL || dt_bits(b->dtype) < 32 || p->lanes < 4 || p->lanes > APART_LANES) return a;
+    for (int d = 0; d < b->rank; d++) {
+        const bool differs = expr_uses_axis(e->c, at[d], (uint32_t)p->vaxis);
+        lane[d] = differs ? at[d] : expr_int(e->c, DT_I64, 0);
+        a.row[d] = differs ? expr_int(e->c, DT_I64, 0) : at[d];
+    }
+    LVal from = emit_address(e, s, buf, b->rank, lane, p, &step, &vec);
+    if (!vec.i || reg_lanes(e, vec) != p->lanes) return a;
+    if (mask.i) {
+        const DType it = (DType)lir_type(l, vec).dt;
+        a.mask = reg_widen(e, mask, p->lanes);
+        a.any = lir_any(l, a.mask);
+        LVal least = lir_splat(l, lir_int(l, it, it == DT_I32 ? INT32_MIN : INT64_MIN), p->lanes);
+        LVal last = lir_hreduce(l, S_MAX, lir_op3(l, S_SELECT, a.mask, vec, least));
+        vec = lir_op3(l, S_SELECT, a.mask, vec, lir_splat(l, last, p->lanes));
+    }
+    for (int i = 0; i < p->lanes; i++) {
+        LVal x = lir_cast(l, lir_extract(l, vec, (uint16_t)i), DT_I64);
+        a.at[i] = lir_add(l, from, x);
+    }
+    a.lanes = p->lanes;
+    return a;
+}
+
+LVal emit_load_apart(Emit *e, const Stage *s, uint16_t buf, const Apart *a, const Point *p) {
+    const KBuf *b = &e->k->buf[buf];
+    const DType mt = reg_mem_type(b->dtype);
+    Lir *l = e->l;
+    int64_t step;
+    LVal vec, ptr = lir_ptr_add(l, e->ptr[buf], emit_address(e, s, buf, b->rank, a->row, p, &step, &vec), mt);
+    LIf any;
+    if (a->mask.i) any = lir_if(l, a->any, 1);
+    LVal v = lir_splat(l, lir_load(l, ptr, a->at[0], (LTy){(uint8_t)mt, 1}, (LVal){0}, 0), a->lanes);
+    for (uint16_t i = 1; i < a->lanes; i++) {
+        LVal x = lir_load(l, ptr, a->at[i], (LTy){(uint8_t)mt, 1}, (LVal){0}, 0);
+        v = lir_insert(l, v, i, x);
+    }
+    if (!a->mask.i) return v;
+    LVal none = lir_splat(l, lir_bitcast(l, lir_int(l, dt_bits(mt) == 32 ? DT_I32 : DT_I64, 0), mt), a->lanes);
+    v = lir_op3(l, S_SELECT, a->mask, v, none);
+    lir_else(l, &any, &v);
+    lir_endif(l, &any, &none, &v);
+    return v;
 }

@@ -285,7 +285,9 @@ LVal emit_load(Emit *e, const Stage *s, const ExprInfo *x, const Point *p, LVal 
     if (p->vaxis >= 0 && (step != 0 || vec.i)) {
         LVal mask = b->kind == KB_TEMP && !vec.i && step > 0 && step <= MOST_APART ? (LVal){0} : p->mask;
         if (ok.i) mask = mask.i ? lir_op2(e->l, S_AND, reg_widen(e, ok, p->lanes), mask) : reg_widen(e, ok, p->lanes);
-        if (vec.i) v = lir_gather(e->l, lir_ptr_add(e->l, e->ptr[bufno], base, mt), vec, mt, mask);
+        const Apart apart = vec.i ? emit_apart(e, s, bufno, at, mask, p) : (Apart){0};
+        if (apart.lanes) v = emit_load_apart(e, s, bufno, &apart, p);
+        else if (vec.i) v = lir_gather(e->l, lir_ptr_add(e->l, e->ptr[bufno], base, mt), vec, mt, mask);
         else if (step == 1) v = lir_load(e->l, e->ptr[bufno], base, (LTy){(uint8_t)mt, p->lanes}, mask, known_align(e, mt, at, rank));
         else v = load_strided(e, e->ptr[bufno], base, step, mt, p->lanes, mask);
     } else if (ok.i && reg_lanes(e, ok) > 1) { /* one address, but lanes differ in being inside */

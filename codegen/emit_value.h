@@ -51,6 +51,16 @@ typedef struct Near {
     LVal first[NEAR_PARTS], from_first[NEAR_PARTS], mask[NEAR_PARTS];
 } Near;
 Near emit_near(Emit *e, const Stage *s, uint16_t buf, const Expr *at, LVal ok, const Point *p);
+/* With e->near, where a gather takes an instruction for every lane: where they are, as scalars. lanes 0: they are gathered. */
+enum { APART_LANES = 16 };
+typedef struct Apart {
+    uint16_t lanes;
+    Expr row[MAX_RANK];         /* the indices that all lanes share, 0 for the others */
+    LVal at[APART_LANES];       /* elements from there; where the mask is false, another lane's */
+    LVal mask, any;             /* none: all lanes */
+} Apart;
+Apart emit_apart(Emit *e, const Stage *s, uint16_t buf, const Expr *at, LVal mask, const Point *p);
+LVal emit_load_apart(Emit *e, const Stage *s, uint16_t buf, const Apart *a, const Point *p); /* reads 0 where the mask is false */
 /* Whether b has elements at all: a scalar, or none where that is known. */
 LVal emit_has_elements(Emit *e, const Stage *s, const KBuf *b, const Point *p);
 #endif

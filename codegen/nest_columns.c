@@ -1,13 +1,14 @@
 /* nest_columns.c: maps of template `nest` whose columns are dear: what a column computes without its row (where a row that is resized is read, and
  * with which weights), a vector of columns computes once for a block of rows. Lanes that read other elements than neighbours look once whether one
- * vector has them all (emit_near), and are permutations of it in all rows then. Where elements are only moved, several vectors go from row to row
+ * vector has them all (emit_near), and are permutations of it in all rows then. Where a row costs little, several vectors go from row to row
  * together: memory is at its best when lines are read and written one after the other.
  * Tasks: a point of the axes before the rows, and a block of rows. */
 #include "nest.h"
 
-enum { BLOCK = 64, FEWEST = 8 /* rows */, DEAR = 8, TOGETHER = 16 /* vectors */ };
+enum { BLOCK = 64, FEWEST = 8 /* rows */, DEAR = 8, CHEAP = 48, TOGETHER = 16, /* vectors */ FEW = 8 /* that also compute */ };
 
-typedef struct Find { const Kernel *k; const Stage *s; int v, row; bool gathers; } Find;
+/* reach: bytes that the lanes of a row choose from, at most */
+typedef struct Find { const Kernel *k; const Stage *s; int v, row; bool gathers; double reach; } Find;
 
 /* Are lanes, as index d of an access, a whole number of elements apart? */
 static bool steps(const Find *f, const KBuf *b, bool clamped, Expr at, int d) {
@@ -21,12 +22,16 @@ static void note_load(void *data, const ExprInfo *x) {
     Ctx *c = f->k->c;
     const KBuf *b = &f->k->buf[x->index];
     bool row = false, both = false, gathers = false;
+    double reach = dt_bits(b->dtype) / 8.0;
     for (int d = 0; d < b->rank; d++) {
         const bool l = expr_uses_axis(c, x->arg[d], (uint32_t)f->v), r = expr_uses_axis(c, x->arg[d], (uint32_t)f->row);
         row |= r, both |= l && r;
+        if (l) reach *= (double)dim_typical(c, b->dim[d]);
         gathers |= l && !steps(f, b, x->oob == OOB_CLAMP, x->arg[d], d);
     }
-    f->gathers |= row && gathers && !both;
+    if (!row || !gathers || both) return;
+    f->gathers = true;
+    if (reach > f->reach) f->reach = reach;
 }
 
 /* Operations on what a column knows without its row, by expressions that have not been seen. */
@@ -53,12 +58,19 @@ int64_t nest_columns_rows(const Kernel *k, const Target *t, int prefix) {
         expr_loads(k->c, s->body[r], note_load, &f);
         cost += column_cost(&f, s->body[r], NEWN(k->c, uint8_t, s->body[r].i + 1));
     }
-    return f.gathers || cost >= DEAR ? BLOCK : 0;
+    if (!f.gathers && cost < DEAR) return 0;
+    /* a column goes through what all rows reach, before the next one does */
+    int64_t rows = BLOCK;
+    while (rows > FEWEST && (double)rows * f.reach > t->l2 / 2.0) rows /= 2;
+    return rows;
 }
 
 int nest_columns_jam(const Nest *n, int st) {
     const Stage *s = &n->k->stage[st];
-    return s->nres == 1 && expr_info(n->e->c, s->body[0])->kind == E_LOAD ? TOGETHER : 1;
+    int cost = 0;
+    for (int r = 0; r < s->nres; r++) cost += expr_cost(n->e->c, s->body[r]);
+    if (s->nres == 1 && expr_info(n->e->c, s->body[0])->kind == E_LOAD) return TOGETHER;
+    return cost <= CHEAP ? FEW : 1;
 }
 
 /* Each vector remembers what it knows of its columns in a memo of its own. */

@@ -545,25 +545,48 @@ static int count(const char *text, const char *what) {
     return n;
 }
 
-/* A row is read and stored whole, and nothing of it under a mask. */
-START_TEST(columns_together) {
-    char text[512], body[128];
+/* How often `what` stands in the code of a kernel. */
+static int in_code(const char *in, const char *out, const char *body, const char *what) {
+    char text[1024], names[64] = "";
+    for (const char *p = strchr(in, '%'); p; p = strchr(p + 1, '%')) snprintf(names + strlen(names), 8, "%s%.2s", *names ? ", " : "", p);
+    snprintf(text, sizeof text, "graph @t (%s) -> (%%y: %s) {\n%%y = group \"k\" %s : %s (%s) {\n%s\n}\nreturn %%y\n}\n", in, out, names, out,
+             in, body);
     Ctx *c = ctx_new();
-    snprintf(body, sizeof body, reflected, 105, 105, 112);
-    snprintf(text, sizeof text,
-             "graph @t (%%a: f32[30,106]) -> (%%y: f32[30,112]) {\n"
-             "%%y = group \"k\" %%a : f32[30,112] (%%a: f32[30,106]) {\n%s\n}\nreturn %%y\n}\n", body);
     Graph *g = graph_parse(c, text, "test.ir");
     ck_assert_msg(g != NULL, "%s\n%s", ctx_messages(c), text);
     const Kernel *k = kernel_lower(c, g, kernel_of(g), NEWN(c, Storage, g->val.n));
     const KernelCode *code = kernel_compile(c, k, target_find("x86-64-v3"), "nest");
     Buf b = {.c = c};
     lir_print(&b, code->lir);
-    const char *lir = buf_str(&b);
-    ck_assert_int_eq(count(lir, "store %"), 7);
-    ck_assert_int_eq(count(lir, " mask %"), 0);
-    ck_assert_int_eq(count(lir, "for %"), 2);
+    const int n = count(buf_str(&b), what);
     ctx_free(c);
+    return n;
+}
+
+/* A row is read and stored whole, and nothing of it under a mask. */
+START_TEST(columns_together) {
+    char body[128];
+    snprintf(body, sizeof body, reflected, 105, 105, 112);
+    ck_assert_int_eq(in_code("%a: f32[30,106]", "f32[30,112]", body, "store %"), 7);
+    ck_assert_int_eq(in_code("%a: f32[30,106]", "f32[30,112]", body, " mask %"), 0);
+    ck_assert_int_eq(in_code("%a: f32[30,106]", "f32[30,112]", body, "for %"), 2);
+}
+END_TEST
+
+/* Columns anywhere in a plane, some of them outside, are loads of places that are known before the rows, which go on in few enough planes. */
+START_TEST(columns_apart) {
+    static const Case cases[] = {
+        {"%a: f32[30,9,11], %i: i64[5,40], %j: i64[5,40]", "f32[30,5,40]",
+         "%0 = map { load.value(0, #0, load(1, #1, #2) + 2, load(2, #1, #2) + 4; 7) * 2 } %a, %i, %j : f32[30,5,40]\nyield %0"},
+        {"%a: f32[30,9,11], %i: i64[5,37], %j: i64[5,37]", "f32[30,5,37]",
+         "%0 = map { load.clamp(0, #0, load(1, #1, #2) + 2, load(2, #1, #2) + 4) } %a, %i, %j : f32[30,5,37]\nyield %0"},
+        {"%a: f32[30,9,11], %i: i64[48], %j: i64[48]", "f32[30,48]", /* the row, too, may be outside */
+         "%0 = map { load.value(0, #0 * 2, load(1, #1) + 2, load(2, #1) + 4; 7) } %a, %i, %j : f32[30,48]\nyield %0"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        kernel("nest", "", cases[i].in, cases[i].out, cases[i].body, NULL);
+        ck_assert_int_eq(in_code(cases[i].in, cases[i].out, cases[i].body, "gather"), 0);
+    }
 }
 END_TEST
 
@@ -893,8 +916,8 @@ END_TEST
 /* Which axes are left: `want`, lines of the collapsed kernel in order. */
 static void collapsed(const char *in, const char *out, const char *body, const char *const *want) {
     char text[2048];
-    snprintf(text, sizeof text, "dims N\ngraph @t (%s) -> (%%y: %s) {\n  %%y = group \"kernel\" %%x : %s (%s) {\n%s\n  }\n  return %%y\n}\n",
-             in, out, out, in, body);
+    snprintf(text, sizeof text, "dims N\ngraph @t (%s) -> (%%y: %s) {\n  %%y = group \"kernel\" %s : %s (%s) {\n%s\n  }\n  return %%y\n}\n",
+             in, out, strstr(in, "%i") ? "%x, %i" : "%x", out, in, body);
     Ctx *c = ctx_new();
     Graph *g = graph_parse(c, text, "test.ir");
     ck_assert_msg(g != NULL, "%s\n%s", ctx_messages(c), text);
@@ -925,6 +948,10 @@ START_TEST(collapsing) {
     collapsed("%x: f32[4,5]", "f32[5,4]",
               "%0 = map { exp(a) } %x : f32[4,5]\n%1 = permute [1, 0] %0 : f32[5,4]\n%2 = map { exp(exp(a)) } %1 : f32[5,4]\nyield %2",
               (const char *[]){"nest (#0 <5, #1 <4)", NULL});
+    /* axes by which indices alone are loaded */
+    collapsed("%x: f32[7,N,9], %i: i32[4,5]", "f32[7,4,5]",
+              "%0 = map { load(0, #0, 0, i64(load(1, #1, #2))) + load(0, #0, 1, i64(load(1, #1, #2))) } %x, %i : f32[7,4,5]\nyield %0",
+              (const char *[]){"in   1: i32[20] stride [1]", "nest (#0 <7, #1 <20)", NULL});
     /* an index that may miss a dim of size 1 is still tested */
     collapsed("%x: f32[1,6]", "f32[3,6]", "%0 = pad lo [1, 0] hi [1, 0] value 2 %x : f32[3,6]\n%1 = map { a + 1 } %0 : f32[3,6]\nyield %1",
               (const char *[]){"in   0: f32[1,6]", "nest (#0 <3, #1 <6)", NULL});
@@ -1001,6 +1028,7 @@ int main(void) {
     tcase_add_test(t, maps_by_columns);
     tcase_add_test(t, moves_by_columns);
     tcase_add_test(t, columns_together);
+    tcase_add_test(t, columns_apart);
     tcase_add_test(t, contractions_of_fixed_sizes);
     tcase_add_test(t, contractions_of_any_size);
     tcase_add_test(t, transposes);
