@@ -9,7 +9,7 @@
 #include "ukr.h"
 
 enum { PAR_TX, PAR_UNROLL, PAR_NV };
-enum { MAX_TX = 16, MAX_UNROLL = 9, MAX_NV = 4, DEAR = 4, DEAR_TILE = 4, CHAINS = 4 };
+enum { MAX_TX = 16, MAX_UNROLL = 9, MAX_NV = 4, DEAR = 4, CHEAP = 2, DEAR_TILE = 4, CHAINS = 4 };
 
 typedef struct Plan { int vec, jam, red[K_AXES], nred; } Plan;
 typedef struct Find { const Kernel *k; const Stage *s; int unit[K_AXES], other[K_AXES]; bool affine; } Find;
@@ -75,6 +75,9 @@ static bool tile_match(const Kernel *k, const Target *t) {
     return plan(k, &p) && !better_row_by_row(k, &p, t);
 }
 
+/* Are terms dear in themselves, not by their addresses? */
+static bool dear(const Kernel *k) { return expr_cost(k->c, k->stage[0].body[0]) > DEAR && expr_operations(k->c, k->stage[0].body[0]) > CHEAP; }
+
 static int64_t tile_width(const Kernel *k, const Plan *p, const Target *t) {
     int64_t w, max = t->vregs >= 32 ? 14 : 10;
     if (!dim_is_const(k->c, k->stage[0].axis[p->jam].extent, &w)) return max / 2;
@@ -92,7 +95,7 @@ static int tile_candidates(const Kernel *k, const Target *t, Sched *out, int max
     bool known = dim_is_const(k->c, k->stage[0].axis[p.red[p.nred - 1]].extent, &e);
     out[0].par[PAR_UNROLL] = known && e <= MAX_UNROLL ? e : 1;
     int64_t nv = 1, lanes = target_lanes(t, reg_type(k->stage[0].acc[0]));
-    if (expr_cost(k->c, k->stage[0].body[0]) > DEAR) {
+    if (dear(k)) {
         while (nv < MAX_NV && dim_divisible(k->c, k->stage[0].axis[p.vec].extent, 2 * nv * lanes)) nv *= 2;
         if (nv > 1 && out[0].par[PAR_TX] > DEAR_TILE / nv) out[0].par[PAR_TX] = DEAR_TILE / nv;
     }
@@ -100,16 +103,43 @@ static int tile_candidates(const Kernel *k, const Target *t, Sched *out, int max
     return 1;
 }
 
+typedef struct Far { const Kernel *k; const Target *t; const Plan *p; double bytes; } Far;
+
+/* Bytes that come from beyond the second-level cache: an operand of which more is read between two points of an axis outside of the tile than that
+ * cache holds is read again at each of them. */
+static void note_far(void *data, const ExprInfo *x) {
+    Far *f = data;
+    const Stage *s = &f->k->stage[0];
+    Affine a;
+    if (!access_affine(f->k, s, (uint16_t)x->index, f->k->buf[x->index].rank, x->arg, &a)) return;
+    double bytes = dt_bits(x->dtype) / 8.0, again = 1;
+    for (int i = s->naxis - 1; i >= 0; i--) {
+        bool inside = s->axis[i].kind == AX_RED || i == f->p->vec || i == f->p->jam;
+        if (inside && a.has[i]) bytes *= dim_typical(f->k->c, s->axis[i].extent);
+    }
+    for (int i = s->naxis - 1; i >= 0; i--) {
+        if (s->axis[i].kind == AX_RED || i == f->p->vec || i == f->p->jam) continue;
+        double n = dim_typical(f->k->c, s->axis[i].extent);
+        if (a.has[i]) bytes *= n;
+        else if (bytes > f->t->l2) again *= n;
+    }
+    if (again > 1) f->bytes += bytes * again;
+}
+
 static double tile_cost(const Kernel *k, const Sched *s, const Target *t) {
+    enum { FAR_RATE = 8 }; /* bytes a cycle */
     Plan p;
     const Stage *g = &k->stage[0];
     if (!plan(k, &p)) return 1e30;
+    Far far = {k, t, &p, 0};
+    expr_loads(k->c, g->body[0], note_far, &far);
     double points = 1;
     for (int a = 0; a < g->naxis; a++) points *= dim_typical(k->c, g->axis[a].extent);
     double chain = CHAINS / (double)(s->par[PAR_TX] * s->par[PAR_NV]);
     double step = chain > 1 ? chain : 1, later = 0;
     for (int st = 1; st < k->nstage; st++) later += nest_stage_cost(k, &k->stage[st], t);
-    return later + points / target_lanes(t, DT_F32) * step * (expr_cost(k->c, g->body[0]) > DEAR ? expr_cost(k->c, g->body[0]) / 2.0 : 1);
+    double cycles = points / target_lanes(t, DT_F32) * step * (expr_cost(k->c, g->body[0]) > DEAR ? expr_cost(k->c, g->body[0]) / 2.0 : 1);
+    return later + (cycles > far.bytes / FAR_RATE ? cycles : far.bytes / FAR_RATE);
 }
 
 typedef struct Gen { Emit *e; Plan p; int unroll, nv; uint16_t lanes; } Gen;

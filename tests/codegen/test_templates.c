@@ -1008,6 +1008,34 @@ START_TEST(long_sums) {
 }
 END_TEST
 
+/* ---- which schedule is the cheapest ---- */
+
+static void chooses(const char *level, const char *want, const char *in, const char *out, const char *body) {
+    Ctx *c = ctx_new();
+    const char *text = ctx_printf(c, "graph @t (%s) -> (%%y: %s) {\n  %%y = group \"kernel\" %%a, %%b : %s (%s) {\n%s\n  }\n  return %%y\n}\n", in, out,
+                                  out, in, body);
+    Graph *g = graph_parse(c, text, "test.ir");
+    ck_assert_msg(g != NULL, "%s\n%s", ctx_messages(c), text);
+    KernelCode *code = kernel_compile(c, kernel_lower(c, g, kernel_of(g), NEWN(c, Storage, g->val.n)), target_find(level), NULL);
+    ck_assert(code != NULL);
+    Buf b = {.c = c};
+    sched_print(&b, &code->sched);
+    ck_assert_msg(!strncmp(buf_str(&b), want, strlen(want)), "%s: %s, not %s\n%s", level, buf_str(&b), want, text);
+    ctx_free(c);
+}
+
+START_TEST(choices) {
+    /* A tap of a depthwise convolution costs a multiplication, whatever its address: many points share its weights, also where a block of channels
+     * is two vectors. */
+    static const char taps[] = "%0 = window axes [2, 3] size [3, 3] stride [1, 1] dilation [1, 1] %a : f32[1,9,28,28,16,3,3]\n"
+                               "%1 = contract \"aeghfjk,ejkf->aeghf\" %0, %b : f32[1,9,28,28,16]\nyield %1";
+    chooses("x86-64-v3", "tile tx=10 unroll=3 nv=1", "%a: f32[1,9,30,30,16], %b: f32[9,3,3,16]", "f32[1,9,28,28,16]", taps);
+    /* Few rows times panels that no cache holds: the panels are read once. */
+    chooses("x86-64-v3", "contract ", "%a: f32[8,4096], %b: f32[256,4096,16]", "f32[8,256,16]",
+            "%0 = contract \"mk,nki->mni\" %a, %b : f32[8,256,16]\nyield %0");
+}
+END_TEST
+
 int main(void) {
     Suite *s = suite_create("templates");
     TCase *t = tcase_create("templates");
@@ -1040,5 +1068,6 @@ int main(void) {
     tcase_add_test(t, nests_of_any_size);
     tcase_add_test(t, nests_that_pick_the_best);
     tcase_add_test(t, narrow_indices);
+    tcase_add_test(t, choices);
     return run_suite(s);
 }
