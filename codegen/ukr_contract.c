@@ -19,7 +19,7 @@
 #include "ukr.h"
 
 enum { PAR_MR, PAR_NV, PAR_ROWS, PAR_UNROLL, PAR_PF, PAR_DEPTH, PAR_TILES, PAR_ORDER };
-enum { MAX_TILE = 64 };
+enum { MAX_TILE = 64, STEPS = 4, BLOCK = 16 };
 
 static bool contract_match(const Kernel *k, const Target *t) {
     Shape x;
@@ -32,6 +32,12 @@ static int vectors_per_block(const Shape *x, const Target *t) { return 16 / targ
 static double contract_cost(const Kernel *k, const Sched *s, const Target *t) {
     Shape x;
     return contract_shape(k, &x) ? contract_tile_cost(&x, t, (int)s->par[PAR_MR], (int)s->par[PAR_NV]) : 1e30;
+}
+
+/* Where registers are few, all channels of a block in a row: a loop of four turns inside of others computes its addresses in each of them, and what
+ * that needs of registers moved sums to memory and back. */
+static bool whole_block(const Shape *x, const Target *t) {
+    return t->vregs < 32 && x->nblk >= 0 && x->quad < 0 && x->nred > 1 && dim_is(x->k->c, x->s->axis[x->red[x->nred - 1]].extent, BLOCK);
 }
 
 static int contract_candidates(const Kernel *k, const Target *t, Sched *out, int max) {
@@ -54,7 +60,7 @@ static int contract_candidates(const Kernel *k, const Target *t, Sched *out, int
         if (mr * nv > MAX_TILE) continue;
         out[n].par[PAR_MR] = mr;
         out[n].par[PAR_NV] = nv;
-        out[n].par[PAR_UNROLL] = 4;
+        out[n].par[PAR_UNROLL] = whole_block(&x, t) ? BLOCK : STEPS;
         out[n].par[PAR_PF] = 1;
         n++;
     }
@@ -173,13 +179,13 @@ static int prefetch_lines(const Gen *g, const Tile *t) {
     Ctx *c = g->e->c;
     int64_t total, m = 1, e;
     const KBuf *b = &g->e->k->buf[x->b.buf];
-    if (x->nblk < 0 || !b->data || b->data->bytes < (512u << 10) || g->unroll != 4) return 0;
+    if (x->nblk < 0 || !b->data || b->data->bytes < (512u << 10)) return 0;
     for (int i = 0; i < x->nm; i++) {
         if (!dim_is_const(c, x->s->axis[x->m[i]].extent, &e)) return 0;
         m *= e;
     }
     total = (m + t->ty * t->tx - 1) / (t->ty * t->tx);
-    int64_t lines = (4 * t->nv + total - 1) / total;
+    int64_t lines = (STEPS * t->nv + total - 1) / total;
     return lines <= 4 ? (int)lines : 0;
 }
 
@@ -264,6 +270,7 @@ static void reduce(Gen *g, const Tile *t, int i, LVal ka, LVal kb, LVal *acc) {
     if (g->plan.depth) ext = g->plan.depth;
     if (known && ext <= 2 * u) u = (int)ext; /* short: straight-line, or nothing at all */
     if (known && ext == u) {
+        for (int j = 0; u == BLOCK && j < u; j += STEPS) prefetch(g, t, lir_add(l, kb, lir_muli(l, cb, j)));
         steps(g, t, u, ka, ca, kb, cb, acc);
         return;
     }
@@ -547,7 +554,7 @@ static void contract_build(Emit *e) {
     int64_t ck, cm;
     int last = x->nred ? x->red[x->nred - 1] : x->quad;
     if (x->nm && dim_is_const(c, x->a.f.coef[last], &ck) && dim_is_const(c, x->a.f.coef[x->m[x->nm - 1]], &cm))
-        g->volatile_a = ck > 0 && cm > 0 && cm < ck * 2 * g->unroll && ck < cm * tr.tx;
+        g->volatile_a = ck > 0 && cm > 0 && cm < ck * 2 * STEPS && ck < cm * tr.tx;
     Dim ntiles = contract_column_tiles(x, e->t, g->nv), groups = ntiles;
     const Plan *plan = &g->plan;
     g->plan = contract_plan(x, e->t, tr, g->nv);

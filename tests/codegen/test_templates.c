@@ -1033,6 +1033,13 @@ START_TEST(choices) {
     /* Few rows times panels that no cache holds: the panels are read once. */
     chooses("x86-64-v3", "contract ", "%a: f32[8,4096], %b: f32[256,4096,16]", "f32[8,256,16]",
             "%0 = contract \"mk,nki->mni\" %a, %b : f32[8,256,16]\nyield %0");
+    /* The 16 channels of a block are no loop where registers are few. */
+    static const char blocks[] = "%0 = window axes [2, 3] size [3, 3] stride [2, 2] dilation [1, 1] %a : f32[1,4,14,14,16,3,3]\n"
+                                 "%1 = permute [0, 2, 3, 1, 5, 6, 4] %0 : f32[1,14,14,4,3,3,16]\n"
+                                 "%2 = contract \"aghejkf,cejkfd->acghd\" %1, %b : f32[1,16,14,14,16]\nyield %2";
+    static const char blocks_in[] = "%a: f32[1,4,30,30,16], %b: f32[16,4,3,3,16,16]", blocks_out[] = "f32[1,16,14,14,16]";
+    chooses("x86-64-v3", "contract mr=6 nv=2 rows=7 unroll=16", blocks_in, blocks_out, blocks);
+    chooses("x86-64-v4", "contract mr=14 nv=2 rows=4 unroll=4", blocks_in, blocks_out, blocks);
 }
 END_TEST
 
