@@ -22,13 +22,8 @@ void attr_visit(Ctx *c, const Graph *g, const Node *n, bool deep, DimFn fn, void
 const void *attr_copy(Ctx *c, const Graph *g, const Node *n, DimFn fn, void *data);
 Type type_map(Ctx *c, const Type *t, DimFn fn, void *data);     /* fn NULL: *t */
 int node_regions(const Node *n, Graph *out[2]);                 /* how many; out holds them */
-/* Calls fn(data, id) for each symbol that d mentions. */
-void dim_each_sym(const Ctx *c, Dim d, void (*fn)(void *data, uint32_t sym), void *data);
 bool dim_uses_sym(const Ctx *c, Dim d, uint32_t sym);
 bool dim_lone_sym(const Ctx *c, Dim d, uint32_t *sym);          /* d is a symbol */
-/* Calls fn(data, id) for each symbol that n defines: the symbol of a bind, and sizes of results of control nodes that are
- * bound symbols and not sizes of operands. */
-void node_makes(Ctx *c, const Graph *g, const Node *n, void (*fn)(void *data, uint32_t sym), void *data);
 /* Calls fn on each expression reachable from e once, arguments in no order. false as soon as fn answers false. */
 bool expr_each(Ctx *c, Expr e, bool (*fn)(void *data, Ctx *c, const ExprInfo *i), void *data);
 

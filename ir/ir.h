@@ -138,6 +138,7 @@ int64_t dim_lo(const Ctx *c, Dim d);
 int64_t dim_hi(const Ctx *c, Dim d);
 bool dim_divisible(const Ctx *c, Dim d, int64_t by);
 Dim dim_subst(Ctx *c, Dim d, uint32_t sym, Dim with);
+void dim_each_sym(const Ctx *c, Dim d, void (*fn)(void *data, uint32_t sym), void *data); /* calls fn for each symbol that d mentions */
 bool dim_eval(const Ctx *c, Dim d, const int64_t *sym, int64_t *out); /* sym[id]; false on overflow or division by 0 */
 void dim_print(Buf *b, const Ctx *c, Dim d);         /* N, 10, 2*N+1, floordiv(N,2), bcast(N,M) */
 Dim dim_parse(Ctx *c, const char **s);               /* the same grammar; unknown names become symbols >= 0 */
@@ -343,6 +344,9 @@ const ConstData *val_const(const Graph *g, Val v);  /* NULL if not a const node 
 bool val_scalar(const Graph *g, Val v, Scalar *s);  /* a const whose elements are all equal (splat or one element) */
 const Dim *val_elems(const Graph *g, Val v, int64_t *n); /* known elements as dims; NULL if unknown */
 void val_set_elems(Graph *g, Val v, const Dim *elem);
+/* Calls fn(data, id) for each symbol that n defines: the symbol of a bind, and sizes of results of control nodes that are
+ * bound symbols and not sizes of operands. */
+void node_makes(Ctx *c, const Graph *g, const Node *n, void (*fn)(void *data, uint32_t sym), void *data);
 /* uses[v.i] = number of uses (graph outputs count); arena array of val.n */
 uint32_t *graph_uses(Graph *g);
 Graph *graph_clone(Graph *g);

@@ -3,7 +3,7 @@
  *   the producer writes into the middle of the padded buffer and only the border is filled;
  * - a concat whose reshape is an operand of another is one of reshapes;
  * - operands of concat are written in place by their producers; what cannot be (views, inputs, constants, values placed
- *   elsewhere, results of the graph) is copied;
+ *   elsewhere, results of the graph, what is made before all sizes of the concat are known) is copied;
  * - what a scatter updates is made where its result goes, and copied there if others read it, or if it lies elsewhere;
  * - a reshape that strides cannot express is a copy, which fusion lets the producer write directly;
  * - channels that products read together lie side by side;
@@ -201,6 +201,29 @@ static bool is_control(const Node *n) {
     return n->op == P_BIND || n->op == P_GUARD || n->op == P_LOOP || n->op == P_IF || n->op == P_SEQ || n->op == P_CALL;
 }
 
+/* Positions of nodes begin with 1; 0 is before the graph. */
+typedef struct KnownFrom { uint32_t *sym, at, last; } KnownFrom; /* sym: of the node that defines a symbol */
+
+static void defined_here(void *data, uint32_t sym) {
+    KnownFrom *k = data;
+    k->sym[sym] = k->at;
+}
+
+static void needed(void *data, uint32_t sym) {
+    KnownFrom *k = data;
+    if (k->sym[sym] > k->last) k->last = k->sym[sym];
+}
+
+/* The node after which it is known how large concat n is, and where its operands lie in it. */
+static uint32_t known_from(Graph *g, const Node *n, KnownFrom *k) {
+    k->last = 0;
+    for (int i = 0; i < n->nin; i++) {
+        const Type *t = val_type(g, n->in[i]);
+        for (int d = 0; d < t->rank; d++) dim_each_sym(g->c, t->dim[d], needed, k);
+    }
+    return k->last;
+}
+
 static bool producer_can_place(Graph *g, Val v, const bool *taken) {
     Node *d = val_def(g, v);
     if (!d || taken[v.i]) return false;
@@ -294,6 +317,8 @@ bool pass_bufferise(Graph *g, PassCtx *p) {
         taken[v.i] = true;
     }
     const uint32_t *uses = graph_uses(g);
+    uint32_t *written = NEWN(g->c, uint32_t, room); /* position of the first node that writes into what will hold a value; 0: a copy from here */
+    KnownFrom known = {.sym = NEWN(g->c, uint32_t, dim_nsyms(g->c) + 1)};
     n = g->node.n;
     for (uint32_t i = 0; i < n; i++)
         if (g->node.v[i]->op == P_SCATTER) place_updated(g, g->node.v[i], uses, taken);
@@ -306,13 +331,19 @@ bool pass_bufferise(Graph *g, PassCtx *p) {
             if (!dense[v.i].i) dense[v.i] = copy_of(g, v, c->loc);
             c->in[k] = dense[v.i];
         }
-        if (c->op != P_CONCAT) continue;
-        for (int k = 0; k < c->nin; k++) {
+        uint32_t first = known.at = i + 1;
+        node_makes(g->c, g, c, defined_here, &known);
+        if (c->op == P_SCATTER && taken[c->in[0].i] && written[c->in[0].i]) first = written[c->in[0].i];
+        uint32_t from = c->op == P_CONCAT ? known_from(g, c, &known) : 0;
+        for (int k = 0; c->op == P_CONCAT && k < c->nin; k++) {
             Val v = graph_resolve(g, c->in[k]);
-            if (!producer_can_place(g, v, taken)) v = copy_of(g, v, c->loc);
+            bool early = written[v.i] && written[v.i] <= from;
+            if (early || !producer_can_place(g, v, taken)) v = copy_of(g, v, c->loc);
             c->in[k] = v;
             taken[v.i] = placed[v.i] = true;
+            if (written[v.i] && written[v.i] < first) first = written[v.i];
         }
+        for (int r = 0; r < c->nout; r++) written[c->out[r].i] = first;
     }
     for (uint32_t i = 0; i < n; i++) { /* what lies in pieces in a concat is no operand of these: they take dense values */
         Node *c = g->node.v[i];

@@ -28,6 +28,16 @@ def cases(rng):
                     dynamic={0: [], 1: [2, "n"], 2: [2, "m"], 3: ["k", 3]})
     yield Graph([np.array(False), f32(rng, 2, 5), f32(rng, 2, 4), f32(rng, 5, 3)], nodes, ["y"], dynamic={0: [], 1: [2, "n"], 2: [2, "m"], 3: [5, 3]},
                 error="inner sizes")
+    # what is made before a branch or the elements tell the size of the concat that it is a part of
+    again = Body([], [("Abs", ["n"], ["n_"], {})], [("n_", 1)])
+    nodes = [("Neg", ["x1"], ["n"], {}), ("If", ["x0"], ["t"], {"then_branch": again, "else_branch": other}),
+             ("Concat", ["n", "t", "n"], ["y"], {"axis": 1})]
+    for which in (True, False):
+        yield Graph([np.array(which), f32(rng, 2, 5), f32(rng, 2, 4)], nodes, ["y"], dynamic={0: [], 1: [2, "n"], 2: [2, "m"]})
+    yield Graph([np.array([[0, 1, 2, 0, 3]], np.float32), np.array([1]), np.array([2])],
+                [("Mul", ["x0", "x0"], ["s"], {}), ("Cast", ["s"], ["c"], {"to": 7}), ("NonZero", ["s"], ["at"], {}),
+                 ("Slice", ["at", "x1", "x2"], ["last"], {}), ("Concat", ["c", "last"], ["y"], {"axis": 1})],
+                ["y"], const=(1, 2), dynamic={0: [1, "n"]})
     longer = Body([("i", 7, ()), ("go", 9, ()), ("v", 1)],
                   [("Identity", ["go"], ["on"], {}), ("Concat", ["v", "x1"], ["w"], {"axis": 1}), ("Add", ["x1", "x1"], ["z"], {})],
                   [("on", 9, ()), ("w", 1), ("z", 1)])
