@@ -5,7 +5,9 @@
  * Tasks: a point of the axes before the rows, and a block of rows. */
 #include "nest.h"
 
-enum { BLOCK = 64, FEWEST = 8 /* rows */, DEAR = 8, CHEAP = 48, TOGETHER = 16, /* vectors */ FEW = 8 /* that also compute */ };
+enum { BLOCK = 64, FEWEST = 8 /* rows */, DEAR = 8, CHEAP = 48 };
+/* Vectors that go together: that only move, that also compute; that move rows of any length, where little is constant and much is code. */
+enum { TOGETHER = 16, FEW = 8, UNKNOWN = 4 };
 
 /* reach: bytes that the lanes of a row choose from, at most */
 typedef struct Find { const Kernel *k; const Stage *s; int v, row; bool gathers; double reach; } Find;
@@ -67,10 +69,12 @@ int64_t nest_columns_rows(const Kernel *k, const Target *t, int prefix) {
 
 int nest_columns_jam(const Nest *n, int st) {
     const Stage *s = &n->k->stage[st];
+    int64_t points;
+    const bool known = dim_is_const(n->e->c, s->axis[s->naxis - 1].extent, &points);
     int cost = 0;
     for (int r = 0; r < s->nres; r++) cost += expr_cost(n->e->c, s->body[r]);
-    if (s->nres == 1 && expr_info(n->e->c, s->body[0])->kind == E_LOAD) return TOGETHER;
-    return cost <= CHEAP ? FEW : 1;
+    if (s->nres == 1 && expr_info(n->e->c, s->body[0])->kind == E_LOAD) return known ? TOGETHER : UNKNOWN;
+    return known && cost <= CHEAP ? FEW : 1;
 }
 
 /* Each vector remembers what it knows of its columns in a memo of its own. */
