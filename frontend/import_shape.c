@@ -120,6 +120,8 @@ bool operand_dims(Imp *m, Val v, const char *what, int64_t lo, int64_t hi, int w
     Val iv = cast_to(m, v, DT_I64);
     for (int i = 0; i < *n; i++)
         out[i] = b_bind(&m->b, iv, i, what, lo, hi);
+    if (hi < DIM_INF) /* wrong is wrong, even where no size depends on it, and so nobody looks at the symbol */
+        b_guard_val(&m->b, b_map1(&m->b, in_range(m, xarg(m, 0, DT_I64), XI(lo), XI(hi + 1)), 1, &iv), ctx_printf(m->c, "%s is out of range", what));
     return true;
 }
 

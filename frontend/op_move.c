@@ -303,13 +303,11 @@ void imp_tile(Imp *m)
 /* Tile-1: how often, along one axis */
 void imp_tile_axis(Imp *m)
 {
-    int r = rank_of(m, m->in[0]);
-    Dim rep[MAX_RANK], n;
-    Val axis = only_element(m, cast_to(m, m->in[2], DT_I64));
-    if (!axis.i || !runtime_axes(m, axis, r, 0, rep) || !operand_dim(m, cast_to(m, m->in[1], DT_I64), "tiles", 0, DIM_INF, &n))
+    int r = rank_of(m, m->in[0]), n;
+    Dim rep[SHAPE_MAX];
+    Val axis = only_element(m, cast_to(m, m->in[2], DT_I64)), times = only_element(m, cast_to(m, m->in[1], DT_I64));
+    if (!axis.i || !times.i || !operand_dims(m, by_axis(m, times, axis, r, 1), "tiles", 0, DIM_INF, r, rep, &n))
         return;
-    for (int i = 0; i < r; i++) /* a flag as yet */
-        rep[i] = dim_addi(m->c, dim_mul(m->c, rep[i], dim_addi(m->c, n, -1)), 1);
     tile(m, m->in[0], rep);
 }
 

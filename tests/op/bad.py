@@ -44,6 +44,7 @@ def refused(rng):
     yield "ArgMin", [np.float32(3)], {"axis": 1}, "axis 1 is out of range", "s"
     yield "CumSum", [x, np.int64(2)], {}, "axis", "sdc"
     yield "CumSum", [x, np.int64(-3)], {}, "axis", "sdc"
+    yield "CumSum", [np.ones(1, np.float32), np.int64(-2)], {"exclusive": 1}, "axis", "sdc"     # the result is the same along any axis
     yield "Softmax", [x], {"axis": -3}, "axis -3 is out of range", "sd"
     yield "Hardmax", [x], {"axis": 2}, "axis 2 is out of range", "sd"
     # normalisation

@@ -36,6 +36,8 @@ def cases(rng):
         for const, dynamic in (((), True), ((2,), False), ((1, 2), False)):
             yield Case("Tile", [f32(rng, 3, 4), np.array(3, np.int64), np.array(axis, np.int64)], opset=1, const=const, dynamic=dynamic,
                        oracle=lambda x, n, axis: [np.concatenate([x] * int(n), axis)], tol=0)
+    yield Case("Tile", [f32(rng, 4, 3, 2, 5), np.array(3, np.int64), np.array(-2, np.int64)], opset=1,
+               oracle=lambda x, n, axis: [np.concatenate([x] * int(n), axis)], tol=0)
     for width in (2, 3, 4):                     # broadcast along the axis before a short one, and along that
         for x in (f32(rng, 5, 1, width), i32(rng, 5, 1, width), i32(rng, 5, 1, width).astype(np.int64)):
             yield Case("Expand", [x, np.array([5, 33, width])], const=(1,), oracle=lambda x, n: [np.broadcast_to(x, n)], tol=0)

@@ -621,6 +621,8 @@ def outcome(run):
         return run()
     except accelc.Error as e:
         return e
+    except MemoryError as e:    # of a result as a numpy array
+        return accelc.Error(f"memory: {e}")
 
 
 def run_both(case, command, path, so, feeds, folder):
