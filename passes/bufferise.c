@@ -231,6 +231,21 @@ static bool producer_can_place(Graph *g, Val v, const bool *taken) {
     return true;
 }
 
+/* The operands of concat n, or copies of them, are written where it lies. Returns the position of the first node that does so.
+ * written: position of the first node that writes into what will hold a value; 0: a copy made here. */
+static uint32_t place_operands(Graph *g, Node *n, KnownFrom *known, const uint32_t *written, bool *taken, bool *placed) {
+    uint32_t first = known->at, from = known_from(g, n, known);
+    for (int k = 0; k < n->nin; k++) {
+        Val v = graph_resolve(g, n->in[k]);
+        bool early = written[v.i] && written[v.i] <= from;
+        if (early || !producer_can_place(g, v, taken)) v = copy_of(g, v, n->loc);
+        n->in[k] = v;
+        taken[v.i] = placed[v.i] = true;
+        if (written[v.i] && written[v.i] < first) first = written[v.i];
+    }
+    return first;
+}
+
 /* A reshape of a concat, of which nobody else knows, as a concat of reshapes, if the axis stays a dim of its own: so producers write where the
  * concat around it lies. Otherwise v. */
 static Val concat_of_reshapes(Graph *g, Val v, const uint32_t *uses, uint32_t room) {
@@ -317,7 +332,7 @@ bool pass_bufferise(Graph *g, PassCtx *p) {
         taken[v.i] = true;
     }
     const uint32_t *uses = graph_uses(g);
-    uint32_t *written = NEWN(g->c, uint32_t, room); /* position of the first node that writes into what will hold a value; 0: a copy from here */
+    uint32_t *written = NEWN(g->c, uint32_t, room);
     KnownFrom known = {.sym = NEWN(g->c, uint32_t, dim_nsyms(g->c) + 1)};
     n = g->node.n;
     for (uint32_t i = 0; i < n; i++)
@@ -331,18 +346,10 @@ bool pass_bufferise(Graph *g, PassCtx *p) {
             if (!dense[v.i].i) dense[v.i] = copy_of(g, v, c->loc);
             c->in[k] = dense[v.i];
         }
-        uint32_t first = known.at = i + 1;
+        known.at = i + 1;
         node_makes(g->c, g, c, defined_here, &known);
+        uint32_t first = c->op == P_CONCAT ? place_operands(g, c, &known, written, taken, placed) : i + 1;
         if (c->op == P_SCATTER && taken[c->in[0].i] && written[c->in[0].i]) first = written[c->in[0].i];
-        uint32_t from = c->op == P_CONCAT ? known_from(g, c, &known) : 0;
-        for (int k = 0; c->op == P_CONCAT && k < c->nin; k++) {
-            Val v = graph_resolve(g, c->in[k]);
-            bool early = written[v.i] && written[v.i] <= from;
-            if (early || !producer_can_place(g, v, taken)) v = copy_of(g, v, c->loc);
-            c->in[k] = v;
-            taken[v.i] = placed[v.i] = true;
-            if (written[v.i] && written[v.i] < first) first = written[v.i];
-        }
         for (int r = 0; r < c->nout; r++) written[c->out[r].i] = first;
     }
     for (uint32_t i = 0; i < n; i++) { /* what lies in pieces in a concat is no operand of these: they take dense values */
