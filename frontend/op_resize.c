@@ -55,8 +55,12 @@ static Expr source(Imp *m, const Rule *r, const Side *s, Expr o)
 /* ceil(x) - 1: the pixel strictly on the left */
 static Expr left_of(Imp *m, Expr x) { return X2(SUB, X1(CEIL, x), F(1)); }
 
-static Expr nearest_index(Imp *m, const Rule *r, Expr x)
+static Expr nearest_index(Imp *m, const Rule *r, const Side *s, Expr x)
 {
+    if (!strcmp(r->nearest, "simple")) { /* of coordinates in float32 */
+        x = to_f64(m, expr_cast(m->c, x, DT_F32));
+        return X3(SELECT, X2(LT, s->scale, F(1)), X1(CEIL, x), X1(FLOOR, x));
+    }
     Expr f = left_of(m, x), ratio = X2(SUB, x, f), up;
     if (!strcmp(r->nearest, "floor"))
         up = X2(EQ, ratio, F(1));
@@ -174,7 +178,7 @@ static int64_t whole_factor(const Rule *r, const Side *s)
         return 0;
     bool round = !strncmp(r->nearest, "round", 5), half = !strncmp(r->coord, "half_pixel", 10);
     bool asym = !strcmp(r->coord, "asymmetric") &&
-                (!strcmp(r->nearest, "floor") || (k == 2 && !strcmp(r->nearest, "round_prefer_floor")));
+                (!strcmp(r->nearest, "floor") || !strcmp(r->nearest, "simple") || (k == 2 && !strcmp(r->nearest, "round_prefer_floor")));
     return (half && round) || asym || k == 1 ? (int64_t)k : 0;
 }
 
@@ -211,7 +215,7 @@ static Val nearest(Imp *m, const Resizer *z, Val x)
         return reshape_to(m, b_broadcast(&m->b, reshape_to(m, x, k, one), k, full), rank, d);
     for (int j = 0; j < z->n; j++) {
         const Side *s = &z->side[j];
-        Expr o = xaxis(m, s->axis), p = nearest_index(m, &z->rule, source(m, &z->rule, s, xaxis(m, 0)));
+        Expr o = xaxis(m, s->axis), p = nearest_index(m, &z->rule, s, source(m, &z->rule, s, xaxis(m, 0)));
         p = X2(MAX, F(0), X2(MIN, p, X2(SUB, to_f64(m, xdim(m, s->in)), F(1))));
         in[nin] = vector(m, z, expr_cast(m->c, p, DT_I32), 1, &s->out);
         idx[s->axis] = expr_cast(m->c, expr_load(m->c, (uint32_t)nin++, DT_I32, 1, &o, OOB_CLAMP, (Expr){0}, 0), DT_I64);
@@ -414,10 +418,10 @@ void imp_resize(Imp *m)
     resize(m, &z);
 }
 
-/* Before version 11 there is one rule: asymmetric, floor. */
+/* Before version 11 there is one rule: asymmetric, and as in ONNX Runtime the pixel on the right along axes that shrink, else that on the left. */
 static void resize_old(Imp *m, Val scales, const double *v, int n)
 {
-    Resizer z = {.rule = {.coord = "asymmetric", .nearest = "floor"}};
+    Resizer z = {.rule = {.coord = "asymmetric", .nearest = "simple"}};
     z.rule.kind = attr_is(m, "mode", "nearest") ? NEAREST : LINEAR;
     every_axis(m, &z);
     if (take_scales(m, &z, scales, v, n))

@@ -58,6 +58,9 @@ def moved(rng):
                        {"mode": "nearest"} | ({"coordinate_transformation_mode": "asymmetric",
                                                "nearest_mode": "floor"} if opset == 18 else {}), opset=opset,
                        oracle=lambda x, *_: np.repeat(np.repeat(x, 2, 2), 3, 3))
+    for scales in ((1.7, 0.6), (0.5, 0.7)):     # an axis that shrinks shows the pixel on the right
+        yield Case("Resize", [f32(rng, 1, 2, 9, 9), np.float32([1, 1, *scales])], {"mode": "nearest"}, opset=10)
+        yield Case("Resize", [f32(rng, 1, 2, 9, 9), np.float32([1, 1, *scales])], {"mode": "nearest"}, opset=10, const=(1,))
     grid = f32(rng, 2, 3, 4, 2, low=-1.2, high=1.2)
     for kind in (np.int64, np.uint8):
         yield Case("GridSample", [ints(rng, 2, 3, 5, 6, low=0, high=99).astype(kind), grid], {"mode": "nearest"}, opset=20,
