@@ -49,7 +49,7 @@ static void reshape(Imp *m, Dim *e, int n, bool allowzero)
             ERR(m, "E0203", "shape copies axis %d of an operand of rank %d", i, r);
             return;
         }
-        maybe[i] = !fixed && dim_lo(c, e[i]) < 0 && !is_size(c, e[i], r, d);
+        maybe[i] = !fixed && !dim_is(c, dim_lt(c, e[i], DC(m, 0)), 0) && !is_size(c, e[i], r, d);
         if (maybe[i])
             open = dim_add(c, open, dim_eqv(c, e[i], DC(m, -1)));
         if (!allowzero && i < r && (maybe[i] || (fixed && !v)))

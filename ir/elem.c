@@ -64,7 +64,8 @@ static bool multiple(Ctx *c, Dim a, Dim b, bool ok) {
 static Dim symbolic(Ctx *c, SOp op, DType t, const Dim *x) {
     Dim a = x[0], b = x[1];
     bool ok = small(c, a) && (!b.i || small(c, b)), two = b.i != 0;
-    bool ratio = two && ok && dim_lo(c, b) > 0, positive = dim_lo(c, a) >= 0;
+    bool ratio = two && ok && dim_lo(c, b) > 0;
+    bool positive = ok && dim_is(c, dim_lt(c, a, dim_const(c, 0)), 0); /* by its range, or by what guards say */
     bool near = ratio && dim_lo(c, a) > -dim_lo(c, b); /* a negative a is less than b: the quotient is 0, as of (n - 1) / 2 */
     switch (op) {
     case S_ADD: return ok ? dim_add(c, a, b) : UNKNOWN;
@@ -75,9 +76,12 @@ static Dim symbolic(Ctx *c, SOp op, DType t, const Dim *x) {
     case S_DIV: {
         int64_t by;
         bool exact = ratio && dim_is_const(c, b, &by) && dim_divisible(c, a, by);
-        if (multiple(c, a, b, ok && two)) return dim_floordiv(c, a, b);
-        return ratio && (positive || exact) ? dim_floordiv(c, a, b)
-               : ratio && near ? dim_floordiv(c, dim_max(c, a, dim_const(c, 0)), b) : UNKNOWN;
+        if (multiple(c, a, b, ok && two) || (ratio && (positive || exact))) return dim_floordiv(c, a, b);
+        if (ratio && near) return dim_floordiv(c, dim_max(c, a, dim_const(c, 0)), b);
+        /* A guard that comes later may say that a is not negative: then this becomes the one quotient. */
+        if (!ratio || !dim_is_const(c, b, NULL)) return UNKNOWN;
+        Dim negative = dim_lt(c, a, dim_const(c, 0)), up = dim_ceildiv(c, a, b), down = dim_floordiv(c, a, b);
+        return dim_select(c, negative, up, down);
     }
     case S_REM: return ratio && positive ? dim_mod(c, a, b) : UNKNOWN;
     case S_MIN: return dim_is(c, a, INT64_MAX) ? b : dim_is(c, b, INT64_MAX) ? a : dim_min(c, a, b);

@@ -150,7 +150,26 @@ START_TEST(unknown_elements_stay_unknown) {
     Val s = b_shape(b, INPUT(DT_F32, S("N")));
     ck_assert_ptr_null(val_elems(g, b_binary(b, S_ADD, s, INTS(INT64_MAX)), NULL));
     ck_assert_ptr_null(val_elems(g, b_binary(b, S_DIV, INTS(5), s), NULL)); /* N may be 0 */
-    ck_assert_ptr_null(val_elems(g, b_binary(b, S_DIV, b_binary(b, S_SUB, s, INTS(2)), INTS(2)), NULL));
+    ck_assert_ptr_null(val_elems(g, b_binary(b, S_DIV, b_binary(b, S_SUB, s, INTS(2)), s), NULL));
+    no_messages();
+}
+END_TEST
+
+/* Exporters compute the sizes of what a convolution leaves before it, and so before the guard that its operand is large enough. */
+START_TEST(truncated_quotients_learn_from_guards) {
+    Dim n = S("N"), less = dim_addi(c, n, -9);
+    Val quotient = b_binary(b, S_DIV, b_binary(b, S_SUB, b_shape(b, INPUT(DT_F32, n)), INTS(9)), INTS(8));
+    Dim e = *val_elems(g, quotient, NULL);
+    int64_t sym[8] = {0}, got;
+    ck_assert_uint_le(dim_nsyms(c), 8);
+    for (int64_t v = 0; v < 30; v++) {
+        sym[dim_info(c, n)->val] = v;
+        ck_assert(dim_eval(c, e, sym, &got));
+        ck_assert_int_eq(got, (v - 9) / 8);
+    }
+    b_guard(b, G_LE, K(9), n, "too small");
+    ck_assert(dim_same(c, e, dim_floordiv(c, less, K(8))));
+    elem_is(b_binary(b, S_DIV, b_dim_scalar(b, less), b_scalar(b, (Scalar){.t = DT_I64, .i = 4})), 0, dim_floordiv(c, less, K(4)));
     no_messages();
 }
 END_TEST
@@ -785,6 +804,7 @@ int main(void) {
     tcase_add_test(t, shape_chain_is_symbolic);
     tcase_add_test(t, elements_through_every_carrier);
     tcase_add_test(t, unknown_elements_stay_unknown);
+    tcase_add_test(t, truncated_quotients_learn_from_guards);
     tcase_add_test(t, small_constants_fold);
     tcase_add_test(t, identities_vanish);
     tcase_add_test(t, map_operands_are_pruned);

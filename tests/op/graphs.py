@@ -20,6 +20,17 @@ def cases(rng):
                   ("Reshape", [f"r{i}", f"s{i}"], [f"v{i + 1}"], {})]
         v = f"v{i + 1}"
     yield Graph([f32(rng, 2, 300), np.array([1]), f32(rng, 1, 1, 3)], nodes, [v], const=(1, 2), dynamic={0: ["n", "t"]})
+    # a truncated quotient of sizes that stands before the convolution that says that it is not negative, and one that may be -1
+    nodes = [("Shape", ["x0"], ["s"], {"start": 2}), ("Sub", ["s", "x1"], ["d"], {}), ("Div", ["d", "x2"], ["q"], {})]
+    left = nodes + [("Conv", ["x0", "x3"], ["c"], {"strides": [8]}), ("MaxPool", ["c"], ["p"], {"kernel_shape": [2]}),
+                    ("Concat", ["x4", "q"], ["to"], {"axis": 0}), ("Reshape", ["p", "to"], ["y"], {})]
+    rest = nodes + [("Concat", ["x4", "q"], ["to"], {"axis": 0}), ("Reshape", ["x3", "to"], ["y"], {})]
+    for t, size in ((25, 2), (20, 1), (1, -1)):
+        if size > 0:
+            yield Graph([f32(rng, 3, 1, t), np.array([9]), np.array([8]), f32(rng, 1, 1, 9), np.array([3])], left, ["y"], const=(1, 2, 3, 4),
+                        dynamic={0: ["n", 1, "t"]})
+        yield Graph([f32(rng, 3, 1, t), np.array([9]), np.array([8]), f32(rng, 6), np.array([6 // abs(size)])], rest, ["y"], const=(1, 2),
+                    dynamic={0: ["n", 1, "t"]})
     # a size that only a branch, or the last trip, tells, and that a product fixes
     then, other = (Body([], [("Identity", [x], [x + "_"], {})], [(x + "_", 1)]) for x in ("x1", "x2"))
     nodes = [("If", ["x0"], ["t"], {"then_branch": then, "else_branch": other}), ("MatMul", ["t", "x3"], ["y"], {})]
