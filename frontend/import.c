@@ -377,7 +377,10 @@ Graph *import_model(Model *model)
             diag(model->c, SEV_ERROR, model_loc(model, ctx_printf(model->c, "output \"%s\"", o->name)), "E0299",
                  "is not computed");
     }
-    return ctx_errors(model->c) == errors ? g : NULL;
+    if (ctx_errors(model->c) != errors)
+        return NULL;
+    graph_tidy(g);  /* a size learnt late may have left a view of a result behind those who read it */
+    return g;
 }
 
 /* ---- regions */

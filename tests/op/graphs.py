@@ -55,6 +55,11 @@ def cases(rng):
     yield Graph([np.array(3), f32(rng, 2, 4), f32(rng, 16, 3), f32(rng, 3, 4, 2)],
                 [("Loop", ["x0", "", "x1"], ["t", "s"], {"body": longer}), ("MatMul", ["t", "x2"], ["y"], {}), ("MatMul", ["s", "x3"], ["z"], {})],
                 ["y", "z"], dynamic={0: [], 1: [2, "n"], 2: ["k", 3], 3: ["b", "m", 2]})
+    # nodes that have read such a result before the product
+    yield Graph([np.array(3), f32(rng, 2, 4), f32(rng, 3, 5)],
+                [("Loop", ["x0", "", "x1"], ["t", "s"], {"body": longer}), ("Concat", ["s", "s"], ["u"], {"axis": 2}),
+                 ("Sin", ["u"], ["v"], {}), ("Transpose", ["v"], ["w"], {"perm": [1, 2, 0]}), ("MatMul", ["w", "x2"], ["y"], {})],
+                ["u", "y"], dynamic={0: [], 1: [2, "n"]})
     # halves that cannot be NaN
     yield Graph([f32(rng, 1, scale=9, dtype=np.float16)],
                 [("Cast", ["x0"], ["i"], {"to": 6}), ("Cast", ["i"], ["h"], {"to": 10}), ("Relu", ["h"], ["y"], {})], ["y", "h"],
