@@ -247,6 +247,9 @@ def damage(d, case):
     case.const = tuple(i for i in case.const if isinstance(case.inputs[i], np.ndarray))
     if case.dynamic or d.maybe(0.3):
         case.dynamic = d.dims(case.inputs)
+    whole = [x for x in case.inputs if isinstance(x, np.ndarray) and x.dtype == np.int64 and x.size]
+    if case.op == "Resize" and any(np.abs(x.astype(float)).max() > 2**53 for x in whole):
+        case.slack = 4096   # pixels are weighed in double
 
 
 def run_bad(case, options, folder, keep=None):
