@@ -473,6 +473,11 @@ static void note_made(void *data, uint32_t sym) {
     m->found |= sym == m->sym;
 }
 
+static Dim pin(void *data, Ctx *c, Dim d) {
+    (void)data;
+    return dim_pin(c, d);
+}
+
 /* Before a == b defines a symbol that a node's results have as a size: those keep it, shielded, because nothing else tells its value. Who has read
  * them reads them reshaped to what the symbol is assumed to be. */
 static void keep_size(B *b, Dim x, Dim y) {
@@ -508,6 +513,8 @@ static void keep_size(B *b, Dim x, Dim y) {
         LoopAttr a = *(const LoopAttr *)n->attr;
         if (a.iter.i) a.iter = dim_pin(c, a.iter);
         n->attr = ctx_dup(c, &a, sizeof a);
+    } else if (n->op != P_IF) {
+        n->attr = attr_copy(c, g, n, pin, NULL);
     }
 }
 

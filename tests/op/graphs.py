@@ -60,6 +60,12 @@ def cases(rng):
                 [("Loop", ["x0", "", "x1"], ["t", "s"], {"body": longer}), ("Concat", ["s", "s"], ["u"], {"axis": 2}),
                  ("Sin", ["u"], ["v"], {}), ("Transpose", ["v"], ["w"], {"perm": [1, 2, 0]}), ("MatMul", ["w", "x2"], ["y"], {})],
                 ["u", "y"], dynamic={0: [], 1: [2, "n"]})
+    # a size that a call finds, and that the parts of it fix
+    yield Graph([np.array([2, 7, 2, 1]), np.array([1, 2])], [("Unique", ["x0"], ["u"], {}), ("Split", ["u", "x1"], ["y", "z"], {})], ["y", "z"],
+                const=(1,), dynamic={0: ["n"]})
+    yield Graph([f32(rng, 0, 5, 4), f32(rng, 0, 1, 5), np.array([0, 0])],
+                [("NonMaxSuppression", ["x0", "x1"], ["u"], {}), ("Split", ["u", "x2"], ["y", "z"], {})], ["y", "z"],
+                const=(2,), dynamic={0: ["b", "n", 4], 1: ["b", 1, "n"]})
     # halves that cannot be NaN
     yield Graph([f32(rng, 1, scale=9, dtype=np.float16)],
                 [("Cast", ["x0"], ["i"], {"to": 6}), ("Cast", ["i"], ["h"], {"to": 10}), ("Relu", ["h"], ["y"], {})], ["y", "h"],
