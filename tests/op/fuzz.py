@@ -268,7 +268,7 @@ def run_bad(case, options, folder, keep=None):
         return None if why and refused(why) else why
     except op_test.Different as e:
         return None if refused(str(e)) else str(e)
-    except ValueError:      # sizes that numpy cannot have
+    except (MemoryError, ValueError):       # sizes that numpy cannot have, or not compare
         return None
     except subprocess.TimeoutExpired:
         return None
