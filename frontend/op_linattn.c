@@ -359,21 +359,21 @@ static Val by_token(Packed *p, Val y)
     return map_over(m, load_at(m, 0, l->w, 4, (Expr[]){at, entry, xaxis(m, 1), xaxis(m, 2)}), 3, (Val[]){y, owner, p->cu}, 3, flat);
 }
 
-/* The first `cap` tokens of v [T, B, ..] of each entry as [B, cap * ..]; zeros behind the last token. */
-static Val captured(Packed *p, Val v, int64_t cap)
+/* The first `cap` tokens of v [T, B, ..] of each entry as [B, cap * ..]; zeros behind the last token and behind count [B]. */
+static Val captured(Imp *m, Val v, int64_t cap, Val count)
 {
-    Imp *m = p->l.m;
     Dim d[MAX_RANK], o[MAX_RANK];
     int r = rank_of(m, v);
-    Expr at[MAX_RANK];
+    Expr at[MAX_RANK], entry = xaxis(m, 0);
     dims_of(m, v, d);
     for (int i = 0; i < r; i++) {
         o[i] = i > 1 ? d[i] : i ? DC(m, cap) : d[1];
         at[i] = xaxis(m, i > 1 ? i : 1 - i);
     }
     DType t = dtype_of(m, v);
-    Val c = map_over(m, expr_load(m->c, 0, t, r, at, OOB_VALUE, xf(m, t, 0), 0), 1, &v, r, o);
-    return reshape_to(m, c, 2, (Dim[]){d[1], count_of(m, o + 1, r - 1)});
+    Expr zero = xf(m, t, 0), kept = X2(LT, xaxis(m, 1), load_at(m, 1, DT_I64, 1, &entry));
+    Expr x = X3(SELECT, kept, expr_load(m->c, 0, t, r, at, OOB_VALUE, zero, 0), zero);
+    return reshape_to(m, map_over(m, x, 2, (Val[]){v, count}, r, o), 2, (Dim[]){d[1], count_of(m, o + 1, r - 1)});
 }
 
 /* Decays, keys and deltas of the first tokens, by which a reader makes the state after any of them. */
@@ -385,11 +385,17 @@ static void transitions(Packed *p, const Val *in, Val keys, Val deltas)
     Scalar on = {.t = DT_I32, .i = 1};
     if (!wanted(m, 2))
         return;
+    Val count = cast_to(m, m->in[D_COUNT], DT_I64);
+    if (rank_of(m, count) != 1) {
+        ERR(m, "E0203", "capture_count: expected rank 1, got %d", rank_of(m, count));
+        return;
+    }
+    b_guard(&m->b, G_EQ, dim_of(m, count, 0), l->batch, "capture_count needs a number for each entry");
     Val factor = in[DECAY].i ? b_unary(&m->b, S_EXP, in[DECAY]) : b_splat(&m->b, dt_convert((Scalar){.t = DT_I64, .i = 1}, l->w), 4,
                                                                         (Dim[]){l->batch, l->len, l->kv, DC(m, 1)});
     Val part[3] = {factor, keys, deltas};
     for (int i = 0; i < 3; i++)
-        part[i] = captured(p, i < 2 ? b_permute(&m->b, part[i], (int[]){1, 0, 2, 3}) : part[i], cap);
+        part[i] = captured(m, i < 2 ? b_permute(&m->b, part[i], (int[]){1, 0, 2, 3}) : part[i], cap, count);
     Val all = b_concat(&m->b, 3, part, 1);
     if (present(m, D_ACTIVE) && !(const_scalar(m, m->in[D_ACTIVE], &on) && on.i)) {
         Val active = cast_to(m, only_element(m, m->in[D_ACTIVE]), l->w);

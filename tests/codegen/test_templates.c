@@ -582,6 +582,9 @@ START_TEST(columns_apart) {
          "%0 = map { load.clamp(0, #0, load(1, #1, #2) + 2, load(2, #1, #2) + 4) } %a, %i, %j : f32[30,5,37]\nyield %0"},
         {"%a: f32[30,9,11], %i: i64[48], %j: i64[48]", "f32[30,48]", /* the row, too, may be outside */
          "%0 = map { load.value(0, #0 * 2, load(1, #1) + 2, load(2, #1) + 4; 7) } %a, %i, %j : f32[30,48]\nyield %0"},
+        {"%a: f32[5,7,9,3]", "f32[5,7,8]", /* of a part of a buffer */
+         "%0 = slice start [0, 0, 4, 1] size [5, 7, 4, 2] step [1, 1, 1, 1] %a : f32[5,7,4,2]\n%1 = permute [0, 1, 3, 2] %0 : f32[5,7,2,4]\n"
+         "%2 = reshape [5, 7, 8] %1 : f32[5,7,8]\n%3 = map { exp(a) } %2 : f32[5,7,8]\nyield %3"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         kernel("nest", "", cases[i].in, cases[i].out, cases[i].body, NULL);

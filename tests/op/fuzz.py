@@ -465,13 +465,14 @@ def run_batch(options, seed, batch, only, folder, tell):
         if case not in suspects:
             continue
         tell("alone", case.name)
+        keep = options.keep and f"{options.keep}/{case.name}"
         try:
-            found = run([case], [want], options, folder)
+            found = run([case], [want], options, folder, options.again and keep)    # before it crashes
         except (accelc.Error, op_test.Different, subprocess.TimeoutExpired) as e:
             found = [(case, str(e))]
-        if found and options.keep:
+        if found and keep and not options.again:
             try:
-                run([case], [want], options, folder, f"{options.keep}/{case.name}")
+                run([case], [want], options, folder, keep)
             except (accelc.Error, op_test.Different, subprocess.TimeoutExpired):
                 pass
         for _, why in found:

@@ -105,7 +105,7 @@ def delta(rng, rule="gated_delta", b=2, t=5, h=2, hv=4, k=8, v=6, kind=f32, stat
                   f32(rng, *rows, hv, *([k] if keys else []), low=-1, high=0) if "gated" in rule else None,
                   f32(rng, *rows, hv, low=0, high=1) if "delta" in rule else None, f32(rng, b, hv, v, k) if state else None,
                   f32(rng, hv) if gate else None, f32(rng, hv, *([k] if keys else [])) if gate else None,
-                  np.array([2] * b, np.int32) if cap else None]
+                  np.arange(2, 2 - b, -1, np.int32) if cap else None]
     while inputs[-1] is None:
         inputs.pop()
     attrs = {"update_rule": rule, **({"gate_activation": gate} if gate else {}), **({"state_update_capacity": cap} if cap else {}), **(attrs or {})}
