@@ -170,8 +170,9 @@ Apart emit_apart(Emit *e, const Stage *s, uint16_t buf, const Expr *at, LVal mas
         lane[d] = differs ? at[d] : expr_int(e->c, DT_I64, 0);
         a.row[d] = differs ? expr_int(e->c, DT_I64, 0) : at[d];
     }
-    LVal from = lir_sub(l, emit_address(e, s, buf, b->rank, lane, p, &step, &vec), emit_dim(e, b->offset)); /* the row's address has it */
+    LVal from = emit_address(e, s, buf, b->rank, lane, p, &step, &vec);
     if (!vec.i || reg_lanes(e, vec) != p->lanes) return a;
+    from = lir_sub(l, from, emit_dim(e, b->offset)); /* which the row's address has */
     if (mask.i) {
         const DType it = (DType)lir_type(l, vec).dt;
         a.mask = reg_widen(e, mask, p->lanes);

@@ -174,16 +174,32 @@ static uint32_t known_align(const Emit *e, DType mt, const Expr *at, int rank) {
     return along ? dt_bits(mt) / 8u * e->aligned : 0;
 }
 
-/* Every step-th element of a row, from vectors that lie side by side: the last ends with the last element, so nothing beyond is read. */
-static LVal load_apart(Emit *e, LVal ptr, LVal base, int step, DType mt, uint16_t lanes) {
+/* Of the elements from `from` on, counted in memory from that of the lane there: those that a lane of the mask wants, `width` apart. */
+static LVal part_mask(Emit *e, LVal mask, int from, int width, bool down, uint16_t lanes) {
+    int16_t idx[64];
+    if (!mask.i) return mask;
+    for (int i = 0; i < lanes; i++) {
+        const int at = from + i, lane = down ? lanes - 1 - at / width : at / width;
+        idx[i] = (int16_t)(at % width ? lanes : lane);
+    }
+    return lir_shuffle(e->l, mask, lir_splat(e->l, lir_bool(e->l, false), lanes), lanes, idx);
+}
+
+/* Every step-th element of a row, onwards or backwards, from vectors that lie side by side: the last ends with the last element, so nothing beyond
+ * is read. */
+static LVal load_apart(Emit *e, LVal ptr, LVal base, int step, DType mt, uint16_t lanes, LVal mask) {
+    const bool down = step < 0;
+    const int width = down ? -step : step;
     int16_t idx[64];
     LVal v = {0};
-    for (int q = 0; q < step; q++) {
-        int from = q + 1 < step ? q * lanes : step * (lanes - 1) + 1 - lanes;
-        LVal part = lir_load(e->l, ptr, lir_addi(e->l, base, from), (LTy){(uint8_t)mt, lanes}, (LVal){0}, 0);
+    if (down) base = lir_addi(e->l, base, step * (lanes - 1));
+    for (int q = 0; q < width; q++) {
+        int from = q + 1 < width ? q * lanes : width * (lanes - 1) + 1 - lanes;
+        LVal wanted = part_mask(e, mask, from, width, down, lanes);
+        LVal part = lir_load(e->l, ptr, lir_addi(e->l, base, from), (LTy){(uint8_t)mt, lanes}, wanted, 0);
         for (int i = 0; i < lanes; i++) {
-            int at = i * step;
-            bool here = q + 1 < step ? at / lanes == q : at / lanes >= q;
+            int at = (down ? lanes - 1 - i : i) * width;
+            bool here = q + 1 < width ? at / lanes == q : at / lanes >= q;
             idx[i] = (int16_t)(here ? lanes + at - from : i);
         }
         v = lir_shuffle(e->l, q ? v : part, part, lanes, idx);
@@ -192,8 +208,9 @@ static LVal load_apart(Emit *e, LVal ptr, LVal base, int step, DType mt, uint16_
 }
 
 static LVal load_strided(Emit *e, LVal ptr, LVal base, int64_t step, DType mt, uint16_t lanes, LVal mask) {
-    if (step > 1 && step <= MOST_APART && !mask.i && mt != DT_BOOL && lanes > 2 && lanes <= 64)
-        return load_apart(e, ptr, base, (int)step, mt, lanes);
+    const bool masks = !mask.i || (e->t->flags & F_SIMD && (e->t->flags & F_AVX512 || (e->t->flags & F_AVX2 && dt_bits(mt) >= 32)));
+    if (step != 1 && step >= -MOST_APART && step <= MOST_APART && masks && mt != DT_BOOL && lanes > 2 && lanes <= 64)
+        return load_apart(e, ptr, base, (int)step, mt, lanes, mask);
     DType t = step > -(1 << 24) && step < 1 << 24 ? DT_I32 : DT_I64;
     LVal idx = lir_mul(e->l, lir_iota(e->l, t, lanes), lir_splat(e->l, lir_int(e->l, t, step), lanes));
     return lir_gather(e->l, lir_ptr_add(e->l, ptr, base, mt), idx, mt, mask);

@@ -593,6 +593,20 @@ START_TEST(columns_apart) {
 }
 END_TEST
 
+/* Every few elements of a row, either way, are loads of neighbours and shuffles, at the end of the row under a mask. */
+START_TEST(columns_at_intervals) {
+    static const struct { int size, start, step; } cases[] = {{20, 1, 2}, {17, 0, 2}, {13, 39, -3}, {28, 30, -1}, {9, 2, 4}, {9, 40, -4}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char body[256], out[32];
+        snprintf(out, sizeof out, "f32[6,%d]", cases[i].size);
+        snprintf(body, sizeof body, "%%0 = slice start [0, %d] size [6, %d] step [1, %d] %%a : %s\n%%1 = map { exp(a) } %%0 : %s\nyield %%1",
+                 cases[i].start, cases[i].size, cases[i].step, out, out);
+        kernel("nest", "", "%a: f32[6,41]", out, body, NULL);
+        ck_assert_int_eq(in_code("%a: f32[6,41]", out, body, "gather"), 0);
+    }
+}
+END_TEST
+
 /* ---- contract: products with columns along a vector axis ---- */
 
 START_TEST(contractions_of_fixed_sizes) {
@@ -1067,6 +1081,7 @@ int main(void) {
     tcase_add_test(t, moves_by_columns);
     tcase_add_test(t, columns_together);
     tcase_add_test(t, columns_apart);
+    tcase_add_test(t, columns_at_intervals);
     tcase_add_test(t, contractions_of_fixed_sizes);
     tcase_add_test(t, contractions_of_any_size);
     tcase_add_test(t, transposes);

@@ -71,6 +71,7 @@ SINGULAR = ("Inverse",)     # what has no result with the elements in another or
 # What accelc refuses by design: pattern of the message, why.
 REFUSED = [
     ("must be 1 or", "a symbol against a computed size: the size is that of the result (ir/build.c)"),
+    ("the length of the index tuples is known only at run time", "a size that decides the rank, and the chain declares no type of what is between"),
     (r"product of -?\d+ and -?\d+ overflows", "sizes that no tensor has, of one without elements; the evaluator never multiplies them"),
 ]
 
