@@ -23,8 +23,7 @@ class Value(c.Structure):
 
 
 VALUE = struct.Struct("BBHiiiPPNPN")     # the fields of a Value, which all at once cost less than one by one
-WORDS, DATA, ELEM = VALUE.size // 8, Value.data.offset // 8, Value.elem.offset // 8     # those of many as a matrix of words
-ALIKE = np.array([0, Value.bytes.offset // 8, Value.nelem.offset // 8])                 # those that say the type and the size
+WORDS, DIMS, DATA, ELEM = VALUE.size // 8, Value.dims.offset // 8, Value.data.offset // 8, Value.elem.offset // 8   # those of many as a matrix of words
 assert VALUE.size == c.sizeof(Value)
 
 

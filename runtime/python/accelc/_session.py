@@ -5,6 +5,7 @@ come in, and outputs are written straight into arrays that the caller gets. Such
 nobody else refers to it any more, so results are never overwritten.
 """
 import ctypes as c
+import functools
 import math
 import os
 import re
@@ -23,6 +24,7 @@ _ndarray, _refs = np.ndarray, getattr(sys, "getrefcount", None)
 _SETS = 2                   # sets of output arrays to keep for each combination of shapes
 _KEEP_BYTES = 1 << 20       # larger ones only for the latest combination
 _MANY = 16                  # maps, which take less time together than one by one
+_FEW_KEYS = 64              # of maps for which a function is made
 _FEW_BYTES = 2048           # copied twice in less time than the address of an array takes, and vectors gain little from alignment
 
 
@@ -439,36 +441,39 @@ def _object(kind, _owned, dtype, rank, _device, _pad, dims, data, size, elem, ne
 def _maps(memory):
     """The maps that many Values describe, for less than a look at each, if they are alike: what a classifier yields for the rows of
     a matrix. None if they are not."""
-    maps = np.frombuffer(memory, np.int64).reshape(-1, abi.WORDS)
-    parts = _row(maps, abi.ELEM, 2 * abi.VALUE.size)
-    if not parts:
+    n = len(memory) // abi.VALUE.size
+    if _steps(memory, n, abi.ELEM) != [2 * abi.VALUE.size]:
         return None
-    parts = np.frombuffer(c.string_at(parts, 2 * len(memory)), np.int64).reshape(len(maps), -1)
-    keys, values = _lists(parts[:, :abi.WORDS]), _lists(parts[:, abi.WORDS:])
-    return [dict(zip(k, v)) for k, v in zip(keys, values)] if keys and values else None
-
-
-def _lists(tensors):
-    """_list() of many Values, or None if they are not alike."""
-    fields = abi.VALUE.unpack(tensors[0].tobytes())
-    kind, _, dtype, rank, _, _, _, _, size, _, _ = fields
-    if _row(tensors, abi.DATA, 0):
-        return [_list(fields)] * len(tensors)
-    vector = abi.vector_of(dtype, size * len(tensors)) if kind == abi.TENSOR and rank == 1 and size else None
-    data = vector and _row(tensors, abi.DATA, size)
-    if not data:
+    parts = c.string_at(abi.VALUE.unpack_from(memory)[9], 2 * len(memory))
+    steps = _steps(parts, n, abi.DATA)
+    keys, (kind, _, dtype, rank, _, _, _, data, size, _, _) = abi.VALUE.unpack_from(parts), abi.VALUE.unpack_from(parts, abi.VALUE.size)
+    vector = abi.vector_of(dtype, size * n) if kind == abi.TENSOR and rank == 1 and size else None
+    if not vector or steps != [0, size]:
         return None
-    numbers = vector.from_address(data)[:]
-    return list(zip(*[iter(numbers)] * (len(numbers) // len(tensors))))
+    keys, numbers = _list(keys), vector.from_address(data)[:]
+    rows = zip(*[iter(numbers)] * (len(numbers) // n))
+    return _dicts(tuple(keys))(rows) if len(keys) <= _FEW_KEYS else [dict(zip(keys, row)) for row in rows]
 
 
-def _row(values, pointer, step):
-    """The first of the pointers of Values of one type and size, each `step` bytes after the one before. 0 if they are others."""
-    first, addresses = values[0], values[:, pointer].tolist()
-    start = addresses[0]
-    if addresses != (list(range(start, start + step * len(addresses), step)) if step else [start] * len(addresses)):
-        return 0
-    return start if (values[:, abi.ALIKE] == first[abi.ALIKE]).all() else 0
+@functools.lru_cache(64)
+def _dicts(keys):
+    """A function that makes a dict with these keys, integers or strings, of each row of values, for a third of what dict(zip()) takes."""
+    names = [f"v{i}" for i in range(len(keys))]
+    items = ", ".join(f"{key!r}: {name}" for key, name in zip(keys, names))
+    return eval(f"lambda rows: [{{{items}}} for {', '.join(names)}, in rows]")
+
+
+def _steps(memory, n, pointer):
+    """From one of n rows of Values to the next, how far a pointer of each moves, if it is as far in all rows and these are of one type and size."""
+    values = np.frombuffer(bytearray(memory), np.int64).reshape(n, -1, abi.WORDS)
+    values[:, :, abi.DIMS] = 0      # which the bytes imply, of tensors of rank 1
+    step = values[1:] - values[:-1]
+    moves, row = step.tobytes(), len(memory) // n
+    if moves[row:] != moves[:-row]:
+        return None
+    found = step[0, :, pointer].tolist()
+    step[0, :, pointer] = 0
+    return None if step[0].any() else found
 
 
 def _list(fields):
