@@ -23,7 +23,7 @@ class Value(c.Structure):
 
 
 VALUE = struct.Struct("BBHiiiPPNPN")     # the fields of a Value, which all at once cost less than one by one
-WORDS, DIMS, DATA, ELEM = VALUE.size // 8, Value.dims.offset // 8, Value.data.offset // 8, Value.elem.offset // 8   # those of many as a matrix of words
+WORDS, DIMS, DATA, ELEM = VALUE.size // 8, Value.dims.offset // 8, Value.data.offset // 8, Value.elem.offset // 8 # those of many as a matrix of words
 assert VALUE.size == c.sizeof(Value)
 
 
