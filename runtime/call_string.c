@@ -76,11 +76,11 @@ CALL_FN(string_concat)
 /* The next part of s, from *at on; false: there is none. d: the delimiter, empty: white space. left: splits still allowed (< 0: all). */
 static bool next_part(accelc_str s, accelc_str d, size_t *at, int64_t *left, accelc_str *part)
 {
-    const char *p = s.ptr + *at, *end = s.ptr + s.len, *q;
     if (*at > s.len)
         return false;
+    const char *p = s.ptr + *at, *end = s.ptr + s.len, *q;
     if (d.len) {
-        q = *left == 0 ? NULL : memmem(p, (size_t)(end - p), d.ptr, d.len);
+        q = *left == 0 || p == end ? NULL : memmem(p, (size_t)(end - p), d.ptr, d.len);
         *part = (accelc_str){p, (size_t)((q ? q : end) - p)};
         *at = q ? (size_t)(q - s.ptr) + d.len : s.len + 1;
         *left -= *left > 0;

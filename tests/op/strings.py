@@ -48,6 +48,7 @@ def splits(rng):
             x = strings(rng, *shape, words=MORE)
             yield Case("StringSplit", [x], attrs, nout=2, oracle=lambda x, a=attrs: split(x, a.get("delimiter"), a.get("maxsplit", -1)))
     yield Case("StringSplit", [strings(rng, 5, words=MORE)], {"delimiter": "-"}, nout=2, dynamic=True)
+    yield Case("StringSplit", [np.array(["", "-", "a-b"], object)], {"delimiter": "-"}, nout=2, const=(0,), oracle=lambda x: split(x, "-", -1))
 
 
 def normalizer(rng):
