@@ -4,6 +4,7 @@
  * biases): a goes into the weights that x is made with (scale.c), and one addition is left;
  * otherwise the chain becomes one map;
  * - a constant factor of what a contraction reads goes into its weights;
+ * - a contraction with one number is a sum;
  * - permutations next to a contraction become labels of it.
  * Each round visits chains from their ends; values that were rewritten in a round are left alone
  * until the next. */
@@ -312,6 +313,49 @@ static bool scale_after(Alg *a, Node *n) {
     return true;
 }
 
+/* ---- products with one number ---- */
+
+/* Is the number what all elements of v are? */
+static bool is_splat(const Alg *a, Val v, Scalar *number) {
+    const Node *d = val_def(a->g, v);
+    const ConstData *k = val_const(a->g, v);
+    if (k && k->splat) *number = dt_load(k->dtype, k->data, 0);
+    return (k && k->splat) || (d && d->op == P_BROADCAST && val_scalar(a->g, d->in[0], number));
+}
+
+/* contract(x, k) where all elements of k are one number: the sum of what x times the number is,
+ * once for all elements of the result that differ in labels of k alone. */
+static bool sum_of_splat(Alg *a, Node *n, int w) {
+    const ContractAttr *at = n->attr;
+    const Type *x = val_type(a->g, n->in[1 - w]), *k = val_type(a->g, n->in[w]), *t = val_type(a->g, n->out[0]);
+    const uint8_t *xl = at->label[1 - w];
+    Scalar number;
+    uint32_t left = 0, kept = 0, axes = 0;
+    int where[32], perm[MAX_RANK], nperm = 0;
+    Dim dim[MAX_RANK];
+    if ((at->out != DT_F32 && at->out != DT_F64) || x->dtype != at->out || k->dtype != at->out || !is_splat(a, n->in[w], &number)) return false;
+    for (int d = 0; d < t->rank; d++) kept |= 1u << at->label[2][d];
+    for (int d = 0, rest = 0; d < x->rank; d++) {
+        if (left >> xl[d] & 1) return false;
+        left |= 1u << xl[d];
+        if (kept >> xl[d] & 1) where[xl[d]] = rest++;
+        else axes |= 1u << d;
+    }
+    for (int d = 0; d < k->rank; d++)
+        if (!((left | kept) >> at->label[w][d] & 1)) return false; /* as many terms more */
+    for (int d = 0; d < t->rank; d++) {
+        const uint8_t l = at->label[2][d];
+        dim[d] = left >> l & 1 ? t->dim[d] : dim_const(a->c, 1);
+        if (left >> l & 1) perm[nperm++] = where[l];
+    }
+    if (!pass_allow(a->p)) return false;
+    Val y = b_binary(&a->b, S_MUL, n->in[1 - w], b_scalar(&a->b, number));
+    if (axes) y = b_reduce1(&a->b, R_SUM, y, axes, false);
+    y = b_reshape(&a->b, b_permute(&a->b, y, perm), t->rank, dim);
+    graph_replace(a->g, n->out[0], b_broadcast(&a->b, y, t->rank, t->dim));
+    return true;
+}
+
 /* ---- permutations ---- */
 
 static bool over_window(Alg *a,
@@ -384,8 +428,21 @@ static bool round_of(Graph *g, PassCtx *p) {
     return changed;
 }
 
-bool pass_algebra(Graph *g, PassCtx *p) {
+/* Before factors go into the weights, which are one number no more. */
+static bool sums_of_splats(Graph *g, PassCtx *p) {
+    Alg a = {.g = g, .c = g->c, .p = p};
+    const uint32_t n = g->node.n;
     bool changed = false;
+    for (uint32_t i = 0; i < n; i++) {
+        Node *d = g->node.v[i];
+        a.b = builder(g, d->loc);
+        if (d->op == P_CONTRACT) changed |= sum_of_splat(&a, d, 1) || sum_of_splat(&a, d, 0);
+    }
+    return changed;
+}
+
+bool pass_algebra(Graph *g, PassCtx *p) {
+    bool changed = sums_of_splats(g, p);
     for (int k = 0; k < ROUNDS && round_of(g, p); k++) changed = true;
     return changed;
 }

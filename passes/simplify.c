@@ -25,13 +25,10 @@ bool simp_replace(Simp *s, Node *n, Val v) {
     return true;
 }
 
-Val splat_const(B *b, Val v) {
-    const Node *n = val_def(b->g, v);
-    const ConstData *d = n && n->op == P_BROADCAST ? val_const(b->g, n->in[0]) : NULL;
-    const Type *t = val_type(b->g, v);
+/* A constant of type t, if its dims are known, all elements of which are the first of d. */
+static Val splat_of(B *b, const ConstData *d, const Type *t) {
     int64_t dim[MAX_RANK], count = 1;
-    Scalar k;
-    if (!d || !val_scalar(b->g, n->in[0], &k) || !type_const_dims(b->c, t, dim)) return (Val){0};
+    if (!type_const_dims(b->c, t, dim)) return (Val){0};
     for (int i = 0; i < t->rank; i++)
         if (__builtin_mul_overflow(count, dim[i], &count)) return (Val){0};
     if (count < 1) return (Val){0};
@@ -44,7 +41,21 @@ Val splat_const(B *b, Val v) {
     return b_const(b, to, *t);
 }
 
+Val splat_const(B *b, Val v) {
+    const Node *n = val_def(b->g, v);
+    const ConstData *d = n && n->op == P_BROADCAST ? val_const(b->g, n->in[0]) : NULL;
+    Scalar k;
+    return d && val_scalar(b->g, n->in[0], &k) ? splat_of(b, d, val_type(b->g, v)) : (Val){0};
+}
+
 /* ---- views ---- */
+
+/* Elements of a constant that are all one number, whichever they are. */
+static bool view_of_splat(Simp *s, Node *n) {
+    const ConstData *d = val_const(s->g, n->in[0]);
+    Val k = d && d->splat ? splat_of(&s->b, d, val_type(s->g, n->out[0])) : (Val){0};
+    return k.i && pass_allow(s->p) && simp_replace(s, n, k);
+}
 
 /* reshape(map(reshape(x), ..)) to the type of x: the map over x. Other operands must broadcast
  * alike along the last axes. */
@@ -96,7 +107,7 @@ static bool reshape_over_reduce(Simp *s, Node *n) {
 
 static bool reshape(Simp *s, Node *n) {
     const DimsAttr *a = n->attr;
-    if (reshape_over_map(s, n) || reshape_over_reduce(s, n)) return true;
+    if (view_of_splat(s, n) || reshape_over_map(s, n) || reshape_over_reduce(s, n)) return true;
     if (!simp_made_by(s, n->in[0], P_RESHAPE) &&
         !type_same(s->c, val_type(s->g, n->in[0]), val_type(s->g, n->out[0])))
         return false;
@@ -140,7 +151,7 @@ static bool permute(Simp *s, Node *n) {
     const Type *t = val_type(s->g, n->out[0]);
     int perm[MAX_RANK], last = -1;
     bool identity = true, in_order = true; /* in_order: only axes of size 1 move */
-    if (permute_over_map(s, n)) return true;
+    if (view_of_splat(s, n) || permute_over_map(s, n)) return true;
     for (int d = 0; d < t->rank; d++) {
         perm[d] = a->perm[d];
         identity &= perm[d] == d;
@@ -191,6 +202,7 @@ static bool slice(Simp *s, Node *n) {
     const SliceAttr *a = n->attr;
     const Type *t = val_type(s->g, n->out[0]);
     Node *c = simp_made_by(s, n->in[0], P_CONCAT), *in = simp_made_by(s, n->in[0], P_SLICE);
+    if (view_of_splat(s, n)) return true;
     if (c) return slice_of_concat(s, n, c);
     if (!in)
         return type_same(s->c, val_type(s->g, n->in[0]), t) && pass_allow(s->p) &&
