@@ -45,13 +45,14 @@ static int contract_candidates(const Kernel *k, const Target *t, Sched *out, int
     if (!contract_shape(k, &x)) return 0;
     large = contract_large(&x);
     int lanes = target_lanes(t, x.s->acc[0]), regs = t->vregs, n = 0;
-    static const int widths[] = {1, 2, 3, 4, 6, 8};
+    static const int widths[] = {1, 2, 3, 4, 6, 8, 12, 16};
     for (size_t i = 0; i < sizeof widths / sizeof *widths && n < max; i++) {
         int nv = widths[i];
-        if (x.nblk >= 0 && nv % vectors_per_block(&x, t)) continue;
+        if (x.nblk >= 0 && (nv > 8 || nv % vectors_per_block(&x, t))) continue;
         double cols = x.nblk >= 0 ? shape_extent(&x, x.nblk) * 16 : shape_extent(&x, x.vec);
         if (nv > 1 && (nv - 1) * lanes >= cols) continue;
         int mr = (regs - nv - 1) / nv;
+        if (mr < 1 && x.nblk < 0 && nv + 2 <= regs) mr = 1; /* whose B are operands in memory: long stretches of rows that no panels hold */
         if (t->vbytes == 64 && nv == 2 && mr > 14) mr = 14;
         if (mr > 28) mr = 28;
         if (mr < 1) continue;
