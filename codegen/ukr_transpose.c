@@ -2,6 +2,7 @@
  * would be gathered or scattered. Tiles of L x L points: operands that lie along the other axis are loaded as L vectors and transposed in
  * registers, then the body runs for L vectors along the axis of the result. Every other operand is read as `nest` would.
  * Tasks: a strip of L points along the axis of those operands, at a point of all other parallel axes. */
+#include <math.h>
 #include <string.h>
 
 #include "transpose.h"
@@ -87,15 +88,15 @@ static double transpose_cost(const Kernel *k, const Sched *s, const Target *t) {
     Crossings p;
     (void)t;
     if (!transpose_plan(k, &p)) return 1e30;
-    double points = 1;
+    double points = 1, tiles = 1, across = 1; /* tiles, and how many times more points there would be if those at the end of u were full */
     for (int a = 0; a < g->naxis; a++) points *= dim_typical(k->c, g->axis[a].extent);
-    double edge = 1; /* tiles that are not full */
+    const double l = (double)s->par[PAR_L];
     for (int i = 0; i < 2; i++) {
-        double n = dim_typical(k->c, g->axis[i ? p.u : p.w].extent), l = (double)s->par[PAR_L];
-        double tiles = (double)(int64_t)((n + l - 1) / l);
-        if (n > 0) edge *= tiles * l / n;
+        double n = dim_typical(k->c, g->axis[i ? p.u : p.w].extent), whole = (double)(int64_t)((n + l - 1) / l);
+        tiles *= n > 0 ? whole / n : 1;
+        if (i && n > 0) across = whole * l / n;
     }
-    return points * edge * (0.4 * p.ncross + (2.0 + expr_cost(k->c, g->body[0])) / (double)s->par[PAR_L]);
+    return points * tiles * p.ncross * l * (log2(l) + 0.5) + points * across * (2.0 + expr_cost(k->c, g->body[0])) / l;
 }
 
 typedef struct Tile { LVal v[MAX_L]; int j; } Tile;
