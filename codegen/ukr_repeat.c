@@ -56,28 +56,29 @@ static double repeat_cost(const Kernel *k, const Sched *s, const Target *t) {
     return nest_stage_cost(k, &k->stage[0], t) / 4;
 }
 
-typedef struct Gen { Emit *e; Repeat r; LVal ptr; DType type; uint16_t lanes; } Gen;
+/* last: the copies that nobody reads again pass the caches. */
+typedef struct Gen { Emit *e; Repeat r; LVal ptr; DType type; uint16_t lanes; bool last; } Gen;
 
 /* Elements `from` to `past` - 1 at ptr, to those from `to` on, by so many at a time. */
-static void copy_by(Gen *g, LVal ptr, LVal to, LVal from, LVal past, uint16_t lanes) {
+static void copy_by(Gen *g, LVal ptr, LVal to, LVal from, LVal past, uint16_t lanes, bool past_caches) {
     Lir *l = g->e->l;
     LFor f = lir_for(l, from, past, lir_i64(l, lanes), 0, NULL);
     LVal v = lir_load(l, ptr, f.iv, (LTy){(uint8_t)g->type, lanes}, (LVal){0}, 0);
-    if (g->e->streamed) lir_stream_next(l);
+    if (past_caches) lir_stream_next(l);
     lir_store(l, ptr, lir_add(l, to, f.iv), v, (LVal){0}, 0);
     lir_for_end(l, &f, NULL, NULL);
 }
 
 /* Elements 0 to n - 1 at ptr, to those from `to` on. What passes the caches does so by whole lines. */
-static void copy(Gen *g, LVal ptr, LVal to, LVal n) {
+static void copy(Gen *g, LVal ptr, LVal to, LVal n, bool past_caches) {
     Emit *e = g->e;
     Lir *l = e->l;
     const LTy vector = {(uint8_t)g->type, g->lanes};
-    const uint16_t line = (uint16_t)(LINE * 8 / dt_bits(g->type)), most = e->streamed && line > g->lanes ? line : g->lanes;
+    const uint16_t line = (uint16_t)(LINE * 8 / dt_bits(g->type)), most = past_caches && line > g->lanes ? line : g->lanes;
     LVal done = lir_i64(l, 0);
     for (uint16_t lanes = most; lanes >= g->lanes; lanes /= 2) {
         const LVal step = lir_i64(l, lanes), whole = lir_op2(l, S_MUL, lir_op2(l, S_DIV, n, step), step);
-        copy_by(g, ptr, to, done, whole, lanes);
+        copy_by(g, ptr, to, done, whole, lanes, past_caches);
         done = whole;
     }
     if (e->t->flags & F_AVX512) {
@@ -89,7 +90,7 @@ static void copy(Gen *g, LVal ptr, LVal to, LVal n) {
         lir_endif(l, &rest, NULL, NULL);
         return;
     }
-    copy_by(g, ptr, to, done, n, 1);
+    copy_by(g, ptr, to, done, n, 1, past_caches);
 }
 
 /* The block at point p of the axes up to `a`, to the `count` - 1 blocks after it. */
@@ -112,12 +113,12 @@ static void copies(Gen *g, int a, const Point *p, LVal count) {
         LFor f = lir_for(l, lir_i64(l, 0), lir_i64(l, doublings), lir_i64(l, 1), 1, &have);
         LVal n = lir_op2(l, S_MIN, f.c[0], lir_sub(l, total, f.c[0]));
         n = lir_op3(l, S_SELECT, lir_op2(l, S_LT, f.c[0], lir_i64(l, seed)), n, lir_i64(l, 0));
-        copy(g, ptr, f.c[0], n);
+        copy(g, ptr, f.c[0], n, false);
         LVal next = lir_add(l, f.c[0], n);
         lir_for_end(l, &f, &next, &have);
     }
     LFor f = lir_for(l, have, total, lir_op2(l, S_MAX, have, lir_i64(l, 1)), 0, NULL);
-    copy(g, ptr, f.iv, lir_op2(l, S_MIN, have, lir_sub(l, total, f.iv)));
+    copy(g, ptr, f.iv, lir_op2(l, S_MIN, have, lir_sub(l, total, f.iv)), g->last && a == g->r.first);
     lir_for_end(l, &f, NULL, NULL);
 }
 
@@ -151,7 +152,8 @@ static void repeat_build(Emit *e) {
     const Stage *s = &e->k->stage[0];
     const KBuf *b = &e->k->buf[s->out[0].buf];
     const unsigned bits = dt_bits(b->dtype);
-    Gen g = {.e = e, .ptr = e->ptr[s->out[0].buf], .type = bits > 32 ? DT_I64 : bits > 16 ? DT_I32 : bits > 8 ? DT_U16 : DT_U8};
+    Gen g = {.e = e, .ptr = e->ptr[s->out[0].buf], .type = bits > 32 ? DT_I64 : bits > 16 ? DT_I32 : bits > 8 ? DT_U16 : DT_U8, .last = e->streamed};
+    e->streamed = 0; /* what is copied is read */
     CHECK(find_repeats(e->k, &g.r));
     g.lanes = target_lanes(e->t, g.type);
     const int a = g.r.first;
