@@ -142,8 +142,8 @@ def prelu(d):
     kind, x = d.dtype(), d.shape(1, 4)
     slope = d.pick((1,), x[-1:], x, tuple(1 if d.maybe() else n for n in x)) if d.since >= 7 else d.pick((1,), x[1:2] or (1,))
     a, b = d.value(kind, x, huge=True), d.value(kind, slope)
-    along = b.reshape(slope + (1,) * (len(x) - 2)) if slope != (1,) else b
-    return d.case([a, b], oracle=None if d.since >= 7 else lambda *operands: [np.where(a < 0, along * a, a)])
+    along = b.reshape(slope + (1,) * (len(x) - 2)) if slope != (1,) and d.since < 7 else b
+    return d.case([a, b], oracle=lambda *operands: [np.where(a < 0, along * a, a)])     # those that there are say infinity * 0
 
 
 @gen("Clip")
