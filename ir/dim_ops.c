@@ -6,6 +6,7 @@
  *   floor((k*q + r)/k) = q + floor(r/k)        floor((g*y + e)/(g*k)) = floor((y + floor(e/g))/k)
  *   ceil(x/k) = floor((x + k - 1)/k)           floor((floor(x/a) + e)/k) = floor((x + a*e)/(a*k))
  *   k*floordiv(x,k) + mod(x,k) = x             mod(g*y + e, g*k) = g*mod(y, k) + e, 0 <= e < g
+ *   min(a, b) + max(a - e, b - e) = a + b - e
  */
 #include <string.h>
 
@@ -51,64 +52,99 @@ Dim dim_muli(Ctx *c, Dim a, int64_t b) { return dim_mul(c, a, dim_const(c, b)); 
 
 /* ==== sums and products ======================================================================= */
 
-/* Is u the product t with the atom `mod` replaced by `div`? */
-static bool twin(const Term *t, Dim mod, const Term *u, Dim div) {
+/* Is u the product t with the atom `x` replaced by `y`? */
+static bool twin(const Term *t, Dim x, const Term *u, Dim y) {
     uint32_t i = 0, j = 0;
     bool skipped_t = false, skipped_u = false;
     if (t->n != u->n) return false;
     while (i < t->n || j < u->n) {
-        if (i < t->n && !skipped_t && t->f[i].i == mod.i) skipped_t = true, i++;
-        else if (j < u->n && !skipped_u && u->f[j].i == div.i) skipped_u = true, j++;
+        if (i < t->n && !skipped_t && t->f[i].i == x.i) skipped_t = true, i++;
+        else if (j < u->n && !skipped_u && u->f[j].i == y.i) skipped_u = true, j++;
         else if (i < t->n && j < u->n && t->f[i].i == u->f[j].i) i++, j++;
         else return false;
     }
     return skipped_t && skipped_u;
 }
 
-/* w*mod(x,k) + w*k*floordiv(x,k) becomes w*x, once. */
-static bool recombine_one(Ctx *c, Poly *p, bool *ok) {
-    for (uint32_t i = 0; i < p->n; i++) {
-        for (uint32_t f = 0; f < p->t[i].n; f++) {
-            const DimInfo m = dim_node(c, p->t[i].f[f])->info;
-            int64_t k, want;
-            if (m.kind != D_MOD || !constant(c, m.arg[1], &k) ||
-                __builtin_mul_overflow(p->t[i].coef, k, &want))
-                continue;
-            for (uint32_t j = 0; j < p->n; j++) {
-                const Term u = p->t[j];
-                for (uint32_t g = 0; g < u.n && u.coef == want; g++) {
-                    const DimInfo *d = &dim_node(c, u.f[g])->info;
-                    if (d->kind != D_FLOORDIV || d->arg[0].i != m.arg[0].i ||
-                        d->arg[1].i != m.arg[1].i || !twin(&p->t[i], p->t[i].f[f], &u, u.f[g]))
-                        continue;
-                    Term t = p->t[i], rest = {.coef = t.coef};
-                    for (uint32_t e = 0; e < t.n; e++)
-                        if (e != f) rest.f[rest.n++] = t.f[e];
-                    Poly *w = poly_take(c), *x = poly_take(c), *wx = poly_take(c);
-                    *ok = t.coef != INT64_MIN && u.coef != INT64_MIN &&
-                          poly_add_term(c, w, &rest, 1) == P_OK &&
-                          poly_add(c, x, m.arg[0], 1) == P_OK && poly_mul(c, wx, x, w) == P_OK &&
-                          poly_add_term(c, p, &t, -1) == P_OK &&
-                          poly_add_term(c, p, &u, -1) == P_OK && poly_add_poly(c, p, wx, 1) == P_OK;
-                    poly_give(c, 3);
-                    return *ok;
-                }
-            }
+/* The factor k with which the atom y makes a sum with the atom x; 0: no such pair. */
+static int64_t factor_of(const Ctx *c, const DimInfo *x, const DimInfo *y) {
+    int64_t k = 0;
+    if (x->kind == D_MIN) return y->kind == D_MAX;
+    if (y->kind != D_FLOORDIV || y->arg[0].i != x->arg[0].i || y->arg[1].i != x->arg[1].i) return 0;
+    return constant(c, x->arg[1], &k) ? k : 0;
+}
+
+/* sum = a + d, where c is to a what d is to b */
+static bool cross(Ctx *c, Poly *sum, const Dim a[2], Dim b, Dim d) {
+    Poly *q = poly_take(c);
+    bool ok = poly_add(c, q, a[0], 1) == P_OK && poly_add(c, q, a[1], -1) == P_OK && poly_add(c, q, b, -1) == P_OK &&
+              poly_add(c, q, d, 1) == P_OK && q->n == 0 && q->k == 0 && poly_add(c, sum, a[0], 1) == P_OK &&
+              poly_add(c, sum, d, 1) == P_OK;
+    poly_give(c, 1);
+    return ok;
+}
+
+/* sum = x + k*y of such a pair: mod(a,k) + k*floordiv(a,k) = a, min(a,b) + max(a-e,b-e) = a + b-e */
+static bool pair_sum(Ctx *c, Poly *sum, const DimInfo *x, const DimInfo *y) {
+    if (x->kind == D_MOD) return poly_add(c, sum, x->arg[0], 1) == P_OK;
+    return cross(c, sum, x->arg, y->arg[0], y->arg[1]) || cross(c, sum, x->arg, y->arg[1], y->arg[0]);
+}
+
+/* Takes w*x + w*k*y out of p and adds w*(x + k*y), where the terms are t, with the factor f that is x, and u. */
+static bool replace_pair(Ctx *c, Poly *p, const Term *t, uint32_t f, const Term *u, const Poly *sum) {
+    Term rest = {.coef = t->coef};
+    for (uint32_t e = 0; e < t->n; e++)
+        if (e != f) rest.f[rest.n++] = t->f[e];
+    Poly *w = poly_take(c), *product = poly_take(c);
+    bool ok = t->coef != INT64_MIN && u->coef != INT64_MIN && poly_add_term(c, w, &rest, 1) == P_OK &&
+              poly_mul(c, product, sum, w) == P_OK && poly_add_term(c, p, t, -1) == P_OK && poly_add_term(c, p, u, -1) == P_OK &&
+              poly_add_poly(c, p, product, 1) == P_OK;
+    poly_give(c, 2);
+    return ok;
+}
+
+/* w*x + w*k*y becomes w times their sum, where t of p has the factor x = t.f[f]. */
+static bool recombine_with(Ctx *c, Poly *p, Term t, uint32_t f, bool *ok) {
+    const DimInfo x = dim_node(c, t.f[f])->info;
+    for (uint32_t j = 0; j < p->n; j++) {
+        const Term u = p->t[j];
+        for (uint32_t g = 0; g < u.n; g++) {
+            const DimInfo y = dim_node(c, u.f[g])->info;
+            int64_t k = factor_of(c, &x, &y), want;
+            if (k == 0 || __builtin_mul_overflow(t.coef, k, &want) || u.coef != want || !twin(&t, t.f[f], &u, u.f[g])) continue;
+            Poly *sum = poly_take(c);
+            bool made = pair_sum(c, sum, &x, &y);
+            if (made) *ok = replace_pair(c, p, &t, f, &u, sum);
+            poly_give(c, 1);
+            if (made) return *ok;
         }
     }
     return false;
 }
 
-static bool has_mod(const Ctx *c, const Poly *p) {
+static bool pairs_up(const Ctx *c, Dim atom) {
+    DimKind kind = dim_node(c, atom)->info.kind;
+    return kind == D_MOD || kind == D_MIN;
+}
+
+/* Adds one pair of terms up. */
+static bool recombine_one(Ctx *c, Poly *p, bool *ok) {
     for (uint32_t i = 0; i < p->n; i++)
         for (uint32_t f = 0; f < p->t[i].n; f++)
-            if (dim_node(c, p->t[i].f[f])->info.kind == D_MOD) return true;
+            if (pairs_up(c, p->t[i].f[f]) && (recombine_with(c, p, p->t[i], f, ok) || !*ok)) return *ok;
+    return false;
+}
+
+static bool has_pairs(const Ctx *c, const Poly *p) {
+    for (uint32_t i = 0; i < p->n; i++)
+        for (uint32_t f = 0; f < p->t[i].n; f++)
+            if (pairs_up(c, p->t[i].f[f])) return true;
     return false;
 }
 
 static Dim from_poly(Ctx *c, const Poly *p) {
     bool ok = true;
-    if (p->n < 2 || !has_mod(c, p)) return poly_dim(c, p);
+    if (p->n < 2 || !has_pairs(c, p)) return poly_dim(c, p);
     Poly *q = poly_take(c);
     *q = *p;
     for (int i = 0; i < MAX_TERMS && ok && recombine_one(c, q, &ok); i++) continue;
