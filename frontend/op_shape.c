@@ -18,6 +18,13 @@ static bool is_size(Ctx *c, Dim e, int r, const Dim *d)
     return false;
 }
 
+/* The size that -1 stands for. A quotient without a rest is that of no elements, too, which is what [B,H,S,D] to [B*H,-1,D] wants. */
+static Dim quotient(Imp *m, Dim num, Dim den)
+{
+    Dim q = dim_is(m->c, den, 0) ? DC(m, 0) : dim_floordiv(m->c, num, den);
+    return dim_same(m->c, dim_mul(m->c, q, den), num) ? q : dim_floordiv(m->c, num, dim_max(m->c, den, DC(m, 1)));
+}
+
 /* Target dims: 0 copies the operand's (unless allowzero), one -1 is what remains. Elements that may be negative at run
  * time are decided there. What remains of no elements is undefined, unless the sizes that are 0 are known to be copies. */
 static void reshape(Imp *m, Dim *e, int n, bool allowzero)
@@ -60,7 +67,7 @@ static void reshape(Imp *m, Dim *e, int n, bool allowzero)
     for (int i = 0; i < n; i++)
         if (maybe[i])
             e[i] = dim_select(c, dim_eqv(c, e[i], DC(m, -1)),
-                              dim_floordiv(c, count, dim_max(c, others, DC(m, 1))), e[i]);
+                              quotient(m, count, others), e[i]);
     if (minus >= 0) {
         /* Axes at both ends that are copied cancel, so that [B, S, H] to [B, S, h, -1] divides constants only. */
         int64_t v;
@@ -84,7 +91,7 @@ static void reshape(Imp *m, Dim *e, int n, bool allowzero)
             }
             e[minus] = DC(m, 0);
         } else {
-            e[minus] = dim_floordiv(c, num, dim_lo(c, den) > 0 ? den : dim_max(c, den, DC(m, 1)));
+            e[minus] = quotient(m, num, den);
         }
     }
     result(m, 0, reshape_to(m, x, n, e));

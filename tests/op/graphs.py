@@ -70,3 +70,16 @@ def cases(rng):
     yield Graph([f32(rng, 1, scale=9, dtype=np.float16)],
                 [("Cast", ["x0"], ["i"], {"to": 6}), ("Cast", ["i"], ["h"], {"to": 10}), ("Relu", ["h"], ["y"], {})], ["y", "h"],
                 oracle=lambda x: [np.maximum(np.trunc(x), 0), np.trunc(x)])
+    # relative positions turned to absolute ones by padding and reshaping, behind heads that -1 folds away: sizes stay short enough to write down
+    nodes = [("Shape", ["x0"], ["b"], {"end": 1}), ("Shape", ["x0"], ["s"], {"start": 2, "end": 3}), ("Mul", ["b", "x2"], ["n"], {}),
+             ("Concat", ["n", "x4", "x3"], ["to"], {"axis": 0}), ("Reshape", ["x0", "to"], ["h"], {}), ("Shape", ["h"], ["l"], {"start": 1, "end": 2}),
+             ("Add", ["l", "l"], ["l2"], {}), ("Sub", ["l2", "x1"], ["w"], {}), ("Sub", ["w", "x3"], ["more"], {}), ("Sub", ["l", "x1"], ["l_"], {}),
+             ("Add", ["l", "x1"], ["l1"], {}), ("Mul", ["l2", "l"], ["area"], {}), ("Concat", ["x5", "more"], ["p"], {"axis": 0}),
+             ("Pad", ["h", "p"], ["rel"], {}), ("Pad", ["rel", "x6"], ["r1"], {}), ("Concat", ["n", "area"], ["flat"], {"axis": 0}),
+             ("Reshape", ["r1", "flat"], ["r2"], {}), ("Concat", ["x7", "l_"], ["q"], {"axis": 0}), ("Pad", ["r2", "q"], ["r3"], {}),
+             ("Concat", ["n", "l1", "w"], ["back"], {"axis": 0}), ("Reshape", ["r3", "back"], ["r4"], {}), ("Slice", ["r4", "x8", "l", "x1"], ["r5"], {}),
+             ("Slice", ["r5", "l_", "x9", "x2"], ["r6"], {}), ("Transpose", ["h"], ["t"], {"perm": [0, 2, 1]}), ("MatMul", ["h", "t"], ["score"], {}),
+             ("Add", ["score", "r6"], ["y"], {})]
+    for b, length in ((2, 5), (1, 7)):
+        yield Graph([f32(rng, b, 2, length, 4), *map(np.array, ([1], [2], [4], [-1], [0] * 5, [0] * 5 + [1], [0] * 3, [0], [1 << 62]))], nodes, ["y"],
+                    const=tuple(range(1, 10)), dynamic={0: ["b", 2, "s", 4]})
