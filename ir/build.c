@@ -390,6 +390,28 @@ static Dim bound_before(B *b, Val v, int64_t index, int64_t lo, int64_t hi) {
     return (Dim){0};
 }
 
+/* Where element *index of a permute or slice is in its operand; false: elsewhere, or unknown. */
+static bool moved(B *b, const Node *n, int64_t *index) {
+    const Type *t = val_type(b->g, n->out[0]), *x = val_type(b->g, n->in[0]);
+    int64_t dim[MAX_RANK], xdim[MAX_RANK], from[MAX_RANK], count, rest = *index, flat = 0;
+    if (n->op != P_PERMUTE && n->op != P_SLICE) return false;
+    if (!elem_count(b->c, t, dim, &count) || !elem_count(b->c, x, xdim, &(int64_t){0}) || rest < 0 || rest >= count) return false;
+    for (int d = t->rank - 1; d >= 0; d--) {
+        int64_t at = rest % dim[d], start;
+        rest /= dim[d];
+        if (n->op == P_PERMUTE) {
+            from[((const PermAttr *)n->attr)->perm[d]] = at;
+        } else {
+            const SliceAttr *a = n->attr;
+            if (!dim_is_const(b->c, a->start[d], &start)) return false;
+            from[d] = start + at * a->step[d];
+        }
+    }
+    for (int d = 0; d < x->rank; d++) flat = flat * xdim[d] + from[d];
+    *index = flat;
+    return true;
+}
+
 /* The value and position where an element comes from, through nodes that only move it. */
 static Val trace(B *b, Val v, int64_t *index) {
     for (int depth = 0; depth < 64; depth++) {
@@ -405,8 +427,10 @@ static Val trace(B *b, Val v, int64_t *index) {
             if (k == n->nin || !dim_is_const(b->c, val_type(b->g, n->in[k])->dim[0], NULL)) return v;
             v = n->in[k];
             *index = at;
-        } else {
+        } else if (!n->nin || !moved(b, n, index)) {
             return v;
+        } else {
+            v = n->in[0];
         }
     }
     return v;

@@ -22,6 +22,7 @@ bool conv_match(const Graph *g, const Node *n, Conv *v) {
     *v = (Conv){.x = n->in[0], .w = n->in[1], .spatial = s, .groups = 1, .grouped = grouped, .bytes = bytes};
     if (grouped && !dim_is_const(g->c, k->dim[0], &v->groups)) return false;
     if (!dim_is_const(g->c, k->dim[grouped], &v->cout) || !dim_is_const(g->c, k->dim[grouped + 1], &v->cin)) return false;
+    if (!dim_is_const(g->c, x->dim[1 + grouped], NULL)) return false; /* that it is cin may be known at run time alone */
     for (int i = 0; i < s; i++) if (!dim_is_const(g->c, k->dim[2 + grouped + i], NULL)) return false;
     return true;
 }

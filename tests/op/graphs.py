@@ -83,3 +83,17 @@ def cases(rng):
     for b, length in ((2, 5), (1, 7)):
         yield Graph([f32(rng, b, 2, length, 4), *map(np.array, ([1], [2], [4], [-1], [0] * 5, [0] * 5 + [1], [0] * 3, [0], [1 << 62]))], nodes, ["y"],
                     const=tuple(range(1, 10)), dynamic={0: ["b", 2, "s", 4]})
+    # channels that only the run can tell: whether they fit the weights is seen then
+    for more in (0, 3):
+        yield Graph([f32(rng, 2, 8, 9), np.array([0, more, 1, 0, 0, 1]), f32(rng, 16, 8, 3)],
+                    [("Pad", ["x0", "x1"], ["p"], {}), ("Conv", ["p", "x2"], ["c"], {}), ("Relu", ["c"], ["y"], {})], ["y"], const=(2,),
+                    error="channel" if more else None)
+    # pads of which one is computed and the others are known, in the order in which exporters bring them
+    for t in (9, 12):
+        yield Graph([f32(rng, 2, 8, t), *map(np.array, ([2], [0] * 4, [-1, 2], [-1], [-(1 << 62)], [0])), f32(rng, 16, 8, 3), np.float32(4), np.array(2)],
+                    [("Shape", ["x0"], ["s"], {}), ("Gather", ["s", "x9"], ["n"], {}), ("Cast", ["n"], ["f"], {"to": 1}), ("Div", ["f", "x8"], ["q"], {}),
+                     ("Ceil", ["q"], ["u"], {}), ("Cast", ["u"], ["i"], {"to": 7}), ("Unsqueeze", ["i", "x6"], ["more"], {}),
+                     ("Concat", ["x1", "more", "x2"], ["by"], {"axis": 0}), ("Reshape", ["by", "x3"], ["pairs"], {}),
+                     ("Slice", ["pairs", "x4", "x5", "x6", "x4"], ["turned"], {}), ("Transpose", ["turned"], ["lo_hi"], {"perm": [1, 0]}),
+                     ("Reshape", ["lo_hi", "x4"], ["pads"], {}), ("Pad", ["x0", "pads"], ["p"], {"mode": "reflect"}), ("Conv", ["p", "x7"], ["y"], {}),
+                     ("Add", ["y", "y"], ["z"], {})], ["z"], const=tuple(range(1, 10)), dynamic={0: ["b", 8, "t"]})
