@@ -153,7 +153,9 @@ double dim_guess(Ctx *c, Dim d, double more) {
     case D_MIN: return a[0] < a[1] ? a[0] : a[1];
     case D_MAX: return a[0] > a[1] ? a[0] : a[1];
     case D_BCAST: return a[0] == 1 ? a[1] : a[0];
-    case D_SELECT: return a[1];
+    case D_EQ: return a[0] == a[1];
+    case D_LT: return a[0] < a[1];
+    case D_SELECT: return a[0] != 0 ? a[1] : a[2];
     default: return 1;
     }
 }

@@ -1029,7 +1029,7 @@ END_TEST
 
 static void chooses(const char *level, const char *want, const char *in, const char *out, const char *body) {
     Ctx *c = ctx_new();
-    const char *text = ctx_printf(c, "graph @t (%s) -> (%%y: %s) {\n  %%y = group \"kernel\" %%a, %%b : %s (%s) {\n%s\n  }\n  return %%y\n}\n",
+    const char *text = ctx_printf(c, "dims T\ngraph @t (%s) -> (%%y: %s) {\n  %%y = group \"kernel\" %%a, %%b : %s (%s) {\n%s\n  }\n  return %%y\n}\n",
                                   in, out, out, in, body);
     Graph *g = graph_parse(c, text, "test.ir");
     ck_assert_msg(g != NULL, "%s\n%s", ctx_messages(c), text);
@@ -1050,6 +1050,9 @@ START_TEST(choices) {
     /* Few rows times panels that no cache holds: the panels are read once. */
     chooses("x86-64-v3", "contract ", "%a: f32[8,4096], %b: f32[256,4096,16]", "f32[8,256,16]",
             "%0 = contract \"mk,nki->mni\" %a, %b : f32[8,256,16]\nyield %0");
+    /* A size that depends on a comparison is what it is at the usual sizes, not that of the rare branch. */
+    chooses("x86-64-v4", "contract ", "%a: f32[select(lt(T,64),0,T),64], %b: f32[64,T]", "f32[select(lt(T,64),0,T),T]",
+            "%0 = contract \"mk,kn->mn\" %a, %b : f32[select(lt(T,64),0,T),T]\nyield %0");
     /* The 16 channels of a block are no loop where registers are few. */
     static const char blocks[] = "%0 = window axes [2, 3] size [3, 3] stride [2, 2] dilation [1, 1] %a : f32[1,4,14,14,16,3,3]\n"
                                  "%1 = permute [0, 2, 3, 1, 5, 6, 4] %0 : f32[1,14,14,4,3,3,16]\n"
