@@ -1029,8 +1029,8 @@ END_TEST
 
 static void chooses(const char *level, const char *want, const char *in, const char *out, const char *body) {
     Ctx *c = ctx_new();
-    const char *text = ctx_printf(c, "dims T\ngraph @t (%s) -> (%%y: %s) {\n  %%y = group \"kernel\" %%a, %%b : %s (%s) {\n%s\n  }\n  return %%y\n}\n",
-                                  in, out, out, in, body);
+    const char *text = ctx_printf(
+        c, "dims T\ngraph @t (%s) -> (%%y: %s) {\n  %%y = group \"kernel\" %%a, %%b : %s (%s) {\n%s\n  }\n  return %%y\n}\n", in, out, out, in, body);
     Graph *g = graph_parse(c, text, "test.ir");
     ck_assert_msg(g != NULL, "%s\n%s", ctx_messages(c), text);
     KernelCode *code = kernel_compile(c, kernel_lower(c, g, kernel_of(g), NEWN(c, Storage, g->val.n)), target_find(level), NULL);

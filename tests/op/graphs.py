@@ -78,8 +78,8 @@ def cases(rng):
              ("Pad", ["h", "p"], ["rel"], {}), ("Pad", ["rel", "x6"], ["r1"], {}), ("Concat", ["n", "area"], ["flat"], {"axis": 0}),
              ("Reshape", ["r1", "flat"], ["r2"], {}), ("Concat", ["x7", "l_"], ["q"], {"axis": 0}), ("Pad", ["r2", "q"], ["r3"], {}),
              ("Concat", ["n", "l1", "w"], ["back"], {"axis": 0}), ("Reshape", ["r3", "back"], ["r4"], {}), ("Slice", ["r4", "x8", "l", "x1"], ["r5"], {}),
-             ("Slice", ["r5", "l_", "x9", "x2"], ["r6"], {}), ("Transpose", ["h"], ["t"], {"perm": [0, 2, 1]}), ("MatMul", ["h", "t"], ["score"], {}),
-             ("Add", ["score", "r6"], ["y"], {})]
+             ("Slice", ["r5", "l_", "x9", "x2"], ["r6"], {}), ("Transpose", ["h"], ["t"], {"perm": [0, 2, 1]}),
+             ("MatMul", ["h", "t"], ["score"], {}), ("Add", ["score", "r6"], ["y"], {})]
     for b, length in ((2, 5), (1, 7)):
         yield Graph([f32(rng, b, 2, length, 4), *map(np.array, ([1], [2], [4], [-1], [0] * 5, [0] * 5 + [1], [0] * 3, [0], [1 << 62]))], nodes, ["y"],
                     const=tuple(range(1, 10)), dynamic={0: ["b", 2, "s", 4]})
