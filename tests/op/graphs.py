@@ -72,12 +72,14 @@ def cases(rng):
                 oracle=lambda x: [np.maximum(np.trunc(x), 0), np.trunc(x)])
     # relative positions turned to absolute ones by padding and reshaping, behind heads that -1 folds away: sizes stay short enough to write down
     nodes = [("Shape", ["x0"], ["b"], {"end": 1}), ("Shape", ["x0"], ["s"], {"start": 2, "end": 3}), ("Mul", ["b", "x2"], ["n"], {}),
-             ("Concat", ["n", "x4", "x3"], ["to"], {"axis": 0}), ("Reshape", ["x0", "to"], ["h"], {}), ("Shape", ["h"], ["l"], {"start": 1, "end": 2}),
+             ("Concat", ["n", "x4", "x3"], ["to"], {"axis": 0}), ("Reshape", ["x0", "to"], ["h"], {}),
+             ("Shape", ["h"], ["l"], {"start": 1, "end": 2}),
              ("Add", ["l", "l"], ["l2"], {}), ("Sub", ["l2", "x1"], ["w"], {}), ("Sub", ["w", "x3"], ["more"], {}), ("Sub", ["l", "x1"], ["l_"], {}),
              ("Add", ["l", "x1"], ["l1"], {}), ("Mul", ["l2", "l"], ["area"], {}), ("Concat", ["x5", "more"], ["p"], {"axis": 0}),
              ("Pad", ["h", "p"], ["rel"], {}), ("Pad", ["rel", "x6"], ["r1"], {}), ("Concat", ["n", "area"], ["flat"], {"axis": 0}),
              ("Reshape", ["r1", "flat"], ["r2"], {}), ("Concat", ["x7", "l_"], ["q"], {"axis": 0}), ("Pad", ["r2", "q"], ["r3"], {}),
-             ("Concat", ["n", "l1", "w"], ["back"], {"axis": 0}), ("Reshape", ["r3", "back"], ["r4"], {}), ("Slice", ["r4", "x8", "l", "x1"], ["r5"], {}),
+             ("Concat", ["n", "l1", "w"], ["back"], {"axis": 0}), ("Reshape", ["r3", "back"], ["r4"], {}),
+             ("Slice", ["r4", "x8", "l", "x1"], ["r5"], {}),
              ("Slice", ["r5", "l_", "x9", "x2"], ["r6"], {}), ("Transpose", ["h"], ["t"], {"perm": [0, 2, 1]}),
              ("MatMul", ["h", "t"], ["score"], {}), ("Add", ["score", "r6"], ["y"], {})]
     for b, length in ((2, 5), (1, 7)):
@@ -90,10 +92,13 @@ def cases(rng):
                     error="channel" if more else None)
     # pads of which one is computed and the others are known, in the order in which exporters bring them
     for t in (9, 12):
-        yield Graph([f32(rng, 2, 8, t), *map(np.array, ([2], [0] * 4, [-1, 2], [-1], [-(1 << 62)], [0])), f32(rng, 16, 8, 3), np.float32(4), np.array(2)],
-                    [("Shape", ["x0"], ["s"], {}), ("Gather", ["s", "x9"], ["n"], {}), ("Cast", ["n"], ["f"], {"to": 1}), ("Div", ["f", "x8"], ["q"], {}),
+        sizes = map(np.array, ([2], [0] * 4, [-1, 2], [-1], [-(1 << 62)], [0]))
+        yield Graph([f32(rng, 2, 8, t), *sizes, f32(rng, 16, 8, 3), np.float32(4), np.array(2)],
+                    [("Shape", ["x0"], ["s"], {}), ("Gather", ["s", "x9"], ["n"], {}), ("Cast", ["n"], ["f"], {"to": 1}),
+                     ("Div", ["f", "x8"], ["q"], {}),
                      ("Ceil", ["q"], ["u"], {}), ("Cast", ["u"], ["i"], {"to": 7}), ("Unsqueeze", ["i", "x6"], ["more"], {}),
                      ("Concat", ["x1", "more", "x2"], ["by"], {"axis": 0}), ("Reshape", ["by", "x3"], ["pairs"], {}),
                      ("Slice", ["pairs", "x4", "x5", "x6", "x4"], ["turned"], {}), ("Transpose", ["turned"], ["lo_hi"], {"perm": [1, 0]}),
-                     ("Reshape", ["lo_hi", "x4"], ["pads"], {}), ("Pad", ["x0", "pads"], ["p"], {"mode": "reflect"}), ("Conv", ["p", "x7"], ["y"], {}),
+                     ("Reshape", ["lo_hi", "x4"], ["pads"], {}), ("Pad", ["x0", "pads"], ["p"], {"mode": "reflect"}),
+                     ("Conv", ["p", "x7"], ["y"], {}),
                      ("Add", ["y", "y"], ["z"], {})], ["z"], const=tuple(range(1, 10)), dynamic={0: ["b", 8, "t"]})
