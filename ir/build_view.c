@@ -21,6 +21,18 @@ static bool rank_ok(B *b, int rank) {
     return false;
 }
 
+bool window_of_ones(Ctx *c, const WindowAttr *a) {
+    for (int k = 0; k < a->n; k++)
+        if (!dim_is(c, a->size[k], 1) || a->stride[k] != 1) return false;
+    return true;
+}
+
+/* What only gives v other dims. */
+static const Node *reshaped_by(B *b, Val v) {
+    const Node *n = made_by(b, v, P_WINDOW);
+    return n && window_of_ones(b->c, n->attr) ? n : made_by(b, v, P_RESHAPE);
+}
+
 /* Not a view: tensors only. Other kinds go on so that infer reports them. */
 Val b_reshape(B *b, Val v, int rank, const Dim *dim) {
     if (!v.i || !rank_ok(b, rank)) return (Val){0};
@@ -40,7 +52,7 @@ Val b_reshape(B *b, Val v, int rank, const Dim *dim) {
     if (strlen(is) + strlen(n_is) > 120) is = "these sizes", n_is = "theirs"; /* computed ones, of no use to a reader */
     b_guard(b, G_EQ, from_n, to_n, "cannot reshape %s to %s: %s elements against %s", was, is, dim_text(b->c, from_n), n_is);
     const Node *n;
-    while ((n = made_by(b, v, P_RESHAPE))) v = graph_resolve(b->g, n->in[0]);
+    while ((n = reshaped_by(b, v))) v = graph_resolve(b->g, n->in[0]);
     if (b_same_dims(b, val_type(b->g, v), rank, dim)) return v;
     n = made_by(b, v, P_CONST);
     if (n && (type_const_dims(b->c, &to, NEWN(b->c, int64_t, rank + 1)) || ((const ConstAttr *)n->attr)->data->splat)) {

@@ -394,6 +394,7 @@ Val b_slice(B *b, Val v, const Dim *start, const int64_t *step, const Dim *size)
 Val b_slice_axis(B *b, Val v, int axis, Dim start, Dim size);
 Val b_pad(B *b, Val v, const Dim *lo, const Dim *hi, const int64_t *interior, PadMode mode, Scalar value, Val valop);
 Val b_concat(B *b, int n, const Val *in, int axis);
+bool window_of_ones(Ctx *c, const WindowAttr *a); /* one element at each place, and none left out: a reshape, as of a pooling without effect */
 Val b_window(B *b, Val v, const WindowAttr *a);
 Val b_gather(B *b, Val x, Val idx, int axis, Oob oob);
 Val b_scatter(B *b, Val x, Val idx, Val upd, const ScatterAttr *a);
