@@ -245,7 +245,7 @@ static void keep_indices(const Keep *w, const ExprInfo *load) {
         keep(w, offset);
         return;
     }
-    emit_load_at(w->e, load, at);
+    emit_load_at(w->e, w->s, load, at);
     for (int d = 0; d < w->e->k->buf[load->index].rank; d++) keep(w, at[d]);
     if (load->oob == OOB_VALUE) keep(w, load->arg[load->narg - 1]);
 }
@@ -287,7 +287,7 @@ static void find_near(void *data, const ExprInfo *x) {
     const int v = w->p->vaxis;
     Expr at[MAX_RANK];
     bool row = false;
-    emit_load_at(w->e, x, at);
+    emit_load_at(w->e, w->s, x, at);
     for (int d = 0; d < b->rank; d++) row |= expr_uses_axis(w->e->c, at[d], (uint32_t)v) && expr_uses_axis(w->e->c, at[d], (uint32_t)w->row);
     if (row || w->e->temp[x->index]) return;
     LVal ok = {0};

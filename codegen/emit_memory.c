@@ -109,11 +109,11 @@ LVal emit_address(Emit *e, const Stage *s, uint16_t buf, int rank, const Expr *a
     return emit_mode(e, s, offset_expr(e, buf, rank, rest), p, true);
 }
 
-void emit_load_at(Emit *e, const ExprInfo *x, Expr *at) {
+void emit_load_at(Emit *e, const Stage *s, const ExprInfo *x, Expr *at) {
     const KBuf *b = &e->k->buf[x->index];
     for (int d = 0; d < b->rank; d++) {
         at[d] = x->arg[d];
-        if (x->oob != OOB_CLAMP) continue;
+        if (x->oob != OOB_CLAMP || emit_always_inside(e->c, s, b, at[d], d)) continue;
         Expr top = expr_dim(e->c, dim_addi(e->c, b->dim[d], -1)), zero = expr_int(e->c, DT_I64, 0);
         at[d] = expr_op(e->c, S_MAX, expr_op(e->c, S_MIN, at[d], top, (Expr){0}), zero, (Expr){0});
     }
@@ -124,7 +124,7 @@ void emit_load_offsets(Emit *e, const Stage *s, const ExprInfo *x, int axis, Exp
     const int rank = e->k->buf[buf].rank;
     Expr at[MAX_RANK], lanes;
     int64_t step;
-    emit_load_at(e, x, at);
+    emit_load_at(e, s, x, at);
     *offset = offset_expr(e, buf, rank, at);
     if (step_along(e, s, *offset, axis, &step)) return;
     split_lanes(e, s, buf, rank, at, axis, &lanes);
@@ -275,7 +275,7 @@ LVal emit_load(Emit *e, const Stage *s, const ExprInfo *x, const Point *p, LVal 
     const KBuf *b = &e->k->buf[bufno];
     int rank = b->rank;
     Expr at[MAX_RANK];
-    emit_load_at(e, x, at);
+    emit_load_at(e, s, x, at);
     Oob oob = x->oob;
     if (e->temp[bufno]) return e->temp[bufno](e, e->temp_data[bufno], x->arg, p);
     LVal ok = {0};

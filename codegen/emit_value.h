@@ -35,7 +35,7 @@ void emit_load_offsets(Emit *e, const Stage *s, const ExprInfo *x, int axis, Exp
 Expr emit_store_offset(Emit *e, const KOut *o);
 
 /* The indices of load x: those of the nearest element, if it is clamped. */
-void emit_load_at(Emit *e, const ExprInfo *x, Expr *at);
+void emit_load_at(Emit *e, const Stage *s, const ExprInfo *x, Expr *at);
 
 /* emit_few.c: the lanes of an access in range, by permuting what one vector loads; none if they read too many places. ok: a scalar, whether there is
  * anything to read, or none. */

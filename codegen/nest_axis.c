@@ -110,9 +110,14 @@ typedef struct AxisScore { const Kernel *k; const Stage *s; int axis; int unit, 
 
 static void score_access(AxisScore *a, uint16_t buf, int rank, const Expr *at) {
     Affine f;
-    if (!access_affine(a->k, a->s, buf, rank, at, &f)) {
-        for (int d = 0; d < rank; d++) if (expr_uses_axis(a->k->c, at[d], (uint32_t)a->axis)) { a->indirect++; return; }
-        a->zero++;
+    if (!access_affine(a->k, a->s, buf, rank, at, &f)) { /* a row that is found may be read along it */
+        const Expr self = expr_axis(a->k->c, (uint32_t)a->axis);
+        int uses = 0, along = 0;
+        for (int d = 0; d < rank; d++) {
+            uses += expr_uses_axis(a->k->c, at[d], (uint32_t)a->axis);
+            along += at[d].i == self.i && dim_is(a->k->c, a->k->buf[buf].stride[d], 1);
+        }
+        *(!uses ? &a->zero : uses == 1 && along ? &a->unit : &a->indirect) += 1;
         return;
     }
     if (!f.has[a->axis]) a->zero++;

@@ -198,14 +198,14 @@ void imp_maxunpool(Imp *m)
 
 /* ---- linear interpolation of operand 0 at positions pos[] of its last n axes */
 
-typedef struct Sample { DType t, w; int lead, n; Expr at[MAX_RANK], low[MAX_RANK], weight[MAX_RANK]; } Sample;
+typedef struct Sample { DType t, w; Oob oob; int rank, lead, n; Expr at[MAX_RANK], low[MAX_RANK], weight[MAX_RANK]; } Sample;
 
-/* sum over the 2^n neighbours, those outside being zero; or the greatest weighted neighbour */
+/* sum over the 2^n neighbours, those outside being zero, or the nearest inside; or the greatest weighted neighbour */
 static Expr sample(Imp *m, Sample *s, int axis, Expr weight, bool greatest)
 {
     if (axis == s->n) {
-        Expr v = expr_load(m->c, 0, s->t, s->lead + s->n, s->at, OOB_VALUE, expr_int(m->c, s->t, 0), 0);
-        return X2(MUL, expr_cast(m->c, v, s->w), weight);
+        Expr pad = s->oob == OOB_VALUE ? expr_int(m->c, s->t, 0) : (Expr){0};
+        return X2(MUL, expr_cast(m->c, expr_load(m->c, 0, s->t, s->rank, s->at, s->oob, pad, 0), s->w), weight);
     }
     Expr part[2];
     for (int k = 0; k < 2; k++) {
@@ -250,7 +250,7 @@ void imp_deformconv(Imp *m)
     if (mask.i)
         b_guard(&m->b, G_EQ, dim_of(m, mask, 1), dim_muli(m->c, kernel, ogroup), "channels of the mask");
     /* samples [batch, channel, o.., k..] */
-    Sample s = {.t = t, .w = acc, .lead = 2, .n = n, .at = {xaxis(m, 0), xaxis(m, 1)}};
+    Sample s = {.t = t, .w = acc, .oob = OOB_VALUE, .rank = 2 + n, .lead = 2, .n = n, .at = {xaxis(m, 0), xaxis(m, 1)}};
     Expr flat = X2(FDIV, xaxis(m, 1), xdim(m, dim_floordiv(m->c, channels, DC(m, ogroup)))), at[MAX_RANK];
     for (int i = 0; i < n; i++) {
         flat = X2(ADD, X2(MUL, flat, xdim(m, k[i])), xaxis(m, 2 + n + i));
@@ -289,6 +289,8 @@ void imp_deformconv(Imp *m)
 }
 
 /* ---- RoiAlign */
+
+enum { MANY_CHANNELS = 4 };
 
 typedef struct Roi {
     Val in[9];                  /* image, regions, indices of images; if regions decide about samples: per bin along y and x of each region,
@@ -358,16 +360,21 @@ void imp_roialign(Imp *m)
     Expr at = wrap_index(m, xarg(m, 0, DT_I64), image[0]);
     b_guard_val(&m->b, b_map1(&m->b, in_range(m, at, XI(0), xdim(m, image[0])), 1, &r.in[2]), "batch_indices: an index is out of range");
     Expr region = xaxis(m, 0), inside = expr_int(m->c, DT_BOOL, 1), zero = xf(m, r.w, 0), count = XI(1), among[2];
-    Sample s = {.t = r.t, .w = r.w, .lead = 2, .n = 2, .at = {wrap_index(m, load_at(m, 2, DT_I64, 1, &region), image[0]), xaxis(m, 1)}};
+    /* Axes: region, channel, bins, samples; of many channels region, bins, samples, channel, so that all of them share the places. */
+    const bool inner = dim_lo(m->c, image[1]) >= MANY_CHANNELS;
+    const int channel = inner ? 5 : 1, bins = inner ? 1 : 2, samples = bins + 2;
+    Sample s = {.t = r.t, .w = r.w, .oob = OOB_CLAMP, .rank = 4, .lead = inner ? 1 : 2, .n = 2};
+    s.at[0] = wrap_index(m, load_at(m, 2, DT_I64, 1, &region), image[0]);
+    s.at[inner ? 3 : 1] = xaxis(m, channel);
     d[0] = regions;
-    d[1] = image[1];
+    d[channel] = image[1];
     for (int k = 3; k < 7; k++)
         r.in[k] = r.in[0]; /* until it is known: an operand that nothing reads */
     int base = r.ratio > 0 ? 3 : 7; /* operands before the positions along each axis, [regions, bins, samples], -1 for what is outside */
     for (int i = 0; i < 2; i++) {
         Expr from, length;
-        d[2 + i] = DC(m, r.bins[i]);
-        d[4 + i] = roi_samples(m, &r, i, image[2 + i]);
+        d[bins + i] = DC(m, r.bins[i]);
+        d[samples + i] = roi_samples(m, &r, i, image[2 + i]);
         roi_extent(m, &r, i, &from, &length);
         Expr n = r.ratio > 0 ? XI(r.ratio) : load_at(m, 3 + i, DT_I64, 1, &region), k = xaxis(m, 2), bin[2] = {region, xaxis(m, 1)};
         if (r.ratio <= 0)
@@ -377,10 +384,10 @@ void imp_roialign(Imp *m)
         Expr size = expr_cast(m->c, xdim(m, image[2 + i]), r.w), last = X2(SUB, size, xf(m, r.w, 1));
         Expr ok = X2(AND, X2(LT, k, n), X2(AND, X2(GE, p, xf(m, r.w, -1)), X2(LE, p, size)));
         p = X3(SELECT, ok, X2(MIN, X2(MAX, p, zero), last), xf(m, r.w, -1));
-        r.in[base + i] = map_over(m, p, base, r.in, 3, (Dim[]){regions, d[2 + i], d[4 + i]});
+        r.in[base + i] = map_over(m, p, base, r.in, 3, (Dim[]){regions, d[bins + i], d[samples + i]});
         count = X2(MUL, count, n);
-        bin[1] = xaxis(m, 2 + i);
-        k = xaxis(m, 4 + i);
+        bin[1] = xaxis(m, bins + i);
+        k = xaxis(m, samples + i);
         among[i] = r.ratio > 0 ? inside : X2(LT, X2(ADD, k, load_at(m, 5 + i, DT_I64, 2, bin)), n);
         p = load_at(m, base + i, r.w, 3, (Expr[]){region, bin[1], k});
         inside = X2(AND, inside, X2(GE, p, zero));
@@ -391,13 +398,17 @@ void imp_roialign(Imp *m)
     Expr e = X3(SELECT, inside, sample(m, &s, 0, (Expr){0}, greatest), zero);
     if (greatest && r.ratio <= 0) /* what other regions have more of counts as the least number; no sample at all gives 0 */
         e = X3(SELECT, X2(AND, among[0], among[1]), e, xf(m, r.w, -INFINITY));
-    Val v = b_reduce1(&m->b, greatest ? R_MAX : R_SUM, map_over(m, e, base + 2, r.in, 6, d), 0x30, false);
+    if (inner)
+        r.in[0] = b_permute(&m->b, r.in[0], (int[]){0, 2, 3, 1});
+    Val v = b_reduce1(&m->b, greatest ? R_MAX : R_SUM, map_over(m, e, base + 2, r.in, 6, d), 3u << samples, false);
     if (greatest)
         v = r.ratio > 0 ? v : map_text(m, "select(a == -inf, 0, a)", 1, &v);
     else if (r.ratio > 0)
         v = b_binary(&m->b, S_MUL, v, scalar_of(m, r.w, 1 / (double)(r.ratio * r.ratio)));
     else
         v = b_binary(&m->b, S_DIV, v, along(m, map_over(m, expr_cast(m->c, X2(MAX, count, XI(1)), r.w), 5, r.in, 1, &regions), 4, 0));
+    if (inner)
+        v = b_permute(&m->b, v, (int[]){0, 3, 1, 2});
     result(m, 0, cast_to(m, v, r.t));
 }
 

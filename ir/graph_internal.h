@@ -24,8 +24,6 @@ Type type_map(Ctx *c, const Type *t, DimFn fn, void *data);     /* fn NULL: *t *
 int node_regions(const Node *n, Graph *out[2]);                 /* how many; out holds them */
 bool dim_uses_sym(const Ctx *c, Dim d, uint32_t sym);
 bool dim_lone_sym(const Ctx *c, Dim d, uint32_t *sym);          /* d is a symbol */
-/* Calls fn on each expression reachable from e once, arguments in no order. false as soon as fn answers false. */
-bool expr_each(Ctx *c, Expr e, bool (*fn)(void *data, Ctx *c, const ExprInfo *i), void *data);
 
 /* ==== elem.c ====================================================================================================== */
 /* The elements of result r of such a node (of type t) as dims, in the arena, or NULL. */

@@ -215,6 +215,8 @@ uint32_t expr_nguards(const Ctx *c); /* guards are 1 .. expr_nguards - 1 */
 const char *expr_guard_text(const Ctx *c, uint32_t guard);
 Loc expr_guard_loc(const Ctx *c, uint32_t guard);
 const ExprInfo *expr_info(const Ctx *c, Expr e);
+/* Calls fn on each expression reachable from e once, arguments in no order. false as soon as fn answers false. */
+bool expr_each(Ctx *c, Expr e, bool (*fn)(void *data, Ctx *c, const ExprInfo *i), void *data);
 /* Rewrite bottom-up: fn gets a node whose arguments are already rewritten, and returns its replacement. Memoised. */
 typedef Expr (*ExprFn)(void *data, Ctx *c, Expr e, const ExprInfo *i, const Expr *newarg);
 Expr expr_rewrite(Ctx *c, Expr e, ExprFn fn, void *data);

@@ -6,7 +6,7 @@
  *   elsewhere, results of the graph, what is made before all sizes of the concat are known) is copied;
  * - what a scatter updates is made where its result goes, and copied there if others read it, or if it lies elsewhere;
  * - a reshape that strides cannot express is a copy, which fusion lets the producer write directly;
- * - channels that products read together lie side by side;
+ * - channels that products, or maps at places of their own, read together lie side by side;
  * - results of the graph and operands of control nodes are values of their own.
  * After this pass every view chain from a materialised value is a strided view, a pad, or a broadcast. */
 #include "ir/const.h"
@@ -194,6 +194,40 @@ static void materialise_together(Graph *g, const Target *t) {
     }
 }
 
+/* Operands that a map reads at places of its own, all along its last axis. */
+typedef struct Rows { uint8_t last; uint32_t operands; } Rows;
+
+static bool note_row(void *data, Ctx *c, const ExprInfo *i) {
+    Rows *r = data;
+    const int rank = i->kind == E_LOAD ? i->narg - (i->oob == OOB_VALUE) : 0;
+    const ExprInfo *at = rank ? expr_info(c, i->arg[rank - 1]) : NULL;
+    if (at && at->kind == E_AXIS && at->index == r->last && i->index < 32) r->operands |= 1u << i->index;
+    return true;
+}
+
+/* Rows of a permuted image, of which many are read, or each many times, are copied to lie side by side. */
+static void materialise_rows(Graph *g) {
+    uint32_t nnode = g->node.n;
+    for (uint32_t i = 0; i < nnode; i++) {
+        Node *n = g->node.v[i];
+        int64_t points, elements;
+        if (n->op != P_MAP) continue;
+        const MapAttr *a = n->attr;
+        Rows rows = {.last = (uint8_t)(a->rank - 1)};
+        for (int r = 0; a->rank && r < n->nout; r++) expr_each(g->c, a->body[r], note_row, &rows);
+        for (int k = 0; k < n->nin && k < 32; k++) {
+            if (!(rows.operands >> k & 1)) continue;
+            Val v = graph_resolve(g, n->in[k]);
+            const Node *d = val_def(g, v);
+            Strides s;
+            if (!d || d->op != P_PERMUTE || !strides_in_memory(g, v, &s) || dim_is(g->c, s.stride[s.rank - 1], 1)) continue;
+            bool few = dim_is_const(g->c, type_count(g->c, val_type(g, n->out[0])), &points) &&
+                       dim_is_const(g->c, type_count(g->c, val_type(g, v)), &elements) && points < elements;
+            if (!few) n->in[k] = copy_of(g, v, n->loc);
+        }
+    }
+}
+
 /* ---- concats and results ---- */
 
 /* Takes dense operands; what it gives lies where it chooses. */
@@ -360,6 +394,7 @@ bool pass_bufferise(Graph *g, PassCtx *p) {
     }
     materialise_reshapes(g, placed, room);
     materialise_together(g, p->target);
+    materialise_rows(g);
     graph_tidy(g);
     return true;
 }

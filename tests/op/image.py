@@ -42,6 +42,12 @@ def cases(rng):
     for mode in ("avg", "max"):     # more samples than a run can look at
         yield Case("RoiAlign", [np.ones((1, 1, 4, 4), np.float32), np.float32([[1, 1, 1e12, 1e12], [1, 1, np.inf, 2]]), np.zeros(2, np.int64)],
                    {"mode": mode}, oracle=[np.float32([mode == "max", 0]).reshape(2, 1, 1, 1)], tol=1e-6, slack=1)
+    for channels in (4, 21):        # which lie innermost
+        for attrs in ({"sampling_ratio": 2}, {"sampling_ratio": 0}, {"sampling_ratio": 1, "mode": "max"}):
+            yield Case("RoiAlign", [f32(rng, 2, channels, 9, 11), regions, np.array([0, 1, 1, 0, 1], np.int64)],
+                       {"output_height": 2, "output_width": 3, **attrs}, opset=16, dynamic={0: ["n", channels, "h", "w"], 1: ["r", 4], 2: ["r"]})
+    yield Case("RoiAlign", [f32(rng, 2, 5, 0, 11), regions, np.array([0, 1, 1, 0, 1], np.int64)], {"sampling_ratio": 2}, opset=16, dynamic=True,
+               oracle=[np.zeros((5, 5, 1, 1), np.float32)])
     yield Case("RoiAlign", [image, regions[:0], np.zeros(0, np.int64)], {"output_height": 2, "output_width": 3}, opset=16)
     yield Case("RoiAlign", [image, regions[:4], np.array([0, 1, 1, 0], np.int64)], {"mode": "max", "output_height": 2, "output_width": 2}, opset=16)
     for size in (1, 2, 3, 4, 9):
