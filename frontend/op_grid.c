@@ -218,7 +218,7 @@ static Expr sample(Imp *m, Sample *s, int axis, Expr weight, bool greatest)
 
 void imp_deformconv(Imp *m)
 {
-    static const char *const spec[] = {"ngcxu,gdcu->ngdx", "ngcxyuv,gdcuv->ngdxy", "ngcxyzuvw,gdcuvw->ngdxyz"};
+    static const char *const spec[] = {"nxugc,gdcu->ngdx", "nxyuvgc,gdcuv->ngdxy", "nxyzuvwgc,gdcuvw->ngdxyz"};
     Val x = m->in[0], w = m->in[1], offset = m->in[2], bias = operand(m, 3), mask = operand(m, 4), in[3] = {x, offset, mask};
     DType t = dtype_of(m, x), acc = wide_type(t);
     int r = rank_of(m, x), n = r - 2;
@@ -249,21 +249,31 @@ void imp_deformconv(Imp *m)
     b_guard(&m->b, G_EQ, dim_mod(m->c, channels, DC(m, ogroup)), DC(m, 0), "the channels must be a multiple of offset_group");
     if (mask.i)
         b_guard(&m->b, G_EQ, dim_of(m, mask, 1), dim_muli(m->c, kernel, ogroup), "channels of the mask");
-    /* samples [batch, channel, o.., k..] */
-    Sample s = {.t = t, .w = acc, .oob = OOB_VALUE, .rank = 2 + n, .lead = 2, .n = n, .at = {xaxis(m, 0), xaxis(m, 1)}};
-    Expr flat = X2(FDIV, xaxis(m, 1), xdim(m, dim_floordiv(m->c, channels, DC(m, ogroup)))), at[MAX_RANK];
+    /* samples [batch, o.., k.., group of offsets, channel of it], so that channels share the places */
+    const int at_k = 1 + n, at_group = 1 + 2 * n, rank = 3 + 2 * n;
+    Sample s = {.t = t, .w = acc, .oob = OOB_VALUE, .rank = 3 + n, .lead = 1, .n = n, .at = {xaxis(m, 0)}};
+    Dim apart[MAX_RANK] = {batch, DC(m, ogroup), dim_floordiv(m->c, channels, DC(m, ogroup))};
+    int perm[MAX_RANK] = {0};
+    Expr flat = xaxis(m, at_group), at[MAX_RANK];
     for (int i = 0; i < n; i++) {
-        flat = X2(ADD, X2(MUL, flat, xdim(m, k[i])), xaxis(m, 2 + n + i));
-        at[2 + i] = xaxis(m, 2 + i);
-        d[2 + i] = o[i];
-        d[2 + n + i] = k[i];
+        flat = X2(ADD, X2(MUL, flat, xdim(m, k[i])), xaxis(m, at_k + i));
+        at[2 + i] = xaxis(m, 1 + i);
+        d[1 + i] = o[i];
+        d[at_k + i] = k[i];
+        apart[3 + i] = dim_of(m, x, 2 + i);
+        perm[1 + i] = 3 + i;
     }
     d[0] = batch;
-    d[1] = channels;
+    for (int i = 0; i < 2; i++) {
+        d[at_group + i] = apart[1 + i];
+        s.at[1 + n + i] = xaxis(m, at_group + i);
+        perm[1 + n + i] = 1 + i;
+    }
+    in[0] = b_permute(&m->b, reshape_to(m, x, 3 + n, apart), perm);
     at[0] = xaxis(m, 0);
     for (int i = 0; i < n; i++) {
         at[1] = X2(ADD, X2(MUL, flat, XI(n)), XI(i));
-        Expr base = X2(ADD, X2(SUB, X2(MUL, xaxis(m, 2 + i), XI(stride[i])), XI(pad[i])), X2(MUL, xaxis(m, 2 + n + i), XI(dil[i])));
+        Expr base = X2(ADD, X2(SUB, X2(MUL, xaxis(m, 1 + i), XI(stride[i])), XI(pad[i])), X2(MUL, xaxis(m, at_k + i), XI(dil[i])));
         Expr p = X2(ADD, expr_cast(m->c, base, acc), expr_cast(m->c, load_at(m, 1, t, r, at), acc)), f = X1(FLOOR, p);
         s.low[i] = position_of(m, f);
         s.weight[i] = X2(SUB, p, f);
@@ -272,11 +282,10 @@ void imp_deformconv(Imp *m)
     at[1] = flat;
     if (mask.i)
         e = X2(MUL, e, expr_cast(m->c, load_at(m, 2, t, r, at), acc));
-    Val v = map_over(m, e, mask.i ? 3 : 2, in, 2 + 2 * n, d);
-    memmove(d + 3, d + 2, sizeof *d * (size_t)(2 * n));
-    d[1] = g;
-    d[2] = per;
-    v = reshape_to(m, v, 3 + 2 * n, d);
+    Val v = map_over(m, e, mask.i ? 3 : 2, in, rank, d);
+    d[at_group] = g;
+    d[at_group + 1] = per;
+    v = reshape_to(m, v, rank, d);
     Dim wd[6] = {g, outs, per};
     memcpy(wd + 3, k, sizeof *k * (size_t)n);
     Val y = b_contract(&m->b, spec[n - 1], v, reshape_to(m, cast_to(m, w, acc), 3 + n, wd), acc, acc);
