@@ -36,6 +36,13 @@ void emit_begin(Emit *e) {
     }
 }
 
+void emit_instead(Emit *e, int buf, const ConstData *data) {
+    KernelCode *code = e->code;
+    if (!code->data) code->data = NEWN(e->c, const ConstData *, K_BUFS);
+    for (uint32_t a = 0; a < code->nbuf; a++)
+        if (code->buf[a].i == e->k->buf[buf].val.i) code->data[a] = data;
+}
+
 void emit_memo_reset(Emit *e) { e->memo->stamp++; }
 
 LVal emit_dim(Emit *e, Dim d) {

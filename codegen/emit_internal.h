@@ -28,6 +28,7 @@ void emit_memo_new(Emit *e);                                  /* e->memo: one th
 int emit_kept(Emit *e, int n);                                /* of the values that are remembered only the first n count; how many did before */
 /* A result in registers, for Emit.temp: accumulator type, buffer type. It is loaded at the very point where it was computed. */
 typedef struct EmitHeld { LVal v; DType from, to; } EmitHeld;
+void emit_instead(Emit *e, int buf, const ConstData *data); /* the code reads that constant, not the operand that the buffer is */
 LVal emit_held(Emit *e, void *data, const Expr *at, const Point *p);
 void emit_hreduce(Emit *e, const Stage *s, LVal *acc);        /* lanes of the accumulators combined by halves, in place (comb commutes) */
 

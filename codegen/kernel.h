@@ -73,6 +73,7 @@ typedef struct KernelCode {
     Dim scratch;                /* bytes per thread, 64-byte multiple; constant 0 if none */
     int64_t grain;              /* least tasks worth a thread */
     Val *buf; uint32_t nbuf;    /* argument order of lir_buf: graph values */
+    const ConstData **data;     /* per argument: a constant to be read instead of the value, or NULL; NULL: none at all */
     uint64_t writes;            /* bit k: buffer k may be written; bit 63: that and all that follow */
     Dim *dim; uint32_t ndim;    /* argument order of lir_dim */
     KMap *map;                  /* lir_nmap(lir) */

@@ -229,14 +229,17 @@ LVal lir_streq(Lir *l, LVal a, LVal b) {
     return lir_pure(l, lir_mk(L_STREQ, DT_BOOL, 1), 2, (LVal[]){a, b});
 }
 
-LVal lir_dot4(Lir *l, LVal acc, LVal u8x4, LVal s8x4) {
+static LVal dot4(Lir *l, LOp op, LVal acc, LVal u8x4, LVal s8x4) {
     lir_widen(l, &u8x4, &s8x4);
     lir_widen(l, &acc, &u8x4);
     LTy ty = lir_type(l, acc), a = lir_type(l, u8x4), b = lir_type(l, s8x4);
     CHECK(ty.dt == DT_I32 && a.dt == DT_I32 && b.dt == DT_I32 && ty.lanes == a.lanes &&
           ty.lanes == b.lanes);
-    return lir_pure(l, lir_mk(L_DOT4, ty.dt, ty.lanes), 3, (LVal[]){acc, u8x4, s8x4});
+    return lir_pure(l, lir_mk(op, ty.dt, ty.lanes), 3, (LVal[]){acc, u8x4, s8x4});
 }
+
+LVal lir_dot4(Lir *l, LVal acc, LVal u8x4, LVal s8x4) { return dot4(l, L_DOT4, acc, u8x4, s8x4); }
+LVal lir_dot4_sat(Lir *l, LVal acc, LVal u8x4, LVal s8x4) { return dot4(l, L_DOT4_SAT, acc, u8x4, s8x4); }
 
 LVal lir_scalef(Lir *l, LVal x, LVal n) {
     lir_widen(l, &x, &n);

@@ -316,6 +316,18 @@ FN(dot4) {
         d->dst[k] = put_i32((int32_t)sum);
     }
 }
+FN(dot4_sat) {
+    UNUSED;
+    LANES {
+        uint32_t sum = (uint32_t)d->a[k];
+        for (int b = 0; b < 32; b += 16) {
+            int32_t pair = 0;
+            for (int j = b; j < b + 16; j += 8) pair += (int32_t)(uint8_t)(d->b[k] >> j) * (int8_t)(d->c[k] >> j);
+            sum += (uint32_t)(pair < INT16_MIN ? INT16_MIN : pair > INT16_MAX ? INT16_MAX : pair);
+        }
+        d->dst[k] = put_i32((int32_t)sum);
+    }
+}
 FN(hreduce) { /* width: lanes of the operand; dst has room for them */
     memcpy(d->dst, d->a, d->width * sizeof *d->dst);
     for (uint32_t h = d->width / 2; h; h /= 2) {
@@ -360,6 +372,8 @@ LaneFn lane_other(LOp op, DType from, DType to) {
         return any;
     case L_DOT4:
         return dot4;
+    case L_DOT4_SAT:
+        return dot4_sat;
     case L_SCALEF:
         return to == DT_F32 ? scalef_f32 : scalef_f64;
     default:

@@ -44,7 +44,7 @@ typedef struct Machine {
     LLVMValueRef (*permute)(const Printer *p, LTy t, LLVMValueRef table, LLVMValueRef idx); /* [NULL] */
     LLVMValueRef (*scalef)(const Printer *p, LTy t, LLVMValueRef *a);                       /* [NULL] */
     /* What follows is of machines whose templates ask for it. */
-    LLVMValueRef (*dot4)(const Printer *p, LTy t, LLVMValueRef *a);
+    LLVMValueRef (*dot4)(const Printer *p, LOp op, LTy t, LLVMValueRef *a); /* DOT4, DOT4_SAT */
     void (*tile)(Printer *p, const LIns *i, LLVMValueRef address); /* address: of TILE_LOAD and TILE_STORE */
 } Machine;
 extern const Machine llvm_x86, llvm_nvptx, llvm_emulated;
@@ -57,6 +57,8 @@ LLVMValueRef pr_const(const Printer *p, LTy t, int64_t i, double f);
 LLVMValueRef pr_splat(const Printer *p, LLVMValueRef s, uint32_t lanes);
 LLVMValueRef pr_slice(const Printer *p, LLVMValueRef v, uint32_t from,
                       uint32_t lanes); /* lanes beyond the end: poison */
+LLVMValueRef pr_shuffle(const Printer *p, LLVMValueRef a, LLVMValueRef b, uint32_t lanes,
+                        const int16_t *idx); /* lanes idx[0..lanes) of a ++ b; negative: poison */
 LLVMValueRef pr_concat(const Printer *p, LLVMValueRef a, LLVMValueRef b); /* equal types */
 /* f applied to values of n lanes in pieces of w lanes (a power of two); pr_chunk_lanes: w for the least register that holds n lanes, or
  * the widest. */

@@ -59,8 +59,7 @@ static uint32_t lanes_of(LV v) {
     return LLVMGetTypeKind(t) == LLVMVectorTypeKind ? LLVMGetVectorSize(t) : 1;
 }
 
-/* Lanes idx[0..lanes) of a ++ b; negative: poison. */
-static LV shuffle(const Printer *p, LV a, LV b, uint32_t lanes, const int16_t *idx) {
+LV pr_shuffle(const Printer *p, LV a, LV b, uint32_t lanes, const int16_t *idx) {
     LV m[LIR_MAX_LANES];
     LLVMTypeRef i32 = LLVMInt32TypeInContext(p->cx);
     for (uint32_t k = 0; k < lanes; k++)
@@ -80,14 +79,14 @@ LV pr_slice(const Printer *p, LV v, uint32_t from, uint32_t lanes) {
     if (from == 0 && lanes == n && LLVMGetTypeKind(LLVMTypeOf(v)) == LLVMVectorTypeKind) return v;
     for (uint32_t k = 0; k < lanes; k++) idx[k] = (int16_t)(from + k < n ? (int)(from + k) : -1);
     v = to_vector(p, v);
-    return shuffle(p, v, LLVMGetPoison(LLVMTypeOf(v)), lanes, idx);
+    return pr_shuffle(p, v, LLVMGetPoison(LLVMTypeOf(v)), lanes, idx);
 }
 
 LV pr_concat(const Printer *p, LV a, LV b) {
     int16_t idx[LIR_MAX_LANES];
     uint32_t n = lanes_of(a);
     for (uint32_t k = 0; k < 2 * n; k++) idx[k] = (int16_t)k;
-    return shuffle(p, a, b, 2 * n, idx);
+    return pr_shuffle(p, a, b, 2 * n, idx);
 }
 
 LV pr_intrinsic(const Printer *p, const char *name, unsigned nov, LLVMTypeRef *ov, unsigned n,
@@ -545,7 +544,7 @@ LV pr_pure(Printer *p, const LIns *i) {
         return LLVMBuildInsertElement(p->b, a[0], a[1], lane, "");
     case L_SHUFFLE:
         a[0] = to_vector(p, a[0]), a[1] = to_vector(p, a[1]);
-        return shuffle(p, a[0], a[1], n, lir_shuffles(p->l) + i->aux);
+        return pr_shuffle(p, a[0], a[1], n, lir_shuffles(p->l) + i->aux);
     case L_PERMUTE:
         return permute(p, i->ty, a[0], a[1]);
     case L_HREDUCE:
@@ -560,7 +559,8 @@ LV pr_pure(Printer *p, const LIns *i) {
     case L_STREQ:
         return streq(p, a[0], a[1]);
     case L_DOT4:
-        return p->m->dot4(p, i->ty, a);
+    case L_DOT4_SAT:
+        return p->m->dot4(p, (LOp)i->op, i->ty, a);
     case L_SCALEF: {
         LV v = p->m->scalef ? p->m->scalef(p, i->ty, a) : NULL;
         return v ? v : scalef_generic(p, i->ty, a[0], a[1]);

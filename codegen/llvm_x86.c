@@ -160,8 +160,31 @@ static LV dot4_madd(const Printer *p, uint32_t w, LV *a) {
     return LLVMBuildAdd(p->b, sum, madd(p, w, odd), "");
 }
 
-static LV dot4(const Printer *p, LTy t, LV *a) {
-    return pr_chunked(p, t.lanes, pr_chunk_lanes(p, t.lanes, 4), 3, a, p->t->flags & F_VNNI ? dot4_vnni : dot4_madd);
+/* Products fit into 16 bits, their sums may not. */
+static LV saturated_pairs(const Printer *p, uint32_t w, LV u, LV s) {
+    int16_t at[2][64];
+    LLVMTypeRef i16 = pr_int(p, 16, 4 * w), pairs = pr_int(p, 16, 2 * w);
+    LV half[2];
+    u = LLVMBuildZExt(p->b, u, i16, "");
+    s = LLVMBuildSExt(p->b, s, i16, "");
+    LV m = LLVMBuildMul(p->b, u, s, "");
+    for (uint32_t k = 0; k < 4 * w; k++) at[k % 2][k / 2] = (int16_t)k;
+    for (int k = 0; k < 2; k++) half[k] = pr_shuffle(p, m, m, 2 * w, at[k]);
+    return pr_intrinsic(p, "llvm.sadd.sat", 1, &pairs, 2, half);
+}
+
+static LV dot4_sat(const Printer *p, uint32_t w, LV *a) {
+    static const char *const name[] = {"llvm.x86.ssse3.pmadd.ub.sw.128", "llvm.x86.avx2.pmadd.ub.sw", "llvm.x86.avx512.pmaddubs.w.512"};
+    LLVMTypeRef bytes = pr_int(p, 8, 4 * w);
+    LV x[2] = {LLVMBuildBitCast(p->b, a[1], bytes, ""), LLVMBuildBitCast(p->b, a[2], bytes, "")};
+    LV pair[2] = {0, pr_splat(p, LLVMConstInt(pr_int(p, 16, 1), 1, 0), 2 * w)};
+    pair[0] = p->t->flags & F_AVX2 ? pr_intrinsic(p, name[w / 8], 0, NULL, 2, x) : saturated_pairs(p, w, x[0], x[1]);
+    return LLVMBuildAdd(p->b, a[0], madd(p, w, pair), "");
+}
+
+static LV dot4(const Printer *p, LOp op, LTy t, LV *a) {
+    ChunkFn f = op == L_DOT4_SAT ? dot4_sat : p->t->flags & F_VNNI ? dot4_vnni : dot4_madd;
+    return pr_chunked(p, t.lanes, pr_chunk_lanes(p, t.lanes, 4), 3, a, f);
 }
 
 static LV scalef_avx512(const Printer *p, uint32_t w, LV *a) {

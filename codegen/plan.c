@@ -148,6 +148,14 @@ static int32_t dim_at(Build *b, Dim d) {
 
 /* ---- buffers ---- */
 
+static int32_t weight(Build *b, const ConstData *d) {
+    rt_buf x = {.kind = RT_BUF_WEIGHT, .dtype = (uint8_t)d->dtype, .rank = 1, .index = -1, .offset_dim = -1};
+    x.offset = (int64_t)weights_add(b->c, b->w, d);
+    x.bytes_dim = dim_at(b, dim_const(b->c, (int64_t)d->bytes));
+    vec_push(b->c, &b->buf, x);
+    return (int32_t)b->buf.n - 1;
+}
+
 static int32_t buffer(Build *b, Val v) {
     v = graph_resolve(b->g, v);
     if (b->buf_index[v.i]) return b->buf_index[v.i] - 1;
@@ -316,7 +324,7 @@ static void kernel_step(Build *b, uint32_t i) {
                  .arg = (int32_t)b->arg.n, .grain = (int32_t)(k->grain > INT32_MAX ? INT32_MAX : k->grain), .scratch = -1};
     for (uint32_t f = 0; f < b->l->nsymbol; f++)
         if (b->l->function[f] == b->l->symbol[i]) s.kernel = (int32_t)f;
-    for (uint32_t a = 0; a < k->nbuf; a++) vec_push(b->c, &b->arg, buffer(b, k->buf[a]));
+    for (uint32_t a = 0; a < k->nbuf; a++) vec_push(b->c, &b->arg, k->data && k->data[a] ? weight(b, k->data[a]) : buffer(b, k->buf[a]));
     for (uint32_t a = 0; a < k->ndim; a++) vec_push(b->c, &b->arg, dim_at(b, k->dim[a]));
     s.nmap = (uint16_t)lir_nmap(k->lir), s.lo = (int64_t)b->map.n;
     for (uint32_t m = 0; m < s.nmap; m++) kernel_map(b, &lir_maps(k->lir)[m], &k->map[m]);

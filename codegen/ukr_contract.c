@@ -6,7 +6,8 @@
  * reduced axes run; then the epilogue stores it. Convolution differs from matrix product in the coefficients alone.
  *
  * Bytes, u8 times i8 summed in i32, are multiplied four at a time (lir_dot4) where both operands have them side by side: a
- * reduced axis of four (the quad) is contiguous in A and in B, and the columns of B are four bytes apart.
+ * reduced axis of four (the quad) is contiguous in A and in B, and the columns of B are four bytes apart. Pairs of products may be summed
+ * in 16 bits if B is constant, and what could overflow taken out of it (contract_pairs.c).
  *
  * Tasks (contract_plan.c): batch, column tiles, chunks of rows, in this order, so that a thread keeps a column panel of B in cache while it
  * walks rows. Where A is too large for the second-level cache and B is not: batch, chunks of rows, column tiles (order 1). Where both are,
@@ -40,11 +41,18 @@ static bool whole_block(const Shape *x, const Target *t) {
     return t->vregs < 32 && x->nblk >= 0 && x->quad < 0 && x->nred > 1 && dim_is(x->k->c, x->s->axis[x->red[x->nred - 1]].extent, BLOCK);
 }
 
+/* For sums and operands. Products of bytes that two instructions make have values between them, and a constant of ones or of a mask. */
+static int registers(const Shape *x, const Target *t) {
+    enum { BETWEEN = 4 };
+    bool two = x->quad >= 0 && t->flags & F_AVX2 && !(t->flags & F_VNNI) && t->vregs < 32;
+    return t->vregs - (two ? BETWEEN : 0);
+}
+
 static int contract_candidates(const Kernel *k, const Target *t, Sched *out, int max) {
     Shape x, large;
     if (!contract_shape(k, &x)) return 0;
     large = contract_large(&x);
-    int lanes = target_lanes(t, x.s->acc[0]), regs = t->vregs, n = 0;
+    int lanes = target_lanes(t, x.s->acc[0]), regs = registers(&x, t), n = 0;
     static const int widths[] = {1, 2, 3, 4, 6, 8, 12, 16};
     for (size_t i = 0; i < sizeof widths / sizeof *widths && n < max; i++) {
         int nv = widths[i];
@@ -78,7 +86,8 @@ typedef struct Gen {
     LVal at[K_AXES];                /* tile origin: coordinate of each axis */
     LVal lo[K_AXES], hi[K_AXES];    /* of reduced axes that are taps at a border: those in range */
     LVal cols;                      /* columns left from the tile's first (unblocked n) */
-    bool volatile_a;
+    bool volatile_a, in_pairs;      /* in_pairs: lir_dot4_sat is exact */
+    Pairs pairs;
     Plan plan;
     /* Passes (plan.depth): this one's reduced range begins at `from`; tile_no counts the row tiles of the task; sums: where those of the
      * column tile lie in scratch; next: where B is read after it; copy: the copy of A, whose first row is row0. */
@@ -129,6 +138,12 @@ static LVal load_quads(Gen *g, const Operand *o, LVal at, uint16_t lanes, LVal m
     return lir_load(g->l, p, lir_i64(g->l, 0), (LTy){DT_I32, lanes}, mask, 1);
 }
 
+static LVal products(const Gen *g, LVal acc, LVal a, LVal b) { return (g->in_pairs ? lir_dot4_sat : lir_dot4)(g->l, acc, a, b); }
+
+static LVal row_quad(Gen *g, const Tile *t, LVal ka, int r) {
+    return lir_splat(g->l, load_quads(g, &g->x.a, lir_add(g->l, lir_add(g->l, t->a0, ka), t->row[r]), 1, (LVal){0}), (uint16_t)g->lanes);
+}
+
 static void step_quads(Gen *g, const Tile *t, LVal ka, LVal kb, LVal *acc) {
     Lir *l = g->l;
     LVal b[16];
@@ -139,9 +154,28 @@ static void step_quads(Gen *g, const Tile *t, LVal ka, LVal kb, LVal *acc) {
     }
     for (int r = 0; r < t->ty * t->tx; r++) {
         if (g->volatile_a) lir_volatile_next(l);
-        LVal a = lir_splat(l, load_quads(g, &g->x.a, lir_add(l, lir_add(l, t->a0, ka), t->row[r]), 1, (LVal){0}), (uint16_t)g->lanes);
-        for (int v = 0; v < t->nv; v++) acc[r * t->nv + v] = lir_dot4(l, acc[r * t->nv + v], a, b[v]);
+        LVal a = row_quad(g, t, ka, r);
+        for (int v = 0; v < t->nv; v++) acc[r * t->nv + v] = products(g, acc[r * t->nv + v], a, b[v]);
     }
+}
+
+/* The vectors of quads that were taken out of column v's, so that the others can be multiplied in pairs. */
+static void step_left(Gen *g, const Tile *t, int v, LVal *acc) {
+    Lir *l = g->l;
+    int rows = t->ty * t->tx, vector = 4 * g->lanes;
+    LVal base = g->e->ptr[g->x.b.buf], own[MAX_TILE], next[MAX_TILE], none = {0};
+    LTy i64 = {DT_I64, 1};
+    LVal panel = lir_addi(l, lir_op2(l, S_DIV, t->b0, lir_i64(l, g->pairs.panel)), v / g->per_block);
+    LVal list = lir_addi(l, lir_muli(l, panel, g->per_block), v % g->per_block);
+    LVal begins = lir_ptr_bytes(l, base, lir_i64(l, g->pairs.begins)), places = lir_ptr_bytes(l, base, lir_i64(l, g->pairs.places));
+    for (int r = 0; r < rows; r++) own[r] = acc[r * t->nv + v];
+    LVal begin = lir_load(l, begins, list, i64, none, 1), end = lir_load(l, begins, lir_addi(l, list, 1), i64, none, 1);
+    LFor f = lir_for(l, begin, end, lir_i64(l, 1), (uint32_t)rows, own);
+    LVal ka = lir_load(l, places, f.iv, i64, none, 1);
+    LVal b = load_quads(g, &g->x.b, lir_addi(l, lir_muli(l, f.iv, vector), g->pairs.vectors), (uint16_t)g->lanes, none);
+    for (int r = 0; r < rows; r++) next[r] = products(g, f.c[r], row_quad(g, t, ka, r), b);
+    lir_for_end(l, &f, next, own);
+    for (int r = 0; r < rows; r++) acc[r * t->nv + v] = own[r];
 }
 
 /* One step of the reduction: every accumulator gains a[row] * b[column]. */
@@ -342,6 +376,7 @@ static void tile(Gen *g, int ty, int tx, int nv, bool masked) {
     t.b0 = origin(g, &g->x.b);
     if (!g->plan.depth) {
         reduce(g, &t, 0, lir_i64(g->l, 0), lir_i64(g->l, 0), acc);
+        for (int v = 0; v < nv && g->pairs.data; v++) step_left(g, &t, v, acc);
         store_tile(g, &t, acc);
         return;
     }
@@ -556,6 +591,8 @@ static void contract_build(Emit *e) {
     int last = x->nred ? x->red[x->nred - 1] : x->quad;
     if (x->nm && dim_is_const(c, x->a.f.coef[last], &ck) && dim_is_const(c, x->a.f.coef[x->m[x->nm - 1]], &cm))
         g->volatile_a = ck > 0 && cm > 0 && cm < ck * 2 * STEPS && ck < cm * tr.tx;
+    g->in_pairs = contract_pairs(x, e->t, &g->pairs);
+    if (g->pairs.data) emit_instead(e, x->b.buf, g->pairs.data);
     Dim ntiles = contract_column_tiles(x, e->t, g->nv), groups = ntiles;
     const Plan *plan = &g->plan;
     g->plan = contract_plan(x, e->t, tr, g->nv);

@@ -71,6 +71,11 @@ typedef struct Run {
     const int64_t *sym;
 } Run;
 
+/* What the code reads of a constant; NULL: it is none. */
+static const ConstData *constant(const Run *r, const KernelCode *code, uint32_t b) {
+    return code->data && code->data[b] ? code->data[b] : val_const(r->g, code->buf[b]);
+}
+
 static float *execute(const Run *r, const KernelCode *code, bool apart, size_t bytes) {
     Ctx *c = r->c;
     void *buf[K_BUFS];
@@ -83,6 +88,8 @@ static float *execute(const Run *r, const KernelCode *code, bool apart, size_t b
             if (graph_resolve(r->g, r->g->in.v[i].val).i == code->buf[b].i)
                 buf[b] = exact(r->in[i]->data,
                                size[b] = dt_bytes(r->in[i]->dtype, tensor_count(r->in[i])));
+        const ConstData *d = constant(r, code, b);
+        if (d) buf[b] = exact(d->data, size[b] = d->bytes);
         if (!buf[b]) {
             ck_assert_uint_eq(graph_resolve(r->g, r->n->out[0]).i, code->buf[b].i);
             buf[b] = out = exact(NULL, size[b] = bytes);
@@ -681,6 +688,59 @@ START_TEST(contractions_of_fixed_sizes) {
 }
 END_TEST
 
+/* Products of bytes by constants, where pairs of products may be summed in 16 bits: of weights that are small, that are large here and there, that
+ * are all large, and that somebody else reads, too. */
+typedef enum { SMALL, LARGE_ONES, ALL_LARGE, SHARED } Weights;
+
+static int weight(Weights kind, int i) {
+    static const int large[] = {127, -128, 100, -1, 64, 65, -64, -65, 1, -128, -127, 127};
+    int some = (int)(uniform() * 65), most = large[i * 7 % 12];
+    return kind == ALL_LARGE ? most : kind != SMALL && i % 331 < 4 ? most : some;
+}
+
+static void pairs(Weights kind, const char *x, const char *w, int count, const char *y, const char *body) {
+    static const char *const levels[] = {"x86-64", "x86-64-v3", "x86-64-v4", "x86-64-v4+vnni"};
+    Ctx *c = ctx_new();
+    Buf b = {.c = c};
+    buf_printf(&b, "graph @t (%%x: %s) -> (%%y: %s) {\n  %%w = const %s {", x, y, w);
+    for (int i = 0; i < count; i++) buf_printf(&b, "%s%d", i ? ", " : "", weight(kind, i));
+    buf_printf(&b, "}\n  %%y = group \"kernel\" %%x, %%w : %s (%%x: %s, %%w: %s) {\n%s\n  }\n  return %%y\n}\n", y, x, w, body);
+    const char *text = buf_str(&b);
+    try_kernel(text, "contract", NULL, 0);
+    Graph *g = graph_parse(c, text, "test.ir");
+    for (int l = 0; l < 4; l++) {
+        const Kernel *k = kernel_lower(c, g, kernel_of(g), NEWN(c, Storage, g->val.n));
+        const KernelCode *code = kernel_compile(c, k, target_find(levels[l]), "contract");
+        bool can = (l == 1 || l == 2) && kind <= LARGE_ONES;
+        Buf lir = {.c = c};
+        lir_print(&lir, code->lir);
+        bool in_pairs = strstr(buf_str(&lir), "dot4_sat") != NULL;
+        ck_assert_msg(in_pairs == can, "%s: kind %d: in pairs %d\n%s", levels[l], (int)kind, in_pairs, body);
+        ck_assert_msg((code->data != NULL) == (can && kind == LARGE_ONES), "%s: kind %d: what is left\n%s", levels[l], (int)kind, body);
+    }
+    ctx_free(c);
+}
+
+START_TEST(products_in_pairs) {
+    for (Weights kind = SMALL; kind <= ALL_LARGE; kind++) {
+        pairs(kind, "u8[19,12,4]", "i8[3,12,16,4]", 3 * 12 * 64, "f32[19,3,16]",
+              "%0 = contract \"mkq,nkiq->mni\" acc i32 %x, %w : i32[19,3,16]\n%1 = map { f32(a) } %0 : f32[19,3,16]\nyield %1");
+        pairs(kind, "u8[1,2,6,9,4,4]", "i8[3,2,3,3,4,16,4]", 3 * 2 * 9 * 4 * 64, "f32[1,3,4,7,16]",
+              "%0 = window axes [2, 3] size [3, 3] stride [1, 1] dilation [1, 1] %x : u8[1,2,4,7,4,4,3,3]\n"
+              "%1 = permute [0, 2, 3, 1, 6, 7, 4, 5] %0 : u8[1,4,7,2,3,3,4,4]\n"
+              "%2 = contract \"aghejkim,cejkidm->acghd\" acc i32 %1, %w : i32[1,3,4,7,16]\n"
+              "%3 = map { f32(a) } %2 : f32[1,3,4,7,16]\nyield %3");
+        /* groups, each with panels of its own */
+        pairs(kind, "u8[7,2,5,4]", "i8[2,2,5,16,4]", 2 * 2 * 5 * 64, "f32[7,2,2,16]",
+              "%0 = contract \"mgkq,gnkiq->mgni\" acc i32 %x, %w : i32[7,2,2,16]\n%1 = map { f32(a) } %0 : f32[7,2,2,16]\nyield %1");
+    }
+    pairs(SHARED, "u8[5,8,4]", "i8[2,8,16,4]", 2 * 8 * 64, "f32[5,2,16]",
+          "%0 = contract \"mkq,nkiq->mni\" acc i32 %x, %w : i32[5,2,16]\n"
+          "%1 = slice start [0, 1, 0, 1] size [2, 1, 16, 1] step [1, 1, 1, 1] %w : i8[2,1,16,1]\n%2 = reshape [2, 16] %1 : i8[2,16]\n"
+          "%3 = map { f32(a) + f32(b) } %0, %2 : f32[5,2,16]\nyield %3");
+}
+END_TEST
+
 /* The second operand packed, the first too large for the second-level cache: sums wait in scratch between passes; rows are copied where they lie a
  * multiple of 4096 bytes apart. The last column tile may be narrower than the others. */
 START_TEST(contractions_in_passes) {
@@ -1075,6 +1135,7 @@ int main(void) {
     tcase_add_test(t, grouped_heads);
     tcase_add_test(t, packed_products);
     tcase_add_test(t, packed_weights);
+    tcase_add_test(t, products_in_pairs);
     tcase_add_test(t, tiles_of_fixed_sizes);
     tcase_add_test(t, tiles_of_any_size);
     tcase_add_test(t, repeats);

@@ -43,6 +43,15 @@ def integers(rng, dtype, *shape):
     return rng.integers(limit.min, limit.max, shape, endpoint=True).astype(dtype)
 
 
+def weights(rng, dtype, *shape):
+    """As wide as the type, or most of them small: then all pairs of products but a few fit into 16 bits."""
+    if rng.integers(2):
+        return integers(rng, dtype, *shape)
+    limit = np.iinfo(dtype)
+    w = rng.normal((limit.max + limit.min + 1) / 2, 15, shape)
+    return np.clip(np.rint(np.where(rng.random(shape) < 0.01, w * 8, w)), limit.min, limit.max).astype(dtype)
+
+
 def spread(x, rank, axis):
     return np.reshape(x, [-1 if d == axis else 1 for d in range(rank)]).astype(np.float64) if np.ndim(x) else np.float64(x)
 
@@ -63,7 +72,7 @@ def layer(rng, kind, xt, wt, per, shape, end, residual=False, **how):
     """(model, inputs, exact value before the last quantisation, its type or None) of one layer."""
     net = Net(rng)
     x = integers(rng, xt, *shape["x"])
-    w = integers(rng, wt, *shape["w"])
+    w = weights(rng, wt, *shape["w"])
     axis = 0 if kind == "Conv" else 1
     n = w.shape[axis]
     sx, zx = np.float32(0.02), integers(rng, xt)[()]
