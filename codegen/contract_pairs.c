@@ -133,7 +133,7 @@ bool contract_pairs(const Shape *x, const Target *t, Pairs *out) {
     if (!(t->flags & F_AVX2) || t->flags & F_VNNI || !panels(x, t, &p)) return false;
     int64_t vector = QUAD * p.columns, all = p.panel * p.panels / vector;
     for (int64_t v = 0; v < all; v++) left += vector_overflows(p.w + v * vector, p.columns);
-    if (left * 10 > all * 3) return false; /* exact products take no more */
+    if (left * 5 > all * 2) return false; /* exact products take no more */
     out->panel = p.panel;
     if (left) out->data = divide(x->k->c, &p, left, out);
     return true;
