@@ -58,12 +58,13 @@ Plan contract_plan(const Shape *x, const Target *t, TileRows tr, int nv);
 Shape contract_large(const Shape *x);                              /* the same where sizes that nothing bounds are large */
 double contract_tile_cost(const Shape *x, const Target *t, int mr, int nv); /* cycles of the kernel in tiles of mr rows, nv vectors */
 
-/* contract_pairs.c: pairs of products may be summed in 16 bits: of B as it is (data NULL), or of the first bytes of `data`, with what is left behind
- * them: vectors of quads; 64-bit numbers: where the list of each vector of columns begins, one more for the end; and places in A. */
+/* contract_pairs.c: pairs of products may be summed in 16 bits: of B as it is (data NULL), or of the first bytes of `data`. Behind them is what is
+ * left: a table of 64-bit numbers: the offset of the places, and the first vector of each vector of columns, one more for the end; vectors of quads;
+ * and the place of each in A, 64 bits, too. Offsets here depend on shapes alone, so that kernels stay equal. */
 typedef struct Pairs {
     const ConstData *data;
     int64_t panel;                     /* bytes of a panel of 16 columns */
-    int64_t vectors, begins, places;   /* offsets in data, in bytes */
+    int64_t table, vectors;            /* offsets in data, in bytes */
 } Pairs;
 bool contract_pairs(const Shape *x, const Target *t, Pairs *out); /* false: products must be exact one by one */
 #endif

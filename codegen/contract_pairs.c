@@ -96,22 +96,21 @@ static void move_second(int8_t *from, int8_t *to, int columns) {
     }
 }
 
-/* B, the vectors that are left, where the list of each vector of columns begins (and the last one ends), places in A. */
+/* As Pairs has it. */
 static const ConstData *divide(Ctx *c, const Weights8 *p, int64_t left, Pairs *out) {
-    int64_t vector = QUAD * p->columns, groups = LINE / vector, all = p->panel * p->panels, n = 0, *begin, *place;
-    out->vectors = all;
-    out->begins = all + left * vector;
-    out->places = out->begins + (p->panels * groups + 1) * (int64_t)sizeof *begin;
+    int64_t vector = QUAD * p->columns, groups = LINE / vector, lists = p->panels * groups, n = 0;
+    out->table = p->panel * p->panels;
+    out->vectors = (out->table + (lists + 2) * 8 + vector - 1) / vector * vector;
+    int64_t places = out->vectors + left * vector, *table = NEWN(c, int64_t, lists + 2), *place = NEWN(c, int64_t, left);
     ConstData *d = NEW(c, ConstData);
     d->dtype = DT_I8;
-    d->count = out->places + left * (int64_t)sizeof *place;
+    d->count = places + left * 8;
     d->bytes = (size_t)d->count;
     int8_t *to = NEWN(c, int8_t, d->count);
-    memcpy(to, p->w, (size_t)all);
-    begin = NEWN(c, int64_t, p->panels * groups + 1);
-    place = NEWN(c, int64_t, left);
-    for (int64_t g = 0; g < p->panels * groups; g++) {
-        begin[g] = n;
+    memcpy(to, p->w, (size_t)out->table);
+    *table = places;
+    for (int64_t g = 0; g < lists; g++) {
+        table[1 + g] = n;
         for (int64_t q = 0; q < p->nquad; q++) {
             int8_t *from = to + g / groups * p->panel + p->in_b[q] + g % groups * vector;
             if (!vector_overflows(from, p->columns)) continue;
@@ -119,9 +118,9 @@ static const ConstData *divide(Ctx *c, const Weights8 *p, int64_t left, Pairs *o
             place[n++] = p->in_a[q];
         }
     }
-    begin[p->panels * groups] = n;
-    memcpy(to + out->begins, begin, (size_t)(out->places - out->begins));
-    memcpy(to + out->places, place, (size_t)left * sizeof *place);
+    table[1 + lists] = n;
+    memcpy(to + out->table, table, (size_t)(lists + 2) * 8);
+    memcpy(to + places, place, (size_t)left * 8);
     d->data = to;
     return d;
 }

@@ -167,9 +167,10 @@ static void step_left(Gen *g, const Tile *t, int v, LVal *acc) {
     LTy i64 = {DT_I64, 1};
     LVal panel = lir_addi(l, lir_op2(l, S_DIV, t->b0, lir_i64(l, g->pairs.panel)), v / g->per_block);
     LVal list = lir_addi(l, lir_muli(l, panel, g->per_block), v % g->per_block);
-    LVal begins = lir_ptr_bytes(l, base, lir_i64(l, g->pairs.begins)), places = lir_ptr_bytes(l, base, lir_i64(l, g->pairs.places));
+    LVal table = lir_ptr_bytes(l, base, lir_i64(l, g->pairs.table));
+    LVal places = lir_ptr_bytes(l, base, lir_load(l, table, lir_i64(l, 0), i64, none, 1));
     for (int r = 0; r < rows; r++) own[r] = acc[r * t->nv + v];
-    LVal begin = lir_load(l, begins, list, i64, none, 1), end = lir_load(l, begins, lir_addi(l, list, 1), i64, none, 1);
+    LVal begin = lir_load(l, table, lir_addi(l, list, 1), i64, none, 1), end = lir_load(l, table, lir_addi(l, list, 2), i64, none, 1);
     LFor f = lir_for(l, begin, end, lir_i64(l, 1), (uint32_t)rows, own);
     LVal ka = lir_load(l, places, f.iv, i64, none, 1);
     LVal b = load_quads(g, &g->x.b, lir_addi(l, lir_muli(l, f.iv, vector), g->pairs.vectors), (uint16_t)g->lanes, none);
