@@ -61,10 +61,12 @@ double contract_tile_cost(const Shape *x, const Target *t, int mr, int nv); /* c
 /* contract_pairs.c: pairs of products may be summed in 16 bits: of B as it is (data NULL), or of the first bytes of `data`. Behind them is what is
  * left: a table of 64-bit numbers: the offset of the places, and the first vector of each vector of columns, one more for the end; vectors of quads;
  * and the place of each in A, 64 bits, too. Offsets here depend on shapes alone, so that kernels stay equal. */
+enum { MOST_QUADS = 2 };
 typedef struct Pairs {
     const ConstData *data;
+    int quads;                         /* neighbours along the innermost reduced axis that may be summed in 16 bits */
     int64_t panel;                     /* bytes of a panel of 16 columns */
     int64_t table, vectors;            /* offsets in data, in bytes */
 } Pairs;
-bool contract_pairs(const Shape *x, const Target *t, Pairs *out); /* false: products must be exact one by one */
+bool contract_pairs(const Shape *x, const Target *t, int rows, Pairs *out); /* false: products must be exact one by one */
 #endif

@@ -188,7 +188,10 @@ LVal lir_mask(Lir *l, LVal n, uint16_t lanes);          /* lane i active iff i <
 LVal lir_any(Lir *l, LVal mask);                        /* scalar bool: any lane set */
 LVal lir_streq(Lir *l, LVal a, LVal b);                 /* strings: equal bytes */
 LVal lir_dot4(Lir *l, LVal acc, LVal u8x4, LVal s8x4);  /* i32 lanes += dot of 4 u8 (packed in i32 lanes) and 4 s8: vpdpbusd semantics, exact */
-LVal lir_dot4_sat(Lir *l, LVal acc, LVal u8x4, LVal s8x4); /* the same, but each half of the four is summed in i16, saturating (vpmaddubsw) */
+/* The same in parts. Each i32 lane of a pair is two i16; both get the sum of two of the products, which saturates, and saturating (vpmaddubsw,
+ * vpaddsw). lir_add_pair: i32 lanes += both of a pair. */
+LVal lir_pairs(Lir *l, LVal pair, LVal u8x4, LVal s8x4);
+LVal lir_add_pair(Lir *l, LVal acc, LVal pair);
 LVal lir_scalef(Lir *l, LVal x, LVal n);                /* x * 2^n for float n integral-valued, with overflow to inf and gradual underflow */
 /* Memory. Address = ptr + (idx + disp) * size of element, idx i64; bool in memory is a byte 0/1 (converted to/from masks).
  * With `mask` (or none) inactive lanes read as 0 / are not written. align: bytes known (0: element size). */

@@ -239,7 +239,14 @@ static LVal dot4(Lir *l, LOp op, LVal acc, LVal u8x4, LVal s8x4) {
 }
 
 LVal lir_dot4(Lir *l, LVal acc, LVal u8x4, LVal s8x4) { return dot4(l, L_DOT4, acc, u8x4, s8x4); }
-LVal lir_dot4_sat(Lir *l, LVal acc, LVal u8x4, LVal s8x4) { return dot4(l, L_DOT4_SAT, acc, u8x4, s8x4); }
+LVal lir_pairs(Lir *l, LVal pair, LVal u8x4, LVal s8x4) { return dot4(l, L_PAIRS, pair, u8x4, s8x4); }
+
+LVal lir_add_pair(Lir *l, LVal acc, LVal pair) {
+    lir_widen(l, &acc, &pair);
+    LTy ty = lir_type(l, acc), p = lir_type(l, pair);
+    CHECK(ty.dt == DT_I32 && p.dt == DT_I32 && ty.lanes == p.lanes);
+    return lir_pure(l, lir_mk(L_ADD_PAIR, ty.dt, ty.lanes), 2, (LVal[]){acc, pair});
+}
 
 LVal lir_scalef(Lir *l, LVal x, LVal n) {
     lir_widen(l, &x, &n);

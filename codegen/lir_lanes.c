@@ -316,17 +316,22 @@ FN(dot4) {
         d->dst[k] = put_i32((int32_t)sum);
     }
 }
-FN(dot4_sat) {
+static int32_t saturated(int32_t v) { return v < INT16_MIN ? INT16_MIN : v > INT16_MAX ? INT16_MAX : v; }
+FN(pairs) {
     UNUSED;
     LANES {
-        uint32_t sum = (uint32_t)d->a[k];
+        uint32_t both = 0;
         for (int b = 0; b < 32; b += 16) {
-            int32_t pair = 0;
-            for (int j = b; j < b + 16; j += 8) pair += (int32_t)(uint8_t)(d->b[k] >> j) * (int8_t)(d->c[k] >> j);
-            sum += (uint32_t)(pair < INT16_MIN ? INT16_MIN : pair > INT16_MAX ? INT16_MAX : pair);
+            int32_t sum = 0;
+            for (int j = b; j < b + 16; j += 8) sum += (int32_t)(uint8_t)(d->b[k] >> j) * (int8_t)(d->c[k] >> j);
+            both |= (uint32_t)(uint16_t)saturated((int16_t)(d->a[k] >> b) + saturated(sum)) << b;
         }
-        d->dst[k] = put_i32((int32_t)sum);
+        d->dst[k] = put_i32((int32_t)both);
     }
+}
+FN(add_pair) {
+    UNUSED;
+    LANES d->dst[k] = put_i32((int32_t)((uint32_t)d->a[k] + (uint32_t)(int16_t)d->b[k] + (uint32_t)(int16_t)(d->b[k] >> 16)));
 }
 FN(hreduce) { /* width: lanes of the operand; dst has room for them */
     memcpy(d->dst, d->a, d->width * sizeof *d->dst);
@@ -372,8 +377,10 @@ LaneFn lane_other(LOp op, DType from, DType to) {
         return any;
     case L_DOT4:
         return dot4;
-    case L_DOT4_SAT:
-        return dot4_sat;
+    case L_PAIRS:
+        return pairs;
+    case L_ADD_PAIR:
+        return add_pair;
     case L_SCALEF:
         return to == DT_F32 ? scalef_f32 : scalef_f64;
     default:

@@ -352,8 +352,10 @@ static bool check_types(const V *v, const LIns *i) {
     case L_STREQ:
         return is(a, DT_STR, 1) && is(b, DT_STR, 1) && is(i->ty, DT_BOOL, 1);
     case L_DOT4:
-    case L_DOT4_SAT:
+    case L_PAIRS:
         return same(a, i->ty) && same(a, b) && same(a, type_of(v, i, 2)) && a.dt == DT_I32;
+    case L_ADD_PAIR:
+        return same(a, i->ty) && same(a, b) && a.dt == DT_I32;
     case L_SCALEF:
         return same(a, b) && same(a, i->ty) && lir_class(a.dt) == LC_FLOAT;
     case L_PTR_ADD:

@@ -44,7 +44,7 @@ typedef struct Machine {
     LLVMValueRef (*permute)(const Printer *p, LTy t, LLVMValueRef table, LLVMValueRef idx); /* [NULL] */
     LLVMValueRef (*scalef)(const Printer *p, LTy t, LLVMValueRef *a);                       /* [NULL] */
     /* What follows is of machines whose templates ask for it. */
-    LLVMValueRef (*dot4)(const Printer *p, LOp op, LTy t, LLVMValueRef *a); /* DOT4, DOT4_SAT */
+    LLVMValueRef (*dot4)(const Printer *p, LOp op, LTy t, LLVMValueRef *a); /* DOT4, PAIRS, ADD_PAIR */
     void (*tile)(Printer *p, const LIns *i, LLVMValueRef address); /* address: of TILE_LOAD and TILE_STORE */
 } Machine;
 extern const Machine llvm_x86, llvm_nvptx, llvm_emulated;

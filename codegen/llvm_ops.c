@@ -559,7 +559,8 @@ LV pr_pure(Printer *p, const LIns *i) {
     case L_STREQ:
         return streq(p, a[0], a[1]);
     case L_DOT4:
-    case L_DOT4_SAT:
+    case L_PAIRS:
+    case L_ADD_PAIR:
         return p->m->dot4(p, (LOp)i->op, i->ty, a);
     case L_SCALEF: {
         LV v = p->m->scalef ? p->m->scalef(p, i->ty, a) : NULL;

@@ -173,18 +173,23 @@ static LV saturated_pairs(const Printer *p, uint32_t w, LV u, LV s) {
     return pr_intrinsic(p, "llvm.sadd.sat", 1, &pairs, 2, half);
 }
 
-static LV dot4_sat(const Printer *p, uint32_t w, LV *a) {
+static LV pairs(const Printer *p, uint32_t w, LV *a) {
     static const char *const name[] = {"llvm.x86.ssse3.pmadd.ub.sw.128", "llvm.x86.avx2.pmadd.ub.sw", "llvm.x86.avx512.pmaddubs.w.512"};
-    LLVMTypeRef bytes = pr_int(p, 8, 4 * w);
+    LLVMTypeRef bytes = pr_int(p, 8, 4 * w), halves = pr_int(p, 16, 2 * w);
     LV x[2] = {LLVMBuildBitCast(p->b, a[1], bytes, ""), LLVMBuildBitCast(p->b, a[2], bytes, "")};
-    LV pair[2] = {0, pr_splat(p, LLVMConstInt(pr_int(p, 16, 1), 1, 0), 2 * w)};
-    pair[0] = p->t->flags & F_AVX2 ? pr_intrinsic(p, name[w / 8], 0, NULL, 2, x) : saturated_pairs(p, w, x[0], x[1]);
-    return LLVMBuildAdd(p->b, a[0], madd(p, w, pair), "");
+    LV sum[2] = {LLVMBuildBitCast(p->b, a[0], halves, "")};
+    sum[1] = p->t->flags & F_AVX2 ? pr_intrinsic(p, name[w / 8], 0, NULL, 2, x) : saturated_pairs(p, w, x[0], x[1]);
+    return LLVMBuildBitCast(p->b, pr_intrinsic(p, "llvm.sadd.sat", 1, &halves, 2, sum), pr_int(p, 32, w), "");
+}
+
+static LV add_pair(const Printer *p, uint32_t w, LV *a) {
+    LV x[2] = {a[1], pr_splat(p, LLVMConstInt(pr_int(p, 16, 1), 1, 0), 2 * w)};
+    return LLVMBuildAdd(p->b, a[0], madd(p, w, x), "");
 }
 
 static LV dot4(const Printer *p, LOp op, LTy t, LV *a) {
-    ChunkFn f = op == L_DOT4_SAT ? dot4_sat : p->t->flags & F_VNNI ? dot4_vnni : dot4_madd;
-    return pr_chunked(p, t.lanes, pr_chunk_lanes(p, t.lanes, 4), 3, a, f);
+    ChunkFn f = op == L_PAIRS ? pairs : op == L_ADD_PAIR ? add_pair : p->t->flags & F_VNNI ? dot4_vnni : dot4_madd;
+    return pr_chunked(p, t.lanes, pr_chunk_lanes(p, t.lanes, 4), op == L_ADD_PAIR ? 2 : 3, a, f);
 }
 
 static LV scalef_avx512(const Printer *p, uint32_t w, LV *a) {

@@ -86,7 +86,7 @@ typedef struct Gen {
     LVal at[K_AXES];                /* tile origin: coordinate of each axis */
     LVal lo[K_AXES], hi[K_AXES];    /* of reduced axes that are taps at a border: those in range */
     LVal cols;                      /* columns left from the tile's first (unblocked n) */
-    bool volatile_a, in_pairs;      /* in_pairs: lir_dot4_sat is exact */
+    bool volatile_a, in_pairs;      /* in_pairs: lir_pairs is exact */
     Pairs pairs;
     Plan plan;
     /* Passes (plan.depth): this one's reduced range begins at `from`; tile_no counts the row tiles of the task; sums: where those of the
@@ -138,24 +138,33 @@ static LVal load_quads(Gen *g, const Operand *o, LVal at, uint16_t lanes, LVal m
     return lir_load(g->l, p, lir_i64(g->l, 0), (LTy){DT_I32, lanes}, mask, 1);
 }
 
-static LVal products(const Gen *g, LVal acc, LVal a, LVal b) { return (g->in_pairs ? lir_dot4_sat : lir_dot4)(g->l, acc, a, b); }
-
 static LVal row_quad(Gen *g, const Tile *t, LVal ka, int r) {
     return lir_splat(g->l, load_quads(g, &g->x.a, lir_add(g->l, lir_add(g->l, t->a0, ka), t->row[r]), 1, (LVal){0}), (uint16_t)g->lanes);
 }
 
-static void step_quads(Gen *g, const Tile *t, LVal ka, LVal kb, LVal *acc) {
+/* n steps of quads, ca and cb apart: one, or as many as are summed in 16 bits. */
+static void step_quads(Gen *g, const Tile *t, int n, LVal ka, LVal ca, LVal kb, LVal cb, LVal *acc) {
     Lir *l = g->l;
-    LVal b[16];
-    for (int v = 0; v < t->nv; v++) {
-        LVal at = lir_add(l, t->b0, kb);
-        at = lir_add(l, at, col_offset(g, v));
-        b[v] = load_quads(g, &g->x.b, at, (uint16_t)g->lanes, t->masked && v == t->nv - 1 ? t->mask : (LVal){0});
-    }
+    LVal b[MOST_QUADS][16], a[MOST_QUADS], zero = lir_splat(l, lir_int(l, DT_I32, 0), (uint16_t)g->lanes);
+    for (int q = 0; q < n; q++)
+        for (int v = 0; v < t->nv; v++) {
+            LVal at = lir_add(l, t->b0, lir_add(l, kb, lir_muli(l, cb, q)));
+            at = lir_add(l, at, col_offset(g, v));
+            b[q][v] = load_quads(g, &g->x.b, at, (uint16_t)g->lanes, t->masked && v == t->nv - 1 ? t->mask : (LVal){0});
+        }
     for (int r = 0; r < t->ty * t->tx; r++) {
-        if (g->volatile_a) lir_volatile_next(l);
-        LVal a = row_quad(g, t, ka, r);
-        for (int v = 0; v < t->nv; v++) acc[r * t->nv + v] = products(g, acc[r * t->nv + v], a, b[v]);
+        for (int q = 0; q < n; q++) {
+            if (g->volatile_a) lir_volatile_next(l);
+            a[q] = row_quad(g, t, lir_add(l, ka, lir_muli(l, ca, q)), r);
+        }
+        for (int v = 0; v < t->nv; v++) {
+            LVal *sum = &acc[r * t->nv + v], pair = zero;
+            for (int q = 0; q < n; q++) {
+                if (g->in_pairs) pair = lir_pairs(l, pair, a[q], b[q][v]);
+                else *sum = lir_dot4(l, *sum, a[q], b[q][v]);
+            }
+            if (g->in_pairs) *sum = lir_add_pair(l, *sum, pair);
+        }
     }
 }
 
@@ -164,6 +173,7 @@ static void step_left(Gen *g, const Tile *t, int v, LVal *acc) {
     Lir *l = g->l;
     int rows = t->ty * t->tx, vector = 4 * g->lanes;
     LVal base = g->e->ptr[g->x.b.buf], own[MAX_TILE], next[MAX_TILE], none = {0};
+    LVal zero = lir_splat(l, lir_int(l, DT_I32, 0), (uint16_t)g->lanes);
     LTy i64 = {DT_I64, 1};
     LVal panel = lir_addi(l, lir_op2(l, S_DIV, t->b0, lir_i64(l, g->pairs.panel)), v / g->per_block);
     LVal list = lir_addi(l, lir_muli(l, panel, g->per_block), v % g->per_block);
@@ -174,7 +184,7 @@ static void step_left(Gen *g, const Tile *t, int v, LVal *acc) {
     LFor f = lir_for(l, begin, end, lir_i64(l, 1), (uint32_t)rows, own);
     LVal ka = lir_load(l, places, f.iv, i64, none, 1);
     LVal b = load_quads(g, &g->x.b, lir_addi(l, lir_muli(l, f.iv, vector), g->pairs.vectors), (uint16_t)g->lanes, none);
-    for (int r = 0; r < rows; r++) next[r] = products(g, f.c[r], row_quad(g, t, ka, r), b);
+    for (int r = 0; r < rows; r++) next[r] = lir_add_pair(l, f.c[r], lir_pairs(l, zero, row_quad(g, t, ka, r), b));
     lir_for_end(l, &f, next, own);
     for (int r = 0; r < rows; r++) acc[r * t->nv + v] = own[r];
 }
@@ -184,7 +194,7 @@ static void step(Gen *g, const Tile *t, LVal ka, LVal kb, LVal *acc) {
     Lir *l = g->l;
     const Shape *x = &g->x;
     if (x->quad >= 0) {
-        step_quads(g, t, ka, kb, acc);
+        step_quads(g, t, 1, ka, ka, kb, kb, acc);
         return;
     }
     LVal b[16];
@@ -269,9 +279,11 @@ static void prefetch(Gen *g, const Tile *t, LVal kb) {
 
 /* n steps side by side; ca, cb: how far one is from the next */
 static void steps(Gen *g, const Tile *t, int n, LVal ka, LVal ca, LVal kb, LVal cb, LVal *acc) {
-    for (int j = 0; j < n; j++) {
+    for (int j = 0, more; j < n; j += more) {
         LVal a = lir_add(g->l, ka, lir_muli(g->l, ca, j)), b = lir_add(g->l, kb, lir_muli(g->l, cb, j));
-        step(g, t, a, b, acc);
+        more = g->pairs.quads > 1 && n - j >= g->pairs.quads ? g->pairs.quads : 1;
+        if (more > 1) step_quads(g, t, more, a, ca, b, cb, acc);
+        else step(g, t, a, b, acc);
     }
 }
 
@@ -592,7 +604,7 @@ static void contract_build(Emit *e) {
     int last = x->nred ? x->red[x->nred - 1] : x->quad;
     if (x->nm && dim_is_const(c, x->a.f.coef[last], &ck) && dim_is_const(c, x->a.f.coef[x->m[x->nm - 1]], &cm))
         g->volatile_a = ck > 0 && cm > 0 && cm < ck * 2 * STEPS && ck < cm * tr.tx;
-    g->in_pairs = contract_pairs(x, e->t, &g->pairs);
+    g->in_pairs = contract_pairs(x, e->t, tr.ty * tr.tx, &g->pairs);
     if (g->pairs.data) emit_instead(e, x->b.buf, g->pairs.data);
     Dim ntiles = contract_column_tiles(x, e->t, g->nv), groups = ntiles;
     const Plan *plan = &g->plan;

@@ -192,7 +192,8 @@ static inline LVal rnd_vector(Rnd *r, uint16_t n, DType t) {
     case 4:
         return lir_any(l, rnd_get(r, DT_BOOL, n));
     case 5:
-        return (rnd(r, 2) ? lir_dot4 : lir_dot4_sat)(l, rnd_get(r, DT_I32, n), rnd_get(r, DT_I32, n), rnd_get(r, DT_I32, n));
+        if (!rnd(r, 3)) return lir_add_pair(l, rnd_get(r, DT_I32, n), rnd_get(r, DT_I32, n));
+        return (rnd(r, 2) ? lir_dot4 : lir_pairs)(l, rnd_get(r, DT_I32, n), rnd_get(r, DT_I32, n), rnd_get(r, DT_I32, n));
     case 6: {
         DType f = rnd(r, 3) ? DT_F32 : DT_F64;
         v = lir_op2(l, S_MUL, rnd_get(r, f, n), lir_splat(l, rnd_const(r, f), n));

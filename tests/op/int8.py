@@ -140,17 +140,17 @@ def pairs(rng):
     def large(x, w):
         return np.where(rng.random(x) < 0.5, 255, rng.integers(0, 256, x)).astype(np.uint8), w
 
-    def weights(often, *shape):
-        w = rng.integers(-64, 65, shape)
+    def weights(most, often, *shape):
+        w = rng.integers(-most, most + 1, shape)
         return np.where(rng.random(shape) < often, rng.choice([-128, -127, 100, 127], shape), w).astype(np.int8)
-    for often in (0, 0.004):
+    for most, often in itertools.product((64, 32), (0, 0.002)):
         for sa, sb in (((13, 256), (256, 40)), ((1, 130), (130, 16)), ((2, 9, 64), (64, 33))):
-            a, b = large(sa, weights(often, *sb))
+            a, b = large(sa, weights(most, often, *sb))
             yield Case("MatMulInteger", [a, b], const=(1,), oracle=lambda a, b: [product(a, b)])
             yield Case("MatMulInteger", [a.astype(np.int8), b, np.int8(3)], const=(1, 2), dynamic=True, oracle=lambda a, b, z: [product(a, b, z)])
         for sx, sw, attrs in (((1, 32, 8, 9), (48, 32, 3, 3), {"pads": [1, 1, 1, 1]}), ((2, 64, 5, 5), (32, 32, 1, 1), {"group": 2}),
                               ((1, 3, 17, 12), (16, 3, 5, 5), {"strides": [2, 2]})):
-            x, w = large(sx, weights(often, *sw))
+            x, w = large(sx, weights(most, often, *sw))
             yield Case("ConvInteger", [x, w], attrs, const=(1,), oracle=lambda x, w, attrs=attrs: [integer_conv(x, w, None, None, attrs)])
 
 
