@@ -70,13 +70,24 @@ static void check_type(Place *p, const Type *t, const char *what) {
 
 /* ==== nodes ======================================================================================================= */
 
-static bool same_type(Ctx *c, const Type *stored, const Type *found, bool control) {
+/* Are a and b one size because a guard says so, without being a fact that all sizes know? */
+static bool guarded(Ctx *c, const Graph *g, Dim a, Dim b) {
+    for (; g; g = g->parent)
+        for (uint32_t k = 0; k < g->node.n; k++) {
+            const GuardAttr *e = g->node.v[k]->attr;
+            if (g->node.v[k]->op != P_GUARD || e->cmp != G_EQ) continue;
+            if ((dim_same(c, e->a, a) && dim_same(c, e->b, b)) || (dim_same(c, e->a, b) && dim_same(c, e->b, a))) return true;
+        }
+    return false;
+}
+
+static bool same_type(Ctx *c, const Graph *g, const Type *stored, const Type *found, bool control) {
     if (stored->kind != found->kind || stored->dtype != found->dtype) return false;
     if (stored->kind != TY_TENSOR)
         return !stored->elem || !found->elem ? stored->elem == found->elem : type_covers(c, stored->elem, found->elem);
     bool same = stored->rank == found->rank;
     for (int d = 0; same && d < stored->rank; d++) {
-        same = dim_same(c, stored->dim[d], found->dim[d]);
+        same = dim_same(c, stored->dim[d], found->dim[d]) || (found->dim[d].i && guarded(c, g, stored->dim[d], found->dim[d]));
         /* Sizes that a control node defines itself, or that only its builder could tell. */
         if (control && !found->dim[d].i) same = true;
         if (control && dim_lone_sym(c, stored->dim[d], NULL)) same = true;
@@ -97,7 +108,7 @@ static void check_result_types(Place *p) {
     bool control = n->op == P_LOOP || n->op == P_IF;
     for (int r = 0; r < n->nout; r++) {
         const Type *stored = &g->val.v[n->out[r].i].type;
-        if (same_type(c, stored, &t[r], control)) continue;
+        if (same_type(c, g, stored, &t[r], control)) continue;
         report_sizes(p, ctx_printf(c, "result %d has type %s, inferred is %s", r, type_text(c, stored),
                                    type_text(c, &t[r])));
     }

@@ -72,6 +72,7 @@ SINGULAR = ("Inverse",)     # what has no result with the elements in another or
 REFUSED = [
     ("must be 1 or", "a symbol against a computed size: the size is that of the result (ir/build.c)"),
     ("the length of the index tuples is known only at run time", "a size that decides the rank, and the chain declares no type of what is between"),
+    ("the expression of a dimension is too large", "sizes that are computed of sizes again and again, by cuts whose order is not known"),
     (r"product of -?\d+ and -?\d+ overflows", "sizes that no tensor has, of one without elements; the evaluator never multiplies them"),
 ]
 

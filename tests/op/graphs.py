@@ -66,6 +66,11 @@ def cases(rng):
     yield Graph([f32(rng, 0, 5, 4), f32(rng, 0, 1, 5), np.array([0, 0])],
                 [("NonMaxSuppression", ["x0", "x1"], ["u"], {}), ("Split", ["u", "x2"], ["y", "z"], {})], ["y", "z"],
                 const=(2,), dynamic={0: ["b", "n", 4], 1: ["b", 1, "n"]})
+    # a size that a guard checks and that others cannot be told by
+    yield Graph([f32(rng, 1), f32(rng, 1), np.array([0]), f32(rng, 1, 3)],
+                [("Add", ["x0", "x1"], ["s"], {}), ("Unsqueeze", ["s", "x2"], ["p"], {}), ("Unsqueeze", ["x1", "x2"], ["q"], {}),
+                 ("Concat", ["p", "q"], ["y"], {"axis": 0}), ("MatMul", ["q", "x3"], ["z"], {})], ["y", "z"], const=(2,),
+                dynamic={0: ["a"], 1: ["b"], 3: [1, 3]})
     # halves that cannot be NaN
     yield Graph([f32(rng, 1, scale=9, dtype=np.float16)],
                 [("Cast", ["x0"], ["i"], {"to": 6}), ("Cast", ["i"], ["h"], {"to": 10}), ("Relu", ["h"], ["y"], {})], ["y", "h"],
