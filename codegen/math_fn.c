@@ -161,43 +161,55 @@ static LVal in_octaves(const M *m, const Octaves *o, LVal x) {
     return m_copysign(m, m_fma(m, p, d, lir_op2(m->l, S_MAX, look_up(m, o->column[1], i), d)), x);
 }
 
+/* Within [-top, top], where NaN passes: MIN and MAX yield the second operand if unordered. */
+static LVal clamped(const M *m, LVal x, double top) { return lir_op2(m->l, S_MIN, m_f(m, top), lir_op2(m->l, S_MAX, m_f(m, -top), x)); }
+
+/* tanh(x) = 2 t / (1 + t^2), t = n / d = tanh(x / 2). Where t is 1 an error of it counts with its square, so n and d, polynomials of x^2 (and a
+ * factor x), need few terms. They are scaled to be a little below powers of two, where roundings are least. */
+static LVal tanh_f32(const M *m, LVal unbounded) {
+    LVal x = clamped(m, unbounded, 9.05), z = m_mul(m, x, x); /* tanh(9.05) is 1 */
+    LVal n = m_mul(m, x, POLY(m, z, 0.909999728, 0.0270825848, 0.000103724997));
+    LVal d = POLY(m, z, 1.81999946, 0.205831751, 0.00219348562, 2.22749486e-06);
+    LVal both = m_mul(m, m_add(m, n, n), d), squares = m_fma(m, d, d, m_mul(m, n, n)), y = m_div(m, both, squares);
+    return m->t->flags & F_FMA ? y : clamped(m, y, 1); /* products that are rounded may lift it above 1 */
+}
+
 static LVal fn_tanh(const M *m, LVal x) {
-    bool f = m->ty == DT_F32;
     if (has_octaves(m)) return in_octaves(m, &tanh_octaves, x);
-    LVal a = m_abs(m, x), z = m_mul(m, x, x), one = m_f(m, 1), p;
-    if (f) p = POLY(m, z, -0.333333332, 0.13333305, -0.0539595503, 0.0217709958, -0.0083500084, 0.00229894184);
-    else p = POLY(m, z, -0.33333333333333326, 0.13333333333327041, -0.053968253961717574, 0.02186948827108447, -0.0088632300057063049,
+    if (m->ty == DT_F32) return tanh_f32(m, x);
+    LVal a = m_abs(m, x), z = m_mul(m, x, x), one = m_f(m, 1);
+    LVal p = POLY(m, z, -0.33333333333333326, 0.13333333333327041, -0.053968253961717574, 0.02186948827108447, -0.0088632300057063049,
                   0.0035920606449773925, -0.0014553189846993339, 0.00058747212236352785, -0.00023085187883171271, 7.9690679462807013e-05,
                   -1.7291486319944026e-05);
-    LVal small = m_fma(m, m_mul(m, x, z), p, x), twice = m_add(m, a, a);
-    LVal e = f ? exp_inside(m, lir_op2(m->l, S_MIN, m_f(m, 20), twice)) : fn_exp(m, twice); /* exp(20) gives 1 */
-    LVal d = m_add(m, e, one), rest = m_div(m, one, d);
-    LVal big = m_copysign(m, m_fma(m, m_f(m, -2), rest, one), x);
-    return m_sel(m, m_cmp(m, S_LT, a, m_f(m, 0.625)), small, big);
+    LVal small = m_fma(m, m_mul(m, x, z), p, x), d = m_add(m, fn_exp(m, m_add(m, a, a)), one);
+    LVal big = m_fma(m, m_f(m, -2), m_div(m, one, d), one);
+    return m_copysign(m, m_sel(m, m_cmp(m, S_LT, a, m_f(m, 0.625)), small, big), x); /* of the small too: they lose that of -0 */
+}
+
+/* g(t), t = x + x p(x^2): g is the odd polynomial of degree 5 that reaches 1 with no slope and no curvature. There an error of t counts with its
+ * third power, so few terms do for p, and their sum may be rounded. */
+static LVal erf_f32(const M *m, LVal unbounded) {
+    LVal x = clamped(m, unbounded, 3.92), z = m_mul(m, x, x); /* erf(3.92) is 1 */
+    LVal p = POLY(m, z, -0.205366775, -0.0730183274, 0.0057281279, -0.000333046308, 1.44987944e-05, -4.73022425e-07, 1.08760432e-08,
+                  -1.33569378e-10);
+    LVal t = m_fma(m, x, p, x);
+    return m_fma(m, t, POLY(m, m_mul(m, t, t), 0.419999987, -0.54296422, 0.0934257507), t);
 }
 
 static LVal fn_erf(const M *m, LVal x) {
-    bool f = m->ty == DT_F32;
     if (has_octaves(m)) return in_octaves(m, &erf_octaves, x);
-    LVal a = m_abs(m, x), z = m_mul(m, x, x), p, q;
-    LVal top = lir_op2(m->l, S_MIN, m_f(m, f ? 4 : 6), a);
-    if (f) {
-        p = POLY(m, z, 0.128379166, -0.376126271, 0.112836002, -0.0268544446, 0.00518953545, -0.000802084233, 7.88912325e-05);
-        q = POLY(m, top, -0.000112465214, 1.12913232, 0.634370399, 0.106718132, -0.0236219379, 0.00323645228, -5.5014795e-05,
-                 -7.54720282e-05, 1.39692008e-05, -8.74567816e-07);
-    } else {
-        p = POLY(m, z, 0.12837916709551259, -0.37612638903183754, 0.11283791670955121, -0.026866170645129868, 0.005223977625423609,
-                 -0.00085483270219559565, 0.00012055332903810192, -1.4925647594442384e-05, 1.6462045979718871e-06, -1.6364649543326847e-07,
-                 1.4792469597636778e-08, -1.2164968492971448e-09, 8.7104654028869754e-11, -4.2331303372651324e-12);
-        q = POLY(m, top, -2.2871494585440892e-08, 1.1283794587126941, 0.63661801144712127, 0.10277930283205376, -0.019146467857110785,
-                 -0.00017274687976900278, 0.0016386745753647564, -0.00051755214725403157, -4.8371641846596964e-05, 0.00012658083058717754,
-                 -7.218410896797772e-05, 2.6940894261068255e-05, -7.4573850695053093e-06, 1.556420911774327e-06, -2.3305190527113968e-07,
-                 1.9888949097185798e-08, 7.6451717288563525e-10, -5.8538341255404152e-10, 1.0641313973969678e-10, -1.1601753006917457e-11,
-                 8.1113069289001176e-13, -3.3860523642560315e-14, 6.4727611037626077e-16);
-    }
-    LVal small = m_fma(m, x, p, x);
-    LVal minus = lir_op1(m->l, S_NEG, q), tail = m_sub(m, m_f(m, 1), f ? exp_inside(m, minus) : fn_exp(m, minus));
-    if (!f) tail = m_sel(m, m_cmp(m, S_GE, a, m_f(m, 6)), m_f(m, 1), tail); /* f32 has rounded it to 1 */
+    if (m->ty == DT_F32) return erf_f32(m, x);
+    LVal a = m_abs(m, x), z = m_mul(m, x, x), top = lir_op2(m->l, S_MIN, m_f(m, 6), a);
+    LVal p = POLY(m, z, 0.12837916709551259, -0.37612638903183754, 0.11283791670955121, -0.026866170645129868, 0.005223977625423609,
+                  -0.00085483270219559565, 0.00012055332903810192, -1.4925647594442384e-05, 1.6462045979718871e-06, -1.6364649543326847e-07,
+                  1.4792469597636778e-08, -1.2164968492971448e-09, 8.7104654028869754e-11, -4.2331303372651324e-12);
+    LVal q = POLY(m, top, -2.2871494585440892e-08, 1.1283794587126941, 0.63661801144712127, 0.10277930283205376, -0.019146467857110785,
+                  -0.00017274687976900278, 0.0016386745753647564, -0.00051755214725403157, -4.8371641846596964e-05, 0.00012658083058717754,
+                  -7.218410896797772e-05, 2.6940894261068255e-05, -7.4573850695053093e-06, 1.556420911774327e-06, -2.3305190527113968e-07,
+                  1.9888949097185798e-08, 7.6451717288563525e-10, -5.8538341255404152e-10, 1.0641313973969678e-10, -1.1601753006917457e-11,
+                  8.1113069289001176e-13, -3.3860523642560315e-14, 6.4727611037626077e-16);
+    LVal small = m_fma(m, x, p, x), tail = m_sub(m, m_f(m, 1), fn_exp(m, lir_op1(m->l, S_NEG, q)));
+    tail = m_sel(m, m_cmp(m, S_GE, a, m_f(m, 6)), m_f(m, 1), tail);
     LVal big = m_copysign(m, tail, x);
     return m_sel(m, m_cmp(m, S_GE, a, m_f(m, 1)), big, small); /* NaN takes the polynomial */
 }
