@@ -24,6 +24,12 @@ LVal m_copysign(const M *m, LVal v, LVal s) {
     return lir_bitcast(m->l, lir_op2(m->l, S_OR, lir_bitcast(m->l, v, it), bits), m->ty);
 }
 
+/* v within [low, high]; NaN passes: MIN and MAX yield the second operand if unordered. */
+static LVal between(const M *m, LVal v, double low, double high) {
+    LVal up = lir_op2(m->l, S_MAX, m_f(m, low), v);
+    return lir_op2(m->l, S_MIN, m_f(m, high), up);
+}
+
 /* 2^n for integral n in the range of normal numbers, f64. */
 static LVal pow2(const M *m, LVal n) {
     LVal e = lir_op2(m->l, S_ADD, lir_cast(m->l, n, DT_I64), m_i(m, DT_I64, 1023));
@@ -50,12 +56,6 @@ static LVal power(const M *m, LVal bits) {
 }
 
 static const double least_exp = -87.336547, most_exp = 88.72283; /* ln of the least and greatest normal f32 */
-
-/* exp of f32 in [least_exp, 88], where nothing overflows or is subnormal; of NaN. */
-static LVal exp_inside(const M *m, LVal x) {
-    LVal n, bits, r = exp_reduce(m, x, &n, &bits), y = POLY(m, r, 1, 1, EXP_F32);
-    return m->t->flags & F_AVX512 ? lir_scalef(m->l, y, n) : m_mul(m, y, power(m, bits));
-}
 
 /* f32 results below 1.19e-38 are 0: a subnormal one costs the processor some 150 cycles, and masks make many. */
 static LVal exp_f32(const M *m, LVal x) {
@@ -91,17 +91,17 @@ static LVal fn_exp(const M *m, LVal x) {
     return m_mul(m, y, pow2(m, rest));
 }
 
-/* 1 / x for f32 x in [1, 2^125], NaN for NaN: a division of 16 lanes takes as long as 32 products, one of 8 lanes hides behind its neighbours. From a
- * line through the logarithm, that is the bits, every step cubes the error, and the last rounds once. */
-static LVal reciprocal(const M *m, LVal x) {
-    LVal one = m_f(m, 1);
-    if (!(m->t->flags & F_AVX512)) return m_div(m, one, x);
-    LVal minus = lir_op1(m->l, S_NEG, x), y = lir_bitcast(m->l, m_sub(m, m_i(m, DT_I32, 0x7EF311C7), lir_bitcast(m->l, x, DT_I32)), DT_F32);
+/* a / x for f32 x in [1/2, 2^125], NaN for NaN: a division of 16 lanes takes as long as 32 products, one of 8 lanes hides behind its neighbours.
+ * From a line through the logarithm, that is the bits, every step cubes the error, and the last rounds once. */
+static LVal quotient(const M *m, LVal a, LVal x) {
+    if (!(m->t->flags & F_AVX512)) return m_div(m, a, x);
+    LVal one = m_f(m, 1), minus = lir_op1(m->l, S_NEG, x);
+    LVal y = lir_bitcast(m->l, m_sub(m, m_i(m, DT_I32, 0x7EF311C7), lir_bitcast(m->l, x, DT_I32)), DT_F32);
     for (int step = 0; step < 2; step++) {
         LVal e = m_fma(m, minus, y, one);
         y = m_fma(m, m_fma(m, e, e, e), y, y);
     }
-    return y;
+    return m_mul(m, a, y);
 }
 
 static LVal fn_log(const M *m, LVal x) {
@@ -161,17 +161,14 @@ static LVal in_octaves(const M *m, const Octaves *o, LVal x) {
     return m_copysign(m, m_fma(m, p, d, lir_op2(m->l, S_MAX, look_up(m, o->column[1], i), d)), x);
 }
 
-/* Within [-top, top], where NaN passes: MIN and MAX yield the second operand if unordered. */
-static LVal clamped(const M *m, LVal x, double top) { return lir_op2(m->l, S_MIN, m_f(m, top), lir_op2(m->l, S_MAX, m_f(m, -top), x)); }
-
 /* tanh(x) = 2 t / (1 + t^2), t = n / d = tanh(x / 2). Where t is 1 an error of it counts with its square, so n and d, polynomials of x^2 (and a
  * factor x), need few terms. They are scaled to be a little below powers of two, where roundings are least. */
 static LVal tanh_f32(const M *m, LVal unbounded) {
-    LVal x = clamped(m, unbounded, 9.05), z = m_mul(m, x, x); /* tanh(9.05) is 1 */
+    LVal x = between(m, unbounded, -9.05, 9.05), z = m_mul(m, x, x); /* tanh(9.05) is 1 */
     LVal n = m_mul(m, x, POLY(m, z, 0.909999728, 0.0270825848, 0.000103724997));
     LVal d = POLY(m, z, 1.81999946, 0.205831751, 0.00219348562, 2.22749486e-06);
     LVal both = m_mul(m, m_add(m, n, n), d), squares = m_fma(m, d, d, m_mul(m, n, n)), y = m_div(m, both, squares);
-    return m->t->flags & F_FMA ? y : clamped(m, y, 1); /* products that are rounded may lift it above 1 */
+    return m->t->flags & F_FMA ? y : between(m, y, -1, 1); /* products that are rounded may lift it above 1 */
 }
 
 static LVal fn_tanh(const M *m, LVal x) {
@@ -189,7 +186,7 @@ static LVal fn_tanh(const M *m, LVal x) {
 /* g(t), t = x + x p(x^2): g is the odd polynomial of degree 5 that reaches 1 with no slope and no curvature. There an error of t counts with its
  * third power, so few terms do for p, and their sum may be rounded. */
 static LVal erf_f32(const M *m, LVal unbounded) {
-    LVal x = clamped(m, unbounded, 3.92), z = m_mul(m, x, x); /* erf(3.92) is 1 */
+    LVal x = between(m, unbounded, -3.92, 3.92), z = m_mul(m, x, x); /* erf(3.92) is 1 */
     LVal p = POLY(m, z, -0.205366775, -0.0730183274, 0.0057281279, -0.000333046308, 1.44987944e-05, -4.73022425e-07, 1.08760432e-08,
                   -1.33569378e-10);
     LVal t = m_fma(m, x, p, x);
@@ -214,13 +211,11 @@ static LVal fn_erf(const M *m, LVal x) {
     return m_sel(m, m_cmp(m, S_GE, a, m_f(m, 1)), big, small); /* NaN takes the polynomial */
 }
 
-/* With e = exp(-|x|): 1 / (1 + e), or e / (1 + e) for negative x. */
+/* 2^n / (2^n + e^-r), x = n ln 2 + r. Results below 2^-126.5 are 0, as 2^-127 has the bits of 0. */
 static LVal sigmoid_f32(const M *m, LVal x) {
-    LVal minus = lir_op1(m->l, S_NEG, m_abs(m, x)), least = m_f(m, least_exp), one = m_f(m, 1);
-    LVal e = exp_inside(m, lir_op2(m->l, S_MAX, least, minus)); /* NaN passes */
-    e = m_sel(m, lir_op1(m->l, S_NOT, m_cmp(m, S_LT, minus, least)), e, m_f(m, 0)); /* as in exp_f32 */
-    LVal part = m_sel(m, m_cmp(m, S_LT, x, m_f(m, 0)), e, one);
-    return m_mul(m, part, reciprocal(m, m_add(m, one, e)));
+    LVal y = between(m, x, -88.3, 40), n, bits, r = exp_reduce(m, y, &n, &bits); /* n >= -127; 40 gives 1 */
+    LVal e = POLY(m, lir_op1(m->l, S_NEG, r), 1, 1, EXP_F32), scale = power(m, bits), sum = m_add(m, scale, e);
+    return quotient(m, scale, sum);
 }
 
 static LVal fn_sigmoid(const M *m, LVal x) {
