@@ -91,19 +91,6 @@ static LVal fn_exp(const M *m, LVal x) {
     return m_mul(m, y, pow2(m, rest));
 }
 
-/* a / x for f32 x in [1/2, 2^125], NaN for NaN: a division of 16 lanes takes as long as 32 products, one of 8 lanes hides behind its neighbours.
- * From a line through the logarithm, that is the bits, every step cubes the error, and the last rounds once. */
-static LVal quotient(const M *m, LVal a, LVal x) {
-    if (!(m->t->flags & F_AVX512)) return m_div(m, a, x);
-    LVal one = m_f(m, 1), minus = lir_op1(m->l, S_NEG, x);
-    LVal y = lir_bitcast(m->l, m_sub(m, m_i(m, DT_I32, 0x7EF311C7), lir_bitcast(m->l, x, DT_I32)), DT_F32);
-    for (int step = 0; step < 2; step++) {
-        LVal e = m_fma(m, minus, y, one);
-        y = m_fma(m, m_fma(m, e, e, e), y, y);
-    }
-    return m_mul(m, a, y);
-}
-
 static LVal fn_log(const M *m, LVal x) {
     bool f = m->ty == DT_F32;
     DType it = int_of(m);
@@ -215,7 +202,7 @@ static LVal fn_erf(const M *m, LVal x) {
 static LVal sigmoid_f32(const M *m, LVal x) {
     LVal y = between(m, x, -88.3, 40), n, bits, r = exp_reduce(m, y, &n, &bits); /* n >= -127; 40 gives 1 */
     LVal e = POLY(m, lir_op1(m->l, S_NEG, r), 1, 1, EXP_F32), scale = power(m, bits), sum = m_add(m, scale, e);
-    return quotient(m, scale, sum);
+    return m_div(m, scale, sum);
 }
 
 static LVal fn_sigmoid(const M *m, LVal x) {
