@@ -254,15 +254,21 @@ static void sort_ties(Order *o, LVal room, LVal n, LVal cap) {
     lir_endif(l, &more, NULL, NULL);
 }
 
-static bool by_radix(Ctx *c, const Order *o, Dim cap) { return (o->keyed || o->wide) && dim_hi(c, cap) > FEW; }
+/* As many words as are sorted at once, of which there is room for more where k is not known. */
+static int64_t most_words(Ctx *c, const Stage *s, Dim cap) {
+    const int64_t n = dim_hi(c, order_extent(s)), room = dim_hi(c, cap);
+    return n < room ? n : room;
+}
+
+static bool by_radix(Ctx *c, const Order *o, const Stage *s, Dim cap) { return (o->keyed || o->wide) && most_words(c, s, cap) > FEW; }
 
 static void sort_words(Order *o, LVal room, LVal n, Dim cap) {
     Emit *e = o->x->e;
-    const int64_t lanes = target_lanes(e->t, DT_I64), most = dim_hi(e->c, cap);
+    const int64_t lanes = target_lanes(e->t, DT_I64), most = most_words(e->c, o->x->s, cap);
     LVal space = emit_dim(e, cap);
     if ((o->keyed || o->wide) && lanes > 1 && most <= COUNTED * lanes)
         count_sort(o, room, n, space, most > VECTORS * lanes ? VECTORS : (int)((most + lanes - 1) / lanes));
-    else (by_radix(e->c, o, cap) ? radix_sort : merge_sort)(o, room, n, space);
+    else (by_radix(e->c, o, o->x->s, cap) ? radix_sort : merge_sort)(o, room, n, space);
     if (o->wide) sort_ties(o, room, n, space);
 }
 
@@ -526,7 +532,7 @@ static void topk_stage(Order *o, LVal room) {
     Ctx *c = x->e->c;
     Dim cap = capacity(c, x->s);
     LVal k = emit_dim(x->e, ((const TopkAttr *)x->s->node->attr)->k), from = room;
-    LVal keys = lir_ptr_add(l, room, emit_dim(x->e, dim_addi(c, dim_muli(c, cap, 2), (by_radix(c, o, cap) ? DIGITS * RADIX : 0) + SPARE)), DT_I64);
+    LVal keys = lir_ptr_add(l, room, emit_dim(x->e, dim_addi(c, dim_muli(c, cap, 2), (by_radix(c, o, x->s, cap) ? DIGITS * RADIX : 0) + SPARE)), DT_I64);
     LIf some = lir_if(l, op(x, S_GT, k, c64(x, 0)), 0);
     if (o->list) from = list_stage(o, room, k, keys);
     else gather_stage(o, room, k, keys);
@@ -542,7 +548,7 @@ static void topk_stage(Order *o, LVal room) {
 Dim order_scratch(Ctx *c, const Stage *s) {
     Order o = stage_order(c, s, LANES);
     Dim cap = capacity(c, s);
-    int64_t more = (by_radix(c, &o, cap) ? DIGITS * RADIX : 0) + SPARE + 8 * VECTORS; /* and vectors of keys */
+    int64_t more = (by_radix(c, &o, s, cap) ? DIGITS * RADIX : 0) + SPARE + 8 * VECTORS; /* and vectors of keys */
     return dim_addi(c, dim_muli(c, cap, 2), more);
 }
 
