@@ -532,7 +532,8 @@ static void topk_stage(Order *o, LVal room) {
     Ctx *c = x->e->c;
     Dim cap = capacity(c, x->s);
     LVal k = emit_dim(x->e, ((const TopkAttr *)x->s->node->attr)->k), from = room;
-    LVal keys = lir_ptr_add(l, room, emit_dim(x->e, dim_addi(c, dim_muli(c, cap, 2), (by_radix(c, o, x->s, cap) ? DIGITS * RADIX : 0) + SPARE)), DT_I64);
+    const int64_t more = (by_radix(c, o, x->s, cap) ? DIGITS * RADIX : 0) + SPARE;
+    LVal keys = lir_ptr_add(l, room, emit_dim(x->e, dim_addi(c, dim_muli(c, cap, 2), more)), DT_I64);
     LIf some = lir_if(l, op(x, S_GT, k, c64(x, 0)), 0);
     if (o->list) from = list_stage(o, room, k, keys);
     else gather_stage(o, room, k, keys);
