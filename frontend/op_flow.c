@@ -117,6 +117,98 @@ static bool loosen(Imp *m, Type *t, const Type *after, const char *name)
     return changed;
 }
 
+/* ---- Loops written out
+ *
+ * A loop of a few trips whose carried values nobody declares a shape of may change even their ranks (PyTorch's as_strided adds an
+ * axis per trip): it is imported once per trip. */
+enum { TRIPS_MAX = 8, WRITTEN_MAX = 512 /* nodes that such a loop becomes, with the loops inside it */ };
+
+static uint32_t written_size(const SrcGraph *g)
+{
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < g->node.n && n <= WRITTEN_MAX; i++) {
+        const SrcNode *node = &g->node.v[i];
+        n++;
+        for (uint32_t a = 0; a < node->nattr; a++)
+            for (uint32_t k = 0; k < node->attr[a].ngraph && n <= WRITTEN_MAX; k++)
+                n += written_size(node->attr[a].graph[k]) * (strcmp(node->op, "If") ? TRIPS_MAX : 1);
+    }
+    return n <= WRITTEN_MAX ? n : WRITTEN_MAX + 1;
+}
+
+static bool keeps_rank(const Imp *m, Val from, const SrcValue *formal)
+{
+    if (!formal->type || !model_type_known(formal->type))
+        return false;
+    const Type *t = val_type(m->b.g, from);
+    return t->kind != TY_TENSOR || formal->type->value_case != ONNX__TYPE_PROTO__VALUE_TENSOR_TYPE ||
+           formal->type->tensor_type->shape->n_dim == t->rank;
+}
+
+static bool known_true(Imp *m, Val v)
+{
+    Scalar s;
+    return v.i && const_scalar(m, v, &s) && s.t == DT_BOOL && s.i;
+}
+
+/* The body hands its condition on, or a true one from outside. */
+static bool goes_on(Imp *m, const SrcGraph *sg)
+{
+    const char *name = sg->out.v[0].name;
+    for (uint32_t i = sg->node.n; i--;) {
+        const SrcNode *n = &sg->node.v[i];
+        for (uint32_t k = 0; k < n->nout; k++) {
+            if (strcmp(n->out[k], name))
+                continue;
+            if (n->nin != 1 || (strcmp(n->op, "Identity") && strcmp(n->op, "Cast")))
+                return false;
+            name = n->in[0];
+        }
+    }
+    for (uint32_t i = 0; i < sg->capture.n; i++)
+        if (!strcmp(name, sg->capture.v[i]))
+            return known_true(m, name_value(m, name));
+    return !strcmp(name, sg->in.v[1].name);
+}
+
+/* How often, or 0: the loop stays one. */
+static int64_t written_trips(Imp *m, const SrcGraph *sg, int nc)
+{
+    Scalar s;
+    bool may_change = false;
+    for (int i = 0; i < nc; i++) {
+        Val from = operand(m, 2 + (uint32_t)i);
+        if (!from.i)
+            return 0;
+        may_change |= !keeps_rank(m, from, &sg->in.v[2 + i]);
+    }
+    if (!may_change || !present(m, 0) || !const_scalar(m, m->in[0], &s) || s.i < 1 || s.i > TRIPS_MAX ||
+        (present(m, 1) && !known_true(m, m->in[1])) || !goes_on(m, sg))
+        return 0;
+    return written_size(sg) * s.i <= WRITTEN_MAX ? s.i : 0;
+}
+
+static void write_out(Imp *m, const SrcGraph *sg, int64_t trips, int nc, int ns)
+{
+    Val *in = NEWN(m->c, Val, 2 + nc), *out = NEWN(m->c, Val, 1 + nc + ns), *row = NEWN(m->c, Val, ns * TRIPS_MAX + 1);
+    for (int i = 0; i < nc; i++)
+        in[2 + i] = m->in[2 + i];
+    in[1] = b_scalar(&m->b, (Scalar){.t = DT_BOOL, .i = 1});
+    for (int64_t i = 0; i < trips; i++) {
+        in[0] = scalar_i64(m, i);
+        if (!import_inline(m, sg, 2 + nc, in, out))
+            return;
+        memcpy(in + 2, out + 1, sizeof *in * (size_t)nc);
+        for (int k = 0; k < ns; k++) {
+            Dim dim[MAX_RANK + 1] = {DC(m, 1)};
+            dims_of(m, out[1 + nc + k], dim + 1);
+            row[k * trips + i] = reshape_to(m, out[1 + nc + k], rank_of(m, out[1 + nc + k]) + 1, dim);
+        }
+    }
+    for (uint32_t i = 0; i < m->n->nout; i++)
+        result(m, i, (int)i < nc ? in[2 + i] : b_concat(&m->b, (int)trips, &row[((int)i - nc) * trips], 0));
+}
+
 void imp_loop(Imp *m)
 {
     SrcGraph *sg = graph_attr(m, "body");
@@ -125,6 +217,11 @@ void imp_loop(Imp *m)
     if (!sg || (int)sg->in.n != nc + 2 || ns < 0 || (int)m->n->nout > nc + ns) {
         ERR(m, "E0208", "attribute body: expected %d inputs and at least %d outputs, got %u and %u", nc + 2, nc + 1,
             sg ? sg->in.n : 0, sg ? sg->out.n : 0);
+        return;
+    }
+    int64_t trips = written_trips(m, sg, nc);
+    if (trips) {
+        write_out(m, sg, trips, nc, ns);
         return;
     }
     const char **cap;

@@ -1,5 +1,6 @@
 """Graphs of several nodes that were wrong together, where each node alone is right (most of them found by fuzz.py --only Chain)."""
 import numpy as np
+from onnx import helper
 from op_test import Body, Graph, f32
 
 
@@ -60,6 +61,14 @@ def cases(rng):
                 [("Loop", ["x0", "", "x1"], ["t", "s"], {"body": longer}), ("Concat", ["s", "s"], ["u"], {"axis": 2}),
                  ("Sin", ["u"], ["v"], {}), ("Transpose", ["v"], ["w"], {"perm": [1, 2, 0]}), ("MatMul", ["w", "x2"], ["y"], {})],
                 ["u", "y"], dynamic={0: [], 1: [2, "n"]})
+    # few trips, each of which adds an axis to what it was given
+    stack = Body([("i", 7, ()), ("go", 9, ()), ("v", 1)],
+                 [("Cast", ["go"], ["g"], {"to": 9}), ("Identity", ["g"], ["on"], {}), ("Unsqueeze", ["v", "x2"], ["u"], {}),
+                  ("Cast", ["i"], ["f"], {"to": 1}), ("Add", ["u", "f"], ["t"], {}), ("Concat", ["u", "t", "u"], ["w"], {"axis": 0}),
+                  ("Mul", ["f", "f"], ["z"], {})], [("on", 9, ()), ("w", 1), ("z", 1)])
+    for trips in (1, 4):
+        yield Graph([np.array(trips), f32(rng, 2, 4), np.array([0])], [("Loop", ["x0", "", "x1"], ["y", "s"], {"body": stack})], ["y", "s"],
+                    const=(0, 2), dynamic={1: [2, "n"]})
     # a size that a call finds, and that the parts of it fix
     yield Graph([np.array([2, 7, 2, 1]), np.array([1, 2])], [("Unique", ["x0"], ["u"], {}), ("Split", ["u", "x1"], ["y", "z"], {})], ["y", "z"],
                 const=(1,), dynamic={0: ["n"]})
