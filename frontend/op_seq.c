@@ -139,6 +139,18 @@ void imp_seqconcat(Imp *m)
     result(m, 0, b_seq(&m->b, sub, type_tensor(m->c, (DType)t.dtype, rank + stack, dim), 2, in));
 }
 
+/* The size that all parts have, if that is known: one number that divides the axis, or a list of equal ones. */
+static Dim part_size(Imp *m, Val split, Dim whole)
+{
+    Dim size;
+    int64_t each;
+    Scalar s;
+    if (rank_of(m, split))
+        return const_scalar(m, split, &s) && s.i >= 0 ? DC(m, s.i) : (Dim){0};
+    bool fits = operand_dim(m, split, "split", 1, DIM_INF, &size) && dim_is_const(m->c, size, &each) && dim_divisible(m->c, whole, each);
+    return fits ? size : (Dim){0};
+}
+
 void imp_seqsplit(Imp *m)
 {
     Val x = m->in[0], in[3] = {x};
@@ -152,10 +164,8 @@ void imp_seqsplit(Imp *m)
         return;
     }
     dims_of(m, x, dim);
-    int64_t each;
     in[1] = drop ? (Val){0} : present(m, 1) ? cast_to(m, m->in[1], DT_I64) : scalar_i64(m, 1);
-    size = !drop && !rank_of(m, in[1]) && operand_dim(m, in[1], "split", 1, DIM_INF, &size) && dim_is_const(m->c, size, &each) &&
-                   dim_divisible(m->c, dim[axis], each) ? size : (Dim){0};
+    size = drop ? (Dim){0} : part_size(m, in[1], dim[axis]);
     for (int d = axis; d < rank; d++)
         dim[d] = drop ? d + 1 < rank ? dim[d + 1] : (Dim){0} : d == axis ? size : dim[d];
     Type t = {.kind = TY_TENSOR, .dtype = (uint8_t)dtype_of(m, x), .rank = (uint8_t)(rank - drop), .dim = dim};

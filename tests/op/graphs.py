@@ -69,6 +69,12 @@ def cases(rng):
     for trips in (1, 4):
         yield Graph([np.array(trips), f32(rng, 2, 4), np.array([0])], [("Loop", ["x0", "", "x1"], ["y", "s"], {"body": stack})], ["y", "s"],
                     const=(0, 2), dynamic={1: [2, "n"]})
+    # parts of one size, as many as the run has numbers: one of them is a shape
+    yield Graph([np.array([2, 4]), np.array(1), np.array([5]), f32(rng, 1, 1), np.array([-1])],
+                [("Shape", ["x0"], ["n"], {}), ("ConstantOfShape", ["n"], ["ones"], {"value": helper.make_tensor("", 7, [1], [1])}),
+                 ("SplitToSequence", ["x0", "ones"], ["parts"], {}), ("SequenceAt", ["parts", "x1"], ["part"], {}),
+                 ("Concat", ["x2", "part"], ["to"], {"axis": 0}), ("Expand", ["x3", "to"], ["e"], {}), ("Reshape", ["e", "x4"], ["y"], {})],
+                ["y"], const=(1, 2, 4), dynamic={0: ["n"]})
     # a size that a call finds, and that the parts of it fix
     yield Graph([np.array([2, 7, 2, 1]), np.array([1, 2])], [("Unique", ["x0"], ["u"], {}), ("Split", ["u", "x1"], ["y", "z"], {})], ["y", "z"],
                 const=(1,), dynamic={0: ["n"]})
