@@ -38,6 +38,7 @@ static bool compile_level(Ctx *c, Level *l, const CodegenOptions *o, Buf *kernel
     l->lir = NEWN(c, Lir *, g->node.n + 1);
     uint64_t *hash = NEWN(c, uint64_t, g->node.n + 1);
     bool cpu = l->target->machine == MACHINE_X86;
+    dim_guess_in(g);
     const char *place = identifier(c, cpu ? l->target->name : target_gpu_level(l->target)->name);
     if (!cpu) {
         l->gpu = NEW(c, GpuPart);
@@ -290,6 +291,7 @@ bool codegen_write(Ctx *c, Program *const *program, const CodegenOptions *o, con
 
 bool codegen_describe(Ctx *c, Program *p, const Target *t, Buf *out) {
     Graph *g = p->g;
+    dim_guess_in(g);
     for (uint32_t i = 0; i < g->node.n; i++) {
         if (g->node.v[i]->op != P_GROUP) continue;
         Kernel *k = kernel_lower(c, g, g->node.v[i], p->storage);

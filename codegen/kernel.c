@@ -133,6 +133,16 @@ uint64_t epilogue_mask(const Kernel *k, int of) {
     return of < 64 && taken >> of & 1 ? 0 : epilogue_of(k, of, taken);
 }
 
+void dim_guess_in(const Graph *g) {
+    for (uint32_t v = 1; v < g->val.n; v++) {
+        const Type *t = &g->val.v[v].type;
+        for (int d = 0; t->kind == TY_TENSOR && d < t->rank; d++) dim_note_parts(g->c, t->dim[d]);
+    }
+}
+
+/* What nothing bounds is this large; or, where so little would leave sizes that divide it almost nothing (frames of 320 samples), as many parts. */
+enum { USUAL = 128, USUAL_PARTS = 16, FEWEST_PARTS = 4 };
+
 double dim_guess(Ctx *c, Dim d, double more) {
     int64_t v;
     if (dim_is_const(c, d, &v)) return (double)v;
@@ -140,7 +150,8 @@ double dim_guess(Ctx *c, Dim d, double more) {
     if (i->kind == D_SYM) {
         const SymInfo *s = dim_sym_info(c, (uint32_t)i->val);
         if (s->hi != DIM_INF && s->hi < 4096) return (double)s->hi;
-        return (strstr(s->name, "batch") ? 1 : 128) * more;
+        if (strstr(s->name, "batch")) return more;
+        return (s->parts * FEWEST_PARTS > USUAL ? (double)s->parts * USUAL_PARTS : USUAL) * more;
     }
     DimInfo copy = *i;
     double a[3] = {0};

@@ -241,6 +241,27 @@ void dim_sym_mark_bound(Ctx *c, uint32_t sym) {
     if (c->dim && sym < c->dim->sym.n) c->dim->sym.v[sym].info.bound = true;
 }
 
+enum { MOST_PARTS = 1 << 12 };
+
+/* Of d something takes 1/by. */
+static void note_parts(Ctx *c, Dim d, int64_t by) {
+    const DimInfo *i = dim_info(c, d);
+    int64_t v;
+    if (i->kind == D_SYM) {
+        SymInfo *s = &c->dim->sym.v[i->val].info;
+        s->parts = max64(s->parts, by);
+        return;
+    }
+    bool divides = (i->kind == D_FLOORDIV || i->kind == D_CEILDIV) && dim_is_const(c, i->arg[1], &v) && v > 0;
+    if (divides) by = v < MOST_PARTS / by ? by * v : MOST_PARTS;
+    for (int k = 0; k < i->n && i->kind != D_MOD && i->kind != D_EQ && i->kind != D_LT; k++) {
+        bool scaled = i->kind == D_MUL && i->n == 2 && dim_is_const(c, i->arg[1 - k], &v) && v > 1;
+        note_parts(c, i->arg[k], scaled ? max64(by / v, 1) : by);
+    }
+}
+
+void dim_note_parts(Ctx *c, Dim d) { note_parts(c, d, 1); }
+
 uint32_t dim_nsyms(const Ctx *c) { return c->dim ? c->dim->sym.n : 0; }
 
 const SymInfo *dim_sym_info(const Ctx *c, uint32_t sym) {

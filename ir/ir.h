@@ -104,13 +104,15 @@ typedef enum { D_POISON, D_CONST, D_SYM, D_ADD, D_MUL, D_FLOORDIV, D_CEILDIV, D_
                D_EQ, D_LT, D_SELECT /* 0/1; select(c, a, b) */ } DimKind;
 typedef struct DimInfo { DimKind kind; uint8_t n; Dim arg[3]; int64_t val; /* CONST: value; SYM: symbol id */
                          int64_t lo, hi; int64_t mult; /* known range (hi INT64_MAX: none), and a divisor of the value */ } DimInfo;
-typedef struct SymInfo { const char *name; int64_t lo, hi; bool bound; /* defined by a bind node, not an input */ } SymInfo;
+typedef struct SymInfo { const char *name; int64_t lo, hi; bool bound; /* defined by a bind node, not an input */
+                         int64_t parts; /* 0, or the greatest constant that dim_note_parts() saw it divided by */ } SymInfo;
 #define DIM_INF INT64_MAX
 Dim dim_const(Ctx *c, int64_t v);
 Dim dim_sym(Ctx *c, const char *name, int64_t lo, int64_t hi); /* the symbol of that name; an existing one keeps its range */
 Dim dim_fresh(Ctx *c, const char *stem, int64_t lo, int64_t hi); /* a new symbol, name made unique */
 void dim_sym_range(Ctx *c, uint32_t sym, int64_t lo, int64_t hi); /* narrow a range (before anything is interned on it) */
 void dim_sym_mark_bound(Ctx *c, uint32_t sym);
+void dim_note_parts(Ctx *c, Dim d); /* the symbols that d divides by constants: SymInfo.parts */
 uint32_t dim_nsyms(const Ctx *c);
 const SymInfo *dim_sym_info(const Ctx *c, uint32_t sym);
 /* Constructors normalise: sums are flattened, sorted, like terms collected; constants folded with overflow checks

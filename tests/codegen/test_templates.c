@@ -1104,6 +1104,7 @@ static void chooses(const char *level, const char *want, const char *in, const c
         c, "dims T\ngraph @t (%s) -> (%%y: %s) {\n  %%y = group \"kernel\" %%a, %%b : %s (%s) {\n%s\n  }\n  return %%y\n}\n", in, out, out, in, body);
     Graph *g = graph_parse(c, text, "test.ir");
     ck_assert_msg(g != NULL, "%s\n%s", ctx_messages(c), text);
+    dim_guess_in(g);
     KernelCode *code = kernel_compile(c, kernel_lower(c, g, kernel_of(g), NEWN(c, Storage, g->val.n)), target_find(level), NULL);
     ck_assert(code != NULL);
     Buf b = {.c = c};
@@ -1124,6 +1125,9 @@ START_TEST(choices) {
     /* A size that depends on a comparison is what it is at the usual sizes, not that of the rare branch. */
     chooses("x86-64-v4", "contract ", "%a: f32[select(lt(T,64),0,T),64], %b: f32[64,T]", "f32[select(lt(T,64),0,T),T]",
             "%0 = contract \"mk,kn->mn\" %a, %b : f32[select(lt(T,64),0,T),T]\nyield %0");
+    /* Frames of so many samples that the usual number of samples would be none of them. */
+    chooses("x86-64-v4", "contract ", "%a: f32[floordiv(T+5,320),64], %b: f32[64,floordiv(T,320)]", "f32[floordiv(T+5,320),floordiv(T,320)]",
+            "%0 = contract \"mk,kn->mn\" %a, %b : f32[floordiv(T+5,320),floordiv(T,320)]\nyield %0");
     /* The 16 channels of a block are no loop where registers are few. */
     static const char blocks[] = "%0 = window axes [2, 3] size [3, 3] stride [2, 2] dilation [1, 1] %a : f32[1,4,14,14,16,3,3]\n"
                                  "%1 = permute [0, 2, 3, 1, 5, 6, 4] %0 : f32[1,14,14,4,3,3,16]\n"
