@@ -58,7 +58,11 @@ bool b_emit(B *b, PrimOp op, int nin, const Val *in, const void *attr, int nout,
     }
     memset(t, 0, sizeof *t * (size_t)nout);
     if (!infer(b->g, op, nin, in, attr, nout, t, b->loc)) return false;
-    const Dim *elem = nout == 1 ? elem_infer(b->g, op, nin, in, attr, nout, 0, &t[0]) : NULL;
+    ElemNeeds needs = {0};
+    const Dim *elem = nout == 1 ? elem_infer(b->g, op, nin, in, attr, nout, 0, &t[0], &needs) : NULL;
+    for (int k = 0; elem && k < needs.n; k++)
+        b_guard(b, G_LE, needs.dim[k], dim_const(b->c, needs.most[k]), "a size must be at most %lld, because it is computed in floats",
+                (long long)needs.most[k]);
     if (elem && op != P_CONST && op != P_SHAPE) {
         out[0] = from_elems(b, elem, t[0]);
         if (out[0].i) return true;

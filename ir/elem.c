@@ -19,6 +19,7 @@ typedef struct El {
     const Type *st;
     int64_t sdim[MAX_RANK], scount;
     int fuel;                   /* steps left: bodies are DAGs, walked as trees */
+    ElemNeeds *needs;           /* what else must hold; NULL: nothing */
 } El;
 
 #define UNKNOWN ((Dim){0})
@@ -126,9 +127,151 @@ static Dim convert(Ctx *c, Dim x, DType from, DType to) {
     return dim_const(c, dt_convert((Scalar){.t = from, .i = v}, to).i);
 }
 
-/* ==== scalar expressions ========================================================================================== */
+/* ==== sizes in floats =============================================================================================
+ *
+ * Exporters round quotients of sizes by way of floats: i64(ceil(f32(t) / 3 + 1)). That is the quotient of integers as long as no rounding on the
+ * way reaches an integer. A value n/d differs from all integers but itself by 1/d or more, and each operation rounds it by less than 2^-24 of its
+ * size: so r roundings change nothing if r * |n| < 2^24 for the greatest n on the way. Up to there numbers with a power of two as d are exact. */
+
+typedef struct Ratio {
+    Dim n;                      /* n / d, of one float; UNKNOWN: something else */
+    int64_t d, rounds, more;    /* roundings so far; by how much |n| was greater on the way, at most */
+    bool single;                /* f32, where it is not known */
+} Ratio;
 
 typedef struct Point { const int64_t *at; const Dim *arg; int narg; } Point; /* coordinates; values of E_ARG */
+
+enum { MOST_TERM = 1 << 16 };
+#define NO_RATIO ((Ratio){0})
+
+static Dim value(El *e, Expr x, const Point *p);
+static Ratio ratio(El *e, Expr x, const Point *p);
+
+/* Nothing on the way to r reached an integer that it is not: known, or to be checked when the model runs. */
+static bool holds(El *e, const Ratio *r) {
+    int64_t most = (((int64_t)1 << (r->single ? 24 : 53)) - 1) / (r->rounds ? r->rounds : 1) - r->more;
+    if (!r->n.i || most < 1 || dim_lo(e->c, r->n) < -most) return false;
+    if (dim_hi(e->c, r->n) <= most) return true;
+    for (int k = 0; e->needs && k < e->needs->n; k++) {
+        if (!dim_same(e->c, e->needs->dim[k], r->n)) continue;
+        if (most < e->needs->most[k]) e->needs->most[k] = most;
+        return true;
+    }
+    if (!e->needs || e->needs->n == MAX_NEEDS) return false;
+    e->needs->dim[e->needs->n] = r->n;
+    e->needs->most[e->needs->n++] = most;
+    return true;
+}
+
+static bool exact(const Ratio *r) { return !(r->d & (r->d - 1)); }
+
+static Ratio ratio_of_const(Ctx *c, double v) {
+    int64_t d = 1;
+    if (!(v >= -MOST_TERM && v <= MOST_TERM)) return NO_RATIO;
+    while (d < 64 && v * (double)d != (double)(int64_t)(v * (double)d)) d *= 2;
+    double n = v * (double)d;
+    return n == (double)(int64_t)n ? (Ratio){.n = dim_const(c, (int64_t)n), .d = d} : NO_RATIO;
+}
+
+static Ratio sum(El *e, Ratio a, Ratio b, int sign) {
+    Ctx *c = e->c;
+    int64_t v, d = a.d > b.d ? a.d : b.d;
+    if (sign > 0 && dim_is_const(c, a.n, NULL)) {
+        Ratio t = a;
+        a = b;
+        b = t;
+    }
+    Ratio r = {.d = d, .rounds = a.rounds, .more = a.more, .single = a.single || b.single};
+    if (!exact(&b) || !small(c, a.n) || !small(c, b.n)) return NO_RATIO;
+    if (dim_is_const(c, b.n, &v)) {
+        if (!exact(&a) && b.d != 1) return NO_RATIO; /* only integers go to what was rounded */
+        r.d = exact(&a) ? d : a.d;
+        r.rounds += !exact(&a);
+        r.more = a.more * (r.d / a.d) + (v < 0 ? -v : v) * (r.d / b.d);
+    } else if (!exact(&a) || !holds(e, &a) || !holds(e, &b)) {
+        return NO_RATIO;
+    }
+    r.n = dim_add(c, dim_muli(c, a.n, r.d / a.d), dim_muli(c, b.n, sign * (r.d / b.d)));
+    return r;
+}
+
+static Ratio product(Ctx *c, Ratio a, Ratio b) {
+    if (!exact(&a) || !exact(&b) || a.d > MOST_TERM / b.d || !small(c, a.n) || !small(c, b.n)) return NO_RATIO;
+    return (Ratio){.n = dim_mul(c, a.n, b.n), .d = a.d * b.d, .more = a.more + b.more, .single = a.single || b.single};
+}
+
+static Ratio quotient(Ctx *c, Ratio a, Ratio b) {
+    int64_t by;
+    if (!exact(&a) || b.d != 1 || !dim_is_const(c, b.n, &by) || by < 1 || a.d > MOST_TERM / by) return NO_RATIO;
+    a.d *= by;
+    a.rounds = !exact(&a);
+    a.single |= b.single;
+    return a;
+}
+
+/* The operand of a map, if it is one number that maps compute. */
+static Ratio ratio_of_value(El *e, Val v) {
+    const Type *t = val_type(e->g, v);
+    Scalar s;
+    if (val_scalar(e->g, v, &s)) return dt_is_float(s.t) ? ratio_of_const(e->c, s.f) : NO_RATIO;
+    Node *n = val_def(e->g, v);
+    if (--e->fuel < 0 || !n || n->nout != 1 || !dim_is(e->c, type_count(e->c, t), 1)) return NO_RATIO;
+    if (n->op == P_RESHAPE || n->op == P_COPY) return ratio_of_value(e, n->in[0]);
+    if (n->op != P_MAP || n->nin > 16) return NO_RATIO;
+    El in = *e;
+    const int64_t at[MAX_RANK] = {0};
+    Dim arg[16];
+    in.nin = n->nin;
+    in.in = n->in;
+    in.t = t;
+    for (int k = 0; k < n->nin; k++) {
+        const Dim *x = val_elems(e->g, n->in[k], NULL);
+        arg[k] = x && dim_is(e->c, type_count(e->c, val_type(e->g, n->in[k])), 1) ? x[0] : UNKNOWN;
+    }
+    Ratio r = ratio(&in, ((const MapAttr *)n->attr)->body[0], &(Point){at, arg, n->nin});
+    e->fuel = in.fuel;
+    return r;
+}
+
+static Ratio ratio_op(El *e, const ExprInfo *i, const Point *p) {
+    if (i->narg > 2) return NO_RATIO;
+    Ratio a = ratio(e, i->arg[0], p), b = a.n.i && i->narg == 2 ? ratio(e, i->arg[1], p) : a;
+    if (!a.n.i || !b.n.i) return NO_RATIO;
+    switch ((SOp)i->op) {
+    case S_ADD: return sum(e, a, b, 1);
+    case S_SUB: return sum(e, a, b, -1);
+    case S_MUL: return product(e->c, a, b);
+    case S_DIV: return quotient(e->c, a, b);
+    case S_FLOOR: return holds(e, &a) ? (Ratio){.n = dim_floordiv(e->c, a.n, dim_const(e->c, a.d)), .d = 1, .single = a.single} : NO_RATIO;
+    case S_CEIL: return holds(e, &a) ? (Ratio){.n = dim_ceildiv(e->c, a.n, dim_const(e->c, a.d)), .d = 1, .single = a.single} : NO_RATIO;
+    default: return NO_RATIO;
+    }
+}
+
+static Ratio ratio(El *e, Expr x, const Point *p) {
+    const ExprInfo *i = expr_info(e->c, x);
+    if (--e->fuel < 0 || (i->dtype != DT_F32 && i->dtype != DT_F64)) return NO_RATIO;
+    switch ((ExprKind)i->kind) {
+    case E_CONST: return ratio_of_const(e->c, i->val.f);
+    case E_ARG: return i->index < (uint32_t)e->nin ? ratio_of_value(e, e->in[i->index]) : NO_RATIO;
+    case E_CAST: {
+        DType from = (DType)expr_info(e->c, i->arg[0])->dtype;
+        if (from == DT_F32) return ratio(e, i->arg[0], p);
+        return (Ratio){.n = elem_dtype(from) ? value(e, i->arg[0], p) : UNKNOWN, .d = 1, .single = i->dtype == DT_F32};
+    }
+    case E_OP: return ratio_op(e, i, p);
+    default: return NO_RATIO;
+    }
+}
+
+/* A float as an integer: toward zero. */
+static Dim whole(El *e, Expr x, const Point *p) {
+    Ratio r = ratio(e, x, p);
+    if (!holds(e, &r) || (r.d > 1 && dim_lo(e->c, r.n) < 0)) return UNKNOWN;
+    return dim_floordiv(e->c, r.n, dim_const(e->c, r.d));
+}
+
+/* ==== scalar expressions ========================================================================================== */
 
 static Dim load_elem(El *e, uint32_t k, const Dim *idx, int n) {
     int64_t dim[MAX_RANK], count, flat = 0, v;
@@ -155,6 +298,7 @@ static Dim value(El *e, Expr x, const Point *p) {
     case E_DIM: return (Dim){i->index};
     case E_CAST:
         if (!integer) return UNKNOWN;
+        if (i->dtype == DT_I64 && dt_is_float((DType)expr_info(e->c, i->arg[0])->dtype)) return whole(e, i->arg[0], p);
         arg[0] = value(e, i->arg[0], p);
         return arg[0].i ? convert(e->c, arg[0], (DType)expr_info(e->c, i->arg[0])->dtype, (DType)i->dtype) : UNKNOWN;
     case E_OP:
@@ -319,8 +463,8 @@ static const Dim *group_elems(El *e, int r) {
     return val_elems(body, body->out.v[r].val, NULL);
 }
 
-const Dim *elem_infer(Graph *g, PrimOp op, int nin, const Val *in, const void *attr, int nout, int r, const Type *t) {
-    El el = {.g = g, .c = g->c, .nin = nin, .nout = nout, .in = in, .attr = attr, .t = t, .fuel = 20000}, *e = &el;
+const Dim *elem_infer(Graph *g, PrimOp op, int nin, const Val *in, const void *attr, int nout, int r, const Type *t, ElemNeeds *needs) {
+    El el = {.g = g, .c = g->c, .nin = nin, .nout = nout, .in = in, .attr = attr, .t = t, .fuel = 20000, .needs = needs}, *e = &el;
     if (!elem_dtype((DType)t->dtype) || !elem_count(g->c, t, e->dim, &e->count)) return NULL;
     if (op == P_CONST) return const_elems(e);
     if (op == P_SHAPE) return ((const ShapeAttr *)attr)->dim;

@@ -125,7 +125,7 @@ Node *graph_node_elems(Graph *g, PrimOp op, int nin, const Val *in, int nout, co
     vec_push(c, &g->node, n);
     for (int i = 0; i < nout; i++) {
         n->out[i] = graph_value(g, outtype[i], n);
-        const Dim *known = i || !elem ? elem_infer(g, op, nin, n->in, attr, nout, i, &outtype[i]) : elem;
+        const Dim *known = i || !elem ? elem_infer(g, op, nin, n->in, attr, nout, i, &outtype[i], NULL) : elem;
         g->val.v[n->out[i].i].elem = known;
     }
     return n;

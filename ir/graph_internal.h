@@ -27,7 +27,9 @@ bool dim_lone_sym(const Ctx *c, Dim d, uint32_t *sym);          /* d is a symbol
 
 /* ==== elem.c ====================================================================================================== */
 /* The elements of result r of such a node (of type t) as dims, in the arena, or NULL. */
-const Dim *elem_infer(Graph *g, PrimOp op, int nin, const Val *in, const void *attr, int nout, int r, const Type *t);
+enum { MAX_NEEDS = 8 };
+typedef struct ElemNeeds { int n; Dim dim[MAX_NEEDS]; int64_t most[MAX_NEEDS]; } ElemNeeds; /* sizes that must be at most so large */
+const Dim *elem_infer(Graph *g, PrimOp op, int nin, const Val *in, const void *attr, int nout, int r, const Type *t, ElemNeeds *needs);
 bool elem_dtype(DType t);                                       /* i32, i64, bool: element types that are tracked */
 bool elem_count(Ctx *c, const Type *t, int64_t *dim, int64_t *n); /* constant dims, at most MAX_ELEMS elements */
 

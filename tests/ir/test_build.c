@@ -174,6 +174,54 @@ START_TEST(truncated_quotients_learn_from_guards) {
 }
 END_TEST
 
+static Val scalar(float f) { return b_scalar(b, F(f)); }
+
+/* i64(round(f32(n) / by * times + more)) is a quotient of integers for all n that the guards let through. */
+static void quotient_in_floats(Dim n, SOp round, float by, float times, float more) {
+    uint32_t before = g->node.n;
+    Val f = b_binary(b, S_DIV, b_cast(b, b_dim_scalar(b, n), DT_F32), scalar(by));
+    if (times != 1) f = b_binary(b, S_MUL, f, scalar(times));
+    f = b_binary(b, S_ADD, f, scalar(more));
+    const Dim *e = val_elems(g, b_cast(b, round == S_COUNT ? f : b_unary(b, round, f), DT_I64), NULL);
+    ck_assert_msg(e != NULL, "%d / %g * %g + %g", round, by, times, more);
+    int64_t most = 1 << 23, got, sym[32] = {0};
+    for (uint32_t k = before; k < g->node.n; k++) {
+        const GuardAttr *a = g->node.v[k]->attr;
+        if (g->node.v[k]->op == P_GUARD)
+            while (most > 0 && (sym[dim_info(c, n)->val] = most, dim_eval(c, a->a, sym, &got) && got > dim_hi(c, a->b))) most -= 1;
+    }
+    ck_assert_int_gt(most, 1 << 21);
+    for (int64_t i = 0; i < 40000; i++) {
+        int64_t v = i < 20000 ? i : most - (i - 20000);
+        float x = (float)v / by * times + more;
+        x = round == S_CEIL ? ceilf(x) : round == S_FLOOR ? floorf(x) : x;
+        sym[dim_info(c, n)->val] = v;
+        ck_assert(dim_eval(c, *e, sym, &got));
+        ck_assert_msg(got == (int64_t)x, "%lld / %g * %g + %g: %lld", (long long)v, by, times, more, (long long)got);
+    }
+}
+
+START_TEST(sizes_through_floats) {
+    static const SOp rounds[] = {S_CEIL, S_FLOOR, S_COUNT};
+    for (int r = 0; r < 3; r++) {
+        quotient_in_floats(dim_fresh(c, "t", 0, DIM_INF), rounds[r], 1, 1, 1);
+        quotient_in_floats(dim_fresh(c, "t", 0, DIM_INF), rounds[r], 2, 0.75f, 3);
+        quotient_in_floats(dim_fresh(c, "t", 0, DIM_INF), rounds[r], 3, 1, 1);
+        quotient_in_floats(dim_fresh(c, "t", 0, DIM_INF), rounds[r], 320, 1, 7);
+    }
+    Val f = b_cast(b, b_dim_scalar(b, S("N")), DT_F32), third = b_binary(b, S_DIV, f, scalar(3));
+    elem_is(b_cast(b, b_unary(b, S_CEIL, third), DT_I64), 0, dim_ceildiv(c, S("N"), K(3)));
+    elem_is(b_cast(b, b_binary(b, S_ADD, f, b_cast(b, b_dim_scalar(b, S("M")), DT_F32)), DT_I64), 0, dim_add(c, S("N"), S("M")));
+    /* What is rounded twice may be no integer that it should be. */
+    ck_assert_ptr_null(val_elems(g, b_cast(b, b_binary(b, S_MUL, third, scalar(3)), DT_I64), NULL));
+    ck_assert_ptr_null(val_elems(g, b_cast(b, b_binary(b, S_ADD, third, third), DT_I64), NULL));
+    ck_assert_ptr_null(val_elems(g, b_cast(b, b_binary(b, S_ADD, third, scalar(0.5f)), DT_I64), NULL));
+    ck_assert_ptr_null(val_elems(g, b_cast(b, b_binary(b, S_MUL, f, scalar(0.1f)), DT_I64), NULL));
+    ck_assert_ptr_null(val_elems(g, b_cast(b, b_binary(b, S_ADD, f, scalar(INFINITY)), DT_I64), NULL));
+    no_messages();
+}
+END_TEST
+
 START_TEST(small_constants_fold) {
     int64_t two = 2;
     float f[2] = {1.5f, 2.0f};
@@ -805,6 +853,7 @@ int main(void) {
     tcase_add_test(t, elements_through_every_carrier);
     tcase_add_test(t, unknown_elements_stay_unknown);
     tcase_add_test(t, truncated_quotients_learn_from_guards);
+    tcase_add_test(t, sizes_through_floats);
     tcase_add_test(t, small_constants_fold);
     tcase_add_test(t, identities_vanish);
     tcase_add_test(t, map_operands_are_pruned);
