@@ -315,14 +315,6 @@ static bool scale_after(Alg *a, Node *n) {
 
 /* ---- products with one number ---- */
 
-/* Is the number what all elements of v are? */
-static bool is_splat(const Alg *a, Val v, Scalar *number) {
-    const Node *d = val_def(a->g, v);
-    const ConstData *k = val_const(a->g, v);
-    if (k && k->splat) *number = dt_load(k->dtype, k->data, 0);
-    return (k && k->splat) || (d && d->op == P_BROADCAST && val_scalar(a->g, d->in[0], number));
-}
-
 /* contract(x, k) where all elements of k are one number: the sum of what x times the number is,
  * once for all elements of the result that differ in labels of k alone. */
 static bool sum_of_splat(Alg *a, Node *n, int w) {
@@ -333,7 +325,7 @@ static bool sum_of_splat(Alg *a, Node *n, int w) {
     uint32_t left = 0, kept = 0, axes = 0;
     int where[32], perm[MAX_RANK], nperm = 0;
     Dim dim[MAX_RANK];
-    if ((at->out != DT_F32 && at->out != DT_F64) || x->dtype != at->out || k->dtype != at->out || !is_splat(a, n->in[w], &number)) return false;
+    if ((at->out != DT_F32 && at->out != DT_F64) || x->dtype != at->out || k->dtype != at->out || !val_scalar(a->g, n->in[w], &number)) return false;
     for (int d = 0; d < t->rank; d++) kept |= 1u << at->label[2][d];
     for (int d = 0, rest = 0; d < x->rank; d++) {
         if (left >> xl[d] & 1) return false;
