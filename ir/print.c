@@ -520,16 +520,20 @@ static Dim mark_dim(void *data, Ctx *c, Dim d) {
     return d;
 }
 
+static void mark_type(Uses *u, const Graph *g, Val v) {
+    const Type *t = &g->val.v[v.i].type;
+    while (t && t->kind != TY_TENSOR) t = t->elem;
+    for (int d = 0; t && d < type_ndim(t); d++) mark_dim(u, u->c, t->dim[d]);
+}
+
+/* Of what is printed: values that nothing defines any more count for nothing. */
 static void mark_graph(Uses *u, Graph *g) {
-    for (uint32_t v = 1; v < g->val.n; v++) {
-        const Type *t = &g->val.v[v].type;
-        while (t && t->kind != TY_TENSOR) t = t->elem;
-        for (int d = 0; t && d < type_ndim(t); d++) mark_dim(u, u->c, t->dim[d]);
-    }
+    for (uint32_t k = 0; k < g->in.n; k++) mark_type(u, g, g->in.v[k].val);
     for (uint32_t k = 0; k < g->node.n; k++) {
         Graph *r[2];
         const Node *n = g->node.v[k];
         if (n->op == P_RETURN) continue;
+        for (unsigned o = 0; o < n->nout; o++) mark_type(u, g, n->out[o]);
         attr_visit(u->c, g, n, false, mark_dim, u);
         for (int i = 0, count = node_regions(n, r); i < count; i++) mark_graph(u, r[i]);
     }

@@ -86,6 +86,20 @@ static const char *const exact[] = {
 START_TEST(test_exact) { check_round_trip(exact[_i]); }
 END_TEST
 
+/* A symbol that nothing mentions any more has no place in the text. */
+START_TEST(test_dropped_symbol) {
+    Ctx *c = ctx_new();
+    Graph *g = must_parse(c, "dims K bound\n"
+                             "graph @t (%x: f32[2], %n: i64[1]) -> (f32[2]) {\n"
+                             "  bind %n[0] as K  %s = slice start [0] size [K] %x : f32[K]  return %x }");
+    ck_assert(strstr(text_of(g), "dims K"));
+    graph_tidy(g);
+    check_round_trip(text_of(g));
+    ck_assert(!strstr(text_of(g), "dims K"));
+    ctx_free(c);
+}
+END_TEST
+
 START_TEST(test_constants) {
     Ctx *c = ctx_new();
     Graph *g = graph_new(c, "t", NULL);
@@ -263,6 +277,7 @@ int main(void) {
     tcase_set_timeout(t, 60);
     tcase_add_loop_test(t, test_cases, 0, (int)(sizeof cases / sizeof *cases));
     tcase_add_loop_test(t, test_exact, 0, (int)(sizeof exact / sizeof *exact));
+    tcase_add_test(t, test_dropped_symbol);
     tcase_add_test(t, test_constants);
     tcase_add_test(t, test_blob);
     tcase_add_loop_test(t, test_messages, 0, (int)(sizeof bad / sizeof *bad));
