@@ -1,7 +1,7 @@
 /* fuzz.c: damaged models and texts, in process. Seeds are files; an input is a seed after a few random edits (of bytes, of
  * numbers in text, of pieces of other seeds), given to the reader that its name calls for: .onnx and .onnxtxt to the
  * importer, .ir to the parser and the verifier. What is accepted must verify, and its text must be read back to the same text.
- *     fuzz SECONDS SEED FOLDER SAVE     SAVE: where inputs that fail are written; exit status 1 if there are any
+ *     fuzz INPUTS SEED FOLDER SAVE      that many inputs; SAVE: where those that fail are written; exit status 1 if there are any
  *     fuzz FILE...                      runs these once, as they are
  * Work is done in a child that is replaced when it ends; what it was doing is in shared memory. Inputs follow from SEED and the
  * sorted list of files. A crash, an ICE, more than 2 GiB or more than 10 seconds (100 with sanitizers) is a failure. */
@@ -14,7 +14,6 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "frontend/frontend.h"
@@ -186,9 +185,9 @@ static void limit_child(void) {
     if (!SANITIZED) setrlimit(RLIMIT_AS, &memory); /* shadow memory is larger than that */
 }
 
-static void child(Shared *s, const Corpus *c, uint64_t random_seed, time_t end) {
+static void child(Shared *s, const Corpus *c, uint64_t random_seed, uint64_t inputs) {
     limit_child();
-    while (time(NULL) < end) {
+    while (s->turn < inputs) {
         uint64_t turn = atomic_fetch_add(&s->turn, 1) + 1, r = random_seed * 1000003u + turn;
         const Seed *seed = &c->seed[s->seed = (uint32_t)below(&r, c->n)];
         s->kind = seed->kind;
@@ -217,7 +216,7 @@ static void save(const Shared *s, const Corpus *c, const char *folder, int statu
     fflush(stdout);
 }
 
-static int hunt(const char *seconds, const char *random_seed, const char *folder, const char *where) {
+static int hunt(const char *inputs, const char *random_seed, const char *folder, const char *where) {
     static Corpus c;
     load_folder(folder, &c);
     Shared *s = mmap(NULL, sizeof *s, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -225,12 +224,12 @@ static int hunt(const char *seconds, const char *random_seed, const char *folder
         fprintf(stderr, "fuzz: no seeds in %s, or no memory\n", folder);
         return 2;
     }
-    time_t end = time(NULL) + atoi(seconds);
+    uint64_t n = strtoull(inputs, NULL, 0);
     int failures = 0;
-    while (time(NULL) < end && failures < MAX_FAILURES) {
+    while (s->turn < n && failures < MAX_FAILURES) {
         fflush(NULL);
         pid_t pid = fork();
-        if (!pid) child(s, &c, strtoull(random_seed, NULL, 0), end);
+        if (!pid) child(s, &c, strtoull(random_seed, NULL, 0), n);
         int status = 0;
         while (waitpid(pid, &status, 0) < 0 && errno == EINTR) {}
         if (status) save(s, &c, where, status, ++failures);

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""A minute of damaged models for the importer and damaged texts for the IR parser: fuzz.c does the work, this collects its seeds.
+"""Damaged models for the importer and damaged texts for the IR parser: fuzz.c does the work, this collects its seeds.
 
-    run.py ACCELC FUZZ [--seconds 60] [--seed N] [--keep FOLDER]
+    run.py ACCELC FUZZ [--inputs 1500000] [--seed N] [--keep FOLDER]
 
-Seeds: the digit model, official node cases, the texts of tests/diag and tests/pass, and the IR of some of these. Inputs that fail are
-written to FOLDER and repeated with `FUZZ FILE`.
+Seeds: the digit model, official node cases, the texts of tests/diag and tests/pass, and the IR of some of these. Inputs are counted, not
+timed, so that a run is the same on every machine; those that fail are written to FOLDER and repeated with `FUZZ FILE`.
 """
 import argparse
 import glob
@@ -51,7 +51,7 @@ def main():
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     p.add_argument("accelc")
     p.add_argument("fuzz")
-    p.add_argument("--seconds", default="60")
+    p.add_argument("--inputs", default="1500000")
     p.add_argument("--seed", default="1")
     p.add_argument("--keep", default="fuzz-failures")
     a = p.parse_args()
@@ -59,7 +59,7 @@ def main():
     with tempfile.TemporaryDirectory(prefix="accelc-fuzz-") as folder:
         models(folder)
         texts(folder, a.accelc)
-        done = subprocess.run([a.fuzz, a.seconds, a.seed, folder, os.path.abspath(a.keep)], stderr=subprocess.PIPE, text=True, errors="replace")
+        done = subprocess.run([a.fuzz, a.inputs, a.seed, folder, os.path.abspath(a.keep)], stderr=subprocess.PIPE, text=True, errors="replace")
     said = [line for line in done.stderr.splitlines() if "error" in line or "accelc:" in line]
     print("\n".join(said[:40]))
     return done.returncode
