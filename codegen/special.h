@@ -18,8 +18,9 @@ void special_store(Sp *x, int r, LVal v, LVal i);       /* result r at i */
 void special_store_position(Sp *x, int r, LVal v, LVal i); /* the same for results that are positions, whatever the body's type */
 /* ukr_order.c: sort and topk. A word of 64 bits stands for an element: order_word of the one at i, whose position order_position gives back.
  * order_before: must word i stand before word j, strictly? keyed: words are compared as numbers, and no two are equal. wide: so they are, but for
- * `below` bits of the elements, unless `elements` is set: then these are compared. list: vectors that are the best in order (ukr_order.c). */
-typedef struct Order { Sp *x; int nkeys, list; bool descending, keyed, wide, elements; LVal least, below; } Order;
+ * `below` bits of the elements, unless `elements` is set: then these are compared. list: vectors that are the best in order; selects: of topk, only
+ * the best k are sorted (ukr_order.c). */
+typedef struct Order { Sp *x; int nkeys, list; bool descending, keyed, wide, elements, selects; LVal least, below; } Order;
 Order order_of(Ctx *c, const Stage *s);                 /* but for x */
 LVal order_word(Order *o, LVal i);
 LVal order_position(Order *o, LVal w);

@@ -5,20 +5,21 @@
  * stay in order, and comparing words is all there is. Of one key of 64 bits it is the distance from the least one, the 32 highest bits that any has.
  * Where there are bits below, words that are equal but for their positions are sorted again, by comparing elements. Else words are positions, and
  * comparing them compares the elements.
- * Few words that are compared as numbers count how many stand before them, a vector at a time; other ones are merge sorted, bottom-up between two
- * halves of the scratch; many are radix sorted, a byte at a time.
+ * Few words that are compared as numbers count how many stand before them, a vector at a time; more are radix sorted, a byte at a time; others
+ * are merge sorted, bottom-up between two halves of the scratch.
  *
  * topk begins with the first elements. From then on only those that beat the k-th best are taken, which is seen a vector at a time: a few best
- * stay sorted, in registers if they fit, and a new one sinks to its place; many are gathered until there are 2k of them, then sorted, and the best k
- * stay. */
+ * stay sorted, in registers if they fit, and a new one sinks to its place; many are gathered until there are 2k of them, of which the best k
+ * stay: all are sorted, or, words that are compared as numbers, the k-th is found by bisection, and only the last k are sorted. */
 #include <string.h>
 
 #include "special.h"
 
-enum { FEW = 512, DIGITS = 4, RADIX = 256, SINK = 64, VECTORS = 4, ALL = 32, COUNTED = 32 /* times the lanes of a vector of words */ };
+enum { FEW = 128, DIGITS = 4, RADIX = 256, SINK = 64, VECTORS = 4, ALL = 32 };
 enum { LIST = 16 /* vectors that are a list of the best */, LANES = 8 /* of a vector of words, at most */, SPARE = 4 * LANES };
 
 static DType key_type(Ctx *c, const Stage *s) { return reg_type(expr_info(c, s->body[0])->dtype); }
+static Dim topk_k(const Stage *s) { return ((const TopkAttr *)s->node->attr)->k; }
 
 Order order_of(Ctx *c, const Stage *s) {
     Order o = {.nkeys = 1};
@@ -90,24 +91,41 @@ static LVal key_vector(Order *o, LVal i, LVal mask, uint16_t lanes) {
     return k;
 }
 
+/* The least and the greatest of 64-bit integers, in vectors until range_end. */
+static void range_begin(Sp *x, uint16_t lanes, LVal *range) {
+    range[0] = lir_splat(x->l, c64(x, INT64_MAX), lanes);
+    range[1] = lir_splat(x->l, c64(x, INT64_MIN), lanes);
+}
+
+static void range_widen(Sp *x, const LVal *range, LVal mask, LVal v, LVal *wider) {
+    LVal none[2];
+    range_begin(x, lir_type(x->l, v).lanes, none);
+    wider[0] = op(x, S_MIN, range[0], mask.i ? pick(x, mask, v, none[0]) : v);
+    wider[1] = op(x, S_MAX, range[1], mask.i ? pick(x, mask, v, none[1]) : v);
+}
+
+static void range_end(Sp *x, LVal *range) {
+    if (lir_type(x->l, range[0]).lanes == 1) return;
+    range[0] = lir_hreduce(x->l, S_MIN, range[0]);
+    range[1] = lir_hreduce(x->l, S_MAX, range[1]);
+}
+
 /* The least of the long keys, and how many bits of the distances from it are below the 32 that go into words. */
 static void find_window(Order *o) {
     Sp *x = o->x;
     Lir *l = x->l;
     const uint16_t lanes = target_lanes(x->e->t, DT_I64);
-    LVal none = c64(x, 0), most = lir_splat(l, c64(x, INT64_MAX), lanes), least = lir_splat(l, c64(x, INT64_MIN), lanes), bound[2] = {most, least};
-    LFor f = lir_for(l, none, x->n, c64(x, lanes), 2, bound);
+    LVal none = c64(x, 0), range[2], next[2];
+    range_begin(x, lanes, range);
+    LFor f = lir_for(l, none, x->n, c64(x, lanes), 2, range);
     LVal mask = lanes > 1 ? lir_mask(l, lir_sub(l, x->n, f.iv), lanes) : (LVal){0};
-    LVal k = lanes > 1 ? key_vector(o, f.iv, mask, lanes) : key(o, special_value(x, 0, f.iv));
-    LVal low = mask.i ? pick(x, mask, k, most) : k, high = mask.i ? pick(x, mask, k, least) : k, next[2];
-    next[0] = op(x, S_MIN, f.c[0], low);
-    next[1] = op(x, S_MAX, f.c[1], high);
-    lir_for_end(l, &f, next, bound);
-    if (lanes > 1) bound[0] = lir_hreduce(l, S_MIN, bound[0]), bound[1] = lir_hreduce(l, S_MAX, bound[1]);
-    o->least = bound[0];
-    LVal range = lir_sub(l, bound[1], bound[0]);
+    range_widen(x, f.c, mask, lanes > 1 ? key_vector(o, f.iv, mask, lanes) : key(o, special_value(x, 0, f.iv)), next);
+    lir_for_end(l, &f, next, range);
+    range_end(x, range);
+    o->least = range[0];
+    LVal width = lir_sub(l, range[1], range[0]);
     f = loop(x, c64(x, 32), 1, &none);
-    next[0] = lir_add(l, f.c[0], lir_cast(l, op(x, S_NE, lir_shru(l, range, lir_addi(l, f.iv, 32)), none), DT_I64));
+    next[0] = lir_add(l, f.c[0], lir_cast(l, op(x, S_NE, lir_shru(l, width, lir_addi(l, f.iv, 32)), none), DT_I64));
     lir_for_end(l, &f, next, &o->below);
 }
 
@@ -255,18 +273,18 @@ static void sort_ties(Order *o, LVal room, LVal n, LVal cap) {
 }
 
 /* As many words as are sorted at once, of which there is room for more where k is not known. */
-static int64_t most_words(Ctx *c, const Stage *s, Dim cap) {
-    const int64_t n = dim_hi(c, order_extent(s)), room = dim_hi(c, cap);
+static int64_t most_words(Ctx *c, const Order *o, const Stage *s, Dim cap) {
+    const int64_t n = dim_hi(c, order_extent(s)), room = dim_hi(c, o->selects ? topk_k(s) : cap);
     return n < room ? n : room;
 }
 
-static bool by_radix(Ctx *c, const Order *o, const Stage *s, Dim cap) { return (o->keyed || o->wide) && most_words(c, s, cap) > FEW; }
+static bool by_radix(Ctx *c, const Order *o, const Stage *s, Dim cap) { return (o->keyed || o->wide) && most_words(c, o, s, cap) > FEW; }
 
 static void sort_words(Order *o, LVal room, LVal n, Dim cap) {
     Emit *e = o->x->e;
-    const int64_t lanes = target_lanes(e->t, DT_I64), most = most_words(e->c, o->x->s, cap);
+    const int64_t lanes = target_lanes(e->t, DT_I64), most = most_words(e->c, o, o->x->s, cap);
     LVal space = emit_dim(e, cap);
-    if ((o->keyed || o->wide) && lanes > 1 && most <= COUNTED * lanes)
+    if ((o->keyed || o->wide) && lanes > 1 && most <= FEW)
         count_sort(o, room, n, space, most > VECTORS * lanes ? VECTORS : (int)((most + lanes - 1) / lanes));
     else (by_radix(e->c, o, o->x->s, cap) ? radix_sort : merge_sort)(o, room, n, space);
     if (o->wide) sort_ties(o, room, n, space);
@@ -279,17 +297,17 @@ Dim order_extent(const Stage *s) {
 }
 
 /* A few best stay sorted: a new one sinks to its place. */
-static bool sinks(Ctx *c, const Stage *s) { return dim_hi(c, ((const TopkAttr *)s->node->attr)->k) <= SINK; }
+static bool sinks(Ctx *c, const Stage *s) { return dim_hi(c, topk_k(s)) <= SINK; }
 
 /* Are all elements sorted, and not the best of those so far again and again? */
 static bool sorts_all(Ctx *c, const Stage *s) {
-    return s->kind == ST_SORT || dim_hi(c, order_extent(s)) <= ALL || dim_same(c, order_extent(s), ((const TopkAttr *)s->node->attr)->k);
+    return s->kind == ST_SORT || dim_hi(c, order_extent(s)) <= ALL || dim_same(c, order_extent(s), topk_k(s));
 }
 
 /* Vectors of words, or of long keys (as many again are their positions), that are the list of the best; 0: the best are elsewhere. */
 static int list_vectors(Ctx *c, const Stage *s, bool wide, int lanes) {
     if (s->kind == ST_SORT || lanes == 1 || !sinks(c, s)) return 0;
-    const int64_t k = dim_hi(c, ((const TopkAttr *)s->node->attr)->k), n = (k + lanes - 1) / lanes;
+    const int64_t k = dim_hi(c, topk_k(s)), n = (k + lanes - 1) / lanes;
     if (sorts_all(c, s) && (!wide || n > 2)) return 0;
     return n * (1 + wide) <= LIST ? (int)n : 0;
 }
@@ -299,27 +317,41 @@ static Order stage_order(Ctx *c, const Stage *s, int lanes) {
     Order o = order_of(c, s);
     o.wide = !o.keyed && o.nkeys == 1 && dt_bits(key_type(c, s)) == 64 && (lanes > 1 || sorts_all(c, s));
     o.list = list_vectors(c, s, o.wide, lanes);
+    o.selects = o.keyed && lanes > 1 && s->kind == ST_TOPK && !o.list && !sorts_all(c, s);
     return o;
 }
 
 /* Words that are kept at once, for which there is room twice; a list of all elements may need SPARE words more. */
 static Dim capacity(Ctx *c, const Stage *s) {
     if (s->kind == ST_SORT) return order_extent(s);
-    Dim k = ((const TopkAttr *)s->node->attr)->k;
+    Dim k = topk_k(s);
     if (sorts_all(c, s)) return dim_max(c, order_extent(s), k);
     if (sinks(c, s)) return dim_const(c, 2 * ((dim_hi(c, k) + LANES - 1) / LANES * LANES));
     return dim_min(c, dim_muli(c, k, 2), dim_max(c, order_extent(s), k));
 }
 
-static void take_words(Order *o, LVal room, LVal from, LVal to) {
-    LFor f = lir_for(o->x->l, from, to, c64(o->x, 1), 0, NULL);
-    store64(o->x, room, f.iv, order_word(o, f.iv));
-    lir_for_end(o->x->l, &f, NULL, NULL);
+/* Are words made, and compared as numbers, a vector at a time? */
+static bool by_vectors(Order *o) { return (o->keyed || o->wide) && target_lanes(o->x->e->t, DT_I64) > 1; }
+
+/* The words of the first n elements. */
+static void take_words(Order *o, LVal room, LVal n) {
+    Sp *x = o->x;
+    Lir *l = x->l;
+    const uint16_t lanes = by_vectors(o) ? target_lanes(x->e->t, DT_I64) : 1;
+    LFor f = lir_for(l, c64(x, 0), n, c64(x, lanes), 0, NULL);
+    if (lanes > 1) {
+        LVal mask = lir_mask(l, lir_sub(l, n, f.iv), lanes), k = key_vector(o, f.iv, mask, lanes);
+        LVal at = lir_add(l, lir_splat(l, f.iv, lanes), lir_iota(l, DT_I64, lanes));
+        lir_store(l, room, f.iv, joined(o, o->wide ? window(o, k) : k, at), mask, 0);
+    } else {
+        store64(x, room, f.iv, order_word(o, f.iv));
+    }
+    lir_for_end(l, &f, NULL, NULL);
 }
 
 static void sort_stage(Order *o, LVal room) {
     Sp *x = o->x;
-    take_words(o, room, c64(x, 0), x->n);
+    take_words(o, room, x->n);
     sort_words(o, room, x->n, capacity(x->e->c, x->s));
     LFor f = loop(x, x->n, 0, NULL);
     LVal i = order_position(o, load64(x, room, f.iv));
@@ -332,7 +364,6 @@ typedef struct Held { LVal v[2 + LIST]; } Held;
 enum { COUNT, WORST, BEST };
 
 static uint32_t held(const Order *o) { return BEST + (uint32_t)(o->list * (1 + o->wide)); }
-static bool by_vectors(Order *o) { return (o->keyed || o->wide) && target_lanes(o->x->e->t, DT_I64) > 1; }
 static DType key_dtype(const Order *o) { return o->wide ? DT_I64 : DT_I32; }
 static LVal word_key(Order *o, LVal w) { return lir_cast(o->x->l, op(o->x, S_SHR, w, c64(o->x, 32)), DT_I32); }
 
@@ -415,7 +446,76 @@ static Held list_begin(Order *o, LVal room, LVal k) {
     return h;
 }
 
-/* Takes element i if it beats the k-th; sorts when the room is full. Its key, where elements come as vectors. */
+/* How many of the n words are not greater than `most`: vectors of the n + SPARE that there are, those behind n being the greatest. */
+static LVal count_words(Order *o, LVal room, LVal n, LVal most) {
+    Sp *x = o->x;
+    Lir *l = x->l;
+    const LTy words = {DT_I64, target_lanes(x->e->t, DT_I64)};
+    LVal one = lir_splat(l, c64(x, 1), words.lanes), none = lir_splat(l, c64(x, 0), words.lanes), sum[VECTORS], next[VECTORS];
+    most = lir_splat(l, most, words.lanes);
+    for (int v = 0; v < VECTORS; v++) sum[v] = none;
+    LFor f = lir_for(l, c64(x, 0), n, c64(x, VECTORS * words.lanes), VECTORS, sum);
+    for (int v = 0; v < VECTORS; v++) {
+        LVal w = lir_load(l, room, lir_addi(l, f.iv, v * words.lanes), words, (LVal){0}, 0);
+        next[v] = lir_add(l, f.c[v], pick(x, op(x, S_LE, w, most), one, none));
+    }
+    lir_for_end(l, &f, next, sum);
+    for (int v = 1; v < VECTORS; v++) sum[0] = lir_add(l, sum[0], sum[v]);
+    return lir_hreduce(l, S_ADD, sum[0]);
+}
+
+/* The k-th best of n different words, k >= 1, or a number between it and the next. By bisection: it ends with the first number that just k words do
+ * not exceed, which for words at random takes some log2(n) steps, and BITS in any case. Behind the words there is space for SPARE. */
+static LVal kth_word(Order *o, LVal room, LVal n, LVal k) {
+    enum { BITS = 64 };
+    Sp *x = o->x;
+    Lir *l = x->l;
+    const LTy words = {DT_I64, target_lanes(x->e->t, DT_I64)};
+    LVal range[2], next[2], half[2];
+    range_begin(x, words.lanes, range);
+    LFor f = lir_for(l, c64(x, 0), n, c64(x, words.lanes), 2, range);
+    LVal mask = lir_mask(l, lir_sub(l, n, f.iv), words.lanes);
+    range_widen(x, f.c, mask, lir_load(l, room, f.iv, words, mask, 0), next);
+    lir_for_end(l, &f, next, range);
+    range_end(x, range);
+    range[0] = pick(x, op(x, S_EQ, n, k), range[1], range[0]);
+    f = lir_for(l, n, lir_addi(l, n, SPARE), c64(x, words.lanes), 0, NULL);
+    lir_store(l, room, f.iv, lir_splat(l, c64(x, INT64_MAX), words.lanes), (LVal){0}, 0);
+    lir_for_end(l, &f, NULL, NULL);
+    f = loop(x, c64(x, BITS), 2, range);
+    LIf open = lir_if(l, op(x, S_LT, f.c[0], f.c[1]), 2);
+    LVal middle = lir_add(l, f.c[0], lir_shru(l, lir_sub(l, f.c[1], f.c[0]), c64(x, 1))), count = count_words(o, room, n, middle);
+    LVal few = op(x, S_LT, count, k), just = op(x, S_EQ, count, k), above = lir_addi(l, middle, 1);
+    half[0] = pick(x, few, above, pick(x, just, middle, f.c[0]));
+    half[1] = pick(x, few, f.c[1], middle);
+    lir_else(l, &open, half);
+    lir_endif(l, &open, f.c, next);
+    lir_for_end(l, &f, next, range);
+    return range[1];
+}
+
+/* Moves the best k of n words to the front, in any order; the worst of them. */
+static LVal keep_best(Order *o, LVal room, LVal n, LVal k) {
+    Sp *x = o->x;
+    Lir *l = x->l;
+    LVal limit = kth_word(o, room, n, k), least = c64(x, INT64_MIN), kept[2] = {c64(x, 0), least}, next[2];
+    LFor f = loop(x, n, 2, kept);
+    LVal w = load64(x, room, f.iv), in = op(x, S_LE, w, limit);
+    store64(x, room, f.c[0], w);
+    next[0] = lir_add(l, f.c[0], lir_cast(l, in, DT_I64));
+    next[1] = op(x, S_MAX, f.c[1], pick(x, in, w, least));
+    lir_for_end(l, &f, next, kept);
+    return kept[1];
+}
+
+/* Brings the best k of the n words in the room to the front; what others have to beat. */
+static LVal narrow(Order *o, LVal room, LVal n, LVal k, Dim cap) {
+    if (o->selects) return word_key(o, keep_best(o, room, n, k));
+    sort_words(o, room, n, cap);
+    return worst_of(o, room, k);
+}
+
+/* Takes element i if it beats the k-th; only the best stay when the room is full. Its key, where elements come as vectors. */
 static Held offer(Order *o, LVal room, LVal k, Held h, LVal key, LVal i) {
     Sp *x = o->x;
     Lir *l = x->l;
@@ -433,8 +533,8 @@ static Held offer(Order *o, LVal room, LVal k, Held h, LVal key, LVal i) {
         store64(x, room, h.v[COUNT], w);
         LVal count = lir_addi(l, h.v[COUNT], 1), grown[2] = {count, h.v[WORST]};
         LIf full = lir_if(l, op(x, S_EQ, count, emit_dim(x->e, cap)), 2);
-        sort_words(o, room, count, cap);
-        lir_else(l, &full, (LVal[]){k, worst_of(o, room, k)});
+        LVal worst = narrow(o, room, count, k, cap);
+        lir_else(l, &full, (LVal[]){k, worst});
         lir_endif(l, &full, grown, some.v);
     }
     lir_else(l, &in, some.v);
@@ -516,14 +616,14 @@ static void gather_stage(Order *o, LVal room, LVal k, LVal keys) {
     Ctx *c = x->e->c;
     Dim cap = capacity(c, x->s);
     LVal first = op(x, S_MIN, x->n, emit_dim(x->e, cap));
-    take_words(o, room, c64(x, 0), first);
-    sort_words(o, room, first, cap);
-    LIf more = lir_if(l, op(x, S_LT, first, x->n), 0); /* then there are at least k */
-    Held h = {{k, worst_of(o, room, k)}};
+    take_words(o, room, first);
+    Held h = {{k, narrow(o, room, first, k, cap)}};
+    LIf more = lir_if(l, op(x, S_LT, first, x->n), 0);
     h = by_vectors(o) ? offer_vectors(o, room, k, h, first, keys) : offer_words(o, room, k, h, first);
-    if (by_vectors(o) || !sinks(c, x->s)) sort_words(o, room, h.v[COUNT], cap);
+    if (by_vectors(o) || !sinks(c, x->s)) narrow(o, room, h.v[COUNT], k, cap);
     lir_else(l, &more, NULL);
     lir_endif(l, &more, NULL, NULL);
+    if (o->selects) sort_words(o, room, k, cap);
 }
 
 static void topk_stage(Order *o, LVal room) {
@@ -531,7 +631,7 @@ static void topk_stage(Order *o, LVal room) {
     Lir *l = x->l;
     Ctx *c = x->e->c;
     Dim cap = capacity(c, x->s);
-    LVal k = emit_dim(x->e, ((const TopkAttr *)x->s->node->attr)->k), from = room;
+    LVal k = emit_dim(x->e, topk_k(x->s)), from = room;
     const int64_t more = (by_radix(c, o, x->s, cap) ? DIGITS * RADIX : 0) + SPARE;
     LVal keys = lir_ptr_add(l, room, emit_dim(x->e, dim_addi(c, dim_muli(c, cap, 2), more)), DT_I64);
     LIf some = lir_if(l, op(x, S_GT, k, c64(x, 0)), 0);
