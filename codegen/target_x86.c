@@ -5,6 +5,7 @@
  * The named levels are constants, so that what is compiled for them is the same everywhere; "host"
  * is the best level that this machine supports, with the sizes of its own caches. */
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
@@ -59,11 +60,22 @@ static bool supports(const char *have, const char *need) {
 /* Linux lends tile registers to processes that ask, and not to all: what compiles here should run here. */
 static bool tiles_allowed(void) { return syscall(SYS_arch_prctl, 0x1023 /* ARCH_REQ_XCOMP_PERM */, 18 /* tile data */) == 0; }
 
-static uint32_t cache(int name, uint32_t fallback, long share) {
-    long n = sysconf(name);
-    if (n <= 0 || n > INT32_MAX) return fallback;
-    n = n / share & ~4095L;
-    return n >= 4096 ? (uint32_t)n : fallback;
+static uint32_t cache(int name, uint32_t fallback) {
+    long n = sysconf(name) & ~4095L;
+    return n >= 4096 && n <= INT32_MAX ? (uint32_t)n : fallback;
+}
+
+/* What one model may count on of the third-level cache that processor 0 shares with others: half of one that a few cores have, and little of one of
+ * a whole socket, most of which belongs to neighbours. Linux tells its size; sysconf adds up those of a socket. */
+static uint32_t third_level(uint32_t fallback) {
+    enum { MIB = 1 << 20, SMALL = 64, LEAST = 1, OF_SMALL = 16, OF_LARGE = 8 };
+    long kib = 0;
+    FILE *f = fopen("/sys/devices/system/cpu/cpu0/cache/index3/size", "r");
+    if (!f) return fallback;
+    if (fscanf(f, "%ldK", &kib) != 1) kib = 0;
+    fclose(f);
+    const long mib = kib >> 10, most = mib > SMALL ? OF_LARGE : OF_SMALL;
+    return mib / 2 < LEAST ? fallback : (uint32_t)(mib / 2 < most ? mib / 2 : most) * MIB;
 }
 
 static Target host; /* written once, by find_host */
@@ -74,11 +86,9 @@ static void find_host(void) {
     for (size_t k = 1; k < NLEVEL; k++)
         if (supports(have, level[k].features) && (!(level[k].flags & F_AMX) || tiles_allowed())) host = level[k];
     LLVMDisposeMessage(have);
-    long cpus = sysconf(_SC_NPROCESSORS_CONF);
-    host.l1 = cache(_SC_LEVEL1_DCACHE_SIZE, host.l1, 1);
-    host.l2 = cache(_SC_LEVEL2_CACHE_SIZE, host.l2, 1);
-    host.l3 = cache(_SC_LEVEL3_CACHE_SIZE, host.l3, cpus > 0 ? cpus : 1);
-    if (host.l3 > 8u << 20) host.l3 = 8u << 20; /* the rest belongs to neighbours */
+    host.l1 = cache(_SC_LEVEL1_DCACHE_SIZE, host.l1);
+    host.l2 = cache(_SC_LEVEL2_CACHE_SIZE, host.l2);
+    host.l3 = third_level(host.l3);
 }
 
 const Target *target_find(const char *name) {
