@@ -338,6 +338,7 @@ static bool output_check(Imp *m, const SrcValue *o, Val v)
              declared ? dt_name(declared) : "an unknown type", buf_str(&got));
         return false;
     }
+    m->m->odd += p->shape && p->shape->n_dim != t->rank;
     if (p->shape && p->shape->n_dim != t->rank)
         diag(m->c, SEV_WARNING, loc, "W0207", "is declared with rank %zu, the graph computes %s", p->shape->n_dim, buf_str(&got));
     for (int i = 0; p->shape && p->shape->n_dim == t->rank && i < t->rank; i++) {

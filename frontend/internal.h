@@ -68,6 +68,10 @@ struct Model {
     const FrontendOptions *opt;
     uint32_t *dim_used;  /* per --dim option: some symbol had this name */
     uint32_t errors;     /* given before the preflight */
+    const uint8_t *choice; /* settle.c: the branch of an If, for those met so far whose branches differ in rank */
+    uint32_t nchoice, met;
+    uint32_t odd;        /* results of another rank than declared */
+    bool settling;       /* the import is an attempt */
     struct ExtFile *ext; /* mapped external files, most recent first */
 };
 
@@ -80,11 +84,20 @@ bool model_type(Model *m, const Onnx__TypeProto *t, const char *name, Loc loc, T
 bool model_type_known(const Onnx__TypeProto *t); /* element type and shape (rank) are there */
 Loc model_loc(Model *m,
               const char *what); /* a place that is not a node: "model.onnx: input \"x\"" */
+/* m->map -> m->graph, before anything is imported; text is known by `name`, the file's. false after messages. */
+bool model_build(Model *m, const char *name);
 
 /* ==== source.c =============================================================================== */
 /* m->proto -> SrcGraph: names resolved and checked, nodes in topological order, model-local
  * functions expanded, versions looked up. NULL after messages (all of them, not only the first). */
 SrcGraph *source_build(Model *m);
+
+/* ==== settle.c =============================================================================== */
+/* Chooses, by importing the model, between branches of different rank; `name` as for model_build. */
+void settle(Model *m, const char *name);
+/* At an If whose branches have different ranks: 0 then, 1 else; -1: with neither can the model be imported. */
+int settle_choice(Model *m);
+int value_rank(const SrcValue *v); /* of a declared tensor; -1: not declared */
 
 /* ==== tensor.c =============================================================================== */
 /* TensorProto -> constant. The bytes are not copied if they can be used as they are (inline raw

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 enum { MIN_IR_VERSION = 3, MAX_TYPE_DEPTH = 32, SHOWN_OPERANDS = 6 };
+enum { UNKNOWN_SIZE = -1 }; /* no size to the standard; converters from other frameworks write it where those have none */
 
 static const char *str(const char *s) { return s ? s : ""; }
 
@@ -67,6 +68,9 @@ static const DimOption *dim_option(Model *m, const char *a, const char *b) {
     return found;
 }
 
+/* What converters write for any size: not a name that several sizes share. */
+static bool is_placeholder(const char *param) { return !strcmp(param, "?") || !strcmp(param, "-1") || !strcmp(param, "None"); }
+
 /* A dim without a value. `param` is its name in the file; without one it is named after value and
  * axis. */
 static Dim symbol(Model *m, const char *param, const char *value, size_t axis) {
@@ -109,9 +113,10 @@ static bool tensor_type(Model *m, const Onnx__TypeProto__Tensor *t, const char *
     int64_t count = 1;
     for (size_t i = 0; i < t->shape->n_dim; i++) {
         const Onnx__TensorShapeProto__Dimension *d = t->shape->dim[i];
-        if (d->value_case != ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE_DIM_VALUE) {
+        const bool value = d->value_case == ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE_DIM_VALUE;
+        if (!value || d->dim_value == UNKNOWN_SIZE) {
             bool named = d->value_case == ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE_DIM_PARAM;
-            dim[i] = symbol(m, named ? str(d->dim_param) : "", name, i);
+            dim[i] = symbol(m, named && !is_placeholder(str(d->dim_param)) ? str(d->dim_param) : "", name, i);
             continue;
         }
         if (d->dim_value < 0) {
@@ -281,22 +286,28 @@ static void check_dims(Model *m) {
     }
 }
 
+bool model_build(Model *m, const char *name) {
+    Ctx *c = m->c;
+    bool text = m->opt->syntax == SYNTAX_AUTO ? text_sniff(name, m->map, m->size)
+                                              : m->opt->syntax == SYNTAX_TEXT;
+    m->dims.c = c;
+    m->dim_used = NEWN(c, uint32_t, m->opt->ndim + 1);
+    m->proto = text ? text_read(c, (const char *)m->map, m->size, m->file) : wire_read(m);
+    if (!m->proto || !check_header(m)) return false;
+    m->graph = source_build(m);
+    m->errors = ctx_errors(c);
+    return m->graph != NULL;
+}
+
 static Graph *read_model(Model *m, const char *name) {
     static const FrontendOptions none = {0};
     Ctx *c = m->c;
     uint32_t errors = ctx_errors(c);
     m->opt = m->opt ? m->opt : &none;
     if (m->opt->extract) m->opt->extract->model = m;
-    bool text = m->opt->syntax == SYNTAX_AUTO ? text_sniff(name, m->map, m->size)
-                                              : m->opt->syntax == SYNTAX_TEXT;
-    m->dims.c = c;
-    m->dim_used = NEWN(c, uint32_t, m->opt->ndim + 1);
-    m->proto = text ? text_read(c, (const char *)m->map, m->size, m->file) : wire_read(m);
-    if (!m->proto || !check_header(m)) return NULL;
-    m->graph = source_build(m);
-    if (!m->graph) return NULL;
-    m->errors = ctx_errors(c);
+    if (!model_build(m, name)) return NULL;
     preflight(m, m->graph);
+    if (ctx_errors(c) == errors) settle(m, name);
     Graph *g = import_model(m); /* which finds more, and ends with an error after one above */
     if (g && ctx_errors(c) == errors) check_dims(m);
     return ctx_errors(c) == errors ? g : NULL;

@@ -26,6 +26,41 @@ static void same_rank(Imp *a, Val *x, Imp *b, Val *y)
         *y = reshape_to(b, *y, s.rank, s.dim);
 }
 
+static const SrcValue *declared(const SrcGraph *g, const char *name)
+{
+    for (uint32_t i = 0; i < g->info.n; i++)
+        if (!strcmp(g->info.v[i].name, name))
+            return &g->info.v[i];
+    return NULL;
+}
+
+/* Which branch has the rank that a result is to have, if theirs differ: 0 or 1. -1: they do not, or neither branch can be it. */
+static int branch_of_rank(Imp *m, const Imp *inner, Val *const *out)
+{
+    bool differ = false;
+    for (uint32_t i = 0; i < m->n->nout; i++) {
+        const Type *t[2] = {val_type(inner[0].b.g, out[0][i]), val_type(inner[1].b.g, out[1][i])};
+        if (t[0]->kind != TY_TENSOR || t[1]->kind != TY_TENSOR || t[0]->rank == t[1]->rank)
+            continue;
+        int rank = value_rank(declared(m->src, m->n->out[i]));
+        for (int k = 0; k < 2; k++)
+            if (rank == t[k]->rank)
+                return k;
+        differ = true;
+    }
+    return differ ? settle_choice(m->m) : -1;
+}
+
+static void import_branch(Imp *m, Val cond, const SrcGraph *g, bool then)
+{
+    const char *which = then ? "then" : "else";
+    diag(m->c, SEV_WARNING, m->b.loc, "W0208", "the branches give results of different rank; only the %s branch is compiled, the other fails at "
+         "run time", which);
+    b_guard_val(&m->b, then ? cond : b_unary(&m->b, S_NOT, cond),
+                ctx_printf(m->c, "only the %s branch is compiled, as the other's results have another rank", which));
+    import_inline(m, g, 0, NULL, m->out);
+}
+
 void imp_if(Imp *m)
 {
     SrcGraph *g[2] = {graph_attr(m, "then_branch"), graph_attr(m, "else_branch")};
@@ -56,11 +91,16 @@ void imp_if(Imp *m)
             return;
         body[k] = inner[k].b.g;
     }
-    for (uint32_t i = 0; i < m->n->nout; i++) {
+    for (uint32_t i = 0; i < m->n->nout; i++)
         same_rank(&inner[0], &out[0][i], &inner[1], &out[1][i]);
+    int only = branch_of_rank(m, inner, out);
+    if (only >= 0) {
+        import_branch(m, cond, g[only], !only);
+        return;
+    }
+    for (uint32_t i = 0; i < m->n->nout; i++)
         for (int k = 0; k < 2; k++)
             graph_output(body[k], g[k]->out.v[i].name, out[k][i]);
-    }
     for (int i = 0; i < ncap; i++)
         in[i] = name_value(m, cap[i]);
     b_if(&m->b, cond, body[0], body[1], ncap, in, m->out);

@@ -92,6 +92,26 @@ def count(n, x):
     return (i64(total),)
 
 
+def squeeze(x, y, axis):
+    """PyTorch's squeeze of a size that its exporter does not know, as text."""
+    return f"""
+  axis_{y} = Constant <value = int64[1] {{{axis}}}> ()
+  one_{y} = Constant <value = int64[1] {{1}}> ()
+  sizes_{y} = Shape ({x})
+  size_{y} = Gather <axis = 0> (sizes_{y}, axis_{y})
+  is_{y} = Equal (size_{y}, one_{y})
+  {y} = If <then_branch = th () => (float[] a_{y}) {{ a_{y} = Squeeze ({x}, axis_{y}) }},
+            else_branch = el () => (float[] b_{y}) {{ b_{y} = Identity ({x}) }}> (is_{y})"""
+
+
+# The rank of the result decides, that which the next node takes, or both: rows that are not squeezed become columns, which are.
+SQUEEZED = f"g (float[N, K] x) => (float[P] y) {{ {squeeze('x', 'z', 1)} y = Neg (z) }}"
+KEPT = f"g (float[N, K] x) => (float[P, Q] y) {{ {squeeze('x', 'z', 1)} y = Neg (z) }}"
+TURNED = f"g (float[N, M, K] x) => (float[P, Q] y) {{ {squeeze('x', 'z', 1)} y = Transpose <perm = [1, 0]> (z) }}"
+TWICE = f"""g (float[N, M, K] x) => (float[P, Q] y) {{ {squeeze('x', 'z', 1)}
+  t = Transpose <perm = [0, 2, 1]> (z) {squeeze('t', 'w', 1)} y = Neg (w) }}"""
+
+
 # name: model, numpy, inputs. A result that numpy gives must be met exactly, or to 1e-5 where it is of floats.
 CASES = {
     "swap": ("""
@@ -190,6 +210,10 @@ g (bool c, float[K] x) => (float[L] y, float s) {
   s = ReduceSum <keepdims = 0> (y)
 }""", lambda c, x: ((x[:2] if c else np.concatenate([x, x])), f32((x[:2] if c else np.concatenate([x, x])).sum())),
                       [(np.bool_(b), f32(range(k))) for k in (3, 1, 5) for b in (True, False)]),
+    "branch_squeezes": (SQUEEZED, lambda x: (-x[:, 0],), [(C.reshape(2, 1),), (f32(range(7)).reshape(7, 1),)]),
+    "branch_keeps": (KEPT, lambda x: (-x,), [(C.reshape(1, 2),), (f32(range(6)).reshape(2, 3),), (f32(range(0)).reshape(2, 0),)]),
+    "branch_that_the_next_node_takes": (TURNED, lambda x: (x[:, 0].T,), [(f32(range(6)).reshape(2, 1, 3),), (C.reshape(1, 1, 2),)]),
+    "branches_one_after_the_other": (TWICE, lambda x: (-x[:, :, 0],), [(f32(range(6)).reshape(2, 3, 1),), (C.reshape(1, 2, 1),)]),
     "branch_passes": ("""
 g (bool c, float[2] x, float[2] y) => (float[2] a, float[2] b, float[2] k) {
   a, b, k = If <then_branch = th () => (float[2] p, float[2] q, float[2] r) {
@@ -235,6 +259,8 @@ g (int64 n, float[2] x) => (float[2] y, int64 k) {
 
 # name: model, inputs, what the message of the failing run says
 FAILING = {
+    "not to be squeezed": (SQUEEZED, (f32(range(6)).reshape(2, 3),), "expected 1, got 3"),
+    "not to be kept": (KEPT, (C.reshape(2, 1),), "only the else branch is compiled"),
     "ragged": ("""
 g (int64 n, float[K] x) => (float[N, L] s) {
   t = Constant <value = bool {1}> ()

@@ -108,6 +108,15 @@ text("scopes", HEAD + """g (float[2,3] x, bool p) => (float[2,3] y)
   y = If(p) <then_branch = t () => (float[2,3] u) { n2 = Neg(n)  u = Add(n2, x) },
              else_branch = e () => (float[2,3] u) { u = Mul(n, n) }> }""", {"x": X, "p": np.array(True)}, {"y": X * 2})
 
+# What other frameworks' converters write for a size that they do not know; the sizes of one value need not be one
+def unknown_sizes(folder):
+    sizes = [-1, "?", "?", "None"]
+    m = model([helper.make_node("Transpose", ["x"], ["y"], perm=[3, 1, 0, 2])], [info("x", T.FLOAT, sizes)], [info("y", T.FLOAT, sizes)])
+    x = np.arange(24, dtype=np.float32).reshape(1, 2, 3, 4)
+    return m, {"x": x}, {"y": x.transpose(3, 1, 0, 2)}
+
+
+CASES["unknown-sizes"] = unknown_sizes
 text("declared-shapes", HEAD + """g (float[2,3] x) => (float[3] y, float[2,4] z) { y = Neg(x)  z = Add(x, x) }""", {"x": X}, {"y": -X, "z": X + X})
 
 
