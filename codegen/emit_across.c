@@ -8,7 +8,7 @@ enum { FEWEST = 4, MOST = 16 };
 static bool lies_across(const Kernel *k, int row, int vec) {
     const Stage *root = &k->stage[0], *s = &k->stage[k->nstage - 1];
     Affine f;
-    if (s->nres != 1 || s->out[0].oob != OOB_NEVER || dt_bits(s->acc[0]) != 32) return false;
+    if (s->nres != 1 || s->out[0].oob == OOB_FAIL || dt_bits(s->acc[0]) != 32) return false;
     if (!access_affine(k, s, s->out[0].buf, s->out[0].rank, s->out[0].at, &f)) return false;
     int axis[K_AXES] = {0}, np = 0; /* of the last stage: it has the parallel axes alone, unless it is the root */
     for (int a = 0; a < root->naxis; a++) axis[a] = s == root ? a : root->axis[a].kind == AX_PAR ? np++ : 0;
