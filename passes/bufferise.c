@@ -14,7 +14,7 @@
 
 #include "internal.h"
 
-static Val copy_of(Graph *g, Val v, Loc loc) {
+Val copy_of(Graph *g, Val v, Loc loc) {
     static const CopyAttr here = {0};
     Type t = *val_type(g, v);
     return graph_node(g, P_COPY, 1, &v, 1, &t, &here, loc)->out[0];

@@ -335,12 +335,6 @@ typedef struct Labels {
 static void put(Labels *l, int label) { l->at[l->n++] = (uint8_t)label; }
 static void put_all(Labels *l, int label, int n) { for (int i = 0; i < n; i++) put(l, label + i); }
 
-static Val copied(Last *w, B *b, Val v) {
-    static const CopyAttr here = {0};
-    Type type = *val_type(w->g, v);
-    return graph_node(w->g, P_COPY, 1, &v, 1, &type, &here, b->loc)->out[0];
-}
-
 /* Weights [G, O, C, k..] as [G, O, k.., C]; with one channel per group, neighbours are neighbouring groups: [k.., C, O, G]. */
 static Val weights_last(Last *w, B *b, const Conv *v, Labels *l) {
     int perm[MAX_RANK], n = 0, group = v->grouped, s = v->spatial;
@@ -352,7 +346,7 @@ static Val weights_last(Last *w, B *b, const Conv *v, Labels *l) {
     perm[n++] = 1 + group, put(l, L_C);
     if (depthwise) perm[n++] = 1, put(l, L_O), perm[n++] = 0, put(l, L_G);
     Val y = folded(w, b_permute(b, v->w, perm));
-    return val_const(w->g, y) ? y : copied(w, b, y);
+    return val_const(w->g, y) ? y : copy_of(w->g, y, b->loc);
 }
 
 static bool run_rule(Last *w, Node *n);
@@ -373,7 +367,7 @@ static bool lead(Last *w, Val v, int spatial) {
     if (so) {
         f.v = graph_resolve(w->g, d->in[0]);
     } else {
-        f.v = copied(w, &b, b_permute(&b, v, perm));
+        f.v = copy_of(w->g, b_permute(&b, v, perm), b.loc);
     }
     set_form(w, v, f);
     return true;
@@ -427,7 +421,7 @@ static Val first_layer(Last *w, B *b, Val v, int64_t by, int spatial) {
         x = first_layer(w, b, d->in[0], by, spatial);
         return x.i ? b_pad(b, x, lo, hi, NULL, PAD_VALUE, a->value, d->nin > 1 ? d->in[1] : (Val){0}) : x;
     }
-    return copied(w, b, b_permute(b, pad_channels(w, b, v, by), perm));
+    return copy_of(w->g, b_permute(b, pad_channels(w, b, v, by), perm), b->loc);
 }
 
 /* How the operand lies, made so if that pays: a copy of planes where there are channels enough, or where a few are small. */

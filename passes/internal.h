@@ -11,6 +11,7 @@ static inline bool is_view(const Node *n) {
     }
 }
 bool fold_node(Graph *g, Node *n, bool may_grow); /* fold.c: n's results become constants, if its operands are (and the bytes do not grow) */
+Val copy_of(Graph *g, Val v, Loc loc); /* bufferise.c: a value of its own with the same elements, on this device */
 /* A line of --explain, if node n or one of its results has the name asked for (a value's, or the source node's). */
 void explain(PassCtx *p, const Graph *g, const Node *n, const char *fmt, ...) __attribute__((format(printf, 4, 5)));
 Expr expr_to_tf32(Ctx *c, Expr x); /* narrow.c */

@@ -198,6 +198,7 @@ static bool pad(Lay *w, Node *n) {
     const PadAttr *a = n->attr;
     Val x = lay_blocked(w, n->in[0]);
     const Type *t = val_type(w->g, n->in[0]);
+    if (w->planes[n->out[0].i]) return false;
     if (!x.i || windows_of(w, n->in[0]) || a->interior || (n->nin > 1 && n->in[1].i && val_type(w->g, n->in[1])->rank)) return false;
     if (!dim_is(w->c, a->lo[1], 0) || !dim_is(w->c, a->hi[1], 0)) return false;
     Dim lo[MAX_RANK], hi[MAX_RANK];
@@ -307,6 +308,7 @@ bool pass_layout(Graph *g, PassCtx *p) {
     graph_tidy(g);
     Lay lay = {.g = g, .c = g->c, .p = p};
     lay.block = layout_block(&lay);
+    layout_planes(&lay);
     uint32_t n = g->node.n;
     Node **node = ctx_dup(g->c, g->node.v, n * sizeof *node);
     bool changed = false;

@@ -12,6 +12,7 @@ typedef struct Lay {
     int64_t block;              /* channels per block: 16, or 64 */
     VEC(Val) blk;               /* per value: its blocked form, or poison */
     VEC(uint8_t) windowed;      /* per value with a blocked form: number of trailing window dims */
+    uint8_t *planes;            /* per value at the beginning: all convolutions that read its windows read planes */
 } Lay;
 
 Val lay_blocked(Lay *w, Val v); /* v in blocks, or poison */
@@ -34,7 +35,8 @@ typedef struct Conv {
 } Conv;
 bool conv_match(const Graph *g, const Node *n, Conv *v);
 
-/* The convolution n on blocks, if it is one that fits; channels per block of a net. */
+/* The convolution n on blocks, if it is one that fits; sets w->planes; channels per block of a net. */
 bool layout_conv(Lay *w, Node *n);
+void layout_planes(Lay *w);
 int64_t layout_block(Lay *w);
 #endif

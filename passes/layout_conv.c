@@ -91,20 +91,21 @@ static Val order_input(Lay *w, B *b, Val x, int s, bool blk) {
     return b_permute(b, x, perm);
 }
 
-/* x (windowed, blocked or plain), weights [O, C, k..] -> [N, O/16, s.., 16] */
+/* x (windowed, blocked or plain), weights [O, C, k..] -> [N, O/16, s.., 16]. Of a block that is all there is, only channels that there are count. */
 static Val dense_conv(Lay *w, B *b, Val x, Val k, int s, bool blk) {
-    int64_t kd[3], dim[MAX_RANK];
+    int64_t kd[3], dim[MAX_RANK], o, c;
     kernel_dims(w, k, 2, s, kd);
+    CHECK(dim_is_const(w->c, val_type(w->g, k)->dim[1], &c));
+    const int64_t inner = c < BLOCK ? c : BLOCK;
     Val p = lay_pad_channels(w, b, k, 0, false);
-    if (blk) p = lay_pad_channels(w, b, p, 1, false);
-    int64_t o, c;
+    if (blk && inner == BLOCK) p = lay_pad_channels(w, b, p, 1, false);
     CHECK(dim_is_const(w->c, val_type(w->g, p)->dim[0], &o) && dim_is_const(w->c, val_type(w->g, p)->dim[1], &c));
     int n = 0, perm[MAX_RANK], m = 0;
     dim[n++] = o / BLOCK;
     dim[n++] = BLOCK;
     if (blk) {
-        dim[n++] = c / BLOCK;
-        dim[n++] = BLOCK;
+        dim[n++] = c / inner;
+        dim[n++] = inner;
     } else dim[n++] = c;
     int kat = n;
     for (int i = 0; i < s; i++) dim[n++] = kd[i];
@@ -130,7 +131,9 @@ static Val dense_conv(Lay *w, B *b, Val x, Val k, int s, bool blk) {
     lo[no++] = L_O;
     for (int i = 0; i < s; i++) lo[no++] = (uint8_t)(L_S + i);
     lo[no++] = L_J;
-    return contract_labels(b, order_input(w, b, x, s, blk), p, na, la, nb, lb, no, lo);
+    x = order_input(w, b, x, s, blk);
+    if (blk && inner < BLOCK) x = b_slice_axis(b, x, na - 1, dim_const(w->c, 0), dim_const(w->c, inner));
+    return contract_labels(b, x, p, na, la, nb, lb, no, lo);
 }
 
 /* x [.., q, k..] with q channels at dim d -> [.., q/4, 4, k..] */
@@ -378,13 +381,25 @@ int64_t layout_block(Lay *w) {
     return fit ? WIDE : BLOCK;
 }
 
-/* Few output channels would leave most of a block empty: of planes, pixels of a row are the lanes. */
+/* Few output channels would leave half of a block empty, or more: of planes, pixels of a row are the lanes. */
 static bool better_in_planes(Lay *w, const Conv *v) {
-    enum { FEW = 4, ROW = 32 };
+    enum { FEW = BLOCK / 2, ROW = 32 };
     const Node *d = val_def(w->g, v->x);
-    if (v->bytes || v->cout > FEW || lay_blocked(w, v->x).i || !d || d->op != P_WINDOW) return false;
+    if (v->bytes || v->grouped || v->cout > FEW || !d || d->op != P_WINDOW) return false;
     const WindowAttr *a = d->attr;
     return a->stride[a->n - 1] == 1 && dim_lo(w->c, val_type(w->g, v->x)->dim[1 + v->spatial]) >= ROW;
+}
+
+void layout_planes(Lay *w) {
+    enum { PLANES = 1, BLOCKS = 2 };
+    w->planes = NEWN(w->c, uint8_t, w->g->val.n);
+    for (uint32_t i = 0; i < w->g->node.n; i++) {
+        Conv v;
+        if (!match_conv(w, w->g->node.v[i], &v)) continue;
+        const Node *d = val_def(w->g, v.x);
+        if (d && d->op == P_WINDOW) w->planes[graph_resolve(w->g, d->in[0]).i] |= better_in_planes(w, &v) ? PLANES : BLOCKS;
+    }
+    for (uint32_t v = 0; v < w->g->val.n; v++) w->planes[v] = w->planes[v] == PLANES;
 }
 
 bool layout_conv(Lay *w, Node *n) {
@@ -392,7 +407,7 @@ bool layout_conv(Lay *w, Node *n) {
     if (!match_conv(w, n, &v) || (w->block != BLOCK && !fits_wide(&v))) return false;
     B b = builder(w->g, n->loc);
     Val x = v.x, y = {0};
-    if (v.groups > 1 || val_type(w->g, v.w)->rank == 3 + v.spatial) {
+    if (v.grouped) {
         int64_t all = v.groups * v.cin;
         bool dw = v.cin == 1 && v.cout == 1, diag = v.cin == v.cout && v.cin < BLOCK && BLOCK % v.cin == 0 && all % BLOCK == 0;
         bool wide = v.cin % BLOCK == 0 && v.cout % BLOCK == 0;

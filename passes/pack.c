@@ -186,11 +186,7 @@ static uint8_t fresh(const uint8_t *used) {
 }
 
 /* Constants lie as they are; what the run computes is copied. */
-static Val laid_out(Graph *g, Val v, Loc loc) {
-    static const CopyAttr here = {0};
-    Type t = *val_type(g, v);
-    return val_const(g, v) ? v : graph_node(g, P_COPY, 1, &v, 1, &t, &here, loc)->out[0];
-}
+static Val laid_out(Graph *g, Val v, Loc loc) { return val_const(g, v) ? v : copy_of(g, v, loc); }
 
 static bool rewrite(Graph *g, Node *n, const Pack *p) {
     const ContractAttr *a = n->attr;
