@@ -155,6 +155,39 @@ static bool sink(Graph *g, Node *n, int nbody, Graph *const *body, int first, in
     return changed;
 }
 
+static bool sink_if(Graph *g, Node *n) {
+    const IfAttr *a = n->attr;
+    return sink(g, n, 2, (Graph *const[]){a->then_g, a->else_g}, 1, 0);
+}
+
+static bool sink_loop(Graph *g, Node *n) {
+    const LoopAttr *a = n->attr;
+    return sink(g, n, 1, &a->body, 2 + a->ncarried, 2 + a->ncarried);
+}
+
+/* A part of a constant, say the weights of one direction, is a constant. */
+static void fold_view(Graph *g, Val v) {
+    Node *d = v.i ? val_def(g, v) : NULL;
+    if (!d || !is_view(d)) return;
+    fold_view(g, d->in[0]);
+    fold_node(g, d, false);
+}
+
+bool pass_sink(Graph *g, PassCtx *p) {
+    bool changed = false;
+    (void)p;
+    graph_tidy(g);
+    const uint32_t count = g->node.n;
+    for (uint32_t i = 0; i < count; i++) {
+        Node *n = g->node.v[i];
+        if (n->op != P_IF && n->op != P_LOOP) continue;
+        for (int k = 0; k < n->nin; k++) fold_view(g, n->in[k]);
+        changed |= n->op == P_IF ? sink_if(g, n) : sink_loop(g, n);
+    }
+    graph_tidy(g);
+    return changed;
+}
+
 bool pass_regions(Graph *g, PassCtx *p) {
     bool changed = false;
     uint32_t made = 0;
@@ -162,10 +195,7 @@ bool pass_regions(Graph *g, PassCtx *p) {
     for (uint32_t i = 0; i < g->node.n; i++) { /* unrolled bodies come to the end and have their turn */
         Node *n = g->node.v[i];
         int64_t trips;
-        if (n->op == P_IF) {
-            const IfAttr *a = n->attr;
-            changed |= sink(g, n, 2, (Graph *const[]){a->then_g, a->else_g}, 1, 0);
-        }
+        if (n->op == P_IF) changed |= sink_if(g, n);
         if (n->op != P_LOOP) continue;
         const LoopAttr *a = n->attr;
         uint32_t size = a->body->node.n;
@@ -175,7 +205,7 @@ bool pass_regions(Graph *g, PassCtx *p) {
             changed = true;
         } else {
             changed |= bind_counter(g, n);
-            changed |= sink(g, n, 1, &a->body, 2 + a->ncarried, 2 + a->ncarried);
+            changed |= sink_loop(g, n);
         }
     }
     graph_tidy(g);
