@@ -381,9 +381,9 @@ int64_t layout_block(Lay *w) {
     return fit ? WIDE : BLOCK;
 }
 
-/* Few output channels would leave half of a block empty, or more: of planes, pixels of a row are the lanes. */
+/* Few output channels would leave a quarter of a block empty, or more: of planes, pixels of a row are the lanes. */
 static bool better_in_planes(Lay *w, const Conv *v) {
-    enum { FEW = BLOCK / 2, ROW = 32 };
+    enum { FEW = BLOCK * 3 / 4, ROW = 32 };
     const Node *d = val_def(w->g, v->x);
     if (v->bytes || v->grouped || v->cout > FEW || !d || d->op != P_WINDOW) return false;
     const WindowAttr *a = d->attr;
