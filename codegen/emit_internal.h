@@ -84,7 +84,7 @@ Expr random_at(Ctx *c, const Node *n, Expr i);
 
 /* ukr_special.c: stages of kind SORT, TOPK, COMPACT and RANDOM at a point of their parallel axes; bytes of scratch that it
  * needs there, from `scratch` on (64-byte aligned). */
-Dim special_scratch(Ctx *c, const Stage *s);
+Dim special_scratch(const Emit *e, const Stage *s);
 void special_stage(Emit *e, int st, Point *p, LVal scratch);
 
 /* kernel.c: questions about kernels */

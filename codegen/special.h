@@ -26,6 +26,6 @@ LVal order_word(Order *o, LVal i);
 LVal order_position(Order *o, LVal w);
 LVal order_before(Order *o, LVal i, LVal j);
 Dim order_extent(const Stage *s);                       /* elements that are ordered */
-Dim order_scratch(Ctx *c, const Stage *s);              /* in words of 8 bytes */
+Dim order_scratch(const Emit *e, const Stage *s);       /* in words of 8 bytes */
 void order_stage(Sp *x, LVal room);
 #endif

@@ -137,7 +137,7 @@ static void place_special(Nest *n, Dim at) {
         if (!strip && (s->kind == ST_NEST || s->kind == ST_SCAN || s->kind == ST_SCATTER)) continue;
         LVal room = lir_scratch(e->l);
         n->special[st] = lir_ptr_bytes(e->l, room, emit_dim(e, at));
-        at = dim_add(e->c, at, strip ? nest_strip_bytes(e, s) : special_scratch(e->c, s));
+        at = dim_add(e->c, at, strip ? nest_strip_bytes(e, s) : special_scratch(e, s));
     }
     e->code->scratch = at;
 }

@@ -646,8 +646,9 @@ static void topk_stage(Order *o, LVal room) {
     lir_endif(l, &some, NULL, NULL);
 }
 
-Dim order_scratch(Ctx *c, const Stage *s) {
-    Order o = stage_order(c, s, LANES);
+Dim order_scratch(const Emit *e, const Stage *s) {
+    Ctx *c = e->c;
+    Order o = stage_order(c, s, target_lanes(e->t, DT_I64));
     Dim cap = capacity(c, s);
     int64_t more = (by_radix(c, &o, s, cap) ? DIGITS * RADIX : 0) + SPARE + 8 * VECTORS; /* and vectors of keys */
     return dim_addi(c, dim_muli(c, cap, 2), more);

@@ -140,9 +140,10 @@ static void random_stage(Sp *x, LVal state) {
 
 /* ---- the two entries ---- */
 
-Dim special_scratch(Ctx *c, const Stage *s) {
+Dim special_scratch(const Emit *e, const Stage *s) {
+    Ctx *c = e->c;
     Dim words = dim_const(c, 0);
-    if (s->kind == ST_SORT || s->kind == ST_TOPK) words = order_scratch(c, s);
+    if (s->kind == ST_SORT || s->kind == ST_TOPK) words = order_scratch(e, s);
     if (s->kind == ST_RANDOM) words = dim_const(c, TWISTER / 2);
     return dim_muli(c, dim_ceildiv(c, words, dim_const(c, 8)), 64);
 }

@@ -1001,6 +1001,19 @@ START_TEST(nests_that_pick_the_best) {
 }
 END_TEST
 
+/* The best of a row, sorted in scratch: few, more than are counted, or all. */
+START_TEST(nests_that_sort) {
+    static const int cases[][2] = {{40, 7}, {300, 70}, {300, 129}, {150, 149}, {200, 200}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char in[32], out[32], body[128];
+        snprintf(in, sizeof in, "%%a: f32[3,%d]", cases[i][0]);
+        snprintf(out, sizeof out, "f32[3,%d]", cases[i][1]);
+        snprintf(body, sizeof body, "%%0, %%1 = topk axis 1 largest sorted k %d %%a : %s, i64[3,%d]\nyield %%0", cases[i][1], out, cases[i][1]);
+        kernel("nest", "", in, out, body, NULL);
+    }
+}
+END_TEST
+
 /* Which axes are left: `want`, lines of the collapsed kernel in order. */
 static void collapsed(const char *in, const char *out, const char *body, const char *const *want) {
     char text[2048];
@@ -1171,6 +1184,7 @@ int main(void) {
     tcase_add_test(t, nests_of_fixed_sizes);
     tcase_add_test(t, nests_of_any_size);
     tcase_add_test(t, nests_that_pick_the_best);
+    tcase_add_test(t, nests_that_sort);
     tcase_add_test(t, narrow_indices);
     tcase_add_test(t, choices);
     return run_suite(s);
