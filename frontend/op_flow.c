@@ -211,21 +211,21 @@ static bool goes_on(Imp *m, const SrcGraph *sg)
     return !strcmp(name, sg->in.v[1].name);
 }
 
-/* How often, or 0: the loop stays one. */
-static int64_t written_trips(Imp *m, const SrcGraph *sg, int nc)
+/* How often, or -1: the loop stays one, as it does where nothing tells what the shape of no rows is. */
+static int64_t written_trips(Imp *m, const SrcGraph *sg, int nc, int ns)
 {
     Scalar s;
     bool may_change = false;
     for (int i = 0; i < nc; i++) {
         Val from = operand(m, 2 + (uint32_t)i);
         if (!from.i)
-            return 0;
+            return -1;
         may_change |= !keeps_rank(m, from, &sg->in.v[2 + i]);
     }
-    if (!may_change || !present(m, 0) || !const_scalar(m, m->in[0], &s) || s.i < 1 || s.i > TRIPS_MAX ||
+    if (!may_change || !present(m, 0) || !const_scalar(m, m->in[0], &s) || s.i < (ns ? 1 : 0) || s.i > TRIPS_MAX ||
         (present(m, 1) && !known_true(m, m->in[1])) || !goes_on(m, sg))
-        return 0;
-    return written_size(sg) * s.i <= WRITTEN_MAX ? s.i : 0;
+        return -1;
+    return written_size(sg) * s.i <= WRITTEN_MAX ? s.i : -1;
 }
 
 static void write_out(Imp *m, const SrcGraph *sg, int64_t trips, int nc, int ns)
@@ -259,8 +259,8 @@ void imp_loop(Imp *m)
             sg ? sg->in.n : 0, sg ? sg->out.n : 0);
         return;
     }
-    int64_t trips = written_trips(m, sg, nc);
-    if (trips) {
+    int64_t trips = written_trips(m, sg, nc, ns);
+    if (trips >= 0) {
         write_out(m, sg, trips, nc, ns);
         return;
     }

@@ -69,6 +69,14 @@ def cases(rng):
     for trips in (1, 4):
         yield Graph([np.array(trips), f32(rng, 2, 4), np.array([0])], [("Loop", ["x0", "", "x1"], ["y", "s"], {"body": stack})], ["y", "s"],
                     const=(0, 2), dynamic={1: [2, "n"]})
+    # no trip at all, and a loop inside whose first time is none
+    inner = Body([("i", 7, ()), ("go", 9, ()), ("v", 1)], [("Identity", ["go"], ["on"], {}), ("Unsqueeze", ["v", "x2"], ["u"], {})],
+                 [("on", 9, ()), ("u", 1)])
+    outer = Body([("i", 7, ()), ("go", 9, ()), ("v", 1)], [("Identity", ["go"], ["on"], {}), ("Loop", ["i", "", "v"], ["w"], {"body": inner})],
+                 [("on", 9, ()), ("w", 1)])
+    for trips, body in ((3, outer), (0, inner)):
+        yield Graph([np.array(trips), f32(rng, 2, 4), np.array([0])], [("Loop", ["x0", "", "x1"], ["y"], {"body": body})], ["y"], const=(0, 2),
+                    oracle=lambda n, x, axis: [x.reshape((1,) * int(n) + x.shape)])
     # parts of one size, as many as the run has numbers: one of them is a shape
     yield Graph([np.array([2, 4]), np.array(1), np.array([5]), f32(rng, 1, 1), np.array([-1])],
                 [("Shape", ["x0"], ["n"], {}), ("ConstantOfShape", ["n"], ["ones"], {"value": helper.make_tensor("", 7, [1], [1])}),
