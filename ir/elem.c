@@ -150,7 +150,7 @@ static Ratio ratio(El *e, Expr x, const Point *p);
 /* Nothing on the way to r reached an integer that it is not: known, or to be checked when the model runs. */
 static bool holds(El *e, const Ratio *r) {
     int64_t most = (((int64_t)1 << (r->single ? 24 : 53)) - 1) / (r->rounds ? r->rounds : 1) - r->more;
-    if (!r->n.i || most < 1 || dim_lo(e->c, r->n) < -most) return false;
+    if (!r->n.i || most < 1 || dim_lo(e->c, r->n) < -most || dim_lo(e->c, r->n) > most) return false;
     if (dim_hi(e->c, r->n) <= most) return true;
     for (int k = 0; e->needs && k < e->needs->n; k++) {
         if (!dim_same(e->c, e->needs->dim[k], r->n)) continue;

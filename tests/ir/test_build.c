@@ -218,6 +218,9 @@ START_TEST(sizes_through_floats) {
     ck_assert_ptr_null(val_elems(g, b_cast(b, b_binary(b, S_ADD, third, scalar(0.5f)), DT_I64), NULL));
     ck_assert_ptr_null(val_elems(g, b_cast(b, b_binary(b, S_MUL, f, scalar(0.1f)), DT_I64), NULL));
     ck_assert_ptr_null(val_elems(g, b_cast(b, b_binary(b, S_ADD, f, scalar(INFINITY)), DT_I64), NULL));
+    /* Nor is what is always too large: no guard could let it through. */
+    Val large = b_cast(b, b_dim_scalar(b, dim_fresh(c, "large", 1 << 25, DIM_INF)), DT_F32);
+    ck_assert_ptr_null(val_elems(g, b_cast(b, b_unary(b, S_FLOOR, b_binary(b, S_DIV, large, scalar(3))), DT_I64), NULL));
     no_messages();
 }
 END_TEST
