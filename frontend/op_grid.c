@@ -216,85 +216,110 @@ static Expr sample(Imp *m, Sample *s, int axis, Expr weight, bool greatest)
     return greatest ? X2(MAX, part[0], part[1]) : X2(ADD, part[0], part[1]);
 }
 
-void imp_deformconv(Imp *m)
+typedef struct Deform {
+    Val x, w, offset, mask;
+    DType t, acc;
+    int rank, n;                /* n: spatial axes */
+    int64_t stride[3], dil[3], pad[6], group, ogroup;
+    Dim k[3], o[3];             /* sizes of the kernel and of the result */
+} Deform;
+
+static bool deform_attrs(Imp *m, Deform *f)
 {
-    static const char *const spec[] = {"nxugc,gdcu->ngdx", "nxyuvgc,gdcuv->ngdxy", "nxyzuvwgc,gdcuvw->ngdxyz"};
-    Val x = m->in[0], w = m->in[1], offset = m->in[2], bias = operand(m, 3), mask = operand(m, 4), in[3] = {x, offset, mask};
-    DType t = dtype_of(m, x), acc = wide_type(t);
-    int r = rank_of(m, x), n = r - 2;
-    int64_t stride[3], dil[3], pad[6], group = attr_i(m, "group"), ogroup = attr_i(m, "offset_group");
-    Dim d[MAX_RANK], k[3], o[3], g = DC(m, group), kernel = DC(m, 1);
-    if (n < 1 || n > 3 || rank_of(m, w) != r || rank_of(m, offset) != r || (mask.i && rank_of(m, mask) != r) || group < 1 ||
-        ogroup < 1) {
+    int r = f->rank, n = f->n;
+    if (n < 1 || n > 3 || rank_of(m, f->w) != r || rank_of(m, f->offset) != r || (f->mask.i && rank_of(m, f->mask) != r) || f->group < 1 ||
+        f->ogroup < 1) {
         ERR(m, "E0203", "expected 1 to 3 spatial axes everywhere and positive groups");
-        return;
+        return false;
     }
-    if (!ints_or(m, "strides", n, 1, 1, stride) || !ints_or(m, "dilations", n, 1, 1, dil) ||
-        !ints_or(m, "pads", 2 * n, 0, 0, pad))
-        return;
-    Dim channels = dim_of(m, x, 1), batch = dim_of(m, x, 0), per = dim_of(m, w, 1);
-    Dim outs = dim_floordiv(m->c, dim_of(m, w, 0), g);
+    return ints_or(m, "strides", n, 1, 1, f->stride) && ints_or(m, "dilations", n, 1, 1, f->dil) && ints_or(m, "pads", 2 * n, 0, 0, f->pad);
+}
+
+/* Sizes, and guards that they fit each other. */
+static void deform_sizes(Imp *m, Deform *f)
+{
+    Dim channels = dim_of(m, f->x, 1), outs = dim_of(m, f->w, 0), kernel = DC(m, 1);
+    int n = f->n;
     for (int i = 0; i < n; i++) {
-        k[i] = dim_of(m, w, 2 + i);
-        o[i] = dim_of(m, offset, 2 + i);
-        kernel = dim_mul(m->c, kernel, k[i]);
-        Dim span = dim_addi(m->c, dim_muli(m->c, dim_addi(m->c, k[i], -1), dil[i]), 1);
-        Dim room = dim_sub(m->c, dim_addi(m->c, dim_of(m, x, 2 + i), pad[i] + pad[n + i]), span);
-        b_guard(&m->b, G_EQ, o[i], dim_addi(m->c, dim_floordiv(m->c, room, DC(m, stride[i])), 1),
+        f->k[i] = dim_of(m, f->w, 2 + i);
+        f->o[i] = dim_of(m, f->offset, 2 + i);
+        kernel = dim_mul(m->c, kernel, f->k[i]);
+        Dim span = dim_addi(m->c, dim_muli(m->c, dim_addi(m->c, f->k[i], -1), f->dil[i]), 1);
+        Dim room = dim_sub(m->c, dim_addi(m->c, dim_of(m, f->x, 2 + i), f->pad[i] + f->pad[n + i]), span);
+        b_guard(&m->b, G_EQ, f->o[i], dim_addi(m->c, dim_floordiv(m->c, room, DC(m, f->stride[i])), 1),
                 "axis %d of the offsets does not fit the convolution", 2 + i);
     }
-    b_guard(&m->b, G_EQ, channels, dim_mul(m->c, per, g), "the kernel's channels times group must be those of the input");
-    b_guard(&m->b, G_EQ, dim_mod(m->c, dim_of(m, w, 0), g), DC(m, 0), "the kernels must be a multiple of group");
-    b_guard(&m->b, G_EQ, dim_of(m, offset, 1), dim_muli(m->c, kernel, ogroup * n), "channels of the offsets");
-    b_guard(&m->b, G_EQ, dim_mod(m->c, channels, DC(m, ogroup)), DC(m, 0), "the channels must be a multiple of offset_group");
-    if (mask.i)
-        b_guard(&m->b, G_EQ, dim_of(m, mask, 1), dim_muli(m->c, kernel, ogroup), "channels of the mask");
-    /* samples [batch, o.., k.., group of offsets, channel of it], so that channels share the places */
-    const int at_k = 1 + n, at_group = 1 + 2 * n, rank = 3 + 2 * n;
-    Sample s = {.t = t, .w = acc, .oob = OOB_VALUE, .rank = 3 + n, .lead = 1, .n = n, .at = {xaxis(m, 0)}};
-    Dim apart[MAX_RANK] = {batch, DC(m, ogroup), dim_floordiv(m->c, channels, DC(m, ogroup))};
+    b_guard(&m->b, G_EQ, channels, dim_muli(m->c, dim_of(m, f->w, 1), f->group), "the kernel's channels times group must be those of the input");
+    b_guard(&m->b, G_EQ, dim_mod(m->c, outs, DC(m, f->group)), DC(m, 0), "the kernels must be a multiple of group");
+    b_guard(&m->b, G_EQ, dim_of(m, f->offset, 1), dim_muli(m->c, kernel, f->ogroup * n), "channels of the offsets");
+    b_guard(&m->b, G_EQ, dim_mod(m->c, channels, DC(m, f->ogroup)), DC(m, 0), "the channels must be a multiple of offset_group");
+    if (f->mask.i)
+        b_guard(&m->b, G_EQ, dim_of(m, f->mask, 1), dim_muli(m->c, kernel, f->ogroup), "channels of the mask");
+}
+
+/* What the kernel multiplies, [batch, o.., k.., group of offsets, channel of it], so that channels share the places. */
+static Val deform_samples(Imp *m, const Deform *f)
+{
+    const int n = f->n, r = f->rank, at_k = 1 + n, at_group = 1 + 2 * n, rank = 3 + 2 * n;
+    Sample s = {.t = f->t, .w = f->acc, .oob = OOB_VALUE, .rank = 3 + n, .lead = 1, .n = n, .at = {xaxis(m, 0)}};
+    Dim d[MAX_RANK] = {dim_of(m, f->x, 0)};
+    Dim apart[MAX_RANK] = {d[0], DC(m, f->ogroup), dim_floordiv(m->c, dim_of(m, f->x, 1), DC(m, f->ogroup))};
     int perm[MAX_RANK] = {0};
-    Expr flat = xaxis(m, at_group), at[MAX_RANK];
+    Expr flat = xaxis(m, at_group), at[MAX_RANK] = {xaxis(m, 0)};
     for (int i = 0; i < n; i++) {
-        flat = X2(ADD, X2(MUL, flat, xdim(m, k[i])), xaxis(m, at_k + i));
+        flat = X2(ADD, X2(MUL, flat, xdim(m, f->k[i])), xaxis(m, at_k + i));
         at[2 + i] = xaxis(m, 1 + i);
-        d[1 + i] = o[i];
-        d[at_k + i] = k[i];
-        apart[3 + i] = dim_of(m, x, 2 + i);
+        d[1 + i] = f->o[i];
+        d[at_k + i] = f->k[i];
+        apart[3 + i] = dim_of(m, f->x, 2 + i);
         perm[1 + i] = 3 + i;
     }
-    d[0] = batch;
     for (int i = 0; i < 2; i++) {
         d[at_group + i] = apart[1 + i];
         s.at[1 + n + i] = xaxis(m, at_group + i);
         perm[1 + n + i] = 1 + i;
     }
-    in[0] = b_permute(&m->b, reshape_to(m, x, 3 + n, apart), perm);
-    at[0] = xaxis(m, 0);
+    Val in[3] = {b_permute(&m->b, reshape_to(m, f->x, 3 + n, apart), perm), f->offset, f->mask};
     for (int i = 0; i < n; i++) {
         at[1] = X2(ADD, X2(MUL, flat, XI(n)), XI(i));
-        Expr base = X2(ADD, X2(SUB, X2(MUL, xaxis(m, 1 + i), XI(stride[i])), XI(pad[i])), X2(MUL, xaxis(m, at_k + i), XI(dil[i])));
-        Expr p = X2(ADD, expr_cast(m->c, base, acc), expr_cast(m->c, load_at(m, 1, t, r, at), acc)), f = X1(FLOOR, p);
-        s.low[i] = position_of(m, f);
-        s.weight[i] = X2(SUB, p, f);
+        Expr base = X2(ADD, X2(SUB, X2(MUL, xaxis(m, 1 + i), XI(f->stride[i])), XI(f->pad[i])), X2(MUL, xaxis(m, at_k + i), XI(f->dil[i])));
+        Expr p = X2(ADD, expr_cast(m->c, base, f->acc), expr_cast(m->c, load_at(m, 1, f->t, r, at), f->acc)), low = X1(FLOOR, p);
+        s.low[i] = position_of(m, low);
+        s.weight[i] = X2(SUB, p, low);
     }
     Expr e = sample(m, &s, 0, (Expr){0}, false);
     at[1] = flat;
-    if (mask.i)
-        e = X2(MUL, e, expr_cast(m->c, load_at(m, 2, t, r, at), acc));
-    Val v = map_over(m, e, mask.i ? 3 : 2, in, rank, d);
-    d[at_group] = g;
-    d[at_group + 1] = per;
-    v = reshape_to(m, v, rank, d);
-    Dim wd[6] = {g, outs, per};
-    memcpy(wd + 3, k, sizeof *k * (size_t)n);
-    Val y = b_contract(&m->b, spec[n - 1], v, reshape_to(m, cast_to(m, w, acc), 3 + n, wd), acc, acc);
-    d[1] = dim_of(m, w, 0);
-    memcpy(d + 2, o, sizeof *o * (size_t)n);
-    y = reshape_to(m, y, r, d);
+    if (f->mask.i)
+        e = X2(MUL, e, expr_cast(m->c, load_at(m, 2, f->t, r, at), f->acc));
+    return map_over(m, e, f->mask.i ? 3 : 2, in, rank, d);
+}
+
+void imp_deformconv(Imp *m)
+{
+    static const char *const spec[] = {"nxugc,gdcu->ngdx", "nxyuvgc,gdcuv->ngdxy", "nxyzuvwgc,gdcuvw->ngdxyz"};
+    Deform f = {.x = m->in[0], .w = m->in[1], .offset = m->in[2], .mask = operand(m, 4), .t = dtype_of(m, m->in[0]), .rank = rank_of(m, m->in[0]),
+                .group = attr_i(m, "group"), .ogroup = attr_i(m, "offset_group")};
+    Val bias = operand(m, 3);
+    f.n = f.rank - 2;
+    f.acc = wide_type(f.t);
+    if (!deform_attrs(m, &f))
+        return;
+    deform_sizes(m, &f);
+    Val v = deform_samples(m, &f);
+    const int n = f.n;
+    Dim d[MAX_RANK] = {{0}}, outs = dim_of(m, f.w, 0), wd[6] = {DC(m, f.group), dim_floordiv(m->c, outs, DC(m, f.group)), dim_of(m, f.w, 1)};
+    dims_of(m, v, d);
+    d[1 + 2 * n] = wd[0];
+    d[2 + 2 * n] = wd[2];
+    memcpy(wd + 3, f.k, sizeof *f.k * (size_t)n);
+    v = reshape_to(m, v, 3 + 2 * n, d);
+    Val y = b_contract(&m->b, spec[n - 1], v, reshape_to(m, cast_to(m, f.w, f.acc), 3 + n, wd), f.acc, f.acc);
+    d[1] = outs;
+    memcpy(d + 2, f.o, sizeof *f.o * (size_t)n);
+    y = reshape_to(m, y, f.rank, d);
     if (bias.i)
-        y = b_binary(&m->b, S_ADD, y, along(m, cast_to(m, bias, acc), r, 1));
-    result(m, 0, cast_to(m, y, t));
+        y = b_binary(&m->b, S_ADD, y, along(m, cast_to(m, bias, f.acc), f.rank, 1));
+    result(m, 0, cast_to(m, y, f.t));
 }
 
 /* ---- RoiAlign */
@@ -348,6 +373,28 @@ static Dim roi_samples(Imp *m, Roi *r, int i, Dim size)
     return dim_min(m->c, b_bind(&m->b, map_text(m, "max(a, 0)", 1, &most), 0, "samples", 0, DIM_INF), near);
 }
 
+/* How many samples region #0 has per bin along axis i. */
+static Expr roi_count(Imp *m, const Roi *r, int i)
+{
+    Expr region = xaxis(m, 0);
+    return r->ratio > 0 ? XI(r->ratio) : load_at(m, 3 + i, DT_I64, 1, &region);
+}
+
+/* Positions along axis i of an image of that size, [regions, bins, samples], -1 for what is outside; `base` operands come before them. */
+static Val roi_positions(Imp *m, const Roi *r, int i, Dim image, int base, Dim samples)
+{
+    Expr begin, length, n = roi_count(m, r, i), k = xaxis(m, 2), bin[2] = {xaxis(m, 0), xaxis(m, 1)};
+    roi_extent(m, r, i, &begin, &length);
+    if (r->ratio <= 0)
+        k = X2(ADD, k, load_at(m, 5 + i, DT_I64, 2, bin));
+    Expr step = roi_step(m, r, i, length), within = X2(MUL, X2(ADD, expr_cast(m->c, k, r->w), xf(m, r->w, 0.5)), step);
+    Expr p = X2(ADD, X2(ADD, begin, X2(MUL, expr_cast(m->c, bin[1], r->w), step)), X2(DIV, within, expr_cast(m->c, n, r->w)));
+    Expr size = expr_cast(m->c, xdim(m, image), r->w), last = X2(SUB, size, xf(m, r->w, 1));
+    Expr ok = X2(AND, X2(LT, k, n), X2(AND, X2(GE, p, xf(m, r->w, -1)), X2(LE, p, size)));
+    p = X3(SELECT, ok, X2(MIN, X2(MAX, p, xf(m, r->w, 0)), last), xf(m, r->w, -1));
+    return map_over(m, p, base, r->in, 3, (Dim[]){dim_of(m, r->in[1], 0), DC(m, r->bins[i]), samples});
+}
+
 /* The mean or greatest of samples on a grid inside every bin of every region. */
 void imp_roialign(Imp *m)
 {
@@ -379,26 +426,15 @@ void imp_roialign(Imp *m)
     d[channel] = image[1];
     for (int k = 3; k < 7; k++)
         r.in[k] = r.in[0]; /* until it is known: an operand that nothing reads */
-    int base = r.ratio > 0 ? 3 : 7; /* operands before the positions along each axis, [regions, bins, samples], -1 for what is outside */
+    int base = r.ratio > 0 ? 3 : 7; /* operands before the positions */
     for (int i = 0; i < 2; i++) {
-        Expr from, length;
         d[bins + i] = DC(m, r.bins[i]);
         d[samples + i] = roi_samples(m, &r, i, image[2 + i]);
-        roi_extent(m, &r, i, &from, &length);
-        Expr n = r.ratio > 0 ? XI(r.ratio) : load_at(m, 3 + i, DT_I64, 1, &region), k = xaxis(m, 2), bin[2] = {region, xaxis(m, 1)};
-        if (r.ratio <= 0)
-            k = X2(ADD, k, load_at(m, 5 + i, DT_I64, 2, bin));
-        Expr step = roi_step(m, &r, i, length), within = X2(MUL, X2(ADD, expr_cast(m->c, k, r.w), xf(m, r.w, 0.5)), step);
-        Expr p = X2(ADD, X2(ADD, from, X2(MUL, expr_cast(m->c, bin[1], r.w), step)), X2(DIV, within, expr_cast(m->c, n, r.w)));
-        Expr size = expr_cast(m->c, xdim(m, image[2 + i]), r.w), last = X2(SUB, size, xf(m, r.w, 1));
-        Expr ok = X2(AND, X2(LT, k, n), X2(AND, X2(GE, p, xf(m, r.w, -1)), X2(LE, p, size)));
-        p = X3(SELECT, ok, X2(MIN, X2(MAX, p, zero), last), xf(m, r.w, -1));
-        r.in[base + i] = map_over(m, p, base, r.in, 3, (Dim[]){regions, d[bins + i], d[samples + i]});
+        r.in[base + i] = roi_positions(m, &r, i, image[2 + i], base, d[samples + i]);
+        Expr n = roi_count(m, &r, i), bin[2] = {region, xaxis(m, bins + i)}, k = xaxis(m, samples + i);
         count = X2(MUL, count, n);
-        bin[1] = xaxis(m, bins + i);
-        k = xaxis(m, samples + i);
         among[i] = r.ratio > 0 ? inside : X2(LT, X2(ADD, k, load_at(m, 5 + i, DT_I64, 2, bin)), n);
-        p = load_at(m, base + i, r.w, 3, (Expr[]){region, bin[1], k});
+        Expr p = load_at(m, base + i, r.w, 3, (Expr[]){region, bin[1], k});
         inside = X2(AND, inside, X2(GE, p, zero));
         Expr f = X1(FLOOR, p);
         s.low[i] = position_of(m, f);
