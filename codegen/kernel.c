@@ -134,6 +134,7 @@ uint64_t epilogue_mask(const Kernel *k, int of) {
 }
 
 void dim_guess_in(const Graph *g) {
+    dim_forget_parts(g->c);
     for (uint32_t v = 1; v < g->val.n; v++) {
         const Type *t = &g->val.v[v].type;
         for (int d = 0; t->kind == TY_TENSOR && d < t->rank; d++) dim_note_parts(g->c, t->dim[d]);

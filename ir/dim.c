@@ -262,6 +262,10 @@ static void note_parts(Ctx *c, Dim d, int64_t by) {
 
 void dim_note_parts(Ctx *c, Dim d) { note_parts(c, d, 1); }
 
+void dim_forget_parts(Ctx *c) {
+    for (uint32_t i = 0; i < dim_nsyms(c); i++) c->dim->sym.v[i].info.parts = 0;
+}
+
 uint32_t dim_nsyms(const Ctx *c) { return c->dim ? c->dim->sym.n : 0; }
 
 const SymInfo *dim_sym_info(const Ctx *c, uint32_t sym) {

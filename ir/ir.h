@@ -113,6 +113,7 @@ Dim dim_fresh(Ctx *c, const char *stem, int64_t lo, int64_t hi); /* a new symbol
 void dim_sym_range(Ctx *c, uint32_t sym, int64_t lo, int64_t hi); /* narrow a range (before anything is interned on it) */
 void dim_sym_mark_bound(Ctx *c, uint32_t sym);
 void dim_note_parts(Ctx *c, Dim d); /* the symbols that d divides by constants: SymInfo.parts */
+void dim_forget_parts(Ctx *c);      /* of all symbols */
 uint32_t dim_nsyms(const Ctx *c);
 const SymInfo *dim_sym_info(const Ctx *c, uint32_t sym);
 /* Constructors normalise: sums are flattened, sorted, like terms collected; constants folded with overflow checks

@@ -1126,6 +1126,22 @@ static void chooses(const char *level, const char *want, const char *in, const c
     ctx_free(c);
 }
 
+/* The sizes of one graph, or of one level's, do not tell what is typical in another. */
+START_TEST(typical_sizes) {
+    static const char *const size[] = {"floordiv(T,320)", "T", "floordiv(T+1,40)"};
+    static const double typical[] = {320 * 16, 128, 40 * 16};
+    Ctx *c = ctx_new();
+    for (int i = 0; i < 3; i++) {
+        const char *text = ctx_printf(c, "dims T\ngraph @t (%%a: f32[%s]) -> (%%a: f32[%s]) {\n  return %%a\n}\n", size[i], size[i]);
+        Graph *g = graph_parse(c, text, "test.ir");
+        ck_assert_msg(g != NULL, "%s", ctx_messages(c));
+        dim_guess_in(g);
+        ck_assert_double_eq(dim_typical(c, dim_sym(c, "T", 0, DIM_INF)), typical[i]);
+    }
+    ctx_free(c);
+}
+END_TEST
+
 START_TEST(choices) {
     /* A tap of a depthwise convolution costs a multiplication, whatever its address: many points share its weights, also where a block of channels
      * is two vectors. */
@@ -1187,5 +1203,6 @@ int main(void) {
     tcase_add_test(t, nests_that_sort);
     tcase_add_test(t, narrow_indices);
     tcase_add_test(t, choices);
+    tcase_add_test(t, typical_sizes);
     return run_suite(s);
 }
