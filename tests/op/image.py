@@ -1,4 +1,6 @@
 """Operators on images."""
+import itertools
+
 import numpy as np
 from op_test import Case, f32
 
@@ -18,8 +20,54 @@ def grids(rng):
                        {"mode": "cubic", "padding_mode": padding, "align_corners": align}, opset=20, dynamic=align == 1)
 
 
+def pixels(image, at):
+    """Linear interpolation of image [c, ..] at positions [n, ..]: zeros surround it."""
+    low, total = np.floor(at).astype(np.int64), 0
+    size = np.array(image.shape[1:]).reshape(-1, *[1] * (at.ndim - 1))
+    for corner in itertools.product((0, 1), repeat=len(at)):
+        which = low + np.array(corner).reshape(size.shape)
+        inside = ((which >= 0) & (which < size)).all(axis=0)
+        weight = np.where(which == low, 1 - (at - low), at - low).prod(axis=0) * inside
+        total = total + image[:, *np.where(inside, which, 0)] * weight
+    return total
+
+
+def deformed(x, w, offset, bias, mask, group, offset_group, strides, pads, dilations):
+    """DeformConv of any rank, tap by tap."""
+    n, taps = len(strides), list(np.ndindex(*w.shape[2:]))
+    y = np.zeros((len(x), len(w), *offset.shape[2:]))
+    each, per, outs = x.shape[1] // offset_group, w.shape[1], len(w) // group
+    steps = np.stack(np.meshgrid(*[np.arange(o) * s - p for o, s, p in zip(offset.shape[2:], strides, pads)], indexing="ij"))
+    for b, (t, tap) in itertools.product(range(len(x)), enumerate(taps)):
+        shift = (np.array(tap) * dilations).reshape(-1, *[1] * n)
+        for c in range(x.shape[1]):
+            k, g = c // each * len(taps) + t, c // per
+            sample = pixels(x[b, c:c + 1].astype(np.float64), steps + shift + offset[b, k * n:(k + 1) * n])[0] * (1 if mask is None else mask[b, k])
+            y[b, g * outs:(g + 1) * outs] += w[(slice(g * outs, (g + 1) * outs), c % per, *tap)].reshape(-1, *[1] * n) * sample
+    return [(y if bias is None else y + bias.reshape(-1, *[1] * n)).astype(x.dtype)]
+
+
+def deformations(rng):
+    """Groups of channels, groups of offsets, or both; of 1 to 3 axes; with and without a mask and a bias; positions far outside."""
+    for size, kernel, channels, kernels, group, offset_group, strides, pads, dilations in (
+            ((6, 7), (3, 3), 4, 4, 1, 1, (1, 1), (1, 1, 1, 1), (1, 1)), ((7, 5), (2, 3), 6, 9, 3, 2, (2, 1), (0, 1, 1, 2), (1, 2)),
+            ((5, 5), (3, 1), 8, 4, 2, 8, (1, 2), (1, 0, 1, 0), (1, 1)), ((6, 6), (1, 1), 17, 3, 1, 1, (1, 1), (0, 0, 0, 0), (1, 1)),
+            ((9,), (3,), 6, 4, 2, 3, (2,), (1, 0), (1,)), ((4, 3, 5), (2, 1, 2), 4, 2, 2, 1, (1, 1, 2), (0, 1, 0, 1, 0, 0), (1, 1, 1))):
+        n, taps = len(size), int(np.prod(kernel))
+        out = [(size[i] + pads[i] + pads[n + i] - dilations[i] * (kernel[i] - 1) - 1) // strides[i] + 1 for i in range(n)]
+        attrs = dict(group=group, offset_group=offset_group, strides=strides, pads=pads, dilations=dilations)
+        for extras in (False, True):
+            offset = f32(rng, 2, offset_group * taps * n, *out, scale=1.5)
+            offset[0, 0].flat[:2] = -1000, 1e8
+            yield Case("DeformConv", [f32(rng, 2, channels, *size), f32(rng, kernels, channels // group, *kernel), offset,
+                                      f32(rng, kernels) if extras else None, f32(rng, 2, offset_group * taps, *out) if extras else None],
+                       attrs, opset=22, const=(1,) if extras else (), dynamic=extras,
+                       oracle=lambda *inputs, attrs=attrs: deformed(*inputs, **attrs))
+
+
 def cases(rng):
     yield from grids(rng)
+    yield from deformations(rng)
     for kind in (bool, np.int8):    # what several blocks cover is a sum
         yield Case("Col2Im", [rng.integers(0, 2, (1, 4, 9)).astype(kind), np.array([4, 4]), np.array([2, 2])], opset=18, oracle="reference")
     for n in (1, 3):                # one point along an axis
