@@ -1,5 +1,5 @@
 /* math_fn.c: exp, log, tanh, erf, sigmoid, trigonometric functions, pow as Lir. Range reduction, then minimax polynomials (Remez,
- * fitted to relative error on the reduced range). exp, log, tanh, erf and sigmoid of f32 are computed in f32; the other
+ * fitted to relative error on the reduced range). exp, expm1, log, tanh, erf and sigmoid of f32 are computed in f32; the other
  * functions of f32 are computed in f64 and rounded, where the polynomial's error is far below half an ulp of f32.
  * With AVX-512, tanh and erf of f32 are polynomials in pieces, their coefficients looked up in registers.
  * Method of exp and log: W. J. Cody, W. Waite, Software Manual for the Elementary Functions (1980). CODEGEN.md has the errors in ULP. */
