@@ -109,7 +109,8 @@ static bool reshape(Simp *s, Node *n) {
     const DimsAttr *a = n->attr;
     if (reshape_over_map(s, n) || reshape_over_reduce(s, n)) return true;
     const Node *w = simp_made_by(s, n->in[0], P_WINDOW);
-    if (!simp_made_by(s, n->in[0], P_RESHAPE) && !simp_made_by(s, n->in[0], P_CONST) && !(w && window_of_ones(s->c, w->attr)) &&
+    const ConstData *d = val_const(s->g, n->in[0]);
+    if (!simp_made_by(s, n->in[0], P_RESHAPE) && !(w && window_of_ones(s->c, w->attr)) && !(d && d->splat) &&
         !type_same(s->c, val_type(s->g, n->in[0]), val_type(s->g, n->out[0])))
         return false;
     return pass_allow(s->p) && simp_replace(s, n, b_reshape(&s->b, n->in[0], a->rank, a->dim));
