@@ -205,9 +205,10 @@ static bool note_row(void *data, Ctx *c, const ExprInfo *i) {
     return true;
 }
 
-/* Rows of a permuted image, of which many are read, or each many times, are copied to lie side by side. */
+/* Rows of a permuted image, of which many are read, or each many times, are copied to lie side by side, once for all maps. */
 static void materialise_rows(Graph *g) {
     uint32_t nnode = g->node.n;
+    Val *copy = NEWN(g->c, Val, g->val.n);
     for (uint32_t i = 0; i < nnode; i++) {
         Node *n = g->node.v[i];
         int64_t points, elements;
@@ -223,7 +224,9 @@ static void materialise_rows(Graph *g) {
             if (!d || d->op != P_PERMUTE || !strides_in_memory(g, v, &s) || dim_is(g->c, s.stride[s.rank - 1], 1)) continue;
             bool few = dim_is_const(g->c, type_count(g->c, val_type(g, n->out[0])), &points) &&
                        dim_is_const(g->c, type_count(g->c, val_type(g, v)), &elements) && points < elements;
-            if (!few) n->in[k] = copy_of(g, v, n->loc);
+            if (few) continue;
+            if (!copy[v.i].i) copy[v.i] = copy_of(g, v, n->loc);
+            n->in[k] = copy[v.i];
         }
     }
 }
