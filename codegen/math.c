@@ -11,12 +11,49 @@ static M context(Lir *l, const Target *t, LVal v) {
 
 static LVal in_type(Lir *l, LVal v, DType t) { return lir_type(l, v).dt == t ? v : lir_cast(l, v, t); }
 
-/* Integers narrower than 32 bits are divided as i32, u32 as i64. */
+/* Integers narrower than 32 bits are divided as i32. */
 static DType div_type(DType t) {
     switch (t) {
-    case DT_I64: case DT_U64: case DT_U32: return DT_I64;
+    case DT_I64: case DT_U64: return DT_I64;
+    case DT_U32: return DT_U32;
     default: return DT_I32;
     }
+}
+
+/* By a product with 1 / y, in a type of floats with 6 bits more than x has: what is added to |x| is less than 1, and moves quotients up by more than
+ * roundings move them down. Divisors that are the same in a loop are inverted once. */
+static LVal short_divide(const M *m, DType f, LVal x, LVal y) {
+    M w = *m;
+    w.ty = f;
+    LVal by = m_div(&w, m_f(&w, 1), lir_cast(m->l, y, f)), a = lir_cast(m->l, x, f), half = m_f(&w, 0.5);
+    if (dt_is_signed(m->ty)) half = m_copysign(&w, half, a);
+    return lir_cast(m->l, m_mul(&w, m_add(&w, a, half), by), m->ty);
+}
+
+/* Of i64, in f64: the nearest quotient to 50 bits, plus that of what it leaves, leaves y / 2 at most (and a little); where the sign of that is not
+ * x's, the truncated quotient is one nearer to zero. The inverse is short of 1 / y, so that quotients are below 2^63. */
+static LVal long_divide(const M *m, LVal x, LVal y) {
+    Lir *l = m->l;
+    M w = *m;
+    w.ty = DT_F64;
+    LVal by = m_div(&w, m_f(&w, 1 - 0x1p-52), lir_cast(l, y, DT_F64)), q = {0}, rest = x, zero = m_i(m, DT_I64, 0);
+    for (int i = 0; i < 2; i++) {
+        LVal part = lir_cast(l, lir_op1(l, S_RINT, m_mul(&w, lir_cast(l, rest, DT_F64), by)), DT_I64);
+        rest = m_sub(m, rest, m_mul(m, part, y));
+        q = i ? m_add(m, q, part) : part;
+    }
+    LVal some = m_cmp(m, S_NE, rest, zero), over = lir_op2(l, S_AND, some, m_cmp(m, S_LT, lir_op2(l, S_XOR, rest, x), zero));
+    LVal back = m_sel(m, m_cmp(m, S_LT, lir_op2(l, S_XOR, x, y), zero), m_i(m, DT_I64, 1), m_i(m, DT_I64, -1));
+    return m_sel(m, over, m_add(m, q, back), q);
+}
+
+/* Truncated quotient of values of type t, where there is one. CPUs have no instructions that divide vectors of integers; those of constants are
+ * products. */
+static LVal divide(const M *m, DType t, LVal x, LVal y) {
+    int64_t by;
+    bool given = lir_all_const(m->l, y, &by), wide = dt_bits(t) == 64;
+    if (m->lanes == 1 || given || !(m->t->flags & F_SIMD) || (wide && !(m->t->flags & F_AVX512))) return lir_op2(m->l, S_DIV, x, y);
+    return wide ? long_divide(m, x, y) : short_divide(m, dt_bits(t) <= 16 ? DT_F32 : DT_F64, x, y);
 }
 
 /* Unsigned 64-bit quotient from the signed one (Hacker's Delight 9-3). */
@@ -24,20 +61,23 @@ static LVal udiv64(const M *m, LVal x, LVal y) {
     LVal one = m_i(m, DT_I64, 1), zero = m_i(m, DT_I64, 0);
     LVal big = m_cmp(m, S_LT, y, zero);
     LVal safe = m_sel(m, big, one, y);
-    LVal q = lir_op2(m->l, S_SHL, lir_op2(m->l, S_DIV, lir_shru(m->l, x, one), safe), one);
+    LVal q = lir_op2(m->l, S_SHL, divide(m, DT_I64, lir_shru(m->l, x, one), safe), one);
     LVal r = m_sub(m, x, m_mul(m, q, y));
     LVal fix = m_sel(m, lir_ltu(m->l, r, y), zero, one);
     LVal direct = m_sel(m, lir_ltu(m->l, x, y), zero, one);
     return m_sel(m, big, direct, m_add(m, q, fix));
 }
 
-/* Truncated quotient with x/0 = 0, MIN/-1 = MIN; operands in a type that holds them (i32, i64; u64 bits in i64). */
-static LVal quotient(const M *m, LVal x, LVal y, bool u64) {
+/* Truncated quotient of values of type t with x/0 = 0, MIN/-1 = MIN; operands in a type that holds them (i32, u32, i64; u64 bits in i64). */
+static LVal quotient(const M *m, DType t, LVal x, LVal y) {
     LVal zero = m_i(m, m->ty, 0), one = m_i(m, m->ty, 1), minus = m_i(m, m->ty, -1);
     LVal none = m_cmp(m, S_EQ, y, zero);
-    if (u64) return m_sel(m, none, zero, udiv64(m, x, m_sel(m, none, one, y)));
+    if (!dt_is_signed(t)) {
+        LVal some = m_sel(m, none, one, y);
+        return m_sel(m, none, zero, t == DT_U64 ? udiv64(m, x, some) : divide(m, t, x, some));
+    }
     LVal neg = m_cmp(m, S_EQ, y, minus);
-    LVal q = lir_op2(m->l, S_DIV, x, m_sel(m, lir_op2(m->l, S_OR, none, neg), one, y));
+    LVal q = divide(m, t, x, m_sel(m, lir_op2(m->l, S_OR, none, neg), one, y));
     q = m_sel(m, neg, m_sub(m, zero, x), q);
     return m_sel(m, none, zero, q);
 }
@@ -45,17 +85,17 @@ static LVal quotient(const M *m, LVal x, LVal y, bool u64) {
 static LVal int_div(Lir *l, const Target *t, SOp op, LVal a, LVal b) {
     DType ty = lir_type(l, a).dt, wide = div_type(ty);
     M m = context(l, t, a);
-    bool u64 = ty == DT_U64;
+    bool natural = !dt_is_signed(ty);
     LVal x = in_type(l, a, wide), y = in_type(l, b, wide);
     int64_t by;
-    if ((op == S_FDIV || op == S_MOD) && !u64 && lir_all_const(l, y, &by) && by > 0 && !(by & (by - 1))) /* a shift, a mask */
+    if ((op == S_FDIV || op == S_MOD) && ty != DT_U64 && lir_all_const(l, y, &by) && by > 0 && !(by & (by - 1))) /* a shift, a mask */
         return in_type(l, lir_op2(l, op, x, y), ty);
     m.ty = wide;
-    LVal zero = m_i(&m, wide, 0), q = quotient(&m, x, y, u64);
+    LVal zero = m_i(&m, wide, 0), q = quotient(&m, ty, x, y);
     LVal rem = m_sub(&m, x, m_mul(&m, q, y));
     LVal none = m_cmp(&m, S_EQ, y, zero), r;
-    if (op == S_DIV) r = q;
-    else if (op == S_REM || u64) r = op == S_FDIV ? q : m_sel(&m, none, zero, rem);
+    if (op == S_DIV || (op == S_FDIV && natural)) r = q;
+    else if (op == S_REM || natural) r = m_sel(&m, none, zero, rem);
     else {
         /* the remainder's sign differs from the divisor's: one step down */
         LVal some = m_cmp(&m, S_NE, rem, zero), off = m_cmp(&m, S_LT, lir_op2(l, S_XOR, rem, y), zero);

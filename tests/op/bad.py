@@ -291,6 +291,31 @@ def refusals(rng):
 
 # --- numbers at the edges ---
 
+def truncated(x, y):
+    """x / y toward zero, 0 where y is, of integers that numpy divides downward"""
+    some = np.where(y == 0, y.dtype.type(1), y)
+    q = x // some
+    return np.where(y == 0, 0, q + ((x != q * some) & ((x < 0) != (some < 0)))).astype(x.dtype)
+
+
+def quotients(rng):
+    """Integers of all lengths, and multiples of the divisor and what is beside them: quotients that rounding could move to the next integer."""
+    for kind in (np.int8, np.int16, np.int32, np.int64, np.uint8, np.uint16, np.uint32, np.uint64):
+        lo, hi, bits = np.iinfo(kind).min, np.iinfo(kind).max, np.iinfo(kind).bits
+        ends = np.array(sorted({v for k in range(bits) for v in ((1 << k) - 1, 1 << k, -(1 << k), 1 - (1 << k)) if lo <= v <= hi}), kind)
+        y = rng.integers(lo, hi, 1200, kind, endpoint=True) >> rng.integers(0, bits, 1200).astype(kind)
+        times = [int(q) % (abs(hi // int(d)) or 1) if d else 0 for q, d in zip(rng.integers(0, hi, 1200, kind), y)]
+        near = np.array([min(max(int(d) * q + k % 3 - 1, lo), hi) for k, (q, d) in enumerate(zip(times, y))], kind)
+        x, y = np.concatenate([np.repeat(ends, len(ends)), near]), np.concatenate([np.tile(ends, len(ends)), y])
+        with np.errstate(over="ignore"):
+            for by in (y, y[-1:], y[-2]):
+                q = truncated(x, by)
+                rest = np.where(by == 0, 0, x - q * by).astype(kind)
+                yield Case("Div", [x, by], oracle=[q])
+                yield Case("Mod", [x, by], {"fmod": 1}, oracle=[rest])
+                yield Case("Mod", [x, by], oracle=[np.where((rest != 0) & ((rest < 0) != (by < 0)), rest + by, rest).astype(kind)])
+
+
 def whole(rng):
     """Integers are total (ir/IR.md, 2): x / 0 = x mod 0 = 0, MIN / -1 = MIN; shifts by the width or more give 0."""
     for kind in (np.int8, np.int16, np.int32, np.int64, np.uint8, np.uint16, np.uint32, np.uint64):
@@ -451,6 +476,7 @@ def empty(rng):
 def cases(rng):
     yield from refusals(rng)
     yield from whole(rng)
+    yield from quotients(rng)
     yield from casts(rng)
     yield from floats(rng)
     yield from empty(rng)
