@@ -294,8 +294,19 @@ static void cut_blocks(Kernel *k, int axis, int64_t least) {
 
 /* ---- short rows ---- */
 
-/* The last two axes of a map, axis and the next, which has `by` points. split: buffers read along one of them alone, or neither. */
+/* The last two axes of a map, axis and the next, which has `by` points. split: buffers read along one of them alone, or neither, or each in
+ * a dim of its own. */
 typedef struct Short { Merge m; int axis; int64_t by; uint64_t split; bool ok, alone; } Short;
+
+/* Is dim d or e read along the first of the two axes, and the other along the second, so that each point of that has a row of its own? */
+static bool rows_in_turn(const Short *x, int buf, const Expr *at, int d, int e) {
+    const KBuf *b = &x->m.k->buf[buf];
+    const uint32_t along = expr_axis(x->m.k->c, (uint32_t)x->axis).i, row = expr_axis(x->m.k->c, (uint32_t)x->axis + 1).i;
+    if (d >= e || (b->dtype != DT_F32 && b->dtype != DT_I32)) return false;
+    for (int i = d + 1; i < e; i++) if (uses_pair(x->m.k->c, at[i], x->axis)) return false;
+    const int near = at[d].i == along ? d : e;
+    return at[near].i == along && at[d + e - near].i == row && dim_is(x->m.k->c, b->stride[near], 1);
+}
 
 static void short_access(Short *x, int buf, int rank, const Expr *at, int oob) {
     Ctx *c = x->m.k->c;
@@ -309,9 +320,9 @@ static void short_access(Short *x, int buf, int rank, const Expr *at, int oob) {
                 dim_same(c, b->stride[d], dim_mul(c, b->stride[d + 1], b->dim[d + 1]));
     bool one = d < rank && last == d && (at[d].i == expr_axis(c, (uint32_t)x->axis).i || at[d].i == expr_axis(c, (uint32_t)x->axis + 1).i) &&
                dim_is(c, b->stride[d], 1) && (b->dtype == DT_F32 || b->dtype == DT_I32);
-    bool before = x->m.dim[buf] >= 0, split = x->split >> buf & 1;
-    x->ok = x->ok && oob == OOB_NEVER && (pair ? !split && (!before || x->m.dim[buf] == d) : (one || d == rank) && !before);
-    x->alone |= one && !pair;
+    bool alone = one || rows_in_turn(x, buf, at, d, last), before = x->m.dim[buf] >= 0, split = x->split >> buf & 1;
+    x->ok = x->ok && oob == OOB_NEVER && (pair ? !split && (!before || x->m.dim[buf] == d) : (alone || d == rank) && !before);
+    x->alone |= alone && !pair;
     if (pair) x->m.dim[buf] = d;
     else x->split |= 1ull << buf;
 }

@@ -2,6 +2,7 @@
  * permutation of it, where a gather would go to memory for every lane:
  * - a row of no more elements than lanes, whatever the index (the columns of a tile that is repeated);
  * - the quotient of the axis by a constant (pixels shown several times);
+ * - rows that take turns, elements of one at its quotient, the row at its remainder (images that are put together of their phases);
  * - with e->near, elements that the run finds within a register of each other (rows that are resized or reflected), or else it gathers.
  * Where gathers are no faster than loads of the lanes, and many rows share the places, these are in scalars before the rows. */
 #include "emit_value.h"
@@ -45,6 +46,98 @@ static LVal quotients(Emit *e, const Row *r, LVal from, LVal end, int64_t by) {
     LVal which = lir_add(l, lir_splat(l, skip, r->lanes), lir_iota(l, DT_U32, r->lanes));
     which = lir_op2(l, S_DIV, which, lir_splat(l, lir_int(l, DT_U32, by), r->lanes));
     return look_up(e, r, first, count, lir_bitcast(l, which, DT_I32));
+}
+
+/* ---- rows that take turns ---- */
+
+/* Elements axis / by of row axis % by; the places of `row` in terms of axis / by. beside: an axis that nobody has, instead of others' */
+typedef struct Turns { int axis, beside; int64_t by, row; bool ok; } Turns;
+
+static Expr in_row(void *data, Ctx *c, Expr e, const ExprInfo *i, const Expr *arg) {
+    Turns *t = data;
+    if (i->kind == E_AXIS && (int)i->index == t->axis) return expr_axis(c, (uint32_t)t->beside);
+    if (i->kind != E_OP || (i->op != S_FDIV && i->op != S_MOD) || i->arg[0].i != expr_axis(c, (uint32_t)t->axis).i)
+        return i->narg ? expr_rebuild(c, i, arg) : e;
+    const ExprInfo *by = expr_info(c, i->arg[1]);
+    if (by->kind != E_CONST || (t->by && by->val.i != t->by)) return t->ok = false, e;
+    t->by = by->val.i;
+    return i->op == S_MOD ? expr_int(c, DT_I64, t->row) : expr_axis(c, (uint32_t)t->axis);
+}
+
+/* Address of the row's element 0, if its elements are neighbours; else none. */
+static LVal row_of(Emit *e, const Stage *s, uint16_t buf, const Expr *at, const Point *p, Turns *t) {
+    const KBuf *b = &e->k->buf[buf];
+    Expr row[MAX_RANK];
+    Point first = *p;
+    int64_t step;
+    LVal vec;
+    for (int d = 0; d < b->rank; d++) {
+        row[d] = expr_rewrite(e->c, at[d], in_row, t);
+        if (!t->ok || expr_uses_axis(e->c, row[d], (uint32_t)t->beside)) return (LVal){0};
+    }
+    first.axis[p->vaxis] = lir_i64(e->l, 0);
+    LVal from = emit_address(e, s, buf, b->rank, row, &first, &step, &vec);
+    return t->by && step == 1 && !vec.i ? from : (LVal){0};
+}
+
+enum { MOST_ROWS = 4 /* of more, a gather is no worse */ };
+
+/* A whole vector that begins with an element of row 0: neighbours of each row, interleaved. */
+static LVal whole_turns(Emit *e, const Row *row, int rows, LVal first, uint16_t lanes) {
+    LVal part[MOST_ROWS];
+    LTy few = {(uint8_t)row->type, (uint16_t)(lanes / rows)};
+    for (int i = 0; i < rows; i++) part[i] = lir_load(e->l, row[i].ptr, lir_add(e->l, row[i].at, first), few, (LVal){0}, 0);
+    for (int n = rows / 2; n > 0; n /= 2)
+        for (int i = 0; i < n; i++) {
+            const int16_t len = (int16_t)reg_lanes(e, part[i]);
+            int16_t idx[64];
+            for (int16_t k = 0; k < len; k++) idx[2 * k] = k, idx[2 * k + 1] = (int16_t)(len + k);
+            part[i] = lir_shuffle(e->l, part[i], part[i + n], (uint16_t)(2 * len), idx);
+        }
+    return part[0];
+}
+
+/* Any lanes of one register from element `from` of the turns on, all below `end`. */
+static LVal some_turns(Emit *e, const Row *row, int rows, LVal from, LVal end) {
+    Lir *l = e->l;
+    const uint16_t lanes = row->lanes;
+    LVal v = {0}, skip = lir_cast(l, lir_op2(l, S_REM, from, lir_i64(l, rows)), DT_U32);
+    LVal which = lir_add(l, lir_splat(l, skip, lanes), lir_iota(l, DT_U32, lanes));
+    which = lir_op2(l, S_REM, which, lir_splat(l, lir_int(l, DT_U32, rows), lanes));
+    for (int i = 0; i < rows; i++) {
+        LVal part = quotients(e, &row[i], from, lir_addi(l, end, -i), rows); /* what lies behind is not this row's */
+        LVal here = lir_op2(l, S_EQ, which, lir_splat(l, lir_int(l, DT_U32, i), lanes));
+        v = i ? lir_op3(l, S_SELECT, here, part, v) : part;
+    }
+    return v;
+}
+
+static LVal take_turns(Emit *e, const Stage *s, uint16_t buf, const Expr *at, const Point *p, Row r) {
+    Lir *l = e->l;
+    Row row[MOST_ROWS] = {r};
+    Turns t = {.axis = p->vaxis, .beside = K_AXES, .ok = true};
+    row->at = row_of(e, s, buf, at, p, &t);
+    if (!row->at.i || t.by < 2 || t.by > MOST_ROWS || dim_lo(e->c, s->axis[p->vaxis].extent) < t.by) return (LVal){0};
+    const int rows = (int)t.by;
+    for (t.row = 1; t.row < rows; t.row++) {
+        row[t.row] = r;
+        row[t.row].at = row_of(e, s, buf, at, p, &t);
+    }
+    LVal from = p->axis[p->vaxis], end = emit_dim(e, s->axis[p->vaxis].extent), v = {0}, part[2] = {{0}};
+    LIf whole = {0};
+    if (rows != 3) {
+        LVal begins = lir_op2(l, S_EQ, lir_op2(l, S_AND, from, lir_i64(l, rows - 1)), lir_i64(l, 0));
+        LVal fits = lir_op2(l, S_LE, lir_addi(l, from, p->lanes), end);
+        whole = lir_if(l, lir_op2(l, S_AND, begins, fits), 1);
+        v = whole_turns(e, row, rows, lir_op2(l, S_DIV, from, lir_i64(l, rows)), p->lanes);
+        lir_else(l, &whole, &v);
+    }
+    int16_t lane[64];
+    for (int i = 0; i < p->lanes; i++) lane[i] = (int16_t)i;
+    for (int h = 0; h < p->lanes / r.lanes; h++) part[h] = some_turns(e, row, rows, lir_addi(l, from, h * r.lanes), end);
+    LVal some = p->lanes > r.lanes ? lir_shuffle(l, part[0], part[1], p->lanes, lane) : part[0];
+    if (rows != 3) lir_endif(l, &whole, &some, &v);
+    return rows != 3 ? v : some;
 }
 
 /* ---- near each other, as it turns out ---- */
@@ -139,7 +232,8 @@ LVal emit_few(Emit *e, const Stage *s, uint16_t buf, const Expr *at, LVal ok, co
         r.at = emit_address(e, s, buf, rank, row, p, &step, &vec);
         return load_near(e, b, &near, r.ptr, r.at, ok, p);
     }
-    if (ok.i || d < 0 || (r.type != DT_F32 && r.type != DT_I32) || !(e->t->flags & F_AVX2) || p->lanes % r.lanes || halves > 2) return (LVal){0};
+    if (ok.i || (r.type != DT_F32 && r.type != DT_I32) || !(e->t->flags & F_AVX2) || p->lanes % r.lanes || halves > 2) return (LVal){0};
+    if (d < 0) return take_turns(e, s, buf, at, p, r);
     const int64_t by = quotient_by(e, at[d], p->vaxis);
     if (!by && dim_hi(e->c, b->dim[d]) > r.lanes) return (LVal){0};
     int16_t lane[2][2 * MOST];

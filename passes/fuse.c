@@ -186,6 +186,22 @@ static bool path_cuts(Fuse *f, Val v) {
     return false;
 }
 
+/* Does the path make neighbours of elements that lie in few rows? A kernel that goes along the rows would store every element alone; the copy loads
+ * what is side by side, and interleaves it in registers (of three rows not well enough for a kernel more). */
+static bool interleaves(Fuse *f, Val v) {
+    if (!f->p->target || !(f->p->target->flags & F_AVX2) || dt_bits(val_type(f->g, v)->dtype) != 32) return false;
+    v = graph_resolve(f->g, v);
+    for (Node *d = val_def(f->g, v); d && is_view(d); d = val_def(f->g, v)) {
+        const Type *t = val_type(f->g, v);
+        const int last = t->rank - 1;
+        if (d->op == P_PERMUTE && last > 0 && ((const PermAttr *)d->attr)->perm[last - 1] == last &&
+            (dim_is(f->c, t->dim[last], 2) || dim_is(f->c, t->dim[last], 4)))
+            return true;
+        v = graph_resolve(f->g, d->in[0]);
+    }
+    return false;
+}
+
 static bool direct(Fuse *f, Val v) { Node *d = val_def(f->g, v); return !d || !is_view(d); }
 
 static bool trailing(uint32_t axes, int rank) {
@@ -223,6 +239,7 @@ static bool map_joins(Fuse *f, Node *n, int k, Grp *g) {
     if (n->nout != 1) return false;
     if (n->op == P_GATHER && k == 0) return false; /* reads the table at other places */
     if (n->op == P_UPDATE) return false;
+    if (n->op == P_COPY && g->kind != G_CONTRACT && interleaves(f, n->in[k])) return false;
     switch (g->kind) {
     case G_MAP:
         return (path || pure_path(f, n->in[k], g)) && dim_same(f->c, count_of(f, n->in[k]), type_count(f->c, out)) &&

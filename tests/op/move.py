@@ -1,6 +1,6 @@
 """Operators that move elements: slices, joins, reshapes."""
 import numpy as np
-from op_test import Case, f32, i32, strings
+from op_test import Case, Graph, f32, i32, strings
 
 FAR = 2**63 - 1
 
@@ -32,6 +32,14 @@ def cases(rng):
                        {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"},
                        const=(2,), dynamic=x.dtype == np.int32,
                        oracle=lambda x, _, scales: [x.repeat(int(scales[2]), 2).repeat(int(scales[3]), 3)], tol=0)
+    for n in (2, 3, 4, 5):      # rows whose elements take turns
+        for x in (f32(rng, 1, 2 * n * n, 2, 33), i32(rng, 2, n * n, 3, 16), f32(rng, 1, n * n, 5, 41)):
+            yield Case("DepthToSpace", [x], {"blocksize": n, "mode": "CRD"}, oracle="reference")
+            yield Case("DepthToSpace", [x], {"blocksize": n}, dynamic=x.dtype == np.float32, oracle="reference")
+            yield Case("Transpose", [x[:, :n]], {"perm": [0, 2, 3, 1]}, dynamic=len(x) > 1)
+            turn = {"perm": [0, 2, 3, 1]}
+            yield Graph([x[:, :n]], [("Transpose", ["x0"], ["t"], turn), ("Neg", ["t"], ["y"], {}), ("Abs", ["x0"], ["a"], {}),
+                                     ("Transpose", ["a"], ["z"], turn)], ["y", "z"])
     for axis in (0, 1, -1):
         for const, dynamic in (((), True), ((2,), False), ((1, 2), False)):
             yield Case("Tile", [f32(rng, 3, 4), np.array(3, np.int64), np.array(axis, np.int64)], opset=1, const=const, dynamic=dynamic,
