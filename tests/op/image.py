@@ -70,6 +70,17 @@ def cases(rng):
     yield from deformations(rng)
     for kind in (bool, np.int8):    # what several blocks cover is a sum
         yield Case("Col2Im", [rng.integers(0, 2, (1, 4, 9)).astype(kind), np.array([4, 4]), np.array([2, 2])], opset=18, oracle="reference")
+    for image, block, attrs in (((13, 17), (3, 2), {"strides": [2, 2]}), ((12, 40), (2, 2), {"strides": [2, 2]}),
+                                ((9, 33), (4, 5), {"strides": [3, 4], "pads": [1, 2, 2, 1]}), ((70,), (3,), {"strides": [2], "pads": [3, 0]}),
+                                ((11, 19), (2, 3), {"strides": [2, 1], "dilations": [3, 2], "pads": [0, 1, 1, 0]}),
+                                ((7, 5), (1, 2), {"strides": [3, 5]}),
+                                ((5, 6, 38), (2, 1, 3), {"strides": [2, 3, 2], "pads": [1, 0, 1, 0, 0, 1]})):
+        n, pads = len(image), attrs.get("pads", [0] * 2 * len(image))
+        span = [d * (b - 1) + 1 for b, d in zip(block, attrs.get("dilations", [1] * n))]
+        count = [(image[i] + pads[i] + pads[n + i] - span[i]) // attrs["strides"][i] + 1 for i in range(n)]
+        x = [f32(rng, 2, 3 * int(np.prod(block)), int(np.prod(count))), np.array(image), np.array(block)]
+        for const, dynamic in (((1, 2), False), ((2,), True), ((), False)):
+            yield Case("Col2Im", x, attrs, opset=18, const=const, dynamic=dynamic, oracle="reference")
     for n in (1, 3):                # one point along an axis
         for dynamic in (False, True):
             yield Case("AffineGrid", [f32(rng, 2, 2, 3), np.array([2, 1, 1, n])], {"align_corners": 1}, opset=20, dynamic=dynamic)
