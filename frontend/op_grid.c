@@ -545,17 +545,23 @@ void imp_maxroipool(Imp *m)
     dims_of(m, m->in[0], image);
     b_guard(&m->b, G_EQ, dim_of(m, m->in[1], 1), DC(m, 5), "regions must have 5 numbers");
     Expr region = xaxis(m, 0), batch = expr_cast(m->c, load_at(m, 3, t, 2, (Expr[]){region, XI(0)}), DT_I64);
-    Val v = m->in[0];
+    /* Bins begin at places of their own: where there are channels for vectors, these lie side by side. */
+    const bool deep = dim_lo(m->c, image[1]) >= 32;
+    const int row = deep ? 1 : 2, k = deep ? 3 : 4, channel = deep ? 4 : 1;
+    Val v = deep ? b_permute(&m->b, m->in[0], (int[]){0, 2, 3, 1}) : m->in[0];
     for (int i = 0; i < 2; i++) {
         Val in[4] = {v, {0}, {0}, m->in[1]};
-        Dim longest = pool_bins(m, i, bins[i], image[2 + i], t, in + 1);
-        Expr bin[2] = {region, xaxis(m, 2 + i)}, at = X2(ADD, load_at(m, 1, DT_I64, 2, bin), xaxis(m, 4));
-        Expr inside = X2(MIN, at, X2(SUB, xdim(m, image[2 + i]), XI(1)));
-        Expr x = i ? load_at(m, 0, w, 4, (Expr[]){region, xaxis(m, 1), xaxis(m, 2), inside})
-                   : expr_cast(m->c, load_at(m, 0, t, 4, (Expr[]){batch, xaxis(m, 1), inside, xaxis(m, 3)}), w);
+        Dim longest = pool_bins(m, i, bins[i], image[2 + i], t, in + 1), d[5] = {regions};
+        Expr bin[2] = {region, xaxis(m, row + i)}, at = X2(ADD, load_at(m, 1, DT_I64, 2, bin), xaxis(m, k)), p[4] = {i ? region : batch};
+        p[deep ? 3 : 1] = xaxis(m, channel);
+        p[row + i] = X2(MIN, at, X2(SUB, xdim(m, image[2 + i]), XI(1)));
+        p[row + !i] = xaxis(m, row + !i);
+        Expr x = i ? load_at(m, 0, w, 4, p) : expr_cast(m->c, load_at(m, 0, t, 4, p), w);
         x = X3(SELECT, X2(LT, at, load_at(m, 2, DT_I64, 2, bin)), x, xf(m, w, -INFINITY));
-        v = map_over(m, x, 4, in, 5, (Dim[]){regions, image[1], DC(m, bins[0]), i ? DC(m, bins[1]) : image[3], longest});
-        v = b_reduce1(&m->b, R_MAX, v, 1u << 4, false);
+        d[channel] = image[1], d[row] = DC(m, bins[0]), d[row + 1] = i ? DC(m, bins[1]) : image[3], d[k] = longest;
+        v = map_over(m, x, 4, in, 5, d);
+        v = b_reduce1(&m->b, R_MAX, v, 1u << k, false);
     }
+    if (deep) v = b_permute(&m->b, v, (int[]){0, 3, 1, 2});
     result(m, 0, cast_to(m, map_text(m, "select(a == -inf, 0, a)", 1, &v), t));
 }

@@ -32,6 +32,12 @@ def cases(rng):
     yield Case("MaxRoiPool", [f32(rng, 1, 2, 4, 4), np.float32([[0, 5, 5, 9, 9], [0, -9, 0, -5, 3], [0, 2, 2, 1, 1]])], {"pooled_shape": [2, 2]},
                opset=11)
     yield Case("MaxRoiPool", [f16(rng, 1, 2, 6, 6), rois(rng, 3, 1, 6).astype(np.float16)], {"pooled_shape": [2, 2]}, opset=11, oracle="ort-wide")
+    deep = [f16(rng, 1, 40, 6, 6), rois(rng, 3, 1, 6).astype(np.float16)]        # channels for vectors
+    yield Case("MaxRoiPool", deep, {"pooled_shape": [2, 3]}, opset=11, oracle="ort-wide")
+    yield Case("MaxRoiPool", [f32(rng, 2, 33, 9, 11), rois(rng, 6, 2, 12)], {"pooled_shape": [3, 2], "spatial_scale": 0.5}, opset=11,
+               dynamic={1: ["r", 5]})
+    yield Case("MaxRoiPool", [f32(rng, 1, 32, 4, 4), np.float32([[0, 5, 5, 9, 9], [0, -9, 0, -5, 3]])], {"pooled_shape": [2, 2]}, opset=11)
+    yield Case("MaxRoiPool", [f32(rng, 1, 35, 6, 6), np.float32([[1, 0, 0, 3, 3]])], {"pooled_shape": [2, 2]}, error="out of range")
     yield Case("MaxRoiPool", [f32(rng, 1, 2, 6, 6), np.float32([[1, 0, 0, 3, 3]])], {"pooled_shape": [2, 2]}, error="out of range")
     yield Case("MaxRoiPool", [f32(rng, 1, 2, 6, 6), f32(rng, 3, 4)], {"pooled_shape": [2, 2]}, error="5 numbers")
     yield Case("MaxRoiPool", [f32(rng, 1, 2, 6, 6), f32(rng, 3, 5)], {"pooled_shape": [2]}, error="pooled_shape")
