@@ -156,16 +156,25 @@ static int axis_score(const Kernel *k, const Stage *s, int axis) {
     return score < 1 && s->axis[axis].kind == AX_PAR && !a.scatter && dim_typical(k->c, s->axis[axis].extent) >= 8 ? 1 : score;
 }
 
-bool nest_commutes(const Kernel *k, const Stage *s) {
-    if (s->nres != 1) return false;
-    const ExprInfo *i = expr_info(k->c, s->comb[0]);
+/* Is the combiner of result r one commutative operation on that? */
+static bool commutes(const Kernel *k, const Stage *s, uint32_t r) {
+    const ExprInfo *i = expr_info(k->c, s->comb[r]);
     if (i->kind != E_OP || i->narg != 2) return false;
     const ExprInfo *a = expr_info(k->c, i->arg[0]), *b = expr_info(k->c, i->arg[1]);
-    if (a->kind != E_ARG || b->kind != E_ARG) return false;
+    if (a->kind != E_ARG || b->kind != E_ARG || (a->index != r && b->index != r) || a->index + b->index != 2 * r + s->nres) return false;
     switch (i->op) {
     case S_ADD: case S_MUL: case S_MIN: case S_MAX: case S_AND: case S_OR: return true;
     default: return false;
     }
+}
+
+bool nest_commutes(const Kernel *k, const Stage *s) { return s->nres == 1 && commutes(k, s, 0); }
+
+/* Several reductions of the same walk */
+static bool all_commute(const Kernel *k, const Stage *s) {
+    uint32_t r = 0;
+    while (r < (uint32_t)s->nres && commutes(k, s, r)) r++;
+    return r == (uint32_t)s->nres;
 }
 
 /* The better of two pairs: commutes, as which of equal pairs it is does not matter. */
@@ -184,7 +193,7 @@ int nest_vector_axis(const Kernel *k, const Stage *s, const Target *t, int first
         int sc = axis_score(k, s, a);
         if (sc > 0 && sc >= best_score) { best = a; best_score = sc; }
     }
-    if (last_red >= 0 && (nest_commutes(k, s) || picks_pair(k, s))) {
+    if (last_red >= 0 && (all_commute(k, s) || picks_pair(k, s))) {
         int sc = axis_score(k, s, last_red);
         if (sc > best_score + 2) best = last_red;
     }

@@ -1,7 +1,7 @@
 """Graphs of several nodes that were wrong together, where each node alone is right (most of them found by fuzz.py --only Chain)."""
 import numpy as np
 from onnx import helper
-from op_test import Body, Graph, f32
+from op_test import Body, Graph, f32, ints, special
 
 
 def cases(rng):
@@ -10,6 +10,16 @@ def cases(rng):
     yield Graph([x, f32(rng, 0, 17), *map(np.array, ([6], [6], [1]))],
                 [("Slice", ["x0", "x2", "x3", "x4"], ["cut"], {}), ("MatMul", ["cut", "x1"], ["y"], {}), ("Sin", ["y"], ["s"], {}),
                  ("Transpose", ["s"], ["z"], {"perm": [1, 0]})], ["y", "z"], const=(2, 3, 4))
+    # both extremes of a tensor, also of one that a kernel makes for them, and with NaN
+    whole = [ints(rng, 5, 77, low=-90, high=90, dtype=k) for k in (np.int8, np.int32, np.int64)]
+    for x in (f32(rng, 7, 331), special(rng, 3, 45), f32(rng, 1000).astype(np.float16), *whole):
+        with np.errstate(all="ignore"):
+            wide = np.abs(x)
+            yield Graph([x], [("ReduceMax", ["x0"], ["hi"], {"keepdims": 0}), ("ReduceMin", ["x0"], ["lo"], {"keepdims": 0}),
+                              ("Abs", ["x0"], ["a"], {}), ("ReduceMin", ["a"], ["la"], {}), ("ReduceMax", ["a"], ["ha"], {}),
+                              ("Sub", ["hi", "lo"], ["range"], {})], ["hi", "lo", "la", "ha", "range"], opset=18,
+                        dynamic=x.dtype == np.float32 and len(x) > 3,
+                        oracle=[x.max(), x.min(), wide.min(keepdims=True), wide.max(keepdims=True), x.max() - x.min()])
     # what follows from a sum beside what follows from nothing
     yield Graph([f32(rng, 5, 17), np.array([1])],
                 [("ReduceSum", ["x0", "x1"], ["s"], {"keepdims": 0}), ("Abs", ["s"], ["a"], {}), ("Less", ["a", "a"], ["no"], {}),
