@@ -1,6 +1,7 @@
 /* op_grid.c: operators on images and grids that are maps with computed coordinates: centred crops, sampling grids, folding
  * of columns, unpooling, deformable convolution, aligned regions. Sums over samples are reductions of such maps. */
 #include "frontend/import.h"
+#include "frontend/window.h"
 #include <math.h>
 #include <string.h>
 
@@ -99,73 +100,13 @@ void imp_affinegrid(Imp *m)
     result(m, 0, map_over(m, expr_cast(m->c, sum, t), 1, &theta, s + 2, d));
 }
 
-/* One axis of an image of blocks. Pixels behind `skip` others are `phases` to a place: axis `at` of the sums; where that is more than one, the number
- * of the pixel there is axis `phase`, and what covers it is `phases` apart. */
-typedef struct Fold { Dim image, block, count, places, some; int64_t stride, dilation, pad, phases, skip; int at, phase; } Fold;
-
-/* Position in the block, and block, of the j-th that may cover a pixel; whether it does, where that is not certain. */
-static Expr fold_at(Imp *m, const Fold *f, Expr j, Expr *pos, Expr *block)
-{
-    Expr u = xaxis(m, f->at), certain = expr_int(m->c, DT_BOOL, 1);
-    if (f->phases == 1) {
-        Expr p = X2(SUB, X2(ADD, u, XI(f->pad)), X2(MUL, j, XI(f->dilation)));
-        *pos = j, *block = X2(FDIV, p, XI(f->stride));
-        return X2(AND, X2(EQ, X2(MOD, p, XI(f->stride)), XI(0)), in_range(m, *block, XI(0), xdim(m, f->count)));
-    }
-    const int64_t first = f->pad / f->phases;
-    *pos = X2(ADD, X2(MUL, j, XI(f->phases)), xaxis(m, f->phase));
-    *block = X2(SUB, X2(ADD, u, XI(first)), j);
-    Expr whole = dim_is(m->c, dim_mod(m->c, f->block, DC(m, f->phases)), 0) ? certain : X2(LT, *pos, xdim(m, f->block));
-    Expr begun = dim_is(m->c, f->some, 1) ? certain : X2(GE, *block, XI(0));
-    bool room = dim_lo(m->c, dim_sub(m->c, f->count, dim_addi(m->c, f->places, first))) >= 0;
-    return X2(AND, whole, X2(AND, begun, room ? certain : X2(LT, *block, xdim(m, f->count))));
-}
-
-/* The attributes and sizes of a Col2Im of n axes. */
-static bool fold_axes(Imp *m, int n, const Dim *image, const Dim *block, Fold *f)
-{
-    int64_t stride[MAX_RANK], dil[MAX_RANK], pad[2 * MAX_RANK];
-    if (!ints_or(m, "strides", n, 1, 1, stride) || !ints_or(m, "dilations", n, 1, 1, dil) || !ints_or(m, "pads", 2 * n, 0, 0, pad)) return false;
-    int at = 2;
-    for (int i = 0; i < n; i++) {
-        Dim span = dim_addi(m->c, dim_muli(m->c, dim_addi(m->c, block[i], -1), dil[i]), 1);
-        Dim whole = dim_addi(m->c, image[i], pad[i] + pad[n + i]), room = dim_sub(m->c, whole, span);
-        b_guard(&m->b, G_LE, span, whole, "the block is larger than the image on axis %d", i);
-        Dim count = dim_max(m->c, dim_addi(m->c, dim_floordiv(m->c, room, DC(m, stride[i])), 1), DC(m, 0));
-        int64_t phases = dil[i] == 1 && 3 * n + 2 <= MAX_RANK ? stride[i] : 1, skip = pad[i] % phases;
-        f[i] = (Fold){.image = image[i], .block = block[i], .count = count, .stride = stride[i], .dilation = dil[i], .pad = pad[i],
-                      .phases = phases, .skip = skip, .phase = at,
-                      .places = dim_ceildiv(m->c, dim_addi(m->c, image[i], skip), DC(m, phases)), .some = dim_ceildiv(m->c, block[i], DC(m, phases))};
-        at += phases > 1;
-    }
-    for (int i = 0; i < n; i++) f[i].at = at + i;
-    return true;
-}
-
-/* The sums of phases, in the order of pixels. */
-static Val fold_join(Imp *m, Val v, int n, const Fold *f)
-{
-    Dim d[MAX_RANK] = {dim_of(m, v, 0), dim_of(m, v, 1)};
-    int perm[MAX_RANK] = {0, 1}, r = 2;
-    for (int i = 0; i < n; i++) {
-        perm[r++] = f[i].at;
-        if (f[i].phases > 1) perm[r++] = f[i].phase;
-        d[2 + i] = dim_muli(m->c, f[i].places, f[i].phases);
-    }
-    v = reshape_to(m, b_permute(&m->b, v, perm), 2 + n, d);
-    for (int i = 0; i < n; i++) v = b_slice_axis(&m->b, v, 2 + i, DC(m, f[i].skip), f[i].image);
-    return v;
-}
-
-/* Every pixel sums the columns of the blocks that cover it: a map over pixel and position in the block, then a sum. */
 void imp_col2im(Imp *m)
 {
     Val x = m->in[0];
-    DType t = dtype_of(m, x);
-    int n, nb;
-    Dim image[SHAPE_MAX], block[SHAPE_MAX], d[MAX_RANK];
-    Fold f[MAX_RANK];
-    int want = hint_rank(m, 0) > 2 ? hint_rank(m, 0) - 2 : -1;
+    int n, nb, want = hint_rank(m, 0) > 2 ? hint_rank(m, 0) - 2 : -1;
+    int64_t stride[MAX_RANK], dil[MAX_RANK], pad[2 * MAX_RANK];
+    Dim image[SHAPE_MAX], block[SHAPE_MAX];
+    Overlap axis[MAX_RANK];
     if (!operand_dims(m, m->in[1], "image_shape", 0, DIM_INF, want, image, &n) ||
         !operand_dims(m, m->in[2], "block_shape", 1, DIM_INF, n, block, &nb))
         return;
@@ -173,30 +114,16 @@ void imp_col2im(Imp *m)
         ERR(m, "E0203", "image of %d axes, blocks of %d axes, columns of rank %d", n, nb, rank_of(m, x));
         return;
     }
-    if (!fold_axes(m, n, image, block, f)) return;
-    const int inner = f[n - 1].at + 1;
-    Dim positions = DC(m, 1), blocks = count_of(m, block, n);
-    Expr at[3] = {xaxis(m, 0), XI(0), XI(0)}, hit = expr_int(m->c, DT_BOOL, 1);
+    if (!ints_or(m, "strides", n, 1, 1, stride) || !ints_or(m, "dilations", n, 1, 1, dil) || !ints_or(m, "pads", 2 * n, 0, 0, pad))
+        return;
     for (int i = 0; i < n; i++) {
-        Expr pos, b, j = dim_is(m->c, f[i].some, 1) ? XI(0) : xaxis(m, inner + i);
-        hit = X2(AND, hit, fold_at(m, &f[i], j, &pos, &b));
-        at[1] = X2(ADD, X2(MUL, at[1], xdim(m, block[i])), pos);
-        at[2] = X2(ADD, X2(MUL, at[2], xdim(m, f[i].count)), b);
-        positions = dim_mul(m->c, positions, f[i].count);
-        if (f[i].phases > 1) d[f[i].phase] = DC(m, f[i].phases);
-        d[f[i].at] = f[i].places;
-        d[inner + i] = f[i].some;
+        Dim span = dim_addi(m->c, dim_muli(m->c, dim_addi(m->c, block[i], -1), dil[i]), 1);
+        Dim whole = dim_addi(m->c, image[i], pad[i] + pad[n + i]), room = dim_sub(m->c, whole, span);
+        b_guard(&m->b, G_LE, span, whole, "the block is larger than the image on axis %d", i);
+        Dim count = dim_max(m->c, dim_addi(m->c, dim_floordiv(m->c, room, DC(m, stride[i])), 1), DC(m, 0));
+        axis[i] = (Overlap){image[i], block[i], count, stride[i], dil[i], pad[i]};
     }
-    b_guard(&m->b, G_EQ, dim_of(m, x, 2), positions, "the number of columns does not fit image, blocks, strides and pads");
-    b_guard(&m->b, G_EQ, dim_mod(m->c, dim_of(m, x, 1), blocks), DC(m, 0), "the rows must be a multiple of the block's size");
-    d[0] = dim_of(m, x, 0);
-    d[1] = dim_floordiv(m->c, dim_of(m, x, 1), blocks);
-    at[1] = X2(ADD, X2(MUL, xaxis(m, 1), xdim(m, blocks)), at[1]);
-    Expr zero = expr_int(m->c, t, 0);
-    Expr e = X3(SELECT, hit, expr_load(m->c, 0, t, 3, at, OOB_VALUE, zero, 0), zero);
-    Val v = map_over(m, expr_cast(m->c, e, t == DT_BOOL ? DT_I32 : t), 1, &x, inner + n, d);
-    v = b_reduce1(&m->b, R_SUM, v, ((1u << n) - 1) << inner, false);
-    result(m, 0, fold_join(m, cast_to(m, v, t), n, f));
+    result(m, 0, overlap_sum(m, x, n, axis));
 }
 
 /* Elements go back to where the indices (into the flat result) say; a larger result is zero behind that. */

@@ -449,6 +449,54 @@ static Val disjoint(Imp *m, Val x, Val w, const Geo *g, DType t)
     return interleave(m, b_permute(&m->b, reshape_to(m, y, n + 3, d), swap), g, g->in);
 }
 
+/* All products of an input pixel with the kernel, a matrix product with w as [O*K, C], and then their sums where they overlap. */
+static Val products_first(Imp *m, Val x, Val w, const Geo *g, const int64_t *lo, DType t)
+{
+    int n = g->n, perm[MAX_RANK];
+    Dim d[MAX_RANK], wd[MAX_RANK], one = DC(m, 1), rows, pixels = one;
+    Overlap axis[SPATIAL];
+    Geo q = *g;
+    dims_of(m, w, wd);
+    rows = wd[1];
+    for (int i = 0; i < n; i++) {
+        rows = dim_mul(m->c, rows, wd[2 + i]);
+        pixels = dim_mul(m->c, pixels, g->in[i]);
+        axis[i] = (Overlap){g->out[i], wd[2 + i], g->in[i], g->stride[i], g->dil[i], lo[i]};
+        perm[i] = 1 + i;
+        q.size[i] = d[2 + i] = one;
+        q.stride[i] = 1;
+    }
+    perm[n] = n + 1;
+    perm[n + 1] = 0;
+    d[0] = rows;
+    d[1] = wd[0];
+    w = reshape_to(m, b_permute(&m->b, w, perm), n + 2, d);
+    Val y = correlate(m, x, w, 1, false, &q, acc_type(t), t);
+    return overlap_sum(m, reshape_to(m, y, 3, (Dim[]){dim_of(m, x, 0), rows, pixels}), n, axis);
+}
+
+/* Is that less work than a convolution for each of the phases? Those multiply with the padding, too, pad x once each, and leave vectors of few
+ * output channels partly empty where rows are short. Where sizes are known at run time alone, the image is as large as the phases make it. */
+static bool products_pay(Imp *m, Val x, Val w, const Geo *g, const int64_t *size, int64_t phases)
+{
+    enum { MOVE = 12 /* as many products take as long as an element's way through memory */, LANES = 16, ROW = 32 };
+    int64_t ci, co, in = 1, out = 1, taps = 1, row;
+    const bool known_row = dim_is_const(m->c, g->out[g->n - 1], &row);
+    if (!dim_is_const(m->c, dim_of(m, x, 1), &ci) || !dim_is_const(m->c, dim_of(m, w, 1), &co) || co > LANES)
+        return false;
+    for (int i = 0; i < g->n; i++) {
+        int64_t a, b;
+        taps *= size[i];
+        if (!dim_is_const(m->c, g->in[i], &a) || !dim_is_const(m->c, g->out[i], &b))
+            a = 1, b = g->stride[i];
+        in *= a;
+        out *= b;
+    }
+    const double lanes = known_row && row / g->stride[g->n - 1] < ROW ? LANES : (double)co;
+    const double apart = (double)ci * ((double)taps / (double)phases * (double)out * lanes + (double)(MOVE * phases) * (double)in);
+    return (double)(co * taps) * (double)in * (double)(ci + MOVE) < apart;
+}
+
 void imp_convtranspose(Imp *m)
 {
     Val x = m->in[0], w = m->in[1], y;
@@ -461,7 +509,7 @@ void imp_convtranspose(Imp *m)
     dims_of(m, w, wd);
     if (!geo_transpose(m, x, wd + 2, &g))
         return;
-    bool known = true, apart = groups == 1;
+    bool known = true, apart = groups == 1, first = groups == 1 && t == DT_F32 && 2 + 3 * g.n <= MAX_RANK;
     for (int i = 0; i < g.n; i++) {
         known &= dim_is_const(m->c, g.size[i], &size[i]) && dim_is_const(m->c, g.lo[i], &lo[i]) &&
                  g.stride[i] <= PHASES;
@@ -469,12 +517,15 @@ void imp_convtranspose(Imp *m)
         known &= total <= PHASES;
         apart &= known && size[i] == g.stride[i] && g.dil[i] == 1 && lo[i] == 0 &&
                  dim_same(m->c, g.out[i], dim_muli(m->c, g.in[i], size[i]));
+        first &= known && lo[i] >= 0;
         j[i] = dim_ceildiv(m->c, g.out[i], DC(m, g.stride[i]));
     }
     if (!known) {
         y = dilated(m, x, w, groups, &g, t);
     } else if (apart) {
         y = disjoint(m, x, w, &g, t);
+    } else if (first && products_pay(m, x, w, &g, size, total)) {
+        y = products_first(m, x, w, &g, lo, t);
     } else {
         Val part[PHASES];
         for (int64_t f = 0; f < total; f++) {

@@ -20,4 +20,10 @@ bool geo_read(Imp *m, Val x, const Dim *kernel, Geo *g);
 Val pad_ends(Imp *m, Val x, int n, const Dim *lo, const Dim *hi, Scalar value);
 /* The windows of x (padded), whose spatial axes begin at `first`: the axes of a window come last. */
 Val geo_windows(Imp *m, Val x, int first, const Geo *g);
+
+/* overlap.c: an axis of an image, of blocks that are `stride` apart over it, the first beginning `pad` pixels before it, and positions in a block
+ * `dilation` apart. */
+typedef struct Overlap { Dim image, block, count; int64_t stride, dilation, pad; } Overlap;
+/* x [N, C * block.., count..] with the positions in blocks and the blocks each as one axis -> [N, C, image..]: sums where blocks overlap. */
+Val overlap_sum(Imp *m, Val x, int n, const Overlap *axis);
 #endif

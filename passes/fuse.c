@@ -239,7 +239,7 @@ static bool map_joins(Fuse *f, Node *n, int k, Grp *g) {
     if (n->nout != 1) return false;
     if (n->op == P_GATHER && k == 0) return false; /* reads the table at other places */
     if (n->op == P_UPDATE) return false;
-    if (n->op == P_COPY && g->kind != G_CONTRACT && interleaves(f, n->in[k])) return false;
+    if (n->op == P_COPY && interleaves(f, n->in[k])) return false;
     switch (g->kind) {
     case G_MAP:
         return (path || pure_path(f, n->in[k], g)) && dim_same(f->c, count_of(f, n->in[k]), type_count(f->c, out)) &&

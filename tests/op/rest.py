@@ -86,6 +86,13 @@ def layers(rng):
     x, w = f32(rng, 1, 2, 5, 4), f32(rng, 2, 3, 3, 2)
     for opset in (1, 11):
         yield Case("ConvTranspose", [x, w], {"output_shape": [11, 8], "strides": [2, 2]}, opset=opset)
+    # few outputs of many inputs: products first, then sums where they overlap
+    for image, weights, attrs in [((2, 24, 6, 40), (24, 2, 4, 3), {"strides": [2, 3], "pads": [1, 0, 2, 1], "output_padding": [1, 2]}),
+                                  ((1, 24, 6, 9), (24, 3, 3, 2), {"dilations": [1, 2], "strides": [2, 1]}),
+                                  ((1, 32, 3, 4, 5), (32, 1, 3, 2, 3), {"strides": [2, 1, 2], "pads": [1, 0, 1, 0, 1, 1]}),
+                                  ((1, 20, 50), (20, 1, 9), {"strides": [5], "pads": [9, 3]}), ((1, 20, 1), (20, 1, 2), {"strides": [3]})]:
+        for dynamic in (False, True):
+            yield Case("ConvTranspose", [f32(rng, *image), f32(rng, *weights), f32(rng, weights[1])], attrs, const=(1, 2), dynamic=dynamic)
     fused = f32(rng, 3, 2, 2, 3)
     for pad in ("SAME_UPPER", "SAME_LOWER", "VALID"):
         yield Case(MS + "FusedConv", [x, fused, f32(rng, 3)], {"activation": "Relu", "auto_pad": pad, "strides": [1, 2]})
