@@ -387,7 +387,10 @@ static bool better_in_planes(Lay *w, const Conv *v) {
     const Node *d = val_def(w->g, v->x);
     if (v->bytes || v->grouped || v->cout > FEW || !d || d->op != P_WINDOW) return false;
     const WindowAttr *a = d->attr;
-    return a->stride[a->n - 1] == 1 && dim_lo(w->c, val_type(w->g, v->x)->dim[1 + v->spatial]) >= ROW;
+    const Type *t = val_type(w->g, v->x);
+    Dim row = t->dim[1 + v->spatial];
+    if (window_of_ones(w->c, a)) for (int i = 0; i + 1 < v->spatial; i++) row = dim_mul(w->c, row, t->dim[2 + i]); /* all are one row */
+    return a->stride[a->n - 1] == 1 && dim_lo(w->c, row) >= ROW;
 }
 
 void layout_planes(Lay *w) {
