@@ -125,7 +125,8 @@ static Expr drop_load(void *data, Ctx *c, Expr e, const ExprInfo *i, const Expr 
 /* Does the value depend on one of the axes by more than what is loaded? An index that is loaded is an access of its own. */
 static bool pair_outside_loads(Ctx *c, Expr e, int axis) { return uses_pair(c, e, axis) && uses_pair(c, expr_rewrite(c, e, drop_load, NULL), axis); }
 
-static void merge_access(Merge *m, int buf, int rank, const Expr *at, int oob) {
+/* Dims are merged where they are walked whole: whether an access is tested for bounds in other dims does not matter. */
+static void merge_access(Merge *m, int buf, int rank, const Expr *at) {
     Ctx *c = m->k->c;
     const KBuf *b = &m->k->buf[buf];
     const Stage *s = &m->k->stage[m->stage];
@@ -146,14 +147,14 @@ static void merge_access(Merge *m, int buf, int rank, const Expr *at, int oob) {
         m->grown = true;
     }
     if (d == rank && *dim < 0) return;
-    m->ok &= d == *dim && d + 1 < rank && oob == OOB_NEVER && is_pair(c, &at[d], *axis) && dim_same(c, b->dim[d], s->axis[*axis].extent) &&
+    m->ok &= d == *dim && d + 1 < rank && is_pair(c, &at[d], *axis) && dim_same(c, b->dim[d], s->axis[*axis].extent) &&
              dim_same(c, b->dim[d + 1], s->axis[*axis + 1].extent) && dim_same(c, b->stride[d], dim_mul(c, b->stride[d + 1], b->dim[d + 1]));
     for (d += 2; m->ok && d < rank; d++) m->ok = !pair_outside_loads(c, at[d], *axis);
 }
 
 static void merge_load(void *data, const ExprInfo *x) {
     Merge *m = data;
-    if (m->ok) merge_access(m, (int)x->index, x->narg - (x->oob == OOB_VALUE), x->arg, x->oob);
+    if (m->ok) merge_access(m, (int)x->index, x->narg - (x->oob == OOB_VALUE), x->arg);
 }
 
 static void merge_stage(Merge *m, int st) {
@@ -161,7 +162,7 @@ static void merge_stage(Merge *m, int st) {
     m->stage = st;
     for (int r = 0; r < s->nres && m->ok; r++) {
         expr_loads(m->k->c, s->body[r], merge_load, m);
-        if (m->ok) merge_access(m, s->out[r].buf, s->out[r].rank, s->out[r].at, s->out[r].oob);
+        if (m->ok) merge_access(m, s->out[r].buf, s->out[r].rank, s->out[r].at);
     }
     int a = m->axis[st];
     if (!m->ok || a < 0) return;
