@@ -228,13 +228,18 @@ static void across_lanes(Nest *n, const Stage *s, LVal *acc, Point *p, int axis,
     uint16_t lanes = lir_type(l, acc[0]).lanes;
     const int nres = s->nres;
     LVal extent = emit_dim(n->e, s->axis[axis].extent), pos = lir_i64(l, 0), next[UNROLL * K_RES];
-    int unroll = dim_lo(n->e->c, s->axis[axis].extent) >= UNROLL * lanes ? UNROLL : 1;
+    const int unroll = dim_typical(n->e->c, s->axis[axis].extent) >= UNROLL * lanes ? UNROLL : 1;
+    const bool certain = dim_lo(n->e->c, s->axis[axis].extent) >= UNROLL * lanes;
     int64_t vectors = dim_hi(n->e->c, s->axis[axis].extent) / lanes;
     p->vaxis = (int8_t)axis;
     p->lanes = lanes;
     if (unroll > 1) {
-        LVal many[UNROLL * K_RES], main = lir_op2(l, S_MUL, lir_op2(l, S_DIV, extent, lir_i64(l, unroll * lanes)), lir_i64(l, unroll * lanes));
+        LVal many[UNROLL * K_RES], few[K_RES];
+        LVal main = lir_op2(l, S_MUL, lir_op2(l, S_DIV, extent, lir_i64(l, unroll * lanes)), lir_i64(l, unroll * lanes));
         const uint32_t count = (uint32_t)(unroll * nres);
+        LIf enough = {0};
+        if (!certain) enough = lir_if(l, lir_op2(l, S_GT, main, pos), (uint32_t)nres);
+        memcpy(few, acc, (size_t)nres * sizeof *acc);
         memcpy(many, acc, (size_t)nres * sizeof *acc);
         for (int u = nres; u < (int)count; u++) many[u] = emit_initial(n->e, s, u % nres, lanes);
         LVal end = main;
@@ -248,6 +253,10 @@ static void across_lanes(Nest *n, const Stage *s, LVal *acc, Point *p, int axis,
         for (int u = 1; u < unroll; u++) {
             for (int r = 0; r < nres; r++) acc[r] = emit_combine(n->e, s, r, many, many + u * nres);
             memcpy(many, acc, (size_t)nres * sizeof *acc);
+        }
+        if (!certain) {
+            lir_else(l, &enough, acc);
+            lir_endif(l, &enough, few, acc);
         }
         pos = main;
     }
