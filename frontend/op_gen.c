@@ -158,10 +158,15 @@ void imp_range(Imp *m)
         ERR(m, "E0202", "the step is 0");
         return;
     } else if (known) {
-        /* exact: sizes of up to 2^64 do not fit, and neither do the results */
-        int64_t low = s[s[2].i < 0].i, high = s[s[2].i >= 0].i;
-        Dim span = dim_sub(m->c, DC(m, high), DC(m, low));
-        n = low >= high ? DC(m, 0) : dim_ceildiv(m->c, span, DC(m, s[2].i < 0 ? -s[2].i : s[2].i));
+        const bool down = s[2].i < 0;
+        const int64_t low = s[down].i, high = s[!down].i;
+        const uint64_t span = (uint64_t)high - (uint64_t)low, by = down ? -(uint64_t)s[2].i : (uint64_t)s[2].i; /* up to 2^64 */
+        const uint64_t count = low >= high ? 0 : (span - 1) / by + 1;
+        if (count > UINT64_C(1) << 62) {
+            ERR(m, "E0203", "a range of %llu elements", (unsigned long long)count);
+            return;
+        }
+        n = DC(m, (int64_t)count);
     } else if (dims && dim_is_const(m->c, e[2], &step) && step != 0 && step != INT64_MIN) {
         Dim span = step > 0 ? dim_sub(m->c, e[1], e[0]) : dim_sub(m->c, e[0], e[1]);
         n = dim_max(m->c, DC(m, 0), dim_ceildiv(m->c, span, DC(m, step < 0 ? -step : step)));

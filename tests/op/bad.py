@@ -468,6 +468,7 @@ def empty(rng):
     yield Case("Det", [f32(rng, 0, 2, 2)], oracle=[np.zeros(0, np.float32)], dynamic=True)
     yield Case("LayerNormalization", [none, f32(rng, 3)], dynamic=True)
     yield Case("Range", [n64(5)[0], n64(2)[0], n64(1)[0]])
+    yield Case("Range", [n64(2**63 - 1)[0], n64(-2**63)[0], n64(-2**63)[0]], const=(0, 1, 2), oracle=[n64(2**63 - 1, -1)])
     yield Case("Compress", [none, np.zeros(0, bool)], {"axis": 0}, dynamic=True)
     yield Case("SequenceLength", [Seq(np.float32)], oracle=[np.int64(0)])
     yield Case("StringSplit", [np.zeros(0, object)], nout=2, oracle=[np.zeros((0, 0), object), np.zeros(0, np.int64)])

@@ -80,6 +80,7 @@ REFUSED = [
     ("the length of the index tuples is known only at run time", "a size that decides the rank, and the chain declares no type of what is between"),
     ("the expression of a dimension is too large", "sizes that are computed of sizes again and again, by cuts whose order is not known"),
     (r"product of -?\d+ and -?\d+ overflows", "sizes that no tensor has, of one without elements; the evaluator never multiplies them"),
+    ("a dimension does not fit in 64 bits", "the same, of what is between: a result without elements, padded by 2^62"),
 ]
 
 
