@@ -49,6 +49,11 @@ def jumps(x):
     return bool(((np.abs(x - near) < 1e-4 * (1 + np.abs(x))) & (x != 0)).any())
 
 
+def turns(x):
+    """Is an element so large that its last place is a part of a turn?"""
+    return bool((np.abs(x) > 1e3).any())
+
+
 class Chain:
     """Nodes as they grow, and the value of everything named."""
 
@@ -110,7 +115,7 @@ class Chain:
 
     def unary(self, name, x, r):
         op = self.d.pick(*(UNARY if self.float else WHOLE))
-        if op != "Floor" or not jumps(x):
+        if not (op == "Floor" and jumps(x) or op == "Sin" and turns(x)):
             self.node(op, [name], [UNARY[op](x)])
 
     def binary(self, name, x, r):
@@ -265,7 +270,7 @@ class Chain:
         for _ in range(self.d.int(1, 3)):
             operands = [name]
             if self.d.maybe():
-                op = self.d.pick(*(n for n in UNARY if n != "Floor" and (self.float or n in WHOLE)))
+                op = self.d.pick(*(n for n in UNARY if n not in ("Floor", "Sin") and (self.float or n in WHOLE)))
                 steps.append(UNARY[op])
             else:
                 op = self.d.pick(*(("Add", "Sub", "Max", "Min") if self.float else BINARY))
@@ -322,6 +327,8 @@ class Chain:
             if found is None:
                 found, = self.node("Neg", [self.give(-inputs[at])], [inputs[at]])
             inputs[at], names[at] = self.values[found].reshape(inputs[at].shape), found
+            if case.op in ("Sin", "Cos", "Tan") and turns(inputs[at]):
+                return
         results = self.answer(case, inputs, at)
         if results is None:
             return
