@@ -328,11 +328,28 @@ static Val in_window_blocks(Lay *w, B *b, Val v, int64_t block) {
     return b_window(b, y, d->attr);
 }
 
+/* Windows along a row, at least, and how far apart they are; 0: there are no windows. By single pixels, a plane is a row. */
+static int64_t row_of(const Lay *w, const Conv *v, int64_t *stride) {
+    const Node *d = val_def(w->g, v->x);
+    if (!d || d->op != P_WINDOW) return 0;
+    const WindowAttr *a = d->attr;
+    const Type *t = val_type(w->g, v->x);
+    Dim row = t->dim[1 + v->spatial];
+    if (window_of_ones(w->c, a)) for (int i = 0; i + 1 < v->spatial; i++) row = dim_mul(w->c, row, t->dim[2 + i]);
+    *stride = a->stride[a->n - 1];
+    return dim_lo(w->c, row);
+}
+
+/* Would the last block of c channels leave much of its products to zeros? A single block counts only the channels that there are. */
+static bool wastes_block(const Lay *w, int64_t c) { return c > BLOCK && 100 * (lay_nblocks(w, c) * BLOCK - c) > 8 * c; }
+
 static Val windowed_input(Lay *w, B *b, const Conv *v, Val x, int64_t c, int64_t *block) {
+    enum { ROW = 28 /* pixels: of shorter ones, blocks are fewer places in memory */ };
+    int64_t stride = 1;
     Val y = lay_blocked(w, x);
     *block = w->block;
     if (y.i) return y;
-    if (c < 8) { /* first layer: scalars straight from the planes */
+    if (c < 8 || (!v->bytes && !v->grouped && wastes_block(w, c) && row_of(w, v, &stride) * stride >= ROW)) { /* scalars straight from the planes */
         *block = v->bytes ? QUAD : 1;
         if (!v->bytes) return x;
     }
@@ -382,15 +399,10 @@ int64_t layout_block(Lay *w) {
 }
 
 /* Few output channels would leave a quarter of a block empty, or more: of planes, pixels of a row are the lanes. */
-static bool better_in_planes(Lay *w, const Conv *v) {
-    enum { FEW = BLOCK * 3 / 4, ROW = 32 };
-    const Node *d = val_def(w->g, v->x);
-    if (v->bytes || v->grouped || v->cout > FEW || !d || d->op != P_WINDOW) return false;
-    const WindowAttr *a = d->attr;
-    const Type *t = val_type(w->g, v->x);
-    Dim row = t->dim[1 + v->spatial];
-    if (window_of_ones(w->c, a)) for (int i = 0; i + 1 < v->spatial; i++) row = dim_mul(w->c, row, t->dim[2 + i]); /* all are one row */
-    return a->stride[a->n - 1] == 1 && dim_lo(w->c, row) >= ROW;
+static bool better_in_planes(const Lay *w, const Conv *v) {
+    enum { ROW = 32 };
+    int64_t stride = 0;
+    return !v->bytes && !v->grouped && v->cout <= BLOCK * 3 / 4 && row_of(w, v, &stride) >= ROW && stride == 1;
 }
 
 void layout_planes(Lay *w) {
