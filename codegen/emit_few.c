@@ -76,7 +76,9 @@ static LVal row_of(Emit *e, const Stage *s, uint16_t buf, const Expr *at, const 
         if (!t->ok || expr_uses_axis(e->c, row[d], (uint32_t)t->beside)) return (LVal){0};
     }
     first.axis[p->vaxis] = lir_i64(e->l, 0);
+    emit_memo_reset(e); /* what is known is of p */
     LVal from = emit_address(e, s, buf, b->rank, row, &first, &step, &vec);
+    emit_memo_reset(e);
     return t->by && step == 1 && !vec.i ? from : (LVal){0};
 }
 

@@ -376,7 +376,10 @@ def chain(d):
     c = Chain(d, d.pick(*KINDS))
     with np.errstate(all="ignore"), warnings.catch_warnings(action="ignore"):
         for _ in range(d.int(1, 2)):
-            c.give(d.value(c.kind, d.shape(1, 4, most=17, limit=1500), huge=d.edges))
+            shape = d.shape(1, 4, most=17, limit=1500)
+            if d.maybe(0.3):        # rows of several vectors
+                shape = (*shape[:-1], d.pick(33, 48, 64, 70, 129))
+            c.give(d.value(c.kind, shape if np.prod(shape) < LIMIT // 4 else shape[-1:], huge=d.edges))
         want = d.pick(2, 3, d.int(3, 14))
         for _ in range(40):
             if len(c.nodes) < want:

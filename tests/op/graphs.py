@@ -108,6 +108,10 @@ def cases(rng):
     yield Graph([f32(rng, 1, scale=9, dtype=np.float16)],
                 [("Cast", ["x0"], ["i"], {"to": 6}), ("Cast", ["i"], ["h"], {"to": 10}), ("Relu", ["h"], ["y"], {})], ["y", "h"],
                 oracle=lambda x: [np.maximum(np.trunc(x), 0), np.trunc(x)])
+    # pixels that are put together of rows in turn, in vectors that others share with them
+    for n, w in ((2, 70), (3, 33), (4, 40), (2, 9)):
+        yield Graph([f32(rng, 1, n * n, 3, w), f32(rng, 1, 1, 3 * n, w * n)],
+                    [("DepthToSpace", ["x0"], ["p"], {"blocksize": n}), ("Add", ["p", "x1"], ["y"], {})], ["y"])
     # relative positions turned to absolute ones by padding and reshaping, behind heads that -1 folds away: sizes stay short enough to write down
     nodes = [("Shape", ["x0"], ["b"], {"end": 1}), ("Shape", ["x0"], ["s"], {"start": 2, "end": 3}), ("Mul", ["b", "x2"], ["n"], {}),
              ("Concat", ["n", "x4", "x3"], ["to"], {"axis": 0}), ("Reshape", ["x0", "to"], ["h"], {}),
