@@ -102,8 +102,6 @@ uint64_t epilogue_mask(const Kernel *k, int of);
  * parallel axes come before reduced ones. Call before choosing a schedule. */
 void kernel_collapse(Kernel *k, bool parallel);
 void kernel_moves(Kernel *k);                                 /* moves.c */
-double dim_typical(Ctx *c, Dim d);                            /* the value that costs assume: 1 for a batch-like symbol with lower bound 0 .. */
-double dim_guess(Ctx *c, Dim d, double more);                 /* the same, of symbols that nothing bounds `more` times as much */
 
 /* work.c: fills code->work */
 void kernel_work(Ctx *c, const Kernel *k, KernelCode *code);

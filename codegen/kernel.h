@@ -85,7 +85,6 @@ typedef struct KernelCode {
 
 /* lower.c: a `kernel` group of the final graph -> Kernel. storage: per value of the outer graph (ir/storage.h). */
 struct Storage;
-void dim_guess_in(const Graph *g);      /* before its kernels are compiled: costs take symbols for what suits the sizes of this graph (kernel.c) */
 Kernel *kernel_lower(Ctx *c, Graph *outer, const Node *group, const struct Storage *storage);
 void kernel_print(Buf *b, const Kernel *k);
 bool kernel_verify(const Kernel *k);

@@ -9,6 +9,7 @@
  * cache; U streams through once per task. Rows of scratch past the last tile repeat it and are not
  * stored. Each product sums its channels in ascending order in one chain: results do not depend on
  * the plan's sizes. */
+#include <math.h>
 #include <string.h>
 
 #include "emit_internal.h"
@@ -21,9 +22,8 @@ enum { STAGES = 5, BLOCK = 16, MAX_POINTS = WINO_MAX * WINO_MAX };
 typedef struct Match {
     const WinoForm *form;
     int first; /* axes before the channel: 1 if there is one of images */
-    Dim n;
-    WinoShape s;
-    int64_t ty, tx;
+    Dim n, ty, tx;
+    WinoShape s; /* at typical sizes */
     uint16_t x, u; /* buffers */
     Affine in;     /* windows of x over the axes of stage 0 */
 } Match;
@@ -121,9 +121,9 @@ static bool match(const Kernel *k, Match *m) {
         return false;
     const WinoForm *w = m->form;
     m->s.cb = known(k, s, f);
-    m->ty = known(k, s, f + 1);
-    m->tx = known(k, s, f + 2);
-    m->s.tiles = m->ty * m->tx;
+    m->ty = s->axis[f + 1].extent;
+    m->tx = s->axis[f + 2].extent;
+    m->s.tiles = (int64_t)ceil(dim_typical(k->c, m->ty)) * (int64_t)ceil(dim_typical(k->c, m->tx));
     m->x = (uint16_t)x.index;
     if (k->buf[x.index].kind != KB_IN || !is_matrix(k, &y, f + 3, f + 6, w->bt, w->a, w->a))
         return false;
@@ -193,7 +193,8 @@ typedef struct Gen {
     uint16_t lanes;
     int64_t vpitch, vplane, mpitch, mplane; /* of scratch, in floats */
     LVal v, mm;                             /* its two parts */
-    LVal image, t0, c0, c1;                 /* of the task: first tile, range of columns */
+    LVal tiles, tx;                         /* of an image; of a row */
+    LVal image, t0, count, c0, c1;          /* of the task: first tile, tiles that there are of the block, range of columns */
 } Gen;
 
 static LVal plus(Gen *g, LVal x, LVal y) { return lir_add(g->l, x, y); }
@@ -257,9 +258,10 @@ static void transform_in(Gen *g) {
     LVal first = origin(g), step[K_AXES];
     for (int i = 0; i < f + 7; i++) step[i] = emit_dim(g->e, in->coef[i]);
     if (f) first = lir_add(l, first, lir_mul(l, g->image, step[0]));
-    LFor t = loop(g, num(g, 0), num(g, g->p.block), 1);
-    LVal tile = lir_op2(l, S_MIN, lir_add(l, g->t0, t.iv), num(g, g->m.s.tiles - 1));
-    LVal y = lir_op2(l, S_DIV, tile, num(g, g->m.tx)), x = lir_op2(l, S_REM, tile, num(g, g->m.tx));
+    LVal rows = lir_op2(l, S_MIN, num(g, g->p.block), lir_addi(l, g->count, g->p.rows - 1)), last = lir_addi(l, g->tiles, -1);
+    LFor t = loop(g, num(g, 0), rows, 1); /* what the products read */
+    LVal tile = lir_op2(l, S_MIN, lir_add(l, g->t0, t.iv), last);
+    LVal y = lir_op2(l, S_DIV, tile, g->tx), x = lir_op2(l, S_REM, tile, g->tx);
     LVal row = lir_add(l, first, lir_mul(l, y, step[f + 1])), from = lir_add(l, row, lir_mul(l, x, step[f + 2])),
          to = lir_muli(l, t.iv, g->vpitch);
     LFor c = loop(g, num(g, 0), num(g, g->m.s.cb), 1);
@@ -335,6 +337,13 @@ static void multiply(Gen *g, int rows, int nv, int passes, LVal pass, LVal a, LV
                       (LVal){0}, 0);
 }
 
+/* Passes of `rows` tiles each, of `most`, that begin at tile `from` of the block and have some. */
+static LVal rows_of(Gen *g, int64_t from, int64_t rows, int64_t most) {
+    Lir *l = g->l;
+    LVal some = lir_op2(l, S_DIV, lir_addi(l, g->count, rows - 1 - from), num(g, rows));
+    return lir_op2(l, S_MIN, some, num(g, most));
+}
+
 /* All tiles of the block times nv vectors of columns from `col`, at one point. */
 static void panel(Gen *g, LVal point, LVal col, int nv) {
     Lir *l = g->l;
@@ -350,12 +359,12 @@ static void panel(Gen *g, LVal point, LVal col, int nv) {
     LVal a = lir_muli(l, point, g->vplane), to = lir_muli(l, point, g->mplane);
     to = lir_add(l, to, lir_sub(l, col, g->c0));
     CHECK(small <= passes);
-    LFor r = loop(g, num(g, 0), num(g, big), 1);
+    LFor r = loop(g, num(g, 0), rows_of(g, 0, rows, big), 1);
     LVal at = lir_muli(l, r.iv, rows), src = lir_add(l, a, lir_muli(l, at, g->vpitch)), dst = lir_add(l, to, lir_muli(l, at, g->mpitch));
     multiply(g, (int)rows, nv, (int)passes, r.iv, src, u, dst);
     lir_for_end(l, &r, NULL, NULL);
     if (!small) return;
-    r = loop(g, num(g, 0), num(g, small), 1);
+    r = loop(g, num(g, 0), rows_of(g, big * rows, rows - 1, small), 1);
     at = lir_addi(l, lir_muli(l, r.iv, rows - 1), big * rows);
     src = lir_add(l, a, lir_muli(l, at, g->vpitch)), dst = lir_add(l, to, lir_muli(l, at, g->mpitch));
     multiply(g, (int)rows - 1, nv, (int)passes, lir_addi(l, r.iv, big), src, u, dst);
@@ -384,10 +393,9 @@ static void products(Gen *g) {
 static void transform_out(Gen *g) {
     Lir *l = g->l;
     int f = g->m.first, a = g->m.form->a, m = g->m.form->m;
-    LVal count = lir_op2(l, S_MIN, num(g, g->p.block), lir_sub(l, num(g, g->m.s.tiles), g->t0));
-    LFor t = loop(g, num(g, 0), count, 1);
+    LFor t = loop(g, num(g, 0), g->count, 1);
     LVal tile = lir_add(l, g->t0, t.iv), row = lir_muli(l, t.iv, g->mpitch);
-    LVal y = lir_op2(l, S_DIV, tile, num(g, g->m.tx)), x = lir_op2(l, S_REM, tile, num(g, g->m.tx));
+    LVal y = lir_op2(l, S_DIV, tile, g->tx), x = lir_op2(l, S_REM, tile, g->tx);
     LFor c = loop(g, g->c0, g->c1, g->lanes);
     LVal src = lir_add(l, row, lir_sub(l, c.iv, g->c0)), d[WINO_MAX], h[MAX_POINTS], v[MAX_POINTS];
     for (int j = 0; j < a; j++) {
@@ -420,16 +428,21 @@ static void wino_build(Emit *e) {
     g->mpitch = g->p.columns + 16;
     g->mplane = wino_plane(g->p.block, g->p.columns);
     e->code->scratch = dim_const(e->c, (points * (g->vplane + g->mplane) * 4 + 63) / 64 * 64);
-    e->code->tasks = dim_muli(e->c, g->m.n, g->p.blocks * g->p.groups);
+    const Dim tiles = dim_mul(e->c, g->m.ty, g->m.tx), blocks = dim_ceildiv(e->c, tiles, dim_const(e->c, g->p.block));
+    e->code->tasks = dim_mul(e->c, g->m.n, dim_muli(e->c, blocks, g->p.groups));
     g->v = lir_scratch(l);
     g->mm = lir_ptr_add(l, g->v, num(g, points * g->vplane), DT_F32);
     LFor t = lir_for_tasks(l, lir_i64(l, 1), 0, NULL);
-    LVal rest = t.iv;
-    g->t0 = lir_muli(l, lir_op2(l, S_REM, rest, num(g, g->p.blocks)), g->p.block);
-    rest = lir_op2(l, S_DIV, rest, num(g, g->p.blocks));
+    g->tiles = emit_dim(e, tiles);
+    g->tx = emit_dim(e, g->m.tx);
+    LVal rest = t.iv, count = emit_dim(e, blocks);
+    g->t0 = lir_muli(l, lir_op2(l, S_REM, rest, count), g->p.block);
+    rest = lir_op2(l, S_DIV, rest, count);
     g->c0 = lir_muli(l, lir_op2(l, S_REM, rest, num(g, g->p.groups)), g->p.columns);
     g->c1 = lir_op2(l, S_MIN, lir_addi(l, g->c0, g->p.columns), num(g, all));
     g->image = lir_op2(l, S_DIV, rest, num(g, g->p.groups));
+    g->count = lir_sub(l, g->tiles, g->t0);
+    g->count = lir_op2(l, S_MIN, g->count, num(g, g->p.block));
     transform_in(g);
     products(g);
     transform_out(g);

@@ -114,6 +114,8 @@ void dim_sym_range(Ctx *c, uint32_t sym, int64_t lo, int64_t hi); /* narrow a ra
 void dim_sym_mark_bound(Ctx *c, uint32_t sym);
 void dim_note_parts(Ctx *c, Dim d); /* the symbols that d divides by constants: SymInfo.parts */
 void dim_forget_parts(Ctx *c);      /* of all symbols */
+double dim_typical(Ctx *c, Dim d);  /* dim_guess.c: the value that costs assume: 1 for a batch-like symbol with lower bound 0 .. */
+double dim_guess(Ctx *c, Dim d, double more); /* the same, of symbols that nothing bounds `more` times as much */
 uint32_t dim_nsyms(const Ctx *c);
 const SymInfo *dim_sym_info(const Ctx *c, uint32_t sym);
 /* Constructors normalise: sums are flattened, sorted, like terms collected; constants folded with overflow checks
@@ -352,6 +354,8 @@ void val_set_elems(Graph *g, Val v, const Dim *elem);
 /* Calls fn(data, id) for each symbol that n defines: the symbol of a bind, and sizes of results of control nodes that are
  * bound symbols and not sizes of operands. */
 void node_makes(Ctx *c, const Graph *g, const Node *n, void (*fn)(void *data, uint32_t sym), void *data);
+/* dim_guess.c: from now on, costs take symbols for what suits the sizes of this graph: before it is optimised, before its kernels are compiled. */
+void dim_guess_in(const Graph *g);
 /* uses[v.i] = number of uses (graph outputs count); arena array of val.n */
 uint32_t *graph_uses(Graph *g);
 Graph *graph_clone(Graph *g);

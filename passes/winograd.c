@@ -4,12 +4,14 @@
  * A^T), whose body says in primitives what the template computes: d = window (m+2)x(m+2) of stride
  * m;  V = B^T d B;  M = V U over channels, per point;  Y = A^T M A;  tiles to pixels, cut to size.
  *
- * Chosen by estimated cycles (wino_plan against the same count for the direct loop); F2 unless F4
+ * Chosen by estimated cycles (wino_plan against the same count for the direct loop), at typical sizes where
+ * the run tells them; F2 unless F4
  * saves a tenth more, for its error is below that of the direct sum (measured at unit variance: F2
  * 6e-7, direct 1.5e-6, F4 5e-6). The estimate, measured in cpu.md 10.3 on one core, us (direct 970
  * each): 64 ch @ 56: F4 340   F2 575 |  256 ch @ 14: F4 523   F2 526 128 ch @ 28: F4 354  F2 514 |
  * 512 ch @ 7: F4 1326   F2 869 Infinities: a tile that holds one gives NaN where the direct sum may
  * give an infinity. */
+#include <math.h>
 #include <string.h>
 
 #include "ir/winograd.h"
@@ -29,8 +31,8 @@ typedef struct Wino {
 typedef struct Conv {
     Val x;
     const float *w;
-    int64_t ob, cb, h, wd;
-    Dim n;
+    int64_t ob, cb;
+    Dim n, h, wd;
 } Conv; /* x: padded input; h, wd: of the result */
 
 static bool same_label(const ContractAttr *a, int s, int d, int s2, int d2) {
@@ -70,15 +72,13 @@ static bool match(Wino *w, const Node *n, Conv *v) {
     const ConstData *d = val_const(w->g, n->in[1]);
     if (!d || d->splat || d->dtype != DT_F32 || (int64_t)d->bytes > MAX_WEIGHTS) return false;
     if (!dim_is(c, t[1]->dim[4], BLOCK) || !dim_is(c, t[1]->dim[5], BLOCK)) return false;
-    *v = (Conv){.x = graph_resolve(w->g, win->in[0]), .w = d->data, .n = t[2]->dim[0]};
-    return dim_is_const(c, t[1]->dim[0], &v->ob) && dim_is_const(c, t[1]->dim[1], &v->cb) &&
-           dim_is_const(c, t[2]->dim[2], &v->h) && dim_is_const(c, t[2]->dim[3], &v->wd) &&
-           v->ob > 0 && v->cb > 0;
+    *v = (Conv){.x = graph_resolve(w->g, win->in[0]), .w = d->data, .n = t[2]->dim[0], .h = t[2]->dim[2], .wd = t[2]->dim[3]};
+    return dim_is_const(c, t[1]->dim[0], &v->ob) && dim_is_const(c, t[1]->dim[1], &v->cb) && v->ob > 0 && v->cb > 0;
 }
 
 /* ---- choosing ---- */
 
-static int64_t tiles(int64_t size, int m) { return (size + m - 1) / m; }
+static Dim tiles(Ctx *c, Dim size, int m) { return dim_ceildiv(c, size, dim_const(c, m)); }
 
 static int64_t images(Ctx *c, Dim n) {
     int64_t v;
@@ -87,24 +87,25 @@ static int64_t images(Ctx *c, Dim n) {
 
 /* The direct loop's cycles: products at nine tenths of the peak, weights at the rate of the memory
  * they fit. */
-static double direct(const Target *t, const Conv *v, double n) {
+static double direct(const Target *t, const Conv *v, double pixels) {
     double o = (double)(v->ob * BLOCK), c = (double)(v->cb * BLOCK), bytes = o * c * 36;
-    double products = n * o * c * 9 * (double)v->h * (double)v->wd /
-                      (t->vbytes / 4 * t->fma_per_cycle) / 0.92,
+    double products = o * c * 9 * pixels / (t->vbytes / 4 * t->fma_per_cycle) / 0.92,
            stream = bytes / wino_rate(t, bytes);
     return wino_max(products, stream) + 0.2 * (products < stream ? products : stream);
 }
 
 static const WinoForm *choose(Wino *w, const Conv *v) {
+    Ctx *c = w->g->c;
     const Target *t = w->p->target;
-    if (!t || v->ob < 2 || v->cb < 2 || v->h > 1 << 14 || v->wd > 1 << 14) return NULL;
+    const int64_t h = (int64_t)ceil(dim_typical(c, v->h)), wd = (int64_t)ceil(dim_typical(c, v->wd)), n = images(c, v->n);
+    if (!t || v->ob < 2 || v->cb < 2 || h > 1 << 14 || wd > 1 << 14) return NULL;
     const WinoForm *best = NULL;
-    int64_t n = images(w->g->c, v->n);
-    double cost = 0.9 * direct(t, v, (double)n);
+    double cost = 0.9 * direct(t, v, (double)n * (double)h * (double)wd);
     for (int i = 0; i < 2; i++) {
         const WinoForm *f = &wino_form[i];
-        WinoShape s = {v->cb, v->ob, n, tiles(v->h, f->m) * tiles(v->wd, f->m)};
-        if (tiles(v->h, f->m) < 2 || tiles(v->wd, f->m) < 2) continue;
+        const int64_t rows = (h + f->m - 1) / f->m, columns = (wd + f->m - 1) / f->m;
+        WinoShape s = {v->cb, v->ob, n, rows * columns};
+        if (rows < 2 || columns < 2) continue;
         double cycles = wino_plan(t, f, &s).cycles;
         if (cycles >= cost) continue;
         cost = 0.9 * cycles;
@@ -173,10 +174,10 @@ static Val whole_tiles(Wino *w, B *b, const Conv *v, const WinoForm *f) {
         }
         value = a->value;
     }
-    int64_t more_h = tiles(v->h, f->m) * f->m - v->h, more_w = tiles(v->wd, f->m) * f->m - v->wd;
-    if (!more_h && !more_w) return x;
-    hi[2] = dim_addi(c, hi[2], more_h);
-    hi[3] = dim_addi(c, hi[3], more_w);
+    Dim more_h = dim_sub(c, dim_muli(c, tiles(c, v->h, f->m), f->m), v->h), more_w = dim_sub(c, dim_muli(c, tiles(c, v->wd, f->m), f->m), v->wd);
+    if (dim_is(c, more_h, 0) && dim_is(c, more_w, 0)) return x;
+    hi[2] = dim_add(c, hi[2], more_h);
+    hi[3] = dim_add(c, hi[3], more_w);
     if (a) x = graph_resolve(w->g, pad->in[0]);
     return b_pad(b, x, lo, hi, NULL, PAD_VALUE, value, (Val){0});
 }
@@ -188,8 +189,7 @@ static Graph *body(Wino *w, const Conv *v, const WinoForm *f, const Val *operand
     for (int k = 0; k < 4; k++) in[k] = graph_input(g, NULL, *val_type(w->g, operand[k]));
     B b = builder(g, loc);
     Dim a = dim_const(c, f->a),
-        dim[5] = {v->n, dim_const(c, v->ob), dim_const(c, tiles(v->h, f->m) * f->m),
-                  dim_const(c, tiles(v->wd, f->m) * f->m), dim_const(c, BLOCK)};
+        dim[5] = {v->n, dim_const(c, v->ob), dim_muli(c, tiles(c, v->h, f->m), f->m), dim_muli(c, tiles(c, v->wd, f->m), f->m), dim_const(c, BLOCK)};
     WindowAttr win = {
         .n = 2, .axis = {2, 3}, .size = {a, a}, .stride = {f->m, f->m}, .dilation = {1, 1}};
     Val x = b_window(&b, in[0], &win);
@@ -199,8 +199,8 @@ static Graph *body(Wino *w, const Conv *v, const WinoForm *f, const Val *operand
     x = b_contract(&b, "noyxpqj,rp->noyxrqj", x, in[3], DT_F32, DT_F32);
     x = b_contract(&b, "noyxrqj,sq->noyrxsj", x, in[3], DT_F32, DT_F32);
     x = b_reshape(&b, x, 5, dim);
-    x = b_slice_axis(&b, x, 2, dim_const(c, 0), dim_const(c, v->h));
-    x = b_slice_axis(&b, x, 3, dim_const(c, 0), dim_const(c, v->wd));
+    x = b_slice_axis(&b, x, 2, dim_const(c, 0), v->h);
+    x = b_slice_axis(&b, x, 3, dim_const(c, 0), v->wd);
     if (!x.i) return NULL;
     graph_output(g, NULL, x);
     return g;
@@ -228,6 +228,7 @@ static bool rewrite(Wino *w, Node *n) {
 
 bool pass_winograd(Graph *g, PassCtx *p) {
     graph_tidy(g);
+    dim_guess_in(g);
     Wino w = {.g = g, .p = p};
     uint32_t n = g->node.n;
     Node **node = ctx_dup(g->c, g->node.v, n * sizeof *node);

@@ -82,6 +82,12 @@ def far_taps(rng):
             yield Case("Conv", [f32(rng, *image), weights, f32(rng, channels)], attrs, const=(1, 2), dynamic=dynamic)
 
 
+    # images of the run, as tiles: of fewer pixels than a tile has, of parts of tiles, of many
+    for image, channels in [((1, 32, 1, 5), 32), ((2, 32, 9, 4), 48), ((1, 48, 30, 61), 32), ((3, 32, 2, 3), 32), ((1, 32, 40, 129), 64)]:
+        weights = f32(rng, channels, image[1], 3, 3)
+        yield Case("Conv", [f32(rng, *image), weights, f32(rng, channels)], {"pads": [1, 1, 1, 1]}, const=(1, 2), dynamic=True, tol=1e-4)
+
+
 def layers(rng):
     x, w = f32(rng, 1, 2, 5, 4), f32(rng, 2, 3, 3, 2)
     for opset in (1, 11):
