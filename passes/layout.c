@@ -7,12 +7,13 @@
  *
  * Nodes are visited in order. `blk` maps a plain value to its blocked form; the plain form of a blocked result is a view of
  * it, dead unless somebody needs it. Channels beyond C (up to the multiple of 16) hold finite values that no result reads:
- * weights for them are zero, per-channel operands repeat their last channel. */
+ * weights for them are zero, per-channel operands repeat their last channel.
+ *
+ * Planes stay planes where blocks would be part empty: results of up to 12 channels in rows of pixels, which are the lanes then, and what
+ * these read; and inputs that nobody has made blocks of, whose scalars are as well read there. */
 #include <string.h>
 
 #include "layout.h"
-
-
 
 Val lay_blocked(Lay *w, Val v) {
     v = graph_resolve(w->g, v);
