@@ -307,6 +307,7 @@ bool pass_layout(Graph *g, PassCtx *p) {
         [P_CONTRACT] = layout_conv, [P_MAP] = map, [P_PAD] = pad, [P_WINDOW] = window, [P_REDUCE] = reduce, [P_CONCAT] = concat, [P_SLICE] = slice,
     };
     graph_tidy(g);
+    dim_guess_in(g);
     Lay lay = {.g = g, .c = g->c, .p = p};
     lay.block = layout_block(&lay);
     layout_planes(&lay);

@@ -328,8 +328,8 @@ static Val in_window_blocks(Lay *w, B *b, Val v, int64_t block) {
     return b_window(b, y, d->attr);
 }
 
-/* Windows along a row, at least, and how far apart they are; 0: there are no windows. By single pixels, a plane is a row. */
-static int64_t row_of(const Lay *w, const Conv *v, int64_t *stride) {
+/* Windows along a row, typically, and how far apart they are; 0: there are no windows. By single pixels, a plane is a row. */
+static double row_of(const Lay *w, const Conv *v, int64_t *stride) {
     const Node *d = val_def(w->g, v->x);
     if (!d || d->op != P_WINDOW) return 0;
     const WindowAttr *a = d->attr;
@@ -337,7 +337,7 @@ static int64_t row_of(const Lay *w, const Conv *v, int64_t *stride) {
     Dim row = t->dim[1 + v->spatial];
     if (window_of_ones(w->c, a)) for (int i = 0; i + 1 < v->spatial; i++) row = dim_mul(w->c, row, t->dim[2 + i]);
     *stride = a->stride[a->n - 1];
-    return dim_lo(w->c, row);
+    return dim_typical(w->c, row);
 }
 
 /* Would the last block of c channels leave much of its products to zeros? A single block counts only the channels that there are. */
@@ -349,7 +349,8 @@ static Val windowed_input(Lay *w, B *b, const Conv *v, Val x, int64_t c, int64_t
     Val y = lay_blocked(w, x);
     *block = w->block;
     if (y.i) return y;
-    if (c < 8 || (!v->bytes && !v->grouped && wastes_block(w, c) && row_of(w, v, &stride) * stride >= ROW)) { /* scalars straight from the planes */
+    bool planes = c < 8 || (!v->bytes && !v->grouped && wastes_block(w, c) && row_of(w, v, &stride) * (double)stride >= ROW);
+    if (planes) { /* scalars straight from there */
         *block = v->bytes ? QUAD : 1;
         if (!v->bytes) return x;
     }
