@@ -195,9 +195,7 @@ static const Onnx__TypeProto *declared(const SrcGraph *g, const char *name) {
         if (!strcmp(g->in.v[i].name, name)) return g->in.v[i].type;
     for (uint32_t i = 0; i < g->out.n; i++)
         if (!strcmp(g->out.v[i].name, name) && g->out.v[i].type) return g->out.v[i].type;
-    for (uint32_t i = 0; i < g->info.n; i++)
-        if (!strcmp(g->info.v[i].name, name)) return g->info.v[i].type;
-    return NULL;
+    return source_info(g, name);
 }
 
 static bool defines(const SrcGraph *g, const char *name) {

@@ -37,19 +37,13 @@ static const Onnx__TypeProto *declared(const Imp *m, const char *name)
     for (uint32_t i = 0; i < m->src->out.n; i++)
         if (!strcmp(m->src->out.v[i].name, name))
             return m->src->out.v[i].type;
-    for (uint32_t i = 0; i < m->src->info.n; i++)
-        if (!strcmp(m->src->info.v[i].name, name))
-            return m->src->info.v[i].type;
-    return NULL;
+    return source_info(m->src, name);
 }
 
 static int declared_rank(const Imp *m, const char *name)
 {
-    const Onnx__TypeProto *t = declared(m, name);
-    if (!t || t->value_case != ONNX__TYPE_PROTO__VALUE_TENSOR_TYPE || !t->tensor_type->shape ||
-        t->tensor_type->shape->n_dim > MAX_RANK)
-        return -1;
-    return (int)t->tensor_type->shape->n_dim;
+    int rank = model_type_rank(declared(m, name));
+    return rank <= MAX_RANK ? rank : -1;
 }
 
 /* Declared, or declared for what elementwise operators make of it. What is built on a hint is checked at run time. */

@@ -82,6 +82,7 @@ struct Model {
  * input is no error: use model_type_known first. */
 bool model_type(Model *m, const Onnx__TypeProto *t, const char *name, Loc loc, Type *out);
 bool model_type_known(const Onnx__TypeProto *t); /* element type and shape (rank) are there */
+int model_type_rank(const Onnx__TypeProto *t);   /* of a tensor; -1: not declared (t may be NULL) */
 Loc model_loc(Model *m,
               const char *what); /* a place that is not a node: "model.onnx: input \"x\"" */
 /* m->map -> m->graph, before anything is imported; text is known by `name`, the file's. false after messages. */
@@ -91,13 +92,13 @@ bool model_build(Model *m, const char *name);
 /* m->proto -> SrcGraph: names resolved and checked, nodes in topological order, model-local
  * functions expanded, versions looked up. NULL after messages (all of them, not only the first). */
 SrcGraph *source_build(Model *m);
+const Onnx__TypeProto *source_info(const SrcGraph *g, const char *name); /* value_info of an inner value, or NULL */
 
 /* ==== settle.c =============================================================================== */
 /* Chooses, by importing the model, between branches of different rank; `name` as for model_build. */
 void settle(Model *m, const char *name);
 /* At an If whose branches have different ranks: 0 then, 1 else; -1: with neither can the model be imported. */
 int settle_choice(Model *m);
-int value_rank(const SrcValue *v); /* of a declared tensor; -1: not declared */
 
 /* ==== tensor.c =============================================================================== */
 /* TensorProto -> constant. The bytes are not copied if they can be used as they are (inline raw

@@ -24,6 +24,11 @@ Loc model_loc(Model *m, const char *what) {
 
 /* ---- declared types ---- */
 
+int model_type_rank(const Onnx__TypeProto *t) {
+    if (!t || t->value_case != ONNX__TYPE_PROTO__VALUE_TENSOR_TYPE || !t->tensor_type->shape) return -1;
+    return (int)t->tensor_type->shape->n_dim;
+}
+
 bool model_type_known(const Onnx__TypeProto *t) {
     for (int depth = 0; t && depth < MAX_TYPE_DEPTH; depth++) {
         switch (t->value_case) {

@@ -26,14 +26,6 @@ static void same_rank(Imp *a, Val *x, Imp *b, Val *y)
         *y = reshape_to(b, *y, s.rank, s.dim);
 }
 
-static const SrcValue *declared(const SrcGraph *g, const char *name)
-{
-    for (uint32_t i = 0; i < g->info.n; i++)
-        if (!strcmp(g->info.v[i].name, name))
-            return &g->info.v[i];
-    return NULL;
-}
-
 /* Which branch has the rank that a result is to have, if theirs differ: 0 or 1. -1: they do not, or neither branch can be it. */
 static int branch_of_rank(Imp *m, const Imp *inner, Val *const *out)
 {
@@ -42,7 +34,7 @@ static int branch_of_rank(Imp *m, const Imp *inner, Val *const *out)
         const Type *t[2] = {val_type(inner[0].b.g, out[0][i]), val_type(inner[1].b.g, out[1][i])};
         if (t[0]->kind != TY_TENSOR || t[1]->kind != TY_TENSOR || t[0]->rank == t[1]->rank)
             continue;
-        int rank = value_rank(declared(m->src, m->n->out[i]));
+        int rank = model_type_rank(source_info(m->src, m->n->out[i]));
         for (int k = 0; k < 2; k++)
             if (rank == t[k]->rank)
                 return k;
@@ -181,8 +173,8 @@ static bool keeps_rank(const Imp *m, Val from, const SrcValue *formal)
     if (!formal->type || !model_type_known(formal->type))
         return false;
     const Type *t = val_type(m->b.g, from);
-    return t->kind != TY_TENSOR || formal->type->value_case != ONNX__TYPE_PROTO__VALUE_TENSOR_TYPE ||
-           formal->type->tensor_type->shape->n_dim == t->rank;
+    int rank = model_type_rank(formal->type);
+    return t->kind != TY_TENSOR || rank < 0 || rank == t->rank;
 }
 
 static bool known_true(Imp *m, Val v)

@@ -11,12 +11,6 @@
 
 enum { ATTEMPTS = 32, CHOICES = 16 };
 
-int value_rank(const SrcValue *v) {
-    const Onnx__TypeProto *t = v ? v->type : NULL;
-    if (!t || t->value_case != ONNX__TYPE_PROTO__VALUE_TENSOR_TYPE || !t->tensor_type->shape) return -1;
-    return (int)t->tensor_type->shape->n_dim;
-}
-
 /* Is there an If whose declarations leave open whether its results have one rank? */
 static bool is_open(const SrcGraph *g) {
     for (uint32_t i = 0; i < g->node.n; i++) {
@@ -30,8 +24,8 @@ static bool is_open(const SrcGraph *g) {
             }
         if (strcmp(n->op, "If") || *n->domain || nbranch < 2 || branch[0]->out.n != branch[1]->out.n) continue;
         for (uint32_t k = 0; k < branch[0]->out.n; k++) {
-            int rank = value_rank(&branch[0]->out.v[k]);
-            if (rank < 0 || rank != value_rank(&branch[1]->out.v[k])) return true;
+            int rank = model_type_rank(branch[0]->out.v[k].type);
+            if (rank < 0 || rank != model_type_rank(branch[1]->out.v[k].type)) return true;
         }
     }
     return false;

@@ -592,6 +592,12 @@ static SrcGraph *build_graph(Src *s, const Onnx__GraphProto *p, SrcGraph *outer,
     return g;
 }
 
+const Onnx__TypeProto *source_info(const SrcGraph *g, const char *name) {
+    for (uint32_t i = 0; i < g->info.n; i++)
+        if (!strcmp(g->info.v[i].name, name)) return g->info.v[i].type;
+    return NULL;
+}
+
 SrcGraph *source_build(Model *m) {
     const Onnx__ModelProto *p = m->proto;
     Src s = {.m = m, .c = m->c, .fn = {.c = m->c}, .limit = MIN_NODE_LIMIT};
